@@ -1,0 +1,61 @@
+"""nbllm: a language model as one more column operation in a notebook.
+
+Everything heavy is imported when it is first used; importing nbllm only puts `.llm` on the
+DataFrames of pandas and polars, now or when they are imported.
+
+    >>> import nbllm, pandas as pd
+    >>> df = pd.DataFrame({"review": ["A delight from start to finish."]})
+    >>> df.llm.sentiment("review")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wrapt import when_imported
+
+if TYPE_CHECKING:
+    from nbllm import data, errors
+    from nbllm.attention.capture import Recording, record
+    from nbllm.models.loader import load
+    from nbllm.models.model import Model
+    from nbllm.widgets.attention import inspect
+
+__all__ = ["Model", "Recording", "__version__", "data", "errors", "inspect", "load", "record"]
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Model": "nbllm.models.model",
+    "Recording": "nbllm.attention.capture",
+    "inspect": "nbllm.widgets.attention",
+    "load": "nbllm.models.loader",
+    "record": "nbllm.attention.capture",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("data", "errors"):
+        return import_module(f"nbllm.{name}")
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'nbllm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+@when_imported("pandas")
+def _on_pandas(pandas: Any) -> None:
+    from nbllm.accessor import register_on_pandas
+
+    register_on_pandas(pandas)
+
+
+@when_imported("polars")
+def _on_polars(polars: Any) -> None:
+    from nbllm.accessor import register_on_polars
+
+    register_on_polars(polars)

@@ -1,0 +1,146 @@
+"""Results on disk: one commit a batch, filed under all that decides the answer.
+
+An answer is filed under its question and its row. The question is a hash of the model, its
+quantization, the prompt and every parameter; the row's key is a hash of its texts. So nothing
+is computed twice, and a changed question is never answered from the file.
+The texts of the rows are not stored; the prompts, their examples and the answers are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nbllm.home import home
+
+__all__ = ["Ledger", "ledger_path"]
+
+_SCHEMA = """
+create table if not exists runs (
+    id text primary key, record text not null, started real not null
+) without rowid;
+create table if not exists answers (
+    question text not null, key text not null, answer text not null,
+    primary key (question, key)
+) without rowid;
+create table if not exists reports (
+    id integer primary key, run text not null, report text not null
+);
+"""
+
+
+def ledger_path() -> Path:
+    """Where answers are kept: `NBLLM_LEDGER`, or `ledger.sqlite` in nbllm's home."""
+    named = os.environ.get("NBLLM_LEDGER")
+    return Path(named).expanduser() if named else home() / "ledger.sqlite"
+
+
+class Ledger:
+    """One connection to the file of answers.
+
+    Args:
+        path: the file; None keeps everything in memory, for this connection only.
+
+    Where the folder cannot be written, a warning says so and the answers stay in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        try:
+            self._db = _connect(path)
+        except (OSError, sqlite3.Error) as error:
+            warnings.warn(
+                f"The ledger {path} cannot be used ({error}); this run is not saved. "
+                "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
+                stacklevel=2,
+            )
+            self.path = None
+            self._db = _connect(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
+        """File what a run is; a run that is on file stays as it is."""
+        with self._db:
+            self._db.execute(
+                "insert or ignore into runs values (?, ?, ?)",
+                (run_id, json.dumps(record), time.time()),
+            )
+
+    def record(self, run_id: str) -> dict[str, Any] | None:
+        """What was filed of a run, or None."""
+        found = self._db.execute("select record from runs where id = ?", (run_id,)).fetchone()
+        return json.loads(found[0]) if found else None
+
+    def known(self, question: str, keys: Iterable[str]) -> dict[str, Any]:
+        """The answers on file, by key."""
+        found: dict[str, Any] = {}
+        for some in _chunks(keys, 500):
+            places = ",".join("?" * len(some))
+            rows = self._db.execute(
+                f"select key, answer from answers where question = ? and key in ({places})",
+                (question, *some),
+            )
+            found.update((key, json.loads(answer)) for key, answer in rows)
+        return found
+
+    def any_known(self, question: str) -> bool:
+        """Whether any answer to a question is on file."""
+        found = self._db.execute("select 1 from answers where question = ? limit 1", (question,))
+        return found.fetchone() is not None
+
+    def commit(self, question: str, answers: Mapping[str, Any]) -> None:
+        """File answers, all of them or none."""
+        with self._db:
+            self._db.executemany(
+                "insert or replace into answers values (?, ?, ?)",
+                [(question, key, json.dumps(answer)) for key, answer in answers.items()],
+            )
+
+    def add_report(self, run_id: str, report: Mapping[str, Any]) -> None:
+        """File what a run did."""
+        with self._db:
+            self._db.execute(
+                "insert into reports (run, report) values (?, ?)", (run_id, json.dumps(report))
+            )
+
+    def last_report(self, run_id: str) -> dict[str, Any] | None:
+        """The newest report of a run, or None."""
+        found = self._db.execute(
+            "select report from reports where run = ? order by id desc limit 1", (run_id,)
+        ).fetchone()
+        return json.loads(found[0]) if found else None
+
+
+def _connect(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path or ":memory:", timeout=30)
+    # WAL with NORMAL loses nothing that was committed when the process is killed.
+    database.execute("pragma journal_mode = wal")
+    database.execute("pragma synchronous = normal")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,45 @@
+"""The shared prefix: its KV cache computed once, and lent to every batch."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from nbllm.models.model import Model
+
+__all__ = ["SharedPrefix"]
+
+
+class SharedPrefix:
+    """The KV cache of tokens that all prompts of a run start with."""
+
+    def __init__(self, model: Model, ids: tuple[int, ...]) -> None:
+        self.length = len(ids)
+        self._cache: Any = None
+        if ids:
+            with torch.inference_mode():
+                self._cache = model.network(
+                    input_ids=torch.tensor([ids], device=model.device),
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).past_key_values
+
+    def expand(self, batch: int) -> Any:
+        """A cache for `batch` rows that views the prefix instead of copying it.
+
+        Returns None where there is no prefix. The first forward concatenates its own keys
+        to the view and so leaves the shared storage as it is.
+        """
+        if self._cache is None:
+            return None
+        # The layers' own bookkeeping (sliding windows count what they have seen) is copied
+        # with them; the tensors are shared.
+        cache = copy.copy(self._cache)
+        cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        for layer in cache.layers:
+            if layer.is_initialized:
+                layer.keys = layer.keys.expand(batch, -1, -1, -1)
+                layer.values = layer.values.expand(batch, -1, -1, -1)
+        return cache

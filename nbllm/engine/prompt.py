@@ -1,0 +1,268 @@
+"""Prompts as parts: what nbllm wrote, and what the user's rows say.
+
+A prompt is never one string. Markup comes from the model's chat template, text from
+the task or the caller, fields from the rows. Each is tokenized on its own, which gives
+three things at once: the head is the same tokens for every row, so its KV is computed
+once; the tokens of a row's text are known exactly; and a special token spelled out in
+a review stays text and cannot end the turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+from nbllm.errors import FrameError, TextTooLongError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["CompiledTemplate", "Mark", "Part", "Prompt", "Template", "chat", "plain", "with_answer"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a template.
+
+    `markup` may hold special tokens; `text` never does, whoever wrote it; the value of a
+    `field` is the name of a column.
+    """
+
+    kind: Literal["markup", "text", "field"]
+    value: str
+
+
+Template = tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A run of tokens that came from one field: `ids[start:stop]`."""
+
+    field: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row's prompt, tokenized."""
+
+    ids: tuple[int, ...]
+    text: str  # all of it, as the model sees it
+    spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
+    marks: tuple[Mark, ...]  # where the row's own texts lie
+    prefix_length: int = 0  # leading tokens that every row of the run shares
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    text: str
+
+
+def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
+    """A template that the model continues, opened by the tokenizer's BOS where it has one."""
+    bos = tokenizer.bos_token
+    opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
+
+
+def chat(tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, Sequence[Part]]]) -> Template:
+    """Turns of (role, parts) in the model's own chat template, open for the assistant's answer.
+
+    The template is rendered around placeholders, so that nothing from the rows or the
+    caller ever passes through it.
+    """
+    parts: list[Part] = []
+    messages = []
+    for role, content in turns:
+        marks = []
+        for part in content:
+            marks.append(f"\ue000{len(parts)}\ue001")
+            parts.append(part)
+        messages.append({"role": role, "content": "".join(marks)})
+    rendered = str(
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    )
+    template: list[Part] = []
+    for piece in rendered.split("\ue000"):
+        number, closed, rest = piece.partition("\ue001")
+        if closed:
+            template.append(parts[int(number)])
+        markup = rest if closed else piece
+        if markup:
+            template.append(Part("markup", markup))
+    return tuple(template)
+
+
+class CompiledTemplate:
+    """A template whose constant parts are tokenized, ready to take rows."""
+
+    def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        self.fields: list[str] = []
+        # Alternates constants and fields: constants[0], fields[0], constants[1], ...
+        self._constants: list[_Tokens] = []
+        self._leads: list[str] = []
+        constant: list[Part] = []
+        for part in template:
+            if part.kind != "field":
+                constant.append(part)
+                continue
+            lead = self._close(constant, before_field=True)
+            self._leads.append(lead)
+            self.fields.append(part.value)
+            constant = []
+        self._close(constant, before_field=False)
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The tokens that every prompt starts with."""
+        return tuple(self._constants[0].ids)
+
+    def encode(
+        self, rows: Sequence[Sequence[str]], *, limit: int, truncate: bool = False
+    ) -> list[Prompt | Exception]:
+        """Tokenize rows into prompts; a row that cannot be is its exception.
+
+        Args:
+            rows: one string a field, in the order of `fields`.
+            limit: tokens that a prompt may have.
+            truncate: cut the end of a row's longest field to fit, instead of failing it.
+
+        Returns:
+            As many as rows: a `Prompt`, or the exception that the row raised
+            (`TextTooLongError` where it does not fit).
+        """
+        columns = [
+            self._tokenize_field([self._leads[i] + row[i] for row in rows])
+            for i in range(len(self.fields))
+        ]
+        return [
+            self._assemble([column[r] for column in columns], limit, truncate)
+            for r in range(len(rows))
+        ]
+
+    def _close(self, parts: list[Part], *, before_field: bool) -> str:
+        """Tokenize a run of constant parts; return the space that belongs to the next field.
+
+        BPE vocabularies hold " good", not " " and "good": a space in front of a field has to
+        be tokenized with it.
+        """
+        lead = ""
+        if before_field and parts and parts[-1].value.endswith(" ") and parts[-1].kind == "text":
+            parts = [*parts[:-1], Part("text", parts[-1].value[:-1])]
+            lead = " "
+        pieces = []
+        for kind, run in groupby(parts, key=lambda part: part.kind):
+            text = "".join(part.value for part in run)
+            if text:
+                pieces.append(_tokenize(self.tokenizer, [text], special=kind == "markup")[0])
+        self._constants.append(_join(pieces))
+        return lead
+
+    def _tokenize_field(self, texts: list[str]) -> list[_Tokens | Exception]:
+        try:
+            return list(_tokenize(self.tokenizer, texts, special=False)) if texts else []
+        except Exception as error:
+            if len(texts) == 1:
+                return [FrameError(f"the tokenizer cannot read this text ({error})")]
+            return [answer for text in texts for answer in self._tokenize_field([text])]
+
+    def _assemble(
+        self, fields: list[_Tokens | Exception], limit: int, truncate: bool
+    ) -> Prompt | Exception:
+        values: list[_Tokens] = []
+        for value in fields:
+            if isinstance(value, Exception):
+                return value
+            values.append(value)
+        constant = sum(len(c.ids) for c in self._constants)
+        total = constant + sum(len(v.ids) for v in values)
+        if total > limit:
+            if not truncate:
+                return TextTooLongError(
+                    f"the prompt has {total:,} tokens and the model takes {limit:,} here; "
+                    "pass truncate=True to cut the text, or split it"
+                )
+            if constant >= limit:
+                return TextTooLongError(
+                    f"the instruction and examples alone have {constant:,} tokens of the "
+                    f"{limit:,} that the model takes here; shorten them"
+                )
+            values = _shorten(values, limit - constant)
+        pieces = [self._constants[0]]
+        marks = []
+        position = len(pieces[0].ids)
+        for name, value, after in zip(self.fields, values, self._constants[1:], strict=True):
+            marks.append(Mark(name, position, position + len(value.ids)))
+            position += len(value.ids) + len(after.ids)
+            pieces += [value, after]
+        joined = _join(pieces)
+        return Prompt(
+            ids=tuple(joined.ids),
+            text=joined.text,
+            spans=tuple(joined.spans),
+            marks=tuple(marks),
+            prefix_length=len(self._constants[0].ids) if values else 0,
+        )
+
+
+def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """The prompt with the text that was written after it, marked as the field `answer`."""
+    written = _tokenize(tokenizer, [answer], special=False)[0]
+    joined = _join([_Tokens(list(prompt.ids), list(prompt.spans), prompt.text), written])
+    return replace(
+        prompt,
+        ids=tuple(joined.ids),
+        text=joined.text,
+        spans=tuple(joined.spans),
+        marks=(*prompt.marks, Mark("answer", len(prompt.ids), len(joined.ids))),
+    )
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
+) -> list[_Tokens]:
+    encoded: Any = tokenizer(
+        texts,
+        add_special_tokens=False,
+        split_special_tokens=not special,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return [
+        _Tokens(ids, [(int(a), int(b)) for a, b in spans], text)
+        for ids, spans, text in zip(encoded["input_ids"], encoded["offset_mapping"], texts, strict=True)
+    ]
+
+
+def _join(pieces: Sequence[_Tokens]) -> _Tokens:
+    ids: list[int] = []
+    spans: list[tuple[int, int]] = []
+    text = ""
+    for piece in pieces:
+        ids += piece.ids
+        spans += [(start + len(text), stop + len(text)) for start, stop in piece.spans]
+        text += piece.text
+    return _Tokens(ids, spans, text)
+
+
+def _shorten(values: list[_Tokens], room: int) -> list[_Tokens]:
+    """Cut the longest field until all fit: the others are usually titles and names."""
+    values = list(values)
+    excess = sum(len(v.ids) for v in values) - room
+    while excess > 0:
+        longest = max(range(len(values)), key=lambda i: len(values[i].ids))
+        others = sorted((len(v.ids) for v in values), reverse=True)[1:2] or [0]
+        value = values[longest]
+        keep = max(len(value.ids) - excess, min(others[0], len(value.ids) - 1), 0)
+        excess -= len(value.ids) - keep
+        end = value.spans[keep - 1][1] if keep else 0
+        values[longest] = _Tokens(value.ids[:keep], value.spans[:keep], value.text[:end])
+    return values

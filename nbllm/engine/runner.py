@@ -1,0 +1,105 @@
+"""Drives batches: what is known is not asked again, and a bad row fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.ledger import Ledger
+from nbllm.engine.prompt import Prompt
+
+__all__ = ["Answered", "Engine", "run"]
+
+# Answers prompts, a batch at a time. An answer is anything that JSON holds.
+Engine = Callable[[Sequence[Prompt]], Sequence[Any]]
+
+
+@dataclass
+class Answered:
+    """What one step of a run brought: answers by index, errors by index, and its cost."""
+
+    answers: dict[int, Any] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    tokens: int = 0  # that were asked for
+    padding: int = 0  # that were computed only to fill the batch
+    forwards: int = 0
+
+
+def run(
+    prompts: Sequence[Prompt],
+    keys: Sequence[str],
+    answer: Engine,
+    *,
+    ledger: Ledger,
+    question: str,
+    budget: TokenBudget,
+    answer_tokens: int = 0,
+) -> Iterator[Answered]:
+    """Answer prompts batch by batch, each committed to the ledger before it is yielded.
+
+    Args:
+        prompts: what to answer.
+        keys: what each is filed under in the ledger.
+        answer: one batch of prompts to as many answers; a row that it could not answer is
+            an exception among them. If it raises, the batch is cut in half until the rows
+            that fail stand alone: at most 2·k·log2(batch) more calls for k of them.
+        question: hash of all that decides an answer, the row apart.
+        budget: tokens a batch; halved whenever memory runs out.
+        answer_tokens: what an answer takes in a batch beyond its prompt.
+
+    Yields:
+        One `Answered` a batch. Failures are reported, never filed.
+    """
+    lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
+    for batch in batches(lengths, budget):
+        done = Answered()
+        _answer(batch, [prompts[i] for i in batch], lengths, answer, budget, done)
+        ledger.commit(question, {keys[i]: value for i, value in done.answers.items()})
+        yield done
+
+
+def _answer(
+    batch: list[int],
+    prompts: list[Prompt],
+    lengths: list[int],
+    answer: Engine,
+    budget: TokenBudget,
+    done: Answered,
+) -> None:
+    used = [lengths[i] for i in batch]
+    done.forwards += 1
+    try:
+        answers = answer(prompts)
+    except Exception as error:
+        memory = is_out_of_memory(error)
+        if memory:
+            budget.lower(max(used) * len(used) // 2)
+        if len(batch) == 1:
+            done.errors[batch[0]] = (
+                "out of memory with this row alone; shorten it or take a smaller model"
+                if memory
+                else f"{type(error).__name__}: {error}"
+            )
+            return
+        half = len(batch) // 2
+        for part in (slice(0, half), slice(half, None)):
+            _answer(batch[part], prompts[part], lengths, answer, budget, done)
+        return
+    for index, value in zip(batch, answers, strict=True):
+        if isinstance(value, Exception):
+            done.errors[index] = str(value)
+        else:
+            done.answers[index] = value
+    done.tokens += sum(used)
+    done.padding += max(used) * len(used) - sum(used)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in text or "can't allocate memory" in text)
+    )

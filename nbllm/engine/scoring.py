@@ -1,0 +1,163 @@
+"""Label likelihoods: every label of a row in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nbllm.engine.prefix import SharedPrefix
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import ModelError
+from nbllm.models.model import Model
+
+__all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
+
+
+class LabelTrie:
+    """Labels as a trie of tokens, laid out flat for one forward pass.
+
+    Labels that start alike share their first tokens. `tokens[n]` is the token of node n and
+    `parents[n]` its parent (-1 for the prompt itself). A leaf is never fed to the network:
+    its likelihood is read at its parent. So one-token labels cost no token at all.
+    """
+
+    def __init__(self, labels: Sequence[Sequence[int]]) -> None:
+        if any(len(label) == 0 for label in labels):
+            raise ValueError("a label without tokens")
+        if any(
+            a is not b and list(b[: len(a)]) == list(a) for a in labels for b in labels
+        ):
+            raise ValueError("a label that is the beginning of another")
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        # For each label, the (node to read at, token to read) pairs whose log-probabilities add up.
+        self.steps: list[list[tuple[int, int]]] = []
+        nodes: dict[tuple[int, ...], int] = {(): -1}
+        for label in labels:
+            path = tuple(label)
+            for depth in range(1, len(path)):
+                if path[:depth] not in nodes:
+                    nodes[path[:depth]] = len(self.tokens)
+                    self.tokens.append(path[depth - 1])
+                    self.parents.append(nodes[path[: depth - 1]])
+            self.steps.append([(nodes[path[:d]], path[d]) for d in range(len(path))])
+        self.depths = [len(self.ancestors(n)) for n in range(len(self.tokens))]
+
+    def ancestors(self, node: int) -> list[int]:
+        """The node itself and those above it, without the prompt."""
+        path = []
+        while node >= 0:
+            path.append(node)
+            node = self.parents[node]
+        return path
+
+    def visible(self) -> NDArray[np.bool_]:
+        """Which node sees which: shape (nodes, nodes), true on the path to the root."""
+        seen = np.zeros((len(self.tokens), len(self.tokens)), dtype=bool)
+        for node in range(len(self.tokens)):
+            seen[node, self.ancestors(node)] = True
+        return seen
+
+
+class LabelScorer:
+    """Log-likelihoods of a fixed set of labels after each of many prompts.
+
+    Args:
+        model: a causal model.
+        prefix_ids: tokens that every prompt starts with; their KV is computed here, once.
+        labels: the tokens of each label.
+    """
+
+    def __init__(
+        self, model: Model, prefix_ids: tuple[int, ...], labels: Sequence[Sequence[int]]
+    ) -> None:
+        self.model = model
+        self.prefix = SharedPrefix(model, prefix_ids)
+        self.trie = LabelTrie(labels)
+        self._first_tokens = torch.tensor(
+            [steps[0][1] for steps in self.trie.steps], device=model.device
+        )
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
+        return [
+            row.tolist()
+            if np.isfinite(row).all()
+            else ModelError("the model's output is not a finite number")
+            for row in self.score(prompts)
+        ]
+
+    def score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+        """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64."""
+        trie, device, dtype = self.trie, self.model.device, self.model.dtype
+        suffixes = [prompt.ids[self.prefix.length :] for prompt in prompts]
+        rows, longest, nodes = len(prompts), max(map(len, suffixes)), len(trie.tokens)
+        width, past = longest + nodes, self.prefix.length
+
+        # Left padding: the last token of each row is then at the same place, so that only
+        # that position and the trie's have to go through the output matrix.
+        ids = np.zeros((rows, width), dtype=np.int64)
+        positions = np.zeros((rows, width), dtype=np.int64)
+        seen = np.zeros((rows, width, past + width), dtype=bool)
+        causal = np.tril(np.ones((longest, longest), dtype=bool))
+        for row, suffix in enumerate(suffixes):
+            pad = longest - len(suffix)
+            ids[row, pad:longest] = suffix
+            positions[row, pad:longest] = np.arange(past, past + len(suffix))
+            seen[row, :, :past] = True
+            seen[row, pad:longest, past + pad : past + longest] = causal[pad:, pad:]
+            seen[row, longest:, past + pad : past + longest] = True
+            positions[row, longest:] = past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
+            # A padding query that sees nothing would be NaN in sdpa.
+            seen[row, np.arange(pad), past + np.arange(pad)] = True
+        ids[:, longest:] = trie.tokens
+        seen[:, longest:, past + longest :] = trie.visible()
+
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
+        mask.masked_fill_(torch.from_numpy(~seen).to(device), torch.finfo(dtype).min)
+        with torch.inference_mode():
+            logits = self.model.network(
+                input_ids=torch.from_numpy(ids).to(device),
+                attention_mask=mask[:, None],
+                position_ids=torch.from_numpy(positions).to(device),
+                past_key_values=self.prefix.expand(rows),
+                use_cache=self.prefix.length > 0,
+                logits_to_keep=nodes + 1,
+            ).logits
+            logp = logits.float().log_softmax(-1).double()
+            scores = torch.stack(
+                [sum((logp[:, node + 1, token] for node, token in steps[1:]),
+                     start=logp[:, 0, steps[0][1]]) for steps in trie.steps],
+                dim=1,
+            )
+        return scores.cpu().numpy()
+
+
+def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the model prefers before it has read anything: the mean log-probability a label.
+
+    Args:
+        scores: log-likelihoods of unlabelled texts, shape (texts, labels).
+
+    Returns:
+        shape (labels,), to be subtracted from log-likelihoods. Batch calibration (Zhou et al.
+        2024, https://arxiv.org/abs/2309.17249) on a fixed set of texts, so that a row's answer
+        never depends on its neighbours.
+    """
+    normalised = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    offset: NDArray[np.float64] = normalised.mean(axis=0)
+    return offset - offset.mean()
+
+
+def probabilities(
+    scores: NDArray[np.float64], offset: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Calibrated probabilities that sum to 1 a row: softmax of `scores - offset`."""
+    shifted = scores - offset
+    result: NDArray[np.float64] = np.exp(
+        shifted - np.logaddexp.reduce(shifted, axis=1, keepdims=True)
+    )
+    return result

@@ -1,0 +1,92 @@
+"""Every exception that nbllm raises on purpose.
+
+    NbllmError
+    ├── ModelError
+    │   ├── UnknownModelError      no such name, folder or hub repository
+    │   ├── DownloadError          the network, the index or the disk failed
+    │   │   └── HashMismatchError  what arrived is not what was published
+    │   ├── QuantizationError      no kernel here for what was asked
+    │   └── UnsupportedModelError  the model cannot do this job
+    ├── FrameError
+    │   ├── ColumnError            a column is missing, not text, or in the way
+    │   ├── LabelError             labels are empty, repeated or unknown
+    │   ├── TextTooLongError       texts that do not fit the context
+    │   └── ProvenanceError        a row whose run is not on record
+    ├── DataError                  a data set that is not here
+    └── SelectionError             a layer, head or token out of range
+
+Each message says what happened and, after it, what to do.
+"""
+
+__all__ = [
+    "ColumnError",
+    "DataError",
+    "DownloadError",
+    "FrameError",
+    "HashMismatchError",
+    "LabelError",
+    "ModelError",
+    "NbllmError",
+    "ProvenanceError",
+    "QuantizationError",
+    "SelectionError",
+    "TextTooLongError",
+    "UnknownModelError",
+    "UnsupportedModelError",
+]
+
+
+class NbllmError(Exception):
+    """Base of all of nbllm's own exceptions."""
+
+
+class ModelError(NbllmError):
+    """A model could not be found, fetched, loaded or used."""
+
+
+class UnknownModelError(ModelError):
+    """Nothing by that name: not in the catalog, on disk or on the hub."""
+
+
+class DownloadError(ModelError):
+    """A download did not complete."""
+
+
+class HashMismatchError(DownloadError):
+    """A downloaded file differs from the one that was published; it was removed."""
+
+
+class QuantizationError(ModelError):
+    """The quantization asked for cannot run on this device."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model is of a kind that cannot do what was asked."""
+
+
+class FrameError(NbllmError):
+    """A verb was given a frame that it cannot work on."""
+
+
+class ColumnError(FrameError):
+    """A column is missing, is not text, or would be overwritten."""
+
+
+class LabelError(FrameError):
+    """A set of labels is empty, repeated or does not fit the task."""
+
+
+class TextTooLongError(FrameError):
+    """Some texts do not fit the model's context."""
+
+
+class ProvenanceError(FrameError):
+    """A row cannot be traced to the run that answered it."""
+
+
+class DataError(NbllmError):
+    """A data set is unknown or not on this machine."""
+
+
+class SelectionError(NbllmError):
+    """A layer, head or token outside of the recording."""

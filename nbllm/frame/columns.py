@@ -1,0 +1,186 @@
+"""Rows to texts and answers back to rows, for pandas and polars alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import narwhals as nw
+
+from nbllm.errors import ColumnError, FrameError
+
+__all__ = ["Rows", "index_labels", "read_rows", "row_key", "row_position", "row_values", "write_columns"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The texts of a frame, each once."""
+
+    texts: list[tuple[str, ...]]  # distinct, one string a column
+    position: list[int | None]  # of each row in `texts`; None where there is nothing to ask
+    errors: dict[int, str]  # rows whose value is no text
+
+
+def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> Rows:
+    """The distinct texts of some columns; a row with a missing or blank value has none.
+
+    Args:
+        frame: a pandas or polars DataFrame.
+        columns: names of columns.
+        any_type: take numbers and dates too, as `str` writes them.
+
+    Raises:
+        ColumnError: a column is not there, is there twice, or is not text.
+    """
+    data = _wrap(frame)
+    values = [_column_values(data, name, any_type) for name in columns]
+    distinct: dict[tuple[str, ...], int] = {}
+    position: list[int | None] = []
+    errors = {}
+    for row, cells in enumerate(zip(*values, strict=True)):
+        odd = next((cell for cell in cells if cell is not None and not isinstance(cell, str)), None)
+        if odd is not None:
+            errors[row] = f"not a text but a value of type {type(odd).__name__}: {odd!r:.80}"
+            position.append(None)
+        elif any(cell is None or not cell.strip() for cell in cells):
+            position.append(None)
+        else:
+            position.append(distinct.setdefault(tuple(cells), len(distinct)))
+    return Rows(list(distinct), position, errors)
+
+
+def row_position(frame: Any, row: Any) -> int:
+    """The position of an index label in pandas, or a position itself in polars.
+
+    Args:
+        row: the label; None is the first row.
+
+    Raises:
+        FrameError: no such row, or several.
+    """
+    if len(frame) == 0:
+        raise FrameError("the frame has no rows. Fill it first.")
+    if row is None:
+        return 0
+    index = getattr(frame, "index", range(len(frame)))
+    found = [n for n, label in enumerate(index) if label == row]
+    if not found:
+        raise FrameError(f"no row is labelled {row!r}. The first is {index[0]!r}.")
+    if len(found) > 1:
+        raise FrameError(
+            f"{len(found)} rows are labelled {row!r}. Give each a label of its own with "
+            "frame.reset_index(drop=True)."
+        )
+    return found[0]
+
+
+def row_values(frame: Any, columns: Sequence[str], row: int) -> tuple[str, ...]:
+    """The texts of one row, by its position, as `read_rows` would read them.
+
+    Raises:
+        ColumnError: a column is not there.
+        FrameError: one of them is missing or blank.
+    """
+    data = _wrap(frame)
+    texts = []
+    for name in columns:
+        _check_column(data, name)
+        value = data[name][row]
+        if _is_missing(value) or not str(value).strip():
+            raise FrameError(f"row {row} has no text in {name!r}. Choose a row that has one.")
+        texts.append(str(value))
+    return tuple(texts)
+
+
+def row_key(texts: Sequence[str]) -> str:
+    """What a row's answer is filed under: a hash of its texts."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def write_columns(
+    frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]], *, ours: str
+) -> Any:
+    """A new frame with these columns behind its own; order, index and attrs as they were.
+
+    Args:
+        frame: a pandas or polars DataFrame, left as it is.
+        columns: name to (values, narwhals dtype).
+        ours: a column that, where the frame has it, tells that an earlier run of nbllm wrote
+            these columns, so that they may be replaced.
+
+    Raises:
+        ColumnError: the frame has such a column that nbllm did not write.
+    """
+    data = _wrap(frame)
+    taken = [name for name in columns if name in data.columns]
+    if taken and ours not in data.columns:
+        raise ColumnError(
+            f"the frame already has a column {taken[0]!r}. Rename it, or name the answer's "
+            "columns with into=."
+        )
+    series = []
+    for name, (values, dtype) in columns.items():
+        plain = nw.String if dtype == nw.Categorical else dtype
+        column = nw.new_series(name, list(values), plain, backend=data.implementation)
+        series.append(column.cast(dtype) if dtype == nw.Categorical else column)
+    answered = data.drop(taken).with_columns(*series).to_native()
+    if hasattr(frame, "attrs"):
+        answered.attrs = dict(frame.attrs)
+    return answered
+
+
+def index_labels(frame: Any, rows: Sequence[int]) -> list[Any]:
+    """The index labels of some rows by position; the positions themselves in polars."""
+    index = getattr(frame, "index", None)
+    return list(rows) if index is None else [index[row] for row in rows]
+
+
+def _wrap(frame: Any) -> nw.DataFrame[Any]:
+    try:
+        return nw.from_native(frame, eager_only=True)
+    except nw.exceptions.DuplicateError as error:
+        raise ColumnError(
+            "two columns of the frame have the same name. Rename one; "
+            "frame.columns[frame.columns.duplicated()] shows them."
+        ) from error
+
+
+def _check_column(data: nw.DataFrame[Any], name: str) -> None:
+    if name in data.columns:
+        return
+    names = [str(column) for column in data.columns]
+    near = get_close_matches(str(name), names, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise ColumnError(f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.")
+
+
+def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[Any]:
+    _check_column(data, name)
+    column = data[name]
+    dtype = column.dtype
+    values = [None if _is_missing(value) else value for value in column.to_list()]
+    if any_type:
+        return [value if value is None else str(value) for value in values]
+    present = [value for value in values if value is not None]
+    if present and not any(isinstance(value, str) for value in present):
+        raise ColumnError(
+            f"column {name!r} is {dtype}, not text. Make it text first, for instance with "
+            f"frame[{name!r}].astype(str) in pandas."
+        )
+    return values
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN, NaT and pandas.NA are the values that do not equal themselves, or will not say.
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:
+        return True
+    except ValueError:  # an array in a cell
+        return False

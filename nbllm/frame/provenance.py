@@ -1,0 +1,179 @@
+"""Which run answered a row: its record, kept in the ledger and in the frame's metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+
+import nbllm
+from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
+from nbllm.errors import ProvenanceError
+from nbllm.frame.columns import row_key, row_values
+from nbllm.frame.report import RunReport
+from nbllm.frame.tasks.kinds import Task
+from nbllm.models.model import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["attach", "find_record", "find_report", "recorded_prompt", "remember", "row_run", "run_ids", "run_record"]
+
+# What in a model's provenance decides its answers; the rest says where it came from.
+_DECIDES = ("revision", "quantization", "dtype")
+_ATTRS = "nbllm_runs"
+
+# Runs of this process, so that a row can be explained with the ledger switched off.
+_records: dict[str, dict[str, Any]] = {}
+_reports: dict[str, RunReport] = {}
+
+
+def run_record(
+    task: Task,
+    model: Model,
+    columns: Mapping[str, str],
+    output: str,
+    *,
+    limit: int,
+    truncate: bool,
+) -> dict[str, Any]:
+    """What a run is: enough to ask any of its rows again.
+
+    `question` is a hash of all that decides an answer, so that the same texts under another
+    column's name are known already; `id` names the run with its columns too.
+
+    Args:
+        columns: field of the template to column of the frame.
+        output: the column of the answers.
+        limit: tokens that a prompt may have.
+        truncate: whether longer texts are cut.
+    """
+    provenance = model.provenance()
+    decides = {
+        "verb": task.verb,
+        "model": {key: provenance[key] for key in _DECIDES},
+        "template": [[part.kind, part.value] for part in task.template],
+        "parameters": task.parameters(),
+        "limit": limit,
+        "truncate": truncate,
+        "nbllm": nbllm.__version__,
+    }
+    question = _digest(decides)
+    return {
+        **decides,
+        "question": question,
+        "id": f"{task.verb}-{_digest([question, columns, output])[:12]}",
+        "model": provenance,
+        "columns": dict(columns),
+        "output": output,
+    }
+
+
+def remember(record: dict[str, Any], report: RunReport) -> None:
+    """Keep a run for this process."""
+    _records[record["id"]] = record
+    _reports[record["id"]] = report
+
+
+def find_report(run_id: str) -> RunReport:
+    """The newest report of a run, from this process or the ledger.
+
+    Raises:
+        ProvenanceError: it is in neither.
+    """
+    if run_id in _reports:
+        return _reports[run_id]
+    found = None
+    if ledger_path().exists():
+        with Ledger(ledger_path()) as ledger:
+            found = ledger.last_report(run_id)
+    if found is None:
+        raise _not_on_record(run_id)
+    return RunReport(**found)
+
+
+def attach(frame: Any, record: Mapping[str, Any]) -> None:
+    """Write a record into the frame's metadata, which pandas carries into Parquet."""
+    if hasattr(frame, "attrs"):
+        frame.attrs[_ATTRS] = {**frame.attrs.get(_ATTRS, {}), record["id"]: dict(record)}
+
+
+def run_ids(frame: Any, column: str) -> list[str]:
+    """The ids of the runs that answered a frame, in alphabetical order."""
+    values = nw.from_native(frame, eager_only=True)[column].to_list()
+    return sorted({value for value in values if isinstance(value, str)})
+
+
+def row_run(frame: Any, column: str, row: int) -> str:
+    """The id of the run that answered one row, by its position.
+
+    Raises:
+        ProvenanceError: no run answered it.
+    """
+    value = nw.from_native(frame, eager_only=True)[column][row]
+    if not isinstance(value, str):
+        raise ProvenanceError(
+            "this row was not asked: its text is missing, blank or no text. Choose another."
+        )
+    return value
+
+
+def recorded_prompt(
+    record: Mapping[str, Any], frame: Any, row: int, tokenizer: PreTrainedTokenizerBase
+) -> Prompt:
+    """The prompt that a run gave the model for one row, rebuilt from its record.
+
+    Args:
+        row: position in the frame.
+
+    Raises:
+        ColumnError: a column that the prompt was made of is not in the frame.
+        ProvenanceError: the row's text is not one that the run answered.
+    """
+    texts = row_values(frame, list(record["columns"].values()), row)
+    if ledger_path().exists():
+        with Ledger(ledger_path()) as ledger:
+            question = record["question"]
+            if ledger.any_known(question) and not ledger.known(question, [row_key(texts)]):
+                raise ProvenanceError(
+                    f"run {record['id']!r} did not answer the text of this row: "
+                    f"{texts[0][:60]!r}. It was changed since, or has no answer. Ask it again."
+                )
+    template = tuple(Part(kind, value) for kind, value in record["template"])
+    prompt = CompiledTemplate(template, tokenizer).encode(
+        [texts], limit=record["limit"], truncate=record["truncate"]
+    )[0]
+    if isinstance(prompt, Exception):
+        raise prompt
+    return prompt
+
+
+def find_record(run_id: str, frame: Any) -> dict[str, Any]:
+    """The record of a run, from this process, the frame's metadata or the ledger.
+
+    Raises:
+        ProvenanceError: it is in none of them.
+    """
+    found = _records.get(run_id) or getattr(frame, "attrs", {}).get(_ATTRS, {}).get(run_id)
+    if found is None and ledger_path().exists():
+        with Ledger(ledger_path()) as ledger:
+            found = ledger.record(run_id)
+    if found is None:
+        raise _not_on_record(run_id)
+    return dict(found)
+
+
+def _not_on_record(run_id: str) -> ProvenanceError:
+    return ProvenanceError(
+        f"run {run_id!r} is not on record: not in the frame's metadata and not in the ledger "
+        f"{ledger_path()}. Point NBLLM_LEDGER at the ledger that the run wrote, or ask the rows "
+        "again."
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""What a run did: rows, tokens, what was known, what failed, and with which model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from html import escape
+from typing import Any
+
+__all__ = ["RunReport"]
+
+
+@dataclass
+class RunReport:
+    """The account of one call of a verb.
+
+    Rows add up: `rows = blank + failed + known + computed + merged`.
+    """
+
+    run: str
+    verb: str
+    output: str
+    model: dict[str, str]
+    rows: int = 0
+    blank: int = 0  # missing or blank: a null, no forward
+    merged: int = 0  # duplicates of another row of the frame
+    known: int = 0  # distinct texts answered from the ledger
+    computed: int = 0  # distinct texts answered by the model
+    failed: int = 0
+    prefix_tokens: int = 0  # shared by all rows, computed once
+    tokens: int = 0  # of the rows themselves
+    padding: int = 0
+    forwards: int = 0
+    seconds: float = 0.0
+    ledger: str | None = None
+    ledger_bytes: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Distinct texts computed a second of wall clock."""
+        return self.computed / self.seconds if self.seconds else 0.0
+
+    def lines(self) -> dict[str, str]:
+        """The report as label and text, in reading order."""
+        padded = self.tokens + self.padding
+        share = f" ({self.padding / padded:.0%} padding)" if padded else ""
+        lines = {
+            "rows": f"{self.rows:,} ({self.computed:,} computed, {self.known:,} from the ledger, "
+            f"{self.merged:,} duplicates, {self.blank:,} blank, {self.failed:,} failed)",
+            "time": f"{self.seconds:.1f} s"
+            + (f", {self.rows_per_second:.1f} rows/s" if self.computed else ""),
+            "tokens": f"{self.tokens:,}{share} in {self.forwards:,} batches, behind a shared "
+            f"prefix of {self.prefix_tokens:,}",
+            "model": ", ".join(
+                self.model[key] for key in ("name", "quantization", "dtype", "device")
+            )
+            + f", revision {self.model['revision'][:12]}",
+            "run": self.run,
+            "ledger": f"{self.ledger} ({self.ledger_bytes / 1e6:.1f} MB; "
+            "ledger=False switches it off)"
+            if self.ledger
+            else "off: nothing was kept",
+        }
+        for error, count in self.errors.items():
+            lines[f"failed × {count}"] = error
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for the ledger."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [f"{self.verb} → {self.output}"]
+            + [f"  {name:<10} {text}" for name, text in self.lines().items()]
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in self.lines().items()
+        )
+        return (
+            f"<table><caption style='text-align:left'><b>{escape(self.verb)}</b> → "
+            f"<code>{escape(self.output)}</code></caption>{rows}</table>"
+        )

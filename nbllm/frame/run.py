@@ -1,0 +1,271 @@
+"""One run: a task over the rows of a frame, through a model, to the answered frame."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from tqdm.auto import tqdm
+
+from nbllm.engine.batching import TokenBudget
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.engine.prompt import CompiledTemplate, Prompt
+from nbllm.engine.runner import run
+from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
+from nbllm.errors import FrameError
+from nbllm.frame.columns import Rows, index_labels, read_rows, row_key, write_columns
+from nbllm.frame.provenance import attach, remember, run_record
+from nbllm.frame.report import RunReport
+from nbllm.frame.tasks.kinds import LabelTask, Task
+from nbllm.models.model import Model
+
+__all__ = ["KEEP", "answer_frame", "answer_tokens"]
+
+KEEP = ("value", "score", "error", "run")
+
+
+# Under which a run's calibration offset is filed, beside the answers of its rows.
+_OFFSET = "offset"
+
+
+@dataclass
+class _Answers:
+    """By distinct text: the engine's answers, the errors of those without, and the offset."""
+
+    values: dict[int, Any]
+    errors: dict[int, str] = field(default_factory=dict)
+    offset: list[float] | None = None
+
+
+def answer_frame(
+    frame: Any,
+    task: Task,
+    model: Model,
+    columns: Mapping[str, str],
+    *,
+    output: str,
+    any_type: bool = False,
+    probabilities_too: bool = False,
+    keep: Sequence[str] = KEEP,
+    use_ledger: bool = True,
+    truncate: bool = False,
+) -> Any:
+    """Ask a task of every row and return the frame with its answers.
+
+    Args:
+        frame: a pandas or polars DataFrame, left as it is.
+        columns: field of the task's template to column of the frame.
+        output: the column of the answers, and the beginning of the others' names.
+        any_type: take columns that are not text, as `str` writes their values.
+        probabilities_too: add one column a label.
+        keep: which of `KEEP` to add.
+        use_ledger: look answers up in the ledger and file new ones there.
+        truncate: cut texts that do not fit the context, instead of failing their rows.
+    """
+    unknown = [name for name in keep if name not in KEEP]
+    if unknown:
+        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
+    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    limit = model.context_length - answer_tokens(task, model)
+    record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
+    report = RunReport(record["id"], task.verb, output, record["model"], rows=len(rows.position))
+    started = time.perf_counter()
+    with Ledger(ledger_path() if use_ledger else None) as ledger:
+        answers = _answer_texts(rows.texts, task, model, record, ledger, report)
+        record["offset"] = answers.offset
+        ledger.open_run(record["id"], record)
+        report.seconds = time.perf_counter() - started
+        _count(rows, answers, report)
+        if ledger.path is not None:
+            report.ledger, report.ledger_bytes = str(ledger.path), ledger.path.stat().st_size
+        ledger.add_report(record["id"], report.to_dict())
+    remember(record, report)
+    answered = write_columns(
+        frame,
+        _columns(task, rows, answers, record, keep, probabilities_too),
+        ours=f"{output}_run",
+    )
+    attach(answered, record)
+    _warn_of_failures(frame, rows, answers, report)
+    return answered
+
+
+def _answer_texts(
+    texts: Sequence[tuple[str, ...]],
+    task: Task,
+    model: Model,
+    record: Mapping[str, Any],
+    ledger: Ledger,
+    report: RunReport,
+) -> _Answers:
+    question = record["question"]
+    keys = [row_key(text) for text in texts]
+    known = ledger.known(question, [*keys, _OFFSET])
+    answers = _Answers(
+        {i: known[key] for i, key in enumerate(keys) if key in known}, offset=known.get(_OFFSET)
+    )
+    report.known = len(answers.values)
+    asked = [i for i in range(len(texts)) if i not in answers.values]
+    if not asked:
+        return answers
+    bar = tqdm(
+        total=len(texts), initial=report.known, desc=task.verb, unit="row", dynamic_ncols=True
+    )
+    with bar:
+        template = CompiledTemplate(task.template, model.tokenizer)
+        engine = _engine(task, model, template.prefix_ids)
+        report.prefix_tokens = engine.prefix.length
+        if isinstance(engine, LabelScorer) and isinstance(task, LabelTask) and not answers.offset:
+            answers.offset = _fit_offset(engine, task, template, record["limit"])
+            ledger.commit(question, {_OFFSET: answers.offset})
+        encoded = template.encode(
+            [texts[i] for i in asked], limit=record["limit"], truncate=record["truncate"]
+        )
+        answers.errors = {
+            i: str(prompt)
+            for i, prompt in zip(asked, encoded, strict=True)
+            if not isinstance(prompt, Prompt)
+        }
+        bar.update(len(answers.errors))
+        prompts = {
+            i: prompt for i, prompt in zip(asked, encoded, strict=True) if isinstance(prompt, Prompt)
+        }
+        order = list(prompts)
+        for done in run(
+            list(prompts.values()),
+            [keys[i] for i in order],
+            engine,
+            ledger=ledger,
+            question=question,
+            budget=TokenBudget.for_device(model.device.type),
+            answer_tokens=answer_tokens(task, model),
+        ):
+            answers.values.update({order[i]: value for i, value in done.answers.items()})
+            answers.errors.update({order[i]: error for i, error in done.errors.items()})
+            report.computed += len(done.answers)
+            report.tokens += done.tokens
+            report.padding += done.padding
+            report.forwards += done.forwards
+            bar.update(len(done.answers) + len(done.errors))
+            if answers.errors:
+                bar.set_postfix(failed=len(answers.errors))
+    return answers
+
+
+def _engine(
+    task: Task, model: Model, prefix: tuple[int, ...]
+) -> LabelScorer | TextGenerator:
+    if isinstance(task, LabelTask):
+        return LabelScorer(model, prefix, _label_tokens(task, model))
+    return TextGenerator(
+        model,
+        prefix,
+        max_new_tokens=task.max_new_tokens,
+        stop=task.stop,
+        whole_sentences=task.whole_sentences,
+        repetition_penalty=task.repetition_penalty,
+    )
+
+
+def _label_tokens(task: LabelTask, model: Model) -> list[list[int]]:
+    def tokens(end: str) -> list[list[int]]:
+        answers = [answer + end for answer in task.answers]
+        ids: list[list[int]] = model.tokenizer(answers, add_special_tokens=False)["input_ids"]
+        return ids
+
+    labels = tokens("")
+    starts = any(a is not b and b[: len(a)] == a for a in labels for b in labels)
+    # "card" is contained in "card arrival": only its end tells it from the longer one.
+    return tokens("\n") if starts else labels
+
+
+def answer_tokens(task: Task, model: Model) -> int:
+    """Room in the context that an answer may take."""
+    if isinstance(task, LabelTask):
+        return max(map(len, _label_tokens(task, model)))
+    return task.max_new_tokens
+
+
+def _fit_offset(
+    scorer: LabelScorer, task: LabelTask, template: CompiledTemplate, limit: int
+) -> list[float]:
+    encoded = template.encode([(text,) for text in task.calibration], limit=limit, truncate=True)
+    prompts = sorted((p for p in encoded if isinstance(p, Prompt)), key=lambda p: len(p.ids))
+    half = len(prompts) // 2  # two batches of like length
+    scores = np.concatenate([scorer.score(part) for part in (prompts[:half], prompts[half:])])
+    return calibration_offset(scores).tolist()
+
+
+def _columns(
+    task: Task,
+    rows: Rows,
+    answers: _Answers,
+    record: Mapping[str, Any],
+    keep: Sequence[str],
+    probabilities_too: bool,
+) -> dict[str, tuple[list[Any], Any]]:
+    """The answer's columns: name to values a row, with the narwhals dtype."""
+    output = record["output"]
+    value: dict[int, Any] = answers.values
+    score: dict[int, float] = {}
+    chances: dict[int, Any] = {}
+    if isinstance(task, LabelTask) and answers.values:
+        indices = list(answers.values)
+        chance = probabilities(
+            np.array([answers.values[i] for i in indices]), np.array(answers.offset)
+        )
+        best = chance.argmax(axis=1)
+        value = {i: task.labels[b] for i, b in zip(indices, best, strict=True)}
+        score = dict(zip(indices, chance.max(axis=1).tolist(), strict=True))
+        chances = dict(zip(indices, chance.tolist(), strict=True))
+
+    def spread(by_text: Mapping[int, Any]) -> list[Any]:
+        return [None if i is None else by_text.get(i) for i in rows.position]
+
+    error = [
+        rows.errors.get(row) or (None if i is None else answers.errors.get(i))
+        for row, i in enumerate(rows.position)
+    ]
+    run_id = [None if i is None else record["id"] for i in rows.position]
+    columns = {"value": (output, (spread(value), nw.String))}
+    if isinstance(task, LabelTask):
+        columns["score"] = (f"{output}_score", (spread(score), nw.Float64))
+    columns["error"] = (f"{output}_error", (error, nw.String))
+    columns["run"] = (f"{output}_run", (run_id, nw.Categorical))
+    named = dict(columns[part] for part in columns if part in keep)
+    if probabilities_too and isinstance(task, LabelTask):
+        for n, label in enumerate(task.labels):
+            by_text = {i: chance[n] for i, chance in chances.items()}
+            named[f"{output}_{label}"] = (spread(by_text), nw.Float64)
+    return named
+
+
+def _count(rows: Rows, answers: _Answers, report: RunReport) -> None:
+    asked = [i for i in rows.position if i is not None]
+    report.merged = len(asked) - len(rows.texts)
+    report.failed = len(answers.errors) + len(rows.errors)
+    report.blank = len(rows.position) - len(asked) - len(rows.errors)
+    report.errors = dict(Counter([*answers.errors.values(), *rows.errors.values()]).most_common(5))
+
+
+def _warn_of_failures(frame: Any, rows: Rows, answers: _Answers, report: RunReport) -> None:
+    failed = [
+        row
+        for row, i in enumerate(rows.position)
+        if row in rows.errors or (i is not None and i in answers.errors)
+    ]
+    if failed:
+        some = ", ".join(map(repr, index_labels(frame, failed[:5])))
+        more = ", ..." if len(failed) > 5 else ""
+        warnings.warn(
+            f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "
+            f"{some}{more}): {next(iter(report.errors))} All are in {report.output}_error.",
+            stacklevel=5,
+        )

@@ -1,0 +1,86 @@
+"""Summarization: a text in a few words of the model's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbllm.engine.prompt import Part, chat, plain
+from nbllm.errors import FrameError
+from nbllm.frame.tasks.few_shot import TEXT, label_parts
+from nbllm.frame.tasks.kinds import Examples, TextTask, read_examples, require_causal
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["summarize"]
+
+_EXAMPLES = (
+    ((
+        "The public library in Harlow Bridge will stay open until ten in the evening from "
+        "next month, after a trial in the spring drew almost twice as many visitors as "
+        "expected. Students and shift workers had asked for longer hours for years. During "
+        "the trial two volunteers helped the staff each night, and the council has now "
+        "agreed to pay for a permanent evening team of three. The children's section will "
+        "still close at six. The extra cost is put at forty thousand pounds a year."
+    ), (
+        "Harlow Bridge library will open until ten in the evening after a successful trial, "
+        "with a permanent evening team paid for by the council."
+    )),
+    ((
+        "A rare orchid that had not been seen in the region since 1987 has been found by two "
+        "hikers on a slope above Lake Maren. They sent a photograph to the botanical garden, "
+        "which confirmed the find a day later. Eleven plants are in flower. The exact place "
+        "is being kept secret, because collectors have dug up orchids elsewhere. The garden "
+        "has put a fence around the slope and plans to gather seed in the autumn so that the "
+        "species can be grown at other sites."
+    ), (
+        "Hikers found eleven plants of an orchid last seen in 1987, and the botanical garden "
+        "is guarding the secret site and will gather seed."
+    )),
+)
+
+# Words of English run to 1.3 tokens; the rest is room to end a sentence.
+_TOKENS_PER_WORD = 1.6
+
+
+def summarize(
+    model: Model,
+    *,
+    max_words: int = 40,
+    instruction: str | None = None,
+    examples: Examples | None = None,
+) -> TextTask:
+    """The task of summarizing texts.
+
+    Args:
+        max_words: what the model is asked to keep to, and about where it is cut.
+        instruction: what to ask, instead of a summary of so many words.
+        examples: (text, summary) pairs to show.
+
+    Raises:
+        FrameError: max_words is not a positive number.
+    """
+    require_causal(model, "summarize")
+    if max_words < 1:
+        raise FrameError(f"max_words={max_words} leaves no room for a summary. Pass 10 or more.")
+    asked = instruction or f"Summarize the text in one or two sentences, at most {max_words} words."
+    instruct = model.tokenizer.chat_template is not None
+    if instruct:
+        turns = []
+        for text, summary in [] if examples is None else read_examples(examples, None):
+            turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
+            turns.append(("assistant", [Part("text", summary)]))
+        turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
+        template = chat(model.tokenizer, turns)
+    else:
+        shown = _EXAMPLES if examples is None else read_examples(examples, None)
+        template = plain(
+            model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary")
+        )
+    return TextTask(
+        verb="summarize",
+        template=template,
+        max_new_tokens=round(max_words * _TOKENS_PER_WORD) + 8,
+        stop=None if instruct else "\n",
+        whole_sentences=True,
+    )
