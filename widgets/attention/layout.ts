@@ -1,0 +1,92 @@
+// Where things go: pure functions of sizes, weights and tokens.
+
+import type { Outline } from "./recording";
+
+/** Side of a cell of the layer × head grid, for the room there is. */
+export function cellSide(layers: number, heads: number, width: number): number {
+  const [smallest, largest, height] = [11, 30, 236];
+  const fitting = Math.min(width / layers, height / heads);
+  return Math.floor(Math.max(smallest, Math.min(largest, fitting)));
+}
+
+/** A run of `size` positions around `centre`, within 0 to count. */
+export function windowAround(centre: number, size: number, count: number): [number, number] {
+  const start = Math.max(0, Math.min(centre - Math.floor(size / 2), count - size));
+  return [start, Math.min(start + size, count)];
+}
+
+/** The keys that take most weight, in reading order. */
+export function strongest(weights: ArrayLike<number>, most: number): number[] {
+  return Array.from({ length: weights.length }, (_, key) => key)
+    .filter((key) => weights[key]! > 0)
+    .sort((a, b) => weights[b]! - weights[a]!)
+    .slice(0, most)
+    .sort((a, b) => a - b);
+}
+
+/** The weight that gets full colour in one row: the largest outside of the sink. */
+export function fullOfRow(weights: ArrayLike<number>, sink: number | null): number {
+  let full = 0;
+  for (let key = 0; key < weights.length; key++) {
+    if (key !== sink) full = Math.max(full, weights[key]!);
+  }
+  return full || 1;
+}
+
+export interface Share {
+  name: "yours" | "rest" | "sink";
+  weight: number;
+}
+
+/** Where one query's weight goes: to the sink, to the user's text, to all else. */
+export function shares(weights: ArrayLike<number>, outline: Outline): Share[] {
+  let [sink, yours, rest] = [0, 0, 0];
+  for (let key = 0; key < weights.length; key++) {
+    if (isMarked(key, outline)) yours += weights[key]!;
+    else if (key === outline.sink) sink += weights[key]!;
+    else rest += weights[key]!;
+  }
+  const parts: Share[] = [
+    { name: "yours", weight: yours },
+    { name: "rest", weight: rest },
+    { name: "sink", weight: sink },
+  ];
+  return parts.filter(
+    ({ name }) =>
+      name === "rest" || (name === "yours" ? outline.marks.length > 0 : outline.sink !== null),
+  );
+}
+
+export const isMarked = (token: number, { marks }: Outline): boolean =>
+  marks.some(([, start, stop]) => token >= start && token < stop);
+
+/** Whether a token is a further byte of the character that the token before it began. */
+export const isContinuation = (token: number, { spans }: Outline): boolean =>
+  token > 0 &&
+  spans[token]![1] > spans[token]![0] &&
+  spans[token]![0] < spans[token - 1]![1];
+
+/** A token in one short line, with what is invisible made visible. */
+export function label(token: number, outline: Outline, most = 18): string {
+  const shown = outline.tokens[token]!.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥").trim() || "␣";
+  const characters = [...shown];
+  return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : shown;
+}
+
+/** Which tokens a pixel of a pooled axis covers: [start, stop). */
+export function block(index: number, side: number, count: number): [number, number] {
+  return [Math.floor((index * count) / side), Math.floor(((index + 1) * count) / side)];
+}
+
+/** Three to four digits, without a misleading zero. */
+export function weightText(weight: number): string {
+  if (weight === 0) return "0";
+  return weight < 0.0001 ? "<0.0001" : weight.toFixed(4);
+}
+
+export const percent = (weight: number): string =>
+  weight > 0 && weight < 0.005 ? "< 1 %" : `${Math.round(100 * weight)} %`;
+
+/** A relative error as a reader takes it in: 0.2 %, 3e-7. */
+export const gap = (error: number): string =>
+  error >= 1e-4 ? `${(100 * error).toPrecision(1)} %` : Math.max(error, 1e-8).toExponential(0);

@@ -1,0 +1,52 @@
+// Colour maps of one direction: lightness changes evenly from no weight to full colour, so
+// they read the same to colour-blind eyes. After "mako" of seaborn (BSD). The light map is
+// also that of the static picture, nbllm/widgets/picture.py.
+
+export type RGB = readonly [number, number, number];
+
+export const LIGHT = [
+  "#f7fbfa", "#def5e5", "#ade3c0", "#6cd3ad", "#43bbad", "#35a1ab",
+  "#3487a6", "#366da0", "#3d5296", "#403a75", "#35264c",
+];
+export const DARK = [
+  "#1b1b24", "#231f30", "#35264c", "#403a75", "#3d5296", "#366da0",
+  "#3487a6", "#35a1ab", "#43bbad", "#6cd3ad", "#ade3c0", "#def5e5",
+];
+
+const LEVELS = 256;
+
+export const parseHex = (code: string): RGB => [
+  parseInt(code.slice(1, 3), 16),
+  parseInt(code.slice(3, 5), 16),
+  parseInt(code.slice(5, 7), 16),
+];
+
+/** 256 colours through the stops, evenly spaced. */
+export function ramp(stops: readonly string[]): RGB[] {
+  const colours = stops.map(parseHex);
+  return Array.from({ length: LEVELS }, (_, level) => {
+    const place = (level / (LEVELS - 1)) * (colours.length - 1);
+    const left = Math.min(Math.floor(place), colours.length - 2);
+    const [from, to] = [colours[left]!, colours[left + 1]!];
+    const mix = (part: 0 | 1 | 2) => Math.round(from[part] + (to[part] - from[part]) * (place - left));
+    return [mix(0), mix(1), mix(2)] as const;
+  });
+}
+
+/** Colour level 0–255 of a weight: by its square root, full from `full` on. */
+export const level = (weight: number, full: number): number =>
+  full <= 0 ? 0 : Math.round((LEVELS - 1) * Math.sqrt(Math.min(Math.max(weight / full, 0), 1)));
+
+/** Relative luminance, WCAG 2. */
+export function luminance(colour: RGB): number {
+  const [red, green, blue] = colour.map((part) => {
+    const share = part / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+/** Black or white, whichever stands out more; never below 4.5:1. */
+export const ink = (background: RGB): string => (luminance(background) > 0.179 ? "#000" : "#fff");
+
+export const css = ([red, green, blue]: RGB): string => `rgb(${red} ${green} ${blue})`;

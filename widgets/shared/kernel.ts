@@ -1,0 +1,103 @@
+// Questions to the Python half, and its answers as binary buffers.
+
+export interface Question {
+  kind: string;
+  [name: string]: unknown;
+}
+
+export interface Answer {
+  message: Record<string, unknown>;
+  buffers: ArrayBuffer[];
+}
+
+/** The part of anywidget's model that is needed here. */
+export interface Channel {
+  send(content: unknown): void;
+  on(event: "msg:custom", callback: (message: unknown, buffers: DataView[]) => void): void;
+  off(event: "msg:custom", callback: (message: unknown, buffers: DataView[]) => void): void;
+}
+
+const KEPT_BYTES = 64_000_000;
+const GONE =
+  "The kernel has stopped, so nothing more can be asked of it. Restart it and run the cell again.";
+const PATIENCE = 1500; // ms until the reader is told that the kernel is busy
+
+/** Asks each thing once and remembers the answer; two views of a widget hear each other's. */
+export class Kernel {
+  #waiting = new Map<string, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
+  #promises = new Map<string, Promise<Answer>>();
+  #sizes = new Map<string, number>();
+  #timer = 0;
+
+  constructor(
+    private channel: Channel,
+    private onBusy: (busy: boolean) => void = () => {},
+  ) {
+    channel.on("msg:custom", this.#hear);
+  }
+
+  ask(question: Question): Promise<Answer> {
+    const key = JSON.stringify(question);
+    const known = this.#promises.get(key);
+    if (known) {
+      this.#promises.delete(key); // asked again: the last to be forgotten
+      this.#promises.set(key, known);
+      return known;
+    }
+    const promise = new Promise<Answer>((resolve, reject) => {
+      this.#waiting.set(key, { resolve, reject });
+    });
+    this.#promises.set(key, promise);
+    try {
+      this.channel.send({ ...question, key });
+    } catch {
+      this.#waiting.get(key)!.reject(new Error(GONE));
+      this.#waiting.delete(key);
+      this.#promises.delete(key);
+      return promise;
+    }
+    if (!this.#timer) this.#timer = window.setTimeout(() => this.onBusy(true), PATIENCE);
+    return promise;
+  }
+
+  close() {
+    this.channel.off("msg:custom", this.#hear);
+    clearTimeout(this.#timer);
+  }
+
+  #hear = (content: unknown, views: DataView[]) => {
+    const message = content as Record<string, unknown>;
+    const key = String(message.key);
+    const waiting = this.#waiting.get(key);
+    if (!waiting) return;
+    this.#waiting.delete(key);
+    clearTimeout(this.#timer);
+    this.#timer = this.#waiting.size
+      ? window.setTimeout(() => this.onBusy(true), PATIENCE)
+      : 0;
+    this.onBusy(false);
+    if (typeof message.error === "string") {
+      this.#promises.delete(key);
+      waiting.reject(new Error(message.error));
+      return;
+    }
+    // A copy: a view into the socket's message may start off the boundary of a float.
+    const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
+      (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
+    );
+    this.#sizes.set(key, buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
+    waiting.resolve({ message, buffers });
+    this.#forget();
+  };
+
+  #forget() {
+    let kept = [...this.#sizes.values()].reduce((sum, size) => sum + size, 0);
+    for (const key of this.#promises.keys()) {
+      if (kept <= KEPT_BYTES) return;
+      if (this.#waiting.has(key)) continue;
+      kept -= this.#sizes.get(key) ?? 0;
+      this.#sizes.delete(key);
+      this.#promises.delete(key);
+    }
+  }
+}

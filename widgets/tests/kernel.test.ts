@@ -1,0 +1,94 @@
+import { beforeEach, expect, test, vi } from "vitest";
+
+import { type Channel, Kernel } from "../shared/kernel";
+
+vi.stubGlobal("window", globalThis);
+
+/** Stands for the Python half: keeps the questions, answers when told. */
+class Fake implements Channel {
+  sent: Record<string, unknown>[] = [];
+  hear = new Set<(message: unknown, buffers: DataView[]) => void>();
+  send = (content: unknown) => void this.sent.push(content as Record<string, unknown>);
+  on = (_: string, callback: (message: unknown, buffers: DataView[]) => void) =>
+    void this.hear.add(callback);
+  off = (_: string, callback: (message: unknown, buffers: DataView[]) => void) =>
+    void this.hear.delete(callback);
+  answer(index: number, more: object, buffers: DataView[] = []) {
+    for (const hear of this.hear) hear({ key: this.sent[index]!.key, ...more }, buffers);
+  }
+}
+
+let channel: Fake;
+beforeEach(() => {
+  channel = new Fake();
+});
+
+test("a question is asked once, and its answer is kept", async () => {
+  const kernel = new Kernel(channel);
+  const [first, second] = [kernel.ask({ kind: "a" }), kernel.ask({ kind: "a" })];
+  channel.answer(0, { side: 3 });
+  expect((await first).message.side).toBe(3);
+  expect(await second).toBe(await first);
+  await kernel.ask({ kind: "a" });
+  expect(channel.sent).toHaveLength(1);
+});
+
+test("a float off its boundary in the message is read whole", async () => {
+  const kernel = new Kernel(channel);
+  const promise = kernel.ask({ kind: "tile" });
+  const bytes = new Uint8Array(1 + 8);
+  new DataView(bytes.buffer).setFloat32(1, 0.25, true);
+  new DataView(bytes.buffer).setFloat32(5, 0.5, true);
+  channel.answer(0, {}, [new DataView(bytes.buffer, 1, 8)]);
+  expect([...new Float32Array((await promise).buffers[0]!)]).toEqual([0.25, 0.5]);
+});
+
+test("an error reaches the asker, and the question may be asked again", async () => {
+  const kernel = new Kernel(channel);
+  const promise = kernel.ask({ kind: "tile" });
+  channel.answer(0, { error: "SelectionError: layer 9" });
+  await expect(promise).rejects.toThrow("layer 9");
+  void kernel.ask({ kind: "tile" });
+  expect(channel.sent).toHaveLength(2);
+});
+
+test("two views of a widget each hear the answer to the same question", async () => {
+  const views = [new Kernel(channel), new Kernel(channel)];
+  const answers = views.map((view) => view.ask({ kind: "outline" }));
+  channel.answer(0, { model: "m" });
+  for (const answer of await Promise.all(answers)) expect(answer.message.model).toBe("m");
+});
+
+test("old answers are forgotten when they take too much room", async () => {
+  const kernel = new Kernel(channel);
+  for (let layer = 0; layer < 4; layer++) {
+    void kernel.ask({ kind: "picture", layer });
+    channel.answer(layer, {}, [new DataView(new ArrayBuffer(30_000_000))]);
+  }
+  void kernel.ask({ kind: "picture", layer: 3 });
+  expect(channel.sent).toHaveLength(4);
+  void kernel.ask({ kind: "picture", layer: 0 });
+  expect(channel.sent).toHaveLength(5);
+});
+
+test("a silent kernel is told of, and that it answered again", () => {
+  vi.useFakeTimers();
+  const said: boolean[] = [];
+  const kernel = new Kernel(channel, (busy) => said.push(busy));
+  void kernel.ask({ kind: "outline" });
+  vi.advanceTimersByTime(10_000);
+  expect(said).toEqual([true]);
+  channel.answer(0, {});
+  expect(said).toEqual([true, false]);
+  kernel.close();
+  expect(channel.hear.size).toBe(0);
+  vi.useRealTimers();
+});
+
+test("a kernel that is gone is said so", async () => {
+  const kernel = new Kernel(channel);
+  channel.send = () => {
+    throw new Error("Cannot send");
+  };
+  await expect(kernel.ask({ kind: "outline" })).rejects.toThrow("kernel has stopped");
+});
