@@ -47,11 +47,15 @@ class TextGenerator:
         self.stop = stop
         self.whole_sentences = whole_sentences
         own = model.network.generation_config
-        self._end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+        self._end = (
+            own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+        )
         ends = self._end if isinstance(self._end, list) else [self._end]
         self._ends = {i for i in ends if i is not None}
         # Whatever fills a finished row is dropped afterwards, so any id does.
-        self._pad = next((i for i in (model.tokenizer.pad_token_id, *self._ends) if i is not None), 0)
+        self._pad = next(
+            (i for i in (model.tokenizer.pad_token_id, *self._ends) if i is not None), 0
+        )
         self._config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -71,7 +71,9 @@ def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template
     return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, Sequence[Part]]]) -> Template:
+def chat(
+    tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, Sequence[Part]]]
+) -> Template:
     """Turns of (role, parts) in the model's own chat template, open for the assistant's answer.
 
     The template is rendered around placeholders, so that nothing from the rows or the
@@ -238,7 +240,9 @@ def _tokenize(
     )
     return [
         _Tokens(ids, [(int(a), int(b)) for a, b in spans], text)
-        for ids, spans, text in zip(encoded["input_ids"], encoded["offset_mapping"], texts, strict=True)
+        for ids, spans, text in zip(
+            encoded["input_ids"], encoded["offset_mapping"], texts, strict=True
+        )
     ]
 
 

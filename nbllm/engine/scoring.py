@@ -27,9 +27,7 @@ class LabelTrie:
     def __init__(self, labels: Sequence[Sequence[int]]) -> None:
         if any(len(label) == 0 for label in labels):
             raise ValueError("a label without tokens")
-        if any(
-            a is not b and list(b[: len(a)]) == list(a) for a in labels for b in labels
-        ):
+        if any(a is not b and list(b[: len(a)]) == list(a) for a in labels for b in labels):
             raise ValueError("a label that is the beginning of another")
         self.tokens: list[int] = []
         self.parents: list[int] = []
@@ -110,7 +108,9 @@ class LabelScorer:
             seen[row, :, :past] = True
             seen[row, pad:longest, past + pad : past + longest] = causal[pad:, pad:]
             seen[row, longest:, past + pad : past + longest] = True
-            positions[row, longest:] = past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
+            positions[row, longest:] = (
+                past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
+            )
             # A padding query that sees nothing would be NaN in sdpa.
             seen[row, np.arange(pad), past + np.arange(pad)] = True
         ids[:, longest:] = trie.tokens
@@ -129,32 +129,37 @@ class LabelScorer:
             ).logits
             logp = logits.float().log_softmax(-1).double()
             scores = torch.stack(
-                [sum((logp[:, node + 1, token] for node, token in steps[1:]),
-                     start=logp[:, 0, steps[0][1]]) for steps in trie.steps],
+                [
+                    sum(
+                        (logp[:, node + 1, token] for node, token in steps[1:]),
+                        start=logp[:, 0, steps[0][1]],
+                    )
+                    for steps in trie.steps
+                ],
                 dim=1,
             )
-        return scores.cpu().numpy()
+        scored: NDArray[np.float64] = scores.cpu().numpy()
+        return scored
 
 
 def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the model prefers before it has read anything: the mean log-probability a label.
+    """What the model prefers whatever it reads: the log of its mean probability a label.
+
+    Batch calibration (Zhou et al. 2024, https://arxiv.org/abs/2309.17249), but on a fixed set
+    of texts, so that a row's answer never depends on its neighbours.
 
     Args:
         scores: log-likelihoods of unlabelled texts, shape (texts, labels).
 
     Returns:
-        shape (labels,), to be subtracted from log-likelihoods. Batch calibration (Zhou et al.
-        2024, https://arxiv.org/abs/2309.17249) on a fixed set of texts, so that a row's answer
-        never depends on its neighbours.
+        shape (labels,), to be subtracted from log-likelihoods.
     """
     normalised = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    offset: NDArray[np.float64] = normalised.mean(axis=0)
-    return offset - offset.mean()
+    offset: NDArray[np.float64] = np.log(np.exp(normalised).mean(axis=0))
+    return offset
 
 
-def probabilities(
-    scores: NDArray[np.float64], offset: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def probabilities(scores: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """Calibrated probabilities that sum to 1 a row: softmax of `scores - offset`."""
     shifted = scores - offset
     result: NDArray[np.float64] = np.exp(

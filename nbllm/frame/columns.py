@@ -13,7 +13,15 @@ import narwhals as nw
 
 from nbllm.errors import ColumnError, FrameError
 
-__all__ = ["Rows", "index_labels", "read_rows", "row_key", "row_position", "row_values", "write_columns"]
+__all__ = [
+    "Rows",
+    "index_labels",
+    "read_rows",
+    "row_key",
+    "row_position",
+    "row_values",
+    "write_columns",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def row_position(frame: Any, row: Any) -> int:
         raise FrameError("the frame has no rows. Fill it first.")
     if row is None:
         return 0
-    index = getattr(frame, "index", range(len(frame)))
+    index = index_labels(frame)
     found = [n for n, label in enumerate(index) if label == row]
     if not found:
         raise FrameError(f"no row is labelled {row!r}. The first is {index[0]!r}.")
@@ -133,10 +141,10 @@ def write_columns(
     return answered
 
 
-def index_labels(frame: Any, rows: Sequence[int]) -> list[Any]:
-    """The index labels of some rows by position; the positions themselves in polars."""
+def index_labels(frame: Any) -> Sequence[Any]:
+    """The index labels of a frame as plain Python values; the positions in polars."""
     index = getattr(frame, "index", None)
-    return list(rows) if index is None else [index[row] for row in rows]
+    return range(len(frame)) if index is None else list(index.tolist())
 
 
 def _wrap(frame: Any) -> nw.DataFrame[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-import nbllm
+from nbllm import __version__
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ProvenanceError
@@ -21,7 +21,16 @@ from nbllm.models.model import Model
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["attach", "find_record", "find_report", "recorded_prompt", "remember", "row_run", "run_ids", "run_record"]
+__all__ = [
+    "attach",
+    "find_record",
+    "find_report",
+    "recorded_prompt",
+    "remember",
+    "row_run",
+    "run_ids",
+    "run_record",
+]
 
 # What in a model's provenance decides its answers; the rest says where it came from.
 _DECIDES = ("revision", "quantization", "dtype")
@@ -60,7 +69,7 @@ def run_record(
         "parameters": task.parameters(),
         "limit": limit,
         "truncate": truncate,
-        "nbllm": nbllm.__version__,
+        "nbllm": __version__,
     }
     question = _digest(decides)
     return {

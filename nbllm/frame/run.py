@@ -135,7 +135,9 @@ def _answer_texts(
         }
         bar.update(len(answers.errors))
         prompts = {
-            i: prompt for i, prompt in zip(asked, encoded, strict=True) if isinstance(prompt, Prompt)
+            i: prompt
+            for i, prompt in zip(asked, encoded, strict=True)
+            if isinstance(prompt, Prompt)
         }
         order = list(prompts)
         for done in run(
@@ -159,9 +161,7 @@ def _answer_texts(
     return answers
 
 
-def _engine(
-    task: Task, model: Model, prefix: tuple[int, ...]
-) -> LabelScorer | TextGenerator:
+def _engine(task: Task, model: Model, prefix: tuple[int, ...]) -> LabelScorer | TextGenerator:
     if isinstance(task, LabelTask):
         return LabelScorer(model, prefix, _label_tokens(task, model))
     return TextGenerator(
@@ -200,7 +200,7 @@ def _fit_offset(
     prompts = sorted((p for p in encoded if isinstance(p, Prompt)), key=lambda p: len(p.ids))
     half = len(prompts) // 2  # two batches of like length
     scores = np.concatenate([scorer.score(part) for part in (prompts[:half], prompts[half:])])
-    return calibration_offset(scores).tolist()
+    return [float(x) for x in calibration_offset(scores)]
 
 
 def _columns(
@@ -234,7 +234,9 @@ def _columns(
         for row, i in enumerate(rows.position)
     ]
     run_id = [None if i is None else record["id"] for i in rows.position]
-    columns = {"value": (output, (spread(value), nw.String))}
+    columns: dict[str, tuple[str, tuple[list[Any], Any]]] = {
+        "value": (output, (spread(value), nw.String))
+    }
     if isinstance(task, LabelTask):
         columns["score"] = (f"{output}_score", (spread(score), nw.Float64))
     columns["error"] = (f"{output}_error", (error, nw.String))
@@ -262,7 +264,8 @@ def _warn_of_failures(frame: Any, rows: Rows, answers: _Answers, report: RunRepo
         if row in rows.errors or (i is not None and i in answers.errors)
     ]
     if failed:
-        some = ", ".join(map(repr, index_labels(frame, failed[:5])))
+        labels = index_labels(frame)
+        some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
         warnings.warn(
             f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "

@@ -23,10 +23,7 @@ _CALIBRATION = (
         "The river rose by half a metre overnight, and two roads in the valley were closed "
         "to traffic in the morning."
     ),
-    (
-        "How do I change the email address of my account? The settings page only shows my "
-        "old one."
-    ),
+    ("How do I change the email address of my account? The settings page only shows my old one."),
     (
         "Quarterly sales rose four per cent, helped by strong demand for heat pumps, while "
         "profits stayed level."
@@ -62,10 +59,7 @@ _CALIBRATION = (
         "object to a rise in rent."
     ),
     "Love this song!",
-    (
-        "The update fixes a fault that kept some phones from connecting to older wireless "
-        "networks."
-    ),
+    ("The update fixes a fault that kept some phones from connecting to older wireless networks."),
     "Could you tell me whether the hotel has parking, and how much it costs a night?",
 )
 

@@ -72,7 +72,8 @@ def _parse(template: str) -> list[Part]:
         pieces = list(Formatter().parse(template))
     except ValueError as error:
         raise FrameError(
-            f"the prompt {template!r} cannot be read: {error}. Write a brace itself as {{{{ or }}}}."
+            f"the prompt {template!r} cannot be read: {error}. "
+            "Write a brace itself as {{ or }}."
         ) from error
     parts = []
     for literal, name, spec, conversion in pieces:

@@ -15,28 +15,34 @@ if TYPE_CHECKING:
 __all__ = ["summarize"]
 
 _EXAMPLES = (
-    ((
-        "The public library in Harlow Bridge will stay open until ten in the evening from "
-        "next month, after a trial in the spring drew almost twice as many visitors as "
-        "expected. Students and shift workers had asked for longer hours for years. During "
-        "the trial two volunteers helped the staff each night, and the council has now "
-        "agreed to pay for a permanent evening team of three. The children's section will "
-        "still close at six. The extra cost is put at forty thousand pounds a year."
-    ), (
-        "Harlow Bridge library will open until ten in the evening after a successful trial, "
-        "with a permanent evening team paid for by the council."
-    )),
-    ((
-        "A rare orchid that had not been seen in the region since 1987 has been found by two "
-        "hikers on a slope above Lake Maren. They sent a photograph to the botanical garden, "
-        "which confirmed the find a day later. Eleven plants are in flower. The exact place "
-        "is being kept secret, because collectors have dug up orchids elsewhere. The garden "
-        "has put a fence around the slope and plans to gather seed in the autumn so that the "
-        "species can be grown at other sites."
-    ), (
-        "Hikers found eleven plants of an orchid last seen in 1987, and the botanical garden "
-        "is guarding the secret site and will gather seed."
-    )),
+    (
+        (
+            "The public library in Harlow Bridge will stay open until ten in the evening from "
+            "next month, after a trial in the spring drew almost twice as many visitors as "
+            "expected. Students and shift workers had asked for longer hours for years. During "
+            "the trial two volunteers helped the staff each night, and the council has now "
+            "agreed to pay for a permanent evening team of three. The children's section will "
+            "still close at six. The extra cost is put at forty thousand pounds a year."
+        ),
+        (
+            "Harlow Bridge library will open until ten in the evening after a successful trial, "
+            "with a permanent evening team paid for by the council."
+        ),
+    ),
+    (
+        (
+            "A rare orchid that had not been seen in the region since 1987 has been found by two "
+            "hikers on a slope above Lake Maren. They sent a photograph to the botanical garden, "
+            "which confirmed the find a day later. Eleven plants are in flower. The exact place "
+            "is being kept secret, because collectors have dug up orchids elsewhere. The garden "
+            "has put a fence around the slope and plans to gather seed in the autumn so that the "
+            "species can be grown at other sites."
+        ),
+        (
+            "Hikers found eleven plants of an orchid last seen in 1987, and the botanical garden "
+            "is guarding the secret site and will gather seed."
+        ),
+    ),
 )
 
 # Words of English run to 1.3 tokens; the rest is room to end a sentence.
@@ -74,9 +80,7 @@ def summarize(
         template = chat(model.tokenizer, turns)
     else:
         shown = _EXAMPLES if examples is None else read_examples(examples, None)
-        template = plain(
-            model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary")
-        )
+        template = plain(model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary"))
     return TextTask(
         verb="summarize",
         template=template,

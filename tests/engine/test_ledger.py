@@ -1,0 +1,84 @@
+"""The ledger: what was committed is there, for this process and for others."""
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from nbllm.engine.ledger import Ledger, ledger_path
+
+
+def test_answers_come_back_as_they_went_in(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.sqlite"
+    answers = {"a": [-1.5, -0.25], "b": "ein Text, 一个", "c": ""}
+    with Ledger(path) as ledger:
+        ledger.commit("q", answers)
+    with Ledger(path) as ledger:
+        assert ledger.known("q", ["a", "b", "c", "d"]) == answers
+        assert ledger.known("other", ["a"]) == {}
+        assert ledger.any_known("q") and not ledger.any_known("other")
+
+
+def test_more_keys_than_a_query_may_have(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l") as ledger:
+        ledger.commit("q", {str(i): i for i in range(3000)})
+        assert len(ledger.known("q", map(str, range(4000)))) == 3000
+
+
+def test_a_run_that_is_on_file_stays_as_it_is() -> None:
+    with Ledger(None) as ledger:
+        ledger.open_run("r", {"prompt": "first"})
+        ledger.open_run("r", {"prompt": "second"})
+        assert ledger.record("r") == {"prompt": "first"}
+        assert ledger.record("s") is None
+
+
+def test_the_newest_report_is_found() -> None:
+    with Ledger(None) as ledger:
+        ledger.add_report("r", {"rows": 1})
+        ledger.add_report("r", {"rows": 2})
+        assert ledger.last_report("r") == {"rows": 2}
+        assert ledger.last_report("s") is None
+
+
+def test_the_environment_names_another_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NBLLM_LEDGER", str(tmp_path / "mine"))
+    assert ledger_path() == tmp_path / "mine"
+    monkeypatch.delenv("NBLLM_LEDGER")
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path))
+    assert ledger_path() == tmp_path / "ledger.sqlite"
+
+
+@pytest.mark.parametrize("kind", ["folder in the way", "not a database"])
+def test_a_ledger_that_cannot_be_used_is_said_and_done_without(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "ledger"
+    if kind == "folder in the way":
+        path.mkdir()
+    else:
+        path.write_bytes(b"this is no database, " * 100)
+    with pytest.warns(UserWarning, match=r"not saved.*NBLLM_LEDGER"):
+        ledger = Ledger(path)
+    ledger.commit("q", {"a": 1})
+    assert ledger.known("q", ["a"]) == {"a": 1}
+    assert ledger.path is None
+
+
+def write_many(path: Path, name: str) -> None:
+    with Ledger(path) as ledger:
+        for n in range(100):
+            ledger.commit("q", {f"{name}-{n}": n})
+
+
+def test_two_processes_write_one_ledger(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "ledger"
+    writers = [context.Process(target=write_many, args=(path, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert sqlite3.connect(path).execute("select count(*) from answers").fetchone() == (200,)
