@@ -10,8 +10,9 @@
     ├── FrameError
     │   ├── ColumnError            a column is missing, not text, or in the way
     │   ├── LabelError             labels are empty, repeated or unknown
-    │   ├── TextTooLongError       texts that do not fit the context
     │   └── ProvenanceError        a row whose run is not on record
+    ├── TextError                  a text that no model can read
+    │   └── TextTooLongError       it does not fit the context
     ├── DataError                  a data set that is not here
     └── SelectionError             a layer, head or token out of range
 
@@ -30,6 +31,7 @@ __all__ = [
     "ProvenanceError",
     "QuantizationError",
     "SelectionError",
+    "TextError",
     "TextTooLongError",
     "UnknownModelError",
     "UnsupportedModelError",
@@ -76,12 +78,16 @@ class LabelError(FrameError):
     """A set of labels is empty, repeated or does not fit the task."""
 
 
-class TextTooLongError(FrameError):
-    """Some texts do not fit the model's context."""
-
-
 class ProvenanceError(FrameError):
     """A row cannot be traced to the run that answered it."""
+
+
+class TextError(NbllmError):
+    """A text that no model can read: empty, or not valid Unicode."""
+
+
+class TextTooLongError(TextError):
+    """A text that does not fit the model's context."""
 
 
 class DataError(NbllmError):

@@ -26,7 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nbllm.attention.layer import Layer
 from nbllm.engine.prompt import Mark, Prompt
-from nbllm.errors import NbllmError, SelectionError, TextTooLongError, UnsupportedModelError
+from nbllm.errors import SelectionError, TextError, TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def record(model: Model, text: str | Prompt) -> Recording:
 
     Raises UnsupportedModelError for a model whose attention does not go through
     transformers' AttentionInterface, TextTooLongError for a text beyond the context, and
-    NbllmError for a text without tokens.
+    TextError for a text without tokens.
 
         recording = nbllm.record(model, "The plot was thin, but I loved it.")
         recording.weights(layer=5, head=2)      # (tokens, tokens)
@@ -146,7 +146,7 @@ def record(model: Model, text: str | Prompt) -> Recording:
     prompt = text if isinstance(text, Prompt) else _tokenize(model, text)
     count = len(prompt.ids)
     if count == 0:
-        raise NbllmError("There is no text to record: it has no tokens. Give one that has words.")
+        raise TextError("There is no text to record: it has no tokens. Give one that has words.")
     if count > model.context_length:
         raise TextTooLongError(
             f"The text has {count:,} tokens, and {model.name} reads at most "

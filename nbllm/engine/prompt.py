@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbllm.errors import FrameError, TextTooLongError
+from nbllm.errors import TextError, TextTooLongError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -172,7 +172,7 @@ class CompiledTemplate:
             return list(_tokenize(self.tokenizer, texts, special=False)) if texts else []
         except Exception as error:
             if len(texts) == 1:
-                return [FrameError(f"the tokenizer cannot read this text ({error})")]
+                return [TextError(f"the tokenizer cannot read this text ({error})")]
             return [answer for text in texts for answer in self._tokenize_field([text])]
 
     def _assemble(

@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nbllm.attention.capture import record
 from nbllm.engine.prompt import Mark, Prompt
-from nbllm.errors import NbllmError, SelectionError, TextTooLongError, UnsupportedModelError
+from nbllm.errors import SelectionError, TextError, TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 
 TEXT = "The soup was warm and the staff were kind, so we stayed until they closed."
@@ -190,7 +190,7 @@ def test_half_a_surrogate_pair_does_not_stop_it(tiny_llama) -> None:
 
 
 def test_no_text(tiny_llama) -> None:
-    with pytest.raises(NbllmError, match="no text to record"):
+    with pytest.raises(TextError, match="no text to record"):
         record(tiny_llama, "")
     with pytest.raises(TypeError, match="a str or a Prompt, not float"):
         record(tiny_llama, float("nan"))

@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, chat, plain, with_answer
-from nbllm.errors import FrameError, TextTooLongError
+from nbllm.errors import TextError, TextTooLongError
 from nbllm.models.model import Model
 
 REVIEW = (Part("text", "Review: "), Part("field", "review"), Part("text", "\nSentiment:"))
@@ -97,7 +97,7 @@ def test_an_instruction_that_fills_the_context_cannot_be_mended_by_cutting(
 def test_a_text_that_the_tokenizer_cannot_read_fails_alone(tiny_llama: Model) -> None:
     good, bad, also = encode(tiny_llama, REVIEW, ["a"], ["b\ud800"], ["c"])
     assert isinstance(good, Prompt) and isinstance(also, Prompt)
-    assert isinstance(bad, FrameError)
+    assert isinstance(bad, TextError)
 
 
 @settings(
