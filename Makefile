@@ -20,6 +20,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# In a container one is root, where Jupyter wants to be told that this is meant.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 WIDGET_SOURCES := $(shell find widgets -name node_modules -prune -o -type f -print)
 BUNDLE := nbllm/widgets/static/attention.js
 
@@ -53,7 +55,7 @@ model: setup # the default model: fetched and verified the first time, in a seco
 	@$(BIN)/python -c "from nbllm.models import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
 
 lab: model ## JupyterLab on the quickstart notebook
-	$(BIN)/jupyter lab notebooks/00_quickstart.ipynb
+	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_quickstart.ipynb
 
 demo: model ## the quickstart without a browser: its table, and where its HTML is
 	@$(BIN)/python notebooks/demo.py

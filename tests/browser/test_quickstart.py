@@ -27,7 +27,7 @@ def quickstart(open_lab, chromium, lab_server) -> Iterator:
 def take_pictures(lab) -> None:
     """The row as it was opened, light and dark, for the README and for a person to look at."""
     small = lab.page.viewport_size
-    lab.page.set_viewport_size({"width": 1200, "height": 1500})
+    lab.page.set_viewport_size({"width": 1340, "height": 1460})
     lab.page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
     for theme in ("JupyterLab Dark", "JupyterLab Light"):
         lab.theme(theme)

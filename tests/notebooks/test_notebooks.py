@@ -1,0 +1,113 @@
+"""The curated notebooks: each runs to its end offline, and is stored as it should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
+from nbllm.models.model import Model
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+MAX_LINES = 15
+
+# Fewer rows than a reader sees, where the question can be answered with fewer.
+PARAMETERS = {"10_sentiment": {"ROWS": 120}}
+
+REFUSE_NETWORK = """
+import socket
+
+asked_for = []
+connect = socket.socket.connect
+
+def connect_here(self, address):
+    if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1"):
+        asked_for.append(address)
+        raise ConnectionRefusedError(f"a notebook asked for {address}")
+    return connect(self, address)
+
+socket.socket.connect = connect_here
+"""
+
+
+def read(path: Path) -> NotebookNode:
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    return notebook
+
+
+def code_cells(path: Path) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tagged(notebook: NotebookNode, tag: str) -> list[int]:
+    return [
+        index for index, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])
+    ]
+
+
+def names(path: Path) -> str:
+    return path.stem
+
+
+def test_all_are_here() -> None:
+    assert [path.stem for path in NOTEBOOKS] == [
+        "00_quickstart",
+        "10_sentiment",
+        "20_summarization",
+        "30_attention",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
+def test_runs_to_its_end(path: Path, smollm2: Model, tmp_path: Path, ledger_path: Path) -> None:
+    """`smollm2` is asked for so that the default model is in the cache: no set-up in here."""
+    notebook = read(path)
+    (after_parameters,) = [index + 1 for index in tagged(notebook, "parameters")]
+    overrides = PARAMETERS.get(path.stem, {})
+    changed = "\n".join(f"{name} = {value}" for name, value in overrides.items())
+    notebook.cells.insert(after_parameters, new_code_cell(changed))
+    notebook.cells.insert(0, new_code_cell(REFUSE_NETWORK))
+    notebook.cells.append(new_code_cell("assert not asked_for, asked_for"))
+    client = NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute()  # a cell that raises ends the test with its traceback
+    asks_a_model = any(".llm." in cell.source for cell in code_cells(path))
+    assert ledger_path.exists() == asks_a_model
+    warned = [
+        output.text
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.output_type == "stream" and "Warning" in output.text
+    ]
+    assert not warned
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
+def test_is_stored_without_outputs(path: Path) -> None:
+    nbformat.validate(read(path))
+    for cell in code_cells(path):
+        assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
+def test_reads_well(path: Path) -> None:
+    notebook = read(path)
+    first = notebook.cells[0].source
+    assert first.startswith("# ") and "?" in first.splitlines()[0], "one question, at the top"
+    assert "GB of memory" in first and "minute" in first, "what it takes is said at the top"
+    assert len(tagged(notebook, "parameters")) == 1
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert any(text.startswith("## Where it ") for text in prose), "a failure is shown"
+    cells = code_cells(path)
+    assert all(len(cell.source.splitlines()) <= MAX_LINES for cell in cells)
+    assert cells[-1].source.startswith("assert ")
+
+
+def test_the_demo_has_one_table_to_print() -> None:
+    assert len(tagged(read(FOLDER / "00_quickstart.ipynb"), "demo-table")) == 1
