@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +14,9 @@ from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
 
@@ -75,9 +80,12 @@ class LabelScorer:
         self.model = model
         self.prefix = SharedPrefix(model, prefix_ids)
         self.trie = LabelTrie(labels)
-        self._first_tokens = torch.tensor(
-            [steps[0][1] for steps in self.trie.steps], device=model.device
-        )
+        # The tokens that likelihoods are read of, and for each label where: (node, which token).
+        read = sorted({token for steps in self.trie.steps for _, token in steps})
+        self._tokens = torch.tensor(read, device=model.device)
+        self._steps = [
+            [(node, read.index(token)) for node, token in steps] for steps in self.trie.steps
+        ]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
@@ -118,7 +126,7 @@ class LabelScorer:
 
         mask = torch.zeros(seen.shape, dtype=dtype, device=device)
         mask.masked_fill_(torch.from_numpy(~seen).to(device), torch.finfo(dtype).min)
-        with torch.inference_mode():
+        with torch.inference_mode(), _fine_logits(self.model.network, self._tokens):
             logits = self.model.network(
                 input_ids=torch.from_numpy(ids).to(device),
                 attention_mask=mask[:, None],
@@ -126,20 +134,38 @@ class LabelScorer:
                 past_key_values=self.prefix.expand(rows),
                 use_cache=self.prefix.length > 0,
                 logits_to_keep=nodes + 1,
-            ).logits
-            logp = logits.float().log_softmax(-1).double()
-            scores = torch.stack(
-                [
-                    sum(
-                        (logp[:, node + 1, token] for node, token in steps[1:]),
-                        start=logp[:, 0, steps[0][1]],
-                    )
-                    for steps in trie.steps
-                ],
-                dim=1,
+            ).logits.float()
+            whole, fine = logits.split(
+                [logits.shape[-1] - len(self._tokens), len(self._tokens)], -1
             )
-        scored: NDArray[np.float64] = scores.cpu().numpy()
-        return scored
+            logp = (fine - whole.logsumexp(-1, keepdim=True)).double().cpu().numpy()
+        return np.stack(
+            [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
+            axis=1,
+        )
+
+
+@contextmanager
+def _fine_logits(network: PreTrainedModel, tokens: torch.Tensor) -> Iterator[None]:
+    """While it is open, the network's logits are followed by those of `tokens` in float32.
+
+    A bf16 logit of 20 is rounded to steps of 1/8, which would put the scores on a coarse grid.
+    Whatever the network does to its logits, such as a soft cap, it does to these too.
+    """
+
+    def append(head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor) -> Any:
+        if isinstance(head, torch.nn.Linear) and head.weight.is_floating_point():
+            bias = None if head.bias is None else head.bias[tokens].float()
+            fine = torch.nn.functional.linear(inputs[0].float(), head.weight[tokens].float(), bias)
+        else:  # a quantized head has no rows to take
+            fine = logits[..., tokens].float()
+        return torch.cat([logits.float(), fine], dim=-1)
+
+    hook = network.get_output_embeddings().register_forward_hook(append)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:

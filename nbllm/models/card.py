@@ -21,7 +21,7 @@ _STYLE = {
     "font:var(--jp-ui-font-size1,13px)/1.5 var(--jp-ui-font-family,system-ui,sans-serif)",
     "name": "font-weight:600;font-size:1.15em;margin-bottom:6px",
     "list": "display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0",
-    "term": "color:var(--jp-ui-font-color2,CanvasText);font-weight:400",
+    "term": "color:var(--jp-ui-font-color2,CanvasText);font-weight:400;white-space:nowrap",
     "value": "margin:0;overflow-wrap:anywhere",
 }
 

@@ -172,7 +172,6 @@ else:
 
 def test_hub_stacks_splits(tmp_path: Path) -> None:
     """`datasets` reads a folder of the repository's name just as it reads the repository."""
-    pytest.importorskip("datasets", reason="the package datasets is an extra")
     repository = tmp_path / "owner" / "name"
     repository.mkdir(parents=True)
     (repository / "train.jsonl").write_text("".join(f'{{"text": "{t}"}}\n' for t in "abc"))

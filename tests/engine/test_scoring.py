@@ -49,8 +49,16 @@ def test_one_token_labels_cost_no_token(smollm2: Model) -> None:
 def test_the_real_model_in_its_own_dtype(smollm2: Model) -> None:
     scorer, prompts, labels = prepare(smollm2)
     expected = [[plain_likelihood(smollm2, list(p.ids), lb) for lb in labels] for p in prompts]
-    # bf16 keeps three digits of a logit of about 20.
+    # The reference reads its logits in bf16, in steps of 1/8 at 20.
     np.testing.assert_allclose(scorer.score(prompts), expected, atol=0.5)
+
+
+def test_scores_are_finer_than_bf16_logits(smollm2: Model) -> None:
+    compiled = CompiledTemplate(TEMPLATE, smollm2.tokenizer)
+    prompts = compiled.encode([[f"meal number {n}"] for n in range(24)], limit=2048)
+    labels = [smollm2.tokenizer(label).input_ids for label in (" good", " bad")]
+    scores = LabelScorer(smollm2, compiled.prefix_ids, labels).score(prompts)
+    assert len(set(scores[:, 0] - scores[:, 1])) == 24
 
 
 def test_a_row_does_not_depend_on_its_batch(tiny_llama: Model) -> None:
