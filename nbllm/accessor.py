@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import FrameError, ProvenanceError
+from nbllm.frame import KEEP
 
 if TYPE_CHECKING:
     from nbllm.frame.preview import Preview
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from nbllm.widgets.attention import AttentionView
 
 __all__ = ["FrameAccessor", "register_on_pandas", "register_on_polars"]
-
-_KEEP = ("value", "score", "error", "run")
 
 
 class FrameAccessor:
@@ -40,7 +39,7 @@ class FrameAccessor:
         instruction: str | None = None,
         examples: Examples | None = None,
         probabilities: bool = False,
-        keep: Sequence[str] = _KEEP,
+        keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
     ) -> Any:
@@ -90,7 +89,7 @@ class FrameAccessor:
         instruction: str | None = None,
         examples: Examples | None = None,
         probabilities: bool = False,
-        keep: Sequence[str] = _KEEP,
+        keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
     ) -> Any:
@@ -130,7 +129,7 @@ class FrameAccessor:
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
-        keep: Sequence[str] = _KEEP,
+        keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
     ) -> Any:
@@ -168,7 +167,7 @@ class FrameAccessor:
         instruction: str | None = None,
         examples: Examples | None = None,
         max_new_tokens: int = 64,
-        keep: Sequence[str] = _KEEP,
+        keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
     ) -> Any:

@@ -20,15 +20,14 @@ from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import FrameError
+from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, row_key, write_columns
 from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.tasks.kinds import LabelTask, Task
 from nbllm.models.model import Model
 
-__all__ = ["KEEP", "answer_frame", "answer_tokens"]
-
-KEEP = ("value", "score", "error", "run")
+__all__ = ["answer_frame", "answer_tokens"]
 
 
 # Under which a run's calibration offset is filed, beside the answers of its rows.
