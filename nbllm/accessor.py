@@ -322,7 +322,8 @@ class FrameAccessor:
     def _output(self, output: str | None) -> str:
         """The column of answers meant, by name or because it is the only one."""
         columns = [str(name) for name in self._frame.columns]
-        found = [name.removesuffix("_run") for name in columns if name.endswith("_run")]
+        ends = [name.removesuffix("_run") for name in columns if name.endswith("_run")]
+        found = [name for name in ends if name in columns]
         if output is None and len(found) == 1:
             return found[0]
         if output in found:

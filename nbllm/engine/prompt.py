@@ -126,6 +126,11 @@ class CompiledTemplate:
         """The tokens that every prompt starts with."""
         return tuple(self._constants[0].ids)
 
+    @property
+    def own_length(self) -> int:
+        """Tokens of every prompt that are not a row's: instruction, examples and markup."""
+        return sum(len(constant.ids) for constant in self._constants)
+
     def encode(
         self, rows: Sequence[Sequence[str]], *, limit: int, truncate: bool = False
     ) -> list[Prompt | Exception]:
@@ -183,7 +188,7 @@ class CompiledTemplate:
             if isinstance(value, Exception):
                 return value
             values.append(value)
-        constant = sum(len(c.ids) for c in self._constants)
+        constant = self.own_length
         total = constant + sum(len(v.ids) for v in values)
         if total > limit:
             if not truncate:

@@ -138,7 +138,7 @@ class LabelScorer:
             whole, fine = logits.split(
                 [logits.shape[-1] - len(self._tokens), len(self._tokens)], -1
             )
-            logp = (fine - whole.logsumexp(-1, keepdim=True)).double().cpu().numpy()
+            logp = (fine - whole.logsumexp(-1, keepdim=True)).cpu().double().numpy()
         return np.stack(
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,

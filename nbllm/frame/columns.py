@@ -17,6 +17,7 @@ __all__ = [
     "Rows",
     "index_labels",
     "read_rows",
+    "refuse_taken",
     "row_key",
     "row_position",
     "row_values",
@@ -109,32 +110,39 @@ def row_key(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
-def write_columns(
-    frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]], *, ours: str
-) -> Any:
-    """A new frame with these columns behind its own; order, index and attrs as they were.
+def refuse_taken(frame: Any, names: Sequence[str], *, ours: str) -> None:
+    """Refuse to overwrite what nbllm did not write.
 
     Args:
-        frame: a pandas or polars DataFrame, left as it is.
-        columns: name to (values, narwhals dtype).
+        names: the columns to be added.
         ours: a column that, where the frame has it, tells that an earlier run of nbllm wrote
             these columns, so that they may be replaced.
 
     Raises:
-        ColumnError: the frame has such a column that nbllm did not write.
+        ColumnError: the frame has such a column.
     """
-    data = _wrap(frame)
-    taken = [name for name in columns if name in data.columns]
-    if taken and ours not in data.columns:
+    taken = [name for name in names if name in frame.columns]
+    if taken and ours not in frame.columns:
         raise ColumnError(
             f"the frame already has a column {taken[0]!r}. Rename it, or name the answer's "
             "columns with into=."
         )
+
+
+def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) -> Any:
+    """A new frame with these columns behind its own; order, index and attrs as they were.
+
+    Args:
+        frame: a pandas or polars DataFrame, left as it is.
+        columns: name to (values, narwhals dtype); those that the frame has are replaced.
+    """
+    data = _wrap(frame)
     series = []
     for name, (values, dtype) in columns.items():
         plain = nw.String if dtype == nw.Categorical else dtype
         column = nw.new_series(name, list(values), plain, backend=data.implementation)
         series.append(column.cast(dtype) if dtype == nw.Categorical else column)
+    taken = [name for name in columns if name in data.columns]
     answered = data.drop(taken).with_columns(*series).to_native()
     if hasattr(frame, "attrs"):
         answered.attrs = dict(frame.attrs)

@@ -13,15 +13,15 @@ import narwhals as nw
 import numpy as np
 from tqdm.auto import tqdm
 
-from nbllm.engine.batching import TokenBudget
+from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
-from nbllm.errors import FrameError
+from nbllm.errors import FrameError, LabelError, TextTooLongError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import Rows, index_labels, read_rows, row_key, write_columns
+from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
 from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.tasks.kinds import LabelTask, Task
@@ -72,6 +72,8 @@ def answer_frame(
     if unknown:
         raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
     rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    names = _column_names(task, output, keep, probabilities_too)
+    refuse_taken(frame, list(names.values()), ours=f"{output}_run")
     limit = model.context_length - answer_tokens(task, model)
     record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
     report = RunReport(record["id"], task.verb, output, record["model"], rows=len(rows.position))
@@ -86,11 +88,8 @@ def answer_frame(
             report.ledger, report.ledger_bytes = str(ledger.path), ledger.path.stat().st_size
         ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
-    answered = write_columns(
-        frame,
-        _columns(task, rows, answers, record, keep, probabilities_too),
-        ours=f"{output}_run",
-    )
+    values = _column_values(task, rows, answers, record["id"])
+    answered = write_columns(frame, {name: values[part] for part, name in names.items()})
     attach(answered, record)
     _warn_of_failures(frame, rows, answers, report)
     return answered
@@ -119,6 +118,11 @@ def _answer_texts(
     )
     with bar:
         template = CompiledTemplate(task.template, model.tokenizer)
+        if template.own_length >= record["limit"]:
+            raise TextTooLongError(
+                f"the instruction and examples alone have {template.own_length:,} tokens, "
+                f"and {model.name} takes {record['limit']:,} here. Shorten them."
+            )
         engine = _engine(task, model, template.prefix_ids)
         report.prefix_tokens = engine.prefix.length
         if isinstance(engine, LabelScorer) and isinstance(task, LabelTask) and not answers.offset:
@@ -179,10 +183,14 @@ def _label_tokens(task: LabelTask, model: Model) -> list[list[int]]:
         ids: list[list[int]] = model.tokenizer(answers, add_special_tokens=False)["input_ids"]
         return ids
 
-    labels = tokens("")
-    starts = any(a is not b and b[: len(a)] == a for a in labels for b in labels)
-    # "card" is contained in "card arrival": only its end tells it from the longer one.
-    return tokens("\n") if starts else labels
+    # "card" is the beginning of "card arrival": only its end tells it from the longer one.
+    for labels in (tokens(""), tokens("\n")):
+        if not any(a is not b and b[: len(a)] == a for a in labels for b in labels):
+            return labels
+    raise LabelError(
+        f"{model.name} reads some of the labels {', '.join(task.labels)} as the same tokens. "
+        "Give them names that differ in more than case or accents."
+    )
 
 
 def answer_tokens(task: Task, model: Model) -> int:
@@ -196,56 +204,60 @@ def _fit_offset(
     scorer: LabelScorer, task: LabelTask, template: CompiledTemplate, limit: int
 ) -> list[float]:
     encoded = template.encode([(text,) for text in task.calibration], limit=limit, truncate=True)
-    prompts = sorted((p for p in encoded if isinstance(p, Prompt)), key=lambda p: len(p.ids))
-    half = len(prompts) // 2  # two batches of like length
-    scores = np.concatenate([scorer.score(part) for part in (prompts[:half], prompts[half:])])
+    prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
+    lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
+    budget = TokenBudget.for_device(scorer.model.device.type)
+    scores = np.concatenate(
+        [scorer.score([prompts[i] for i in batch]) for batch in batches(lengths, budget)]
+    )
     return [float(x) for x in calibration_offset(scores)]
 
 
-def _columns(
-    task: Task,
-    rows: Rows,
-    answers: _Answers,
-    record: Mapping[str, Any],
-    keep: Sequence[str],
-    probabilities_too: bool,
+def _column_names(
+    task: Task, output: str, keep: Sequence[str], probabilities_too: bool
+) -> dict[str, str]:
+    """What the answer's columns are called, by what they hold, in their order."""
+    names = {"value": output, "score": f"{output}_score"}
+    names |= {"error": f"{output}_error", "run": f"{output}_run"}
+    parts = {part for part in keep if part != "score" or isinstance(task, LabelTask)}
+    chosen = {part: name for part, name in names.items() if part in parts}
+    if probabilities_too and isinstance(task, LabelTask):
+        chosen |= {_chance_of(label): f"{output}_{label}" for label in task.labels}
+    return chosen
+
+
+def _chance_of(label: str) -> str:
+    return f"probability of {label}"
+
+
+def _column_values(
+    task: Task, rows: Rows, answers: _Answers, run_id: str
 ) -> dict[str, tuple[list[Any], Any]]:
-    """The answer's columns: name to values a row, with the narwhals dtype."""
-    output = record["output"]
-    value: dict[int, Any] = answers.values
-    score: dict[int, float] = {}
-    chances: dict[int, Any] = {}
-    if isinstance(task, LabelTask) and answers.values:
-        indices = list(answers.values)
-        chance = probabilities(
-            np.array([answers.values[i] for i in indices]), np.array(answers.offset)
-        )
-        best = chance.argmax(axis=1)
-        value = {i: task.labels[b] for i, b in zip(indices, best, strict=True)}
-        score = dict(zip(indices, chance.max(axis=1).tolist(), strict=True))
-        chances = dict(zip(indices, chance.tolist(), strict=True))
+    """All that the answer's columns can hold: values a row, with the narwhals dtype."""
 
     def spread(by_text: Mapping[int, Any]) -> list[Any]:
         return [None if i is None else by_text.get(i) for i in rows.position]
 
-    error = [
-        rows.errors.get(row) or (None if i is None else answers.errors.get(i))
-        for row, i in enumerate(rows.position)
-    ]
-    run_id = [None if i is None else record["id"] for i in rows.position]
-    columns: dict[str, tuple[str, tuple[list[Any], Any]]] = {
-        "value": (output, (spread(value), nw.String))
+    errors = [rows.errors.get(row) or error for row, error in enumerate(spread(answers.errors))]
+    columns: dict[str, tuple[list[Any], Any]] = {
+        "error": (errors, nw.String),
+        "run": ([None if i is None else run_id for i in rows.position], nw.Categorical),
     }
-    if isinstance(task, LabelTask):
-        columns["score"] = (f"{output}_score", (spread(score), nw.Float64))
-    columns["error"] = (f"{output}_error", (error, nw.String))
-    columns["run"] = (f"{output}_run", (run_id, nw.Categorical))
-    named = dict(columns[part] for part in columns if part in keep)
-    if probabilities_too and isinstance(task, LabelTask):
-        for n, label in enumerate(task.labels):
-            by_text = {i: chance[n] for i, chance in chances.items()}
-            named[f"{output}_{label}"] = (spread(by_text), nw.Float64)
-    return named
+    if not isinstance(task, LabelTask):
+        return {"value": (spread(answers.values), nw.String), **columns}
+    indices = list(answers.values)
+    scores = np.array([answers.values[i] for i in indices]).reshape(-1, len(task.labels))
+    chance = probabilities(scores, np.array(answers.offset or [0.0]))
+    best = [task.labels[n] for n in chance.argmax(axis=1)]
+    columns["value"] = (spread(dict(zip(indices, best, strict=True))), nw.String)
+    columns["score"] = (
+        spread(dict(zip(indices, chance.max(axis=1).tolist(), strict=True))),
+        nw.Float64,
+    )
+    for n, label in enumerate(task.labels):
+        by_text = dict(zip(indices, chance[:, n].tolist(), strict=True))
+        columns[_chance_of(label)] = (spread(by_text), nw.Float64)
+    return columns
 
 
 def _count(rows: Rows, answers: _Answers, report: RunReport) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.columns import read_rows, row_position, row_values, write_columns
+from nbllm.frame.columns import read_rows, refuse_taken, row_position, row_values, write_columns
 
 MISSING = [None, float("nan"), pd.NA, pd.NaT, "", "  \n\t"]
 
@@ -74,7 +74,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
 def test_a_frame_without_rows(module) -> None:
     frame = module.DataFrame({"t": []})
     assert read_rows(frame, ["t"]).texts == []
-    written = write_columns(frame, {"a": ([], nw.String), "r": ([], nw.Categorical)}, ours="r")
+    written = write_columns(frame, {"a": ([], nw.String), "r": ([], nw.Categorical)})
     assert list(written.columns) == ["t", "a", "r"] and len(written) == 0
 
 
@@ -82,7 +82,7 @@ def test_index_order_attrs_and_the_frame_given_are_left_alone() -> None:
     index = pd.MultiIndex.from_tuples([("x", 2), ("x", 1), ("x", 1)])
     frame = pd.DataFrame({"t": ["a", "b", "c"]}, index=index)
     frame.attrs["source"] = "here"
-    written = write_columns(frame, {"v": ([1.0, None, 3.0], nw.Float64)}, ours="r")
+    written = write_columns(frame, {"v": ([1.0, None, 3.0], nw.Float64)})
     pd.testing.assert_index_equal(written.index, index)
     assert written["v"].tolist()[::2] == [1.0, 3.0] and np.isnan(written["v"].iloc[1])
     assert written.attrs == {"source": "here"}
@@ -92,9 +92,10 @@ def test_index_order_attrs_and_the_frame_given_are_left_alone() -> None:
 def test_the_users_own_column_is_not_overwritten_but_nbllms_is() -> None:
     frame = pd.DataFrame({"t": ["a"], "v": ["mine"]})
     with pytest.raises(ColumnError, match=r"already has a column 'v'.*into="):
-        write_columns(frame, {"v": (["new"], nw.String)}, ours="v_run")
+        refuse_taken(frame, ["v", "w"], ours="v_run")
     ours = frame.assign(v_run=["r"])
-    assert write_columns(ours, {"v": (["new"], nw.String)}, ours="v_run")["v"].tolist() == ["new"]
+    refuse_taken(ours, ["v", "w"], ours="v_run")
+    assert write_columns(ours, {"v": (["new"], nw.String)})["v"].tolist() == ["new"]
 
 
 def test_rows_by_label_and_by_position() -> None:

@@ -7,7 +7,13 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine.scoring import LabelScorer
-from nbllm.errors import ColumnError, FrameError, LabelError, UnsupportedModelError
+from nbllm.errors import (
+    ColumnError,
+    FrameError,
+    LabelError,
+    TextTooLongError,
+    UnsupportedModelError,
+)
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 
@@ -265,8 +271,28 @@ def test_columns_can_be_named_and_trimmed(tiny_llama: Model) -> None:
     assert list(answered.columns) == ["review", "n", "mood"]
     with pytest.raises(FrameError, match="keep='answer'"):
         frame_of(pd).llm.sentiment("review", model=tiny_llama, keep=("answer",))
+
+
+def test_a_column_in_the_way_is_said_before_anything_is_computed(
+    tiny_llama: Model, forwards
+) -> None:
     with pytest.raises(ColumnError, match="into="):
         frame_of(pd).llm.sentiment("review", model=tiny_llama, into="n")
+    assert forwards == []
+
+
+def test_an_instruction_longer_than_the_context_is_said(tiny_llama: Model, forwards) -> None:
+    with pytest.raises(TextTooLongError, match="instruction and examples alone"):
+        frame_of(pd).llm.sentiment("review", model=tiny_llama, instruction="word " * 3000)
+    assert forwards == []
+
+
+def test_labels_that_the_tokenizer_cannot_tell_apart(tiny_llama: Model) -> None:
+    from tokenizers.normalizers import Lowercase
+
+    tiny_llama.tokenizer.backend_tokenizer.normalizer = Lowercase()
+    with pytest.raises(LabelError, match="same tokens"):
+        frame_of(pd).llm.classify("review", ["Good", "good", "bad"], model=tiny_llama)
 
 
 @pytest.mark.parametrize("verb", ["sentiment", "summarize"])
