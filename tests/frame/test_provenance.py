@@ -114,3 +114,18 @@ def test_the_report_outlives_the_process(
     mixed = pd.concat([answered, answered.assign(review_sentiment_run="other")])
     with pytest.raises(ProvenanceError, match="2 runs"):
         mixed.llm.report()
+
+
+def test_the_calibration_texts_are_part_of_the_question(tiny_llama: Model) -> None:
+    from dataclasses import replace
+
+    from nbllm.frame.tasks.sentiment import sentiment
+
+    task = sentiment(tiny_llama)
+    other = replace(task, calibration=(*task.calibration, "one more"))
+    records = [
+        provenance.run_record(t, tiny_llama, {"text": "t"}, "o", limit=100, truncate=False)
+        for t in (task, task, other)
+    ]
+    questions = [record["question"] for record in records]
+    assert questions[0] == questions[1] != questions[2]
