@@ -30,7 +30,9 @@ _EXAMPLES = (
     ("If you enjoy watching paint dry, this is the thriller of the year.", "negative"),
 )
 
-# Positive and negative in turn, of 3 to 30 words. Longer ones moved the offset the wrong way.
+# Positive and negative in turn, of 3 to 30 words; longer ones moved the offset the wrong way.
+# Films, which the examples are about too, and other things that people review: with films
+# alone, praise of anything else is called negative too often.
 _CALIBRATION = (
     "a small gem of a film",
     "a tedious, joyless slog",
@@ -103,6 +105,14 @@ _CALIBRATION = (
         "With a famous cast and a huge budget, the director still cannot conjure a single "
         "scene worth remembering."
     ),
+    "Fits perfectly, charges fast, and the battery lasts all week.",
+    "The zip broke on the first day and the lining came apart on the second.",
+    "quick delivery , well packed , exactly as described",
+    "Still waiting for the refund they promised a month ago.",
+    "The receptionist remembered our names, and breakfast was a feast.",
+    "The room smelled of smoke and the shower ran cold.",
+    "Does what it should without a fuss; my parents had it running in minutes.",
+    "An update wiped all my notes, and nobody at support seems to care.",
 )
 
 
