@@ -149,7 +149,9 @@ def _answer_texts(
             engine,
             ledger=ledger,
             question=question,
-            budget=TokenBudget.for_device(model.device.type),
+            budget=TokenBudget.for_device(
+                model.device.type, decodes=not isinstance(task, LabelTask)
+            ),
             answer_tokens=answer_tokens(task, model),
         ):
             answers.values.update({order[i]: value for i, value in done.answers.items()})
@@ -206,7 +208,7 @@ def _fit_offset(
     encoded = template.encode([(text,) for text in task.calibration], limit=limit, truncate=True)
     prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
     lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
-    budget = TokenBudget.for_device(scorer.model.device.type)
+    budget = TokenBudget.for_device(scorer.model.device.type, decodes=False)
     scores = np.concatenate(
         [scorer.score([prompts[i] for i in batch]) for batch in batches(lengths, budget)]
     )
