@@ -28,8 +28,6 @@ class TextGenerator:
         max_new_tokens: where a text is cut if the model does not end it.
         stop: a string that ends a text, for models that were never taught to end a turn.
         whole_sentences: where a text is cut, drop the sentence that was not finished.
-        repetition_penalty: above 1, tokens already written become less likely
-            (Keskar et al. 2019, https://arxiv.org/abs/1909.05858).
     """
 
     def __init__(
@@ -40,7 +38,6 @@ class TextGenerator:
         max_new_tokens: int,
         stop: str | None = None,
         whole_sentences: bool = False,
-        repetition_penalty: float = 1.0,
     ) -> None:
         self.model = model
         self.prefix = SharedPrefix(model, prefix_ids)
@@ -60,7 +57,6 @@ class TextGenerator:
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            repetition_penalty=repetition_penalty,
             eos_token_id=self._end,
             pad_token_id=self._pad,
             bos_token_id=own.bos_token_id,

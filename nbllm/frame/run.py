@@ -175,7 +175,6 @@ def _engine(task: Task, model: Model, prefix: tuple[int, ...]) -> LabelScorer | 
         max_new_tokens=task.max_new_tokens,
         stop=task.stop,
         whole_sentences=task.whole_sentences,
-        repetition_penalty=task.repetition_penalty,
     )
 
 

@@ -55,7 +55,6 @@ class TextTask:
     max_new_tokens: int
     stop: str | None = None  # a string that ends the text
     whole_sentences: bool = False  # drop a last sentence that the model did not finish
-    repetition_penalty: float = 1.0
 
     def parameters(self) -> dict[str, Any]:
         """All that decides the answer, apart from model, prompt and row."""
@@ -63,7 +62,6 @@ class TextTask:
             "max_new_tokens": self.max_new_tokens,
             "stop": self.stop,
             "whole_sentences": self.whole_sentences,
-            "repetition_penalty": self.repetition_penalty,
         }
 
 
