@@ -5,7 +5,9 @@
     │   ├── UnknownModelError      no such name, folder or hub repository
     │   ├── DownloadError          the network, the index or the disk failed
     │   │   └── HashMismatchError  what arrived is not what was published
+    │   ├── LicenceError           its licence has to be accepted first
     │   ├── QuantizationError      no kernel here for what was asked
+    │   ├── TooLargeError          it does not fit in the memory that is there
     │   └── UnsupportedModelError  the model cannot do this job
     ├── FrameError
     │   ├── ColumnError            a column is missing, not text, or in the way
@@ -26,6 +28,7 @@ __all__ = [
     "FrameError",
     "HashMismatchError",
     "LabelError",
+    "LicenceError",
     "ModelError",
     "NbllmError",
     "ProvenanceError",
@@ -33,6 +36,7 @@ __all__ = [
     "SelectionError",
     "TextError",
     "TextTooLongError",
+    "TooLargeError",
     "UnknownModelError",
     "UnsupportedModelError",
 ]
@@ -58,8 +62,16 @@ class HashMismatchError(DownloadError):
     """A downloaded file differs from the one that was published; it was removed."""
 
 
+class LicenceError(ModelError):
+    """The model's licence asks to be accepted, and nobody has; nothing was fetched."""
+
+
 class QuantizationError(ModelError):
     """The quantization asked for cannot run on this device."""
+
+
+class TooLargeError(ModelError):
+    """The model does not fit in the memory of the device; nothing was read."""
 
 
 class UnsupportedModelError(ModelError):

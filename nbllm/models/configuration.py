@@ -15,14 +15,50 @@ from nbllm.models.sources import Fetched
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["context_length_of", "kind_of"]
+__all__ = ["context_length_of", "kind_of", "read_configuration"]
 
 # The RoBERTa family numbers positions from the padding's id on, so some are never used.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
 
+def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """The config.json of a model's folder.
+
+    Raises UnsupportedModelError where transformers does not know the architecture, or where
+    the checkpoint brings code of its own and `trust_remote_code` is off.
+    """
+    from transformers import AutoConfig
+
+    from nbllm.models.quiet import quiet
+
+    try:
+        with quiet():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                fetched.folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+    except (ValueError, OSError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise UnsupportedModelError(
+                f"{fetched.source} brings Python code of its own, which nbllm does not run unless "
+                "told to. Read that code, then pass trust_remote_code=True."
+            ) from error
+        raise UnsupportedModelError(
+            f"transformers cannot read the config.json of {fetched.source}: "
+            f"{str(error).splitlines()[0]}. Check the file, or update transformers."
+        ) from error
+    return config
+
+
 def kind_of(config: PreTrainedConfig, source: str) -> Kind:
+    """What a model of this architecture does: write on, write anew, label, or embed.
+
+    Raises UnsupportedModelError for any other.
+    """
     architecture = (config.architectures or [""])[0]
+    if config.is_encoder_decoder and architecture.endswith(
+        ("ForConditionalGeneration", "MTModel", "LMHeadModel")
+    ):
+        return "seq2seq"
     if not config.is_encoder_decoder:
         if architecture.endswith(("ForCausalLM", "LMHeadModel")):
             return "causal"
@@ -32,8 +68,9 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
             return "encoder"
     raise UnsupportedModelError(
         f"{source} is a {architecture or 'model whose config.json names no architecture'}, which "
-        "nbllm cannot run yet. It runs causal language models (…ForCausalLM), classifiers "
-        "(…ForSequenceClassification) and encoders (BertModel, …ForMaskedLM and the like)."
+        "nbllm cannot run yet. It runs causal language models (…ForCausalLM), encoder-decoders "
+        "(T5, BART, Marian: …ForConditionalGeneration), classifiers (…ForSequenceClassification) "
+        "and encoders (BertModel, …ForMaskedLM and the like)."
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Forecast", "device_memory", "forecast", "kv_bytes", "readable"]
+__all__ = ["Forecast", "device_memory", "forecast", "free_memory", "kv_bytes", "readable"]
 
 # A weight takes 4 bits and, double-quantized, one 8-bit constant for 64 weights plus one
 # 32-bit for 256 of those (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314).
@@ -81,6 +81,24 @@ def device_memory(device: torch.device) -> int:
     import psutil
 
     return min(int(psutil.virtual_memory().total), *_container_limits())
+
+
+def free_memory(device: torch.device) -> int:
+    """The bytes of `device` that can be had now; for a CPU, within the container's limit."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch keeps for itself and nothing uses is as good as free.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + kept)
+    import psutil
+
+    resident = int(psutil.Process().memory_info().rss)
+    return min(
+        int(psutil.virtual_memory().available),
+        *(limit - resident for limit in _container_limits()),
+    )
 
 
 def _container_limits() -> list[int]:

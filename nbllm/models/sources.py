@@ -19,7 +19,7 @@ from nbllm.models.cache import cache_folder
 from nbllm.models.catalog import CATALOG, CatalogEntry, unknown_model
 from nbllm.models.identity import folder_sha256, remembered_sha256
 
-__all__ = ["Fetched", "fetch", "refuse_unless_safetensors"]
+__all__ = ["Fetched", "fetch", "fetch_adapter", "refuse_unless_safetensors"]
 
 _MANIFEST = "nbllm.json"
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
@@ -51,7 +51,7 @@ class Fetched:
     context_length: int | None = None  # tokens, where the configuration says too much
 
 
-def fetch(name: str | Path, revision: str | None = None) -> Fetched:
+def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
     """The model called `name` on this disk, downloaded or converted where it is not yet.
 
     `name` is a name of the catalog, a folder, a .gguf file or `owner/name` on the Hugging
@@ -82,6 +82,14 @@ def fetch(name: str | Path, revision: str | None = None) -> Fetched:
             "revision out to take them as they are."
         )
     return fetched
+
+
+def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
+    """The LoRA adapter called `name` on this disk: a folder, or `owner/name` on the hub."""
+    folder = Path(name).expanduser().resolve()
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UnknownModelError(f"There is no adapter in {folder}.")
+    return Fetched(folder, str(folder), folder_sha256(folder), _licence(folder))
 
 
 def _is_hub_name(text: str) -> bool:

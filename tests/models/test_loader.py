@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import warnings
 import weakref
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Gemma2Config, Gemma2ForCausalLM, T5Config
+from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from nbllm.errors import ModelError, UnknownModelError, UnsupportedModelError
-from nbllm.models import loader
+from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
+from nbllm.models import loader, plan
 from nbllm.models.device import choose_dtype
 from nbllm.models.loader import load, loaded, reload
 
@@ -64,11 +65,14 @@ def test_a_model_that_refuses_sdpa_runs_eagerly(tiny_folder: Folder, tmp_path: P
     assert model.network.config._attn_implementation == "eager"
 
 
-def test_encoder_decoders_are_refused(tiny_folder: Folder) -> None:
-    folder = tiny_folder("causal")
-    T5Config(architectures=["T5ForConditionalGeneration"]).save_pretrained(folder)
-    with pytest.raises(UnsupportedModelError, match=r"is a T5ForConditionalGeneration.*causal"):
-        load(folder, quantize="none")
+def test_a_kind_that_it_cannot_run_is_refused(tiny_folder: Folder) -> None:
+    folder = tiny_folder("encoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps(config | {"architectures": ["BertForQuestionAnswering"]})
+    )
+    with pytest.raises(UnsupportedModelError, match=r"is a BertForQuestionAnswering.*It runs"):
+        load(folder)
 
 
 def test_a_config_of_no_known_kind_is_refused(tiny_folder: Folder) -> None:
@@ -95,6 +99,63 @@ def test_weights_that_are_missing_are_not_made_up(tiny_folder: Folder) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UnsupportedModelError, match=r"lack weights.*classifier\.weight"):
         load(folder, quantize="none")
+
+
+def test_weights_of_another_shape_are_not_made_up(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] = torch.ones(32)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnsupportedModelError, match=r"lack weights.*model\.norm\.weight"):
+        load(folder, quantize="none")
+
+
+def test_what_does_not_fit_is_refused_before_it_is_read(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder("causal")
+    whole = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    monkeypatch.setattr(plan, "free_memory", lambda _: 0.8 * whole)
+    monkeypatch.setattr(loader, "read", None)
+    with pytest.raises(TooLargeError) as caught:
+        load(folder, quantize="none", dtype="fp32")
+    assert re.search(r"The weights take \d+ kB as none in float32", str(caught.value))
+    assert re.search(r"What fits: quantize='int8' \(\d+ kB\), quantize='nf4'", str(caught.value))
+    monkeypatch.setattr(plan, "free_memory", lambda _: 1000)
+    with pytest.raises(TooLargeError, match=r"No quantization fits.*unload\(\)"):
+        load(folder, quantize="nf4")
+
+
+def test_memory_that_runs_out_while_reading_is_said_so(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", full)
+    with pytest.raises(TooLargeError, match=r"Memory ran out.*unload\(\)"):
+        load(tiny_folder("causal"), quantize="none")
+
+
+def test_layers_on_disk_compute_what_those_in_memory_do(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    ids = torch.arange(3, 40)[None]
+    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk",
+              "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}  # fmt: skip
+    spread = load(folder, quantize="none", dtype="fp32", device_map=places)
+    assert spread.network.hf_device_map["model.layers.1"] == "disk"
+    assert spread.device == torch.device("cpu")
+    whole = load(folder, quantize="none", dtype="fp32")
+    assert whole.network is not spread.network
+    with torch.inference_mode():
+        torch.testing.assert_close(spread.network(ids).logits, whole.network(ids).logits)
+
+
+def test_a_device_map_that_accelerate_makes(tiny_folder: Folder) -> None:
+    model = load(tiny_folder("causal"), device_map="auto", dtype="fp32")
+    assert model.device == torch.device("cpu")
+    with torch.inference_mode():
+        assert model.network(torch.arange(3, 9)[None]).logits.isfinite().all()
 
 
 def test_a_damaged_file_is_named(tiny_folder: Folder) -> None:
@@ -156,17 +217,17 @@ def test_auto_takes_the_first_that_fits_and_says_why(
 
     # 400 tokens embedded twice and 2 layers: 0.5 MB in fp32, and 1 MB of keys and values.
     sizes = {"none": 1_600_000, "int8": 1_400_000, "nf4": 1_300_000}
-    need = {q: loader.forecast(load(folder, quantize="none").network, q, torch.float32, 2048).total
+    need = {q: plan.forecast(load(folder, quantize="none").network, q, torch.float32, 2048).total
             for q in sizes}  # fmt: skip
     assert need["none"] > need["int8"] > need["nf4"]
     for expected, memory in (("int8", need["none"]), ("nf4", need["int8"])):
-        monkeypatch.setattr(loader, "device_memory", lambda _, m=memory: (m - 1) / 0.7)
+        monkeypatch.setattr(plan, "device_memory", lambda _, m=memory: (m - 1) / 0.7)
         capsys.readouterr()
         assert load(folder, dtype="fp32").quantization == expected
         assert "none (" in capsys.readouterr().out
 
-    monkeypatch.setattr(loader, "device_memory", lambda _: 1000)
-    with pytest.raises(ModelError, match=r"does not fit.*smaller model"):
+    monkeypatch.setattr(plan, "device_memory", lambda _: 1000)
+    with pytest.raises(TooLargeError, match=r"does not fit.*smaller model"):
         load(folder, dtype="fp32")
 
 

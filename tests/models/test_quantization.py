@@ -11,10 +11,9 @@ from pathlib import Path
 import bitsandbytes
 import pytest
 import torch
-from transformers import BitsAndBytesConfig
 
 from nbllm.errors import QuantizationError
-from nbllm.models import quantization
+from nbllm.models import plan, quantization
 from nbllm.models.loader import load
 from nbllm.models.quantization import kernel_problem
 
@@ -100,7 +99,7 @@ def choose(dtype: str) -> torch.dtype:
 
 
 def test_an_unknown_quantization_names_the_known_ones(tiny_folder: Folder) -> None:
-    with pytest.raises(QuantizationError, match=r"no quantization 'int3'.*'int8' or 'nf4'"):
+    with pytest.raises(QuantizationError, match=r"no quantization 'int3'.*'nf4'.*or 'int8wo'"):
         load(tiny_folder("causal"), quantize="int3")
 
 
@@ -108,7 +107,7 @@ def test_without_a_kernel_it_is_refused_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def problem(bits: str, device: torch.device) -> str | None:
-        return "no such kernel" if bits == "nf4" else None
+        return None if bits in ("none", "int8") else "no such kernel"
 
     monkeypatch.setattr(quantization, "kernel_problem", problem)
     monkeypatch.setattr("nbllm.models.loader.fetch", None)
@@ -146,11 +145,9 @@ def test_a_kernel_that_fails_when_tried_counts_as_missing(
 def test_auto_passes_over_what_has_no_kernel(
     tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nbllm.models import loader
-
     folder = tiny_folder("encoder")
-    whole = loader.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
-    monkeypatch.setattr(loader, "device_memory", lambda _: (whole.total - 1) / 0.7)
+    whole = plan.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
+    monkeypatch.setattr(plan, "device_memory", lambda _: (whole.total - 1) / 0.7)
     monkeypatch.setattr(
         quantization, "kernel_problem", lambda q, _: "none here" if q == "int8" else None
     )
@@ -172,18 +169,3 @@ def test_a_checkpoint_that_was_published_quantized_stays_so(tiny_folder: Folder)
         torch.testing.assert_close(model.network(ids).logits, nf4.network(ids).logits)
     with pytest.raises(QuantizationError, match=r"published quantized \(nf4\).*again to int8"):
         load(published, quantize="int8")
-
-
-def test_the_label_of_a_published_quantization() -> None:
-    from transformers import LlamaConfig
-
-    for stated, label in (
-        (BitsAndBytesConfig(load_in_8bit=True).to_dict(), "int8"),
-        (BitsAndBytesConfig(load_in_4bit=True).to_dict(), "fp4"),
-        ({"quant_method": "gptq", "bits": 4}, "gptq"),
-    ):
-        config = LlamaConfig(quantization_config=json.loads(json.dumps(stated, default=str)))
-        if label == "fp4" or label == "gptq":
-            assert quantization.settle("auto", config, "x", CPU) == label
-        else:
-            assert quantization.settle("none", config, "x", CPU) == label

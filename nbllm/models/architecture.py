@@ -1,0 +1,53 @@
+"""The transformers class of each kind of model, and its network without weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nbllm.errors import UnsupportedModelError
+from nbllm.models.model import Kind
+from nbllm.models.quiet import quiet
+
+with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        modeling_utils,  # noqa: F401
+    )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+__all__ = ["CLASSES", "skeleton"]
+
+CLASSES: dict[Kind, Any] = {
+    "causal": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "classifier": AutoModelForSequenceClassification,
+    "encoder": AutoModel,
+}
+
+
+def skeleton(
+    config: PreTrainedConfig, kind: Kind, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The network on the meta device: every shape is known and nothing is allocated.
+
+    Raises UnsupportedModelError where transformers cannot build it from this configuration.
+    """
+    try:
+        with quiet(), torch.device("meta"):
+            network: PreTrainedModel = CLASSES[kind].from_config(
+                config, trust_remote_code=trust_remote_code
+            )
+    except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+        raise UnsupportedModelError(
+            f"transformers cannot build a {kind} model from this config.json "
+            f"({config.model_type}): {str(error).splitlines()[0]}. Check the file, or update "
+            "transformers."
+        ) from error
+    return network

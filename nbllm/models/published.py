@@ -1,0 +1,87 @@
+"""Checkpoints that were published quantized: recognised, and handed on as they are.
+
+transformers unpacks some of them into bf16 with no more than a log line where the device has
+no kernel for them, which takes several times the memory that was counted on. So its own
+check is asked first, before anything is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.errors import QuantizationError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+__all__ = ["kernel_problem", "published", "stored_bytes", "unpacked"]
+
+# What the packages are called that transformers asks for, where it names another.
+_INSTALL = {"gptq": "gptqmodel optimum", "awq": "gptqmodel"}
+
+
+def published(config: PreTrainedConfig) -> str | None:
+    """How the checkpoint is quantized: int8, nf4, fp4, gptq, awq, fp8 and so on; None if not."""
+    stated = getattr(config, "quantization_config", None)
+    if stated is None:
+        return None
+    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
+    if fields.get("load_in_8bit"):
+        return "int8"
+    if fields.get("load_in_4bit"):
+        return str(fields.get("bnb_4bit_quant_type", "fp4"))
+    method = fields.get("quant_method")
+    return str(getattr(method, "value", method))
+
+
+def kernel_problem(config: PreTrainedConfig, device: torch.device) -> str | None:
+    """Why weights published so cannot stay packed on `device`, or None where they can."""
+    import torch
+    from transformers.quantizers import AutoHfQuantizer
+
+    from nbllm.models.quiet import quiet
+
+    method = published(config) or ""
+    where = {"": device}
+    try:
+        with quiet():
+            quantizer = AutoHfQuantizer.from_config(config.quantization_config, pre_quantized=True)
+            quantizer.validate_environment(device_map=where, dtype=torch.bfloat16)
+    except ImportError as error:
+        wanted = _INSTALL.get(method)
+        return f"{str(error).strip()}" + (f" (pip install {wanted})" if wanted else "")
+    except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+        return str(error).strip().splitlines()[0]
+    if getattr(quantizer.quantization_config, "dequantize", False):
+        return f"transformers has no kernel for {method} on {device.type}"
+    return None
+
+
+def unpacked(config: PreTrainedConfig, source: str) -> Any:
+    """The quantization config that tells transformers to unpack the weights while reading.
+
+    Raises QuantizationError where transformers cannot unpack this format.
+    """
+    from transformers.quantizers.auto import AutoQuantizationConfig
+
+    from nbllm.models.quiet import quiet
+
+    stated = config.quantization_config
+    with quiet():
+        settings = AutoQuantizationConfig.from_dict(
+            dict(stated) if isinstance(stated, dict) else stated.to_dict()
+        )
+    if not hasattr(settings, "dequantize") or callable(settings.dequantize):
+        raise QuantizationError(
+            f"{source} was published quantized ({published(config)}), which cannot be unpacked. "
+            "Leave quantize out to load it as it is, or take the unquantized model."
+        )
+    settings.dequantize = True
+    return settings
+
+
+def stored_bytes(folder: Path) -> int:
+    """What the weights take on disk, which for packed ones is what they take in memory."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

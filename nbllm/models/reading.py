@@ -1,0 +1,120 @@
+"""A plan becomes a network and a tokenizer: the one place that calls `from_pretrained`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+
+from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
+from nbllm.models import adapter, published, quantization
+from nbllm.models.architecture import CLASSES
+from nbllm.models.plan import Plan
+from nbllm.models.quiet import quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["read"]
+
+
+def read(
+    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read the weights and the tokenizer of a plan into memory.
+
+    Args:
+        skeleton: the same network on the meta device.
+
+    Raises ModelError where the weights are damaged, QuantizationError where a package is
+    missing, and UnsupportedModelError where weights are missing or there is no tokenizer.
+    """
+    local: dict[str, Any] = {
+        "trust_remote_code": plan.trust_remote_code,
+        "local_files_only": True,
+    }
+    bits: Any
+    if plan.published is None:
+        bits = quantization.config(plan.quantize, plan.dtype, plan.device, skeleton)
+    else:
+        bits = published.unpacked(config, str(plan.folder)) if plan.unpacks else None
+    # Weights that were made in inference mode could never be differentiated.
+    with quiet(), torch.inference_mode(False):
+        tokenizer = _tokenizer(plan, local)
+        try:
+            # No attn_implementation: transformers takes sdpa, and eager for the models that
+            # cannot have it, such as gemma2 with its soft-cap.
+            network, report = CLASSES[plan.kind].from_pretrained(
+                plan.folder,
+                config=config,
+                dtype=plan.dtype,
+                device_map=_device_map(plan, bits),
+                quantization_config=bits,
+                use_safetensors=True,
+                # Those are refused below, by name.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **local,
+            )
+        except SafetensorError as error:
+            raise ModelError(
+                f"The weights in {plan.folder} are damaged ({error}). Remove them and fetch the "
+                "model again."
+            ) from error
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise TooLargeError(
+                f"Memory ran out while the weights in {plan.folder} were read. Give memory back "
+                "with unload(), or take fewer bits or a smaller model."
+            ) from error
+        except ImportError as error:
+            raise QuantizationError(
+                f"The weights in {plan.folder} are quantized in a way that needs another "
+                f"package: {error}"
+            ) from error
+        _refuse_gaps(report, plan.folder)
+        if plan.adapter is not None:
+            network = adapter.apply(network, plan.adapter, merge=plan.merges)
+    return network.eval(), tokenizer
+
+
+def _device_map(plan: Plan, bits: Any) -> Any:
+    if plan.device_map is not None:
+        return plan.device_map if isinstance(plan.device_map, str) else dict(plan.device_map)
+    on_cpu = plan.device.type == "cpu" and bits is None and plan.published is None
+    return None if on_cpu else {"": plan.device}
+
+
+def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.folder, **local)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        raise UnsupportedModelError(
+            f"The tokenizer in {plan.folder} cannot be read: {str(error).strip().splitlines()[0]}. "
+            "Save it beside the weights with `tokenizer.save_pretrained`."
+        ) from error
+    # A sequence-to-sequence model's tokenizer, such as Marian's, may have no fast form.
+    if not tokenizer.is_fast and plan.kind != "seq2seq":
+        raise UnsupportedModelError(
+            f"{plan.folder} has no fast tokenizer (tokenizer.json), without which nbllm cannot "
+            "tell which characters a token stands for."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.model_max_length = plan.context_length
+    return tokenizer
+
+
+def _refuse_gaps(report: Mapping[str, Any], folder: Path) -> None:
+    """Raise where transformers would fill weights that are not in the files with noise."""
+    missing = [key for key in report["missing_keys"] if "pooler" not in key]
+    gaps = sorted({*missing, *(str(key) for key, *_ in report["mismatched_keys"])})
+    if gaps:
+        shown = ", ".join(gaps[:3]) + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
+        raise UnsupportedModelError(
+            f"The files in {folder} lack weights that the architecture needs: {shown}. Loading "
+            "them would leave random numbers in their place; check that it is the whole model."
+        )
