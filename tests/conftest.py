@@ -199,6 +199,8 @@ def tiny_network(
 ) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
     """Two layers of random weights of one kind, and a tokenizer that goes with them."""
     from transformers import (
+        BartConfig,
+        BartForConditionalGeneration,
         BertConfig,
         BertForSequenceClassification,
         BertModel,
@@ -224,6 +226,31 @@ def tiny_network(
                     bos_token_id=tokenizer.bos_token_id,
                     eos_token_id=tokenizer.eos_token_id,
                     pad_token_id=tokenizer.pad_token_id,
+                ),
+            ),
+            tokenizer,
+        )
+    if kind == "seq2seq":
+        tokenizer = byte_tokenizer()
+        return (
+            seeded(
+                BartForConditionalGeneration,
+                BartConfig(
+                    vocab_size=len(tokenizer),
+                    d_model=64,
+                    encoder_layers=2,
+                    decoder_layers=2,
+                    encoder_attention_heads=4,
+                    decoder_attention_heads=4,
+                    encoder_ffn_dim=128,
+                    decoder_ffn_dim=128,
+                    max_position_embeddings=256,
+                    init_std=0.2,
+                    bos_token_id=tokenizer.bos_token_id,
+                    eos_token_id=tokenizer.eos_token_id,
+                    pad_token_id=tokenizer.pad_token_id,
+                    decoder_start_token_id=tokenizer.eos_token_id,
+                    forced_eos_token_id=None,
                 ),
             ),
             tokenizer,

@@ -143,6 +143,11 @@ def record(model: Model, text: str | Prompt) -> Recording:
         recording = nbllm.record(model, "The plot was thin, but I loved it.")
         recording.weights(layer=5, head=2)      # (tokens, tokens)
     """
+    if model.network.config.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{model.name} is an encoder-decoder, whose cross-attention cannot be recorded "
+            "yet. Record a causal model, an encoder or a classifier."
+        )
     prompt = text if isinstance(text, Prompt) else _tokenize(model, text)
     count = len(prompt.ids)
     if count == 0:
@@ -153,11 +158,6 @@ def record(model: Model, text: str | Prompt) -> Recording:
             f"{model.context_length:,}. Shorten it by {count - model.context_length:,} tokens."
         )
     config = model.network.config.get_text_config()
-    if model.network.config.is_encoder_decoder:
-        raise UnsupportedModelError(
-            f"{model.name} is an encoder-decoder, whose cross-attention cannot be recorded "
-            "yet. Record a causal model, an encoder or a classifier."
-        )
     heard: list[tuple[Layer, float]] = []
     ids = torch.tensor([prompt.ids], device=model.device)
     options = {"use_cache": False} if model.kind == "causal" else {}

@@ -81,12 +81,12 @@ def _as_published(plan: Plan, config: PreTrainedConfig, source: str) -> tuple[Pl
             f"on {plan.device.type} here: {problem}. quantize='none' unpacks them where the format "
             "allows it, which takes several times the memory; or take the unquantized model."
         )
-    when = (
-        ", and compressed-tensors unpacks it in the first pass"
-        if plan.published == "compressed-tensors"
-        else ""
-    )
-    return replace(plan, quantize=plan.published), f"{plan.published}, as it was published{when}"
+    if plan.published in published.RUN_UNPACKED:
+        return replace(plan, quantize="none"), (
+            f"published as {plan.published}, which transformers runs only unpacked: into "
+            f"{_short(plan.dtype)}"
+        )
+    return replace(plan, quantize=plan.published), f"{plan.published}, as it was published"
 
 
 def _first_that_fits(plan: Plan, skeleton: PreTrainedModel) -> tuple[Plan, str]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-__all__ = ["kernel_problem", "published", "stored_bytes", "unpacked"]
+__all__ = ["RUN_UNPACKED", "kernel_problem", "published", "stored_bytes", "unpacked"]
+
+# Formats that transformers runs only unpacked; it would do that by itself in the first pass.
+RUN_UNPACKED = ("compressed-tensors",)
 
 # What the packages are called that transformers asks for, where it names another.
 _INSTALL = {"gptq": "gptqmodel optimum", "awq": "gptqmodel"}

@@ -13,22 +13,29 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, MarianConfig, MarianMTModel
 from transformers.utils import logging as transformers_logging
 
+from nbllm.attention.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
 from nbllm.models import loader, plan
 from nbllm.models.device import choose_dtype
 from nbllm.models.loader import load, loaded, reload
+from tests.conftest import CORPUS, seeded
 
 Folder = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("kind", ["causal", "classifier", "encoder"])
+@pytest.mark.parametrize("kind", ["causal", "seq2seq", "classifier", "encoder"])
 def test_each_kind_is_recognised_and_computes_what_transformers_does(
     tiny_folder: Folder, kind: str
 ) -> None:
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
 
     folder = tiny_folder(kind)
     model = load(folder, quantize="none", dtype="fp32")
@@ -39,6 +46,7 @@ def test_each_kind_is_recognised_and_computes_what_transformers_does(
 
     reference = {
         "causal": AutoModelForCausalLM,
+        "seq2seq": AutoModelForSeq2SeqLM,
         "classifier": AutoModelForSequenceClassification,
         "encoder": AutoModel,
     }[kind].from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
@@ -46,6 +54,44 @@ def test_each_kind_is_recognised_and_computes_what_transformers_does(
     inputs.pop("token_type_ids", None)
     with torch.inference_mode():
         torch.testing.assert_close(model.network(**inputs)[0], reference(**inputs)[0])
+
+
+def test_a_translator_whose_tokenizer_has_no_fast_form(tmp_path: Path) -> None:
+    import sentencepiece
+
+    folder = tmp_path / "marian"
+    folder.mkdir()
+    text = folder / "corpus.txt"
+    text.write_text("\n".join(CORPUS))
+    for side in ("source", "target"):
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(text), model_prefix=str(folder / side), vocab_size=120,
+            hard_vocab_limit=False, character_coverage=1.0, minloglevel=2,
+        )  # fmt: skip
+        (folder / f"{side}.model").rename(folder / f"{side}.spm")
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
+    words = ["</s>", "<unk>", *(pieces.id_to_piece(i) for i in range(3, len(pieces))), "<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "MarianTokenizer"}')
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64}
+    config = MarianConfig(
+        vocab_size=len(words), d_model=32, decoder_ffn_dim=64, encoder_attention_heads=2,
+        decoder_attention_heads=2, pad_token_id=len(words) - 1, eos_token_id=0,
+        decoder_start_token_id=len(words) - 1, forced_eos_token_id=0, **sizes,
+    )  # fmt: skip
+    seeded(MarianMTModel, config).save_pretrained(folder)
+
+    model = load(folder, quantize="none", dtype="fp32")
+    assert model.kind == "seq2seq" and not model.tokenizer.is_fast
+    inputs = model.tokenizer("The soup was warm", return_tensors="pt")
+    with torch.inference_mode():
+        written = model.network.generate(**inputs, max_new_tokens=4)
+    assert model.tokenizer.decode(inputs["input_ids"][0], skip_special_tokens=True) == (
+        "The soup was warm"
+    )
+    assert written.shape[0] == 1
+    with pytest.raises(UnsupportedModelError, match="encoder-decoder"):
+        record(model, "The soup was warm")
 
 
 def test_a_model_that_refuses_sdpa_runs_eagerly(tiny_folder: Folder, tmp_path: Path) -> None:
