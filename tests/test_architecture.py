@@ -25,6 +25,7 @@ FLOORS = {
     "notebook": 5,
     "lab": 5,
     "cli": 5,
+    "__main__": 6,
 }
 
 

@@ -1,74 +1,203 @@
-"""What a Model shows of itself, as text and as HTML."""
+"""What a Model shows of itself, as text and as HTML: what it is, what it costs, what to mind.
+
+All of it comes from the model in memory and from the files of its checkpoint; nothing is
+fetched, and what others wrote is escaped.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nbllm.models.memory import readable
+from nbllm.models.catalog import CATALOG
+from nbllm.models.memory import kv_bytes, readable
+from nbllm.models.readme import Readme, read_readme
+from nbllm.models.theme import STYLE
 
 if TYPE_CHECKING:
+    from nbllm.models.catalog import CatalogEntry
     from nbllm.models.model import Model
 
-__all__ = ["facts", "html", "plain"]
+__all__ = ["about", "groups", "html", "plain"]
 
-# JupyterLab's variables, so that the card follows its theme; the fallbacks are the system
-# colours, which follow the reader's wherever the card is shown outside of JupyterLab.
-_STYLE = {
-    "card": "display:inline-block;max-width:100%;box-sizing:border-box;padding:12px 16px;"
-    "border:1px solid var(--jp-border-color1,GrayText);border-radius:4px;"
-    "background:var(--jp-layout-color1,Canvas);color:var(--jp-ui-font-color1,CanvasText);"
-    "font:var(--jp-ui-font-size1,13px)/1.5 var(--jp-ui-font-family,system-ui,sans-serif)",
-    "name": "font-weight:600;font-size:1.15em;margin-bottom:6px",
-    "list": "display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:0",
-    "term": "color:var(--jp-ui-font-color2,CanvasText);font-weight:400;white-space:nowrap",
-    "value": "margin:0;overflow-wrap:anywhere",
-}
+_LABELS_SHOWN = 8
 
 
-def facts(model: Model) -> dict[str, str]:
-    """The lines of the card, most telling first."""
-    config = model.network.config.get_text_config()
-    return {
-        "kind": model.kind,
-        "parameters": _count(model.network.num_parameters()),
-        "layers × heads": f"{config.num_hidden_layers} × {config.num_attention_heads}",
-        "quantization": model.quantization,
-        "bytes": readable(model.network.get_memory_footprint()),
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "context": f"{model.context_length:,} tokens",
-        "licence": model.licence or "not stated",
-        "revision": model.revision[:12],
-        "source": model.source,
-    }
+def about(model: Model) -> str | None:
+    """What it is in a sentence or two: the catalog's, else the first of its README.md."""
+    entry = _entry(model)
+    return _readme(model).about if entry is None else entry.what
+
+
+def groups(model: Model) -> tuple[dict[str, str], ...]:
+    """The lines of the card as label and text: what it is, costs, may be used for, comes from."""
+    readme, entry = _readme(model), _entry(model)
+    return (
+        _being(model, readme, entry),
+        _cost(model),
+        _use(model, readme, entry),
+        _origin(model),
+    )
 
 
 def plain(model: Model) -> str:
     """The card as text."""
     if not model.loaded:
         return f"Model {model.name} (unloaded)"
-    lines = facts(model)
-    width = max(map(len, lines))
-    return "\n".join([f"Model {model.name}", *(f"  {k:<{width}}  {v}" for k, v in lines.items())])
+    parts = groups(model)
+    width = max(len(term) for lines in parts for term in lines)
+    intro = about(model)
+    return "\n".join(
+        [
+            f"Model {model.name}",
+            *([] if intro is None else [f"  {intro}"]),
+            *(f"  {term:<{width}}  {text}" for lines in parts for term, text in lines.items()),
+        ]
+    )
 
 
 def html(model: Model) -> str:
     """The card as HTML: no script, no class, nothing fetched."""
+    name = f'<div style="{STYLE["name"]}">{escape(model.name)}</div>'
     if not model.loaded:
-        return f'<div style="{_STYLE["card"]}">{escape(model.name)} (unloaded)</div>'
+        return f'<div style="{STYLE["card"]}">{name}<div>(unloaded)</div></div>'
+    intro = about(model)
+    lead = "" if intro is None else f'<p style="{STYLE["about"]}">{escape(intro)}</p>'
+    being, cost, use, origin = map(_list, groups(model))
+    beside = f'<div style="{STYLE["beside"]}">{being}{cost}</div>'
+    return f'<div style="{STYLE["card"]}">{name}{lead}{beside}{use}{origin}</div>'
+
+
+def _list(lines: Mapping[str, str]) -> str:
     rows = "".join(
-        f'<dt style="{_STYLE["term"]}">{escape(term)}</dt>'
-        f'<dd style="{_STYLE["value"]}">{escape(value)}</dd>'
-        for term, value in facts(model).items()
+        f'<dt style="{STYLE["term"]}">{escape(term)}</dt>'
+        f'<dd style="{STYLE["value"]}">{_linked(text)}</dd>'
+        for term, text in lines.items()
     )
-    return (
-        f'<div style="{_STYLE["card"]}"><div style="{_STYLE["name"]}">{escape(model.name)}</div>'
-        f'<dl style="{_STYLE["list"]}">{rows}</dl></div>'
-    )
+    return f'<dl style="{STYLE["group"]}">{rows}</dl>'
+
+
+def _linked(text: str) -> str:
+    """Escaped; where all of it is an address of the web, it can be clicked."""
+    shown = escape(text)
+    if not text.startswith("https://") or " " in text:
+        return shown
+    style = f'style="{STYLE["link"]}" target="_blank" rel="noopener noreferrer"'
+    return f'<a href="{shown}" {style}>{shown}</a>'
+
+
+# -- what each group says ----------------------------------------------------------------------
+
+
+def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
+    config = model.network.config.get_text_config()
+    lines = {
+        "kind": _kind(model),
+        "architecture": type(model.network).__name__,
+        "layers × heads": _shape(config),
+    }
+    if model.kind == "classifier":
+        lines["labels"] = _some(list((model.network.config.id2label or {}).values()))
+    elif model.kind == "encoder":
+        lines["embedding"] = f"{config.hidden_size:,} dimensions"
+    lines |= {
+        "vocabulary": f"{len(model.tokenizer):,} tokens",
+        "context": f"{model.context_length:,} tokens",
+        "attention": getattr(model.network.config, "_attn_implementation", None) or "its own",
+    }
+    stated = {
+        "languages": entry.languages if entry is not None else ", ".join(readme.languages),
+        "made for": readme.task,
+        "made from": readme.base_model,
+        "trained on": _some(readme.datasets),
+    }
+    return lines | {term: text for term, text in stated.items() if text}
+
+
+def _cost(model: Model) -> dict[str, str]:
+    lines = {
+        "parameters": _count(model.network.num_parameters()),
+        "memory": f"{readable(model.network.get_memory_footprint())} on {model.device}",
+    }
+    if model.kind in ("causal", "seq2seq"):
+        lines["KV cache"] = _cache(model)
+    if model.folder is not None:
+        stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
+        lines["disk"] = readable(stored)
+    return lines | {
+        "quantization": model.quantization,
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def _use(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
+    lines = {"licence": model.licence or readme.licence or "not stated"}
+    terms = readme.terms if entry is None else entry.terms
+    if terms:
+        lines["terms"] = terms
+    if entry is not None:
+        return lines | {"known limits": entry.limits}
+    return lines | (dict(readme.limits) or {"known limits": "its files state none"})
+
+
+def _origin(model: Model) -> dict[str, str]:
+    lines = {"source": model.source, "revision": model.revision[:12]}
+    if model.adapter is not None:
+        how = "merged into the weights" if model.merged else "beside the weights"
+        lines["adapter"] = f"{model.adapter}, {(model.adapter_revision or '')[:12]}, {how}"
+    return lines
+
+
+def _cache(model: Model) -> str:
+    if _heads(model.network.config.get_text_config()) is None:
+        return "none: a state of fixed size instead, however long the text"
+    held = kv_bytes(model.network.config, model.dtype, 1000)
+    return f"{readable(held)} for 1,000 tokens of one text"
+
+
+def _kind(model: Model) -> str:
+    if model.kind != "causal":
+        return model.kind
+    if model.tokenizer.chat_template:
+        return "causal, with a chat template: follows instructions"
+    return "causal, without a chat template: a base model, which goes on with a text"
+
+
+def _shape(config: Any) -> str:
+    """Layers and attention heads, of both halves where there are two."""
+    heads = _heads(config)
+    layers = str(getattr(config, "num_hidden_layers", "?"))
+    if config.is_encoder_decoder:
+        other = getattr(config, "decoder_layers", None) or getattr(
+            config, "num_decoder_layers", "?"
+        )
+        layers = f"({layers} + {other})"
+    return f"{layers} layers, no attention" if heads is None else f"{layers} × {heads}"
+
+
+def _heads(config: Any) -> int | None:
+    """Attention heads of a layer; None where there is no attention, as in Mamba and RWKV."""
+    heads = getattr(config, "num_attention_heads", None)
+    return heads if isinstance(heads, int) else None
+
+
+def _some(names: Any) -> str:
+    """The first of a list of names that may be long."""
+    left = len(names) - _LABELS_SHOWN
+    shown = ", ".join(str(name) for name in names[:_LABELS_SHOWN])
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def _count(parameters: int) -> str:
     if parameters >= 1e9:
         return f"{parameters / 1e9:.2f} B"
     return f"{parameters / 1e6:.1f} M"
+
+
+def _entry(model: Model) -> CatalogEntry | None:
+    return next((e for e in CATALOG.values() if e.source == model.source), None)
+
+
+def _readme(model: Model) -> Readme:
+    return Readme() if model.folder is None else read_readme(model.folder)

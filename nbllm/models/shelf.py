@@ -1,0 +1,243 @@
+"""The shelf: which models can be had, which lie on this disk, and which are in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.errors import ModelError, UnknownModelError
+from nbllm.models import disk
+from nbllm.models.catalog import CATALOG
+from nbllm.models.disk import Verified
+from nbllm.models.memory import readable
+from nbllm.models.theme import STYLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nbllm.models.model import Model
+
+__all__ = ["Item", "Shelf", "shelf"]
+
+_PLACES = {  # in the order in which they are shown, with the columns that say something there
+    "in memory": ("name", "bytes", "quantization", "device", "holders", "licence", "source"),
+    "on this disk": ("name", "bytes", "last_used", "licence", "folder"),
+    "left over": ("name", "bytes", "last_used", "folder"),
+    "to fetch": ("name", "bytes", "licence", "what"),
+}
+_HEADINGS = {"bytes": "size", "last_used": "last used"}
+_STYLES = {
+    "bytes": "number",
+    "holders": "number",
+    "source": "long",
+    "folder": "long",
+    "what": "long",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the shelf; what does not apply to its place is None."""
+
+    name: str  # as `load`, `remove` and `verify` take it
+    place: str  # "in memory", "on this disk", "left over" or "to fetch"
+    bytes: int
+    licence: str | None = None
+    last_used: datetime | None = None
+    quantization: str | None = None
+    device: str | None = None
+    holders: int | None = None  # Models that share the network
+    what: str | None = None
+    source: str | None = None
+    folder: Path | None = None
+
+
+class Shelf:
+    """Models in memory, on this disk and in the catalog, as they were when it was made.
+
+    Shown as a table at the end of a notebook's cell; `.to_frame()` has the same as a pandas
+    DataFrame.
+    """
+
+    def __init__(self) -> None:
+        self.items = list(_items())
+
+    def remove(self, name: str | Path) -> int:
+        """Delete a model from this disk, with what interrupted fetches of it left there.
+
+        Returns the bytes given back. A model that lies in a folder of your own stays.
+
+        Raises UnknownModelError where there is none by that name, and ModelError where it is in
+        memory, is being fetched, is your own, or the disk refuses.
+        """
+        found = disk.find(name)
+        in_use = [
+            model.name
+            for model in _loaded()
+            for kept in found
+            if model.folder is not None
+            and model.folder.resolve().is_relative_to(kept.path.resolve())
+        ]
+        if in_use:
+            raise ModelError(
+                f"{name} is in memory, and its weights may still be read from the disk. Unload it "
+                "first with unload(), each Model that was loaded of it, or restart the kernel."
+            )
+        freed = sum(disk.remove(kept) for kept in found)
+        self.items = list(_items())
+        return freed
+
+    def verify(self, name: str | Path | None = None) -> list[Verified]:
+        """Compare a model's files on this disk, or all models', with what was recorded of them.
+
+        Each file is hashed again: some seconds for every few gigabytes. Raises
+        UnknownModelError where there is none by that name.
+        """
+        found = disk.kept() if name is None else disk.find(name)
+        whole = [kept for kept in found if kept.whole]
+        if name is not None and not whole:
+            raise UnknownModelError(
+                f"Of {name} there is only what an unfinished fetch left. `nbllm get {name}` "
+                f"goes on with it, `nbllm remove {name}` deletes it."
+            )
+        return [disk.verify(kept) for kept in whole]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an item, one column a field of `Item`."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(item) for item in self.items])
+
+    def __str__(self) -> str:
+        return "\n\n".join(
+            "\n".join([_title(place, items), *_aligned(_cells(place, items))])
+            for place, items in self._by_place()
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        tables = "".join(
+            _table(_title(place, items), _cells(place, items), _PLACES[place])
+            for place, items in self._by_place()
+        )
+        return f'<div style="{STYLE["card"]}">{tables}</div>'
+
+    def _by_place(self) -> Iterator[tuple[str, list[Item]]]:
+        for place in _PLACES:
+            items = [item for item in self.items if item.place == place]
+            if items:
+                yield place, items
+
+
+def shelf() -> Shelf:
+    """The models that can be had, that are on this disk, and that are in memory.
+
+    Example:
+        >>> shelf()  # doctest: +SKIP
+        >>> shelf().remove("smollm2")  # doctest: +SKIP
+        269060552
+    """
+    return Shelf()
+
+
+def _items() -> Iterator[Item]:
+    for model in reversed(_loaded()):
+        yield Item(
+            name=model.name,
+            place="in memory",
+            bytes=model.network.get_memory_footprint(),
+            licence=model.licence,
+            quantization=model.quantization,
+            device=str(model.device),
+            holders=_loader().holders(model),
+            source=model.source,
+            folder=model.folder,
+        )
+    here = set()
+    for kept in disk.kept():
+        here |= {kept.name} if kept.whole else set()
+        yield Item(
+            name=kept.name,
+            place="on this disk" if kept.whole else "left over",
+            bytes=kept.bytes,
+            licence=kept.licence,
+            last_used=kept.last_used,
+            what=CATALOG[kept.name].what if kept.name in CATALOG else None,
+            folder=kept.path,
+        )
+    for entry in CATALOG.values():
+        if entry.name not in here:
+            yield Item(
+                name=entry.name,
+                place="to fetch",
+                bytes=entry.download_bytes,
+                licence=entry.licence,
+                what=entry.what,
+                source=entry.source,
+            )
+
+
+def _loader() -> Any:
+    """The loader if anything imported it, because importing it takes seconds."""
+    return sys.modules.get("nbllm.models.loader")
+
+
+def _loaded() -> list[Model]:
+    loader = _loader()
+    return [] if loader is None else loader.loaded()
+
+
+def _title(place: str, items: list[Item]) -> str:
+    if place == "to fetch":
+        return "To fetch, by nbllm.load(name) or `nbllm get name`"
+    title = f"{place.capitalize()}: {readable(sum(item.bytes for item in items))}"
+    unfinished = ", unfinished or without weights; remove(name) gives it back"
+    return title + unfinished if place == "left over" else title
+
+
+def _cells(place: str, items: list[Item]) -> list[list[str]]:
+    """The table of a place as text, its header first."""
+    columns = _PLACES[place]
+    header = [_HEADINGS.get(column, column) for column in columns]
+    return [header, *([_shown(item, column) for column in columns] for item in items)]
+
+
+def _shown(item: Item, column: str) -> str:
+    value = getattr(item, column)
+    if column == "bytes":
+        return readable(value)
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return "not stated" if value is None else str(value)
+
+
+def _aligned(cells: list[list[str]]) -> list[str]:
+    """Lines of text whose columns stand below each other; the last one may be of any length."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = ((f"{cell:<{width}}" for cell, width in zip(r, widths, strict=True)) for r in cells)
+    return [f"  {'  '.join(row)}".rstrip() for row in padded]
+
+
+def _table(title: str, cells: list[list[str]], columns: tuple[str, ...]) -> str:
+    aligned = [STYLE[_STYLES.get(column, "text")] for column in columns]
+    header, *rows = (list(zip(row, aligned, strict=True)) for row in cells)
+    heads = "".join(
+        f'<th scope="col" style="{STYLE["head"]};{align}">{escape(text)}</th>'
+        for text, align in header
+    )
+    lines = ("".join(_cell(text, align) for text, align in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f'<table style="{STYLE["table"]}"><caption style="{STYLE["caption"]}">{escape(title)}'
+        f"</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(text: str, align: str) -> str:
+    return f'<td style="{STYLE["cell"]};{align}">{escape(text)}</td>'

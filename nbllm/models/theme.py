@@ -1,0 +1,37 @@
+"""Inline styles in JupyterLab's colours, for what is shown below a notebook's cell.
+
+The variables make it follow JupyterLab's theme; their fallbacks are the system colours,
+which follow the reader's wherever it is shown outside of JupyterLab.
+"""
+
+from __future__ import annotations
+
+__all__ = ["STYLE"]
+
+_FAINT = "color:var(--jp-ui-font-color2,CanvasText)"
+_LINE = "1px solid var(--jp-border-color2,GrayText)"
+_CELL = "padding:3px 20px 3px 0;vertical-align:top;background:none"
+
+STYLE = {
+    "card": "display:inline-block;max-width:min(100%,64em);box-sizing:border-box;overflow-x:auto;"
+    "padding:12px 16px;border:1px solid var(--jp-border-color1,GrayText);border-radius:4px;"
+    "background:var(--jp-layout-color1,Canvas);color:var(--jp-ui-font-color1,CanvasText);"
+    "font:var(--jp-ui-font-size1,13px)/1.5 var(--jp-ui-font-family,system-ui,sans-serif)",
+    "name": "font-weight:600;font-size:1.15em",
+    "about": f"margin:2px 0 8px;{_FAINT}",
+    "group": f"margin:8px 0 0;padding-top:8px;border-top:{_LINE};display:grid;"
+    "grid-template-columns:8.5em 1fr;gap:2px 16px;align-content:start",
+    "beside": "display:grid;grid-template-columns:repeat(auto-fit,minmax(20em,1fr));gap:0 32px",
+    "term": f"margin:0;font-weight:400;{_FAINT}",
+    "value": "margin:0;overflow-wrap:anywhere",
+    "link": "color:var(--jp-content-link-color,LinkText)",
+    "table": "table-layout:auto;border-collapse:collapse;border:none;margin:0 0 12px;"
+    "font-size:inherit;color:inherit;width:100%",
+    "caption": "caption-side:top;text-align:left;font-weight:600;padding:0 0 4px;color:inherit",
+    "head": f"{_CELL};border:none;border-bottom:{_LINE};white-space:nowrap;font-weight:400;"
+    f"{_FAINT}",
+    "cell": f"{_CELL};border:none",
+    "text": "text-align:left;white-space:nowrap",
+    "long": "text-align:left;min-width:14em;overflow-wrap:anywhere",
+    "number": "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums",
+}
