@@ -26,10 +26,10 @@ WIDGET_SOURCES := $(shell find widgets -name node_modules -prune -o -type f -pri
 BUNDLE := nbllm/widgets/static/attention.js
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test lint bench clean
+.PHONY: help setup model lab demo test lint bench bench-gpu clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/installed $(BUNDLE) ## the environment in .venv, and the widgets
 
@@ -72,6 +72,9 @@ lint: setup ## ruff, mypy and tsc
 
 bench: model ## the benchmarks; results go to benchmarks/results
 	$(BIN)/python benchmarks/run.py $(ONLY)
+
+bench-gpu: setup ## what a GPU does with an 8B-shaped model: under 8 minutes, 16 GB of disk
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove what was built, the environment included
 	rm -rf $(VENV) build dist nbllm/widgets/static widgets/node_modules tests/browser/artifacts

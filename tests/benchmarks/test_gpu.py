@@ -1,0 +1,155 @@
+"""The GPU benchmark, run with a tiny model on whatever this machine has."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+PUBLISHED_8B = 8_030_261_248  # parameters of Meta-Llama-3-8B, as its model card counts them
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        import gpu
+
+        yield gpu
+
+
+@pytest.fixture(scope="module")
+def record(gpu: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The result file of `gpu.py --tiny`."""
+    from transformers.utils import logging
+
+    folder = tmp_path_factory.mktemp("gpu")
+    verbosity = logging.get_verbosity()
+    with pytest.MonkeyPatch.context() as patch:
+        # It sets these for itself, which is for its own process only.
+        patch.setenv("NBLLM_HOME", str(folder))
+        patch.setenv("NBLLM_DATA", str(folder))
+        patch.setenv("TQDM_DISABLE", "1")
+        status = gpu.main(["--tiny", "--out", str(folder / "gpu.json"), "--folder", str(folder)])
+    logging.set_verbosity(verbosity)
+    assert [file.name for file in folder.iterdir()] == ["gpu.json"]  # no weights left behind
+    written: dict[str, Any] = json.loads((folder / "gpu.json").read_text(encoding="utf-8"))
+    assert status == len(written["failures"]) == 0, written["failures"]
+    return written
+
+
+def test_every_section_ran_for_every_quantization(gpu: ModuleType, record: dict[str, Any]) -> None:
+    done = {(row["section"], row["quantization"]) for row in record["rows"]}
+    sections = {"load", *(section.__name__ for section in gpu.EVERY_QUANTIZATION)}
+    assert done == {
+        ("limits", "none"),
+        ("checkpoint", "none"),
+        *((name, bits) for name in sections for bits in ("none", "nf4", "int8")),
+    }
+
+
+def test_rows_are_whole_and_ratios_sane(record: dict[str, Any]) -> None:
+    assert record["machine"]["cores"] >= 1 and "torch" in record["versions"]
+    fields = {"section", "quantization", "measure", "value", "unit"}
+    for row in record["rows"]:
+        assert row.keys() == fields | {"against", "reference", "ratio"}
+        assert math.isfinite(row["value"]) and row["value"] > 0, row
+        if row["against"]:
+            assert row["ratio"] == pytest.approx(row["value"] / row["reference"])
+            assert 0.001 < row["ratio"] < 100, row
+        else:
+            assert row["ratio"] is None
+
+
+def test_nothing_is_faster_than_the_machine_or_less_exact_than_allowed(
+    record: dict[str, Any],
+) -> None:
+    shares = [r for r in record["rows"] if r["against"] in ("matrix product", "copy")]
+    gaps = [r for r in record["rows"] if r["measure"].startswith("closure")]
+    assert len(shares) == 3 * 5 and len(gaps) == 3 * 2
+    assert all(row["ratio"] < 1 for row in [*shares, *gaps])
+
+
+def test_loaded_bytes_are_the_forecast(record: dict[str, Any]) -> None:
+    bytes_held = [row["ratio"] for row in record["rows"] if row["measure"] == "weights in memory"]
+    assert bytes_held == pytest.approx([1, 1, 1], rel=0.02)
+
+
+def test_the_large_model_has_the_published_size(gpu: ModuleType) -> None:
+    shape = gpu.LLAMA_8B
+    norms = shape.hidden * (2 * shape.layers + 1)
+    embeddings = 2 * shape.vocabulary * shape.hidden
+    assert shape.flops // 2 + embeddings + norms == PUBLISHED_8B
+
+
+@pytest.fixture
+def log(gpu: ModuleType, tmp_path: Path) -> Any:
+    return gpu.Log(tmp_path / "gpu.json", {"benchmark": "gpu"}, deadline=math.inf)
+
+
+@pytest.fixture
+def bench(gpu: ModuleType, tmp_path: Path) -> Any:
+    import torch
+
+    return gpu.Bench(gpu.TINY, gpu.Meter(torch.device("cpu")), tmp_path / "none")
+
+
+def test_a_failure_is_recorded_and_keeps_what_came_before(
+    log: Any, bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> Iterator[Any]:
+        yield bench.row("some", "thing", 1.0, "s")
+        raise ValueError("no such kernel")
+
+    assert not log.take("some", "none", fails())
+    assert log.take("other", "none", iter([bench.row("other", "thing", 2.0, "s")]))
+    written = json.loads(log.file.read_text(encoding="utf-8"))
+    assert [row["value"] for row in written["rows"]] == [1.0, 2.0]
+    assert written["failures"] == [
+        {"section": "some", "quantization": "none", "problem": "ValueError: no such kernel"}
+    ]
+    assert "ValueError: no such kernel" in capsys.readouterr().out
+
+
+def test_no_section_is_started_after_the_deadline(gpu: ModuleType, log: Any, bench: Any) -> None:
+    log.deadline = -math.inf
+    assert not log.take("checkpoint", "none", gpu.checkpoint(bench))
+    assert not bench.folder.exists()
+    assert log.failures[0]["problem"] == "not measured: the time was up"
+
+
+def test_a_missing_library_is_said(
+    gpu: ModuleType, log: Any, bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "kernel_problem", lambda *_: "bitsandbytes is not installed")
+    bench.quantization = "nf4"
+    assert not log.take("load", "nf4", gpu.load(bench))
+    assert log.failures[0]["problem"] == "not measured: bitsandbytes is not installed"
+
+
+def test_without_a_gpu_it_says_so(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="torch sees no GPU here"):
+        gpu.main([])
+
+
+def test_a_random_model_writes_as_long_as_asked(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from random_llama import write
+
+    import nbllm
+
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
+    size = write(tmp_path / "llama", gpu.TINY.shape, torch.device("cpu"))
+    with nbllm.load(tmp_path / "llama", quantize="none", device="cpu", dtype="bf16") as model:
+        assert size == pytest.approx(2 * model.network.num_parameters(), rel=1e-3)
+        written = gpu.generate(model.network, torch.arange(3, 35).reshape(4, 8), 100)
+        assert written.shape == (4, 108)
+        assert written[:, 8:].min() > 2 and written.max() < len(model.tokenizer)
