@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from nbllm.models.model import Model
 
@@ -23,6 +24,9 @@ class SharedPrefix:
                 self._cache = model.network(
                     input_ids=torch.tensor([ids], device=model.device),
                     use_cache=True,
+                    # Without a config it keeps all keys, also those outside of a window: a
+                    # scorer's tokens are few, and each has its own window.
+                    past_key_values=DynamicCache(),
                     logits_to_keep=1,
                 ).past_key_values
 

@@ -98,7 +98,7 @@ class LabelScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
         """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64."""
-        trie, device, dtype = self.trie, self.model.device, self.model.dtype
+        trie, device = self.trie, self.model.device
         suffixes = [prompt.ids[self.prefix.length :] for prompt in prompts]
         rows, longest, nodes = len(prompts), max(map(len, suffixes)), len(trie.tokens)
         width, past = longest + nodes, self.prefix.length
@@ -124,12 +124,12 @@ class LabelScorer:
         ids[:, longest:] = trie.tokens
         seen[:, longest:, past + longest :] = trie.visible()
 
-        mask = torch.zeros(seen.shape, dtype=dtype, device=device)
-        mask.masked_fill_(torch.from_numpy(~seen).to(device), torch.finfo(dtype).min)
+        keys = np.concatenate([np.tile(np.arange(past), (rows, 1)), positions], axis=1)
+        masks = _masks(self.model, seen, positions[:, :, None] - keys[:, None, :])
         with torch.inference_mode(), _fine_logits(self.model.network, self._tokens):
             logits = self.model.network(
                 input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=mask[:, None],
+                attention_mask=masks,
                 position_ids=torch.from_numpy(positions).to(device),
                 past_key_values=self.prefix.expand(rows),
                 use_cache=self.prefix.length > 0,
@@ -143,6 +143,36 @@ class LabelScorer:
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,
         )
+
+
+def _masks(
+    model: Model, seen: NDArray[np.bool_], distances: NDArray[np.int64]
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """What is added to the attention scores; one a kind of layer, where the model has kinds.
+
+    A mask that is handed over ready is applied as it is, so a layer with a sliding window has
+    to find the window in it. The choice is that of transformers' `create_masks_for_generate`.
+
+    Args:
+        seen: which token sees which, shape (rows, tokens, keys).
+        distances: how many positions each key lies behind each token, of the same shape.
+    """
+
+    def added(allowed: NDArray[np.bool_]) -> torch.Tensor:
+        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=model.device)
+        hidden = torch.from_numpy(~allowed).to(model.device)
+        return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
+
+    config = model.network.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    if window is None:
+        return added(seen)
+    near = added(seen & (distances < window))
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return near
+    whole = added(seen)
+    return {kind: near if kind == "sliding_attention" else whole for kind in set(kinds)}
 
 
 @contextmanager

@@ -104,6 +104,37 @@ def test_a_model_with_a_learned_position_a_sliding_window_and_a_soft_cap() -> No
         np.testing.assert_allclose(scorer.score(prompts), expected, atol=5e-5)
 
 
+@pytest.mark.parametrize("window", [8, 24, 64])
+@pytest.mark.parametrize("head", [True, False], ids=["with prefix", "without prefix"])
+def test_beyond_a_sliding_window(window: int, head: bool) -> None:
+    """The prefix and the texts are longer than the window, and so is the trie of the labels."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, MistralForCausalLM
+
+    from tests.conftest import seeded, tiny_model
+
+    model = tiny_model("causal")
+    size = {
+        "vocab_size": len(model.tokenizer),
+        "num_hidden_layers": 3,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "sliding_window": window,
+        "initializer_range": 0.2,
+    }
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    for network, config in (
+        (Gemma3ForCausalLM, Gemma3TextConfig(layer_types=kinds, **size)),
+        (MistralForCausalLM, MistralConfig(**size)),
+    ):
+        model.network = seeded(network, config)
+        scorer, prompts, labels = prepare(model, TEMPLATE if head else TEMPLATE[1:])
+        expected = [[plain_likelihood(model, list(p.ids), lb) for lb in labels] for p in prompts]
+        np.testing.assert_allclose(scorer.score(prompts), expected, atol=5e-5)
+
+
 def test_the_trie_shares_what_labels_share() -> None:
     trie = LabelTrie([[5, 6, 7], [5, 6, 8], [9]])
     assert trie.tokens == [5, 6]
