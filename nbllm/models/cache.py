@@ -1,13 +1,19 @@
-"""The folder in which fetched and converted models lie."""
+"""The folder in which fetched and converted models lie, and the room that is left in it."""
 
 from __future__ import annotations
 
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nbllm.errors import DownloadError
 from nbllm.home import home
 
-__all__ = ["cache_folder"]
+__all__ = ["cache_folder", "explained_when_full", "require_space"]
+
+_RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
 def cache_folder(*names: str) -> Path:
@@ -26,3 +32,46 @@ def cache_folder(*names: str) -> Path:
             "NBLLM_HOME to a folder that can."
         ) from error
     return folder
+
+
+def require_space(folder: Path, needed: int, what: str, variable: str = "NBLLM_HOME") -> None:
+    """Raise DownloadError where the disk of `folder` has less than `needed` bytes left.
+
+    `variable` is the environment variable that moves `folder` elsewhere.
+    """
+    free = _free(folder)
+    if needed and needed + _RESERVE > free:
+        raise DownloadError(
+            f"{what} needs {needed / 1e6:,.0f} MB on disk, and {folder} has {free / 1e6:,.0f} MB "
+            f"left. Make room there, or set {variable} to a folder on a larger disk. Nothing was "
+            "written."
+        )
+
+
+@contextmanager
+def explained_when_full(what: str, folder: Path, variable: str = "NBLLM_HOME") -> Iterator[None]:
+    """Turn a disk that fills up on the way into a DownloadError."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        raise DownloadError(
+            f"The disk was full before {what} had ended; what was half written is removed. "
+            f"{folder} has {_free(folder) / 1e6:,.0f} MB left: make room there, or set {variable} "
+            "to a folder on a larger disk."
+        ) from error
+
+
+def _free(folder: Path) -> int:
+    there = next(f for f in (folder, *folder.absolute().parents) if f.exists())
+    return shutil.disk_usage(there).free
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # safetensors is written in Rust, whose error has the number in its text alone: ENOSPC, and
+    # ERROR_DISK_FULL on Windows.
+    numbers = ("(os error 28)", "(os error 112)")
+    return type(error).__name__ == "SafetensorError" and str(error).endswith(numbers)

@@ -13,8 +13,13 @@ from nbllm.models.cache import cache_folder
 __all__ = ["folder_sha256", "remembered_sha256", "sha256"]
 
 # Files beside the weights that decide what a model answers.
-_DECISIVE = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-             "chat_template.jinja", "special_tokens_map.json", "vocab.txt")  # fmt: skip
+_DECISIVE = (
+    "1_Pooling/config.json", "adapter_config.json", "added_tokens.json", "chat_template.jinja",
+    "config.json", "generation_config.json", "merges.txt", "modules.json",
+    "sentence_bert_config.json", "sentencepiece.bpe.model", "source.spm",
+    "special_tokens_map.json", "spiece.model", "target.spm", "tokenizer.json", "tokenizer.model",
+    "tokenizer_config.json", "vocab.json", "vocab.txt",
+)  # fmt: skip
 
 
 def sha256(path: Path) -> str:
@@ -51,7 +56,7 @@ def folder_sha256(folder: Path) -> str:
     for file in weights:
         digest.update(f"{file.name} {remembered_sha256(file)}\n".encode())
     for file in decisive:
-        digest.update(f"{file.name} {sha256(file)}\n".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
 
 

