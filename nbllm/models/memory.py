@@ -5,19 +5,33 @@ A network built on the meta device tells it: shapes are known and nothing is all
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nbllm.errors import UnsupportedModelError
+from nbllm.models.footprint import published_bytes, stored_bytes
+from nbllm.models.quantization import group_size, quantized_layers
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Forecast", "device_memory", "forecast", "free_memory", "kv_bytes", "readable"]
+__all__ = [
+    "Forecast",
+    "device_memory",
+    "forecast",
+    "free_memory",
+    "give_freed_memory_back",
+    "kv_bytes",
+    "readable",
+    "return_blocks_when_freed",
+    "weight_bytes",
+]
 
-# A weight takes 4 bits and, double-quantized, one 8-bit constant for 64 weights plus one
-# 32-bit for 256 of those (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314).
-_NF4_BYTES = 0.5 + (8 + 32 / 256) / 64 / 8
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -36,40 +50,79 @@ class Forecast:
 
 
 def forecast(
-    network: PreTrainedModel, quantization: str, dtype: torch.dtype, context_length: int
+    network: PreTrainedModel,
+    quantization: str,
+    dtype: torch.dtype,
+    context_length: int,
+    device: torch.device | None = None,
 ) -> Forecast:
     """The memory that `network`, which may be on the meta device, takes in these numbers.
 
-    `context_length` in tokens; 0 for a network that keeps no keys and values.
+    It is quick and counts what stays; `nbllm.estimate` counts activations too. `context_length`
+    in tokens; 0 for a network that keeps no keys and values. Without `device`, the processor.
     """
-    replaced = _replaced(network) if quantization != "none" else []
-    weights = (network.num_parameters() - sum(w.numel() for w in replaced)) * dtype.itemsize
-    if quantization == "int8":  # one 32-bit constant for each row
-        weights += sum(weight.numel() + 4 * weight.shape[0] for weight in replaced)
-    elif quantization == "nf4":
-        weights += sum(round(weight.numel() * _NF4_BYTES) for weight in replaced)
-    return Forecast(weights, kv_bytes(network.config, dtype, context_length))
+    return Forecast(
+        weight_bytes(network, quantization, dtype, device),
+        kv_bytes(network.config, dtype, context_length),
+    )
 
 
-def _replaced(network: PreTrainedModel) -> list[torch.Tensor]:
-    """The weights that bitsandbytes quantizes: of every linear layer but the last."""
-    from torch.nn import Linear
-    from transformers.pytorch_utils import Conv1D
+def weight_bytes(
+    network: PreTrainedModel,
+    quantization: str,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+) -> int:
+    """Bytes of all weights, tied ones once; those of layers that stay whole in `dtype`.
 
-    head = network.get_output_embeddings()
-    return [
-        module.weight
-        for module in network.modules()
-        if isinstance(module, (Linear, Conv1D)) and module is not head
-    ]
+    `quantization` is one that nbllm loads in, or "published": as the checkpoint says.
+    Raises UnsupportedModelError where it says that in a way that is not known.
+    """
+    import torch
+
+    where = device or torch.device("cpu")
+    config = network.config
+    published = quantization == "published"
+    # Checkpoints too leave the output matrix whole, and quantize every other linear layer.
+    layers = quantized_layers(network, "int8" if published else quantization, where)
+    whole = network.num_parameters() - sum(outputs * inputs for outputs, inputs in layers.values())
+    total = whole * dtype.itemsize
+    group = group_size(layers) if quantization == "int4" and layers else 128
+    for outputs, inputs in layers.values():
+        size = (
+            published_bytes(config, outputs, inputs)
+            if published
+            else stored_bytes(quantization, outputs, inputs, dtype, group)
+        )
+        if size is None:
+            raise UnsupportedModelError(
+                "The quantization_config of this checkpoint does not say how many bits a weight "
+                "has, so its memory cannot be told beforehand. The size of its *.safetensors "
+                "files is what its weights take."
+            )
+        total += size
+    return total
 
 
 def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
-    """Bytes of the keys and values of one text of `tokens` tokens, over all layers."""
-    text = config.get_text_config()
+    """Bytes of the keys and values of one text of `tokens` tokens, over all layers.
+
+    A layer with a sliding window keeps no more than its window.
+    """
+    if not tokens:
+        return 0
+    from transformers import DynamicCache
+
+    text = config.get_text_config(decoder=True)
+    if not getattr(text, "num_attention_heads", None):
+        return 0  # a state-space model, whose state is small and as large after any text
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * width * tokens * dtype.itemsize)
+    windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=text).layers]
+    windows = windows or [None] * text.num_hidden_layers
+    # A window of n tokens keeps n - 1 of them: the next token is the n-th.
+    kept = sum(min(tokens, window - 1) if window else tokens for window in windows)
+    return int(2 * heads * width * kept * dtype.itemsize)
 
 
 def device_memory(device: torch.device) -> int:
@@ -110,6 +163,28 @@ def _container_limits() -> list[int]:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return limits
+
+
+def return_blocks_when_freed() -> None:
+    """Have the C library hand every large block back to the system as soon as it is freed.
+
+    By itself glibc comes to keep blocks of up to 32 MB for itself, and the temporary tensors of
+    quantized layers, each of another size, leave holes in what it keeps: a model of 1.1 billion
+    parameters in int8 was seen to take 2.9 GB for what are 1.3 GB. Fresh blocks have to be
+    cleared by the system, which costs some time, so it is only done for quantized models.
+    """
+    if glibc := _glibc():
+        glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 17)  # where glibc starts from
+
+
+def give_freed_memory_back() -> None:
+    """Have the C library hand back what lies free between the blocks in use."""
+    if glibc := _glibc():
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
 
 def readable(count: float) -> str:

@@ -140,7 +140,7 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
 
 def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> Forecast:
     tokens = plan.context_length if plan.kind == "causal" else 0
-    return forecast(skeleton, choice, plan.dtype, tokens)
+    return forecast(skeleton, choice, plan.dtype, tokens, plan.device)
 
 
 def _size(need: Forecast) -> str:

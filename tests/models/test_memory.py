@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
@@ -12,7 +16,13 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from nbllm.models import memory
 from nbllm.models.loader import load
-from nbllm.models.memory import device_memory, forecast, kv_bytes, readable
+from nbllm.models.memory import (
+    device_memory,
+    forecast,
+    kv_bytes,
+    readable,
+)
+from nbllm.models.quantization import Quantization
 
 
 def test_an_8b_model_is_forecast_as_published() -> None:
@@ -31,7 +41,7 @@ def test_an_8b_model_is_forecast_as_published() -> None:
     assert forecast(network, "nf4", torch.bfloat16, 0).weights == pytest.approx(5.7e9, rel=0.01)
 
 
-@pytest.mark.parametrize("bits", ["none", "int8", "nf4"])
+@pytest.mark.parametrize("bits", get_args(Quantization))
 def test_the_forecast_is_what_loading_takes(tiny_folder: Callable[[str], Path], bits: str) -> None:
     folder = tiny_folder("causal")
     whole = load(folder, quantize="none", dtype="fp32").network
@@ -47,7 +57,10 @@ def _bytes_held(network: torch.nn.Module) -> int:
         parts = [parameter.data]
         if state is not None:
             parts += [state.absmax, state.state2.absmax]
-        parts += [t for t in (getattr(parameter, n, None) for n in ("SCB",)) if t is not None]
+        if getattr(parameter, "SCB", None) is not None:
+            parts.append(parameter.SCB)
+        if type(parameter.data).__module__.startswith("torchao"):
+            parts = [part for part in vars(parameter).values() if isinstance(part, torch.Tensor)]
         tensors |= {part.data_ptr(): part for part in parts}
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
@@ -79,3 +92,43 @@ def test_a_container_has_no_more_than_its_limit(
 )
 def test_readable(count: float, text: str) -> None:
     assert readable(count) == text
+
+
+_HOLES = """
+import sys
+from pathlib import Path
+from nbllm.models import memory
+
+def resident():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+if "return_blocks_when_freed" in sys.argv:
+    memory.return_blocks_when_freed()
+for _ in range(3):
+    bytearray(30 << 20)  # freed at once, from which glibc learns to keep such blocks
+before = resident()
+size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
+blocks, between = [], []
+for _ in range(count):
+    blocks.append(bytearray(size))
+    between.append(bytearray(20 << 10))
+del blocks
+if "give_freed_memory_back" in sys.argv:
+    memory.give_freed_memory_back()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
+@pytest.mark.parametrize(
+    ("blocks", "remedy"),
+    [("large", "return_blocks_when_freed"), ("small", "give_freed_memory_back")],
+)
+def test_freed_memory_goes_back_to_the_system(blocks: str, remedy: str) -> None:
+    def left(*arguments: str) -> float:
+        child = [sys.executable, "-c", _HOLES, blocks, *arguments]
+        return float(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+
+    assert left() > 50  # MB
+    assert left(remedy) < 10

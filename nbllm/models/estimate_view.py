@@ -1,0 +1,125 @@
+"""How an Estimate is shown: as text, as HTML and as a chart."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbllm.models.memory import readable
+from nbllm.models.theme import STYLE
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from nbllm.models.estimate import Estimate, Requirement
+
+__all__ = ["html", "plain", "plot"]
+
+_HEADS = ("quantize", "context", "batch", "weights", "cache", "activations", "loading", "peak",
+          "fits")  # fmt: skip
+# Told apart by colour-blind readers too, and on light and dark ground.
+_COLOURS = {
+    "weights": "#4269d0",
+    "cache": "#efb118",
+    "activations": "#3ca951",
+    "more while loading": "#9498a0",
+}
+_GREY = "#888888"
+
+
+def plain(estimate: Estimate) -> str:
+    """The table as text."""
+    table = [_HEADS, *map(_cells, estimate.rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in table]
+    return "\n".join([_title(estimate), *lines, _machine(estimate), *estimate.notes])
+
+
+def html(estimate: Estimate) -> str:
+    """The table as HTML: no script, no class, nothing fetched."""
+    heads = "".join(f'<th style="{STYLE["head"]};{STYLE["number"]}">{h}</th>' for h in _HEADS)
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="{STYLE["cell"]};{STYLE["number"]}">{escape(cell)}</td>'
+            for cell in _cells(row)
+        )
+        + "</tr>"
+        for row in estimate.rows
+    )
+    below = "".join(f"<div>{escape(line)}</div>" for line in (_machine(estimate), *estimate.notes))
+    return (
+        f'<div style="{STYLE["card"]}"><div style="{STYLE["name"]}">{escape(_title(estimate))}'
+        f'</div><table style="{STYLE["table"]}"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>{below}</div>"
+    )
+
+
+def plot(estimate: Estimate) -> Figure:
+    """Stacked bars of what is held, with what loading takes beyond it, and the memory as lines."""
+    from plotly.graph_objects import Figure
+
+    figure = Figure()
+    labels = [_label(row) for row in estimate.rows]
+    for part, colour in _COLOURS.items():
+        sizes = [_part(row, part) for row in estimate.rows]
+        if any(sizes):
+            figure.add_bar(
+                name=part,
+                x=labels,
+                y=[size / 1e9 for size in sizes],
+                customdata=[readable(size) for size in sizes],
+                hovertemplate="%{customdata}",
+                marker_color=colour,
+            )
+    for text, size, dash in (
+        ("free now", estimate.free, "dot"),
+        (f"memory of this {estimate.device}", estimate.memory, "solid"),
+    ):
+        figure.add_hline(
+            size / 1e9,
+            line={"color": _GREY, "dash": dash},
+            annotation={"text": f"{text}: {readable(size)}", "yanchor": "bottom"},
+        )
+    # Grey on no ground can be read on a light page and on a dark one.
+    figure.update_layout(
+        barmode="stack",
+        title=escape(_title(estimate)),  # plotly reads some HTML tags in it
+        yaxis={"title": "GB", "rangemode": "tozero"},
+        template="none",
+        font_color=_GREY,
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )
+    return figure
+
+
+def _part(row: Requirement, part: str) -> int:
+    return row.peak - row.running if part == "more while loading" else getattr(row, part)
+
+
+def _cells(row: Requirement) -> tuple[str, ...]:
+    sizes = (row.weights, row.cache, row.activations, row.loading, row.peak)
+    return (
+        row.quantization,
+        f"{row.context:,}",
+        f"{row.batch:,}",
+        *map(readable, sizes),
+        row.fits,
+    )
+
+
+def _label(row: Requirement) -> str:
+    return f"{escape(row.quantization)}<br>{row.batch:,} × {row.context:,}"
+
+
+def _title(estimate: Estimate) -> str:
+    millions = f"{estimate.parameters / 1e6:,.0f} M parameters"
+    return f"{estimate.name}: {millions}, {estimate.kind}, {estimate.dtype}"
+
+
+def _machine(estimate: Estimate) -> str:
+    return (
+        f"This {estimate.device} has {readable(estimate.memory)}, {readable(estimate.free)} of it "
+        "free. Peaks come on top of what is in use now."
+    )

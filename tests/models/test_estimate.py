@@ -1,0 +1,211 @@
+"""What `nbllm.estimate` says, from a configuration alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from transformers import BertConfig, LlamaConfig, T5Config
+
+from nbllm.errors import ModelError, QuantizationError, TextTooLongError, UnsupportedModelError
+from nbllm.models import estimate as module
+from nbllm.models import rehearsal
+from nbllm.models.estimate import estimate
+from nbllm.models.quantization import Quantization
+
+GB = 10**9
+LLAMA_3_8B = {
+    "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336,
+    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "max_position_embeddings": 8192, "tie_word_embeddings": False,
+    "architectures": ["LlamaForCausalLM"],
+}  # fmt: skip
+TINY = {
+    **LLAMA_3_8B, "vocab_size": 300, "hidden_size": 256, "intermediate_size": 512,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Callable[..., Path]:
+    """A folder with nothing but a config.json."""
+
+    def write(cls: type = LlamaConfig, **settings: Any) -> Path:
+        folder = tmp_path / "described"
+        folder.mkdir()
+        config = cls(**settings).to_dict()
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def with_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Gives the machine so much memory, and leaves so much of it free."""
+
+    def has(total: int, free: int) -> None:
+        monkeypatch.setattr(module, "device_memory", lambda device: total)
+        monkeypatch.setattr(module, "free_memory", lambda device: free)
+
+    return has
+
+
+def test_an_8b_model_without_its_weights(
+    described: Callable[..., Path], with_memory: Callable[[int, int], None]
+) -> None:
+    with_memory(24 * GB, 12 * GB)
+    found = estimate(
+        described(**LLAMA_3_8B), quantize=["none", "int8", "nf4"], context=8192, dtype="bf16",
+        device="cpu",
+    )  # fmt: skip
+    whole, int8, nf4 = found.rows
+    assert found.parameters == 8_030_261_248
+    assert whole.weights == 2 * 8_030_261_248
+    assert whole.cache == int8.cache == nf4.cache == 2**30
+    assert int8.weights == pytest.approx(9.08e9, rel=0.01)
+    assert nf4.weights == pytest.approx(5.7e9, rel=0.01)
+    # In the MLP, three tensors of 14336 bf16 for each of 8192 tokens, beside four of 4096: the
+    # input of the layer, what attention added to it, the sum, and the same normalized.
+    assert whole.activations == pytest.approx(8192 * 2 * (3 * 14_336 + 4 * 4096), rel=0.02)
+    assert int8.activations > 2 * whole.activations  # by its sums in 32 bits
+    assert [row.fits for row in found.rows] == ["not now", "not now", "yes"]
+
+
+def test_a_row_for_each_combination(described: Callable[..., Path]) -> None:
+    found = estimate(
+        described(**TINY), quantize=["none", "int8"], context=[16, 64], batch=[1, 8], device="cpu"
+    )
+    frame = found.to_frame()
+    assert len(frame) == 8
+    assert not frame.duplicated(["quantization", "context", "batch"]).any()
+    one = frame.set_index(["quantization", "context", "batch"])
+    assert one.cache["none", 64, 8] == 32 * one.cache["none", 16, 1]
+    assert one.activations["none", 64, 8] > 8 * one.activations["none", 16, 1]
+    assert (frame.peak >= frame[["weights", "cache", "activations"]].sum(axis=1)).all()
+    assert (frame.peak >= frame.loading).all()
+
+
+def test_every_quantization_is_there_by_default(described: Callable[..., Path]) -> None:
+    found = estimate(described(**TINY), device="cpu", dtype="bf16")
+    weights = {row.quantization: row.weights for row in found.rows}
+    assert tuple(weights) == get_args(Quantization)
+    assert weights["nf4"] == weights["fp4"] < weights["int8"] < weights["none"]
+    assert {row.context for row in found.rows} == {2048}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "remembers"),
+    [
+        ((T5Config, {"vocab_size": 300, "d_model": 64, "d_ff": 128, "num_layers": 2,
+                     "architectures": ["T5ForConditionalGeneration"]}), "seq2seq", True),
+        ((BertConfig, {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2,
+                       "num_attention_heads": 4, "intermediate_size": 128,
+                       "architectures": ["BertForSequenceClassification"]}), "classifier", False),
+        ((BertConfig, {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2,
+                       "num_attention_heads": 4, "intermediate_size": 128,
+                       "architectures": ["BertModel"]}), "encoder", False),
+    ],
+)  # fmt: skip
+def test_other_kinds(
+    described: Callable[..., Path],
+    settings: tuple[type, dict[str, Any]],
+    kind: str,
+    remembers: bool,
+) -> None:
+    cls, fields = settings
+    found = estimate(described(cls, **fields), quantize="none", context=128, device="cpu")
+    assert found.kind == kind
+    assert bool(found.rows[0].cache) is remembers
+    assert found.rows[0].activations > 0
+    assert found.notes == ()
+
+
+def test_a_checkpoint_that_was_published_quantized(described: Callable[..., Path]) -> None:
+    stated = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    folder = described(**TINY, quantization_config=stated)
+    (row,) = estimate(folder, device="cpu", dtype="bf16").rows
+    (whole,) = estimate(folder, quantize="none", device="cpu", dtype="bf16").rows
+    assert row.quantization == "gptq"
+    layers = 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512)
+    # 4 bits each, with a scale of 16 and a zero point of 4 bits for 128 of them.
+    assert whole.weights - row.weights == pytest.approx(layers * (2 - 0.5 - 20 / 8 / 128), rel=0.01)
+    with pytest.raises(QuantizationError, match="was published in gptq"):
+        estimate(folder, quantize="nf4", device="cpu")
+
+
+def test_one_that_does_not_say_how_many_bits(described: Callable[..., Path]) -> None:
+    folder = described(**TINY, quantization_config={"quant_method": "someday"})
+    with pytest.raises(UnsupportedModelError, match="how many bits"):
+        estimate(folder, device="cpu")
+
+
+def test_what_cannot_be_rehearsed_is_said(
+    described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no numbers here\nand more")
+
+    monkeypatch.setattr(rehearsal, "rehearse", fail)
+    found = estimate(described(**TINY), quantize="none", context=[16, 32], device="cpu")
+    (note,) = found.notes
+    assert "Activations are not in these figures" in note and "no numbers here" in note
+    assert [row.activations for row in found.rows] == [0, 0]
+    assert found.rows[1].cache == 2 * found.rows[0].cache > 0
+    assert note in str(found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "match"),
+    [
+        ({"quantize": "int3"}, QuantizationError, "int3"),
+        ({"quantize": []}, QuantizationError, "one or several"),
+        ({"context": 8193}, TextTooLongError, "8,192"),
+        ({"context": 0}, ModelError, "context=0"),
+        ({"batch": []}, ModelError, "batch="),
+    ],
+)
+def test_bad_questions(
+    described: Callable[..., Path], asked: dict[str, Any], error: type, match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        estimate(described(**TINY), device="cpu", **asked)
+
+
+def test_it_shows_itself(
+    described: Callable[..., Path], with_memory: Callable[[int, int], None], tmp_path: Path
+) -> None:
+    with_memory(8 * GB, 2 * GB)
+    folder = described(**TINY).rename(tmp_path / "<b>bold</b> & co".replace("/", "_"))
+    found = estimate(folder, quantize=["none", "nf4"], context=64, device="cpu")
+    text, html = str(found), found._repr_html_()
+    assert text.count("\n") == 4
+    assert "8.0 GB, 2.0 GB of it free" in text
+    assert "<b>" not in html and "&lt;b&gt;" in html and "<script" not in html
+    figure = found.plot()
+    bars = {bar.name: sum(bar.y) for bar in figure.data}
+    assert sum(bars.values()) == pytest.approx(sum(row.peak for row in found.rows) / GB)
+    assert [line.y0 for line in figure.layout.shapes] == [2.0, 8.0]
+    assert "<b>" not in figure.layout.title.text
+
+
+def test_a_quantization_without_a_kernel_here(
+    described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module.quantization, "kernel_problem", lambda q, d: "no" if q == "nf4" else None
+    )
+    found = estimate(described(**TINY), quantize=["none", "nf4"], device="cpu")
+    assert [row.fits for row in found.rows] == ["yes", "no kernel"]
+
+
+def test_in_the_dtype_that_is_asked_for(described: Callable[..., Path]) -> None:
+    folder = described(**TINY)
+    (half,) = estimate(folder, quantize="none", dtype="bf16", device="cpu").rows
+    (full,) = estimate(folder, quantize="none", dtype=torch.float32, device="cpu").rows
+    assert full.weights == 2 * half.weights
+    assert full.cache == 2 * half.cache
