@@ -1,8 +1,9 @@
 """Runs the benchmarks: `python benchmarks/run.py [name]`.
 
 Each benchmarks/bench_<name>.py has a docstring that says what is compared, and a function
-`run() -> list[dict]`: one dict a table row, the same keys in each. The table is printed, and
-written with the machine and the versions to benchmarks/results/<name>.json.
+`run() -> list[dict]`: one dict a table row, the same keys in each, or none where it cannot measure
+here. The table is printed, and written with the machine and the versions to
+benchmarks/results/<name>.json.
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ def main(wanted: list[str]) -> None:
     for name in wanted or found:
         start = time.perf_counter()
         about, rows = measure(name, found[name])
+        if not rows:  # something is not there that it measures on, and it has said so
+            continue
         seconds = time.perf_counter() - start
         print(f"\n{name}: {about}\n\n{table(rows)}\n\n({seconds:.0f} s)", flush=True)
         record = {

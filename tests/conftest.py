@@ -80,7 +80,7 @@ class NetworkGuard:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Let through what is set-up and not test: the first fetch of the default model."""
+        """Let through what is set-up and not test: the first fetch of a model."""
         self.closed = False
         try:
             yield
@@ -121,6 +121,15 @@ def smollm2(network_guard: NetworkGuard) -> "Model":
 
     with network_guard.open():
         return nbllm.load()
+
+
+@pytest.fixture(scope="session")
+def gemma(network_guard: NetworkGuard) -> "Model":
+    """A small multilingual base model, whose licence the tests accept."""
+    import nbllm
+
+    with network_guard.open():
+        return nbllm.load("gemma3-270m", accept_license=True)
 
 
 def byte_tokenizer() -> "PreTrainedTokenizerFast":
