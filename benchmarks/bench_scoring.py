@@ -9,13 +9,12 @@ in its time. On all rows each is measured three times, and the median counts.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
+from meter import Meter
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -25,16 +24,22 @@ from nbllm.models.model import Model
 ROWS = 256
 TRIAL_ROWS = 64
 BATCH_SIZES = (1, 8, 32)
+ROUNDS = 3
 
 
 def run() -> list[dict[str, Any]]:
     frame = reviews()
     model = nbllm.load()
-    limit = matrix_product_rate(model.dtype)
-    frame.head(4).llm.sentiment("text", model=model, ledger=False)  # warm-up
+    meter = Meter(model.device)
+    operations, spent = meter.matrix_product(model.dtype, 2048)
+    limit = operations / spent.cpu
+    answered: list[Any] = []
 
-    answered, seconds = median_cpu(lambda: frame.llm.sentiment("text", model=model, ledger=False))
-    report = answered.llm.report()
+    def ours() -> None:
+        answered.append(frame.llm.sentiment("text", model=model, ledger=False))
+
+    seconds = meter.medians(ROUNDS, ours)[0].cpu
+    report = answered[-1].llm.report()
     tokens = report.tokens + report.padding + report.prefix_tokens
     rows = [row("nbllm", ROWS, seconds)]
 
@@ -42,20 +47,20 @@ def run() -> list[dict[str, Any]]:
         str(frame.llm.preview("sentiment", "text", row=index, model=model)) for index in frame.index
     ]
     logging.set_verbosity_error()
-    generate = pipeline("text-generation", model=model.network, tokenizer=model.tokenizer)
-    generate(prompts[:2], max_new_tokens=1, do_sample=False)  # warm-up
+    make: Any = pipeline  # typed with an overload a task, none of which takes these
+    generate = make("text-generation", model=model.network, tokenizer=model.tokenizer)
 
     def label(texts: list[str], batch_size: int) -> None:
         options = {"max_new_tokens": 1, "do_sample": False, "return_full_text": False}
         generate(texts, batch_size=batch_size, **options)
 
     trials = {
-        size: cpu(lambda size=size: label(prompts[:TRIAL_ROWS], size))[1] for size in BATCH_SIZES
+        size: meter.spent(partial(label, prompts[:TRIAL_ROWS], size))[1].cpu for size in BATCH_SIZES
     }
     best = min(trials, key=lambda size: trials[size])
     for size, seconds in trials.items():
         rows.append(row(f"pipeline, batch {size}", TRIAL_ROWS, seconds))
-    _, seconds = median_cpu(lambda: label(prompts, best))
+    seconds = meter.medians(ROUNDS, partial(label, prompts, best))[0].cpu
     rows.append(row(f"pipeline, batch {best}", ROWS, seconds))
     for each in rows:
         each["nbllm is faster by"] = rows[0]["rows / CPU s"] / each["rows / CPU s"]
@@ -82,30 +87,8 @@ def row(name: str, rows: int, seconds: float) -> dict[str, Any]:
     return {"engine": name, "rows": rows, "CPU s": seconds, "rows / CPU s": rows / seconds}
 
 
-def cpu(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of some work, and the CPU seconds that it took."""
-    started = time.process_time()
-    result = work()
-    return result, time.process_time() - started
-
-
-def median_cpu(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The same of the middle one of three runs."""
-    return sorted((cpu(work) for _ in range(3)), key=lambda run: run[1])[1]
-
-
 def flops_a_token(model: Model) -> float:
     """Floating-point operations of the layers' matrices a token; attention itself is left out."""
-    embedding = model.network.get_input_embeddings().weight.numel()
-    return 2.0 * (sum(p.numel() for p in model.network.parameters()) - embedding)
-
-
-def matrix_product_rate(dtype: torch.dtype) -> float:
-    """What this machine reaches in one large matrix product, FLOP a CPU-second."""
-    a, b = torch.randn(2, 2048, 2048).to(dtype)
-    a @ b
-    rates = []
-    for _ in range(5):
-        _, seconds = cpu(lambda: a @ b)
-        rates.append(2 * 2048**3 / seconds)
-    return max(rates)
+    network: Any = model.network
+    embedding = network.get_input_embeddings().weight.numel()
+    return 2.0 * float(network.num_parameters() - embedding)

@@ -18,20 +18,41 @@ from wrapt import when_imported
 if TYPE_CHECKING:
     from nbllm import data, errors
     from nbllm.attention.capture import Recording, record
+    from nbllm.engine.perplexity import perplexity
+    from nbllm.frame.compare import compare
+    from nbllm.models.estimate import estimate
     from nbllm.models.loader import load
     from nbllm.models.model import Model
+    from nbllm.models.shelf import shelf
     from nbllm.widgets.attention import inspect
 
-__all__ = ["Model", "Recording", "__version__", "data", "errors", "inspect", "load", "record"]
+__all__ = [
+    "Model",
+    "Recording",
+    "__version__",
+    "compare",
+    "data",
+    "errors",
+    "estimate",
+    "inspect",
+    "load",
+    "perplexity",
+    "record",
+    "shelf",
+]
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Model": "nbllm.models.model",
     "Recording": "nbllm.attention.capture",
+    "compare": "nbllm.frame.compare",
+    "estimate": "nbllm.models.estimate",
     "inspect": "nbllm.widgets.attention",
     "load": "nbllm.models.loader",
+    "perplexity": "nbllm.engine.perplexity",
     "record": "nbllm.attention.capture",
+    "shelf": "nbllm.models.shelf",
 }
 
 

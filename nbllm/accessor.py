@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbllm.errors import FrameError, ProvenanceError
+from nbllm.errors import ProvenanceError
 from nbllm.frame import KEEP
 
 if TYPE_CHECKING:
     from nbllm.frame.preview import Preview
     from nbllm.frame.report import RunReport
-    from nbllm.frame.tasks.kinds import Examples, Task
+    from nbllm.frame.tasks.kinds import Examples
     from nbllm.models.model import Model
     from nbllm.widgets.attention import AttentionView
 
@@ -229,9 +229,11 @@ class FrameAccessor:
         from nbllm.frame.columns import row_position, row_values
         from nbllm.frame.preview import Preview
         from nbllm.frame.run import answer_tokens
+        from nbllm.frame.verbs import make_task, verb_columns
 
+        columns = verb_columns(verb, subject)
         model = _choose(model)
-        task, columns = _prepare(verb, subject, model, options)
+        task = make_task(verb, subject, model, options)
         position = row_position(self._frame, row)
         texts = row_values(self._frame, list(columns.values()), position)
         prompt = CompiledTemplate(task.template, model.tokenizer).encode(
@@ -306,12 +308,13 @@ class FrameAccessor:
         **run_options: Any,
     ) -> Any:
         from nbllm.frame.run import answer_frame
+        from nbllm.frame.verbs import make_task, verb_columns
 
+        columns = verb_columns(verb, subject)
         model = _choose(model)
-        task, columns = _prepare(verb, subject, model, options)
         return answer_frame(
             self._frame,
-            task,
+            make_task(verb, subject, model, options),
             model,
             columns,
             output=output,
@@ -334,29 +337,6 @@ class FrameAccessor:
                 "Use the frame that a verb such as .llm.sentiment returned."
             )
         raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
-
-
-def _prepare(
-    verb: str, subject: str, model: Model, options: Mapping[str, Any]
-) -> tuple[Task, dict[str, str]]:
-    """A verb's task, and the columns by the fields of its template."""
-    from nbllm.frame.tasks.classify import classify
-    from nbllm.frame.tasks.few_shot import TEXT
-    from nbllm.frame.tasks.prompt import prompt, prompt_columns
-    from nbllm.frame.tasks.sentiment import sentiment
-    from nbllm.frame.tasks.summarize import summarize
-
-    if verb == "prompt":
-        names = prompt_columns(subject)
-        return prompt(model, template=subject, **options), dict(zip(names, names, strict=True))
-    tasks: dict[str, Callable[..., Task]] = {
-        "sentiment": sentiment,
-        "classify": classify,
-        "summarize": summarize,
-    }
-    if verb not in tasks:
-        raise FrameError(f"there is no verb {verb!r}. Use {', '.join(tasks)} or prompt.")
-    return tasks[verb](model, **options), {TEXT: subject}
 
 
 def _choose(model: Model | None) -> Model:

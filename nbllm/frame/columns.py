@@ -16,6 +16,7 @@ from nbllm.errors import ColumnError, FrameError
 __all__ = [
     "Rows",
     "index_labels",
+    "is_missing",
     "read_rows",
     "refuse_taken",
     "row_key",
@@ -99,7 +100,7 @@ def row_values(frame: Any, columns: Sequence[str], row: int) -> tuple[str, ...]:
     for name in columns:
         _check_column(data, name)
         value = data[name][row]
-        if _is_missing(value) or not str(value).strip():
+        if is_missing(value) or not str(value).strip():
             raise FrameError(f"row {row} has no text in {name!r}. Choose a row that has one.")
         texts.append(str(value))
     return tuple(texts)
@@ -178,7 +179,7 @@ def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[A
     _check_column(data, name)
     column = data[name]
     dtype = column.dtype
-    values = [None if _is_missing(value) else value for value in column.to_list()]
+    values = [None if is_missing(value) else value for value in column.to_list()]
     if any_type:
         return [value if value is None else str(value) for value in values]
     present = [value for value in values if value is not None]
@@ -190,7 +191,8 @@ def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[A
     return values
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a frame has no value in a cell, whatever it writes there."""
     # NaN, NaT and pandas.NA are the values that do not equal themselves, or will not say.
     if value is None:
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import safe_open
 
@@ -48,15 +48,13 @@ def apply(network: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedM
         raise UnsupportedModelError(f"{alien} It has weights for {left[0]}, which is not there.")
     if not merge:
         # The network itself, with the adapter's layers in place, and not peft's wrapper.
-        inner: PreTrainedModel = adapted.get_base_model()
-        return inner
+        return cast("PreTrainedModel", adapted.get_base_model())
     if not hasattr(adapted, "merge_and_unload"):
         raise UnsupportedModelError(
             f"The adapter in {folder} ({settings.get('peft_type')}) cannot be merged. Leave "
             "merge_adapter out."
         )
-    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
-    return merged
+    return cast("PreTrainedModel", adapted.merge_and_unload(safe_merge=True))
 
 
 def _left_over(folder: Path, adapted: Any) -> list[str]:

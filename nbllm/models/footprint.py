@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nbllm.models.quantization import INT4_GROUP
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
@@ -24,20 +26,15 @@ _QUANTIZING_ON_CPU = {"int8": 10, "nf4": 14, "fp4": 18, "int4": 8, "int8wo": 8}
 _QUANTIZING_ON_GPU = 3  # the weight in 16 bits, and the result
 
 
-def stored_bytes(
-    quantization: str, outputs: int, inputs: int, dtype: torch.dtype, group: int = 128
-) -> int:
-    """Bytes that stay in memory for a matrix of `outputs` × `inputs`, its constants included.
-
-    `group` is the number of weights that share an int4 scale.
-    """
+def stored_bytes(quantization: str, outputs: int, inputs: int, dtype: torch.dtype) -> int:
+    """Bytes that stay in memory for a matrix of `outputs` × `inputs`, its constants included."""
     count = outputs * inputs
     if quantization == "int8":  # one 32-bit constant for each row
         return count + 4 * outputs
     if quantization == "int8wo":  # as above, and an 8-bit zero point
         return count + 5 * outputs
     if quantization == "int4":  # a scale and a zero point in bf16 for each group
-        return count // 2 + 4 * count // group
+        return count // 2 + 4 * count // INT4_GROUP
     if quantization in ("nf4", "fp4"):
         return round(count * _NF4_BYTES)
     return count * dtype.itemsize

@@ -18,6 +18,7 @@ from nbllm.models.architecture import skeleton
 from nbllm.models.catalog import DEFAULT
 from nbllm.models.configuration import context_length_of, kind_of, read_configuration
 from nbllm.models.device import choose_device, choose_dtype
+from nbllm.models.memory import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
@@ -53,6 +54,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     adapter: str | Path | None = None,
+    adapter_revision: str | None = None,
     merge_adapter: bool = False,
     accept_license: bool = False,
     trust_remote_code: bool = False,
@@ -73,6 +75,7 @@ def load(
             fp32. Quantized layers compute in it too.
         revision: a commit, branch or tag of the hub, else the sha256 of the weights.
         adapter: a LoRA adapter on top: a folder, or `owner/name` on the hub.
+        adapter_revision: as `revision`, of the adapter.
         merge_adapter: add the adapter into the weights, which makes it cost nothing.
         accept_license: say yes to a licence that asks to be accepted.
         trust_remote_code: run Python code that the checkpoint brings with it.
@@ -98,7 +101,7 @@ def load(
     if quantize != "auto":
         quantization.check(quantize, where)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
-    added = None if adapter is None else fetch_adapter(adapter)
+    added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
     network = skeleton(config, kind, trust_remote_code)
@@ -127,7 +130,7 @@ def load(
         shared = _in_memory.pop(plan, None)
         if shared is None:
             refuse_too_large(plan, network)
-            shared = _Shared(*read(plan, config, network))
+            shared = _Shared(*read(plan, config, network, fetched))
         _in_memory[plan] = shared
         model = Model(
             network=shared.network,
@@ -182,6 +185,7 @@ def reload(provenance: Mapping[str, str]) -> Model:
         dtype=provenance["dtype"],
         revision=provenance["revision"],
         adapter=_name_in(provenance["adapter"]) if "adapter" in provenance else None,
+        adapter_revision=provenance.get("adapter_revision"),
         merge_adapter=provenance.get("adapter_merged") == "yes",
     )
 
@@ -214,5 +218,6 @@ def _give_back(model: Model) -> None:
             return
         del _in_memory[plan], held, shared
     gc.collect()
+    give_freed_memory_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

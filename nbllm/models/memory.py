@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.footprint import published_bytes, stored_bytes
-from nbllm.models.quantization import group_size, quantized_layers
+from nbllm.models.quantization import quantized_layers
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +87,11 @@ def weight_bytes(
     layers = quantized_layers(network, "int8" if published else quantization, where)
     whole = network.num_parameters() - sum(outputs * inputs for outputs, inputs in layers.values())
     total = whole * dtype.itemsize
-    group = group_size(layers) if quantization == "int4" and layers else 128
     for outputs, inputs in layers.values():
         size = (
             published_bytes(config, outputs, inputs)
             if published
-            else stored_bytes(quantization, outputs, inputs, dtype, group)
+            else stored_bytes(quantization, outputs, inputs, dtype)
         )
         if size is None:
             raise UnsupportedModelError(

@@ -42,7 +42,7 @@ def published(config: PreTrainedConfig) -> str | None:
 def kernel_problem(config: PreTrainedConfig, device: torch.device) -> str | None:
     """Why weights published so cannot stay packed on `device`, or None where they can."""
     import torch
-    from transformers.quantizers import AutoHfQuantizer
+    from transformers.quantizers.auto import AutoHfQuantizer
 
     from nbllm.models.quiet import quiet
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
     from transformers.utils.quantization_config import QuantizationConfigMixin
 
 __all__ = [
+    "INT4_GROUP",
     "Quantization",
     "check",
     "config",
-    "group_size",
     "kernel_problem",
     "quantized_layers",
 ]
@@ -39,7 +38,8 @@ _PACKAGES = {
     "int8wo": ("torchao", "accelerate"),
 }
 _TORCHAO = ("int4", "int8wo")
-_GROUP_SIZES = (128, 64, 32)
+# Weights that share an int4 scale: the fewest that the kernels take, as in GGUF's Q4 formats.
+INT4_GROUP = 32
 
 
 def check(quantization: str, device: torch.device) -> None:
@@ -96,7 +96,7 @@ def _tiny_layer(quantization: str, device: torch.device) -> torch.nn.Module:
         from torchao.quantization import quantize_
 
         layer = torch.nn.Sequential(torch.nn.Linear(128, 64, dtype=torch.bfloat16)).to(device)
-        quantize_(layer, _torchao(quantization, device, group_size=128))
+        quantize_(layer, _torchao(quantization, device))
         return layer
     bitsandbytes = _bitsandbytes()
     quantized: torch.nn.Module = (
@@ -158,16 +158,8 @@ def _kernel_takes(outputs: int, inputs: int, quantization: str, device: torch.de
         # What bitsandbytes packs for processors with AVX512-BF16; it fails on any other shape.
         return outputs % 32 == 0 and inputs % 64 == 0
     if quantization == "int4":
-        return inputs % _GROUP_SIZES[-1] == 0
+        return inputs % INT4_GROUP == 0
     return True
-
-
-def group_size(layers: Mapping[str, tuple[int, int]]) -> int:
-    """The largest number of weights that can share an int4 scale in every layer.
-
-    torchao leaves a layer that its group does not divide unquantized, and tells nobody.
-    """
-    return next(n for n in _GROUP_SIZES if all(inputs % n == 0 for _, inputs in layers.values()))
 
 
 def config(
@@ -200,9 +192,7 @@ def config(
         if isinstance(module, (Linear, Conv1D)) and name not in layers
     ]
     if quantization in _TORCHAO:
-        return TorchAoConfig(
-            _torchao(quantization, device, group_size(layers)), modules_to_not_convert=whole
-        )
+        return TorchAoConfig(_torchao(quantization, device), modules_to_not_convert=whole)
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(
@@ -214,7 +204,7 @@ def config(
     )
 
 
-def _torchao(quantization: str, device: torch.device, group_size: int) -> Any:
+def _torchao(quantization: str, device: torch.device) -> Any:
     # Its layouts are made for one device each; the settings for torch.compile stay the user's.
     if quantization == "int8wo":
         from torchao.quantization import Int8WeightOnlyConfig
@@ -223,11 +213,11 @@ def _torchao(quantization: str, device: torch.device, group_size: int) -> Any:
     if device.type == "cpu":
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        return PrototypeInt4WeightOnlyConfig(group_size=group_size, set_inductor_config=False)
+        return PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP, set_inductor_config=False)
     from torchao.quantization import Int4WeightOnlyConfig
 
     return Int4WeightOnlyConfig(
-        group_size=group_size,
+        group_size=INT4_GROUP,
         int4_packing_format="tile_packed_to_4d",
         set_inductor_config=False,
     )

@@ -11,10 +11,12 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
-from nbllm.models import adapter, published, quantization
+from nbllm.models import adapter, published, quantization, quantized
 from nbllm.models.architecture import CLASSES
+from nbllm.models.memory import give_freed_memory_back, return_blocks_when_freed
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
+from nbllm.models.sources import Fetched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,12 +25,13 @@ __all__ = ["read"]
 
 
 def read(
-    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel
+    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, fetched: Fetched
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read the weights and the tokenizer of a plan into memory.
 
     Args:
         skeleton: the same network on the meta device.
+        fetched: where the plan's folder came from.
 
     Raises ModelError where the weights are damaged, QuantizationError where a package is
     missing, and UnsupportedModelError where weights are missing or there is no tokenizer.
@@ -37,11 +40,18 @@ def read(
         "trust_remote_code": plan.trust_remote_code,
         "local_files_only": True,
     }
-    bits: Any
-    if plan.published is None:
-        bits = quantization.config(plan.quantize, plan.dtype, plan.device, skeleton)
-    else:
-        bits = published.unpacked(config, str(plan.folder)) if plan.unpacks else None
+    copy = quantized.copy_of(plan)
+    told: dict[str, Any] = {"config": config}
+    if copy is not None:
+        told = {}  # it says of itself how it is quantized
+    elif plan.unpacks:
+        told["quantization_config"] = published.unpacked(config, fetched.source)
+    elif plan.published is None and plan.quantize != "none":
+        told["quantization_config"] = quantization.config(
+            plan.quantize, plan.dtype, plan.device, skeleton
+        )
+    if plan.quantize != "none" and plan.device.type == "cpu":
+        return_blocks_when_freed()
     # Weights that were made in inference mode could never be differentiated.
     with quiet(), torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
@@ -49,15 +59,14 @@ def read(
             # No attn_implementation: transformers takes sdpa, and eager for the models that
             # cannot have it, such as gemma2 with its soft-cap.
             network, report = CLASSES[plan.kind].from_pretrained(
-                plan.folder,
-                config=config,
+                copy or plan.folder,
                 dtype=plan.dtype,
-                device_map=_device_map(plan, bits),
-                quantization_config=bits,
+                device_map=_device_map(plan),
                 use_safetensors=True,
                 # Those are refused below, by name.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                **told,
                 **local,
             )
         except SafetensorError as error:
@@ -76,16 +85,20 @@ def read(
                 f"package: {error}"
             ) from error
         _refuse_gaps(report, plan.folder)
-        if plan.adapter is not None:
+        give_freed_memory_back()
+    if copy is None:
+        quantized.keep(network, plan, fetched)
+    if plan.adapter is not None:
+        with quiet(), torch.inference_mode(False):
             network = adapter.apply(network, plan.adapter, merge=plan.merges)
     return network.eval(), tokenizer
 
 
-def _device_map(plan: Plan, bits: Any) -> Any:
+def _device_map(plan: Plan) -> Any:
     if plan.device_map is not None:
         return plan.device_map if isinstance(plan.device_map, str) else dict(plan.device_map)
-    on_cpu = plan.device.type == "cpu" and bits is None and plan.published is None
-    return None if on_cpu else {"": plan.device}
+    whole = plan.published is None and plan.quantize == "none"
+    return None if whole and plan.device.type == "cpu" else {"": plan.device}
 
 
 def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:

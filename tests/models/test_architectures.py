@@ -159,7 +159,9 @@ def test_it_loads_runs_and_shows_its_card(
     dtype = "fp32" if quantize == "none" else "bf16"
     capfd.readouterr()
     with load(folder, quantize=quantize, dtype=dtype) as model:
-        assert capfd.readouterr() == ("", "")
+        said, noise = capfd.readouterr()
+        assert noise == "" and said.count("\n") == (quantize in BITSANDBYTES)
+        assert ("weights kept for the next load" in said) == (quantize in BITSANDBYTES)
         assert type(model.network).__name__ == architecture.name
         assert model.kind == architecture.kind
         assert model.quantization == quantize

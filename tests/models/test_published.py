@@ -57,7 +57,7 @@ def test_what_the_configuration_calls_it(stated: dict[str, Any] | None, label: s
     ("stated", "method", "install"),
     [
         ({"quant_method": "gptq", "bits": 4}, "gptq", "gptqmodel"),
-        ({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"}, "awq", "gptqmodel"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 64}, "awq", "gptqmodel"),
     ],
 )  # fmt: skip
 def test_what_has_no_kernel_here_is_refused_with_what_to_install(

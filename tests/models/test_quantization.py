@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,7 +77,9 @@ def test_a_quantized_model_runs_quietly_on_rounded_weights(
         with torch.inference_mode():
             logits = model.network(ids).logits.float()
     assert [str(w.message) for w in seen] == []
-    assert capfd.readouterr() == ("", "")
+    said, noise = capfd.readouterr()
+    assert said.startswith(f"nbllm: {bits} weights kept for the next load: ")
+    assert noise == "" and said.count("\n") == 1
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
 
     assert model.quantization == bits

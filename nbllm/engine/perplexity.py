@@ -1,0 +1,272 @@
+"""Perplexity: how well a model foretells texts, token by token.
+
+Tokens differ from one tokenizer to the next, and so does the perplexity of the same
+probability. Bits a byte do not, so models are compared in those.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
+from nbllm.engine.runner import is_out_of_memory
+from nbllm.errors import ModelError, TextError, UnsupportedModelError
+from nbllm.models.model import Model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+__all__ = ["Perplexity", "perplexity"]
+
+# Longer windows cost more and tell little more; it is the length that most figures are given for.
+_WINDOW = 2048
+# Logits in float32 that are in memory at a time: 128 MiB of them.
+_LOGITS = 2**25
+
+
+@dataclass(frozen=True, eq=False)
+class Perplexity:
+    """What `perplexity` measured, all of it and text by text.
+
+    `nll`, `tokens` and `utf8_bytes` have shape (texts,): the negative log-likelihood in nats,
+    and of how many tokens and bytes it is. A text of which nothing could be foretold has 0.
+    """
+
+    model: str  # what the user called it
+    nll: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    utf8_bytes: NDArray[np.int64]
+    window: int
+    stride: int
+
+    @property
+    def value(self) -> float:
+        """The perplexity of all texts together: exp of the mean over tokens."""
+        return float(np.exp(self.nll.sum() / self.tokens.sum()))
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits a byte of UTF-8, which models with different tokenizers can be compared in."""
+        return float(self.nll.sum() / np.log(2) / self.utf8_bytes.sum())
+
+    @property
+    def per_text(self) -> NDArray[np.float64]:
+        """The perplexity of each text, shape (texts,); NaN where nothing could be foretold."""
+        known = self.tokens > 0
+        mean = np.divide(self.nll, self.tokens, where=known, out=np.full(len(known), np.nan))
+        perplexities: NDArray[np.float64] = np.exp(mean)
+        return perplexities
+
+    def __repr__(self) -> str:
+        return (
+            f"perplexity {self.value:.4g}, {self.bits_per_byte:.4g} bits a byte: {self.model} on "
+            f"{int((self.tokens > 0).sum()):,} texts, {int(self.tokens.sum()):,} tokens"
+        )
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A piece of a text that is read at once, of which the tokens from `first` on count."""
+
+    text: int
+    ids: tuple[int, ...]
+    first: int
+
+
+def perplexity(
+    model: Model, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
+) -> Perplexity:
+    """How well a causal model foretells texts; lower is better.
+
+    Each text stands alone. Where the tokenizer opens a text with BOS, its first token is
+    foretold from that; else it has nothing before it and does not count, nor do its bytes.
+    Texts longer than a window are read in windows that overlap, each token counted once, with
+    the window before it that sees most of it
+    (https://huggingface.co/docs/transformers/perplexity).
+
+    Args:
+        texts: strings, such as a column of a frame; missing and blank ones do not count.
+        window: tokens that are read at once; by default 2,048, or all that the model takes.
+        stride: tokens from one window to the next; by default half a window.
+
+    Raises:
+        UnsupportedModelError: the model is not a causal one.
+        TextError: one of them is no text, or there is none with two tokens.
+        ModelError: a window or stride that cannot be, or the output is not finite.
+
+    Example:
+        >>> perplexity(llm, df["review"]).bits_per_byte  # doctest: +SKIP
+        1.31
+    """
+    if model.kind != "causal":
+        raise UnsupportedModelError(
+            f"perplexity asks a causal language model, and {model.name} is a {model.kind}. Load "
+            "one that generates text, such as nbllm.load()."
+        )
+    window = min(_WINDOW, model.context_length) if window is None else window
+    stride = max(1, window // 2) if stride is None else stride
+    if not 2 <= window <= model.context_length or not 1 <= stride <= window:
+        raise ModelError(
+            f"window={window} with stride={stride} cannot be. Pass a window of 2 to "
+            f"{model.context_length:,} tokens, which is all that {model.name} takes, and a stride "
+            "of 1 to a window."
+        )
+    prompts = _tokenize(model, texts)
+    windows = [
+        _Window(number, prompt.ids[begin:end], first - begin)
+        for number, prompt in enumerate(prompts)
+        if prompt is not None
+        for begin, end, first in _cut(len(prompt.ids), window, stride)
+    ]
+    if not windows:
+        raise TextError("there is no text of two tokens or more. Pass some with more words.")
+    nll = np.zeros(len(prompts))
+    tokens = np.zeros(len(prompts), dtype=np.int64)
+    budget = TokenBudget.for_device(model.device.type, decodes=False)
+    bar = tqdm(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True)
+    with bar:
+        for batch in batches([len(piece.ids) for piece in windows], budget):
+            some = [windows[i] for i in batch]
+            for piece, value in zip(some, _read(model, some, budget), strict=True):
+                nll[piece.text] += value
+                tokens[piece.text] += len(piece.ids) - piece.first
+            bar.update(len(some))
+    if not np.isfinite(nll).all():
+        raise ModelError(
+            f"the output of {model.name} is not a finite number in {model.dtype}. Load it with "
+            "dtype='bf16' or 'fp32'."
+        )
+    counts = [0 if p is None or len(p.ids) < 2 else _foretold_bytes(p) for p in prompts]
+    return Perplexity(model.name, nll, tokens, np.array(counts), window, stride)
+
+
+def _tokenize(model: Model, texts: Iterable[Any]) -> list[Prompt | None]:
+    """Each text as tokens, after BOS where the tokenizer writes one; None without a text."""
+    if isinstance(texts, str):
+        raise TextError("texts is one string. Pass a list of them: [text].")
+    values = list(texts)
+    filled = [n for n, value in enumerate(values) if isinstance(value, str) and value.strip()]
+    odd = [value for value in values if not isinstance(value, str) and not _is_missing(value)]
+    if odd:
+        raise TextError(f"{odd[0]!r:.80} is not a text. Pass strings, for instance str(value).")
+    template = CompiledTemplate(plain(model.tokenizer, [Part("field", "text")]), model.tokenizer)
+    read = template.encode([(values[n],) for n in filled], limit=sys.maxsize)
+    prompts: list[Prompt | None] = [None] * len(values)
+    for n, prompt in zip(filled, read, strict=True):
+        if isinstance(prompt, Exception):
+            raise prompt
+        prompts[n] = prompt
+    return prompts
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA will not say
+        return True
+
+
+def _foretold_bytes(prompt: Prompt) -> int:
+    """UTF-8 bytes after the first token: all but that which has nothing before it, or BOS."""
+    return len(prompt.text[prompt.spans[0][1] :].encode())
+
+
+def _cut(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Windows over a text of `length` tokens as (begin, end, first token that counts)."""
+    counted = 1
+    for begin in range(0, length - 1, stride):
+        end = min(begin + window, length)
+        yield begin, end, max(counted, begin + 1)
+        counted = end
+        if end == length:
+            return
+
+
+def _read(model: Model, windows: Sequence[_Window], budget: TokenBudget) -> list[float]:
+    """Nats of each window, of the tokens that count; in halves where memory runs out."""
+    try:
+        return _nats(model, windows)
+    except Exception as error:
+        if len(windows) == 1 or not is_out_of_memory(error):
+            raise
+    budget.lower(max(len(piece.ids) for piece in windows) * len(windows) // 2)
+    half = len(windows) // 2
+    return [*_read(model, windows[:half], budget), *_read(model, windows[half:], budget)]
+
+
+def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
+    longest = max(len(piece.ids) for piece in windows)
+    ids = torch.zeros((len(windows), longest), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    counts = torch.zeros_like(ids, dtype=torch.bool)
+    # Padding to the right: no token that counts sees it.
+    for row, piece in enumerate(windows):
+        ids[row, : len(piece.ids)] = torch.tensor(piece.ids)
+        mask[row, : len(piece.ids)] = 1
+        counts[row, piece.first : len(piece.ids)] = True
+    network, device = model.network, model.device
+    rows, places = counts.nonzero(as_tuple=True)
+    with torch.inference_mode():
+        states = _states(network, ids.to(device), mask.to(device))
+        before = states[rows.to(states.device), places.to(states.device) - 1]
+        targets = ids[rows, places].to(before.device)
+        size = max(1, _LOGITS // network.config.get_text_config().vocab_size)
+        losses = [
+            torch.nn.functional.cross_entropy(
+                _logits(network, some, ids[:1, :1].to(device)), wanted, reduction="none"
+            ).cpu()
+            for some, wanted in zip(
+                torch.split(before, size), torch.split(targets, size), strict=True
+            )
+        ]
+    nats = torch.zeros(len(windows), dtype=torch.float64)
+    nats.index_add_(0, rows, torch.cat(losses).double())
+    return [float(value) for value in nats]
+
+
+def _states(network: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the output matrix is given for each token: shape (rows, tokens, width)."""
+    taken: list[torch.Tensor] = []
+
+    def take(states: torch.Tensor) -> torch.Tensor:
+        taken.append(states)
+        return states[:, -1:]
+
+    with _before_head(network, take):
+        network(input_ids=ids, attention_mask=mask, use_cache=False)
+    return taken[0]
+
+
+def _logits(network: PreTrainedModel, states: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
+    """Logits in float32 of states (tokens, width), as (tokens, vocabulary).
+
+    One token goes through the network, and the states take its place before the output matrix:
+    whatever the network does to its logits, such as a soft cap, it does to these too.
+    """
+    with _before_head(network, lambda _: states[None]):
+        logits: torch.Tensor = network(input_ids=token, use_cache=False).logits
+    return logits[0].float()
+
+
+@contextmanager
+def _before_head(
+    network: PreTrainedModel, change: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[None]:
+    """While it is open, the output matrix is given what `change` makes of its input."""
+    hook = network.get_output_embeddings().register_forward_pre_hook(
+        lambda _module, inputs: (change(inputs[0]),)
+    )
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -1,0 +1,48 @@
+"""The verbs by name: what each asks, and of which columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nbllm.errors import FrameError
+from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.frame.tasks.prompt import prompt, prompt_columns
+from nbllm.frame.tasks.sentiment import sentiment
+from nbllm.frame.tasks.summarize import summarize
+
+if TYPE_CHECKING:
+    from nbllm.frame.tasks.kinds import Task
+    from nbllm.models.model import Model
+
+__all__ = ["make_task", "verb_columns"]
+
+_TASKS: dict[str, Callable[..., Task]] = {
+    "sentiment": sentiment,
+    "classify": classify,
+    "summarize": summarize,
+}
+
+
+def verb_columns(verb: str, subject: str) -> dict[str, str]:
+    """Field of the task's template to column of the frame.
+
+    Args:
+        subject: the verb's first argument: a column, or a prompt.
+
+    Raises:
+        FrameError: no such verb, or a prompt that names no column.
+    """
+    if verb == "prompt":
+        return {name: name for name in prompt_columns(subject)}
+    if verb not in _TASKS:
+        raise FrameError(f"there is no verb {verb!r}. Use {', '.join(_TASKS)} or prompt.")
+    return {TEXT: subject}
+
+
+def make_task(verb: str, subject: str, model: Model, options: Mapping[str, Any]) -> Task:
+    """A verb's task for a model; `options` are the verb's arguments that shape its prompt."""
+    if verb == "prompt":
+        return prompt(model, template=subject, **options)
+    return _TASKS[verb](model, **options)
