@@ -11,6 +11,7 @@ counts them while they are there, as "resident" does here.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,11 @@ def compare(folder: str, quantize: str, context: int, batch: int) -> dict[str, A
         folder, quantize=quantize, context=context, batch=batch, dtype="bf16", device="cpu"
     ).rows
     child = [sys.executable, __file__, folder, quantize, str(context), str(batch)]
-    done = subprocess.run(child, check=True, capture_output=True, text=True)
+    # A home of its own: weights that an earlier row quantized would be read again, and not made.
+    with tempfile.TemporaryDirectory() as home:
+        done = subprocess.run(
+            child, check=True, capture_output=True, text=True, env=os.environ | {"NBLLM_HOME": home}
+        )
     measured = json.loads(done.stdout.splitlines()[-1])
     return {
         "quantize": quantize,

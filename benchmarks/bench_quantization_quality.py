@@ -1,4 +1,4 @@
-"""Labels of SST-2 validation with int8 and nf4 against none: agreement, accuracy, speed.
+"""Labels of SST-2 validation with int8, nf4 and int4 against none: agreement, accuracy, speed.
 
 The default model by `nbllm.compare`, which computes every answer anew, so that both are timed side
 by side. The reviews are those of SST-2 where NBLLM_DATA has them, else the ones written for this
@@ -20,7 +20,7 @@ from nbllm.frame.comparison import Comparison
 from nbllm.frame.evaluate import Estimate
 from nbllm.models.catalog import DEFAULT
 
-QUANTIZATIONS = ("int8", "nf4")
+QUANTIZATIONS = ("int8", "nf4", "int4")
 SURE = 0.2  # margin of the unquantized model above which agreement is asked to be 0.97
 
 

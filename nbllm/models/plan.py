@@ -13,6 +13,7 @@ from nbllm.models import published, quantization
 from nbllm.models.memory import Forecast, device_memory, forecast, free_memory, readable
 from nbllm.models.model import Kind
 from nbllm.models.quantization import Quantization
+from nbllm.models.speed import hint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -103,12 +104,24 @@ def _first_that_fits(plan: Plan, skeleton: PreTrainedModel) -> tuple[Plan, str]:
         else:
             what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
             why = f"{'; '.join(passed)}; " if passed else ""
-            return replace(plan, quantize=choice), f"{what}: {why}{_size(need)} fit in {room}"
+            faster = _faster(plan, choice, skeleton)
+            return replace(plan, quantize=choice), (
+                f"{what}: {why}{_size(need)} fit in {room}{faster}"
+            )
     raise TooLargeError(
         f"This model does not fit in {room}: {'; '.join(passed)}. Take a smaller model or a "
         "device with more memory, spread it with device_map='auto', or name a quantization to "
         "try it all the same."
     )
+
+
+def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel) -> str:
+    """What is known to be faster here, for a model that writes; it is not chosen by itself."""
+    if plan.kind != "causal":
+        return ""
+    width = getattr(skeleton.config.get_text_config(), "hidden_size", 0)
+    known = hint(choice, plan.device, plan.dtype, width)
+    return f". {known}" if known else ""
 
 
 def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:

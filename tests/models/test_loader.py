@@ -277,6 +277,18 @@ def test_auto_takes_the_first_that_fits_and_says_why(
         load(folder, dtype="fp32")
 
 
+def test_auto_names_what_is_known_to_be_faster_and_does_not_take_it(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(plan, "hint", lambda *known: f"Known of {known}.")
+    model = load(tiny_folder("causal"), dtype="bf16")
+    assert model.quantization == "none"
+    line = f"Known of {('none', torch.device('cpu'), torch.bfloat16, 64)}.\n"
+    assert capsys.readouterr().out.endswith(line)
+    load(tiny_folder("encoder"), dtype="bf16")
+    assert "Known of" not in capsys.readouterr().out
+
+
 def test_a_named_quantization_says_nothing_and_warns_nothing(
     tiny_folder: Folder, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,14 +40,14 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("known")
 def test_a_faster_choice_is_named_with_both_speeds() -> None:
-    assert hint("none", CPU, torch.bfloat16) == (
+    assert hint("none", CPU, torch.bfloat16, 2048) == (
         'quantize="nf4" writes 2.0 times as fast here, and reads prompts 0.8 times as fast.'
     )
 
 
 @pytest.mark.usefixtures("known")
 def test_it_is_relative_to_the_choice_that_was_taken() -> None:
-    assert hint("int8", CPU, torch.bfloat16) == (
+    assert hint("int8", CPU, torch.bfloat16, 2048) == (
         'quantize="nf4" writes 2.2 times as fast here, and reads prompts 0.6 times as fast.'
     )
 
@@ -55,16 +55,19 @@ def test_it_is_relative_to_the_choice_that_was_taken() -> None:
 @pytest.mark.usefixtures("known")
 def test_what_takes_more_memory_is_never_named() -> None:
     # int8 reads 1.6 times as fast as nf4, and may not fit.
-    assert hint("nf4", CPU, torch.bfloat16) is None
-    assert str(hint("int4", CPU, torch.bfloat16)).startswith('quantize="nf4" writes 1.0 times')
+    assert hint("nf4", CPU, torch.bfloat16, 2048) is None
+    assert str(hint("int4", CPU, torch.bfloat16, 2048)).startswith(
+        'quantize="nf4" writes 1.0 times'
+    )
 
 
 @pytest.mark.usefixtures("known")
 def test_nothing_is_said_of_what_was_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hint("none", CPU, torch.float32) is None
-    assert hint("awq", CPU, torch.bfloat16) is None
+    assert hint("none", CPU, torch.float32, 2048) is None
+    assert hint("awq", CPU, torch.bfloat16, 2048) is None
+    assert hint("none", CPU, torch.bfloat16, 576) is None
     monkeypatch.setattr(speed, "machine_class", lambda _: "another machine")
-    assert hint("none", CPU, torch.bfloat16) is None
+    assert hint("none", CPU, torch.bfloat16, 2048) is None
 
 
 @pytest.mark.parametrize(
