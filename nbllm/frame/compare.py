@@ -25,6 +25,7 @@ from nbllm.frame.verbs import make_task, verb_columns
 from nbllm.models import quantization
 from nbllm.models.device import choose_device
 from nbllm.models.loader import load
+from nbllm.models.memory import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.sources import fetch_configuration
 
@@ -225,7 +226,7 @@ def _ask(
     )
     return answered, Side(
         model=model.provenance(),
-        weights=model.network.get_memory_footprint(),
+        weights=held_bytes(model.network),
         report=find_report(run_ids(answered, f"{output}_run")[0]),
         seconds=time.perf_counter() - wall,
         cpu_seconds=time.process_time() - cpu,

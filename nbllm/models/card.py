@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbllm.models.catalog import CATALOG
-from nbllm.models.memory import kv_bytes, readable
+from nbllm.models.memory import held_bytes, kv_bytes, readable
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.theme import STYLE
 
@@ -118,7 +118,7 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
 def _cost(model: Model) -> dict[str, str]:
     lines = {
         "parameters": _count(model.network.num_parameters()),
-        "memory": f"{readable(model.network.get_memory_footprint())} on {model.device}",
+        "memory": f"{readable(held_bytes(model.network))} on {model.device}",
     }
     if model.kind in ("causal", "seq2seq"):
         lines["KV cache"] = _cache(model)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.footprint import published_bytes, stored_bytes
@@ -25,9 +28,10 @@ __all__ = [
     "forecast",
     "free_memory",
     "give_freed_memory_back",
+    "held_bytes",
     "kv_bytes",
     "readable",
-    "return_blocks_when_freed",
+    "returning_freed_blocks",
     "weight_bytes",
 ]
 
@@ -103,6 +107,32 @@ def weight_bytes(
     return total
 
 
+def held_bytes(network: PreTrainedModel) -> int:
+    """Bytes of all that `network` holds in memory, the constants of quantized weights too.
+
+    The table of levels that bitsandbytes keeps with each layer, a kilobyte, is left out.
+    """
+    parts = chain.from_iterable(map(_parts, chain(network.parameters(), network.buffers())))
+    return sum({part.data_ptr(): part.nbytes for part in parts}.values())
+
+
+def _parts(tensor: Any) -> Iterator[torch.Tensor]:
+    """The plain tensors that a weight is made of."""
+    if hasattr(tensor, "__tensor_flatten__"):  # torchao
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _parts(getattr(tensor, name))
+        return
+    yield tensor.data
+    state = getattr(tensor, "quant_state", None)  # bitsandbytes, 4 bits
+    if state is not None:
+        yield state.absmax
+        if state.nested:
+            yield state.state2.absmax
+    scales = getattr(tensor, "SCB", None)  # bitsandbytes, 8 bits
+    if scales is not None:
+        yield scales
+
+
 def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
     """Bytes of the keys and values of one text of `tokens` tokens, over all layers.
 
@@ -164,16 +194,25 @@ def _container_limits() -> list[int]:
     return limits
 
 
-def return_blocks_when_freed() -> None:
+@contextmanager
+def returning_freed_blocks() -> Iterator[None]:
     """Have the C library hand every large block back to the system as soon as it is freed.
 
     By itself glibc comes to keep blocks of up to 32 MB for itself, and the temporary tensors of
-    quantized layers, each of another size, leave holes in what it keeps: a model of 1.1 billion
+    quantizing, each of another size, leave holes in what it keeps: a model of 1.1 billion
     parameters in int8 was seen to take 2.9 GB for what are 1.3 GB. Fresh blocks have to be
-    cleared by the system, which costs some time, so it is only done for quantized models.
+    cleared by the system, which cost a quarter of the time with small ones; so afterwards only
+    the largest are still handed back, which cost nothing that could be measured.
     """
-    if glibc := _glibc():
+    glibc = _glibc()
+    if glibc:
         glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 17)  # where glibc starts from
+    try:
+        yield
+    finally:
+        if glibc:
+            glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 22)
+            glibc.malloc_trim(0)
 
 
 def give_freed_memory_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from transformers import AutoTokenizer
 from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import adapter, published, quantization, quantized
 from nbllm.models.architecture import CLASSES
-from nbllm.models.memory import give_freed_memory_back, return_blocks_when_freed
+from nbllm.models.memory import returning_freed_blocks
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
 from nbllm.models.sources import Fetched
@@ -50,10 +51,10 @@ def read(
         told["quantization_config"] = quantization.config(
             plan.quantize, plan.dtype, plan.device, skeleton
         )
-    if plan.quantize != "none" and plan.device.type == "cpu":
-        return_blocks_when_freed()
+    quantized_here = plan.quantize != "none" and plan.device.type == "cpu"
+    sparing = returning_freed_blocks() if quantized_here else nullcontext()
     # Weights that were made in inference mode could never be differentiated.
-    with quiet(), torch.inference_mode(False):
+    with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
         try:
             # No attn_implementation: transformers takes sdpa, and eager for the models that
@@ -85,7 +86,6 @@ def read(
                 f"package: {error}"
             ) from error
         _refuse_gaps(report, plan.folder)
-        give_freed_memory_back()
     if copy is None:
         quantized.keep(network, plan, fetched)
     if plan.adapter is not None:

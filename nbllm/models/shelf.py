@@ -14,7 +14,7 @@ from nbllm.errors import ModelError, UnknownModelError
 from nbllm.models import disk
 from nbllm.models.catalog import CATALOG
 from nbllm.models.disk import Verified
-from nbllm.models.memory import readable
+from nbllm.models.memory import held_bytes, readable
 from nbllm.models.theme import STYLE
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _items() -> Iterator[Item]:
         yield Item(
             name=model.name,
             place="in memory",
-            bytes=model.network.get_memory_footprint(),
+            bytes=held_bytes(model.network),
             licence=model.licence,
             quantization=model.quantization,
             device=str(model.device),

@@ -193,11 +193,11 @@ def test_it_is_converted_once_and_again_when_it_changes(
 def test_the_configuration_comes_from_the_header_and_is_what_converting_writes(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbllm.models.gguf.convert", None)
-    before = fetch_configuration(file)
+    with monkeypatch.context() as patch:
+        patch.setattr("nbllm.models.gguf.convert", None)
+        before = fetch_configuration(file)
     assert [f.name for f in before.folder.glob("*.safetensors")] == []
     assert (before.licence, before.source) == ("mit", str(file))
-    monkeypatch.undo()
     after = fetch(file)
     config = json.loads((after.folder / "config.json").read_text())
     assert json.loads((before.folder / "config.json").read_text()) == config

@@ -19,6 +19,7 @@ from nbllm.models.loader import load
 from nbllm.models.memory import (
     device_memory,
     forecast,
+    held_bytes,
     kv_bytes,
     readable,
 )
@@ -45,24 +46,8 @@ def test_an_8b_model_is_forecast_as_published() -> None:
 def test_the_forecast_is_what_loading_takes(tiny_folder: Callable[[str], Path], bits: str) -> None:
     folder = tiny_folder("causal")
     whole = load(folder, quantize="none", dtype="fp32").network
-    held = _bytes_held(load(folder, quantize=bits, dtype="bf16").network)
+    held = held_bytes(load(folder, quantize=bits, dtype="bf16").network)
     assert forecast(whole, bits, torch.bfloat16, 0).weights == pytest.approx(held, rel=0.01)
-
-
-def _bytes_held(network: torch.nn.Module) -> int:
-    """Every tensor that the network keeps, those inside of quantized weights too."""
-    tensors: dict[int, torch.Tensor] = {}
-    for parameter in network.parameters():
-        state = getattr(parameter, "quant_state", None)
-        parts = [parameter.data]
-        if state is not None:
-            parts += [state.absmax, state.state2.absmax]
-        if getattr(parameter, "SCB", None) is not None:
-            parts.append(parameter.SCB)
-        if type(parameter.data).__module__.startswith("torchao"):
-            parts = [part for part in vars(parameter).values() if isinstance(part, torch.Tensor)]
-        tensors |= {part.data_ptr(): part for part in parts}
-    return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
 def test_keys_and_values_are_those_of_a_real_cache(tiny_llama: object) -> None:
@@ -103,10 +88,11 @@ def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
-if "return_blocks_when_freed" in sys.argv:
-    memory.return_blocks_when_freed()
 for _ in range(3):
     bytearray(30 << 20)  # freed at once, from which glibc learns to keep such blocks
+if "returning_freed_blocks" in sys.argv:
+    with memory.returning_freed_blocks():
+        pass
 before = resident()
 size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
 blocks, between = [], []
@@ -123,7 +109,7 @@ print(resident() - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
 @pytest.mark.parametrize(
     ("blocks", "remedy"),
-    [("large", "return_blocks_when_freed"), ("small", "give_freed_memory_back")],
+    [("large", "returning_freed_blocks"), ("small", "give_freed_memory_back")],
 )
 def test_freed_memory_goes_back_to_the_system(blocks: str, remedy: str) -> None:
     def left(*arguments: str) -> float:
