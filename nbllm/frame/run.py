@@ -223,7 +223,14 @@ def _column_names(
     parts = {part for part in keep if part != "score" or isinstance(task, LabelTask)}
     chosen = {part: name for part, name in names.items() if part in parts}
     if probabilities_too and isinstance(task, LabelTask):
-        chosen |= {_chance_of(label): f"{output}_{label}" for label in task.labels}
+        for label in task.labels:
+            if f"{output}_{label}" in chosen.values():
+                raise LabelError(
+                    f"with probabilities=True the label {label!r} wants the column "
+                    f"{output}_{label}, which is there for something else. Give the label another "
+                    "name, or leave that column out by keep=."
+                )
+            chosen[_chance_of(label)] = f"{output}_{label}"
     return chosen
 
 

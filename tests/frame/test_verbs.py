@@ -139,6 +139,14 @@ def test_classify_with_labels_that_begin_alike(tiny_llama: Model) -> None:
     assert set(answered["review_classify"].dropna()) <= set(labels)
 
 
+def test_a_label_whose_column_is_taken(tiny_llama: Model) -> None:
+    asked = {"labels": ["score", "rules"], "model": tiny_llama, "probabilities": True}
+    with pytest.raises(LabelError, match="wants the column review_classify_score"):
+        frame_of(pd).llm.classify("review", **asked)
+    answered = frame_of(pd).llm.classify("review", keep=("value",), **asked)
+    assert {"review_classify_score", "review_classify_rules"} <= set(answered)
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
