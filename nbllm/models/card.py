@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.models.catalog import CATALOG
 from nbllm.models.memory import held_bytes, kv_bytes, readable
+from nbllm.models.quantization import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.theme import STYLE
 
@@ -126,7 +127,7 @@ def _cost(model: Model) -> dict[str, str]:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
         lines["disk"] = readable(stored)
     return lines | {
-        "quantization": model.quantization,
+        "quantization": _quantization(model),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
 
@@ -147,6 +148,11 @@ def _origin(model: Model) -> dict[str, str]:
         how = "merged into the weights" if model.merged else "beside the weights"
         lines["adapter"] = f"{model.adapter}, {(model.adapter_revision or '')[:12]}, {how}"
     return lines
+
+
+def _quantization(model: Model) -> str:
+    whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
+    return f"{model.quantization}, attention whole" if whole else model.quantization
 
 
 def _cache(model: Model) -> str:

@@ -68,6 +68,7 @@ def load(
             or "auto", which is decided by memory alone and says why: none if weights and keys
             and values of a full context fit in 70 % of the device's memory, else int8, else
             nf4. A checkpoint that was published quantized stays as it is; "none" unpacks it.
+            Below 500 million parameters, nf4 and fp4 leave attention whole, and say so.
         device: "auto" is a GPU where there is one.
         device_map: spreads the layers over several GPUs, the processor and the disk, as
             accelerate does: "auto", "balanced", "sequential", or module name to device.

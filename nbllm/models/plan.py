@@ -61,6 +61,11 @@ def settle(
         return _as_published(plan, config, source)
     if plan.quantize == "auto":
         return _first_that_fits(plan, skeleton)
+    if quantization.keeps_attention(skeleton, plan.quantize, plan.device):
+        return plan, (
+            f"{plan.quantize}, with attention in {_short(plan.dtype)}, which a model as small as "
+            "this needs to keep its answers"
+        )
     return plan, None
 
 

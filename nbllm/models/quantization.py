@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 __all__ = [
     "INT4_GROUP",
     "Quantization",
+    "attention_is_whole",
     "check",
     "config",
+    "keeps_attention",
     "kernel_problem",
     "quantized_layers",
 ]
@@ -40,6 +42,10 @@ _PACKAGES = {
 _TORCHAO = ("int4", "int8wo")
 # Weights that share an int4 scale: the fewest that the kernels take, as in GGUF's Q4 formats.
 INT4_GROUP = 32
+# Below so many parameters, nf4 and fp4 leave attention whole. With every layer in nf4, labels of
+# SST-2 train rows agreed with those in bf16 on 0.85 of 500 rows for SmolLM2-135M, with attention
+# whole on 0.93; for Gemma 3 270M it was 0.90 and 0.94. It costs such a model 40 MB.
+_SMALL = 500_000_000
 
 
 def check(quantization: str, device: torch.device) -> None:
@@ -125,8 +131,9 @@ def quantized_layers(
     """The linear layers whose weights become fewer bits: name to (outputs, inputs).
 
     Heads stay whole: transformers keeps those over a vocabulary, and those over a few labels
-    are small and decide. So do the few layers whose shape the kernel does not take, and all
-    that are not torch's own Linear (or, for bitsandbytes, GPT-2's Conv1D).
+    are small and decide. So do the few layers whose shape the kernel does not take, all that
+    are not torch's own Linear (or, for bitsandbytes, GPT-2's Conv1D), and in nf4 and fp4 the
+    attention of a small model.
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
@@ -150,7 +157,31 @@ def quantized_layers(
             continue
         if _kernel_takes(*shape, quantization, device):
             found[name] = shape
+    if quantization in ("nf4", "fp4") and network.num_parameters() < _SMALL:
+        return {name: shape for name, shape in found.items() if not _in_attention(name)} or found
     return found
+
+
+def keeps_attention(network: PreTrainedModel, quantization: str, device: torch.device) -> bool:
+    """Whether attention will stay whole where other layers do not."""
+    layers = quantized_layers(network, quantization, device)
+    return bool(layers) and attention_is_whole(network) and not any(map(_in_attention, layers))
+
+
+def attention_is_whole(network: PreTrainedModel) -> bool:
+    """Whether bitsandbytes left the linear layers of attention alone."""
+    from torch.nn import Linear
+
+    kinds = {
+        type(module)
+        for name, module in network.base_model.named_modules()
+        if _in_attention(name) and isinstance(module, Linear)
+    }
+    return kinds == {Linear}
+
+
+def _in_attention(name: str) -> bool:
+    return any(part in name.lower() for part in ("attn", "attention"))
 
 
 def _kernel_takes(outputs: int, inputs: int, quantization: str, device: torch.device) -> bool:

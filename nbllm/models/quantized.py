@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_of", "keep"]
 
-_FORMAT = 1  # in the folders' names: raise it when something else is written
+_FORMAT = 2  # in the folders' names: raise it when something else is written
 _KEPT = ("int8", "nf4", "fp4")
 
 

@@ -21,6 +21,12 @@ def nbllm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny models stand for large ones: nf4 and fp4 take their attention too."""
+    monkeypatch.setattr("nbllm.models.quantization._SMALL", 0)
+
+
+@pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     """Models that a test loaded are unloaded after it; those of the session stay."""
     from nbllm.models.loader import loaded

@@ -10,9 +10,11 @@ from pathlib import Path
 import bitsandbytes
 import pytest
 import torch
+from transformers import LlamaConfig, MixtralConfig
 
 from nbllm.errors import QuantizationError
 from nbllm.models import plan, quantization
+from nbllm.models.architecture import skeleton
 from nbllm.models.loader import load
 from nbllm.models.quantization import kernel_problem
 
@@ -93,6 +95,54 @@ def test_a_quantized_model_runs_quietly_on_rounded_weights(
                 module.weight.copy_(rounded(module.weight.to(model.dtype).float(), bits))
         expected = whole.network(ids).logits
     assert float((logits - expected).norm() / expected.norm()) < error
+
+
+@pytest.mark.parametrize("bits", ["nf4", "fp4"])
+def test_four_bits_leave_the_attention_of_a_small_model_whole(
+    tiny_folder: Folder,
+    bits: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(quantization, "_SMALL", 500_000_000)
+    folder = tiny_folder("causal")
+    whole = dict(load(folder, quantize="none", dtype="bf16").network.named_parameters())
+    capsys.readouterr()
+    for again in (False, True):  # quantized, and read from the copy that was kept
+        with load(folder, quantize=bits, dtype="bf16") as model:
+            said = capsys.readouterr().out
+            assert said.startswith(f"nbllm: {folder}: {bits}, with attention in bfloat16, which")
+            assert said.count("\n") == (1 if again else 2)
+            assert f"{bits}, attention whole" in repr(model)
+            layers = dict(model.network.model.layers[0].named_modules())
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+                stored = layers[f"self_attn.{name}"].weight
+                assert torch.equal(stored, whole[f"model.layers.0.self_attn.{name}.weight"])
+            for name in ("gate_proj", "up_proj", "down_proj"):
+                assert type(layers[f"mlp.{name}"]) is bitsandbytes.nn.Linear4bit
+    with load(folder, quantize="int8", dtype="bf16") as model:
+        assert "attention" not in capsys.readouterr().out
+        assert type(model.network.model.layers[0].self_attn.q_proj) is not torch.nn.Linear
+
+
+def test_attention_is_quantized_where_there_is_nothing_else_or_the_model_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quantization, "_SMALL", 500_000_000)
+    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300}  # fmt: skip
+    wide = {**small, "vocab_size": 8_000_000}
+    experts = MixtralConfig(**small, num_local_experts=2)  # which are no linear layers
+    for config, taken in (
+        (LlamaConfig(**small), False),
+        (LlamaConfig(**wide), True),
+        (experts, True),
+    ):
+        network = skeleton(config, "causal")
+        layers = quantization.quantized_layers(network, "nf4", CPU)
+        assert ("model.layers.0.self_attn.q_proj" in layers) == taken
+        assert quantization.keeps_attention(network, "nf4", CPU) != taken
+        assert not quantization.keeps_attention(network, "int8", CPU)
 
 
 def choose(dtype: str) -> torch.dtype:

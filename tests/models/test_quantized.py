@@ -53,7 +53,7 @@ def test_each_quantization_dtype_and_revision_has_its_own(tiny_folder: Folder) -
     weights["model.layers.0.mlp.up_proj.weight"] *= 2
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert not torch.equal(before, logits(folder, "nf4", "fp32"))
-    assert len(list(cache_folder().glob("nf4-*-v1"))) == 3
+    assert len(list(cache_folder().glob("nf4-*-v2"))) == 3
 
 
 @pytest.mark.parametrize("bits", ["none", "int8wo"])
@@ -78,7 +78,7 @@ def test_a_full_disk_is_said_and_stops_nothing(
 def test_the_shelf_removes_them(tiny_folder: Folder) -> None:
     folder = tiny_folder("causal")
     logits(folder, "nf4")
-    kept = next(cache_folder().glob("nf4-*-v1"))
+    kept = next(cache_folder().glob("nf4-*-v2"))
     assert str(kept) in str(shelf())
     assert shelf().remove(str(kept)) > 0
     assert not kept.exists()
