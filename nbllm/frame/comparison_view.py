@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
+from nbllm.models.theme import CHART
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
@@ -159,7 +161,7 @@ def plot(comparison: Comparison) -> Figure:
     """As `Comparison.plot` describes it."""
     figure = _margins(comparison) if comparison.gives_labels else _similarities(comparison)
     figure.update_layout(
-        template="plotly_white",
+        **CHART,
         title=escape(f"a: {comparison.a.name}") + "<br>" + escape(f"b: {comparison.b.name}"),
         title_font_size=14,
         legend={"orientation": "h", "y": -0.2},

@@ -21,6 +21,7 @@ from nbllm.errors import ModelError, UnknownModelError
 from nbllm.home import home
 from nbllm.models.catalog import CATALOG, unknown_model
 from nbllm.models.identity import sha256
+from nbllm.models.published import method_of
 from nbllm.models.readme import read_readme
 
 __all__ = ["Kept", "Verified", "find", "kept", "remove", "verify"]
@@ -39,6 +40,7 @@ class Kept:
     last_used: datetime
     whole: bool  # else it is unfinished or without weights, and cannot be loaded
     licence: str | None = None
+    quantization: str | None = None  # of the weights as they lie there
     of_hub: bool = False  # in the cache of the hub
 
 
@@ -177,7 +179,17 @@ def _own_folder(path: Path) -> Kept:
     known = {entry.source: entry.name for entry in CATALOG.values()}
     name = known.get(source, source.removeprefix("hub:"))
     # Each fetch touches the manifest, so that it tells when the model was last used.
-    return Kept(name, path, _size(path), _changed(manifest), True, licence)
+    return Kept(name, path, _size(path), _changed(manifest), True, licence, _quantization(path))
+
+
+def _quantization(folder: Path) -> str | None:
+    """How a model's weights lie there, by its configuration; None where that is damaged."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    stated = config.get("quantization_config") if isinstance(config, dict) else None
+    return method_of(stated) if isinstance(stated, dict) else "none"
 
 
 def _wheels_model(filename: str) -> str:
@@ -244,7 +256,8 @@ def _of_hub() -> Iterator[Kept]:
             newest = max(repo.revisions, key=lambda revision: revision.last_modified)
             used = datetime.fromtimestamp(repo.last_accessed)
             licence = read_readme(newest.snapshot_path).licence
-            yield Kept(name, path, repo.size_on_disk, used, True, licence, of_hub=True)
+            bits = _quantization(newest.snapshot_path)
+            yield Kept(name, path, repo.size_on_disk, used, True, licence, bits, of_hub=True)
 
 
 def _hub_hashes(repository: Path) -> dict[Path, str | None]:

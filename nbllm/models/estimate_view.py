@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nbllm.models.memory import readable
-from nbllm.models.theme import STYLE
+from nbllm.models.theme import CHART, GREY, STYLE
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,7 +24,8 @@ _COLOURS = {
     "activations": "#3ca951",
     "more while loading": "#9498a0",
 }
-_GREY = "#888888"
+# A memory that the highest bar fills less of than this would flatten all bars: it is named only.
+_WORTH_A_LINE = 0.25
 
 
 def plain(estimate: Estimate) -> str:
@@ -72,24 +73,28 @@ def plot(estimate: Estimate) -> Figure:
                 hovertemplate="%{customdata}",
                 marker_color=colour,
             )
-    for text, size, dash in (
-        ("free now", estimate.free, "dot"),
-        (f"memory of this {estimate.device}", estimate.memory, "solid"),
+    highest = max(row.peak for row in estimate.rows)
+    for text, size, side, dash in (
+        ("free now", estimate.free, "left", "dot"),
+        (f"memory of this {estimate.device}", estimate.memory, "right", "solid"),
     ):
+        if highest < _WORTH_A_LINE * size:
+            continue
         figure.add_hline(
             size / 1e9,
-            line={"color": _GREY, "dash": dash},
+            line={"color": GREY, "dash": dash},
             annotation={"text": f"{text}: {readable(size)}", "yanchor": "bottom"},
+            annotation_position=f"top {side}",
         )
-    # Grey on no ground can be read on a light page and on a dark one.
     figure.update_layout(
+        **CHART,
         barmode="stack",
-        title=escape(_title(estimate)),  # plotly reads some HTML tags in it
+        # plotly reads some HTML tags in it.
+        title={
+            "text": escape(_title(estimate)),
+            "subtitle": {"text": f"texts × tokens of each. {_memory(estimate)}"},
+        },
         yaxis={"title": "GB", "rangemode": "tozero"},
-        template="none",
-        font_color=_GREY,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
     )
     return figure
 
@@ -119,7 +124,11 @@ def _title(estimate: Estimate) -> str:
 
 
 def _machine(estimate: Estimate) -> str:
+    return f"{_memory(estimate)} Peaks come on top of what is in use now."
+
+
+def _memory(estimate: Estimate) -> str:
     return (
         f"This {estimate.device} has {readable(estimate.memory)}, {readable(estimate.free)} of it "
-        "free. Peaks come on top of what is in use now."
+        "free."
     )

@@ -7,6 +7,7 @@ check is asked first, before anything is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
-__all__ = ["RUN_UNPACKED", "kernel_problem", "published", "stored_bytes", "unpacked"]
+__all__ = [
+    "RUN_UNPACKED",
+    "kernel_problem",
+    "method_of",
+    "published",
+    "stored_bytes",
+    "unpacked",
+]
 
 # Formats that transformers runs only unpacked; it would do that by itself in the first pass.
 RUN_UNPACKED = ("compressed-tensors",)
@@ -30,7 +38,11 @@ def published(config: PreTrainedConfig) -> str | None:
     stated = getattr(config, "quantization_config", None)
     if stated is None:
         return None
-    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
+    return method_of(stated if isinstance(stated, dict) else stated.to_dict())
+
+
+def method_of(fields: Mapping[str, Any]) -> str:
+    """The name of a quantization, from the `quantization_config` of a configuration file."""
     if fields.get("load_in_8bit"):
         return "int8"
     if fields.get("load_in_4bit"):

@@ -26,7 +26,7 @@ __all__ = ["Item", "Shelf", "shelf"]
 
 _PLACES = {  # in the order in which they are shown, with the columns that say something there
     "in memory": ("name", "bytes", "quantization", "device", "holders", "licence", "source"),
-    "on this disk": ("name", "bytes", "last_used", "licence", "folder"),
+    "on this disk": ("name", "quantization", "bytes", "last_used", "licence", "folder"),
     "left over": ("name", "bytes", "last_used", "folder"),
     "to fetch": ("name", "bytes", "licence", "what"),
 }
@@ -168,6 +168,7 @@ def _items() -> Iterator[Item]:
             bytes=kept.bytes,
             licence=kept.licence,
             last_used=kept.last_used,
+            quantization=kept.quantization,
             what=CATALOG[kept.name].what if kept.name in CATALOG else None,
             folder=kept.path,
         )

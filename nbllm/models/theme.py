@@ -1,4 +1,4 @@
-"""Inline styles in JupyterLab's colours, for what is shown below a notebook's cell.
+"""Styles in JupyterLab's colours, for what is shown below a notebook's cell.
 
 The variables make it follow JupyterLab's theme; their fallbacks are the system colours,
 which follow the reader's wherever it is shown outside of JupyterLab.
@@ -6,7 +6,20 @@ which follow the reader's wherever it is shown outside of JupyterLab.
 
 from __future__ import annotations
 
-__all__ = ["STYLE"]
+from typing import Any
+
+__all__ = ["CHART", "GREY", "STYLE"]
+
+GREY = "#888888"
+_CLEAR = "rgba(0,0,0,0)"
+_AXIS = {"gridcolor": "rgba(136,136,136,0.25)", "zerolinecolor": "rgba(136,136,136,0.6)"}
+# plotly knows no variables; grey on no ground can be read on a light page and on a dark one.
+CHART: dict[str, Any] = {
+    "template": {"layout": {"xaxis": _AXIS, "yaxis": _AXIS}},
+    "font_color": GREY,
+    "paper_bgcolor": _CLEAR,
+    "plot_bgcolor": _CLEAR,
+}
 
 _FAINT = "color:var(--jp-ui-font-color2,CanvasText)"
 _LINE = "1px solid var(--jp-border-color2,GrayText)"

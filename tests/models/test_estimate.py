@@ -189,8 +189,20 @@ def test_it_shows_itself(
     figure = found.plot()
     bars = {bar.name: sum(bar.y) for bar in figure.data}
     assert sum(bars.values()) == pytest.approx(sum(row.peak for row in found.rows) / GB)
-    assert [line.y0 for line in figure.layout.shapes] == [2.0, 8.0]
+    assert not figure.layout.shapes, "a line far above the bars would flatten them"
+    assert "8.0 GB" in figure.layout.title.subtitle.text
     assert "<b>" not in figure.layout.title.text
+
+
+def test_memory_is_a_line_where_the_bars_come_near_it(
+    described: Callable[..., Path], with_memory: Callable[[int, int], None]
+) -> None:
+    folder = described(**TINY)
+    with_memory(8 * GB, 2 * GB)
+    peak = estimate(folder, quantize="none", context=64, device="cpu").rows[0].peak
+    with_memory(3 * peak, peak)
+    figure = estimate(folder, quantize="none", context=64, device="cpu").plot()
+    assert [line.y0 for line in figure.layout.shapes] == [peak / 1e9, 3 * peak / 1e9]
 
 
 def test_a_quantization_without_a_kernel_here(
