@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
 
 
 @pytest.fixture(autouse=True)
@@ -29,13 +32,18 @@ def every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     """Models that a test loaded are unloaded after it; those of the session stay."""
-    from nbllm.models.loader import loaded
-
-    before = loaded()
+    before = _held()
     yield
-    for model in loaded():
-        while model not in before and model in loaded():
+    for model in _held():
+        if not any(model is other for other in before):
             model.unload()
+
+
+def _held() -> list[Model]:
+    """All that hold a network in memory, also several of one."""
+    from nbllm.models import loader
+
+    return [model for shared in loader._in_memory.values() for model in shared.holders]
 
 
 @dataclass
