@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from nbllm.attention.capture import record
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models import adapter as adapters
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models.loader import load, reload
 
 Folder = Callable[[str], Path]
 IDS = torch.arange(3, 40)[None]
@@ -81,8 +81,8 @@ def test_its_provenance_brings_it_back(base: Path, adapter: Path, expected: torc
     assert known["adapter"] == str(adapter) and len(known["adapter_revision"]) == 64
     assert "adapter" not in plain.provenance()
     assert reload(known) is model and reload(plain.provenance()) is plain
-    for each in loaded():
-        each.unload()
+    model.unload()
+    plain.unload()
     again = reload(known)
     assert again.provenance() == known
     with torch.inference_mode():
