@@ -1,13 +1,15 @@
-"""Text: static batches through transformers' own greedy generation."""
+"""Text: static batches through transformers' own greedy generation, free or of a schema."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
+from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ModelError
@@ -20,14 +22,20 @@ _SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。
 
 
 class TextGenerator:
-    """Greedy continuations of prompts.
+    """Greedy continuations of prompts, or what an encoder-decoder model makes of them.
 
     Args:
-        model: a causal model.
-        prefix_ids: tokens that every prompt starts with; their KV is computed here, once.
+        model: a causal or a seq2seq model.
+        prefix_ids: tokens that every prompt starts with; their KV is computed here, once. An
+            encoder reads each prompt as a whole, so there they save nothing.
         max_new_tokens: where a text is cut if the model does not end it.
         stop: a string that ends a text, for models that were never taught to end a turn.
         whole_sentences: where a text is cut, drop the sentence that was not finished.
+        schema: a JSON schema; then each text is JSON that is valid against it, never cut.
+
+    Raises:
+        FrameError: the schema cannot be used, or no answer fits max_new_tokens.
+        UnsupportedModelError: the model cannot be held to a schema.
     """
 
     def __init__(
@@ -38,26 +46,33 @@ class TextGenerator:
         max_new_tokens: int,
         stop: str | None = None,
         whole_sentences: bool = False,
+        schema: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
-        self.prefix = SharedPrefix(model, prefix_ids)
+        self._continues = model.kind == "causal"
+        self.grammar = (
+            None
+            if schema is None
+            else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
+        )
+        self.prefix = SharedPrefix(model, prefix_ids if self._continues else ())
         self.stop = stop
         self.whole_sentences = whole_sentences
         own = model.network.generation_config
-        self._end = (
-            own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
-        )
-        ends = self._end if isinstance(self._end, list) else [self._end]
-        self._ends = {i for i in ends if i is not None}
+        end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+        ends = end if isinstance(end, list) else [end]
+        self._ends = [i for i in ends if i is not None]
         # Whatever fills a finished row is dropped afterwards, so any id does.
         self._pad = next(
             (i for i in (model.tokenizer.pad_token_id, *self._ends) if i is not None), 0
         )
+        # What is not named here, such as the token that a decoder starts with, `generate`
+        # takes from the model's own configuration.
         self._config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=self._end,
+            eos_token_id=end,
             pad_token_id=self._pad,
             bos_token_id=own.bos_token_id,
         )
@@ -65,15 +80,14 @@ class TextGenerator:
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """One text a prompt, stripped; a model that writes nothing is an error of its row."""
         past = self.prefix.length
-        suffixes = [prompt.ids[past:] for prompt in prompts]
-        longest = max(map(len, suffixes))
-        ids = torch.full((len(prompts), past + longest), self._pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        ids[:, :past] = torch.tensor(prompts[0].ids[:past], dtype=torch.long)
-        mask[:, :past] = 1
-        for row, suffix in enumerate(suffixes):
-            ids[row, ids.shape[1] - len(suffix) :] = torch.tensor(suffix)
-            mask[row, ids.shape[1] - len(suffix) :] = 1
+        ids, mask = _padded(
+            [prompt.ids[past:] for prompt in prompts], self._pad, left=self._continues
+        )
+        ids = _behind(torch.tensor(prompts[0].ids[:past], dtype=torch.long), ids)
+        mask = _behind(torch.ones(past, dtype=torch.long), mask)
+        constraint = self.grammar and self.grammar.constraint(
+            len(prompts), filler=self._ends[0] if self._ends else self._pad
+        )
         stopping = (
             {"stop_strings": [self.stop], "tokenizer": self.model.tokenizer} if self.stop else {}
         )
@@ -83,12 +97,16 @@ class TextGenerator:
                 attention_mask=mask.to(self.model.device),
                 past_key_values=self.prefix.expand(len(prompts)),
                 generation_config=self._config,
+                logits_processor=[constraint] if constraint else [],
                 **stopping,
             )
-        written = out[:, ids.shape[1] :].tolist()
+        if constraint:
+            return list(constraint.texts())
+        # A decoder's own sequence holds nothing of the prompt; its first token starts it.
+        written = out[:, ids.shape[1] if self._continues else 1 :].tolist()
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
-            self._finish(text, ended=not self._ends.isdisjoint(tokens))
+            self._finish(text, ended=not set(self._ends).isdisjoint(tokens))
             for text, tokens in zip(texts, written, strict=True)
         ]
 
@@ -99,3 +117,22 @@ class TextGenerator:
         if self.whole_sentences and not ended:
             text = _SENTENCES.match(text).group().strip() or text  # type: ignore[union-attr]
         return text or ModelError("the model wrote nothing")
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], filler: int, *, left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, of shape (row, token), filled up on one side."""
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), filler, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for n, row in enumerate(rows):
+        place = slice(longest - len(row), None) if left else slice(0, len(row))
+        ids[n, place] = torch.tensor(row, dtype=torch.long)
+        mask[n, place] = 1
+    return ids, mask
+
+
+def _behind(prefix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The rows, each behind the same prefix."""
+    return torch.cat([prefix.expand(len(rows), -1), rows], dim=1)

@@ -19,7 +19,20 @@ from nbllm.errors import TextError, TextTooLongError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["CompiledTemplate", "Mark", "Part", "Prompt", "Template", "chat", "plain", "with_answer"]
+__all__ = [
+    "CompiledTemplate",
+    "Mark",
+    "Part",
+    "Prompt",
+    "Template",
+    "chat",
+    "enclosed",
+    "plain",
+    "with_answer",
+]
+
+# How far ahead a token is looked for in a text that the tokenizer has normalized.
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,23 @@ def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template
     bos = tokenizer.bos_token
     opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
+
+
+def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
+    """A template between the tokens that the tokenizer puts around a text, as encoders want it.
+
+    Example:
+        >>> enclosed(t5.tokenizer, [Part("field", "text")])  # doctest: +SKIP
+        (Part(kind='field', value='text'), Part(kind='markup', value='</s>'))
+    """
+    whole = tokenizer("a").input_ids
+    bare = tokenizer("a", add_special_tokens=False).input_ids
+    front = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
+    before, after = (
+        [Part("markup", token) for token in tokenizer.convert_ids_to_tokens(ids)]
+        for ids in (whole[:front], whole[front + len(bare) :])
+    )
+    return (*before, *parts, *after)
 
 
 def chat(
@@ -239,16 +269,36 @@ def _tokenize(
         texts,
         add_special_tokens=False,
         split_special_tokens=not special,
-        return_offsets_mapping=True,
+        return_offsets_mapping=tokenizer.is_fast,
         return_attention_mask=False,
         verbose=False,
     )
+    if not tokenizer.is_fast:
+        return [
+            _Tokens(ids, _found(tokenizer.convert_ids_to_tokens(ids), text), text)
+            for ids, text in zip(encoded["input_ids"], texts, strict=True)
+        ]
     return [
         _Tokens(ids, [(int(a), int(b)) for a, b in spans], text)
         for ids, spans, text in zip(
             encoded["input_ids"], encoded["offset_mapping"], texts, strict=True
         )
     ]
+
+
+def _found(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
+    """Where tokens lie in their text, for tokenizers that do not say; empty where not found."""
+    spans = []
+    position = 0
+    for token in tokens:
+        piece = token.replace("\u2581", " ").strip()
+        start = text.find(piece, position, position + len(piece) + _AHEAD) if piece else -1
+        if start >= 0:
+            spans.append((start, start + len(piece)))
+            position = start + len(piece)
+        else:
+            spans.append((position, position))
+    return spans
 
 
 def _join(pieces: Sequence[_Tokens]) -> _Tokens:

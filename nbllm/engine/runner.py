@@ -9,6 +9,7 @@ from typing import Any
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.turns import turn
 
 __all__ = ["Answered", "Engine", "run"]
 
@@ -71,7 +72,8 @@ def _answer(
     used = [lengths[i] for i in batch]
     done.forwards += 1
     try:
-        answers = answer(prompts)
+        with turn:
+            answers = answer(prompts)
     except Exception as error:
         memory = is_out_of_memory(error)
         if memory:

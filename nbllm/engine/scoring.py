@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nbllm.engine.cascade import CascadePrefix
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ModelError
@@ -78,7 +79,7 @@ class LabelScorer:
         self, model: Model, prefix_ids: tuple[int, ...], labels: Sequence[Sequence[int]]
     ) -> None:
         self.model = model
-        self.prefix = SharedPrefix(model, prefix_ids)
+        self.prefix = CascadePrefix.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
         self.trie = LabelTrie(labels)
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
@@ -98,42 +99,20 @@ class LabelScorer:
 
     def score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
         """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64."""
-        trie, device = self.trie, self.model.device
-        suffixes = [prompt.ids[self.prefix.length :] for prompt in prompts]
-        rows, longest, nodes = len(prompts), max(map(len, suffixes)), len(trie.tokens)
-        width, past = longest + nodes, self.prefix.length
-
-        # Left padding: the last token of each row is then at the same place, so that only
-        # that position and the trie's have to go through the output matrix.
-        ids = np.zeros((rows, width), dtype=np.int64)
-        positions = np.zeros((rows, width), dtype=np.int64)
-        seen = np.zeros((rows, width, past + width), dtype=bool)
-        causal = np.tril(np.ones((longest, longest), dtype=bool))
-        for row, suffix in enumerate(suffixes):
-            pad = longest - len(suffix)
-            ids[row, pad:longest] = suffix
-            positions[row, pad:longest] = np.arange(past, past + len(suffix))
-            seen[row, :, :past] = True
-            seen[row, pad:longest, past + pad : past + longest] = causal[pad:, pad:]
-            seen[row, longest:, past + pad : past + longest] = True
-            positions[row, longest:] = (
-                past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
-            )
-            # A padding query that sees nothing would be NaN in sdpa.
-            seen[row, np.arange(pad), past + np.arange(pad)] = True
-        ids[:, longest:] = trie.tokens
-        seen[:, longest:, past + longest :] = trie.visible()
-
-        keys = np.concatenate([np.tile(np.arange(past), (rows, 1)), positions], axis=1)
-        masks = _masks(self.model, seen, positions[:, :, None] - keys[:, None, :])
-        with torch.inference_mode(), _fine_logits(self.model.network, self._tokens):
-            logits = self.model.network(
+        device = self.model.device
+        ids, positions, seen = self._lay_out(prompts)
+        if isinstance(self.prefix, CascadePrefix):
+            network = self.prefix.network
+            context = {"attention_mask": _added(self.model, seen), "use_cache": False}
+        else:
+            network = self.model.network
+            context = _behind(self.model, self.prefix, positions, seen)
+        with torch.inference_mode(), _fine_logits(network, self._tokens):
+            logits = network(
                 input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=masks,
                 position_ids=torch.from_numpy(positions).to(device),
-                past_key_values=self.prefix.expand(rows),
-                use_cache=self.prefix.length > 0,
-                logits_to_keep=nodes + 1,
+                logits_to_keep=len(self.trie.tokens) + 1,
+                **context,
             ).logits.float()
             whole, fine = logits.split(
                 [logits.shape[-1] - len(self._tokens), len(self._tokens)], -1
@@ -143,6 +122,60 @@ class LabelScorer:
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,
         )
+
+    def _lay_out(
+        self, prompts: Sequence[Prompt]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """The tokens after the prefix, the trie's last, and how they lie in a batch.
+
+        Returns ids and positions, shape (rows, tokens), and which token sees which, shape
+        (rows, tokens, tokens).
+        """
+        trie, past = self.trie, self.prefix.length
+        suffixes = [prompt.ids[past:] for prompt in prompts]
+        rows, longest = len(prompts), max(map(len, suffixes))
+        width = longest + len(trie.tokens)
+        # Left padding: the last token of each row is then at the same place, so that only
+        # that position and the trie's have to go through the output matrix.
+        ids = np.zeros((rows, width), dtype=np.int64)
+        positions = np.zeros((rows, width), dtype=np.int64)
+        seen = np.zeros((rows, width, width), dtype=bool)
+        causal = np.tril(np.ones((longest, longest), dtype=bool))
+        for row, suffix in enumerate(suffixes):
+            pad = longest - len(suffix)
+            ids[row, pad:longest] = suffix
+            positions[row, pad:longest] = np.arange(past, past + len(suffix))
+            seen[row, pad:longest, pad:longest] = causal[pad:, pad:]
+            seen[row, longest:, pad:longest] = True
+            positions[row, longest:] = (
+                past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
+            )
+            # A padding query that sees nothing would be NaN in sdpa.
+            seen[row, np.arange(pad), np.arange(pad)] = True
+        ids[:, longest:] = trie.tokens
+        seen[:, longest:, longest:] = trie.visible()
+        return ids, positions, seen
+
+
+def _behind(
+    model: Model,
+    prefix: SharedPrefix,
+    positions: NDArray[np.int64],
+    seen: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """A cache that holds the prefix for each row, and masks over it and the row's tokens."""
+    rows, past = len(positions), prefix.length
+    keys = np.concatenate([np.tile(np.arange(past), (rows, 1)), positions], axis=1)
+    all_see = np.ones((*positions.shape, past), dtype=bool)
+    return {
+        "attention_mask": _masks(
+            model,
+            np.concatenate([all_see, seen], axis=2),
+            positions[:, :, None] - keys[:, None, :],
+        ),
+        "past_key_values": prefix.expand(rows),
+        "use_cache": past > 0,
+    }
 
 
 def _masks(
@@ -157,22 +190,23 @@ def _masks(
         seen: which token sees which, shape (rows, tokens, keys).
         distances: how many positions each key lies behind each token, of the same shape.
     """
-
-    def added(allowed: NDArray[np.bool_]) -> torch.Tensor:
-        mask = torch.zeros(allowed.shape, dtype=model.dtype, device=model.device)
-        hidden = torch.from_numpy(~allowed).to(model.device)
-        return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
-
     config = model.network.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     if window is None:
-        return added(seen)
-    near = added(seen & (distances < window))
+        return _added(model, seen)
+    near = _added(model, seen & (distances < window))
     kinds = getattr(config, "layer_types", None)
     if kinds is None:
         return near
-    whole = added(seen)
+    whole = _added(model, seen)
     return {kind: near if kind == "sliding_attention" else whole for kind in set(kinds)}
+
+
+def _added(model: Model, seen: NDArray[np.bool_]) -> torch.Tensor:
+    """A mask of shape (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
+    mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
+    hidden = torch.from_numpy(~seen).to(model.device)
+    return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
 
 
 @contextmanager

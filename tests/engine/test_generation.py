@@ -6,6 +6,7 @@ import torch
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.models.model import Model
+from tests.conftest import byte_tokenizer, seeded
 
 TEXTS = ["The soup was cold.", "x", "We waited an hour and nobody came to the table. " * 3]
 
@@ -75,3 +76,93 @@ def test_a_stop_string_ends_the_text(tiny_llama: Model) -> None:
 def test_a_model_that_writes_nothing_is_an_error(tiny_llama: Model) -> None:
     generator = TextGenerator(tiny_llama, (), max_new_tokens=1)
     assert isinstance(generator._finish("  ", ended=True), Exception)
+
+
+def seq2seq(family: str) -> Model:
+    """A random encoder-decoder of two layers, with its family's own way to begin."""
+    from transformers import (
+        BartConfig,
+        BartForConditionalGeneration,
+        MarianConfig,
+        MarianMTModel,
+        T5Config,
+        T5ForConditionalGeneration,
+    )
+
+    tokenizer = byte_tokenizer()
+    ids = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "d_model": 64,
+    }
+    sizes = {
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 128,
+        "decoder_ffn_dim": 128,
+        "max_position_embeddings": 256,
+        "init_std": 0.2,
+        "forced_eos_token_id": None,
+    }
+    if family == "t5":
+        pad = tokenizer.pad_token_id
+        config = T5Config(
+            **ids, d_kv=16, d_ff=128, num_layers=2, num_heads=4, initializer_factor=2.0
+        )
+        network = seeded(T5ForConditionalGeneration, config)
+        network.generation_config.decoder_start_token_id = pad
+    elif family == "bart":
+        config = BartConfig(**ids, **sizes, decoder_start_token_id=tokenizer.eos_token_id)
+        network = seeded(BartForConditionalGeneration, config)
+        network.generation_config.forced_bos_token_id = tokenizer.bos_token_id
+    else:
+        pad = tokenizer.pad_token_id
+        config = MarianConfig(**ids, **sizes, decoder_start_token_id=pad)
+        network = seeded(MarianMTModel, config)
+        network.generation_config.bad_words_ids = [[pad]]
+    # Without this a random decoder writes one token over and over.
+    network.generation_config.no_repeat_ngram_size = 2
+    return Model(
+        network=network,
+        tokenizer=tokenizer,
+        kind="seq2seq",
+        name=f"tiny-{family}",
+        source="made in the test",
+        revision="0" * 64,
+        quantization="none",
+        context_length=256,
+    )
+
+
+@pytest.mark.parametrize("family", ["t5", "bart", "marian"])
+def test_an_encoder_decoder_writes_what_each_row_alone_would(family: str) -> None:
+    model = seq2seq(family)
+    end = Part("markup", model.tokenizer.eos_token)
+    template = (Part("text", "Summarize this: "), Part("field", "text"), end)
+    compiled = CompiledTemplate(template, model.tokenizer)
+    prompts = compiled.encode([[text] for text in TEXTS], limit=250)
+    generator = TextGenerator(model, compiled.prefix_ids, max_new_tokens=12)
+    assert generator.prefix.length == 0
+    alone = []
+    for prompt in prompts:
+        with torch.inference_mode():
+            out = model.network.generate(
+                torch.tensor([prompt.ids]), max_new_tokens=12, do_sample=False, num_beams=1
+            )
+        alone.append(model.tokenizer.decode(out[0], skip_special_tokens=True).strip())
+    assert generator(prompts) == alone
+    assert len(set(alone)) == 3
+
+
+def test_a_decoder_keeps_the_first_token_that_its_model_forces() -> None:
+    """Multilingual models are told their language so; here it is a letter, to be seen."""
+    model = seq2seq("bart")
+    letter = model.tokenizer("Q", add_special_tokens=False).input_ids[0]
+    model.network.generation_config.forced_bos_token_id = letter
+    compiled = CompiledTemplate((Part("field", "text"),), model.tokenizer)
+    generator = TextGenerator(model, (), max_new_tokens=6)
+    written = generator(compiled.encode([[text] for text in TEXTS], limit=250))
+    assert all(text.startswith("Q") for text in written)

@@ -1,0 +1,305 @@
+"""Whole texts through encoders and classifier heads: one vector a text, in one forward.
+
+Rows are padded on the right, whatever the tokenizer prefers: absolute positions then start
+at the text, the first token is at the same place in each row, and transformers' classifiers
+of decoder type find the last token by the padding's id on either side.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
+
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
+from nbllm.errors import ModelError, UnsupportedModelError
+from nbllm.models.model import Kind, Model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["HeadScorer", "TextEncoder", "framed"]
+
+_FIELD = "text"
+_KINDS: Mapping[Kind, str] = {
+    "encoder": "an encoder, such as nbllm.load('minilm')",
+    "classifier": "a classifier (…ForSequenceClassification)",
+}
+
+
+class _TextReader(ABC):
+    """Reads whole texts, framed by the special tokens that the model was trained with."""
+
+    def __init__(self, model: Model, kind: Kind) -> None:
+        if model.kind != kind:
+            raise UnsupportedModelError(
+                f"{model.name} is of kind {model.kind}, and this needs {_KINDS[kind]}."
+            )
+        self.model = model
+        self._template = framed(model)
+        self._padding: int | None = model.network.config.get_text_config().pad_token_id
+        parameters = inspect.signature(model.network.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in parameters else {}
+
+    def encode(
+        self, texts: Sequence[str], *, limit: int, truncate: bool
+    ) -> list[Prompt | Exception]:
+        """Tokenize texts; one that cannot be is its exception.
+
+        Args:
+            limit: tokens that a text may have, special tokens included.
+            truncate: cut the end of a text that is longer, instead of failing it.
+
+        Returns:
+            As many as texts: a `Prompt` whose mark "text" holds the text's own tokens, or
+            the exception that the text raised (`TextTooLongError` where it does not fit).
+        """
+        encoded = self._template.encode([(text,) for text in texts], limit=limit, truncate=truncate)
+        # The first special token is read anew in each row: no encoder shares it as a prefix.
+        return [replace(p, prefix_length=0) if isinstance(p, Prompt) else p for p in encoded]
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        """One batch, for the runner: a row whose output is not finite is its error."""
+        lengths = np.array([len(prompt.ids) for prompt in prompts])
+        seen = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(seen.shape, self._padding or 0, dtype=np.int64)
+        ids[seen] = np.concatenate([prompt.ids for prompt in prompts])
+        device = self.model.device
+        with torch.inference_mode():
+            rows = self._read(torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device))
+            finite = rows.isfinite().all(dim=-1).tolist()
+        return [
+            row if ok else ModelError("the model's output is not a finite number")
+            for row, ok in zip(rows.tolist(), finite, strict=True)
+        ]
+
+    def _forward(self, ids: torch.Tensor, seen: torch.Tensor) -> Any:
+        return self.model.network(input_ids=ids, attention_mask=seen.long(), **self._options)
+
+    @abstractmethod
+    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """One float32 vector a row, of tokens and which of them are no padding, (rows, tokens)."""
+
+
+class TextEncoder(_TextReader):
+    """Embeddings, pooled and scaled as the checkpoint's sentence-transformers files say.
+
+    A checkpoint without such files gives the mean of its tokens, at the length it has.
+
+    Args:
+        model: an encoder. Raises UnsupportedModelError for any other, for a pooling or a
+            module that is not known here, and for a tokenizer that gives token types.
+
+    Example:
+        >>> encoder = TextEncoder(nbllm.load("minilm"))  # doctest: +SKIP
+        >>> [vector] = encoder(encoder.encode(["A quiet film."], limit=256, truncate=True))
+        ... # doctest: +SKIP
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, "encoder")
+        pooling = _pooling_of(model)
+        self.pooling = pooling.modes  # the vectors of several are joined end to end
+        self.normalized = pooling.normalized
+        self.dimensions = model.network.config.get_text_config().hidden_size * len(self.pooling)
+
+    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        hidden = self._forward(ids, seen).last_hidden_state.float()
+        seen = seen.to(hidden.device)
+        pooled = torch.cat([_POOLINGS[mode](hidden, seen) for mode in self.pooling], dim=-1)
+        return normalize(pooled, dim=-1) if self.normalized else pooled
+
+
+class HeadScorer(_TextReader):
+    """Log-probabilities of the labels that a classifier was trained on.
+
+    Those of one row sum to 1, unless the head is one of several labels a text
+    (`multi_label_classification`): then each is for itself.
+
+    Args:
+        model: a classifier. Raises UnsupportedModelError for any other, for a head that gives
+            a number instead of labels, and for a tokenizer that gives token types.
+
+    Example:
+        >>> scorer = HeadScorer(nbllm.load("owner/name"))  # doctest: +SKIP
+        >>> [row] = scorer(scorer.encode(["A quiet film."], limit=512, truncate=True))
+        ... # doctest: +SKIP
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, "classifier")
+        config: Any = model.network.config
+        multiple = config.problem_type == "multi_label_classification"
+        if config.problem_type == "regression" or (config.num_labels == 1 and not multiple):
+            raise UnsupportedModelError(
+                f"{model.name} has a regression head: it gives a number ({config.num_labels} a "
+                "text) and not the probability of labels. Take a classifier with two labels or "
+                "more."
+            )
+        self.labels = tuple(str(config.id2label[n]) for n in range(config.num_labels))
+        self._log_probabilities = logsigmoid if multiple else _log_softmax
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        """One batch, for the runner: a row whose output is not finite is its error."""
+        if self._padding is None:
+            # transformers cannot tell where a row of a batch ends, and raises.
+            return [row for prompt in prompts for row in super(HeadScorer, self).__call__([prompt])]
+        return super().__call__(prompts)
+
+    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        with _fine_logits(self.model.network):
+            logits = self._forward(ids, seen).logits
+        return self._log_probabilities(logits.float())
+
+
+def framed(model: Model) -> CompiledTemplate:
+    """A text between the special tokens that the tokenizer writes around it.
+
+    As a template, so that special tokens spelled out in the text stay text.
+    """
+    tokenizer = model.tokenizer
+    whole: Any = tokenizer("a")
+    ids = whole["input_ids"]
+    template = CompiledTemplate(enclosed(tokenizer, [Part("field", _FIELD)]), tokenizer)
+    [framed] = template.encode([("a",)], limit=len(ids))
+    if not isinstance(framed, Prompt) or list(framed.ids) != ids:
+        raise UnsupportedModelError(
+            f"the tokenizer of {model.name} does not simply write its special tokens around a "
+            "text, so nbllm cannot mark which tokens are the text's. Take another model."
+        )
+    if any(whole.get("token_type_ids", ())):
+        raise UnsupportedModelError(
+            f"{model.name} wants token types other than 0 for a single text, as XLNet and Funnel "
+            "do, which nbllm does not give. Take another model."
+        )
+    return template
+
+
+# -- pooling ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pooling:
+    """How the vectors of tokens become that of a text."""
+
+    modes: tuple[str, ...] = ("mean",)
+    normalized: bool = False
+
+
+def _mean(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    # Not by a product with the mask: what is not finite in the padding would stay.
+    return hidden.masked_fill(~seen[..., None], 0).sum(1) / seen.sum(1, keepdim=True)
+
+
+def _max(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    return hidden.masked_fill(~seen[..., None], -torch.inf).amax(1)
+
+
+def _last(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    return hidden[torch.arange(len(hidden), device=hidden.device), seen.sum(1) - 1]
+
+
+# Vectors of tokens, (rows, tokens, width), and which are no padding, to (rows, width); in the
+# order in which sentence-transformers joins several.
+_POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "cls": lambda hidden, seen: hidden[:, 0],
+    "max": _max,
+    "mean": _mean,
+    "lasttoken": _last,
+}
+
+
+def _pooling_of(model: Model) -> _Pooling:
+    """What the checkpoint's modules.json, and the configuration it points to, ask for.
+
+    The files are those of sentence-transformers: its `Pooling.config_keys` names the modes.
+    """
+    listed = None if model.folder is None else model.folder / "modules.json"
+    if listed is None or not listed.is_file():
+        return _Pooling()
+    pooling = _Pooling()
+    for module in _json(listed):
+        kind = module["type"].rpartition(".")[2]
+        if kind == "Pooling":
+            config = _json(listed.parent / module["path"] / "config.json")
+            pooling = replace(pooling, modes=_modes(config, model.name))
+        elif kind == "Normalize":
+            pooling = replace(pooling, normalized=True)
+        elif kind != "Transformer":
+            raise UnsupportedModelError(
+                f"{model.name} puts a module {kind} after its network (modules.json), which nbllm "
+                "cannot run: only Pooling and Normalize. Take another encoder."
+            )
+    return pooling
+
+
+def _modes(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    stated = config.get("pooling_mode")
+    if stated is None:
+        switches = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
+        stated = [
+            key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+            for key in switches
+        ]
+    asked = [stated] if isinstance(stated, str) else list(stated)
+    unknown = [mode for mode in asked if mode not in _POOLINGS]
+    if unknown or not asked:
+        raise UnsupportedModelError(
+            f"{name} pools its tokens by {', '.join(unknown) or 'no mode at all'}, which nbllm "
+            f"cannot do: only by {', '.join(_POOLINGS)}. Take another encoder."
+        )
+    return tuple(mode for mode in _POOLINGS if mode in asked)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{file} says how vectors are pooled, and cannot be read ({error}). Fetch the model "
+            "again."
+        ) from error
+
+
+# -- classifier heads ------------------------------------------------------------------------
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return log_softmax(logits, dim=-1)
+
+
+@contextmanager
+def _fine_logits(network: PreTrainedModel) -> Iterator[None]:
+    """While it is open, the network's last layer computes in float32.
+
+    A bf16 logit of 5 is rounded to steps of 1/32, which would put the scores on a coarse grid.
+    A head that is quantized, or of no linear layer, is left as it is.
+    """
+
+    def again(head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor) -> Any:
+        finer: Any = head
+        bias = None if finer.bias is None else finer.bias.float()
+        return linear(inputs[0].float(), finer.weight.float(), bias)
+
+    heads = [
+        module
+        for module in network.modules()
+        if type(module) is torch.nn.Linear
+        and module.out_features == network.config.num_labels
+        and type(module.weight) is torch.nn.Parameter
+    ]
+    hooks = [head.register_forward_hook(again) for head in heads[-1:]]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
