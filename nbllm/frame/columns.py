@@ -141,13 +141,23 @@ def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) 
     series = []
     for name, (values, dtype) in columns.items():
         plain = nw.String if dtype == nw.Categorical else dtype
-        column = nw.new_series(name, list(values), plain, backend=data.implementation)
+        column = _new_series(name, list(values), plain, data.implementation)
         series.append(column.cast(dtype) if dtype == nw.Categorical else column)
     taken = [name for name in columns if name in data.columns]
     answered = data.drop(taken).with_columns(*series).to_native()
     if hasattr(frame, "attrs"):
         answered.attrs = dict(frame.attrs)
     return answered
+
+
+def _new_series(name: str, values: list[Any], dtype: Any, implementation: Any) -> nw.Series[Any]:
+    if implementation.is_pandas() and dtype in (nw.Int64, nw.Boolean):
+        import pandas
+
+        # numpy's integers and truth values, which narwhals would take here, have no null.
+        nullable = "Int64" if dtype == nw.Int64 else "boolean"
+        return nw.from_native(pandas.Series(values, name=name, dtype=nullable), series_only=True)
+    return nw.new_series(name, values, dtype, backend=implementation)
 
 
 def index_labels(frame: Any) -> Sequence[Any]:

@@ -18,9 +18,10 @@ from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison import Comparison, Side, right_answers
+from nbllm.frame.kinds.label import Choice
+from nbllm.frame.kinds.task import Task
 from nbllm.frame.provenance import find_report, run_ids
 from nbllm.frame.run import answer_frame
-from nbllm.frame.tasks.kinds import LabelTask, Task
 from nbllm.frame.verbs import make_task, verb_columns
 from nbllm.models import quantization
 from nbllm.models.device import choose_device
@@ -83,7 +84,7 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    columns = verb_columns(verb, subject)
+    columns = verb_columns(verb, subject, options)
     choices = _choices(a, b, quantize)
     if not 0 < confidence < 1:
         raise FrameError(f"confidence={confidence} is no probability. Pass one such as 0.95.")
@@ -134,7 +135,7 @@ def compare(
         sides.append(side)
         answers |= _columns_of(answered, task, name)
     _warn_if_the_same(*sides)
-    if not isinstance(task, LabelTask):
+    if not isinstance(task, Choice):
         pairs = zip(answers["a"][0], answers["b"][0], strict=True)
         answers["similarity"] = (_similarities(pairs), nw.Float64)
     rows = write_columns(frame, answers)
@@ -187,7 +188,7 @@ def _refuse_taken(frame: Any) -> None:
 
 def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) -> None:
     """Refuse what could only be found out at the end."""
-    if not isinstance(task, LabelTask):
+    if not isinstance(task, Choice):
         return
     reserved = [label for label in task.labels if label in _PARTS]
     if reserved:
@@ -259,7 +260,7 @@ def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[An
         return [None if is_missing(value) else value for value in data[column].to_list()]
 
     columns: dict[str, tuple[list[Any], Any]] = {name: (values(name), nw.String)}
-    if isinstance(task, LabelTask):
+    if isinstance(task, Choice):
         chances = zip(*(values(f"{name}_{label}") for label in task.labels), strict=True)
         columns[f"{name}_score"] = (values(f"{name}_score"), nw.Float64)
         columns[f"{name}_margin"] = ([_margin(row) for row in chances], nw.Float64)

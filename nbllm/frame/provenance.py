@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals as nw
 
 from nbllm import __version__
+from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ProvenanceError
 from nbllm.frame.columns import row_key, row_values
+from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
-from nbllm.frame.tasks.kinds import Task
 from nbllm.models.model import Model
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "attach",
@@ -79,6 +77,7 @@ def run_record(
         "model": provenance,
         "columns": dict(columns),
         "output": output,
+        "writes": task.decodes,
     }
 
 
@@ -131,9 +130,7 @@ def row_run(frame: Any, column: str, row: int) -> str:
     return value
 
 
-def recorded_prompt(
-    record: Mapping[str, Any], frame: Any, row: int, tokenizer: PreTrainedTokenizerBase
-) -> Prompt:
+def recorded_prompt(record: Mapping[str, Any], frame: Any, row: int, model: Model) -> Prompt:
     """The prompt that a run gave the model for one row, rebuilt from its record.
 
     Args:
@@ -153,9 +150,8 @@ def recorded_prompt(
                     f"{texts[0][:60]!r}. It was changed since, or has no answer. Ask it again."
                 )
     template = tuple(Part(kind, value) for kind, value in record["template"])
-    prompt = CompiledTemplate(template, tokenizer).encode(
-        [texts], limit=record["limit"], truncate=record["truncate"]
-    )[0]
+    ready = CompiledTemplate(template, model.tokenizer) if template else framed(model)
+    prompt = ready.encode([texts], limit=record["limit"], truncate=record["truncate"])[0]
     if isinstance(prompt, Exception):
         raise prompt
     return prompt

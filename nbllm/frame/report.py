@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbllm.engine.runner import Answered
 
 __all__ = ["RunReport"]
 
@@ -13,7 +16,7 @@ __all__ = ["RunReport"]
 class RunReport:
     """The account of one call of a verb.
 
-    Rows add up: `rows = blank + failed + known + computed + merged`.
+    Rows add up: `rows = blank + failed + known + computed + merged + left`.
     """
 
     run: str
@@ -21,6 +24,7 @@ class RunReport:
     output: str
     model: dict[str, str]
     rows: int = 0
+    texts: int = 0  # distinct ones among the rows
     blank: int = 0  # missing or blank: a null, no forward
     merged: int = 0  # duplicates of another row of the frame
     known: int = 0  # distinct texts answered from the ledger
@@ -31,14 +35,28 @@ class RunReport:
     padding: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    stopped: bool = False  # by an interrupt or a cancel, before all were answered
+    left: int = 0  # distinct texts that were not reached
     ledger: str | None = None
     ledger_bytes: int = 0
     errors: dict[str, int] = field(default_factory=dict)
 
     @property
+    def answered(self) -> int:
+        """Distinct texts that need not be asked again in this run."""
+        return self.known + self.computed + self.failed
+
+    @property
     def rows_per_second(self) -> float:
         """Distinct texts computed a second of wall clock."""
         return self.computed / self.seconds if self.seconds else 0.0
+
+    def add(self, done: Answered) -> None:
+        """Count one batch."""
+        self.computed += len(done.answers)
+        self.tokens += done.tokens
+        self.padding += done.padding
+        self.forwards += done.forwards
 
     def lines(self) -> dict[str, str]:
         """The report as label and text, in reading order."""
@@ -46,7 +64,8 @@ class RunReport:
         share = f" ({self.padding / padded:.0%} padding)" if padded else ""
         lines = {
             "rows": f"{self.rows:,} ({self.computed:,} computed, {self.known:,} from the ledger, "
-            f"{self.merged:,} duplicates, {self.blank:,} blank, {self.failed:,} failed)",
+            f"{self.merged:,} duplicates, {self.blank:,} blank, {self.failed:,} failed"
+            + (f", stopped with {self.left:,} left)" if self.stopped else ")"),
             "time": f"{self.seconds:.1f} s"
             + (f", {self.rows_per_second:.1f} rows/s" if self.computed else ""),
             "tokens": f"{self.tokens:,}{share} in {self.forwards:,} batches, behind a shared "

@@ -1,83 +1,46 @@
-"""The two kinds of task: choose a label, or write a text."""
+"""What several verbs take: a model of some kind, labels, solved examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.engine.prompt import Template
 from nbllm.errors import LabelError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
+    from nbllm.models.model import Kind, Model
 
-__all__ = [
-    "Examples",
-    "LabelTask",
-    "Task",
-    "TextTask",
-    "check_labels",
-    "read_examples",
-    "require_causal",
-]
+__all__ = ["Examples", "check_labels", "read_examples", "require"]
+
+_CALLED: dict[Kind, str] = {
+    "causal": "a causal language model",
+    "seq2seq": "an encoder-decoder",
+    "classifier": "a classifier",
+    "encoder": "a sentence encoder",
+}
+_INSTEAD: dict[Kind, str] = {
+    "causal": "Load one that generates text, such as nbllm.load()",
+    "seq2seq": "Load one that translates or summarizes",
+    "classifier": "Load one that was trained to give your labels",
+    "encoder": "Load one that embeds texts, such as nbllm.load('minilm')",
+}
 
 # Pairs of (text, answer), or a frame whose first two columns are those.
 Examples = Any
 
 
-@dataclass(frozen=True)
-class LabelTask:
-    """Choose one of a set of labels by its likelihood after the prompt."""
-
-    verb: str
-    template: Template
-    labels: tuple[str, ...]
-    answers: tuple[str, ...]  # each label as the text that would continue the prompt
-    calibration: tuple[str, ...]  # unlabelled texts on which the offset is fitted
-
-    def parameters(self) -> dict[str, Any]:
-        """All that decides the answer, apart from model, prompt and row."""
-        # The offset is fitted on the texts; a digest keeps them out of every row's record.
-        texts = sha256("\0".join(self.calibration).encode()).hexdigest()
-        return {"labels": self.labels, "answers": self.answers, "calibration": texts}
-
-
-@dataclass(frozen=True)
-class TextTask:
-    """Write a text after the prompt."""
-
-    verb: str
-    template: Template
-    max_new_tokens: int
-    stop: str | None = None  # a string that ends the text
-    whole_sentences: bool = False  # drop a last sentence that the model did not finish
-
-    def parameters(self) -> dict[str, Any]:
-        """All that decides the answer, apart from model, prompt and row."""
-        return {
-            "max_new_tokens": self.max_new_tokens,
-            "stop": self.stop,
-            "whole_sentences": self.whole_sentences,
-        }
-
-
-Task = LabelTask | TextTask
-
-
-def require_causal(model: Model, verb: str) -> None:
-    """Refuse a model that cannot continue a prompt.
+def require(model: Model, verb: str, *kinds: Kind) -> None:
+    """Refuse a model of another kind than a verb can use.
 
     Raises:
-        UnsupportedModelError: the model is a classifier or an encoder.
+        UnsupportedModelError: naming what it takes instead.
     """
-    if model.kind != "causal":
+    if model.kind not in kinds:
         raise UnsupportedModelError(
-            f"{verb} asks a causal language model, and {model.name} is a {model.kind}. "
-            "Load one that generates text, such as nbllm.load(), and pass it as model=."
+            f"{verb} asks {' or '.join(_CALLED[kind] for kind in kinds)}, and {model.name} is a "
+            f"{model.kind}. {_INSTEAD[kinds[0]]}, and pass it as model=."
         )
 
 

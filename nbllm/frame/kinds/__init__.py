@@ -1,0 +1,1 @@
+"""The kinds of task: what each asks of which model, and the columns its answers make."""

@@ -1,0 +1,144 @@
+"""Tasks whose answer is one of a set of labels, with its probability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import narwhals as nw
+import numpy as np
+
+from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
+from nbllm.errors import LabelError
+from nbllm.frame.kinds.encoded import Encoded
+from nbllm.frame.kinds.prompted import Prompted, compiled
+from nbllm.frame.kinds.task import Output
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from nbllm.models.model import Model
+
+__all__ = ["Calibrated", "Choice", "HeadTask", "LabelTask"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some labels; an answer is the log-likelihood of each."""
+
+    verb: str
+    labels: tuple[str, ...]
+
+    decodes: ClassVar[bool] = False
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The label, its probability, and that of every label."""
+        chances = (Output("probability", f"_{label}", nw.Float64) for label in self.labels)
+        return (Output("value", "", nw.String), Output("score", "_score", nw.Float64), *chances)
+
+    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.values`."""
+        scores = np.array(answers, dtype=float).reshape(-1, len(self.labels))
+        chance = probabilities(scores, np.array([0.0] if offset is None else offset))
+        best = [self.labels[n] for n in chance.argmax(axis=1)]
+        return [best, chance.max(axis=1).tolist(), *chance.T.tolist()]
+
+
+@dataclass(frozen=True)
+class LabelTask(Choice):
+    """Choose a label by its likelihood after the prompt of a causal model."""
+
+    template: Template
+    answers: tuple[str, ...]  # each label as the text that would continue the prompt
+    calibration: tuple[str, ...]  # unlabelled texts on which the offset is fitted
+
+    def parameters(self) -> dict[str, Any]:
+        """As `Task.parameters`."""
+        # The offset is fitted on the texts; a digest keeps them out of every row's record.
+        texts = sha256("\0".join(self.calibration).encode()).hexdigest()
+        return {"labels": self.labels, "answers": self.answers, "calibration": texts}
+
+    def answer_tokens(self, model: Model) -> int:
+        """As `Task.answer_tokens`."""
+        return max(map(len, self._tokens(model)))
+
+    def on(self, model: Model, limit: int) -> Prompted:
+        """As `Task.on`."""
+        template = compiled(self.template, model, limit)
+        scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
+        return Calibrated(template, scorer, limit, self.calibration)
+
+    def _tokens(self, model: Model) -> list[list[int]]:
+        def tokens(end: str) -> list[list[int]]:
+            answers = [answer + end for answer in self.answers]
+            ids: list[list[int]] = model.tokenizer(answers, add_special_tokens=False)["input_ids"]
+            return ids
+
+        # "card" is the beginning of "card arrival": only its end tells it from the longer one.
+        for labels in (tokens(""), tokens("\n")):
+            if not any(a is not b and b[: len(a)] == a for a in labels for b in labels):
+                return labels
+        raise LabelError(
+            f"{model.name} reads some of the labels {', '.join(self.labels)} as the same tokens. "
+            "Give them names that differ in more than case or accents."
+        )
+
+
+class Calibrated(Prompted):
+    """Rows to a scorer, whose offset is fitted on texts of the task's own."""
+
+    def __init__(
+        self,
+        template: CompiledTemplate,
+        scorer: LabelScorer,
+        limit: int,
+        calibration: Sequence[str],
+        *,
+        offset: Callable[[NDArray[np.float64]], NDArray[np.float64]] = calibration_offset,
+    ) -> None:
+        super().__init__(template, scorer, limit)
+        self.scorer = scorer
+        self.calibration = calibration
+        self.offset = offset
+
+    def fit_offset(self) -> list[float]:
+        encoded = self.encode([(text,) for text in self.calibration], truncate=True)
+        prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
+        lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
+        budget = TokenBudget.for_device(self.scorer.model.device.type, decodes=False)
+        scores = np.concatenate(
+            [self.scorer.score([prompts[i] for i in batch]) for batch in batches(lengths, budget)]
+        )
+        return [float(x) for x in self.offset(scores)]
+
+
+@dataclass(frozen=True)
+class HeadTask(Choice):
+    """Choose a label by the head of a classifier that was trained to give it."""
+
+    heads: tuple[int, ...]  # where in the classifier's own labels each is
+
+    template: ClassVar[Template] = ()
+
+    def parameters(self) -> dict[str, Any]:
+        """As `Task.parameters`."""
+        return {"labels": self.labels, "heads": self.heads}
+
+    def answer_tokens(self, model: Model) -> int:
+        """As `Task.answer_tokens`."""
+        return 0
+
+    def on(self, model: Model, limit: int) -> Encoded:
+        """As `Task.on`."""
+        from nbllm.engine.encoding import HeadScorer
+
+        return Encoded(HeadScorer(model), limit)
+
+    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.values`."""
+        return super().values([[row[head] for head in self.heads] for row in answers], offset)

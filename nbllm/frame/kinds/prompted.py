@@ -1,0 +1,62 @@
+"""A template in front of an engine: how causal models and encoder-decoders are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.scoring import LabelScorer
+from nbllm.errors import TextTooLongError
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["Prompted", "compiled"]
+
+
+def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
+    """The template in the model's tokens.
+
+    Raises:
+        TextTooLongError: it leaves no room for a row.
+    """
+    ready = CompiledTemplate(template, model.tokenizer)
+    if ready.own_length >= limit:
+        raise TextTooLongError(
+            f"the instruction and examples alone have {ready.own_length:,} tokens, "
+            f"and {model.name} takes {limit:,} here. Shorten them."
+        )
+    return ready
+
+
+class Prompted:
+    """Rows through a template to an engine; without calibration."""
+
+    def __init__(
+        self, template: CompiledTemplate, engine: LabelScorer | TextGenerator, limit: int
+    ) -> None:
+        self.template = template
+        self.engine = engine
+        self.limit = limit
+
+    @property
+    def prefix_tokens(self) -> int:
+        return self.engine.prefix.length
+
+    def encode(
+        self, texts: Sequence[tuple[str, ...]], *, truncate: bool
+    ) -> list[Prompt | Exception]:
+        shared = self.engine.prefix.length
+        return [
+            replace(prompt, prefix_length=shared) if isinstance(prompt, Prompt) else prompt
+            for prompt in self.template.encode(texts, limit=self.limit, truncate=truncate)
+        ]
+
+    def fit_offset(self) -> list[float] | None:
+        return None
+
+    def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
+        return self.engine(prompts)

@@ -1,0 +1,113 @@
+"""Runs that are stopped, and runs beside the notebook: nothing that was answered is lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import pytest
+
+import nbllm  # noqa: F401  registers df.llm
+from nbllm.engine.batching import TokenBudget
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.scoring import LabelScorer
+from nbllm.errors import FrameError, LabelError
+from nbllm.models.model import Model
+
+ROWS = 40
+Score = Callable[[LabelScorer, Sequence[Prompt]], list]
+
+
+@pytest.fixture
+def frame(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Reviews in batches of a few rows."""
+    monkeypatch.setattr(TokenBudget, "for_device", lambda *_, **__: TokenBudget(64))
+    return pd.DataFrame({"review": [f"The soup of day {n} was warm." for n in range(ROWS)]})
+
+
+def interrupted_after(calls: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the scorer answer so many batches, and then raise."""
+    score: Score = LabelScorer.__call__
+    left = iter(range(calls))
+
+    def some(self: LabelScorer, prompts: Sequence[Prompt]) -> list:
+        if next(left, None) is None:
+            raise error
+        return score(self, prompts)
+
+    monkeypatch.setattr(LabelScorer, "__call__", some)
+
+
+def test_an_interrupt_returns_what_was_answered_and_the_next_run_goes_on(
+    frame: pd.DataFrame, tiny_llama: Model, ledger_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
+    with monkeypatch.context() as patch:
+        interrupted_after(3, KeyboardInterrupt(), patch)
+        with pytest.warns(UserWarning, match=r"interrupted with \d+ texts unanswered.*ask again"):
+            partial = frame.llm.sentiment("review", model=tiny_llama)
+    done = partial["review_sentiment"].notna()
+    report = partial.llm.report()
+    assert 0 < done.sum() < ROWS
+    assert (report.stopped, report.computed, report.left) == (True, done.sum(), ROWS - done.sum())
+    assert partial["review_sentiment_error"].isna().all()
+    assert (partial["review_sentiment_run"].notna() == done).all()
+    assert f"{report.left} left" in str(report)
+
+    rest = frame.llm.sentiment("review", model=tiny_llama)
+    assert rest.llm.report().known == done.sum()
+    assert rest.llm.report().computed == ROWS - done.sum()
+    assert list(rest["review_sentiment"]) == list(whole["review_sentiment"])
+
+
+def test_beside_the_notebook_the_answers_are_the_same(
+    frame: pd.DataFrame, tiny_llama: Model
+) -> None:
+    whole = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
+    run = frame.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
+    beside = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
+    pd.testing.assert_series_equal(run.result(60)["review_sentiment"], whole["review_sentiment"])
+    pd.testing.assert_series_equal(beside["review_sentiment"], whole["review_sentiment"])
+    assert run.done and run.report.answered == ROWS
+    assert str(run).startswith(f"sentiment: done, {ROWS} of {ROWS} texts, ")
+
+
+def test_a_cancel_stops_after_the_batch(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, cancelled = threading.Event(), threading.Event()
+    score: Score = LabelScorer.__call__
+    calls = []
+
+    def waiting(self: LabelScorer, prompts: Sequence[Prompt]) -> list:
+        calls.append(len(prompts))
+        if len(calls) == 2:
+            second.set()
+            assert cancelled.wait(30)
+        return score(self, prompts)
+
+    monkeypatch.setattr(LabelScorer, "__call__", waiting)
+    run = frame.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
+    assert second.wait(30)
+    assert "running" in str(run) and not run.done
+    with pytest.raises(FrameError, match=r"not done after 0.01 s"):
+        run.result(0.01)
+    run.cancel()
+    assert "stopping after this batch" in str(run)
+    cancelled.set()
+    answered = run.result(30)
+    assert answered["review_sentiment"].notna().sum() == sum(calls) and len(calls) == 2
+    assert str(run).startswith("sentiment: cancelled")
+
+
+def test_what_fails_beside_the_notebook_is_raised_with_the_result(
+    frame: pd.DataFrame, tiny_llama: Model
+) -> None:
+    labels = ["score", "other"]
+    run = frame.llm.classify(
+        "review", labels, model=tiny_llama, probabilities=True, background=True
+    )
+    with pytest.raises(LabelError, match="review_classify_score"):
+        run.result(60)
+    assert str(run) == "classify: failed"
