@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import ProvenanceError
 from nbllm.frame import KEEP
 
 if TYPE_CHECKING:
+    from nbllm.frame.evaluation import Evaluation
     from nbllm.frame.preview import Preview
     from nbllm.frame.report import RunReport
-    from nbllm.frame.tasks.kinds import Examples
+    from nbllm.frame.run_estimate import RunEstimate
+    from nbllm.frame.search import How
+    from nbllm.frame.tasks.arguments import Examples
     from nbllm.models.model import Model
     from nbllm.widgets.attention import AttentionView
 
@@ -34,6 +38,7 @@ class FrameAccessor:
         self,
         column: str,
         *,
+        neutral: bool = False,
         model: Model | None = None,
         into: str | None = None,
         instruction: str | None = None,
@@ -42,12 +47,18 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
     ) -> Any:
         """Tell positive from negative texts, with a calibrated probability.
 
+        A classifier answers by its own head, if its labels are named positive, negative and
+        neutral (or pos, neg, neu), and its probability is as it was trained.
+
         Args:
             column: the texts.
-            model: by default the model loaded last, else `nbllm.load()`.
+            neutral: tell those that are neither, too, as "neutral".
+            model: by default the model loaded last, else `nbllm.load()`; a causal one or a
+                classifier.
             into: name of the new column, instead of `<column>_sentiment`.
             instruction: what to say above the examples.
             examples: (text, label) pairs, or a frame of them, instead of the built-in ones.
@@ -55,11 +66,14 @@ class FrameAccessor:
             keep: which new columns to add, of "value", "score", "error" and "run".
             ledger: whether to look answers up on disk and keep new ones there.
             truncate: cut texts that do not fit the context, instead of failing their rows.
+            background: return a Run at once, which works beside the notebook: it tells how far
+                it is, can be cancelled, and has the frame as its `result()`.
 
         Raises:
             ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: an example with a label other than "positive" and "negative".
-            UnsupportedModelError: the model is not a causal one.
+            LabelError: an example with a label that is none of these, or a classifier whose
+                labels do not say which sentiment each is.
+            UnsupportedModelError: the model is of another kind.
 
         Example:
             >>> import nbllm, pandas as pd
@@ -71,19 +85,21 @@ class FrameAccessor:
             "sentiment",
             column,
             model,
-            {"instruction": instruction, "examples": examples},
+            {"neutral": neutral, "instruction": instruction, "examples": examples},
             into or f"{column}_sentiment",
             probabilities_too=probabilities,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
+            background=background,
         )
 
     def classify(
         self,
         column: str,
-        labels: Sequence[str],
+        labels: Sequence[str] | Mapping[str, str] | None = None,
         *,
+        multi: bool = False,
         model: Model | None = None,
         into: str | None = None,
         instruction: str | None = None,
@@ -92,18 +108,31 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
     ) -> Any:
-        """Choose one of your labels for each text, with a calibrated probability.
+        """Choose one of your labels for each text, with a probability.
+
+        A causal model's is calibrated. A classifier gives the labels it was trained on. A
+        sentence encoder takes the label, or description, whose vector is nearest; its score,
+        the softmax of cosines divided by 0.05, ranks answers and is not calibrated.
 
         Args:
             column: the texts.
-            labels: two or more different strings; words that mean what they name do best.
-            examples: (text, label) pairs, or a frame of them, to show the model.
+            labels: two or more different strings; words that mean what they name do best. A
+                mapping describes each: {"refund": "wants money back", ...}. For a classifier,
+                which of its own, by default all.
+            multi: ask about each label on its own, yes or no. The answer is then the list of
+                those with a probability of 0.5 or more, as JSON text ('["refund"]'), which
+                pandas, polars and Parquet hold alike, beside one column of probability a label
+                and no score. For causal models, and classifiers trained to give several.
+            examples: (text, label) pairs, or a frame of them, to show the model; with `multi`
+                a text may be in several.
 
         The other arguments and errors are those of `sentiment`.
 
         Raises:
-            LabelError: labels that are too few, blank or repeated.
+            LabelError: labels that are missing, too few, blank, repeated, or none of a
+                classifier's.
 
         Example:
             >>> df.llm.classify("message", labels=["billing", "delivery"])  # doctest: +SKIP
@@ -112,19 +141,26 @@ class FrameAccessor:
             "classify",
             column,
             model,
-            {"labels": labels, "instruction": instruction, "examples": examples},
+            {
+                "labels": labels,
+                "multi": multi,
+                "instruction": instruction,
+                "examples": examples,
+            },
             into or f"{column}_classify",
-            probabilities_too=probabilities,
+            probabilities_too=probabilities or multi,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
+            background=background,
         )
 
-    def summarize(
+    def filter(
         self,
         column: str,
+        predicate: str,
         *,
-        max_words: int = 40,
+        threshold: float = 0.5,
         model: Model | None = None,
         into: str | None = None,
         instruction: str | None = None,
@@ -133,29 +169,263 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
     ) -> Any:
-        """Summarize each text.
+        """Take the rows of which something holds, under their own index.
+
+        The score is the probability of yes: how much more likely the text makes the statement
+        than other texts do, where one in five is taken to be a yes. It ranks rows better than
+        it is calibrated, so look at some and move the threshold, which costs no new answers.
+        A row that is blank or failed is left out, with a warning.
 
         Args:
             column: the texts.
+            predicate: what should hold, as it goes on after "The text": "asks for a refund".
+            threshold: the probability from which a row is taken.
+            examples: (text, predicate that holds of it) pairs, or a frame of them, instead of
+                the built-in ones.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            FrameError: a predicate without words, or a threshold that is no probability.
+
+        Example:
+            >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
+        """
+        from nbllm.frame.filtering import matching
+
+        output = into or f"{column}_filter"
+        answered = self._ask(
+            "filter",
+            column,
+            model,
+            {
+                "predicate": predicate,
+                "threshold": threshold,
+                "instruction": instruction,
+                "examples": examples,
+            },
+            output,
+            use_ledger=ledger,
+            truncate=truncate,
+        )
+        return matching(answered, output, keep)
+
+    def summarize(
+        self,
+        column: str,
+        *,
+        max_words: int = 40,
+        by: str | Sequence[str] | None = None,
+        model: Model | None = None,
+        into: str | None = None,
+        instruction: str | None = None,
+        examples: Examples | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Summarize each text, or all texts of a group together.
+
+        A text that does not fit the context is cut where paragraphs or sentences end, the
+        pieces are summarized, and then their summaries, for as often as it takes. `explain` and
+        `report` know of the last step only; the pieces have runs of their own in the ledger.
+
+        Args:
+            column: the texts.
+            by: one or several columns: then the answer is a frame of one row a group, with
+                these columns, the group's texts as one, and its summary.
             max_words: what the model is asked to keep to, and about where it is cut, at the
                 end of a sentence.
-            instruction: what to ask, instead of a summary of so many words.
-            examples: (text, summary) pairs, or a frame of them, to show the model.
+            instruction: what to ask, instead of a summary of so many words; to an
+                encoder-decoder, the words that it was trained to see before a text.
+            examples: (text, summary) pairs, or a frame of them, to show a causal model.
 
         The other arguments and errors are those of `sentiment`.
 
         Example:
             >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
+            >>> df.llm.summarize("review", by="product")  # doctest: +SKIP
         """
-        return self._ask(
-            "summarize",
-            column,
+        from nbllm.frame.background import Run
+        from nbllm.frame.long import group_texts, summarize_frame
+        from nbllm.frame.verbs import make_task
+
+        model = _choose(model)
+        options = {"max_words": max_words, "instruction": instruction, "examples": examples}
+        work = partial(
+            summarize_frame,
+            self._frame if by is None else group_texts(self._frame, by, column),
+            make_task("summarize", column, model, options),
             model,
-            {"max_words": max_words, "instruction": instruction, "examples": examples},
-            into or f"{column}_summarize",
+            column,
+            output=into or f"{column}_summarize",
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
+        )
+        return Run("summarize", lambda go_on: work(go_on=go_on)) if background else work()
+
+    def translate(
+        self,
+        column: str,
+        to: str = "German",
+        *,
+        source: str | None = None,
+        model: Model | None = None,
+        into: str | None = None,
+        instruction: str | None = None,
+        examples: Examples | None = None,
+        max_new_tokens: int | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Translate each text.
+
+        A causal language model is asked in words, a base one with examples for some languages;
+        there a translation ends at its first line break. Marian and T5 models are asked as they
+        were trained. A Marian model that does not say its languages is believed to have yours.
+
+        Args:
+            column: the texts.
+            to: the language to translate into, by its English name or code: "German", "zh".
+            source: the language of the texts, where the model should be told.
+            instruction: what to ask instead; to an encoder-decoder, the words that it was
+                trained to see before a text.
+            examples: (text, translation) pairs, or a frame of them, to show a causal model.
+            max_new_tokens: where a translation is cut; by default 256, or half of the context.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            UnsupportedModelError: the model does not translate, or not between these languages.
+
+        Example:
+            >>> df.llm.translate("review", to="Chinese")  # doctest: +SKIP
+        """
+        return self._ask(
+            "translate",
+            column,
+            model,
+            {
+                "to": to,
+                "source": source,
+                "instruction": instruction,
+                "examples": examples,
+                "max_new_tokens": max_new_tokens,
+            },
+            into or f"{column}_translate",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            background=background,
+        )
+
+    def answer(
+        self,
+        column: str,
+        *,
+        question: str | None = None,
+        context: str | None = None,
+        threshold: float = 0.0,
+        model: Model | None = None,
+        into: str | None = None,
+        instruction: str | None = None,
+        examples: Examples | None = None,
+        max_new_tokens: int = 32,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Answer questions, from a text or from what the model knows.
+
+        With `question=`, the column holds texts, and that one question is asked of each. Else
+        it holds questions, one a row, and `context=` may name the column of the texts to answer
+        them from. From a text come also `_score`, the model's probability that the text holds
+        an answer; and `_start` and `_end`, the character offsets in the text where the answer
+        first stands, null where it does not stand there word for word. A question that the
+        model calls unanswerable, or whose score is below the threshold, has a null as its
+        answer and no error.
+
+        Args:
+            column: the texts, or the questions.
+            question: the question, in words.
+            context: the column of the texts.
+            threshold: from 0 to 1.
+            examples: (text, question, answer) to show the model, where "unanswerable" is an
+                answer too; without a text, (question, answer).
+            max_new_tokens: where an answer is cut.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Example:
+            >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
+            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+        """
+        return self._ask(
+            "answer",
+            column,
+            model,
+            {
+                "question": question,
+                "context": context,
+                "threshold": threshold,
+                "instruction": instruction,
+                "examples": examples,
+                "max_new_tokens": max_new_tokens,
+            },
+            into or f"{column}_answer",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            background=background,
+        )
+
+    def mask(
+        self,
+        column: str,
+        entities: Sequence[str] | None = None,
+        *,
+        language: str = "en",
+        into: str | None = None,
+        keep: Sequence[str] = ("value", "error"),
+    ) -> Any:
+        """Replace personal data by placeholders such as `<EMAIL_ADDRESS>`.
+
+        By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
+        asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
+        `_entities` lists as JSON what was masked: entity, start and end as character offsets in
+        the text as it was, and presidio's score. Not all personal data follows a pattern: look
+        at samples before you hand a text on.
+
+        Args:
+            column: the texts.
+            entities: what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
+                IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL is known too, and
+                PERSON, LOCATION, ORGANIZATION and NRP where a spaCy model is installed.
+            language: of the texts, as a code of ISO 639.
+            into: name of the new column, instead of `<column>_mask`.
+            keep: which new columns to add, of "value" and "error".
+
+        Raises:
+            ColumnError: the column is missing or not text, or a new one is in the way.
+            FrameError: an unknown entity, presidio is not installed, or no spaCy model for it.
+
+        Example:
+            >>> df.llm.mask("message")  # doctest: +SKIP
+            >>> df.llm.mask("message", ["EMAIL_ADDRESS", "PERSON"])  # doctest: +SKIP
+        """
+        from nbllm.frame.tasks.mask import Masker, mask_frame
+
+        return mask_frame(
+            self._frame,
+            column,
+            Masker(entities, language),
+            output=into or f"{column}_mask",
+            keep=keep,
         )
 
     def prompt(
@@ -170,6 +440,7 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
     ) -> Any:
         """Ask your own prompt of each row.
 
@@ -199,6 +470,258 @@ class FrameAccessor:
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
+            background=background,
+        )
+
+    def embed(
+        self,
+        column: str,
+        *,
+        model: Model | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Turn each text into a vector of its meaning, by a sentence encoder.
+
+        The column holds one float32 array a row in pandas and a list of Float32 in polars;
+        `numpy.stack` makes a matrix of those of rows with a text.
+
+        Args:
+            model: a sentence encoder; by default the one loaded last.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            ModelError: no sentence encoder is loaded.
+
+        Example:
+            >>> nbllm.load("minilm")  # doctest: +SKIP
+            >>> np.stack(df.llm.embed("review")["review_embed"].dropna())  # doctest: +SKIP
+        """
+        from nbllm.frame.tasks.embed import cells_of, choose_encoder
+
+        return self._ask(
+            "embed",
+            column,
+            choose_encoder(model, "embed"),
+            {"cells": cells_of(self._frame)},
+            into or f"{column}_embed",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            background=background,
+        )
+
+    def similarity(
+        self,
+        column: str,
+        other: str | None = None,
+        *,
+        to: str | None = None,
+        model: Model | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
+
+        Args:
+            column: the texts.
+            other: a column with what to compare them with, row by row.
+            to: one text to compare all with, instead of `other`.
+            model: a sentence encoder; by default the one loaded last.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            FrameError: neither `other` nor `to`, or both.
+            ModelError: no sentence encoder is loaded.
+
+        Example:
+            >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
+            >>> df.llm.similarity("message", to="I want my money back.")  # doctest: +SKIP
+        """
+        from nbllm.frame.tasks.embed import choose_encoder, compared
+
+        return self._ask(
+            "similarity",
+            column,
+            choose_encoder(model, "similarity"),
+            {"to": to},
+            into or f"{column}_similarity",
+            columns=compared(column, other, to),
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            background=background,
+        )
+
+    def search(
+        self,
+        column: str,
+        query: str | Sequence[str],
+        *,
+        k: int = 10,
+        how: How = "fused",
+        model: Model | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+    ) -> Any:
+        """Find the rows whose text fits a query best.
+
+        It returns those rows, best first, with their index, their rank as `<column>_search`
+        and what they are ranked by as `<column>_search_score`. A row that has none of the
+        query's words is not found by "bm25", and one without text is never found.
+
+        Args:
+            column: the texts.
+            query: what to look for, or several: then `<column>_search_query` says for which of
+                them a row was found.
+            k: how many rows a query.
+            how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
+                vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of
+                1 / (60 + rank)).
+            model: a sentence encoder; by default the one loaded last.
+
+        The other arguments and errors are those of `sentiment`. The texts' vectors are kept in
+        the ledger, those of the queries are not.
+
+        Raises:
+            FrameError: a query without text, or k below 1.
+            ModelError: no sentence encoder is loaded, and `how` is not "bm25".
+
+        Example:
+            >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
+        """
+        from nbllm.frame.search import search_frame
+
+        return search_frame(
+            self._frame,
+            column,
+            query,
+            k=k,
+            how=how,
+            model=model,
+            into=into or f"{column}_search",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+        )
+
+    def recommend(
+        self,
+        column: str,
+        history: Any,
+        *,
+        k: int = 10,
+        model: Model | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+    ) -> Any:
+        """Find the items whose text is most like that of something a user liked.
+
+        It returns those items, best first, with their index, their rank as
+        `<column>_recommend`, and why: the label of the liked item that each is closest to as
+        `<column>_recommend_because`, and the cosine with it as `<column>_recommend_score`. What
+        the history names is not among them.
+
+        It knows texts alone and not what others like. With many ratings at hand, what is
+        popular is often the better guess.
+
+        Args:
+            column: the texts that describe the items.
+            history: labels in the index (positions in polars) of what was liked; the name of a
+                column that is true there; or, for many users, a frame whose first two columns
+                are user and label: then `<column>_recommend_user` says for whom a row is.
+            k: how many items a user.
+            model: a sentence encoder; by default the one loaded last.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            FrameError: an item of the history is not in the frame, or a history without items.
+            ModelError: no sentence encoder is loaded.
+
+        Example:
+            >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
+        """
+        from nbllm.frame.recommend import recommend_frame
+
+        return recommend_frame(
+            self._frame,
+            column,
+            history,
+            k=k,
+            model=model,
+            into=into or f"{column}_recommend",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+        )
+
+    def extract(
+        self,
+        column: str,
+        schema: Any,
+        *,
+        model: Model | None = None,
+        into: str | None = None,
+        instruction: str | None = None,
+        examples: Examples | None = None,
+        max_new_tokens: int = 128,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+    ) -> Any:
+        """Read the fields of a schema out of each text, one column a field.
+
+        The model can write nothing but JSON that is valid against the schema, which is
+        `<column>_extract`; the fields are `<column>_extract_<field>`, of their own type. Valid
+        is not right: a small model fills in what it cannot find.
+
+        Args:
+            column: the texts.
+            schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
+                `{"product": "what was bought", "price": float | None}`. Objects and lists in it
+                become JSON text.
+            examples: (text, dict of fields) pairs to show the model.
+            max_new_tokens: what an answer may take; open strings are cut where it runs out.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            FrameError: the schema has no fields or uses what is not supported, or no answer
+                fits max_new_tokens.
+            LabelError: a field is called "error" or "run", as columns of the run are.
+
+        Example:
+            >>> df.llm.extract("message", {"order": int, "wish": str})  # doctest: +SKIP
+        """
+        return self._ask(
+            "extract",
+            column,
+            model,
+            {
+                "schema": schema,
+                "instruction": instruction,
+                "examples": examples,
+                "max_new_tokens": max_new_tokens,
+            },
+            into or f"{column}_extract",
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            background=background,
         )
 
     def preview(
@@ -225,23 +748,59 @@ class FrameAccessor:
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
         """
+        from nbllm.engine.encoding import framed
         from nbllm.engine.prompt import CompiledTemplate
         from nbllm.frame.columns import row_position, row_values
         from nbllm.frame.preview import Preview
-        from nbllm.frame.run import answer_tokens
         from nbllm.frame.verbs import make_task, verb_columns
 
-        columns = verb_columns(verb, subject)
+        columns = verb_columns(verb, subject, options)
         model = _choose(model)
         task = make_task(verb, subject, model, options)
         position = row_position(self._frame, row)
         texts = row_values(self._frame, list(columns.values()), position)
-        prompt = CompiledTemplate(task.template, model.tokenizer).encode(
-            [texts], limit=model.context_length - answer_tokens(task, model), truncate=truncate
+        ready = CompiledTemplate(task.template, model.tokenizer) if task.template else framed(model)
+        prompt = ready.encode(
+            [texts], limit=model.context_length - task.answer_tokens(model), truncate=truncate
         )[0]
         if isinstance(prompt, Exception):
             raise prompt
         return Preview(prompt)
+
+    def estimate(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        model: Model | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> RunEstimate:
+        """Say what a run would take: rows, tokens, time and memory.
+
+        It tries the model on a few of the rows, which takes seconds; nothing is answered.
+
+        Args:
+            verb: the name of a verb, such as "sentiment".
+            subject: the verb's first argument: a column, or a prompt.
+            options: other arguments of the verb that shape the prompt, such as `labels`.
+
+        Example:
+            >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
+        """
+        from nbllm.frame.run_estimate import estimate_run
+        from nbllm.frame.verbs import make_task, verb_columns
+
+        columns = verb_columns(verb, subject, options)
+        model = _choose(model)
+        return estimate_run(
+            self._frame,
+            make_task(verb, subject, model, options),
+            model,
+            columns,
+            any_type=verb == "prompt",
+            truncate=truncate,
+        )
 
     def report(self, output: str | None = None) -> RunReport:
         """What the run that answered this frame did: rows, tokens, time, failures, model.
@@ -262,6 +821,67 @@ class FrameAccessor:
                 "Filter the frame to one of them."
             )
         return find_report(ids[0])
+
+    def evaluate(
+        self,
+        truth: str,
+        *,
+        output: str | None = None,
+        metrics: Sequence[str] | None = None,
+    ) -> Evaluation:
+        """Measure the answers of this frame against a column of right ones.
+
+        Labels: accuracy, macro-F1, the precision, recall and F1 of each label and, with a score,
+        its calibration error, beside a baseline that always gives the most frequent label; and
+        the confusion matrix, whose rows are a call away. Texts: ROUGE beside the first sentences
+        of the text; translations: BLEU and chrF beside the text itself. Each has a 95 %
+        interval. Rows without an answer or without a truth are left out, and counted.
+
+        Args:
+            truth: the column of right answers.
+            output: the column of the answers, where the frame has those of several runs.
+            metrics: for texts, instead of the verb's own: of "rouge1", "rouge2", "rougeL",
+                "exact", "token_f1", "bleu" and "chrf".
+
+        Raises:
+            ColumnError: no such column.
+            FrameError: no row has both, or there is no such metric.
+            LabelError: `truth` has labels that the verb does not give.
+            ProvenanceError: the frame has no answers, or their run is not on record.
+
+        Example:
+            >>> found = answered.llm.evaluate("label")  # doctest: +SKIP
+            >>> found.rows(truth="positive", answer="negative")  # doctest: +SKIP
+        """
+        from nbllm.frame.evaluation import evaluate
+
+        return evaluate(self._frame, truth, self._output(output), metrics=metrics)
+
+    def calibrate(self, corrections: Any, *, output: str | None = None) -> Any:
+        """Scale the scores of this frame so that they fit some true labels; some 200 do well.
+
+        It fits one temperature and a bias for each label, and says what they do to the
+        calibration error, by cross-validation. Labels may change with the scores; the `_run` of
+        the rows becomes one that also records the scaling. More than two labels need the
+        columns that probabilities=True adds.
+
+        Args:
+            corrections: index label (position in polars) to true label: a mapping, a pandas
+                Series, or a frame whose first two columns are those.
+            output: the column of the answers, where the frame has those of several runs.
+
+        Raises:
+            FrameError: the probability of each label is not known, or the rows come from several
+                runs.
+            LabelError: fewer than 10 corrections of answered rows, or one that is no label.
+            ProvenanceError: the frame has no answers, or their run is not on record.
+
+        Example:
+            >>> answered.llm.calibrate({3: "positive", 8: "negative", ...})  # doctest: +SKIP
+        """
+        from nbllm.frame.calibrate import calibrate
+
+        return calibrate(self._frame, corrections, self._output(output))
 
     def explain(
         self, row: Any, *, output: str | None = None, model: Model | None = None
@@ -292,8 +912,8 @@ class FrameAccessor:
         position = row_position(self._frame, row)
         record = find_record(row_run(self._frame, f"{output}_run", position), self._frame)
         model = model or reload(record["model"])
-        prompt = recorded_prompt(record, self._frame, position, model.tokenizer)
-        if "labels" not in record["parameters"]:
+        prompt = recorded_prompt(record, self._frame, position, model)
+        if record["writes"]:
             answer = row_values(self._frame, [output], position)[0]
             prompt = with_answer(prompt, answer, model.tokenizer)
         return inspect(model, prompt)
@@ -305,14 +925,19 @@ class FrameAccessor:
         model: Model | None,
         options: dict[str, Any],
         output: str,
+        *,
+        columns: dict[str, str] | None = None,
+        background: bool = False,
         **run_options: Any,
     ) -> Any:
+        from nbllm.frame.background import Run
         from nbllm.frame.run import answer_frame
         from nbllm.frame.verbs import make_task, verb_columns
 
-        columns = verb_columns(verb, subject)
+        columns = columns or verb_columns(verb, subject, options)
         model = _choose(model)
-        return answer_frame(
+        work = partial(
+            answer_frame,
             self._frame,
             make_task(verb, subject, model, options),
             model,
@@ -321,6 +946,7 @@ class FrameAccessor:
             any_type=verb == "prompt",
             **run_options,
         )
+        return Run(verb, lambda go_on: work(go_on=go_on)) if background else work()
 
     def _output(self, output: str | None) -> str:
         """The column of answers meant, by name or because it is the only one."""
@@ -340,10 +966,12 @@ class FrameAccessor:
 
 
 def _choose(model: Model | None) -> Model:
-    """The model given, else the one loaded last, else the default one."""
+    """The model given, else the one loaded last that can be asked, else the default one."""
     from nbllm.models.loader import load, loaded
 
-    return model or (loaded() or [load()])[-1]
+    # A sentence encoder is loaded beside the model that answers, for search and the like.
+    able = [candidate for candidate in loaded() if candidate.kind != "encoder"]
+    return model or (able or [load()])[-1]
 
 
 def register_on_pandas(pandas: Any) -> None:

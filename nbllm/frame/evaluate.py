@@ -1,4 +1,4 @@
-"""Estimates with their intervals: proportions, paired differences, means over rows."""
+"""Estimates with their intervals: proportions, paired differences, scores of labels, means."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Estimate", "bootstrap", "mcnemar", "paired_difference", "proportion"]
+__all__ = [
+    "Bin",
+    "Estimate",
+    "bootstrap",
+    "bootstrap_counts",
+    "calibration_error",
+    "label_scores",
+    "mcnemar",
+    "paired_difference",
+    "proportion",
+    "reliability",
+]
 
 _RESAMPLES = 2000
+_BINS = 10
 
 
 class Estimate(NamedTuple):
@@ -117,3 +129,81 @@ def bootstrap(
     drawn = [statistic(random.integers(rows, size=rows)) for _ in range(_RESAMPLES)]
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(statistic(np.arange(rows)), float(low), float(high))
+
+
+def bootstrap_counts(
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    counts: NDArray[np.int64],
+    confidence: float,
+    seed: int,
+) -> list[Estimate]:
+    """Statistics of a table of counts, with the intervals of `bootstrap` over its rows.
+
+    Drawing rows again is drawing the table again, which costs the same however many there are.
+
+    Args:
+        statistic: from a table of the same shape to numbers, shape (statistics,).
+    """
+    values, total = statistic(counts), int(counts.sum())
+    if total == 0:
+        return [_UNKNOWN for _ in values]
+    random = np.random.default_rng(seed)
+    drawn = [
+        statistic(random.multinomial(total, counts.ravel() / total).reshape(counts.shape))
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return [Estimate(*map(float, found)) for found in zip(values, low, high, strict=True)]
+
+
+def label_scores(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Accuracy, macro-F1, and the precision, recall and F1 of each label, as scikit-learn has them.
+
+    What is divided by nothing is 0.
+
+    Args:
+        counts: rows by true label and answer, shape (labels, labels).
+
+    Returns:
+        shape (2 + 3 · labels,), the last by measure and then by label.
+    """
+    right, answered, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
+    precision = right / np.maximum(answered, 1)
+    recall = right / np.maximum(true, 1)
+    f1 = 2 * right / np.maximum(answered + true, 1)
+    accuracy = right.sum() / max(int(counts.sum()), 1)
+    return np.concatenate([[accuracy, f1.mean()], precision, recall, f1])
+
+
+class Bin(NamedTuple):
+    """Rows of about the same confidence."""
+
+    rows: int
+    confidence: float  # the mean
+    right: float  # the share
+
+
+def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
+    """How often rows are right, by ten ranges of confidence of the same width; empty ones left out.
+
+    Args:
+        confidence: probability of the answer, 0 to 1, shape (rows,).
+        right: whether it is right, shape (rows,).
+    """
+    place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    chosen = (place == n for n in range(_BINS))
+    return [
+        Bin(int(rows.sum()), float(confidence[rows].mean()), float(right[rows].mean()))
+        for rows in chosen
+        if rows.any()
+    ]
+
+
+def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """The expected calibration error: how far confidence is from the share right, over the bins.
+
+    Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602. It is never below 0, and chance
+    alone puts it above, the more so the fewer rows there are.
+    """
+    bins = reliability(confidence, right)
+    return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(len(right), 1)

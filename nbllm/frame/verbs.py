@@ -6,36 +6,50 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import FrameError
+from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.embed import embed, similarity
+from nbllm.frame.tasks.extract import extract
 from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.frame.tasks.filter import filter_task
 from nbllm.frame.tasks.prompt import prompt, prompt_columns
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.frame.tasks.summarize import summarize
+from nbllm.frame.tasks.translate import translate
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.kinds import Task
+    from nbllm.frame.kinds.task import Task
     from nbllm.models.model import Model
 
 __all__ = ["make_task", "verb_columns"]
 
 _TASKS: dict[str, Callable[..., Task]] = {
+    "embed": embed,
+    "similarity": similarity,
     "sentiment": sentiment,
     "classify": classify,
+    "filter": filter_task,
     "summarize": summarize,
+    "translate": translate,
+    "answer": answer,
+    "extract": extract,
 }
 
 
-def verb_columns(verb: str, subject: str) -> dict[str, str]:
+def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Field of the task's template to column of the frame.
 
     Args:
         subject: the verb's first argument: a column, or a prompt.
+        options: its other arguments, which may name columns too.
 
     Raises:
         FrameError: no such verb, or a prompt that names no column.
     """
     if verb == "prompt":
         return {name: name for name in prompt_columns(subject)}
+    if verb == "answer":
+        return answer_columns(subject, options)
     if verb not in _TASKS:
         raise FrameError(f"there is no verb {verb!r}. Use {', '.join(_TASKS)} or prompt.")
     return {TEXT: subject}

@@ -22,7 +22,7 @@ def answered(tiny_llama: Model) -> pd.DataFrame:
 
 def prompt_of(frame, row: int, model: Model, column: str = "review_sentiment_run") -> str:
     record = provenance.find_record(provenance.row_run(frame, column, row), frame)
-    return provenance.recorded_prompt(record, frame, row, model.tokenizer).text
+    return provenance.recorded_prompt(record, frame, row, model).text
 
 
 def as_another_process(monkeypatch: pytest.MonkeyPatch) -> None:

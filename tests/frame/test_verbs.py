@@ -141,7 +141,7 @@ def test_classify_with_labels_that_begin_alike(tiny_llama: Model) -> None:
 
 def test_a_label_whose_column_is_taken(tiny_llama: Model) -> None:
     asked = {"labels": ["score", "rules"], "model": tiny_llama, "probabilities": True}
-    with pytest.raises(LabelError, match="wants the column review_classify_score"):
+    with pytest.raises(LabelError, match="'score' wants the column review_classify_score"):
         frame_of(pd).llm.classify("review", **asked)
     answered = frame_of(pd).llm.classify("review", keep=("value",), **asked)
     assert {"review_classify_score", "review_classify_rules"} <= set(answered)
@@ -310,5 +310,5 @@ def test_a_model_of_another_kind_is_refused(verb, tiny_encoder: Model) -> None:
 
 
 def test_an_unknown_verb_is_refused(tiny_llama: Model) -> None:
-    with pytest.raises(FrameError, match="no verb 'translate'"):
-        frame_of(pd).llm.preview("translate", "review", model=tiny_llama)
+    with pytest.raises(FrameError, match="no verb 'transliterate'"):
+        frame_of(pd).llm.preview("transliterate", "review", model=tiny_llama)

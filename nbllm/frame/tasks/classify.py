@@ -1,13 +1,19 @@
-"""Classification: which of the caller's labels fits a text?"""
+"""Classification: which label fits a text, of the caller's or of a classifier's own?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import plain
+from nbllm.errors import LabelError, UnsupportedModelError
+from nbllm.frame.kinds.label import HeadTask, LabelTask
+from nbllm.frame.kinds.nearest import NearestTask
+from nbllm.frame.kinds.several import SeveralHeadsTask, SeveralTask
+from nbllm.frame.kinds.task import Task
+from nbllm.frame.tasks.arguments import Examples, check_labels, read_examples, require
 from nbllm.frame.tasks.few_shot import label_parts
-from nbllm.frame.tasks.kinds import Examples, LabelTask, check_labels, read_examples, require_causal
+from nbllm.frame.tasks.head import head_labels, refuse_prompt
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -67,28 +73,123 @@ _CALIBRATION = (
 def classify(
     model: Model,
     *,
-    labels: Sequence[str],
+    labels: Sequence[str] | Mapping[str, str] | None = None,
+    multi: bool = False,
     instruction: str | None = None,
     examples: Examples | None = None,
-) -> LabelTask:
-    """The task of choosing one label a text.
+) -> Task:
+    """The task of choosing one label a text, or all that fit.
 
     Args:
-        labels: two or more different strings; words that mean what they name do best.
+        labels: two or more different strings; words that mean what they name do best. A mapping
+            describes each. A classifier has its own: None takes all of them.
+        multi: yes or no to each label, instead of one of them.
         instruction: what to say first, instead of the list of labels.
-        examples: (text, label) pairs to show.
+        examples: (text, label) pairs to show; with `multi` a text may be in several.
 
     Raises:
-        LabelError: labels that are too few, blank or repeated.
+        LabelError: labels that are missing, too few, blank, repeated, or none of a classifier's.
+        UnsupportedModelError: the model cannot give several labels a text.
     """
-    require_causal(model, "classify")
-    names = check_labels(labels)
-    asked = instruction or f"Classify each text as one of: {', '.join(names)}."
+    require(model, "classify", "causal", "classifier", "encoder")
+    if model.kind == "classifier":
+        refuse_prompt(model, instruction=instruction, examples=examples)
+        return _by_head(model, labels, multi)
+    if labels is None:
+        raise LabelError(
+            f"{model.name} has no labels of its own. Pass those to choose among: labels=[...]."
+        )
+    names = check_labels(list(labels) if isinstance(labels, Mapping) else labels)
+    described = _described(names, labels)
+    if model.kind == "encoder":
+        refuse_prompt(model, instruction=instruction, examples=examples)
+        if multi:
+            raise UnsupportedModelError(
+                f"multi=True asks for a yes or no to each label, and {model.name} only says which "
+                "is nearest. Pass a causal language model."
+            )
+        return NearestTask(verb="classify", labels=names, described=tuple(described.values()))
     shown = [] if examples is None else read_examples(examples, names)
+    if multi:
+        questions = (_is_about(model, name, described[name], instruction, shown) for name in names)
+        return SeveralTask(verb="classify", labels=names, questions=tuple(questions))
     return LabelTask(
         verb="classify",
-        template=plain(model.tokenizer, label_parts(asked, shown, text="Text", answer="Label")),
+        template=plain(
+            model.tokenizer,
+            label_parts(instruction or _instruction(described), shown, text="Text", answer="Label"),
+        ),
         labels=names,
         answers=tuple(f" {name}" for name in names),
         calibration=_CALIBRATION,
     )
+
+
+def _described(names: Sequence[str], labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Each label and what it is about: itself, where nothing else is said."""
+    if not isinstance(labels, Mapping):
+        return dict(zip(names, names, strict=True))
+    described = dict(zip(names, labels.values(), strict=True))
+    for name, text in described.items():
+        if not isinstance(text, str) or not text.strip():
+            raise LabelError(
+                f"the label {name!r} is described by {text!r}, which is no text. Describe it in "
+                "some words, or pass a list of labels."
+            )
+    return described
+
+
+def _instruction(described: Mapping[str, str]) -> str:
+    if all(name == text for name, text in described.items()):
+        return f"Classify each text as one of: {', '.join(described)}."
+    lines = "".join(f"\n- {name}: {text}" for name, text in described.items())
+    return f"Classify each text as one of:{lines}"
+
+
+def _is_about(
+    model: Model,
+    name: str,
+    description: str,
+    instruction: str | None,
+    examples: Sequence[tuple[str, str]],
+) -> LabelTask:
+    """The question whether a label fits, yes or no."""
+    about = name if description == name else f"{name} ({description})"
+    asked = f"Is each text about {about}? Answer yes or no."
+    fitting = {text for text, label in examples if label == name}
+    shown = [(text, "yes" if text in fitting else "no") for text in dict(examples)]
+    head = f"{instruction}\n{asked}" if instruction else asked
+    return LabelTask(
+        verb="classify",
+        template=plain(model.tokenizer, label_parts(head, shown, text="Text", answer="Answer")),
+        labels=("yes", "no"),
+        answers=(" yes", " no"),
+        calibration=_CALIBRATION,
+    )
+
+
+def _by_head(
+    model: Model, labels: Sequence[str] | Mapping[str, str] | None, multi: bool
+) -> HeadTask | SeveralHeadsTask:
+    own = head_labels(model)
+    if isinstance(labels, Mapping):
+        raise LabelError(
+            f"{model.name} is a classifier, which knows its labels by what it was trained on and "
+            "reads no descriptions. Pass a list of labels, or none for all."
+        )
+    names = check_labels(own if labels is None else labels)
+    unknown = [name for name in names if name not in own]
+    if unknown:
+        raise LabelError(
+            f"{model.name} was not trained to give {', '.join(map(repr, unknown))}. It gives "
+            f"{', '.join(own)}."
+        )
+    heads = tuple(own.index(name) for name in names)
+    if not multi:
+        return HeadTask(verb="classify", labels=names, heads=heads)
+    if model.network.config.problem_type != "multi_label_classification":
+        raise UnsupportedModelError(
+            f"{model.name} was trained to give one label a text, so its probabilities are no yes "
+            "or no to each. Leave multi=True out, or pass a causal language model."
+        )
+    return SeveralHeadsTask(verb="classify", labels=names, heads=heads)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
-from nbllm.frame.tasks.kinds import Examples, TextTask, read_examples, require_causal
+from nbllm.frame.kinds.text import TextTask
+from nbllm.frame.tasks.arguments import Examples, read_examples, require
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -50,7 +51,7 @@ def prompt(
         examples: (prompt, answer) pairs to show first.
         max_new_tokens: where an answer is cut.
     """
-    require_causal(model, "prompt")
+    require(model, "prompt", "causal")
     parts = _parse(template)
     shown = [] if examples is None else read_examples(examples, None)
     if model.tokenizer.chat_template is not None:

@@ -1,4 +1,4 @@
-"""Sentiment: is a text positive or negative?
+"""Sentiment: is a text positive or negative, or neither?
 
 Examples and calibration texts were written for this project; none is from a data set. Which
 of them are used, and in what form, was chosen on the training split of SST-2.
@@ -6,11 +6,16 @@ of them are used, and in what form, was chosen on the training split of SST-2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import plain
+from nbllm.errors import LabelError
+from nbllm.frame.kinds.label import HeadTask, LabelTask
+from nbllm.frame.kinds.task import Task
+from nbllm.frame.tasks.arguments import Examples, read_examples, require
 from nbllm.frame.tasks.few_shot import label_parts
-from nbllm.frame.tasks.kinds import Examples, LabelTask, read_examples, require_causal
+from nbllm.frame.tasks.head import head_labels, refuse_prompt
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -116,23 +121,90 @@ _CALIBRATION = (
 )
 
 
+# Where neutral is asked for. Chosen on the training split of SST-5: there an instruction helps,
+# and neutral is shown first.
+_NEUTRAL_INSTRUCTION = "Tell whether each review is positive, neutral or negative."
+_NEUTRAL_EXAMPLES = (
+    ("The film follows two sisters who inherit a farm in the north.", "neutral"),
+    *_EXAMPLES[:2],
+    ("Some scenes are clever and some are dull, and in the end they cancel out.", "neutral"),
+    *_EXAMPLES[2:4],
+    ("The parcel came on Thursday in a plain brown box.", "neutral"),
+    *_EXAMPLES[4:6],
+    ("neither as good as its first half nor as bad as its last", "neutral"),
+    *_EXAMPLES[6:],
+)
+
+# Facts, and praise and blame that cancel out: half as many as there are of either kind above.
+# As many would leave hardly a text neutral.
+_NEUTRAL_CALIBRATION = (
+    "a sequel set in 1970s Lisbon",
+    "good in parts",
+    "The director's second film after a documentary about trains.",
+    "neither here nor there",
+    "The book has twelve chapters and an index.",
+    "The acting is strong and the script is weak, so it comes out about even.",
+    "a retired detective , a missing painting and one long night in the city",
+    "The kettle holds a litre and a half and comes in white or black.",
+    "The first hour drags, the second flies, and I still cannot say whether I liked it.",
+    "Children may enjoy it more than their parents, who will have seen it all before.",
+)
+
+# What classifiers call each, in lower case.
+_NAMES = {
+    "positive": ("positive", "pos"),
+    "neutral": ("neutral", "neu"),
+    "negative": ("negative", "neg"),
+}
+
+
 def sentiment(
-    model: Model, *, instruction: str | None = None, examples: Examples | None = None
-) -> LabelTask:
+    model: Model,
+    *,
+    neutral: bool = False,
+    instruction: str | None = None,
+    examples: Examples | None = None,
+) -> Task:
     """The task of telling positive from negative texts.
 
     Args:
-        instruction: what to say above the examples; by default nothing, which does better.
+        neutral: tell those that are neither, too.
+        instruction: what to say above the examples; by default nothing, which does better, but
+            with `neutral` a line that names the three.
         examples: (text, label) pairs to show instead of the built-in ones.
+
+    Raises:
+        LabelError: a classifier whose labels do not say which sentiment each is.
     """
-    require_causal(model, "sentiment")
-    shown = _EXAMPLES if examples is None else read_examples(examples, _LABELS)
+    require(model, "sentiment", "causal", "classifier")
+    labels = ("positive", "neutral", "negative") if neutral else ("positive", "negative")
+    if model.kind == "classifier":
+        refuse_prompt(model, instruction=instruction, examples=examples)
+        return HeadTask(verb="sentiment", labels=labels, heads=_heads(model, labels))
+    if neutral and instruction is None:
+        instruction = _NEUTRAL_INSTRUCTION
+    built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
+    shown = built_in if examples is None else read_examples(examples, labels)
     return LabelTask(
         verb="sentiment",
         template=plain(
             model.tokenizer, label_parts(instruction, shown, text="Review", answer="Sentiment")
         ),
-        labels=_LABELS,
-        answers=tuple(f" {label}" for label in _LABELS),
-        calibration=_CALIBRATION,
+        labels=labels,
+        answers=tuple(f" {label}" for label in labels),
+        calibration=(*_CALIBRATION, *_NEUTRAL_CALIBRATION) if neutral else _CALIBRATION,
+    )
+
+
+def _heads(model: Model, labels: Sequence[str]) -> tuple[int, ...]:
+    """Where in a classifier's own labels each of ours is."""
+    own = [label.strip().lower() for label in head_labels(model)]
+    found = [[n for n, name in enumerate(own) if name in _NAMES[label]] for label in labels]
+    if all(len(places) == 1 for places in found):
+        return tuple(place for (place,) in found)
+    missing = next(label for label, places in zip(labels, found, strict=True) if len(places) != 1)
+    raise LabelError(
+        f"{model.name} gives {', '.join(head_labels(model))}, and which of them means {missing} "
+        "cannot be known from their names. Use classify, which takes a classifier's labels as "
+        f"they are{', or leave out neutral=True' if missing == 'neutral' else ''}."
     )

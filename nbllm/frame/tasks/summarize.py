@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
+from nbllm.frame.kinds.text import TextTask
+from nbllm.frame.tasks.arguments import Examples, read_examples, require
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
-from nbllm.frame.tasks.kinds import Examples, TextTask, read_examples, require_causal
+from nbllm.frame.tasks.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -60,15 +62,21 @@ def summarize(
 
     Args:
         max_words: what the model is asked to keep to, and about where it is cut.
-        instruction: what to ask, instead of a summary of so many words.
-        examples: (text, summary) pairs to show.
+        instruction: what to ask, instead of a summary of so many words; to an encoder-decoder,
+            the words that it was trained to see before a text.
+        examples: (text, summary) pairs to show a causal model.
 
     Raises:
-        FrameError: max_words is not a positive number.
+        FrameError: max_words is not a positive number, or examples for an encoder-decoder.
     """
-    require_causal(model, "summarize")
+    require(model, "summarize", "causal", "seq2seq")
     if max_words < 1:
         raise FrameError(f"max_words={max_words} leaves no room for a summary. Pass 10 or more.")
+    room = round(max_words * _TOKENS_PER_WORD) + 8
+    if model.kind == "seq2seq":
+        refuse_examples(model, "summarize", examples)
+        template = seq2seq_template(model, instruction or _prefix(model))
+        return TextTask("summarize", template, max_new_tokens=room, whole_sentences=True)
     asked = instruction or f"Summarize the text in one or two sentences, at most {max_words} words."
     instruct = model.tokenizer.chat_template is not None
     if instruct:
@@ -84,7 +92,13 @@ def summarize(
     return TextTask(
         verb="summarize",
         template=template,
-        max_new_tokens=round(max_words * _TOKENS_PER_WORD) + 8,
+        max_new_tokens=room,
         stop=None if instruct else "\n",
         whole_sentences=True,
     )
+
+
+def _prefix(model: Model) -> str:
+    """What the encoder was trained to see before a text that is to be summarized."""
+    t5 = "t5" in model.network.config.model_type
+    return configured_prefixes(model).get("summarization", "summarize: " if t5 else "")

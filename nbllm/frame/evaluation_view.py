@@ -1,0 +1,155 @@
+"""How an evaluation is shown: as text, as HTML, and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbllm.models.theme import CHART, GREY, STYLE
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from nbllm.frame.evaluation import Evaluation, LabelEvaluation, Measure, TextEvaluation
+
+__all__ = ["html", "label_plot", "text", "text_plot"]
+
+_BLUE = "#0072B2"  # of Okabe and Ito (https://jfly.uni-koeln.de/color/)
+_HEAD = ("", "value", "95 % interval", "baseline")
+
+
+def text(evaluation: Evaluation) -> str:
+    """The summary as text."""
+    lines = [_HEAD, *map(_line, evaluation.measures)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([_heading(evaluation), "", *table, "", _remark(evaluation)])
+
+
+def html(evaluation: Evaluation) -> str:
+    """The summary as HTML: no script, nothing fetched."""
+    return (
+        f"<div style='{STYLE['card']}'><div style='{STYLE['name']}'>"
+        f"{escape(_heading(evaluation))}</div>"
+        f"<table style='{STYLE['table']}'>{_row('th', 'head', _HEAD)}"
+        + "".join(_row("td", "cell", _line(measure)) for measure in evaluation.measures)
+        + f"</table><div style='{STYLE['about']}'>{escape(_remark(evaluation))}</div></div>"
+    )
+
+
+def _row(tag: str, style: str, cells: Sequence[str]) -> str:
+    aligned = ("text", "number", "number", "number")
+    return (
+        "<tr>"
+        + "".join(
+            f"<{tag} style='{STYLE[style]};{STYLE[align]}'>{escape(cell)}</{tag}>"
+            for cell, align in zip(cells, aligned, strict=True)
+        )
+        + "</tr>"
+    )
+
+
+def _heading(evaluation: Evaluation) -> str:
+    return f"{evaluation.output} against {evaluation.truth}, {evaluation.count:,} rows"
+
+
+def _line(measure: Measure) -> tuple[str, str, str, str]:
+    name = measure.name if measure.label is None else f"{measure.name} of {measure.label}"
+    base = "" if measure.baseline is None else _number(measure.baseline)
+    value, low, high = map(_number, measure.value)
+    return name, value, f"{low} to {high}", base
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if value > 1 else f"{value:.3f}"
+
+
+def _remark(evaluation: Evaluation) -> str:
+    remark = f"The baseline is {evaluation.baseline}."
+    if evaluation.unanswered:
+        remark += f" Left out: {evaluation.unanswered:,} with a truth and no answer."
+    return remark
+
+
+def label_plot(evaluation: LabelEvaluation) -> Figure:
+    """The confusion matrix and, where there is a score, how often it is right."""
+    from plotly.subplots import make_subplots
+
+    bins = evaluation.bins
+    figure = make_subplots(1, 2 if bins else 1, horizontal_spacing=0.15)
+    labels = [escape(label) for label in evaluation.labels]
+    figure.add_heatmap(
+        x=labels,
+        y=labels,
+        z=evaluation.counts,
+        texttemplate="%{z:,}",
+        colorscale=[[0, "rgba(0,114,178,0.05)"], [1, _BLUE]],
+        showscale=False,
+        hovertemplate="true %{y}, answered %{x}: %{z:,}<extra></extra>",
+        row=1,
+        col=1,
+    )
+    figure.update_xaxes(title="answer", type="category", row=1, col=1)
+    figure.update_yaxes(title="truth", type="category", autorange="reversed", row=1, col=1)
+    if bins:
+        figure.add_scatter(
+            x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot"}, row=1, col=2
+        )
+        figure.add_scatter(
+            x=[b.confidence for b in bins],
+            y=[b.right for b in bins],
+            mode="lines+markers",
+            marker={"color": _BLUE, "size": [6 + 24 * b.rows / evaluation.count for b in bins]},
+            line={"color": _BLUE},
+            customdata=[b.rows for b in bins],
+            hovertemplate="score %{x:.2f}: right in %{y:.2f} of %{customdata:,}<extra></extra>",
+            row=1,
+            col=2,
+        )
+        figure.update_xaxes(title="score", range=[0, 1.02], row=1, col=2)
+        figure.update_yaxes(title="share right", range=[0, 1.02], row=1, col=2)
+    return _styled(figure, evaluation)
+
+
+def text_plot(evaluation: TextEvaluation) -> Figure:
+    """Each measure with its interval, and its baseline."""
+    from plotly.graph_objects import Figure
+
+    names = [measure.name for measure in evaluation.measures]
+    values = [measure.value for measure in evaluation.measures]
+    figure = Figure()
+    figure.add_scatter(
+        x=[value.value for value in values],
+        y=names,
+        error_x={
+            "array": [value.high - value.value for value in values],
+            "arrayminus": [value.value - value.low for value in values],
+        },
+        mode="markers",
+        marker={"color": _BLUE, "size": 10},
+        name="answers",
+    )
+    figure.add_scatter(
+        x=[measure.baseline for measure in evaluation.measures],
+        y=names,
+        mode="markers",
+        marker={"color": GREY, "size": 10, "symbol": "diamond-open"},
+        name=escape(f"baseline: {evaluation.baseline}"),
+    )
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure, evaluation).update_layout(showlegend=True)
+
+
+def _styled(figure: Figure, evaluation: Evaluation) -> Figure:
+    return figure.update_layout(
+        **CHART,
+        title=escape(_heading(evaluation)),
+        title_font_size=14,
+        showlegend=False,
+        legend={"orientation": "h", "y": -0.2},
+        height=420,
+    )

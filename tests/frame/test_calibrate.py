@@ -1,0 +1,157 @@
+"""Scores fitted to some true labels: against scikit-learn, and on real reviews."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from nbllm.errors import FrameError, LabelError
+from nbllm.frame.calibrate import Scaling, fit
+from nbllm.frame.evaluate import calibration_error
+from nbllm.models.model import Model
+
+TEXTS = [
+    f"The {a} {b} was {c}."
+    for a in ("warm", "old")
+    for b in ("soup", "film", "room")
+    for c in ("kind", "cold", "slow", "fine")
+]
+TRUTH = {n: ("positive", "negative")[n % 3 == 0] for n in range(24)}
+
+
+def answered(module, model: Model, **options):
+    frame = module.DataFrame({"text": [*TEXTS, None]})
+    return frame.llm.sentiment("text", model=model, **options)
+
+
+def drawn(rows: int, labels: int, temperature: float, bias: list[float], seed: int):
+    """Log-probabilities, and labels drawn from them after scaling."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(scale=2.0, size=(rows, labels))
+    logp = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    chances = Scaling(temperature, tuple(bias))(logp)
+    truth = np.array([random.choice(labels, p=row) for row in chances])
+    return logp, truth
+
+
+def test_a_scaling_that_was_applied_is_found_again() -> None:
+    logp, truth = drawn(20_000, 3, 2.5, [0.5, 0.0, -0.5], seed=0)
+    found = fit(logp, truth)
+    assert found.temperature == pytest.approx(2.5, rel=0.05)
+    assert np.array(found.bias) - found.bias[1] == pytest.approx([0.5, 0.0, -0.5], abs=0.06)
+    chances = found(logp)
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0)
+    right = chances.argmax(axis=1) == truth
+    assert calibration_error(chances.max(axis=1), right) < 0.02
+    assert calibration_error(np.exp(logp).max(axis=1), np.exp(logp).argmax(axis=1) == truth) > 0.1
+
+
+def test_two_labels_are_a_logistic_regression_of_the_log_odds() -> None:
+    logp, truth = drawn(5_000, 2, 0.4, [0.3, -0.3], seed=1)
+    found = fit(logp, truth)
+    plain = LogisticRegression(C=1e6).fit((logp[:, 1] - logp[:, 0])[:, None], truth)
+    assert 1 / found.temperature == pytest.approx(plain.coef_[0, 0], rel=0.01)
+    assert found.bias[1] - found.bias[0] == pytest.approx(plain.intercept_[0], abs=0.02)
+
+
+def test_rows_that_prove_nothing_change_little() -> None:
+    logp = np.log(np.array([[0.6, 0.4]] * 10))
+    few = fit(logp, np.zeros(10, dtype=np.intp))  # all right: no temperature would be too low
+    assert 0.3 < few.temperature < 1 and np.abs(few.bias).max() < 2
+
+
+@pytest.mark.parametrize("module", [pd, pl])
+def test_labels_and_scores_become_those_of_the_scaling(module, tiny_llama: Model, capsys) -> None:
+    frame = answered(module, tiny_llama, probabilities=True)
+    new = frame.llm.calibrate(TRUTH)
+    assert "calibrated on 24 rows: temperature" in capsys.readouterr().out
+    assert type(new) is type(frame) and list(new.columns) == list(frame.columns)
+    names = ["text_sentiment_positive", "text_sentiment_negative"]
+    old = np.stack([frame[name].to_numpy()[:24] for name in names], axis=1)
+    truth = np.array([TRUTH[n] == "negative" for n in range(24)], dtype=np.intp)
+    expected = fit(np.log(old), truth)(np.log(old))
+    found = np.stack([new[name].to_numpy()[:24] for name in names], axis=1)
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(new["text_sentiment_score"].to_numpy()[:24], expected.max(axis=1))
+    best = [("positive", "negative")[n] for n in expected.argmax(axis=1)]
+    assert list(new["text_sentiment"])[:24] == best
+    assert pd.isna(list(new["text_sentiment"])[24]) or list(new["text_sentiment"])[24] is None
+    assert list(frame["text_sentiment_positive"])[:24] == list(old[:, 0])
+
+
+def test_two_labels_need_no_probabilities_and_corrections_may_be_a_frame(
+    tiny_llama: Model,
+) -> None:
+    whole = answered(pd, tiny_llama, probabilities=True).llm.calibrate(pd.Series(TRUTH))
+    frame = answered(pd, tiny_llama)
+    given = pd.DataFrame({"row": list(TRUTH), "label": list(TRUTH.values())})
+    new = frame.llm.calibrate(given)
+    np.testing.assert_allclose(new["text_sentiment_score"], whole["text_sentiment_score"])
+    assert list(new.columns) == list(frame.columns)
+
+
+def test_the_record_tells_of_the_scaling(tiny_llama: Model, ledger_path) -> None:
+    from nbllm.engine.ledger import Ledger
+    from nbllm.frame.provenance import find_record, recorded_prompt
+
+    frame = answered(pd, tiny_llama)
+    frame.index = [f"row {n}" for n in range(25)]
+    new = frame.llm.calibrate({f"row {n}": label for n, label in TRUTH.items()})
+    before, after = frame["text_sentiment_run"].iloc[0], new["text_sentiment_run"].iloc[0]
+    assert before != after and new["text_sentiment_run"].isna().tolist() == [False] * 24 + [True]
+    record = find_record(after, new)
+    assert record["scaling"]["rows"] == 24 and record["scaling"]["temperature"] > 0
+    assert 0 <= record["scaling"]["calibration_error_after"] <= 1
+    with Ledger(ledger_path) as ledger:
+        assert json.dumps(ledger.record(after)) == json.dumps(record)
+    # What was asked is the same, so the row can still be explained.
+    prompt = recorded_prompt(record, new, 3, tiny_llama)
+    assert TEXTS[3] in prompt.text
+    assert new.llm.report().run == after and new.llm.evaluate("text_sentiment").count == 24
+
+
+@pytest.mark.parametrize(
+    ("corrections", "message"),
+    [
+        (dict.fromkeys(range(9), "positive"), "9 of the corrections"),
+        ({**TRUTH, 2: "splendid"}, "'splendid', which is none of positive, negative"),
+        (dict.fromkeys([24] * 20, "positive"), "0 of the corrections"),
+    ],
+)
+def test_corrections_that_do_not_do_are_refused(corrections, message, tiny_llama: Model) -> None:
+    with pytest.raises(LabelError, match=message):
+        answered(pd, tiny_llama).llm.calibrate(corrections)
+
+
+def test_what_cannot_be_calibrated_is_said(tiny_llama: Model) -> None:
+    frame = answered(pd, tiny_llama)
+    with pytest.raises(FrameError, match="no row is labelled 99"):
+        frame.llm.calibrate({**TRUTH, 99: "positive"})
+    with pytest.raises(FrameError, match="must be a mapping"):
+        frame.llm.calibrate(["positive"] * 24)
+    three = answered(pd, tiny_llama, neutral=True)
+    with pytest.raises(FrameError, match="probabilities=True"):
+        three.llm.calibrate(TRUTH)
+    both = pd.concat([frame, answered(pd, tiny_llama, instruction="Judge.")], ignore_index=True)
+    with pytest.raises(FrameError, match="2 runs"):
+        both.llm.calibrate(TRUTH)
+
+
+def test_two_hundred_labels_make_the_score_honest(data_dir, smollm2: Model) -> None:
+    """Fitted on SST-2's training split, measured on half of validation."""
+    frame = pd.read_parquet(data_dir / "research-only" / "sst2.parquet")
+    train = frame[frame["split"] == "train"].sample(200, random_state=0)
+    held = frame[frame["split"] == "validation"].sample(436, random_state=0)
+    both = pd.concat([train, held], ignore_index=True)
+    both["truth"] = both["label"].map({0: "negative", 1: "positive"})
+    answers = both.llm.sentiment("text", model=smollm2)
+    fitted = answers.llm.calibrate(both["truth"][:200])
+    measures = [found.iloc[200:].llm.evaluate("truth").measures for found in (answers, fitted)]
+    before, after = (found[2].value.value for found in measures)
+    assert measures[0][2].name == "calibration error"
+    print(f"\nSST-2, 200 labels: calibration error {before:.3f} before, {after:.3f} after")
+    # All of validation: 0.02 to 0.04 for three draws of labels; half of it adds chance.
+    assert after <= 0.06 < before
