@@ -103,7 +103,7 @@ def ours(engine: TextEncoder | HeadScorer, texts: list[str]) -> float:
             engine,
             ledger=Ledger(None),
             question="",
-            budget=TokenBudget.for_device(engine.model.device.type, decodes=False),
+            budget=TokenBudget.of(engine.model, decodes=False),
         )
     )
     assert sum(len(step.answers) for step in done) == len(texts)

@@ -1,4 +1,4 @@
-"""The command line: `nbllm models | get | remove | verify | estimate`."""
+"""The command line: `nbllm models | get | remove | verify | estimate | ledger`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--context", type=int, metavar="TOKENS", help="of one text")
     estimate.add_argument("--batch", type=int, default=1, metavar="TEXTS", help="at once")
     estimate.set_defaults(run=_estimate)
+
+    ledger = commands.add_parser("ledger", help="say what answers are kept, or delete them")
+    ledger.set_defaults(run=_ledger)
+    purge = ledger.add_subparsers(metavar="COMMAND").add_parser("purge", help="delete answers")
+    purge.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="only of runs first asked before that"
+    )
+    purge.set_defaults(run=_purge)
     return parser
 
 
@@ -116,4 +124,48 @@ def _estimate(options: argparse.Namespace) -> int:
             revision=options.revision,
         )
     )
+    return 0
+
+
+def _ledger(options: argparse.Namespace) -> int:
+    from datetime import datetime
+
+    from nbllm.engine.ledger import Ledger, ledger_path
+    from nbllm.models.memory import readable
+
+    path = ledger_path()
+    if not path.exists():
+        print(f"{path}: nothing is kept yet.")
+        return 0
+    with Ledger(path) as ledger:
+        if ledger.path is None:  # it has said why
+            return 1
+        print(f"{path}: {readable(path.stat().st_size)}")
+        for filed in ledger.contents():
+            told = f"{filed.answers:,} answers"
+            if filed.started is None:
+                told += ", of runs that were killed"
+            else:
+                day = datetime.fromtimestamp(filed.started)
+                told += f" of {filed.runs:,} runs, the newest of {day:%Y-%m-%d}"
+            print(f"  {filed.verb:<11} {told}")
+    return 0
+
+
+def _purge(options: argparse.Namespace) -> int:
+    from nbllm.engine.ledger import Ledger, ledger_path
+    from nbllm.models.memory import readable
+
+    path = ledger_path()
+    if not path.exists():
+        print(f"{path}: nothing is kept yet.")
+        return 0
+    before = path.stat().st_size
+    with Ledger(path) as ledger:
+        if ledger.path is None:
+            return 1
+        days = options.older_than
+        deleted = ledger.purge(older_than=None if days is None else days * 86400)
+    given_back = readable(max(0, before - path.stat().st_size))
+    print(f"{path}: {deleted:,} answers deleted, {given_back} given back")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from nbllm.cli import main
+from nbllm.engine.ledger import Ledger
 from nbllm.models import catalog
 from tests.models.test_shelf import tiny
 
@@ -129,3 +131,28 @@ def test_help_comes_at_once() -> None:
 def test_listing_models_loads_no_torch() -> None:
     code = "import sys; from nbllm.cli import main; main(['models']); print('torch' in sys.modules)"
     assert run("-c", code).splitlines()[-1] == "False"
+
+
+def test_the_ledger_is_shown_and_purged(nbllm: Said, ledger_path: Path) -> None:
+    assert nbllm("ledger") == (0, f"{ledger_path}: nothing is kept yet.\n", "")
+    with Ledger(ledger_path) as ledger:
+        ledger.commit("q", {"a": 1, "b": 2})
+        ledger.open_run("r", {"verb": "sentiment", "question": "q"})
+        ledger.commit("of a run that was killed", {"c": 3})
+    status, said, _ = nbllm("ledger")
+    assert status == 0 and said.startswith(f"{ledger_path}: ")
+    assert re.search(r"sentiment +2 answers of 1 runs, the newest of 20\d\d-\d\d-\d\d", said)
+    assert re.search(r"\? +1 answers, of runs that were killed", said)
+    assert nbllm("ledger", "purge", "--older-than", "1")[1].startswith(
+        f"{ledger_path}: 0 answers deleted"
+    )
+    assert nbllm("ledger", "purge")[1].startswith(f"{ledger_path}: 3 answers deleted")
+    assert nbllm("ledger")[1].count("\n") == 1
+
+
+def test_a_file_that_is_no_ledger_is_left_alone(nbllm: Said, ledger_path: Path) -> None:
+    ledger_path.write_bytes(b"this is no database, " * 100)
+    for command in (["ledger"], ["ledger", "purge"]):
+        with pytest.warns(UserWarning, match="cannot be used"):
+            assert nbllm(*command)[0] == 1
+    assert ledger_path.read_bytes().startswith(b"this is no database")

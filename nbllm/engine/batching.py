@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nbllm.models.model import Model
 
 __all__ = ["TokenBudget", "batches"]
 
@@ -21,18 +28,25 @@ class TokenBudget:
     tokens: int
 
     @classmethod
-    def for_device(cls, device_type: str, *, decodes: bool) -> TokenBudget:
-        """The budget to start with on a kind of device.
+    def of(cls, model: Model, *, decodes: bool) -> TokenBudget:
+        """The budget of a model: what suits its device, or less where that did not fit before.
 
         Args:
             decodes: whether texts are written token by token, or prompts only read.
         """
-        on_cpu = _CPU_DECODING if decodes else _CPU_SCORING
-        return cls(_ACCELERATOR.get(device_type, on_cpu))
+        known = _budgets.setdefault(model.network, {})
+        if decodes not in known:
+            on_cpu = _CPU_DECODING if decodes else _CPU_SCORING
+            known[decodes] = cls(_ACCELERATOR.get(model.device.type, on_cpu))
+        return known[decodes]
 
     def lower(self, tokens: int) -> None:
         """Allow no more than this from now on."""
         self.tokens = max(1, min(self.tokens, tokens))
+
+
+# By network, for as long as it is in memory, and whether it decodes.
+_budgets: WeakKeyDictionary[nn.Module, dict[bool, TokenBudget]] = WeakKeyDictionary()
 
 
 def batches(lengths: Sequence[int], budget: TokenBudget) -> Iterator[list[int]]:

@@ -13,7 +13,8 @@ import os
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 from nbllm.home import home
 
-__all__ = ["Ledger", "ledger_path"]
+__all__ = ["Filed", "Ledger", "ledger_path"]
 
 _SCHEMA = """
 create table if not exists runs (
@@ -43,6 +44,16 @@ def ledger_path() -> Path:
     return Path(named).expanduser() if named else home() / "ledger.sqlite"
 
 
+@dataclass(frozen=True)
+class Filed:
+    """What the ledger has of one verb."""
+
+    verb: str
+    runs: int
+    answers: int
+    started: float | None  # the newest run, in seconds since 1970
+
+
 class Ledger:
     """One connection to the file of answers.
 
@@ -54,6 +65,7 @@ class Ledger:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._closed = False  # for writing, since the disk is full or gone
         try:
             self._db = _connect(path)
         except (OSError, sqlite3.Error) as error:
@@ -78,11 +90,10 @@ class Ledger:
 
     def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
         """File what a run is; a run that is on file stays as it is."""
-        with self._db:
-            self._db.execute(
-                "insert or ignore into runs values (?, ?, ?)",
-                (run_id, json.dumps(record), time.time()),
-            )
+        self._write(
+            "insert or ignore into runs values (?, ?, ?)",
+            [(run_id, json.dumps(record), time.time())],
+        )
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """What was filed of a run, or None."""
@@ -108,18 +119,16 @@ class Ledger:
 
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
-        with self._db:
-            self._db.executemany(
-                "insert or replace into answers values (?, ?, ?)",
-                [(question, key, json.dumps(answer)) for key, answer in answers.items()],
-            )
+        self._write(
+            "insert or replace into answers values (?, ?, ?)",
+            [(question, key, json.dumps(answer)) for key, answer in answers.items()],
+        )
 
     def add_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """File what a run did."""
-        with self._db:
-            self._db.execute(
-                "insert into reports (run, report) values (?, ?)", (run_id, json.dumps(report))
-            )
+        self._write(
+            "insert into reports (run, report) values (?, ?)", [(run_id, json.dumps(report))]
+        )
 
     def last_report(self, run_id: str) -> dict[str, Any] | None:
         """The newest report of a run, or None."""
@@ -127,6 +136,66 @@ class Ledger:
             "select report from reports where run = ? order by id desc limit 1", (run_id,)
         ).fetchone()
         return json.loads(found[0]) if found else None
+
+    def contents(self) -> list[Filed]:
+        """What is on file by verb, with the answers of killed runs at the end as "?"."""
+        rows = self._db.execute(
+            "with named as (select json_extract(record, '$.question') as question,"
+            "  max(json_extract(record, '$.verb')) as verb, count(*) as runs,"
+            "  max(started) as started from runs group by question),"
+            " counted as (select question, count(*) as answers from answers group by question)"
+            " select coalesce(verb, '?'), coalesce(sum(runs), 0), coalesce(sum(answers), 0),"
+            "  max(started)"
+            " from (select question from named union select question from counted)"
+            " left join named using (question) left join counted using (question)"
+            " group by verb order by verb is null, verb"
+        )
+        return [Filed(*row) for row in rows]
+
+    def purge(self, *, older_than: float | None = None) -> int:
+        """Delete all, or runs and their answers by age; the file shrinks.
+
+        Args:
+            older_than: seconds since a run was first asked. Without it everything goes, the
+                answers of killed runs too.
+
+        Returns:
+            how many answers were deleted.
+        """
+        before = time.time() if older_than is None else time.time() - older_than
+        old = "select json_extract(record, '$.question') from runs where started {} ?"
+        kept = self._db.execute("select count(*) from answers").fetchone()[0]
+        with self._db:
+            if older_than is None:
+                self._db.execute("delete from answers")
+            else:
+                self._db.execute(
+                    f"delete from answers where question in ({old.format('<')})"
+                    f" and question not in ({old.format('>=')})",
+                    (before, before),
+                )
+            self._db.execute("delete from runs where started < ?", (before,))
+            self._db.execute("delete from reports where run not in (select id from runs)")
+        self._db.execute("vacuum")
+        self._db.execute("pragma wal_checkpoint(truncate)")
+        left: int = self._db.execute("select count(*) from answers").fetchone()[0]
+        return int(kept) - left
+
+    def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows, all or none; where that is no longer possible, say so once and go on."""
+        if self._closed:
+            return
+        try:
+            with self._db:
+                self._db.executemany(statement, rows)
+        except sqlite3.OperationalError as error:
+            self._closed = True
+            warnings.warn(
+                f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "
+                "this run is not saved, so keep the frame that it returns. Make room with "
+                "`nbllm ledger purge`, or set NBLLM_LEDGER to a file elsewhere.",
+                stacklevel=3,
+            )
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:

@@ -132,7 +132,7 @@ def perplexity(
         raise TextError("there is no text of two tokens or more. Pass some with more words.")
     nll = np.zeros(len(prompts))
     tokens = np.zeros(len(prompts), dtype=np.int64)
-    budget = TokenBudget.for_device(model.device.type, decodes=False)
+    budget = TokenBudget.of(model, decodes=False)
     bar = tqdm(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True)
     with bar:
         for batch in batches([len(piece.ids) for piece in windows], budget):

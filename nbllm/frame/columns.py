@@ -167,6 +167,12 @@ def index_labels(frame: Any) -> Sequence[Any]:
 
 
 def _wrap(frame: Any) -> nw.DataFrame[Any]:
+    levels = getattr(getattr(frame, "columns", None), "nlevels", 1)
+    if levels > 1:
+        raise ColumnError(
+            f"the names of the frame's columns have {levels} levels, and those of the answer have "
+            "one. Join them first: frame.columns = ['_'.join(map(str, c)) for c in frame.columns]."
+        )
     try:
         return nw.from_native(frame, eager_only=True)
     except nw.exceptions.DuplicateError as error:

@@ -149,7 +149,7 @@ def _answer_texts(
                 asked,
                 ledger=ledger,
                 question=question,
-                budget=TokenBudget.for_device(model.device.type, decodes=task.decodes),
+                budget=TokenBudget.of(model, decodes=task.decodes),
                 answer_tokens=task.answer_tokens(model),
             ):
                 answers.values.update({order[i]: value for i, value in done.answers.items()})

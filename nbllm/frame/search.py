@@ -249,7 +249,7 @@ def _embed(texts: Sequence[str], model: Model, *, truncate: bool) -> NDArray[np.
         if isinstance(prompt, Exception):
             raise prompt
         prompts.append(prompt)
-    budget = TokenBudget.for_device(model.device.type, decodes=False)
+    budget = TokenBudget.of(model, decodes=False)
     vectors: dict[int, Any] = {}
     for batch in batches([len(prompt.ids) for prompt in prompts], budget):
         answers = asked([prompts[n] for n in batch])

@@ -66,6 +66,54 @@ def test_a_ledger_that_cannot_be_used_is_said_and_done_without(tmp_path: Path, k
     assert ledger.path is None
 
 
+def test_a_full_disk_is_said_once_and_costs_nothing_that_was_filed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.commit("q", {"before": 1})
+        pages = ledger._db.execute("pragma page_count").fetchone()[0]
+        ledger._db.execute(f"pragma max_page_count = {pages}")
+        with pytest.warns(UserWarning, match=r"takes no more \(database or disk is full\)") as said:
+            ledger.commit("q", {f"after {n}": "x" * 1000 for n in range(20)})
+            ledger.commit("q", {"later": 2})
+            ledger.open_run("r", {})
+        assert len(said) == 1
+    with Ledger(path) as ledger:
+        assert ledger.known("q", ["before", "after 0", "later"]) == {"before": 1}
+        ledger.commit("q", {"again": 3})
+        assert ledger.known("q", ["again"]) == {"again": 3}
+
+
+def test_a_purge_takes_what_is_old_or_all_and_the_file_shrinks(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        for question, verb in [("old", "embed"), ("both", "sentiment"), ("new", "sentiment")]:
+            ledger.commit(question, {f"{n}": "x" * 500 for n in range(200)})
+            ledger.open_run(f"{question}-run", {"verb": verb, "question": question})
+            ledger.add_report(f"{question}-run", {"rows": 200})
+        ledger.open_run("both-again", {"verb": "sentiment", "question": "both"})
+        ledger.commit("killed", {"1": 1})
+        with ledger._db:
+            ledger._db.execute(
+                "update runs set started = started - 1000 where id in ('old-run', 'both-run')"
+            )
+        told = [(filed.verb, filed.runs, filed.answers) for filed in ledger.contents()]
+        assert told == [("embed", 1, 200), ("sentiment", 3, 400), ("?", 0, 1)]
+        ledger._db.execute("pragma wal_checkpoint(truncate)")
+        whole = path.stat().st_size
+
+        assert ledger.purge(older_than=500) == 200
+        assert path.stat().st_size < whole * 3 / 4
+        assert not ledger.any_known("old") and ledger.record("old-run") is None
+        assert ledger.last_report("old-run") is None and ledger.last_report("new-run")
+        assert len(ledger.known("both", map(str, range(200)))) == 200
+        assert ledger.record("both-run") is None and ledger.record("both-again") is not None
+        assert ledger.any_known("new") and ledger.any_known("killed")
+
+        assert ledger.purge() == 401
+        assert ledger.contents() == []
+        assert path.stat().st_size < whole / 4
+
+
 def write_many(path: Path, name: str) -> None:
     with Ledger(path) as ledger:
         for n in range(100):

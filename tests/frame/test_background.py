@@ -22,7 +22,7 @@ Score = Callable[[LabelScorer, Sequence[Prompt]], list]
 @pytest.fixture
 def frame(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Reviews in batches of a few rows."""
-    monkeypatch.setattr(TokenBudget, "for_device", lambda *_, **__: TokenBudget(64))
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(64))
     return pd.DataFrame({"review": [f"The soup of day {n} was warm." for n in range(ROWS)]})
 
 

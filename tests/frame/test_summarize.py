@@ -81,7 +81,7 @@ def test_what_a_crash_left_is_not_asked_again(short_sighted: Model, asked, monke
 
     from nbllm.engine.batching import TokenBudget
 
-    monkeypatch.setattr(TokenBudget, "for_device", lambda *_, **__: TokenBudget(600))
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(600))
     monkeypatch.setattr(TextGenerator, "__call__", interrupted)
     with pytest.warns(UserWarning, match="stopped while long texts"):
         left = frame.llm.summarize("text", model=short_sighted, max_words=8)

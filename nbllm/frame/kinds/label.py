@@ -110,7 +110,7 @@ class Calibrated(Prompted):
         encoded = self.encode([(text,) for text in self.calibration], truncate=True)
         prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
         lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
-        budget = TokenBudget.for_device(self.scorer.model.device.type, decodes=False)
+        budget = TokenBudget.of(self.scorer.model, decodes=False)
         scores = np.concatenate(
             [self.scorer.score([prompts[i] for i in batch]) for batch in batches(lengths, budget)]
         )
