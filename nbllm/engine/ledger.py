@@ -24,6 +24,8 @@ from nbllm.home import home
 
 __all__ = ["Filed", "Ledger", "ledger_path"]
 
+_PATIENCE = 30.0  # seconds to wait for another process that writes
+
 _SCHEMA = """
 create table if not exists runs (
     id text primary key, record text not null, started real not null
@@ -201,12 +203,25 @@ class Ledger:
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(path or ":memory:", timeout=30)
+    database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
     # WAL with NORMAL loses nothing that was committed when the process is killed.
-    database.execute("pragma journal_mode = wal")
+    _switch_to_wal(database)
     database.execute("pragma synchronous = normal")
     database.executescript(_SCHEMA)
     return database
+
+
+def _switch_to_wal(database: sqlite3.Connection) -> None:
+    """Once for a file; while another process does it, SQLite does not wait but refuses."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            database.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -130,3 +132,15 @@ def test_two_processes_write_one_ledger(tmp_path: Path) -> None:
         writer.join()
         assert writer.exitcode == 0
     assert sqlite3.connect(path).execute("select count(*) from answers").fetchone() == (200,)
+
+
+def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    def open_together(path: Path) -> bool:
+        together.wait()
+        with Ledger(path) as ledger:
+            return ledger.path is not None
+
+    together = Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        for n in range(30):
+            assert all(pool.map(open_together, [tmp_path / f"{n}"] * 8))
