@@ -25,7 +25,6 @@ from transformers.utils import logging
 import nbllm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.encoding import HeadScorer, TextEncoder
-from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run as drive
 from nbllm.models.model import Model
@@ -95,17 +94,8 @@ def ours(engine: TextEncoder | HeadScorer, texts: list[str]) -> float:
     """Answer all through the runner, and say how much of what was computed was padding."""
     encoded = engine.encode(texts, limit=TOKENS, truncate=True)
     prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
-    keys = [str(number) for number in range(len(prompts))]
-    done = list(
-        drive(
-            prompts,
-            keys,
-            engine,
-            ledger=Ledger(None),
-            question="",
-            budget=TokenBudget.of(engine.model, decodes=False),
-        )
-    )
+    budget = TokenBudget.of(engine.model, decodes=False)
+    done = list(drive(prompts, engine, budget=budget))
     assert sum(len(step.answers) for step in done) == len(texts)
     padded = sum(step.padding for step in done)
     return padded / (padded + sum(step.tokens for step in done))

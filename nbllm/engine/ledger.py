@@ -22,7 +22,10 @@ from typing import Any, Self
 
 from nbllm.home import home
 
-__all__ = ["Filed", "Ledger", "ledger_path"]
+__all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
+
+# Under which a question's calibration offset is filed, beside the answers of its rows.
+OFFSET = "offset"
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 

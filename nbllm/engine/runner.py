@@ -1,4 +1,4 @@
-"""Drives batches: what is known is not asked again, and a bad row fails alone."""
+"""Drives batches: a bad row fails alone, and running out of memory is survived."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbllm.engine.batching import TokenBudget, batches
-from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import turn
 
@@ -30,34 +29,28 @@ class Answered:
 
 def run(
     prompts: Sequence[Prompt],
-    keys: Sequence[str],
     answer: Engine,
     *,
-    ledger: Ledger,
-    question: str,
     budget: TokenBudget,
     answer_tokens: int = 0,
 ) -> Iterator[Answered]:
-    """Answer prompts batch by batch, each committed to the ledger before it is yielded.
+    """Answer prompts batch by batch.
 
     Args:
         prompts: what to answer.
-        keys: what each is filed under in the ledger.
         answer: one batch of prompts to as many answers; a row that it could not answer is
             an exception among them. If it raises, the batch is cut in half until the rows
             that fail stand alone: at most 2·k·log2(batch) more calls for k of them.
-        question: hash of all that decides an answer, the row apart.
         budget: tokens a batch; halved whenever memory runs out.
         answer_tokens: what an answer takes in a batch beyond its prompt.
 
     Yields:
-        One `Answered` a batch. Failures are reported, never filed.
+        One `Answered` a batch.
     """
     lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
     for batch in batches(lengths, budget):
         done = Answered()
         _answer(batch, [prompts[i] for i in batch], lengths, answer, budget, done)
-        ledger.commit(question, {keys[i]: value for i, value in done.answers.items()})
         yield done
 
 

@@ -57,6 +57,8 @@ def summarize_frame(
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
     truncate: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
     go_on: Callable[[RunReport], bool] = lambda report: True,
 ) -> Any:
     """As `answer_frame`, but texts that do not fit the context are summarized in pieces.
@@ -89,6 +91,8 @@ def summarize_frame(
                 output="summary",
                 keep=("value", "error"),
                 use_ledger=use_ledger,
+                engine=engine,
+                workers=workers,
                 go_on=go_on,
             )
         return [
@@ -109,6 +113,8 @@ def summarize_frame(
         keep=keep,
         use_ledger=use_ledger,
         truncate=truncate,
+        engine=engine,
+        workers=workers,
         go_on=go_on,
     )
     if not long.texts:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 from tqdm.auto import tqdm
 
-from nbllm.engine.batching import TokenBudget
-from nbllm.engine.ledger import Ledger, ledger_path
-from nbllm.engine.prompt import Prompt
-from nbllm.engine.runner import run
+from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
+from nbllm.engine.runner import Answered
 from nbllm.engine.turns import turn
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
 from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
+from nbllm.frame.scale import answer_on_workers
+from nbllm.frame.steps import answer_here
 
 if TYPE_CHECKING:
-    from nbllm.frame.kinds.task import Output, Task
+    from nbllm.frame.kinds.task import Asked, Output, Task
     from nbllm.models.model import Model
 
 __all__ = ["answer_frame"]
 
 
-# Under which a run's calibration offset is filed, beside the answers of its rows.
-_OFFSET = "offset"
+# Answers texts with a task that is ready here: steps by index in those texts.
+_Answer = Callable[[Sequence[tuple[str, ...]], "Asked"], Iterator[Answered]]
 
 
 @dataclass
@@ -56,6 +56,8 @@ def answer_frame(
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
     truncate: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
     go_on: Callable[[RunReport], bool] = lambda report: True,
 ) -> Any:
     """Ask a task of every row and return the frame with its answers.
@@ -69,6 +71,8 @@ def answer_frame(
         keep: which of `KEEP` to add.
         use_ledger: look answers up in the ledger and file new ones there.
         truncate: cut texts that do not fit the context, instead of failing their rows.
+        engine: "local" asks `model` itself, "ray" copies of it on workers.
+        workers: how many copies.
         go_on: told of the report after every batch, it says whether to ask the next.
 
     Stopped by an interrupt, with a warning, or by `go_on`, it returns what it has.
@@ -84,8 +88,9 @@ def answer_frame(
     report = RunReport(record["id"], task.verb, output, record["model"])
     report.rows, report.texts = len(rows.position), len(rows.texts)
     started = time.perf_counter()
+    answer = _engine(engine, workers, task, model, record)
     with Ledger(ledger_path() if use_ledger else None) as ledger:
-        answers = _answer_texts(rows.texts, task, model, record, ledger, report, go_on)
+        answers = _answer_texts(rows.texts, task, model, record, ledger, report, answer, go_on)
         record["offset"] = answers.offset
         ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
@@ -96,10 +101,23 @@ def answer_frame(
     remember(record, report)
     answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]))
     attach(answered, record)
-    _warn_of_failures(frame, rows, answers, report)
+    _warn_of_failures(frame, rows, answers, report, said="error" in keep)
     if answers.interrupted:
         _warn_of_a_stop(report)
     return answered
+
+
+def _engine(
+    engine: str, workers: int | None, task: Task, model: Model, record: Mapping[str, Any]
+) -> _Answer:
+    """What answers texts: the model that is here, or workers that load it too."""
+    if engine == "local":
+        return lambda texts, asked: answer_here(
+            texts, task, model, asked, truncate=record["truncate"]
+        )
+    if engine == "ray":
+        return lambda texts, asked: answer_on_workers(texts, task, model, record, workers=workers)
+    raise FrameError(f"engine={engine!r} is neither local nor ray. Choose one of them.")
 
 
 def _answer_texts(
@@ -109,14 +127,15 @@ def _answer_texts(
     record: Mapping[str, Any],
     ledger: Ledger,
     report: RunReport,
+    answer: _Answer,
     go_on: Callable[[RunReport], bool],
 ) -> _Answers:
     started = time.perf_counter()
     question = record["question"]
     keys = [row_key(text) for text in texts]
-    known = ledger.known(question, [*keys, _OFFSET])
+    known = ledger.known(question, [*keys, OFFSET])
     answers = _Answers(
-        {i: known[key] for i, key in enumerate(keys) if key in known}, offset=known.get(_OFFSET)
+        {i: known[key] for i, key in enumerate(keys) if key in known}, offset=known.get(OFFSET)
     )
     report.known = len(answers.values)
     unanswered = [i for i in range(len(texts)) if i not in answers.values]
@@ -133,27 +152,13 @@ def _answer_texts(
             report.prefix_tokens = asked.prefix_tokens
             if offset is not None and answers.offset is None:
                 answers.offset = offset
-                ledger.commit(question, {_OFFSET: offset})
-            encoded = asked.encode([texts[i] for i in unanswered], truncate=record["truncate"])
-            prompts: dict[int, Prompt] = {}
-            for i, prompt in zip(unanswered, encoded, strict=True):
-                if isinstance(prompt, Prompt):
-                    prompts[i] = prompt
-                else:
-                    answers.errors[i] = str(prompt)
-            bar.update(len(answers.errors))
-            order = list(prompts)
-            for done in run(
-                list(prompts.values()),
-                [keys[i] for i in order],
-                asked,
-                ledger=ledger,
-                question=question,
-                budget=TokenBudget.of(model, decodes=task.decodes),
-                answer_tokens=task.answer_tokens(model),
-            ):
-                answers.values.update({order[i]: value for i, value in done.answers.items()})
-                answers.errors.update({order[i]: error for i, error in done.errors.items()})
+                ledger.commit(question, {OFFSET: offset})
+            for done in answer([texts[i] for i in unanswered], asked):
+                some = {unanswered[i]: value for i, value in done.answers.items()}
+                # Before anything is shown of it; what failed is asked again the next time.
+                ledger.commit(question, {keys[i]: value for i, value in some.items()})
+                answers.values.update(some)
+                answers.errors.update({unanswered[i]: why for i, why in done.errors.items()})
                 report.add(done)
                 report.failed = len(answers.errors)
                 report.seconds = time.perf_counter() - started
@@ -227,7 +232,9 @@ def _count(rows: Rows, answers: _Answers, report: RunReport) -> None:
     report.errors = dict(Counter([*answers.errors.values(), *rows.errors.values()]).most_common(5))
 
 
-def _warn_of_failures(frame: Any, rows: Rows, answers: _Answers, report: RunReport) -> None:
+def _warn_of_failures(
+    frame: Any, rows: Rows, answers: _Answers, report: RunReport, *, said: bool
+) -> None:
     failed = [
         row
         for row, i in enumerate(rows.position)
@@ -237,9 +244,10 @@ def _warn_of_failures(frame: Any, rows: Rows, answers: _Answers, report: RunRepo
         labels = index_labels(frame)
         some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
+        where = f" All are in {report.output}_error." if said else ""
         warnings.warn(
             f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "
-            f"{some}{more}): {next(iter(report.errors))} All are in {report.output}_error.",
+            f"{some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
             stacklevel=5,
         )
 

@@ -28,7 +28,7 @@ from nbllm.models.sources import fetch, fetch_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["holders", "load", "loaded", "reload"]
+__all__ = ["choose", "holders", "load", "loaded", "reload"]
 
 
 @dataclass(eq=False)
@@ -158,6 +158,13 @@ def loaded() -> list[Model]:
     """The models in memory, one for each network, the one loaded last at the end."""
     with _lock:
         return [shared.newest for shared in _in_memory.values() if shared.newest is not None]
+
+
+def choose(model: Model | None = None) -> Model:
+    """The model given, else the one loaded last that can be asked, else the default one."""
+    # A sentence encoder is loaded beside the model that answers, for search and the like.
+    able = [candidate for candidate in loaded() if candidate.kind != "encoder"]
+    return model or (able or [load()])[-1]
 
 
 def holders(model: Model) -> int:

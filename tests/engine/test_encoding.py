@@ -13,7 +13,6 @@ import transformers
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.encoding import HeadScorer, TextEncoder
-from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.errors import ModelError, TextError, TextTooLongError, UnsupportedModelError
@@ -354,9 +353,7 @@ def test_a_poisoned_row_fails_alone() -> None:
 def test_the_runner_drives_it_and_no_row_is_lost() -> None:
     for engine in both():
         rows = prompts(engine, [text * n for n in (1, 2, 3) for text in TEXTS[:2]])
-        keys = [str(n) for n in range(len(rows))]
-        options = {"ledger": Ledger(None), "question": "q", "budget": TokenBudget(64)}
         answers = {}
-        for done in run(rows, keys, engine, **options):
+        for done in run(rows, engine, budget=TokenBudget(64)):
             answers |= done.answers
         np.testing.assert_allclose([answers[n] for n in range(len(rows))], engine(rows), atol=1e-5)

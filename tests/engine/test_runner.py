@@ -1,4 +1,4 @@
-"""The runner: bad rows fail alone, memory running out is survived, all else is filed."""
+"""The runner: bad rows fail alone, and memory running out is survived."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from nbllm.engine.batching import TokenBudget
-from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory, run
 
@@ -30,52 +29,37 @@ class Counting:
         return [p.ids[0] for p in batch]
 
 
-def drive(
-    engine: Counting, count: int, tokens: int = 128
-) -> tuple[dict, dict, TokenBudget, Ledger]:
-    ledger, budget = Ledger(None), TokenBudget(tokens)
+def drive(engine: Counting, count: int, tokens: int = 128) -> tuple[dict, dict, TokenBudget]:
+    budget = TokenBudget(tokens)
     answers, errors = {}, {}
-    keys = [f"k{i}" for i in range(count)]
-    for done in run(prompts(count), keys, engine, ledger=ledger, question="q", budget=budget):
+    for done in run(prompts(count), engine, budget=budget):
         answers.update(done.answers)
         errors.update(done.errors)
-    return answers, errors, budget, ledger
+    return answers, errors, budget
 
 
 @pytest.mark.parametrize("bad", [[], [3], [0, 63], [5, 6, 40]])
 def test_bad_rows_are_isolated_cheaply(bad: list[int]) -> None:
     engine = Counting(bad)
-    answers, errors, _, ledger = drive(engine, 64)
+    answers, errors, _ = drive(engine, 64)
     assert sorted(errors) == bad
     assert answers == {i: i for i in range(64) if i not in bad}
     assert all("poisoned" in text for text in errors.values())
     assert engine.calls - 1 <= 2 * len(bad) * math.log2(64)
-    # Failures are not filed: the next run asks them again.
-    known = ledger.known("q", [f"k{i}" for i in range(64)])
-    assert known == {f"k{i}": i for i in answers}
 
 
 def test_a_row_that_comes_back_as_an_error_costs_no_second_call() -> None:
     def engine(batch: Sequence[Prompt]) -> list[object]:
         return [ValueError("odd") if p.ids[0] % 2 else "even" for p in batch]
 
-    steps = list(
-        run(
-            prompts(4),
-            list("abcd"),
-            engine,
-            ledger=Ledger(None),
-            question="q",
-            budget=TokenBudget(100),
-        )
-    )
+    steps = list(run(prompts(4), engine, budget=TokenBudget(100)))
     assert [step.forwards for step in steps] == [1]
     assert steps[0].errors == {1: "odd", 3: "odd"}
 
 
 def test_running_out_of_memory_lowers_the_budget_once() -> None:
     engine = Counting(fits=40)
-    answers, errors, budget, _ = drive(engine, 200)
+    answers, errors, budget = drive(engine, 200)
     assert len(answers) == 200 and not errors
     assert budget.tokens == 32
     # One batch of 64 rows is halved twice; all later ones fit at once.
@@ -83,30 +67,23 @@ def test_running_out_of_memory_lowers_the_budget_once() -> None:
 
 
 def test_a_row_too_large_for_memory_alone_is_its_own_error() -> None:
-    answers, errors, _, _ = drive(Counting(fits=1), 2)
+    answers, errors, _ = drive(Counting(fits=1), 2)
     assert not answers
     assert all("out of memory" in text for text in errors.values())
 
 
-def test_an_interrupt_keeps_what_was_answered() -> None:
+def test_an_interrupt_comes_after_what_was_answered() -> None:
     class Interrupting(Counting):
         def __call__(self, batch: Sequence[Prompt]) -> list[int]:
             if self.calls == 2:
                 raise KeyboardInterrupt
             return super().__call__(batch)
 
-    ledger = Ledger(None)
-    steps = run(
-        prompts(30),
-        [str(i) for i in range(30)],
-        Interrupting(),
-        ledger=ledger,
-        question="q",
-        budget=TokenBudget(20),
-    )
+    answered = 0
     with pytest.raises(KeyboardInterrupt):
-        list(steps)
-    assert len(ledger.known("q", [str(i) for i in range(30)])) == 20
+        for done in run(prompts(30), Interrupting(), budget=TokenBudget(20)):
+            answered += len(done.answers)
+    assert answered == 20
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,211 @@
+"""A folder of Parquet files to another with the answers of a verb, on a pool of workers.
+
+A file is the unit: it goes to one worker, which reads, answers and writes it in parts, so that
+nobody holds more than a part of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import pyarrow.parquet
+
+from nbllm.engine.ledger import OFFSET, Ledger
+from nbllm.errors import FrameError
+from nbllm.frame import KEEP
+from nbllm.frame.provenance import run_record
+from nbllm.frame.run import answer_frame
+from nbllm.frame.scale import pool_of_workers
+from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.models.loader import choose, reload
+
+if TYPE_CHECKING:
+    from nbllm.frame.kinds.task import Task
+    from nbllm.models.model import Model
+
+__all__ = ["answer_folder"]
+
+_ROWS = 4096  # read, answered and written at a time
+# Where pandas keeps a frame's attrs in a Parquet file.
+_ATTRS = b"PANDAS_ATTRS"
+
+
+def answer_folder(
+    source: str | Path,
+    target: str | Path,
+    verb: str,
+    subject: str,
+    *,
+    model: Model | None = None,
+    workers: int | None = None,
+    into: str | None = None,
+    probabilities: bool = False,
+    keep: Sequence[str] = KEEP,
+    truncate: bool = False,
+    **options: Any,
+) -> list[Path]:
+    """Ask a verb of every row of a folder of Parquet files, and write a folder of the same files.
+
+    Each file goes to a worker, a few thousand rows at a time, and comes out with the columns of
+    the answer behind its own. It appears when it is whole, so that the same call goes on after
+    whatever stopped it: files that are in `target` are not asked again.
+
+    Args:
+        source: a folder of Parquet files, also nested.
+        target: where the answered files go, under the same names.
+        verb: a row verb, such as "sentiment".
+        subject: the verb's first argument: a column, or a prompt.
+        model: as `df.llm` has it.
+        workers: how many; by default one a GPU, else one for every four processor cores.
+        options: the verb's other arguments.
+
+    Returns:
+        the files that were written now.
+
+    Raises:
+        FrameError: Ray is not installed, no such verb, or no Parquet file in `source`.
+        NbllmError: what the verb raises, of the first file.
+
+    Example:
+        >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
+    """
+    source, target = Path(source), Path(target)
+    columns = verb_columns(verb, subject, options)
+    if into is None and verb == "prompt":
+        raise FrameError("a prompt of your own wants a name for its answers: into=.")
+    files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
+    if not files:
+        raise FrameError(f"no Parquet file is in {source}. Name a folder that has some.")
+    left = [path for path in files if not (target / path).exists()]
+    if not left:
+        return []
+    model = choose(model)
+    task = make_task(verb, subject, model, options)
+    output = into or f"{subject}_{verb}"
+    settings = {
+        "columns": columns,
+        "output": output,
+        "any_type": verb == "prompt",
+        "probabilities_too": probabilities,
+        "keep": tuple(keep),
+        "truncate": truncate,
+    }
+    limit = model.context_length - task.answer_tokens(model)
+    record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
+    # Fitted once and here, so that all workers calibrate alike.
+    offset = task.on(model, limit).fit_offset()
+    with pool_of_workers(workers, model) as pool:
+        names = [{"file": str(path)} for path in left]
+        for _ in pool.stream(
+            pool.data.from_items(names, override_num_blocks=len(left)),
+            _AnsweringFiles,
+            (
+                task,
+                model.provenance(),
+                (record["question"], offset),
+                (str(source.resolve()), str(target.resolve())),
+                settings,
+            ),
+            parts=len(left),
+        ):
+            pass
+    return [target / path for path in left]
+
+
+class _AnsweringFiles:
+    """A worker that answers files."""
+
+    def __init__(
+        self,
+        task: Task,
+        provenance: Mapping[str, str],
+        calibration: tuple[str, list[float] | None],
+        folders: tuple[str, str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        # A ledger of its own, which lives as long as it does: texts that come again in another
+        # part of the data, and the offset that all workers share, are known.
+        os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(prefix="nbllm-worker-")) / "ledger.sqlite")
+        question, offset = calibration
+        if offset is not None:
+            with Ledger(Path(os.environ["NBLLM_LEDGER"])) as ledger:
+                ledger.commit(question, {OFFSET: offset})
+        self.model = reload(provenance)
+        self.task = task
+        self.source, self.target = map(Path, folders)
+        self.settings = settings
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        for name in batch["file"]:
+            _answer_file(
+                self.source / name, self.target / name, self.task, self.model, **self.settings
+            )
+        return {"file": batch["file"]}
+
+
+def _answer_file(
+    source: Path,
+    target: Path,
+    task: Task,
+    model: Model,
+    *,
+    columns: Mapping[str, str],
+    output: str,
+    keep: Sequence[str],
+    **options: Any,
+) -> None:
+    """Answer the rows of a file; the new one appears when it is whole.
+
+    The columns of the file stay as they are. Its metadata gains the run's record, from which
+    pandas and nbllm know where the answers come from.
+
+    Args:
+        columns, output, keep, options: as `answer_frame` has them.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = target.with_name(f".{target.name}.half")
+    writer = None
+    with pyarrow.parquet.ParquetFile(source) as file:
+        for batch in file.iter_batches(batch_size=_ROWS):
+            table = pyarrow.Table.from_batches([batch])
+            answered = _added(table, task, model, columns, output, keep, options)
+            if writer is None:
+                writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
+            writer.write_table(answered.cast(writer.schema))
+        if writer is None:  # a file without rows
+            empty = file.schema_arrow.empty_table()
+            answered = _added(empty, task, model, columns, output, keep, options)
+            writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
+    writer.close()
+    half.replace(target)
+
+
+def _added(
+    table: pyarrow.Table,
+    task: Task,
+    model: Model,
+    columns: Mapping[str, str],
+    output: str,
+    keep: Sequence[str],
+    options: Mapping[str, Any],
+) -> pyarrow.Table:
+    read = table.select(list(dict.fromkeys(columns.values()))).to_pandas()
+    told = dict(table.schema.metadata or {})
+    read.attrs = json.loads(told.get(_ATTRS, b"{}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
+        answered = answer_frame(read, task, model, columns, output=output, keep=keep, **options)
+    for name in answered.columns[len(read.columns) :]:
+        values = answered[name]
+        if values.dtype == "category":
+            values = values.astype("string")
+        column = pyarrow.Array.from_pandas(values)
+        table = table.append_column(name, column)
+    return table.replace_schema_metadata({**told, _ATTRS: json.dumps(answered.attrs)})

@@ -1,0 +1,116 @@
+"""Workers answer as this process does, also when one of them dies."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+import ray
+
+import nbllm
+from nbllm.errors import FrameError
+from nbllm.frame.parquet import answer_folder
+from nbllm.frame.scale import _Answering
+from nbllm.models.model import Model
+
+ROWS = 400
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def model(tiny_folder: Callable[[str], Path]) -> Model:
+    return nbllm.load(tiny_folder("causal"), quantize="none", dtype="fp32")
+
+
+def frame() -> pd.DataFrame:
+    words = ["warm", "cold", "kind", "slow"]
+    texts: list[Any] = [f"Visit {n}: it was {words[n % 4]}" + " so" * (n % 7) for n in range(ROWS)]
+    texts[3], texts[7], texts[11] = None, texts[8], "too long " * 1000
+    return pd.DataFrame({"review": texts, "stars": range(ROWS)})
+
+
+def dying(died: Path) -> type:
+    """A worker; the first of them to answer its second chunk dies."""
+
+    class Dying(_Answering):
+        def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+            if hasattr(self, "answered") and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.answered = True
+            return super().__call__(batch)
+
+    return Dying
+
+
+def compared(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    assert list(found.columns) == list(expected.columns)
+    for name in ("review_sentiment", "review_sentiment_error"):
+        assert found[name].fillna("-").tolist() == expected[name].fillna("-").tolist()
+    np.testing.assert_allclose(
+        found["review_sentiment_score"], expected["review_sentiment_score"], atol=1e-5
+    )
+
+
+@pytest.mark.filterwarnings("ignore:sentiment. 1 of have no answer")
+def test_labels_are_the_same_and_those_of_a_dead_worker_are_asked_again(
+    model: Model, tmp_path: Path, ledger_path: Path
+) -> None:
+    died = tmp_path / "died"
+    expected = frame().llm.sentiment("review", model=model, ledger=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nbllm.frame.scale._Answering", dying(died))
+        found = frame().llm.sentiment("review", model=model, engine="ray", workers=2)
+    assert died.exists(), "a worker died"
+    compared(found, expected)
+    report = found.llm.report()
+    assert (report.computed, report.merged, report.blank, report.failed) == (ROWS - 3, 1, 1, 1)
+    again = frame().llm.sentiment("review", model=model, engine="ray", workers=2)
+    assert again.llm.report().known == ROWS - 3, "the answers are in the ledger of this process"
+
+
+@pytest.mark.filterwarnings("ignore:sentiment. 1 of have no answer")
+def test_a_folder_goes_in_and_a_folder_comes_out(model: Model, tmp_path: Path) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    parts = {"a.parquet": slice(0, 150), "b/c.parquet": slice(150, 399), "empty.parquet": slice(0)}
+    for name, rows in parts.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        frame()[rows].to_parquet(source / name)
+    options = {"model": model, "workers": 2}
+    written = answer_folder(source, target, "sentiment", "review", **options)
+    assert written == [target / name for name in sorted(parts)]
+    expected = frame()[:399].llm.sentiment("review", model=model, ledger=False)
+    found = pd.concat([pd.read_parquet(target / name) for name in ("a.parquet", "b/c.parquet")])
+    compared(found, expected)
+    assert found["stars"].equals(expected["stars"])
+    assert not list(target.rglob("*.half"))
+    one = pd.read_parquet(target / "a.parquet")
+    view = one.llm.explain(0, model=model)
+    assert "Visit 0" in view.recording.text
+    schemas = [pyarrow.parquet.read_schema(path).remove_metadata() for path in written]
+    assert schemas[0] == schemas[1] == schemas[2]
+
+    (target / "a.parquet").unlink()
+    assert answer_folder(source, target, "sentiment", "review", **options) == [target / "a.parquet"]
+    assert answer_folder(source, target, "sentiment", "review", **options) == []
+
+
+def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="neither local nor ray"):
+        frame().llm.sentiment("review", model=model, engine="spark")
+    with pytest.raises(FrameError, match="workers=0 answer nothing"):
+        frame().llm.sentiment("review", model=model, engine="ray", workers=0)
+    with pytest.raises(FrameError, match="no Parquet file"):
+        answer_folder(tmp_path, tmp_path / "out", "sentiment", "review", model=model)
+    with pytest.raises(FrameError, match="there is no verb"):
+        answer_folder(tmp_path, tmp_path / "out", "transliterate", "review", model=model)
