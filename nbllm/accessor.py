@@ -39,6 +39,7 @@ class FrameAccessor:
         column: str,
         *,
         neutral: bool = False,
+        aspects: Sequence[str] | None = None,
         model: Model | None = None,
         into: str | None = None,
         instruction: str | None = None,
@@ -48,6 +49,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Tell positive from negative texts, with a calibrated probability.
 
@@ -57,6 +60,10 @@ class FrameAccessor:
         Args:
             column: the texts.
             neutral: tell those that are neither, too, as "neutral".
+            aspects: tell, of each of these, how a text speaks of it, for causal models. The
+                answer is then JSON text ('{"food": "positive"}'), beside a column an aspect,
+                `<column>_sentiment_<aspect>`, which is null where the text does not speak of
+                it, and its `_score`. Name them in the language of the texts.
             model: by default the model loaded last, else `nbllm.load()`; a causal one or a
                 classifier.
             into: name of the new column, instead of `<column>_sentiment`.
@@ -71,8 +78,8 @@ class FrameAccessor:
 
         Raises:
             ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: an example with a label that is none of these, or a classifier whose
-                labels do not say which sentiment each is.
+            LabelError: an example with a label that is none of these, a classifier whose
+                labels do not say which sentiment each is, or aspects that are blank or repeated.
             UnsupportedModelError: the model is of another kind.
 
         Example:
@@ -85,13 +92,20 @@ class FrameAccessor:
             "sentiment",
             column,
             model,
-            {"neutral": neutral, "instruction": instruction, "examples": examples},
+            {
+                "neutral": neutral,
+                "aspects": aspects,
+                "instruction": instruction,
+                "examples": examples,
+            },
             into or f"{column}_sentiment",
             probabilities_too=probabilities,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def classify(
@@ -109,6 +123,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Choose one of your labels for each text, with a probability.
 
@@ -153,6 +169,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def filter(
@@ -224,6 +242,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Summarize each text, or all texts of a group together.
 
@@ -250,8 +270,9 @@ class FrameAccessor:
         from nbllm.frame.background import Run
         from nbllm.frame.long import group_texts, summarize_frame
         from nbllm.frame.verbs import make_task
+        from nbllm.models.loader import choose
 
-        model = _choose(model)
+        model = choose(model)
         options = {"max_words": max_words, "instruction": instruction, "examples": examples}
         work = partial(
             summarize_frame,
@@ -263,6 +284,8 @@ class FrameAccessor:
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
+            engine=engine,
+            workers=workers,
         )
         return Run("summarize", lambda go_on: work(go_on=go_on)) if background else work()
 
@@ -281,6 +304,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Translate each text.
 
@@ -321,6 +346,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def answer(
@@ -339,6 +366,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Answer questions, from a text or from what the model knows.
 
@@ -382,6 +411,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def mask(
@@ -441,6 +472,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Ask your own prompt of each row.
 
@@ -471,6 +504,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def embed(
@@ -483,6 +518,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Turn each text into a vector of its meaning, by a sentence encoder.
 
@@ -513,6 +550,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def similarity(
@@ -527,6 +566,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
 
@@ -559,6 +600,8 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
 
     def search(
@@ -682,6 +725,8 @@ class FrameAccessor:
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Read the fields of a schema out of each text, one column a field.
 
@@ -722,7 +767,94 @@ class FrameAccessor:
             use_ledger=ledger,
             truncate=truncate,
             background=background,
+            engine=engine,
+            workers=workers,
         )
+
+    def reply(
+        self,
+        column: str,
+        sources: Any,
+        *,
+        intents: Sequence[str] | Mapping[str, str],
+        source_column: str | None = None,
+        k: int = 2,
+        threshold: float = 0.5,
+        model: Model | None = None,
+        encoder: Model | None = None,
+        into: str | None = None,
+        instruction: str | None = None,
+        examples: Examples | None = None,
+        max_new_tokens: int = 96,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
+    ) -> Any:
+        """Draft a reply to each message from your sources, and say where a person should.
+
+        Beside the draft come `_intent`, `_sentiment` (positive, neutral or negative) and
+        `_urgency` (high or low), each with its probability as `_score`; `_sources`, the labels
+        of the sources used as JSON text, and `_context`, their texts; `_score`, the share of
+        the draft's words that stand in them; and `_handover` with its `_reason`: the intent's
+        probability or the draft's score is below the threshold, no source matches, the draft
+        has numbers that neither sources nor message have, or the row failed. Words in common
+        are not the truth, and a small model often repeats the message or speaks of itself:
+        read a draft before it goes out.
+
+        Args:
+            column: the messages.
+            sources: what a reply may be made of: texts, or a frame of them, whose labels are
+                those of its index (positions in polars and in a list).
+            intents: what a message may be about, as the labels of `classify`.
+            source_column: the column of the texts in a frame of sources with several.
+            k: how many sources a message.
+            threshold: from 0 to 1; moving it costs no new answers.
+            model: a causal model.
+            encoder: a sentence encoder, to find sources by meaning too and not by words alone.
+            instruction: what to ask, below source and message, instead of an answer in one or
+                two sentences.
+            examples: (message, intent) pairs, or a frame of them, to show the model.
+            max_new_tokens: where a draft is cut, at the end of a sentence.
+
+        The other arguments and errors are those of `sentiment`.
+
+        Raises:
+            FrameError: sources without a text, k below 1, or a threshold that is no probability.
+            LabelError: intents that are too few, blank or repeated.
+
+        Example:
+            >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
+            >>> df.llm.reply("message", faq, intents=["order", "refund"])  # doctest: +SKIP
+        """
+        from nbllm.frame.background import Run
+        from nbllm.frame.reply import reply_frame
+        from nbllm.models.loader import choose
+
+        work = partial(
+            reply_frame,
+            self._frame,
+            column,
+            sources,
+            choose(model),
+            intents=intents,
+            source_column=source_column,
+            k=k,
+            threshold=threshold,
+            encoder=encoder,
+            output=into or f"{column}_reply",
+            instruction=instruction,
+            examples=examples,
+            max_new_tokens=max_new_tokens,
+            keep=keep,
+            use_ledger=ledger,
+            truncate=truncate,
+            engine=engine,
+            workers=workers,
+        )
+        return Run("reply", lambda go_on: work(go_on=go_on)) if background else work()
 
     def preview(
         self,
@@ -753,9 +885,10 @@ class FrameAccessor:
         from nbllm.frame.columns import row_position, row_values
         from nbllm.frame.preview import Preview
         from nbllm.frame.verbs import make_task, verb_columns
+        from nbllm.models.loader import choose
 
         columns = verb_columns(verb, subject, options)
-        model = _choose(model)
+        model = choose(model)
         task = make_task(verb, subject, model, options)
         position = row_position(self._frame, row)
         texts = row_values(self._frame, list(columns.values()), position)
@@ -790,9 +923,10 @@ class FrameAccessor:
         """
         from nbllm.frame.run_estimate import estimate_run
         from nbllm.frame.verbs import make_task, verb_columns
+        from nbllm.models.loader import choose
 
         columns = verb_columns(verb, subject, options)
-        model = _choose(model)
+        model = choose(model)
         return estimate_run(
             self._frame,
             make_task(verb, subject, model, options),
@@ -933,9 +1067,10 @@ class FrameAccessor:
         from nbllm.frame.background import Run
         from nbllm.frame.run import answer_frame
         from nbllm.frame.verbs import make_task, verb_columns
+        from nbllm.models.loader import choose
 
         columns = columns or verb_columns(verb, subject, options)
-        model = _choose(model)
+        model = choose(model)
         work = partial(
             answer_frame,
             self._frame,
@@ -963,15 +1098,6 @@ class FrameAccessor:
                 "Use the frame that a verb such as .llm.sentiment returned."
             )
         raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
-
-
-def _choose(model: Model | None) -> Model:
-    """The model given, else the one loaded last that can be asked, else the default one."""
-    from nbllm.models.loader import load, loaded
-
-    # A sentence encoder is loaded beside the model that answers, for search and the like.
-    able = [candidate for candidate in loaded() if candidate.kind != "encoder"]
-    return model or (able or [load()])[-1]
 
 
 def register_on_pandas(pandas: Any) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nbllm.models.model import Model
 
-__all__ = ["StatementTask"]
+__all__ = ["StatementTask", "log_mean"]
 
 # The share of texts of which a statement is taken to hold before they are read.
 _PRIOR = 0.2
@@ -53,7 +53,7 @@ class StatementTask(Choice):
         """As `Task.on`."""
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, [self._tokens(model)])
-        return Calibrated(template, scorer, limit, self.calibration, offset=_log_mean)
+        return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`; the score is the probability of yes."""
@@ -68,7 +68,7 @@ class StatementTask(Choice):
         return tokens
 
 
-def _log_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The logarithm of the mean likelihood, shape (1,), of logarithms of shape (texts, 1)."""
     mean: NDArray[np.float64] = np.logaddexp.reduce(scores, axis=0) - np.log(len(scores))
     return mean

@@ -14,6 +14,7 @@ from nbllm.errors import LabelError
 from nbllm.frame.kinds.label import HeadTask, LabelTask
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.aspects import aspect_sentiment
 from nbllm.frame.tasks.few_shot import label_parts
 from nbllm.frame.tasks.head import head_labels, refuse_prompt
 
@@ -162,6 +163,7 @@ def sentiment(
     model: Model,
     *,
     neutral: bool = False,
+    aspects: Sequence[str] | None = None,
     instruction: str | None = None,
     examples: Examples | None = None,
 ) -> Task:
@@ -169,13 +171,22 @@ def sentiment(
 
     Args:
         neutral: tell those that are neither, too.
+        aspects: tell how a text speaks of each of these, instead of the text as a whole.
         instruction: what to say above the examples; by default nothing, which does better, but
             with `neutral` a line that names the three.
         examples: (text, label) pairs to show instead of the built-in ones.
 
     Raises:
-        LabelError: a classifier whose labels do not say which sentiment each is.
+        LabelError: a classifier whose labels do not say which sentiment each is; or aspects
+            that are blank or repeated, or stand beside `neutral` or `examples`.
     """
+    if aspects is not None:
+        if neutral or examples is not None:
+            odd = "neutral=True" if neutral else "examples="
+            raise LabelError(f"aspects= cannot be asked with {odd}. Leave one of them out.")
+        return aspect_sentiment(
+            model, aspects=aspects, calibration=_CALIBRATION, instruction=instruction
+        )
     require(model, "sentiment", "causal", "classifier")
     labels = ("positive", "neutral", "negative") if neutral else ("positive", "negative")
     if model.kind == "classifier":

@@ -1,0 +1,321 @@
+"""Replies to customers: what a message is about, a draft from sources, and when a person is due.
+
+The draft is compared with its sources by their words. That finds what a model made up in words
+of its own, above all numbers, and not what it made up in theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import regex
+
+from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.frame import KEEP
+from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken, write_columns
+from nbllm.frame.run import answer_frame
+from nbllm.frame.search import check_wanted, search_frame, terms
+from nbllm.frame.tasks.arguments import Examples, require
+from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
+
+if TYPE_CHECKING:
+    from nbllm.frame.kinds.task import Task
+    from nbllm.frame.report import RunReport
+    from nbllm.models.model import Model
+
+__all__ = ["grounded", "reply_frame", "strange_numbers"]
+
+# What says something of a text: not the short words that all texts have.
+_CONTENT = regex.compile(r".*\p{N}.*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}|\S{4,}")
+
+# The cosine from which a source without a word of the message is taken to speak of the same.
+_ALIKE = 0.3
+
+
+def reply_frame(
+    frame: Any,
+    column: str,
+    sources: Any,
+    model: Model,
+    *,
+    intents: Sequence[str] | Mapping[str, str],
+    source_column: str | None,
+    k: int,
+    threshold: float,
+    encoder: Model | None,
+    output: str,
+    instruction: str | None = None,
+    examples: Examples | None = None,
+    max_new_tokens: int = 96,
+    keep: Sequence[str] = KEEP,
+    use_ledger: bool = True,
+    truncate: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
+    go_on: Callable[[RunReport], bool] = lambda report: True,
+) -> Any:
+    """The frame with a draft for each message, what it is about, and whether a person is due.
+
+    Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
+    in one step, it leaves the columns of the later ones null.
+
+    Args:
+        sources: texts, or a frame of them.
+        source_column: the column of the texts in that frame.
+        encoder: finds sources by meaning too; without one they are found by words alone.
+        examples: (message, intent) pairs to show.
+
+    Raises:
+        FrameError: sources without a text, k below 1, or a threshold that is no probability.
+        LabelError: intents that are no labels.
+        UnsupportedModelError: the model is not causal, or the encoder is none.
+    """
+    check_wanted(k, keep)
+    if not 0 <= threshold <= 1:
+        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
+    require(model, "reply", "causal")
+    if encoder is not None and encoder.kind != "encoder":
+        raise UnsupportedModelError(
+            f"encoder={encoder.name} is a {encoder.kind}, which has no vectors of sentences. Pass "
+            "one that embeds texts, such as nbllm.load('minilm'), or none."
+        )
+    rows = read_rows(frame, [column])
+    texts, labels = _read_sources(sources, source_column)
+    refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
+    asked: dict[str, Task] = {
+        "_intent": classify(model, labels=intents, examples=examples),
+        "_sentiment": mood(model),
+        "_urgency": urgency(model),
+    }
+    # First, since it is quick and may be refused.
+    found = _find(texts, [text for (text,) in rows.texts], k, encoder, use_ledger)
+    writing = draft(model, instruction=instruction, max_new_tokens=max_new_tokens)
+    options = {
+        "use_ledger": use_ledger,
+        "truncate": truncate,
+        "engine": engine,
+        "workers": workers,
+    }
+    steps = _Steps(nw.from_native(frame, eager_only=True).select(column).to_native(), go_on)
+    for suffix, task in asked.items():
+        steps.ask(task, model, {TEXT: column}, output + suffix, **options)
+    messages = [None if i is None else rows.texts[i][0] for i in rows.position]
+    if not steps.stopped:
+        context = ["\n".join(texts[n] for n in found.get(m or "", ())) or None for m in messages]
+        steps.frame = write_columns(steps.frame, {f"{output}_context": (context, nw.String)})
+        both = {SOURCES: f"{output}_context", MESSAGE: column}
+        steps.ask(writing, model, both, output, **options)
+
+    answers = []
+    for row, message in enumerate(messages):
+        cells = {suffix: steps.cell(output + suffix, row) for suffix in _COLUMNS}
+        errors = [steps.cell(f"{output}{suffix}_error", row) for suffix in (*asked, "")]
+        cells["_error"] = next((error for error in errors if error is not None), None)
+        if message is not None and not steps.stopped:
+            sources_used = [labels[n] for n in found[message]]
+            cells["_sources"] = json.dumps(sources_used, ensure_ascii=False, default=str)
+            if cells[""] is not None:
+                cells["_score"] = grounded(cells[""], cells["_context"])
+            why = _reasons(cells, message, threshold)
+            cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
+        elif cells["_error"] is not None:
+            cells |= {"_handover": True, "_reason": _failed(cells["_error"])}
+        answers.append(cells)
+    wanted = {suffix: kind for suffix, kind in _COLUMNS.items() if kind[0] in keep}
+    answered = write_columns(
+        frame, {output + s: ([row[s] for row in answers], d) for s, (_, d) in wanted.items()}
+    )
+    if hasattr(answered, "attrs"):
+        answered.attrs |= steps.frame.attrs
+    _warn_of_failures(frame, [row["_error"] for row in answers], output)
+    return answered
+
+
+# What is added, by suffix: one of `KEEP` and the narwhals dtype.
+_COLUMNS: dict[str, tuple[str, Any]] = {
+    "": ("value", nw.String),
+    "_score": ("score", nw.Float64),
+    "_handover": ("value", nw.Boolean),
+    "_reason": ("value", nw.String),
+    "_intent": ("value", nw.String),
+    "_intent_score": ("score", nw.Float64),
+    "_sentiment": ("value", nw.String),
+    "_sentiment_score": ("score", nw.Float64),
+    "_urgency": ("value", nw.String),
+    "_urgency_score": ("score", nw.Float64),
+    "_sources": ("value", nw.String),
+    "_context": ("value", nw.String),
+    "_error": ("error", nw.String),
+    "_run": ("run", nw.Categorical),
+}
+
+
+@dataclass
+class _Steps:
+    """Runs one after the other over one frame, until one is stopped."""
+
+    frame: Any
+    go_on: Callable[[RunReport], bool]
+    stopped: bool = False
+    _columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def ask(
+        self, task: Task, model: Model, columns: Mapping[str, str], output: str, **options: Any
+    ) -> None:
+        """Add the answers of one task, unless an earlier one was stopped."""
+        if self.stopped:
+            return
+        reports: list[RunReport] = []
+
+        def watched(report: RunReport) -> bool:
+            reports[:] = [report]
+            return self.go_on(report)
+
+        with warnings.catch_warnings():
+            # Said once at the end, of all steps together.
+            warnings.filterwarnings("ignore", message=r"(?s).* have no answer \(index")
+            self.frame = answer_frame(
+                self.frame, task, model, columns, output=output, go_on=watched, **options
+            )
+        self.stopped = any(report.stopped for report in reports)
+        self._columns.clear()
+
+    def cell(self, name: str, row: int) -> Any:
+        """A value of the frame; None where it has none, or no such column."""
+        if name not in self.frame.columns:
+            return None
+        if name not in self._columns:
+            values = nw.from_native(self.frame, eager_only=True)[name].to_list()
+            self._columns[name] = [None if is_missing(value) else value for value in values]
+        return self._columns[name][row]
+
+
+def grounded(draft: str, sources: str) -> float:
+    """The share of a draft's words that stand in its sources, of those that say something.
+
+    Example:
+        >>> grounded("Returns take fourteen days.", "A return takes fourteen days.")
+        0.5
+    """
+    said = set(_content(draft))
+    return len(said & set(_content(sources))) / len(said) if said else 0.0
+
+
+def strange_numbers(draft: str, known: str) -> list[str]:
+    """The numbers of a draft that are not among what is known, in order.
+
+    Example:
+        >>> strange_numbers("In 14 to 30 days.", "It takes 14 days.")
+        ['30']
+    """
+    given = set(regex.findall(r"\p{N}+", known))
+    return [n for n in dict.fromkeys(regex.findall(r"\p{N}+", draft)) if n not in given]
+
+
+def _content(text: str) -> list[str]:
+    return [term for term in terms(text) if _CONTENT.fullmatch(term)]
+
+
+def _read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]]:
+    """The texts of sources and their labels, without those that are blank."""
+    if nw.dependencies.is_into_dataframe(sources):
+        data = nw.from_native(sources, eager_only=True)
+        if column is None:
+            named = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
+            if len(named) != 1:
+                raise FrameError(
+                    f"sources has {len(named)} columns of text. Say which holds the sources: "
+                    "source_column=."
+                )
+            column = named[0]
+        rows = read_rows(sources, [column])
+        values = [None if i is None else rows.texts[i][0] for i in rows.position]
+        labels = index_labels(sources)
+    else:
+        if isinstance(sources, str):
+            raise FrameError("sources is one string. Pass a list of texts, or a frame of them.")
+        values = list(sources)
+        labels = range(len(values))
+        odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
+        if odd:
+            raise FrameError(
+                f"the source {odd[0]!r:.80} is not a text. Pass strings, or a frame of them."
+            )
+    found = [
+        (value, label)
+        for value, label in zip(values, labels, strict=True)
+        if isinstance(value, str) and value.strip()
+    ]
+    if not found:
+        raise FrameError("sources has no text. Pass what replies may be made of.")
+    return [text for text, _ in found], [label for _, label in found]
+
+
+def _find(
+    sources: Sequence[str], messages: Sequence[str], k: int, encoder: Model | None, ledger: bool
+) -> dict[str, list[int]]:
+    """Of each message the sources that match, best first."""
+    import pandas
+
+    if not messages:
+        return {}
+    frame = pandas.DataFrame({TEXT: list(sources)})
+    found: dict[str, list[int]] = {message: [] for message in messages}
+    alike: set[str] = set()
+
+    def search(how: Any, k: int) -> Any:
+        return search_frame(
+            frame, TEXT, messages, k=k, how=how, model=encoder, into="found", use_ledger=ledger,
+            truncate=True,
+        )  # fmt: skip
+
+    if encoder is not None:
+        nearest = search("dense", 1)
+        alike = set(nearest["found_query"][nearest["found_score"] >= _ALIKE])
+    hits = search("bm25" if encoder is None else "fused", k)
+    words = [set(_content(source)) for source in sources]
+    for n, message in zip(hits.index, hits["found_query"], strict=True):
+        # "the" and "is" stand in all texts and match nothing.
+        if message in alike or words[n] & set(_content(message)):
+            found[message].append(int(n))
+    return found
+
+
+def _reasons(cells: Mapping[str, Any], message: str, threshold: float) -> list[str]:
+    """Why a person should look at a message; empty where nobody has to."""
+    if cells["_error"] is not None:
+        return [_failed(cells["_error"])]
+    why = []
+    if cells["_intent_score"] < threshold:
+        why.append(f"intent uncertain ({cells['_intent_score']:.2f})")
+    if cells["_context"] is None:
+        return [*why, "no source matches"]
+    if cells["_score"] is None or cells["_score"] < threshold:
+        why.append(f"draft shares too little with its sources ({cells['_score'] or 0:.2f})")
+    if strange := strange_numbers(cells[""] or "", f"{message}\n{cells['_context']}"):
+        why.append(f"draft has numbers that its sources have not: {', '.join(strange)}")
+    return why
+
+
+def _failed(error: str) -> str:
+    return f"no answer: {error}"
+
+
+def _warn_of_failures(frame: Any, errors: Sequence[str | None], output: str) -> None:
+    failed = [row for row, error in enumerate(errors) if error is not None]
+    if failed:
+        labels = index_labels(frame)
+        some = ", ".join(repr(labels[row]) for row in failed[:5])
+        more = ", ..." if len(failed) > 5 else ""
+        warnings.warn(
+            f"reply: {len(failed):,} of {len(errors):,} rows have no answer (index {some}{more}): "
+            f"{errors[failed[0]]} All are in {output}_error.",
+            stacklevel=4,
+        )
