@@ -32,7 +32,7 @@ from meter import Meter
 from random_llama import LLAMA_8B, Shape, write
 from run import RESULTS
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import pipeline
+from transformers import ContinuousBatchingConfig, GenerationConfig, pipeline
 from transformers.utils import logging
 
 import nbllm
@@ -44,6 +44,8 @@ from nbllm.models.estimate import Requirement, estimate
 from nbllm.models.model import Model
 from nbllm.models.quantization import kernel_problem
 from nbllm.models.sources import fetch
+
+_PAGE = 256  # tokens, as transformers' continuous batching has them by default
 
 
 @dataclass(frozen=True)
@@ -271,10 +273,19 @@ def verb(
     )  # fmt: skip
     if name == "sentiment":
         report = answered[-1].llm.report()
-        computed = report.tokens + report.padding + report.prefix_tokens
+        computed = report.tokens + report.prefix_tokens  # padding is no work
         yield bench.row(
             name, f"{len(frame)} rows", computed * settings.shape.flops / spent.wall / 1e12,
             "TFLOP/s", against="matrix product", reference=bench.matrix_rate / 1e12,
+        )  # fmt: skip
+    else:
+        ids = model.tokenizer(prompts, add_special_tokens=False).input_ids
+        (batched,) = bench.meter.medians(
+            settings.rounds, partial(continuously, model.network, ids, tokens)
+        )
+        yield bench.row(
+            name, f"{len(frame)} rows", len(frame) / spent.wall, "rows/s",
+            against="continuous batching", reference=len(frame) / batched.wall,
         )  # fmt: skip
 
 
@@ -345,6 +356,20 @@ def generate(network: Any, ids: torch.Tensor, tokens: int) -> torch.Tensor:
         pad_token_id=0,
     )
     return written
+
+
+def continuously(network: Any, ids: list[list[int]], tokens: int) -> None:
+    """What transformers' continuous batching writes, greedy, with room for all texts at once."""
+    config = GenerationConfig(
+        max_new_tokens=tokens, do_sample=False, pad_token_id=0, eos_token_id=-1
+    )
+    pages = sum(1 + (len(each) + tokens) // _PAGE for each in ids)
+    room = ContinuousBatchingConfig(page_size=_PAGE, num_blocks=pages)
+    written = network.generate_batch(
+        inputs=ids, generation_config=config, continuous_batching_config=room
+    )
+    if len(written) != len(ids):
+        raise NotMeasured("continuous batching has lost texts")
 
 
 def unique(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
