@@ -100,7 +100,7 @@ def answer_folder(
     limit = model.context_length - task.answer_tokens(model)
     record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
     # Fitted once and here, so that all workers calibrate alike.
-    offset = task.on(model, limit).fit_offset()
+    offset = task.on(model, limit).calibrate(None)
     with pool_of_workers(workers, model) as pool:
         names = [{"file": str(path)} for path in left]
         for _ in pool.stream(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["answer_frame"]
 
 
-# Answers texts with a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], "Asked"], Iterator[Answered]]
+# Answers texts with an offset and a task that is ready here: steps by index in those texts.
+_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
 
 
 @dataclass
@@ -112,11 +112,13 @@ def _engine(
 ) -> _Answer:
     """What answers texts: the model that is here, or workers that load it too."""
     if engine == "local":
-        return lambda texts, asked: answer_here(
+        return lambda texts, offset, asked: answer_here(
             texts, task, model, asked, truncate=record["truncate"]
         )
     if engine == "ray":
-        return lambda texts, asked: answer_on_workers(texts, task, model, record, workers=workers)
+        return lambda texts, offset, asked: answer_on_workers(
+            texts, task, model, record, offset, workers=workers
+        )
     raise FrameError(f"engine={engine!r} is neither local nor ray. Choose one of them.")
 
 
@@ -148,12 +150,12 @@ def _answer_texts(
         with bar:
             with turn:
                 asked = task.on(model, record["limit"])
-                offset = asked.fit_offset() if answers.offset is None else answers.offset
+                offset = asked.calibrate(answers.offset)
             report.prefix_tokens = asked.prefix_tokens
             if offset is not None and answers.offset is None:
                 answers.offset = offset
                 ledger.commit(question, {OFFSET: offset})
-            for done in answer([texts[i] for i in unanswered], asked):
+            for done in answer([texts[i] for i in unanswered], offset, asked):
                 some = {unanswered[i]: value for i, value in done.answers.items()}
                 # Before anything is shown of it; what failed is asked again the next time.
                 ledger.commit(question, {keys[i]: value for i, value in some.items()})

@@ -39,6 +39,7 @@ def answer_on_workers(
     task: Task,
     model: Model,
     record: Mapping[str, Any],
+    offset: list[float] | None,
     *,
     workers: int | None = None,
 ) -> Iterator[Answered]:
@@ -47,6 +48,7 @@ def answer_on_workers(
     Args:
         model: as each worker will load it, from its provenance.
         record: the run's.
+        offset: what calibration takes off the scores.
         workers: how many; by default one a GPU, else one for every four processor cores.
 
     Yields:
@@ -70,7 +72,7 @@ def answer_on_workers(
         for batch in pool.stream(
             pool.data.from_arrow(tables),
             _Answering,
-            (task, model.provenance(), record["limit"], record["truncate"]),
+            (task, model.provenance(), record["limit"], record["truncate"], offset),
             parts=len(chunks),
         ):
             for done in batch["done"]:
@@ -81,12 +83,18 @@ class _Answering:
     """A worker that answers chunks of texts."""
 
     def __init__(
-        self, task: Task, provenance: Mapping[str, str], limit: int, truncate: bool
+        self,
+        task: Task,
+        provenance: Mapping[str, str],
+        limit: int,
+        truncate: bool,
+        offset: list[float] | None,
     ) -> None:
         from nbllm.models.loader import reload
 
         self.model = reload(provenance)
         self.asked = task.on(self.model, limit)
+        self.asked.calibrate(offset)
         self.task = task
         self.truncate = truncate
 

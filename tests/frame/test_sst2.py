@@ -38,10 +38,12 @@ def test_accuracy_without_training(reviews: pd.DataFrame, smollm2: Model) -> Non
     assert np.mean(cuts) >= 0.78
 
 
+@pytest.mark.parametrize(("dtype", "rows"), [("fp32", 250), ("bf16", 872)])
 def test_a_rows_label_is_the_same_alone_in_the_head_and_in_the_whole(
-    reviews: pd.DataFrame,
+    reviews: pd.DataFrame, dtype: str, rows: int
 ) -> None:
-    options = {"ledger": False, "model": nbllm.load(quantize="none", dtype="fp32")}
+    options = {"ledger": False, "model": nbllm.load(quantize="none", dtype=dtype)}
+    reviews = reviews.head(rows)
     whole = reviews.llm.sentiment("text", **options)
     head = reviews.head(10).llm.sentiment("text", **options)
     assert list(head["text_sentiment"]) == list(whole["text_sentiment"].head(10))

@@ -27,8 +27,8 @@ class Encoded:
     ) -> list[Prompt | Exception]:
         return self.engine.encode([text for (text,) in texts], limit=self.limit, truncate=truncate)
 
-    def fit_offset(self) -> None:
-        return None
+    def calibrate(self, known: list[float] | None) -> list[float] | None:
+        return known
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         return self.engine(prompts)

@@ -55,8 +55,8 @@ class Prompted:
             for prompt in self.template.encode(texts, limit=self.limit, truncate=truncate)
         ]
 
-    def fit_offset(self) -> list[float] | None:
-        return None
+    def calibrate(self, known: list[float] | None) -> list[float] | None:
+        return known
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         return self.engine(prompts)

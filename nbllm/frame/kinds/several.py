@@ -90,8 +90,13 @@ class _InTurn(Prompted):
         super().__init__(longest.template, longest.engine, limit)
         self.asked = asked
 
-    def fit_offset(self) -> list[float]:
-        return [value for one in self.asked for value in one.fit_offset() or ()]
+    def calibrate(self, known: list[float] | None) -> list[float]:
+        offsets = [None] * len(self.asked) if known is None else np.split(known, len(self.asked))
+        return [
+            value
+            for one, offset in zip(self.asked, offsets, strict=True)
+            for value in one.calibrate(None if offset is None else offset.tolist()) or ()
+        ]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Any]:
         rows = zip(*(one(self._behind(one, prompts)) for one in self.asked), strict=True)

@@ -35,8 +35,11 @@ class Asked(Protocol):
     ) -> list[Prompt | Exception]:
         """Rows to prompts; a row that cannot be one is its exception."""
 
-    def fit_offset(self) -> list[float] | None:
-        """What calibration takes off every row's scores, or None where there is nothing to fit."""
+    def calibrate(self, known: list[float] | None) -> list[float] | None:
+        """What is taken off every row's scores: what is known, else fitted now; None where nothing.
+
+        Called once, before any row is asked.
+        """
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         """Answers that JSON holds; a row without one is an exception among them."""
