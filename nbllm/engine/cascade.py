@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -39,8 +40,10 @@ __all__ = ["CascadePrefix"]
 _NAME = "nbllm_cascade"
 # What an attention function may be told while its weights stay softmax(scaling · q·kᵀ + mask).
 _PLAIN = {"scaling", "dropout", "is_causal", "position_ids", "use_cache"}
-# Scores computed at a time: in fp32 they stay in the processor's cache, however long a text is.
-_BLOCK = 2**20
+# Scores computed at a time, so that a long text does not take the square of its length.
+_BLOCK = 2**21
+# Numbers that a processor adds up side by side, or a multiple of it.
+_LANES = 32
 
 
 class CascadePrefix:
@@ -169,16 +172,22 @@ def _cascade(
     rows, heads, tokens, _ = query.shape
     group = heads // key.shape[1]
     result = query.new_empty(rows, tokens, heads, value.shape[-1])
-    step = max(1, _BLOCK // (rows * group * (prefix_key.shape[1] + tokens)))
-    for start in range(0, tokens, step):
-        stop = min(start + step, tokens)
-        shown = mask[:, :, start:stop, :stop].expand(-1, group, -1, -1).flatten(1, 2)
+    # Sums go by lanes. With whole lanes of keys a row's sums are the same, to the last bit,
+    # however much padding stands before it.
+    fill = -tokens % _LANES
+    key, value = (pad(tensor, (0, 0, fill, 0)) for tensor in (key, value))
+    mask = pad(mask, (fill, 0), value=torch.finfo(mask.dtype).min)
+    fitting = _BLOCK // (rows * group * (prefix_key.shape[1] + tokens))
+    step = max(1, fitting // _LANES) * _LANES
+    for stop in range(tokens, 0, -step):
+        start = max(0, stop - step)
+        shown = mask[:, :, start:stop, : fill + stop].expand(-1, group, -1, -1).flatten(1, 2)
         for number in range(key.shape[1]):
             part = slice(number * group, (number + 1) * group)
             block = _block(
                 query[:, part, start:stop].flatten(1, 2),
-                key[:, number, :stop],
-                value[:, number, :stop],
+                key[:, number, : fill + stop],
+                value[:, number, : fill + stop],
                 shown,
                 scale,
                 prefix_key[number],
@@ -206,7 +215,7 @@ def _block(
     )
     to_own = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
     scores = torch.cat([to_prefix.view(rows, queries, length), to_own], dim=-1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = scores.softmax(-1)  # which sums up in float32, whatever the dtype
     from_prefix = weights.flatten(0, 1)[:, :length] @ prefix_value
     return torch.baddbmm(from_prefix.view(rows, queries, -1), weights[..., length:], value)
 

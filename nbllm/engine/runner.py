@@ -22,7 +22,8 @@ class Answered:
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
-    tokens: int = 0  # that were asked for
+    tokens: int = 0  # of the prompts, without those of a shared prefix
+    attended: int = 0  # how many tokens each of them looks at, summed up
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
 
@@ -87,7 +88,10 @@ def _answer(
             done.errors[index] = str(value)
         else:
             done.answers[index] = value
-    done.tokens += sum(used)
+    for prompt in prompts:
+        own = len(prompt.ids) - prompt.prefix_length
+        done.tokens += own
+        done.attended += own * prompt.prefix_length + own * (own + 1) // 2
     done.padding += max(used) * len(used) - sum(used)
 
 

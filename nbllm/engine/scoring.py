@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
 
+# Tokens of a batch whose shape is fixed, and what a row's are rounded up to. A batch of eight
+# short rows takes three times as long as one row does.
+_APART, _WIDTH_STEP = 256, 8
+
 
 class LabelTrie:
     """Labels as a trie of tokens, laid out flat for one forward pass.
@@ -90,17 +94,35 @@ class LabelScorer:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
-        return [
-            row.tolist()
-            if np.isfinite(row).all()
-            else ModelError("the model's output is not a finite number")
-            for row in self.score(prompts)
-        ]
+        return [_or_error(row) for row in self.score(prompts)]
 
-    def score(self, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
-        """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64."""
+    def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        """As if called, but a row's likelihoods are to the last bit the same whoever is with it.
+
+        What a sum in floating point comes to depends on the shape of the product that it is part
+        of. Here the shape of a row's batch depends on nothing but the row's own length.
+        """
+        lengths = [len(prompt.ids) - self.prefix.length for prompt in prompts]
+        widths = [-(-length // _WIDTH_STEP) * _WIDTH_STEP for length in lengths]
+        answers: dict[int, list[float] | Exception] = {}
+        for width in set(widths):
+            rows = max(1, _APART // (width + len(self.trie.tokens)))
+            alike = [n for n, other in enumerate(widths) if other == width]
+            for start in range(0, len(alike), rows):
+                batch = alike[start : start + rows]
+                filled = batch + batch[-1:] * (rows - len(batch))
+                scores = self.score([prompts[n] for n in filled], width=width)
+                answers.update(zip(batch, map(_or_error, scores[: len(batch)]), strict=True))
+        return [answers[n] for n in range(len(prompts))]
+
+    def score(self, prompts: Sequence[Prompt], *, width: int = 0) -> NDArray[np.float64]:
+        """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64.
+
+        Args:
+            width: tokens a row is padded to at least, behind the prefix and without the labels.
+        """
         device = self.model.device
-        ids, positions, seen = self._lay_out(prompts)
+        ids, positions, seen = self._lay_out(prompts, width)
         if isinstance(self.prefix, CascadePrefix):
             network = self.prefix.network
             context = {"attention_mask": _added(self.model, seen), "use_cache": False}
@@ -117,14 +139,16 @@ class LabelScorer:
             whole, fine = logits.split(
                 [logits.shape[-1] - len(self._tokens), len(self._tokens)], -1
             )
-            logp = (fine - whole.logsumexp(-1, keepdim=True)).cpu().double().numpy()
+            # A row at a time: how the sum over all rows is split depends on how many they are.
+            total = torch.stack([row.logsumexp(-1, keepdim=True) for row in whole])
+            logp = (fine - total).cpu().double().numpy()
         return np.stack(
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,
         )
 
     def _lay_out(
-        self, prompts: Sequence[Prompt]
+        self, prompts: Sequence[Prompt], width: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """The tokens after the prefix, the trie's last, and how they lie in a batch.
 
@@ -133,7 +157,7 @@ class LabelScorer:
         """
         trie, past = self.trie, self.prefix.length
         suffixes = [prompt.ids[past:] for prompt in prompts]
-        rows, longest = len(prompts), max(map(len, suffixes))
+        rows, longest = len(prompts), max(width, *map(len, suffixes))
         width = longest + len(trie.tokens)
         # Left padding: the last token of each row is then at the same place, so that only
         # that position and the trie's have to go through the output matrix.
@@ -209,6 +233,12 @@ def _added(model: Model, seen: NDArray[np.bool_]) -> torch.Tensor:
     return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
 
 
+def _or_error(scores: NDArray[np.float64]) -> list[float] | Exception:
+    if np.isfinite(scores).all():
+        return [float(score) for score in scores]
+    return ModelError("the model's output is not a finite number")
+
+
 @contextmanager
 def _fine_logits(network: PreTrainedModel, tokens: torch.Tensor) -> Iterator[None]:
     """While it is open, the network's logits are followed by those of `tokens` in float32.
@@ -219,8 +249,11 @@ def _fine_logits(network: PreTrainedModel, tokens: torch.Tensor) -> Iterator[Non
 
     def append(head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor) -> Any:
         if isinstance(head, torch.nn.Linear) and head.weight.is_floating_point():
-            bias = None if head.bias is None else head.bias[tokens].float()
-            fine = torch.nn.functional.linear(inputs[0].float(), head.weight[tokens].float(), bias)
+            # Wide enough that the order of a sum, which depends on the batch, does not show.
+            wide = torch.float32 if logits.device.type == "mps" else torch.float64
+            bias = None if head.bias is None else head.bias[tokens].to(wide)
+            weight = head.weight[tokens].to(wide)
+            fine = torch.nn.functional.linear(inputs[0].to(wide), weight, bias).float()
         else:  # a quantized head has no rows to take
             fine = logits[..., tokens].float()
         return torch.cat([logits.float(), fine], dim=-1)

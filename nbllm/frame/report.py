@@ -32,9 +32,14 @@ class RunReport:
     failed: int = 0
     prefix_tokens: int = 0  # shared by all rows, computed once
     tokens: int = 0  # of the rows themselves
+    attended: int = 0  # how many tokens each of them looks at, summed up
     padding: int = 0
     forwards: int = 0
     seconds: float = 0.0
+    # Floating-point operations: those that reading the rows takes at least, and those that the
+    # device does in a second. None where rows are answered elsewhere, or answers are written.
+    operations: float | None = None
+    matrix_rate: float | None = None
     stopped: bool = False  # by an interrupt or a cancel, before all were answered
     left: int = 0  # distinct texts that were not reached
     ledger: str | None = None
@@ -55,6 +60,7 @@ class RunReport:
         """Count one batch."""
         self.computed += len(done.answers)
         self.tokens += done.tokens
+        self.attended += done.attended
         self.padding += done.padding
         self.forwards += done.forwards
 
@@ -66,8 +72,7 @@ class RunReport:
             "rows": f"{self.rows:,} ({self.computed:,} computed, {self.known:,} from the ledger, "
             f"{self.merged:,} duplicates, {self.blank:,} blank, {self.failed:,} failed"
             + (f", stopped with {self.left:,} left)" if self.stopped else ")"),
-            "time": f"{self.seconds:.1f} s"
-            + (f", {self.rows_per_second:.1f} rows/s" if self.computed else ""),
+            "time": f"{self.seconds:.1f} s" + self._speed(),
             "tokens": f"{self.tokens:,}{share} in {self.forwards:,} batches, behind a shared "
             f"prefix of {self.prefix_tokens:,}",
             "model": ", ".join(
@@ -83,6 +88,15 @@ class RunReport:
         for error, count in self.errors.items():
             lines[f"failed × {count}"] = error
         return lines
+
+    def _speed(self) -> str:
+        if not self.computed or not self.seconds:
+            return ""
+        speed = f", {self.rows_per_second:.1f} rows/s, {self.tokens / self.seconds:,.0f} tokens/s"
+        if self.operations and self.matrix_rate:
+            share = self.operations / self.seconds / self.matrix_rate
+            speed += f", {share:.0%} of the matrix products that {self.model['device']} can do"
+        return speed
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for the ledger."""

@@ -22,6 +22,7 @@ from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
+from nbllm.models.work import matrix_rate, operations
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -95,6 +96,9 @@ def answer_frame(
         ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
+        if report.computed and engine == "local" and not task.decodes:
+            report.operations = operations(model.network, report.tokens, report.attended)
+            report.matrix_rate = matrix_rate(model.device, model.dtype)
         if ledger.path is not None:
             report.ledger, report.ledger_bytes = str(ledger.path), ledger.path.stat().st_size
         ledger.add_report(record["id"], report.to_dict())

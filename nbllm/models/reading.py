@@ -51,8 +51,7 @@ def read(
         told["quantization_config"] = quantization.config(
             plan.quantize, plan.dtype, plan.device, skeleton
         )
-    quantized_here = plan.quantize != "none" and plan.device.type == "cpu"
-    sparing = returning_freed_blocks() if quantized_here else nullcontext()
+    sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
     # Weights that were made in inference mode could never be differentiated.
     with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)

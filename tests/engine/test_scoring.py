@@ -69,6 +69,21 @@ def test_a_row_does_not_depend_on_its_batch(tiny_llama: Model) -> None:
     np.testing.assert_allclose(scorer.score(prompts[::-1])[::-1], together, atol=2e-5)
 
 
+def test_apart_a_row_is_to_the_last_bit_the_same_whoever_is_with_it(smollm2: Model) -> None:
+    scorer, _, _ = prepare(smollm2)
+    compiled = CompiledTemplate(TEMPLATE, smollm2.tokenizer)
+    words = TEXTS[2].split()
+    texts = [[" ".join(words[n % 3 : n % 3 + 1 + n % 8])] for n in range(40)]
+    prompts = compiled.encode(texts, limit=2048)
+    together = scorer.apart(prompts)
+    assert scorer.apart(prompts[::-1])[::-1] == together
+    assert [scorer.apart([prompt])[0] for prompt in prompts] == together
+    assert scorer.apart(prompts[7:20]) == together[7:20]
+    # The two unlikely labels have many tokens, and round by more.
+    likely = np.array(together)[:, :2]
+    np.testing.assert_allclose(likely, scorer.score(prompts)[:, :2], atol=0.3)
+
+
 def test_scoring_leaves_the_shared_prefix_as_it_was(tiny_llama: Model) -> None:
     scorer, prompts, _ = prepare(tiny_llama)
     first = scorer.score(prompts[:1])

@@ -63,7 +63,8 @@ def test_neutral_is_a_third_label(module, tiny_llama: Model) -> None:
 def test_the_two_label_prompt_is_as_it_was_measured(tiny_llama: Model) -> None:
     two = str(frame_of().llm.preview("sentiment", "review", model=tiny_llama))
     three = str(frame_of().llm.preview("sentiment", "review", neutral=True, model=tiny_llama))
-    assert two.startswith("Review: The noodles were superb") and "neutral" not in two
+    assert two.startswith("Tell whether each review is positive or negative.\n\nReview: An ")
+    assert "neutral" not in two
     assert two.count("Sentiment:") == 9
     assert three.startswith("Tell whether each review is positive, neutral or negative.")
     assert three.count("Sentiment: neutral") == 4 and three.count("Sentiment:") == 13

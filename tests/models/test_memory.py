@@ -81,6 +81,7 @@ def test_readable(count: float, text: str) -> None:
 
 _HOLES = """
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from nbllm.models import memory
 
@@ -90,16 +91,15 @@ def resident():
 
 for _ in range(3):
     bytearray(30 << 20)  # freed at once, from which glibc learns to keep such blocks
-if "returning_freed_blocks" in sys.argv:
-    with memory.returning_freed_blocks():
-        pass
 before = resident()
 size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
-blocks, between = [], []
-for _ in range(count):
-    blocks.append(bytearray(size))
-    between.append(bytearray(20 << 10))
-del blocks
+wanted = "returning_freed_blocks" in sys.argv
+with memory.returning_freed_blocks() if wanted else nullcontext():
+    blocks, between = [], []
+    for _ in range(count):
+        blocks.append(bytearray(size))
+        between.append(bytearray(20 << 10))
+    del blocks
 if "give_freed_memory_back" in sys.argv:
     memory.give_freed_memory_back()
 print(resident() - before)

@@ -130,17 +130,28 @@ class Calibrated(Prompted):
 class _Repeatable(Calibrated):
     """As calibrated, but a row's label is the same whatever batch it lies in.
 
-    In short floating-point numbers a sum depends on the shape of the product that it is part
-    of. A row whose best two labels lie closer than that makes out is scored again by itself.
+    Where rows come out the same to the last bit in a batch and alone, nothing is left to do.
+    Where they do not, a row whose best two labels lie closer than rounding can move them is
+    scored again, in a batch whose shape is always the same.
     """
+
+    exact: bool | None = None  # not known before the first batch of two rows or more
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         answers = list(super().__call__(prompts))
         noise = _NOISE.get(self.scorer.model.dtype, 0.0)
-        if noise and len(prompts) > 1:
-            for n, scores in enumerate(answers):
-                if not isinstance(scores, Exception) and self._margin(scores) < noise:
-                    answers[n] = self.scorer([prompts[n]])[0]
+        if noise and self.exact is None and len(prompts) > 1:
+            self.exact = all(self.scorer([prompts[n]]) == [answers[n]] for n in (0, -1))
+        if not noise or self.exact:
+            return answers
+        close = [
+            n
+            for n, scores in enumerate(answers)
+            if not isinstance(scores, Exception) and self._margin(scores) < noise
+        ]
+        again = self.scorer.apart([prompts[n] for n in close])
+        for n, scores in zip(close, again, strict=True):
+            answers[n] = scores
         return answers
 
     def _margin(self, scores: Sequence[float]) -> float:

@@ -25,14 +25,17 @@ __all__ = ["sentiment"]
 
 _LABELS = ("positive", "negative")
 
+# On this order, and on the line above them, hangs a point or two of accuracy: of 56 that were
+# tried it did best.
+_INSTRUCTION = "Tell whether each review is positive or negative."
 _EXAMPLES = (
+    ("An imaginative, tightly paced adventure for young and old.", "positive"),
+    ("a limp retread of better thrillers , with no tension and no point .", "negative"),
+    ("you would have to be made of stone not to be charmed", "positive"),
     ("The noodles were superb and the staff could not have been kinder.", "positive"),
     ("Cold soup, sour waiter, and a bill that made us laugh for the wrong reason.", "negative"),
-    ("you would have to be made of stone not to be charmed", "positive"),
-    ("a limp retread of better thrillers , with no tension and no point .", "negative"),
-    ("An imaginative, tightly paced adventure for young and old.", "positive"),
-    ("The app crashes every time I open a file, and support never replied.", "negative"),
     ("A warm, sharply written comedy that earns every one of its laughs.", "positive"),
+    ("The app crashes every time I open a file, and support never replied.", "negative"),
     ("If you enjoy watching paint dry, this is the thriller of the year.", "negative"),
 )
 
@@ -122,18 +125,21 @@ _CALIBRATION = (
 )
 
 
-# Where neutral is asked for. Chosen on the training split of SST-5: there an instruction helps,
-# and neutral is shown first.
+# Where neutral is asked for. Chosen on the training split of SST-5: there neutral is shown first.
 _NEUTRAL_INSTRUCTION = "Tell whether each review is positive, neutral or negative."
 _NEUTRAL_EXAMPLES = (
     ("The film follows two sisters who inherit a farm in the north.", "neutral"),
-    *_EXAMPLES[:2],
+    _EXAMPLES[3],
+    _EXAMPLES[4],
     ("Some scenes are clever and some are dull, and in the end they cancel out.", "neutral"),
-    *_EXAMPLES[2:4],
+    _EXAMPLES[2],
+    _EXAMPLES[1],
     ("The parcel came on Thursday in a plain brown box.", "neutral"),
-    *_EXAMPLES[4:6],
+    _EXAMPLES[0],
+    _EXAMPLES[6],
     ("neither as good as its first half nor as bad as its last", "neutral"),
-    *_EXAMPLES[6:],
+    _EXAMPLES[5],
+    _EXAMPLES[7],
 )
 
 # Facts, and praise and blame that cancel out: half as many as there are of either kind above.
@@ -172,8 +178,7 @@ def sentiment(
     Args:
         neutral: tell those that are neither, too.
         aspects: tell how a text speaks of each of these, instead of the text as a whole.
-        instruction: what to say above the examples; by default nothing, which does better, but
-            with `neutral` a line that names the three.
+        instruction: what to say above the examples, instead of a line that names the labels.
         examples: (text, label) pairs to show instead of the built-in ones.
 
     Raises:
@@ -192,8 +197,8 @@ def sentiment(
     if model.kind == "classifier":
         refuse_prompt(model, instruction=instruction, examples=examples)
         return HeadTask(verb="sentiment", labels=labels, heads=_heads(model, labels))
-    if neutral and instruction is None:
-        instruction = _NEUTRAL_INSTRUCTION
+    if instruction is None:
+        instruction = _NEUTRAL_INSTRUCTION if neutral else _INSTRUCTION
     built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
     shown = built_in if examples is None else read_examples(examples, labels)
     return LabelTask(

