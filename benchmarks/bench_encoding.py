@@ -98,7 +98,7 @@ def ours(engine: TextEncoder | HeadScorer, texts: list[str]) -> float:
     done = list(drive(prompts, engine, budget=budget))
     assert sum(len(step.answers) for step in done) == len(texts)
     padded = sum(step.padding for step in done)
-    return padded / (padded + sum(step.tokens for step in done))
+    return padded / (padded + sum(step.read.tokens for step in done))
 
 
 def finished(answer: Callable[..., list[Any]], texts: list[str], **options: Any) -> float:

@@ -3,7 +3,8 @@
 Same weights, dtype and prompt, in one run; CPU time, so that a busy machine changes the ratios
 little. `pipeline("text-generation")` is given one token to write, which is all that a label needs
 here, and the batch size at which it was fastest on the first 64 rows; so is llama-cpp-python,
-which keeps the keys and values of what the prompt has in common with the one before.
+which keeps the keys and values of what the prompt has in common with the one before: once with
+the token alone, which is no score, once with the probabilities of the likeliest tokens.
 `pipeline("decision")` reads the prompt as the instructions of a choice. What nbllm spends on
 calibration is in its time. On all rows each is measured three times, and the median counts. The
 share of the measured matrix-product rate is of 2,000 other reviews, and counts no padding as work.
@@ -67,8 +68,10 @@ def run() -> list[dict[str, Any]]:
         'pipeline("decision")': partial(decide, [request(before, t) for t in frame["text"]]),
     }
     tokens = model.tokenizer(prompts).input_ids
-    if (label_by_llama_cpp := labeller(max(map(len, tokens)) + 1)) is not None:
-        works["llama-cpp-python"] = partial(label_by_llama_cpp, tokens)
+    for name, probabilities in (("one token", False), ("probabilities", True)):
+        write = labeller(max(map(len, tokens)) + 1, probabilities=probabilities)
+        if write is not None:
+            works[f"llama-cpp-python, {name}"] = partial(write, tokens)
     measured = [each.cpu for each in meter.medians(ROUNDS, *works.values())]
     rows = [row(name, ROWS, taken) for name, taken in zip(works, measured, strict=True)]
     for size, seconds in trials.items():

@@ -19,7 +19,7 @@ Labelled = Callable[[Sequence[Sequence[int]]], list[str]]
 _BF16 = 32  # LLAMA_FTYPE_MOSTLY_BF16 of llama.h
 
 
-def labeller(context: int) -> Labelled | None:
+def labeller(context: int, *, probabilities: bool) -> Labelled | None:
     """What writes one token after each of many prompts, given as tokens.
 
     llama-cpp-python keeps the keys and values of the prompt before, and reads only what
@@ -27,6 +27,7 @@ def labeller(context: int) -> Labelled | None:
 
     Args:
         context: tokens of the longest prompt and of what is written.
+        probabilities: also of the likeliest tokens, for which it keeps the logits of all.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         print("llama-cpp-python is not installed, so it is left out: `make bench` installs it.")
@@ -35,14 +36,18 @@ def labeller(context: int) -> Labelled | None:
 
     threads = torch.get_num_threads()
     model: Any = Llama(
-        str(_weights()), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False
+        str(_weights()),
+        n_ctx=context,
+        n_threads=threads,
+        n_threads_batch=threads,
+        verbose=False,
+        logits_all=probabilities,
     )
+    options = {"max_tokens": 1, "temperature": 0.0, "logprobs": 10 if probabilities else None}
 
     def label(prompts: Sequence[Sequence[int]]) -> list[str]:
         return [
-            model.create_completion(list(prompt), max_tokens=1, temperature=0.0)["choices"][0][
-                "text"
-            ]
+            model.create_completion(list(prompt), **options)["choices"][0]["text"]
             for prompt in prompts
         ]
 

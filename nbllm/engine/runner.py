@@ -9,6 +9,7 @@ from typing import Any
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import turn
+from nbllm.models.work import Read
 
 __all__ = ["Answered", "Engine", "run"]
 
@@ -22,8 +23,7 @@ class Answered:
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
-    tokens: int = 0  # of the prompts, without those of a shared prefix
-    attended: int = 0  # how many tokens each of them looks at, summed up
+    read: Read = field(default_factory=Read)  # of the prompts, without a shared prefix
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
 
@@ -89,9 +89,7 @@ def _answer(
         else:
             done.answers[index] = value
     for prompt in prompts:
-        own = len(prompt.ids) - prompt.prefix_length
-        done.tokens += own
-        done.attended += own * prompt.prefix_length + own * (own + 1) // 2
+        done.read += Read.text(len(prompt.ids) - prompt.prefix_length, prompt.prefix_length)
     done.padding += max(used) * len(used) - sum(used)
 
 

@@ -32,11 +32,10 @@ class RunReport:
     failed: int = 0
     prefix_tokens: int = 0  # shared by all rows, computed once
     tokens: int = 0  # of the rows themselves
-    attended: int = 0  # how many tokens each of them looks at, summed up
     padding: int = 0
     forwards: int = 0
     seconds: float = 0.0
-    # Floating-point operations: those that reading the rows takes at least, and those that the
+    # Floating-point operations: those of all that was read, without padding, and those that the
     # device does in a second. None where rows are answered elsewhere, or answers are written.
     operations: float | None = None
     matrix_rate: float | None = None
@@ -59,8 +58,7 @@ class RunReport:
     def add(self, done: Answered) -> None:
         """Count one batch."""
         self.computed += len(done.answers)
-        self.tokens += done.tokens
-        self.attended += done.attended
+        self.tokens += done.read.tokens
         self.padding += done.padding
         self.forwards += done.forwards
 

@@ -22,7 +22,7 @@ from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
-from nbllm.models.work import matrix_rate, operations
+from nbllm.models.work import Read, matrix_rate, operations
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -42,6 +42,7 @@ class _Answers:
     values: dict[int, Any]
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
+    read: Read = field(default_factory=Read)
     interrupted: bool = False
 
 
@@ -97,7 +98,7 @@ def answer_frame(
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
         if report.computed and engine == "local" and not task.decodes:
-            report.operations = operations(model.network, report.tokens, report.attended)
+            report.operations = operations(model.network, answers.read)
             report.matrix_rate = matrix_rate(model.device, model.dtype)
         if ledger.path is not None:
             report.ledger, report.ledger_bytes = str(ledger.path), ledger.path.stat().st_size
@@ -155,6 +156,7 @@ def _answer_texts(
             with turn:
                 asked = task.on(model, record["limit"])
                 offset = asked.calibrate(answers.offset)
+            answers.read = asked.before
             report.prefix_tokens = asked.prefix_tokens
             if offset is not None and answers.offset is None:
                 answers.offset = offset
@@ -165,6 +167,7 @@ def _answer_texts(
                 ledger.commit(question, {keys[i]: value for i, value in some.items()})
                 answers.values.update(some)
                 answers.errors.update({unanswered[i]: why for i, why in done.errors.items()})
+                answers.read += done.read
                 report.add(done)
                 report.failed = len(answers.errors)
                 report.seconds = time.perf_counter() - started

@@ -13,12 +13,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.runner import Answered
 from nbllm.errors import FrameError
 from nbllm.frame.steps import answer_here
+from nbllm.models.work import Read
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -105,7 +106,7 @@ class _Answering:
         for done in answer_here(texts, self.task, self.model, self.asked, truncate=self.truncate):
             answers = {numbers[i]: value for i, value in done.answers.items()}
             errors = {numbers[i]: error for i, error in done.errors.items()}
-            told.append(json.dumps(vars(replace(done, answers=answers, errors=errors))))
+            told.append(json.dumps(asdict(replace(done, answers=answers, errors=errors))))
         return {"done": told}
 
 
@@ -114,7 +115,7 @@ def _answered(told: Mapping[str, Any]) -> Answered:
     by_index = {
         part: {int(n): value for n, value in told[part].items()} for part in ("answers", "errors")
     }
-    return Answered(**{**told, **by_index})
+    return Answered(**{**told, **by_index, "read": Read(**told["read"])})
 
 
 @dataclass(frozen=True)

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["matrix_rate", "operations"]
+__all__ = ["Read", "matrix_rate", "operations"]
 
 _SIZE, _ROUNDS = 1024, 5
 
 
-def operations(network: PreTrainedModel, tokens: int, attended: int) -> float:
-    """Floating-point operations of the matrix products that reading texts takes.
+@dataclass
+class Read:
+    """Tokens that a network was given to read, without padding."""
+
+    tokens: int = 0
+    attended: int = 0  # how many tokens each of them looks at, summed up
+    ends: int = 0  # how many of them an answer is read at
+
+    @classmethod
+    def text(cls, tokens: int, behind: int = 0) -> Read:
+        """A text of this many tokens, behind so many that are read already."""
+        return cls(tokens, tokens * behind + tokens * (tokens + 1) // 2, 1)
+
+    def __add__(self, other: Read) -> Read:
+        return Read(
+            self.tokens + other.tokens, self.attended + other.attended, self.ends + other.ends
+        )
+
+
+def operations(network: PreTrainedModel, read: Read) -> float:
+    """Floating-point operations of the matrix products that reading takes.
 
     As Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, count them, but
-    without the output matrix, which few of the tokens go through.
-
-    Args:
-        tokens: how many are read, without padding.
-        attended: how many tokens each of them looks at, summed up.
+    through the output matrix, if there is one, go only the tokens that an answer is read at.
     """
     config: Any = network.config.get_text_config()
-    weights = network.num_parameters() - network.get_input_embeddings().weight.numel()
+    # Of tables rows are looked up; one may be the output matrix at the same time.
+    tables = [module.weight for module in network.modules() if isinstance(module, nn.Embedding)]
+    outputs: Any = network.get_output_embeddings()
+    output: int = 0 if outputs is None else outputs.weight.numel()
+    if outputs is not None and all(outputs.weight is not table for table in tables):
+        tables.append(outputs.weight)
+    weights: int = network.num_parameters() - sum(table.numel() for table in tables)
     heads = getattr(config, "num_attention_heads", None) or 0
     width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
     attention = 4 * config.num_hidden_layers * heads * width
-    return 2.0 * weights * tokens + float(attention * attended)
+    return float(2 * (weights * read.tokens + output * read.ends) + attention * read.attended)
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.prompt import Prompt
+from nbllm.models.work import Read
 
 if TYPE_CHECKING:
     from nbllm.engine.encoding import HeadScorer, TextEncoder
@@ -17,6 +18,7 @@ class Encoded:
     """Rows of one column to an engine that encodes them itself."""
 
     prefix_tokens = 0
+    before = Read()
 
     def __init__(self, engine: HeadScorer | TextEncoder, limit: int) -> None:
         self.engine = engine

@@ -11,10 +11,11 @@ import narwhals as nw
 import numpy as np
 import torch
 
-from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
-from nbllm.errors import LabelError
+from nbllm.errors import LabelError, ModelError
 from nbllm.frame.kinds.encoded import Encoded
 from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.task import Output
@@ -119,12 +120,15 @@ class Calibrated(Prompted):
     def _fit(self) -> list[float]:
         encoded = self.encode([(text,) for text in self.calibration], truncate=True)
         prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
-        lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
+        scores: dict[int, Any] = {}
         budget = TokenBudget.of(self.scorer.model, decodes=False)
-        scores = np.concatenate(
-            [self.scorer.score([prompts[i] for i in batch]) for batch in batches(lengths, budget)]
-        )
-        return [float(x) for x in self.offset(scores)]
+        for done in run(prompts, self.scorer, budget=budget):
+            if done.errors:
+                why = next(iter(done.errors.values()))
+                raise ModelError(f"the texts that calibration reads fail: {why}")
+            self.before += done.read
+            scores.update(done.answers)
+        return [float(x) for x in self.offset(np.array(list(scores.values())))]
 
 
 class _Repeatable(Calibrated):

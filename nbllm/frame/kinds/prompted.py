@@ -10,6 +10,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import TextTooLongError
+from nbllm.models.work import Read
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -41,6 +42,7 @@ class Prompted:
         self.template = template
         self.engine = engine
         self.limit = limit
+        self.before = Read.text(engine.prefix.length)
 
     @property
     def prefix_tokens(self) -> int:

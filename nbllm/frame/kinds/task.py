@@ -10,6 +10,7 @@ from nbllm.engine.prompt import Prompt, Template
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
+    from nbllm.models.work import Read
 
 __all__ = ["Asked", "Output", "Task"]
 
@@ -29,6 +30,10 @@ class Asked(Protocol):
     @property
     def prefix_tokens(self) -> int:
         """What all prompts start with and the model reads once."""
+
+    @property
+    def before(self) -> Read:
+        """What was read before the first row: a shared prefix, texts of calibration."""
 
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool

@@ -1,0 +1,33 @@
+"""The operations that reading takes, against those that torch counts."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nbllm.models.work import Read, matrix_rate, operations
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder"])
+def test_operations_are_those_that_torch_counts(kind, request):
+    model = request.getfixturevalue({"causal": "tiny_llama", "encoder": "tiny_encoder"}[kind])
+    model.network.set_attn_implementation("eager")  # whose products torch sees one by one
+    ids = torch.randint(5, 50, (1, 12))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.network(input_ids=ids, **({"logits_to_keep": 1} if kind == "causal" else {}))
+
+    # Eager attention computes the upper triangle too, only to mask it.
+    read = Read(tokens=12, attended=12 * 12, ends=1)
+
+    # What are no matrices, such as norms and position embeddings, we count as if they were.
+    assert operations(model.network, read) == pytest.approx(counter.get_total_flops(), rel=0.15)
+
+
+def test_a_text_looks_at_what_stands_before_each_of_its_tokens():
+    assert Read.text(3) == Read(tokens=3, attended=1 + 2 + 3, ends=1)
+    assert Read.text(2, 10) + Read.text(1) == Read(tokens=3, attended=11 + 12 + 1, ends=2)
+
+
+def test_the_rate_is_measured_once():
+    cpu = torch.device("cpu")
+
+    assert matrix_rate(cpu, torch.float32) == matrix_rate(cpu, torch.float32) > 1e8
