@@ -11,12 +11,12 @@ import pytest
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import FrameError, LabelError
+from nbllm.frame.kinds.label import _Repeatable
 from nbllm.models.model import Model
 
 ROWS = 40
-Score = Callable[[LabelScorer, Sequence[Prompt]], list]
+Score = Callable[[_Repeatable, Sequence[Prompt]], Sequence]
 
 
 @pytest.fixture
@@ -27,16 +27,16 @@ def frame(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 
 
 def interrupted_after(calls: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the scorer answer so many batches, and then raise."""
-    score: Score = LabelScorer.__call__
+    """Let so many batches of rows be answered, and then raise."""
+    score: Score = _Repeatable.__call__
     left = iter(range(calls))
 
-    def some(self: LabelScorer, prompts: Sequence[Prompt]) -> list:
+    def some(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence:
         if next(left, None) is None:
             raise error
         return score(self, prompts)
 
-    monkeypatch.setattr(LabelScorer, "__call__", some)
+    monkeypatch.setattr(_Repeatable, "__call__", some)
 
 
 def test_an_interrupt_returns_what_was_answered_and_the_next_run_goes_on(
@@ -77,17 +77,17 @@ def test_a_cancel_stops_after_the_batch(
     frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second, cancelled = threading.Event(), threading.Event()
-    score: Score = LabelScorer.__call__
+    score: Score = _Repeatable.__call__
     calls = []
 
-    def waiting(self: LabelScorer, prompts: Sequence[Prompt]) -> list:
+    def waiting(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence:
         calls.append(len(prompts))
         if len(calls) == 2:
             second.set()
             assert cancelled.wait(30)
         return score(self, prompts)
 
-    monkeypatch.setattr(LabelScorer, "__call__", waiting)
+    monkeypatch.setattr(_Repeatable, "__call__", waiting)
     run = frame.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
     assert second.wait(30)
     assert "running" in str(run) and not run.done

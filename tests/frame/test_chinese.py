@@ -49,6 +49,7 @@ def test_the_prompt_begins_with_bos_and_ends_where_the_label_goes(
 ) -> None:
     frame = pd.DataFrame({"text": ["汤很鲜，料也足。"]})
     shown = str(frame.llm.preview("sentiment", "text", model=gemma, examples=chinese.EXAMPLES))
-    assert shown.startswith(f"<bos>Review: {chinese.EXAMPLES[0][0]}\nSentiment: positive\n\n")
+    example = f"Review: {chinese.EXAMPLES[0][0]}\nSentiment: positive\n\n"
+    assert shown.startswith(f"<bos>Tell whether each review is positive or negative.\n\n{example}")
     assert shown.count("<bos>") == 1
     assert shown.endswith("Review: 汤很鲜，料也足。\nSentiment:")

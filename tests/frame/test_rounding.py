@@ -18,6 +18,7 @@ class Scorer:
     """The likelihoods of two labels; in a batch, those of the first are moved by `noise`."""
 
     model = SimpleNamespace(dtype=torch.bfloat16)
+    prefix = SimpleNamespace(length=0)
 
     def __init__(self, noise: float) -> None:
         self.noise = noise
