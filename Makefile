@@ -71,9 +71,10 @@ lint: setup ## ruff, mypy and tsc
 	$(BIN)/mypy
 	$(BIN)/python hatch_build.py run check
 
-# What nbllm is measured beside. It is compiled here, which takes minutes; a benchmark leaves out
-# what is not there.
+# What nbllm is measured beside. BertViz also names what only its oldest parts use. llama.cpp is
+# compiled here, which takes minutes. A benchmark leaves out what is not there.
 $(VENV)/peers: $(VENV)/installed
+	$(PIP) install --quiet --no-deps bertviz==1.4.1
 	$(PIP) install $(PINNED) llama-cpp-python && touch $@ || echo "llama-cpp-python could not be installed; it takes cmake and a C++ compiler." >&2
 
 bench: model $(VENV)/peers ## the benchmarks; results go to benchmarks/results

@@ -68,6 +68,20 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext nbllm` calls: the magic %%attention."""
+    from nbllm.notebook.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext nbllm` calls."""
+    from nbllm.notebook.extension import unload
+
+    unload(shell)
+
+
 @when_imported("pandas")
 def _on_pandas(pandas: Any) -> None:
     from nbllm.accessor import register_on_pandas

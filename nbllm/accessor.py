@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbllm.frame.search import How
     from nbllm.frame.tasks.arguments import Examples
     from nbllm.models.model import Model
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.explanation import Explanation
 
 __all__ = ["FrameAccessor", "register_on_pandas", "register_on_polars"]
 
@@ -186,6 +186,9 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
+        engine: str = "local",
+        workers: int | None = None,
     ) -> Any:
         """Take the rows of which something holds, under their own index.
 
@@ -212,7 +215,7 @@ class FrameAccessor:
         from nbllm.frame.filtering import matching
 
         output = into or f"{column}_filter"
-        answered = self._ask(
+        return self._ask(
             "filter",
             column,
             model,
@@ -223,16 +226,20 @@ class FrameAccessor:
                 "examples": examples,
             },
             output,
+            finish=lambda answered: matching(answered, output, keep),
             use_ledger=ledger,
             truncate=truncate,
+            background=background,
+            engine=engine,
+            workers=workers,
         )
-        return matching(answered, output, keep)
 
     def summarize(
         self,
         column: str,
         *,
         max_words: int = 40,
+        style: str | None = None,
         by: str | Sequence[str] | None = None,
         model: Model | None = None,
         into: str | None = None,
@@ -257,6 +264,8 @@ class FrameAccessor:
                 these columns, the group's texts as one, and its summary.
             max_words: what the model is asked to keep to, and about where it is cut, at the
                 end of a sentence.
+            style: how it should read, in words that go on after "Summarize the text": "for a
+                child", "as a headline".
             instruction: what to ask, instead of a summary of so many words; to an
                 encoder-decoder, the words that it was trained to see before a text.
             examples: (text, summary) pairs, or a frame of them, to show a causal model.
@@ -273,7 +282,12 @@ class FrameAccessor:
         from nbllm.models.loader import choose
 
         model = choose(model)
-        options = {"max_words": max_words, "instruction": instruction, "examples": examples}
+        options = {
+            "max_words": max_words,
+            "style": style,
+            "instruction": instruction,
+            "examples": examples,
+        }
         work = partial(
             summarize_frame,
             self._frame if by is None else group_texts(self._frame, by, column),
@@ -587,15 +601,14 @@ class FrameAccessor:
             >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
             >>> df.llm.similarity("message", to="I want my money back.")  # doctest: +SKIP
         """
-        from nbllm.frame.tasks.embed import choose_encoder, compared
+        from nbllm.frame.tasks.embed import choose_encoder
 
         return self._ask(
             "similarity",
             column,
             choose_encoder(model, "similarity"),
-            {"to": to},
+            {"other": other, "to": to},
             into or f"{column}_similarity",
-            columns=compared(column, other, to),
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
@@ -869,7 +882,7 @@ class FrameAccessor:
         """Show the exact prompt that a verb would give the model for one row.
 
         Args:
-            verb: "sentiment", "classify", "summarize" or "prompt".
+            verb: the name of a verb that asks one thing of each row, such as "sentiment".
             subject: the verb's first argument: a column, or a prompt.
             row: label in the index (position in polars); by default the first row.
             options: other arguments of the verb that shape the prompt, such as `labels`.
@@ -1019,11 +1032,12 @@ class FrameAccessor:
 
     def explain(
         self, row: Any, *, output: str | None = None, model: Model | None = None
-    ) -> AttentionView:
-        """Open the attention of the prompt that answered a row.
+    ) -> Explanation:
+        """Why a row got its label and not the next likely one, and what the model looked at.
 
         The prompt is rebuilt from the run's record, so this also works after a filter, a merge
-        or a trip through Parquet, as long as the frame has the text and the `_run` column.
+        or a trip through Parquet, as long as the frame has the text and the `_run` column. An
+        answer that was written, and not chosen among labels, has its attention shown.
 
         Args:
             row: label in the index (position in polars).
@@ -1031,16 +1045,20 @@ class FrameAccessor:
             model: by default the one that the run names, loaded again if need be.
 
         Raises:
-            ProvenanceError: the row was not answered, or its run is not on record.
+            FrameError: the row has no answer.
+            LabelError: its answer is none of the run's labels.
+            ProvenanceError: the row was not asked, or its run is not on record.
 
         Example:
-            >>> answered.llm.explain(17)  # doctest: +SKIP
+            >>> why = answered.llm.explain(17)  # doctest: +SKIP
+            >>> why.words().nlargest(3, "attribution")  # doctest: +SKIP
         """
         from nbllm.engine.prompt import with_answer
         from nbllm.frame.columns import row_position, row_values
+        from nbllm.frame.contrast import contrast
         from nbllm.frame.provenance import find_record, recorded_prompt, row_run
         from nbllm.models.loader import reload
-        from nbllm.widgets.attention import inspect
+        from nbllm.widgets.explanation import Explanation
 
         output = self._output(output)
         position = row_position(self._frame, row)
@@ -1049,8 +1067,9 @@ class FrameAccessor:
         prompt = recorded_prompt(record, self._frame, position, model)
         if record["writes"]:
             answer = row_values(self._frame, [output], position)[0]
-            prompt = with_answer(prompt, answer, model.tokenizer)
-        return inspect(model, prompt)
+            return Explanation(model, with_answer(prompt, answer, model.tokenizer), None)
+        found = contrast(record, self._frame, output, position, prompt, model)
+        return Explanation(model, prompt, found)
 
     def _ask(
         self,
@@ -1060,8 +1079,8 @@ class FrameAccessor:
         options: dict[str, Any],
         output: str,
         *,
-        columns: dict[str, str] | None = None,
         background: bool = False,
+        finish: Callable[[Any], Any] = lambda answered: answered,
         **run_options: Any,
     ) -> Any:
         from nbllm.frame.background import Run
@@ -1069,7 +1088,7 @@ class FrameAccessor:
         from nbllm.frame.verbs import make_task, verb_columns
         from nbllm.models.loader import choose
 
-        columns = columns or verb_columns(verb, subject, options)
+        columns = verb_columns(verb, subject, options)
         model = choose(model)
         work = partial(
             answer_frame,
@@ -1081,7 +1100,9 @@ class FrameAccessor:
             any_type=verb == "prompt",
             **run_options,
         )
-        return Run(verb, lambda go_on: work(go_on=go_on)) if background else work()
+        if background:
+            return Run(verb, lambda go_on: finish(work(go_on=go_on)))
+        return finish(work())
 
     def _output(self, output: str | None) -> str:
         """The column of answers meant, by name or because it is the only one."""
@@ -1102,9 +1123,12 @@ class FrameAccessor:
 
 def register_on_pandas(pandas: Any) -> None:
     """Add `.llm` to pandas DataFrames."""
-    pandas.api.extensions.register_dataframe_accessor("llm")(FrameAccessor)
+    # It is there when %reload_ext nbllm runs the package's __init__ again.
+    if getattr(pandas.DataFrame, "llm", None) is not FrameAccessor:
+        pandas.api.extensions.register_dataframe_accessor("llm")(FrameAccessor)
 
 
 def register_on_polars(polars: Any) -> None:
     """Add `.llm` to polars DataFrames."""
-    polars.api.register_dataframe_namespace("llm")(FrameAccessor)
+    if getattr(polars.DataFrame, "llm", None) is not FrameAccessor:
+        polars.api.register_dataframe_namespace("llm")(FrameAccessor)

@@ -3,13 +3,17 @@
 import { build } from "esbuild";
 
 const WIDGETS = ["attention"];
+const PAGES = ["attention"]; // which can also be a page of their own
 const LARGEST = 150_000; // bytes of JavaScript a widget
 
 const { metafile } = await build({
-  entryPoints: WIDGETS.flatMap((name) => [
-    { in: `${name}/index.ts`, out: name },
-    { in: `${name}/${name}.css`, out: name },
-  ]),
+  entryPoints: [
+    ...WIDGETS.flatMap((name) => [
+      { in: `${name}/index.ts`, out: name },
+      { in: `${name}/${name}.css`, out: name },
+    ]),
+    ...PAGES.map((name) => ({ in: `${name}/page.ts`, out: `${name}-page` })),
+  ],
   outdir: "../nbllm/widgets/static",
   bundle: true,
   minify: true,

@@ -1,1 +1,95 @@
-"""What a model looked at: recordings of its attention, and what is read off them."""
+"""What a model looked at: recordings of its attention, and what is read off them.
+
+    from nbllm.attention import attention_rollout, head_measures, record
+
+    recording = record(model, "The plot was thin, but I loved it.")
+    head_measures(recording).nlargest(5, "previous_token")
+    attention_rollout(recording, rows=[len(recording) - 1])
+
+Names are imported when they are first used, so that nothing heavy is loaded before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nbllm.attention.ablation import head_importance
+    from nbllm.attention.attribution import Attribution, attribute
+    from nbllm.attention.capture import record, record_batch
+    from nbllm.attention.lens import LogitLens, logit_lens
+    from nbllm.attention.logit_parts import direct_logit_attribution
+    from nbllm.attention.measures import head_measures, induction_scores
+    from nbllm.attention.overview import Overview, survey
+    from nbllm.attention.rank_agreement import agreement
+    from nbllm.attention.recording import EncoderDecoderRecording, Recording, TokenRow
+    from nbllm.attention.rollout import attention_rollout
+    from nbllm.attention.tiles import (
+        combined,
+        dimension_scores,
+        pooled,
+        thumbnails,
+        top_edges,
+    )
+
+__all__ = [
+    "Attribution",
+    "EncoderDecoderRecording",
+    "LogitLens",
+    "Overview",
+    "Recording",
+    "TokenRow",
+    "agreement",
+    "attention_rollout",
+    "attribute",
+    "combined",
+    "dimension_scores",
+    "direct_logit_attribution",
+    "head_importance",
+    "head_measures",
+    "induction_scores",
+    "logit_lens",
+    "pooled",
+    "record",
+    "record_batch",
+    "survey",
+    "thumbnails",
+    "top_edges",
+]
+
+# A name must not be that of a module here: importing the module would put it in its place.
+_WHERE = {
+    "Attribution": "attribution",
+    "EncoderDecoderRecording": "recording",
+    "LogitLens": "lens",
+    "Overview": "overview",
+    "Recording": "recording",
+    "TokenRow": "recording",
+    "agreement": "rank_agreement",
+    "attention_rollout": "rollout",
+    "attribute": "attribution",
+    "combined": "tiles",
+    "dimension_scores": "tiles",
+    "direct_logit_attribution": "logit_parts",
+    "head_importance": "ablation",
+    "head_measures": "measures",
+    "induction_scores": "measures",
+    "logit_lens": "lens",
+    "pooled": "tiles",
+    "record": "capture",
+    "record_batch": "capture",
+    "survey": "overview",
+    "thumbnails": "tiles",
+    "top_edges": "tiles",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"nbllm.attention.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'nbllm.attention' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

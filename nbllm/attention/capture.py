@@ -5,319 +5,199 @@ computed again for any part of a head from the q and k that the kernel was given
 RoPE and before the grouped key heads are repeated. So a recording keeps those, and a
 tile of 256 by 256 weights costs a product of that size, whatever the length of the text.
 
-A listener takes the place of the model's own entry in transformers' AttentionInterface
-for one forward pass, calls the function that was there, and writes down what went in.
-The model's configuration is left alone: its masks, its kernel and its result are those
-of an ordinary pass. Every layer is then checked against what the kernel returned.
+Every layer is checked against what the kernel returned, while it runs.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers import DynamicCache
 
-from nbllm.attention.layer import Layer
-from nbllm.engine.prompt import Mark, Prompt
-from nbllm.errors import SelectionError, TextError, TextTooLongError, UnsupportedModelError
+from nbllm.attention.heard import check_heard, depths_of, recorded, token_row, wanted_layers
+from nbllm.attention.listening import Hearing
+from nbllm.attention.padding import Padded
+from nbllm.attention.pairs import record_pairs
+from nbllm.attention.recording import EncoderDecoderRecording, Recording, RecordingKind
+from nbllm.attention.storage import Storage
+from nbllm.attention.text import end_ids, read
+from nbllm.attention.written import continued
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = ["Recording", "record"]
-
-CHECKED_ROWS = 16  # of every layer and head
-# Beyond this the recorded q and k are not all that the model's attention is made of.
-# Far above rounding, which closure() reports: about 1e-6 in fp32, 4e-3 in bf16.
-LARGEST_GAP = {torch.float32: 1e-3, torch.float64: 1e-3}
-LARGEST_GAP_HALF = 5e-2
-
-Selection = slice | Sequence[int] | None
+__all__ = ["Recording", "record", "record_batch"]
 
 
-@dataclass(eq=False)
-class Recording:
-    """The attention of one forward pass over one text.
-
-    Made by `record`. It holds no reference to the model, which may be unloaded.
-    """
-
-    model: str  # what the user called it
-    text: str
-    ids: tuple[int, ...]
-    tokens: tuple[str, ...]  # each as readable text
-    spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
-    special: tuple[bool, ...]  # added by the tokenizer or the chat template
-    marks: tuple[Mark, ...]  # where the user's own texts lie, if the prompt tells
-    causal: bool
-    layers: tuple[Layer, ...] = field(repr=False)
-    gaps: tuple[float, ...] = field(repr=False)  # per layer, on a sample of rows
-    _sums: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
-
-    @property
-    def heads(self) -> int:
-        """Attention heads of a layer."""
-        return self.layers[0].heads
-
-    def __len__(self) -> int:
-        """Tokens of the text."""
-        return len(self.ids)
-
-    def weights(
-        self, layer: int, head: int, rows: Selection = None, columns: Selection = None
-    ) -> NDArray[np.float32]:
-        """Attention weights of one head: how much each query took from each key.
-
-        `rows` chooses queries and `columns` keys, as slices or as token positions; without
-        them all are given. A part equals that part of the whole to rounding: a row of the whole
-        sums to 1 (to less with a model that has attention sinks).
-
-        Returns float32, (rows, columns). Raises SelectionError for a layer, head or token
-        that is not in the recording.
-
-            recording.weights(layer=3, head=1, rows=[-1 + len(recording)])
-        """
-        self.check(layer, head)
-        chosen = self.layers[layer]
-        device = chosen.query.device
-        one = torch.tensor([head], device=device)
-        if (layer, head) not in self._sums:
-            every = torch.arange(len(self), device=device)
-            self._sums[layer, head] = chosen.log_sum_exp(one, every)[0]
-        queries = torch.tensor(self._positions(rows), dtype=torch.long, device=device)
-        keys = torch.tensor(self._positions(columns), dtype=torch.long, device=device)
-        scores = chosen.scores(one, queries, keys)[0]
-        weights = torch.exp(scores - self._sums[layer, head][queries, None])
-        return weights.cpu().numpy()
-
-    def closure(self) -> float:
-        """How far the recorded weights are from explaining what the kernel returned.
-
-        The largest relative error of weights · v over all layers, taken on a sample of
-        rows of every head while the pass ran: about 1e-6 in fp32, 4e-3 in bf16.
-        """
-        return max(self.gaps)
-
-    def check(self, layer: int, head: int, token: int | None = None) -> None:
-        """Raise SelectionError unless layer, head and token are in the recording."""
-        limits = [("layer", layer, len(self.layers)), ("head", head, self.heads)]
-        if token is not None:
-            limits.append(("token", token, len(self)))
-        for name, value, size in limits:
-            if not 0 <= value < size:
-                raise SelectionError(
-                    f"{name} {value} is not in this recording of {self.model}, which has "
-                    f"{name}s 0 to {size - 1}. Choose one of those."
-                )
-
-    def _positions(self, selection: Selection) -> list[int]:
-        if selection is None:
-            return list(range(len(self)))
-        if isinstance(selection, slice):
-            return list(range(len(self))[selection])
-        for position in selection:
-            self.check(0, 0, position)
-        return list(selection)
-
-
-def record(model: Model, text: str | Prompt) -> Recording:
+def record(
+    model: Model,
+    text: str | Prompt,
+    *,
+    layers: Sequence[int] | None = None,
+    offload: bool | str | Path = False,
+    target: str | Prompt | None = None,
+    generate: int = 0,
+) -> Recording | EncoderDecoderRecording:
     """Run one forward pass and keep what its attention was computed from.
 
     The model runs as it is: quantized or not, with its own attention function. A string
     is tokenized as it stands, with the tokenizer's special tokens and no chat template; a
     Prompt is taken token by token, with its marks.
 
+    Args:
+        layers: numbers of the layers to keep, from 0, or from -1 for the last; all by default.
+            Of an encoder-decoder each stack keeps those that it has.
+        offload: keep the tensors in files that are deleted with the recording: True for the
+            system's folder for temporary files (in some systems that is memory), or a folder.
+        target: what an encoder-decoder is to have written; by default what it writes itself.
+        generate: let a causal model write so many tokens, or until it ends, each the likeliest.
+            Every step is recorded, with the cache that it ran with. The last token written is
+            read as well, so that all tokens have a row. Of an encoder-decoder without `target`:
+            at most so many, 128 by default.
+
+    Returns an EncoderDecoderRecording for a model of kind seq2seq. Its decoder's rows are the
+    tokens that the decoder reads, from the one that starts it to the last but the end of text:
+    each row wrote the token that follows.
+
     Raises UnsupportedModelError for a model whose attention does not go through
-    transformers' AttentionInterface, TextTooLongError for a text beyond the context, and
-    TextError for a text without tokens.
+    transformers' AttentionInterface, or that has none; TextTooLongError for a text beyond the
+    context, TextError for one without tokens, and SelectionError for a layer that there is not.
 
         recording = nbllm.record(model, "The plot was thin, but I loved it.")
         recording.weights(layer=5, head=2)      # (tokens, tokens)
     """
-    if model.network.config.is_encoder_decoder:
+    _check_options(model, target, generate)
+    prompt = read(model, text)
+    if model.kind == "seq2seq":
+        return record_pairs(model, [(prompt, target)], layers, offload, generate)[0]
+    if generate:
+        return _record_generation(model, prompt, layers, offload, generate)
+    return _record_texts(model, [prompt], layers, offload)[0]
+
+
+def record_batch(
+    model: Model,
+    texts: Sequence[str | Prompt],
+    *,
+    layers: Sequence[int] | None = None,
+    offload: bool | str | Path = False,
+    targets: Sequence[str | Prompt | None] | None = None,
+) -> list[Recording] | list[EncoderDecoderRecording]:
+    """Several texts in one forward pass: a recording of each, as `record` gives it.
+
+    Shorter texts are padded, a causal model's on the left, and the padding is cut off. Raises
+    what `record` raises, and ValueError for as many targets as there are not texts.
+
+        short, long = record_batch(model, ["Too loud.", "The plot was thin, but I loved it."])
+    """
+    given = list(targets) if targets is not None else [None] * len(texts)
+    if len(given) != len(texts):
+        raise ValueError(f"There are {len(texts)} texts and {len(given)} targets. Give one each.")
+    for target in given:
+        _check_options(model, target, 0)
+    prompts = [read(model, text) for text in texts]
+    if not prompts:
+        return []
+    if model.kind == "seq2seq":
+        return record_pairs(model, list(zip(prompts, given, strict=True)), layers, offload, 0)
+    return _record_texts(model, prompts, layers, offload)
+
+
+def _check_options(model: Model, target: str | Prompt | None, generate: int) -> None:
+    if generate < 0:
+        raise ValueError(f"generate is {generate}. Give the number of tokens to write.")
+    if target is not None and model.kind != "seq2seq":
         raise UnsupportedModelError(
-            f"{model.name} is an encoder-decoder, whose cross-attention cannot be recorded "
-            "yet. Record a causal model, an encoder or a classifier."
+            f"{model.name} is of kind {model.kind}, and only an encoder-decoder (seq2seq) writes "
+            "a target. Give the whole text, or generate= to let a causal model write on."
         )
-    prompt = text if isinstance(text, Prompt) else _tokenize(model, text)
-    count = len(prompt.ids)
-    if count == 0:
-        raise TextError("There is no text to record: it has no tokens. Give one that has words.")
-    if count > model.context_length:
+    if generate and target is not None:
+        raise ValueError("Give either a target or the number of tokens to generate, not both.")
+    if generate and model.kind not in ("causal", "seq2seq"):
+        raise UnsupportedModelError(
+            f"{model.name} is of kind {model.kind}, which writes nothing. Leave generate= away, "
+            "or load a causal model, such as nbllm.load()."
+        )
+
+
+def _record_texts(
+    model: Model,
+    prompts: Sequence[Prompt],
+    layers: Sequence[int] | None,
+    offload: bool | str | Path,
+) -> list[Recording]:
+    """One pass of a model with one stack of layers."""
+    kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
+    depths = depths_of(model)
+    padded = Padded.of(model, [prompt.ids for prompt in prompts], left=kind == "causal")
+    hearing = Hearing(
+        model.network,
+        kind=lambda _: kind,
+        wanted=wanted_layers(model, layers, depths),
+        places=[{kind: (place, place)} for place in padded.places],
+        room=[{kind: (len(prompt.ids), len(prompt.ids))} for prompt in prompts],
+        storage=Storage(offload),
+    )
+    # The body without its head: logits over a vocabulary would be the largest tensor.
+    body = model.network.base_model
+    options: dict[str, Any] = {"use_cache": False} if kind == "causal" else {}
+    if padded.mask is not None:
+        options["attention_mask"] = padded.mask
+        if kind == "causal" and "position_ids" in inspect.signature(body.forward).parameters:
+            options["position_ids"] = padded.positions
+    with torch.inference_mode(), hearing.one_pass():
+        body(input_ids=padded.ids, **options)
+    check_heard(model, hearing.heard, depths)
+    rows = [token_row(model, prompt) for prompt in prompts]
+    return [recorded(model, hearing, kind, row, row, text=text) for text, row in enumerate(rows)]
+
+
+def _record_generation(
+    model: Model,
+    prompt: Prompt,
+    layers: Sequence[int] | None,
+    offload: bool | str | Path,
+    most: int,
+) -> Recording:
+    """The prompt in one pass, then a pass for each token that is written."""
+    length = len(prompt.ids)
+    if length + most > model.context_length:
         raise TextTooLongError(
-            f"The text has {count:,} tokens, and {model.name} reads at most "
-            f"{model.context_length:,}. Shorten it by {count - model.context_length:,} tokens."
+            f"The text has {length:,} tokens and is to have {most:,} more, and {model.name} reads "
+            f"at most {model.context_length:,}. Shorten it, or generate fewer."
         )
-    config = model.network.config.get_text_config()
-    heard: list[tuple[Layer, float]] = []
-    ids = torch.tensor([prompt.ids], device=model.device)
-    options = {"use_cache": False} if model.kind == "causal" else {}
-    with torch.inference_mode(), _listening(model, heard):
-        # The body without its head: logits over a vocabulary would be the largest tensor.
-        model.network.base_model(input_ids=ids, **options)
-    _check_heard(model, heard, config.num_hidden_layers)
-    special = set(model.tokenizer.all_special_ids)
-    return Recording(
-        model=model.name,
-        text=prompt.text,
-        ids=prompt.ids,
-        tokens=tuple(
-            _readable(model, token, prompt.text[start:stop], token in special)
-            for token, (start, stop) in zip(prompt.ids, prompt.spans, strict=True)
-        ),
-        spans=prompt.spans,
-        special=tuple(token in special for token in prompt.ids),
-        marks=prompt.marks,
-        causal=model.kind == "causal",
-        layers=tuple(layer for layer, _ in heard),
-        gaps=tuple(gap for _, gap in heard),
+    depths = depths_of(model)
+    every = slice(None)
+    hearing = Hearing(
+        model.network,
+        kind=lambda _: "causal",
+        wanted=wanted_layers(model, layers, depths),
+        places=[{"causal": (every, every)}],
+        room=[{"causal": (length + most, length + most)}],
+        storage=Storage(offload),
     )
-
-
-def _tokenize(model: Model, text: str) -> Prompt:
-    if not isinstance(text, str):
-        raise TypeError(f"record takes a str or a Prompt, not {type(text).__name__}.")
-    # Half of a surrogate pair, as pandas may read it from a broken file, is no text.
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    coded = model.tokenizer(text, return_offsets_mapping=True, verbose=False)
-    spans = tuple((start, stop) for start, stop in coded["offset_mapping"])
-    return Prompt(ids=tuple(coded["input_ids"]), text=text, spans=spans, marks=())
-
-
-def _readable(model: Model, token: int, piece: str, special: bool) -> str:
-    if piece:
-        return piece
-    if special:
-        return str(model.tokenizer.convert_ids_to_tokens(token))
-    return str(model.tokenizer.decode([token]))
-
-
-_pass: ContextVar[list[tuple[Layer, float]] | None] = ContextVar("_pass", default=None)
-_one_at_a_time = threading.RLock()
-
-
-@contextmanager
-def _listening(model: Model, heard: list[tuple[Layer, float]]) -> Iterator[None]:
-    """Put a listener before each attention function that the network's parts name."""
-    table = ALL_ATTENTION_FUNCTIONS
-    configs = (getattr(module, "config", None) for module in model.network.modules())
-    names = {getattr(config, "_attn_implementation", None) for config in configs} - {None}
-    with _one_at_a_time:
-        before = {name: table.get(name) for name in names}
-        for name, function in before.items():
-            table[name] = _listener(function)
-        mine = _pass.set(heard)
-        try:
-            yield
-        finally:
-            _pass.reset(mine)
-            for name, function in before.items():
-                table.pop(name)
-                if function is not None and table.get(name) is not function:
-                    table[name] = function  # an override that stood there before
-
-
-def _listener(function: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The same attention function, with what it is given and returns written down.
-
-    None stands for eager, which each model's own file defines.
-    """
-
-    def listen(
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        *arguments: Any,
-        **options: Any,
-    ) -> Any:
-        run = function or sys.modules[type(module).__module__].eager_attention_forward
-        result = run(module, query, key, value, attention_mask, *arguments, **options)
-        heard = _pass.get()
-        if heard is not None:  # None in the thread of another model
-            layer = _layer(module, query, key, attention_mask, function is None, options)
-            heard.append((layer, _gap(layer, value[0], result[0][0])))
-        return result
-
-    return listen
-
-
-def _layer(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    mask: torch.Tensor | None,
-    eager: bool,
-    options: dict[str, Any],
-) -> Layer:
-    tokens = query.shape[2]
-    if mask is not None and mask.ndim == 2:
-        mask = None  # flash's padding mask, and nothing is padded here
-    causal = options.get("is_causal")
-    if causal is None:
-        causal = getattr(module, "is_causal", True)
-    scale = options.get("scaling")
-    bias = options.get("position_bias")
-    sinks = options.get("s_aux")
-    return Layer(
-        # A view into a fused q, k, v projection would keep all of it alive.
-        query=query[0].detach().contiguous(),
-        key=key[0].detach().contiguous(),
-        scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
-        mask=None if mask is None else mask[0, :, :tokens, :tokens],
-        bias=None if bias is None else bias[0],
-        # Eager code masks nothing by itself; the kernels do where they are given no mask.
-        causal=bool(causal) and mask is None and not eager,
-        window=options.get("sliding_window") if mask is None and not eager else None,
-        softcap=options.get("softcap"),
-        sinks=None if sinks is None else sinks.detach(),
-    )
-
-
-def _gap(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> float:
-    """Relative error of weights · v against the kernel's output, on a sample of rows.
-
-    value: (key_heads, tokens, value_dim); output: (tokens, heads, value_dim).
-    """
-    tokens, device = value.shape[1], value.device
-    rows = torch.linspace(0, tokens - 1, min(tokens, CHECKED_ROWS), device=device).long()
-    heads = torch.arange(layer.heads, device=device)
-    spread = value.float()[heads // (layer.heads // value.shape[0])]
-    explained = layer.weights(heads, rows) @ spread
-    returned = output[rows].float().transpose(0, 1)
-    return float((explained - returned).norm() / returned.norm().clamp_min(1e-12))
-
-
-def _check_heard(model: Model, heard: list[tuple[Layer, float]], layers: int) -> None:
-    """Refuse a pass that was not heard whole, or that q and k do not explain."""
-    architecture = type(model.network).__name__
-    if len(heard) != layers:
-        raise UnsupportedModelError(
-            f"{model.name} ({architecture}) computes the attention of {layers - len(heard)} of "
-            f"its {layers} layers outside of transformers' AttentionInterface, so what it "
-            "looked at cannot be recorded. Choose a model of another family, such as LLaMA, "
-            "Qwen, Mistral, GPT-2 or BERT."
-        )
-    if len({layer.heads for layer, _ in heard}) != 1:
-        raise UnsupportedModelError(
-            f"The layers of {model.name} ({architecture}) differ in their number of heads, "
-            "which cannot be recorded yet. Choose a model of another family."
-        )
-    allowed = LARGEST_GAP.get(heard[0][0].query.dtype, LARGEST_GAP_HALF)
-    worst = max(gap for _, gap in heard)
-    if not worst <= allowed:  # also where it is not a number
-        raise UnsupportedModelError(
-            f"The attention of {model.name} ({architecture}) is made of more than queries and "
-            f"keys: weights computed from them miss what it returned by {worst:.1%}. They "
-            "would mislead, so they are refused. Choose a model of another family."
-        )
+    ends = end_ids(model)
+    # Without a config it keeps all keys, also those outside of a window.
+    cache = DynamicCache()
+    written: list[int] = []
+    given: Sequence[int] = prompt.ids
+    with torch.inference_mode():
+        while True:
+            with hearing.one_pass():
+                said = model.network(
+                    input_ids=torch.tensor([given], device=model.device),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            check_heard(model, hearing.heard, depths)
+            if len(written) == most or (written and written[-1] in ends):
+                break
+            written.append(int(said.logits[0, -1].argmax()))
+            given = written[-1:]
+    row = token_row(model, continued(prompt, written, model.tokenizer))
+    return recorded(model, hearing, "causal", row, row, prompt_length=length)

@@ -6,23 +6,25 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 __all__ = ["Layer"]
 
-ROWS_AT_ONCE = 1024  # bounds the memory of a log-sum-exp over a long text
+# Scores in float32 that a block of rows has: 4 MiB, so that they stay in the processor's cache.
+SCORES_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one attention layer was given, and how well that explains what it returned."""
+    """What one attention layer was given, which decides its weights."""
 
-    query: torch.Tensor  # (heads, tokens, head_dim), after RoPE, in the model's dtype
-    key: torch.Tensor  # (key_heads, tokens, head_dim)
+    query: torch.Tensor  # (heads, rows, head_dim), after RoPE, in the model's dtype
+    key: torch.Tensor  # (key_heads, columns, head_dim)
     scale: float
-    mask: torch.Tensor | None  # (1 or heads, tokens, tokens), bool (True: seen) or additive
+    mask: torch.Tensor | None  # (1 or heads, rows, columns), bool (True: seen) or additive
     bias: torch.Tensor | None  # added to the scores before the mask (T5)
-    causal: bool  # the kernel masked the future by itself
-    window: int | None  # the kernel masked keys this far back by itself
+    causal: bool  # keys after the query are hidden
+    window: int | None  # keys this far from the query are hidden
     softcap: float | None  # scores pass through softcap · tanh(score / softcap)
     sinks: torch.Tensor | None  # (heads,) logits of a key that has no token (gpt-oss)
 
@@ -35,9 +37,14 @@ class Layer:
     ) -> torch.Tensor:
         """Masked scores before softmax, float32, (heads, rows, columns)."""
         group = self.heads // self.key.shape[0]
-        query = self.query[heads][:, rows].float()
-        key = self.key[heads // group][:, columns].float()
-        scores = query @ key.transpose(1, 2) * self.scale
+        used, counts = torch.unique_consecutive(heads // group, return_counts=True)
+        if (counts != counts[0]).any():
+            used = heads // group
+        query = self.query[heads[:, None], rows].float() * self.scale
+        key = self.key[used[:, None], columns].float()
+        # Queries that share a key head meet it in one product, so that it is not repeated.
+        scores = query.reshape(len(used), -1, query.shape[-1]) @ key.transpose(1, 2)
+        scores = scores.view(len(heads), len(rows), len(columns))
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         for added in (self.bias, self.mask):
@@ -48,25 +55,55 @@ class Layer:
                 scores = scores.masked_fill(~shown, -math.inf)
             else:
                 scores = scores + shown.float()
-        back = rows[:, None] - columns[None, :]
         if self.causal:
-            scores = scores.masked_fill(back < 0, -math.inf)
+            scores = scores.masked_fill_(columns > rows[:, None], -math.inf)
         if self.window is not None:
-            scores = scores.masked_fill(back.abs() >= self.window, -math.inf)
+            back = (rows[:, None] - columns).abs()
+            scores = scores.masked_fill_(back >= self.window, -math.inf)
         return scores
 
-    def log_sum_exp(self, heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """What softmax divides by, as a logarithm: float32, (heads, rows)."""
-        every = torch.arange(self.key.shape[1], device=self.key.device)
-        parts = torch.split(rows, ROWS_AT_ONCE)
-        total = torch.cat([self.scores(heads, part, every).logsumexp(-1) for part in parts], dim=1)
-        if self.sinks is not None:
-            total = torch.logaddexp(total, self.sinks[heads].float()[:, None])
-        return total
+    def seen(self, rows: torch.Tensor) -> torch.Tensor:
+        """The keys that at least one of these rows may see, and those between: (columns,)."""
+        start, stop = 0, self.key.shape[1]
+        if not len(rows):
+            return torch.arange(start, stop, device=self.key.device)
+        if self.causal:
+            stop = min(stop, int(rows.max()) + 1)
+        if self.window is not None:
+            start = max(0, int(rows.min()) - self.window + 1)
+            stop = min(stop, int(rows.max()) + self.window)
+        return torch.arange(start, stop, device=self.key.device)
+
+    def blocks(self, heads: int, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
+        return torch.split(rows, max(1, SCORES_AT_ONCE // (heads * self.key.shape[1])))
+
+    def log_sum_exp(
+        self, heads: torch.Tensor, rows: torch.Tensor, masked: int | None = None
+    ) -> torch.Tensor:
+        """What softmax divides by, as a logarithm: float32, (heads, rows).
+
+        `masked` is a key to leave out; minus infinity where a row then has none.
+        """
+        parts = []
+        for part in self.blocks(len(heads), rows):
+            keys = self.seen(part)
+            if masked is not None:
+                keys = keys[keys != masked]
+            parts.append(self.scores(heads, part, keys).logsumexp(-1))
+        return self._with_sinks(torch.cat(parts, dim=1), heads)
 
     def weights(self, heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Whole rows of weights, float32, (heads, rows, tokens)."""
-        every = torch.arange(self.key.shape[1], device=self.key.device)
-        return torch.exp(
-            self.scores(heads, rows, every) - self.log_sum_exp(heads, rows)[:, :, None]
-        )
+        """Whole rows of weights, float32, (heads, rows, columns)."""
+        keys = self.seen(rows)
+        scores = self.scores(heads, rows, keys)
+        total = self._with_sinks(scores.logsumexp(-1), heads)
+        seen = scores.sub_(total[:, :, None]).exp_()
+        if len(keys) == self.key.shape[1]:
+            return seen
+        return functional.pad(seen, (int(keys[0]), self.key.shape[1] - 1 - int(keys[-1])))
+
+    def _with_sinks(self, total: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+        if self.sinks is None:
+            return total
+        return torch.logaddexp(total, self.sinks[heads].float()[:, None])

@@ -1,4 +1,4 @@
-"""Text: static batches through transformers' own greedy generation, free or of a schema."""
+"""Text: batches through transformers' own greedy generation, free or of a schema."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, StopStringCriteria
 
+from nbllm.engine.decoding import decode
 from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
@@ -57,6 +58,7 @@ class TextGenerator:
         )
         self.prefix = SharedPrefix(model, prefix_ids if self._continues else ())
         self.stop = stop
+        self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
         own = model.network.generation_config
         end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
@@ -68,7 +70,7 @@ class TextGenerator:
         )
         # What is not named here, such as the token that a decoder starts with, `generate`
         # takes from the model's own configuration.
-        self._config = GenerationConfig(
+        self.config = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -88,22 +90,27 @@ class TextGenerator:
         constraint = self.grammar and self.grammar.constraint(
             len(prompts), filler=self._ends[0] if self._ends else self._pad
         )
-        stopping = (
-            {"stop_strings": [self.stop], "tokenizer": self.model.tokenizer} if self.stop else {}
-        )
+        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         with torch.inference_mode():
-            out = self.model.network.generate(  # type: ignore[operator]
-                input_ids=ids.to(self.model.device),
-                attention_mask=mask.to(self.model.device),
-                past_key_values=self.prefix.expand(len(prompts)),
-                generation_config=self._config,
-                logits_processor=[constraint] if constraint else [],
-                **stopping,
-            )
+            if self._continues:
+                written = decode(
+                    self.model.network,
+                    ids,
+                    mask,
+                    self.prefix.expand(len(prompts)),
+                    self.config,
+                    ends=self._ends,
+                    stop=self._stopping,
+                    constraint=constraint,
+                )
+            else:
+                out = self.model.network.generate(  # type: ignore[operator]
+                    input_ids=ids, attention_mask=mask, generation_config=self.config
+                )
+                # A decoder's own sequence holds nothing of the prompt; its first token starts it.
+                written = out[:, 1:].tolist()
         if constraint:
             return list(constraint.texts())
-        # A decoder's own sequence holds nothing of the prompt; its first token starts it.
-        written = out[:, ids.shape[1] if self._continues else 1 :].tolist()
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
             self._finish(text, ended=not set(self._ends).isdisjoint(tokens))

@@ -100,13 +100,14 @@ class JsonGrammar:
 class JsonConstraint(LogitsProcessor):
     """Leaves one token to each row of a batch: the likeliest that the grammar allows.
 
-    Holds the state of a batch, so it serves one `generate` only.
+    Holds the state of a batch, so it serves one only.
     """
 
     def __init__(self, grammar: JsonGrammar, rows: int, filler: int) -> None:
         self.grammar = grammar
         self.filler = filler
-        self._rows = [_Row(grammar) for _ in range(rows)]
+        self._all = [_Row(grammar) for _ in range(rows)]
+        self._rows = list(self._all)  # of the batch as it is now
         self._mask = allocate_token_bitmask(rows, grammar.tokenizer.vocab_size)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -126,9 +127,14 @@ class JsonConstraint(LogitsProcessor):
         column = torch.tensor(written, device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter_(1, column, 0.0)
 
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows of the batch go on, in this order."""
+        self._rows = [self._rows[n] for n in rows]
+        self._mask = allocate_token_bitmask(len(rows), self.grammar.tokenizer.vocab_size)
+
     def texts(self) -> list[str]:
-        """The answers, once generation has ended."""
-        return [self.grammar.tokenizer.decode_str(row.written) for row in self._rows]
+        """The answers of all rows, once generation has ended."""
+        return [self.grammar.tokenizer.decode_str(row.written) for row in self._all]
 
 
 class _Row:

@@ -93,6 +93,12 @@ class Ledger:
     ) -> None:
         self._db.close()
 
+    @property
+    def size(self) -> int:
+        """Bytes on disk, with what SQLite has yet to move into the file; 0 where it is gone."""
+        files = [] if self.path is None else [self.path, Path(f"{self.path}-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
         """File what a run is; a run that is on file stays as it is."""
         self._write(
@@ -193,7 +199,7 @@ class Ledger:
         try:
             with self._db:
                 self._db.executemany(statement, rows)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:  # full, locked, read-only, or damaged
             self._closed = True
             warnings.warn(
                 f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "

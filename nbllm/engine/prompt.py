@@ -27,6 +27,7 @@ __all__ = [
     "Template",
     "chat",
     "enclosed",
+    "found_spans",
     "plain",
     "with_answer",
 ]
@@ -198,9 +199,18 @@ class CompiledTemplate:
         for kind, run in groupby(parts, key=lambda part: part.kind):
             text = "".join(part.value for part in run)
             if text:
-                pieces.append(_tokenize(self.tokenizer, [text], special=kind == "markup")[0])
+                pieces += self._read_constant(text, special=kind == "markup")
         self._constants.append(_join(pieces))
         return lead
+
+    def _read_constant(self, text: str, *, special: bool) -> list[_Tokens]:
+        try:
+            return _tokenize(self.tokenizer, [text], special=special)
+        except Exception as error:
+            raise TextError(
+                f"the tokenizer cannot read {text!r:.80}, which every prompt has ({error}). Look "
+                "for half a surrogate pair in the instruction, examples or labels."
+            ) from error
 
     def _tokenize_field(self, texts: list[str]) -> list[_Tokens | Exception]:
         try:
@@ -275,7 +285,7 @@ def _tokenize(
     )
     if not tokenizer.is_fast:
         return [
-            _Tokens(ids, _found(tokenizer.convert_ids_to_tokens(ids), text), text)
+            _Tokens(ids, found_spans(tokenizer.convert_ids_to_tokens(ids), text), text)
             for ids, text in zip(encoded["input_ids"], texts, strict=True)
         ]
     return [
@@ -286,7 +296,7 @@ def _tokenize(
     ]
 
 
-def _found(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
+def found_spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
     """Where tokens lie in their text, for tokenizers that do not say; empty where not found."""
     spans = []
     position = 0

@@ -46,7 +46,7 @@ class Run:
 
     @property
     def report(self) -> RunReport | None:
-        """What was done so far; None before the first batch."""
+        """What was done so far; None before it begins."""
         return self._report
 
     @property
@@ -91,7 +91,7 @@ class Run:
             state = "cancelled" if self.done else "stopping after this batch"
         if self._report is None:
             return f"{self.verb}: {state}"
-        speed = f"{self._report.rows_per_second:,.1f} rows/s" if self._report.seconds else ""
+        speed = f"{self._report.rows_per_second:,.1f} rows/s" if self._report.computed else ""
         counts = f"{self._report.answered:,} of {self._report.texts:,} texts"
         return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed]))
 

@@ -17,6 +17,7 @@ __all__ = [
     "Rows",
     "index_labels",
     "is_missing",
+    "new_series",
     "read_rows",
     "refuse_taken",
     "row_key",
@@ -141,7 +142,7 @@ def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) 
     series = []
     for name, (values, dtype) in columns.items():
         plain = nw.String if dtype == nw.Categorical else dtype
-        column = _new_series(name, list(values), plain, data.implementation)
+        column = new_series(name, values, plain, data.implementation)
         series.append(column.cast(dtype) if dtype == nw.Categorical else column)
     taken = [name for name in columns if name in data.columns]
     answered = data.drop(taken).with_columns(*series).to_native()
@@ -150,14 +151,37 @@ def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) 
     return answered
 
 
-def _new_series(name: str, values: list[Any], dtype: Any, implementation: Any) -> nw.Series[Any]:
-    if implementation.is_pandas() and dtype in (nw.Int64, nw.Boolean):
+def new_series(
+    name: str, values: Sequence[Any], dtype: Any, implementation: Any
+) -> nw.Series[Any]:
+    """A column of pandas or polars that holds what it is given, also where Arrow would not.
+
+    Args:
+        dtype: of narwhals.
+        implementation: that of the frame it is for.
+    """
+    storable = dtype != nw.String or all(map(_is_storable, values))
+    if implementation.is_pandas() and (not storable or dtype in (nw.Int64, nw.Boolean)):
         import pandas
 
         # numpy's integers and truth values, which narwhals would take here, have no null.
-        nullable = "Int64" if dtype == nw.Int64 else "boolean"
-        return nw.from_native(pandas.Series(values, name=name, dtype=nullable), series_only=True)
-    return nw.new_series(name, values, dtype, backend=implementation)
+        kind = "Int64" if dtype == nw.Int64 else "boolean" if dtype == nw.Boolean else object
+        made = pandas.Series(list(values), name=name, dtype=kind)
+        return nw.from_native(made, series_only=True)
+    if not storable:
+        values = [value if _is_storable(value) else _stored(value) for value in values]
+    return nw.new_series(name, list(values), dtype, backend=implementation)
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether a column of text holds a value; a surrogate without its other half has no UTF-8."""
+    if not isinstance(value, str):
+        return value is None
+    return value.isascii() or _stored(value) == value
+
+
+def _stored(value: Any) -> str:
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def index_labels(frame: Any) -> Sequence[Any]:
@@ -183,6 +207,11 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
 
 
 def _check_column(data: nw.DataFrame[Any], name: str) -> None:
+    if not isinstance(name, str):
+        raise ColumnError(
+            f"the column is called {name!r}, which is no string. Name it by one, for instance with "
+            "frame.columns = frame.columns.map(str) in pandas."
+        )
     if name in data.columns:
         return
     names = [str(column) for column in data.columns]

@@ -31,7 +31,7 @@ def matching(answered: Any, output: str, keep: Sequence[str]) -> Any:
         warnings.warn(
             f"filter: {blank:,} blank and {failed:,} failed rows of {len(answers):,} are left out, "
             "since nothing is known of them.",
-            stacklevel=3,
+            stacklevel=5,
         )
     dropped = [output if part == "value" else f"{output}_{part}" for part in KEEP]
     dropped = [name for name, part in zip(dropped, KEEP, strict=True) if part not in keep]

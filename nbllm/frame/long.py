@@ -21,7 +21,7 @@ import narwhals as nw
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken
+from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows, refuse_taken
 from nbllm.frame.run import answer_frame
 from nbllm.frame.tasks.few_shot import TEXT
 
@@ -84,7 +84,7 @@ def summarize_frame(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said below, of the texts and not of their pieces
             answered = answer_frame(
-                pandas.DataFrame({TEXT: pieces}, index=labels),
+                pandas.DataFrame({TEXT: pieces}, index=labels, dtype=object),
                 task,
                 model,
                 {TEXT: TEXT},
@@ -155,9 +155,7 @@ def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
         for members in groups.values()
     ]
     first = nw.maybe_reset_index(data.select(keys)[[members[0] for members in groups.values()]])
-    series = nw.new_series(
-        column, [text or None for text in texts], nw.String, backend=data.implementation
-    )
+    series = new_series(column, [text or None for text in texts], nw.String, data.implementation)
     return first.with_columns(series).to_native()
 
 
@@ -288,7 +286,7 @@ def _warn(long: _Long, failed: Sequence[Any]) -> None:
 def _with_values(frame: Any, name: str, values: Sequence[Any]) -> Any:
     """The frame with other texts in one of its columns."""
     data = nw.from_native(frame, eager_only=True)
-    series = nw.new_series(name, list(values), nw.String, backend=data.implementation)
+    series = new_series(name, values, nw.String, data.implementation)
     return data.with_columns(series).to_native()
 
 

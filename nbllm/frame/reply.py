@@ -266,7 +266,7 @@ def _find(
 
     if not messages:
         return {}
-    frame = pandas.DataFrame({TEXT: list(sources)})
+    frame = pandas.DataFrame({TEXT: list(sources)}, dtype=object)
     found: dict[str, list[int]] = {message: [] for message in messages}
     alike: set[str] = set()
 

@@ -35,6 +35,10 @@ __all__ = ["answer_frame"]
 _Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
 
 
+class _Stopped(Exception):
+    """`go_on` said no."""
+
+
 @dataclass
 class _Answers:
     """By distinct text: the engine's answers, the errors of those without, and the offset."""
@@ -75,7 +79,8 @@ def answer_frame(
         truncate: cut texts that do not fit the context, instead of failing their rows.
         engine: "local" asks `model` itself, "ray" copies of it on workers.
         workers: how many copies.
-        go_on: told of the report after every batch, it says whether to ask the next.
+        go_on: told of the report before the first batch and after every one, also of those that
+            calibration reads, it says whether to ask the next.
 
     Stopped by an interrupt, with a warning, or by `go_on`, it returns what it has.
     """
@@ -101,7 +106,7 @@ def answer_frame(
             report.operations = operations(model.network, answers.read)
             report.matrix_rate = matrix_rate(model.device, model.dtype)
         if ledger.path is not None:
-            report.ledger, report.ledger_bytes = str(ledger.path), ledger.path.stat().st_size
+            report.ledger, report.ledger_bytes = str(ledger.path), ledger.size
         ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
     answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]))
@@ -151,11 +156,20 @@ def _answer_texts(
     bar = tqdm(
         total=len(texts), initial=report.known, desc=task.verb, unit="row", dynamic_ncols=True
     )
+
+    def step() -> None:
+        report.seconds = time.perf_counter() - started
+        if not go_on(report):
+            raise _Stopped
+
     try:
         with bar:
+            step()
             with turn:
                 asked = task.on(model, record["limit"])
-                offset = asked.calibrate(answers.offset)
+            bar.set_postfix_str("getting ready")
+            offset = asked.calibrate(answers.offset, step)
+            bar.set_postfix_str("")
             answers.read = asked.before
             report.prefix_tokens = asked.prefix_tokens
             if offset is not None and answers.offset is None:
@@ -170,13 +184,12 @@ def _answer_texts(
                 answers.read += done.read
                 report.add(done)
                 report.failed = len(answers.errors)
-                report.seconds = time.perf_counter() - started
                 bar.update(len(done.answers) + len(done.errors))
                 if answers.errors:
                     bar.set_postfix(failed=len(answers.errors))
-                if not go_on(report):
-                    report.stopped = True
-                    break
+                step()
+    except _Stopped:
+        report.stopped = True
     except KeyboardInterrupt:
         report.stopped = answers.interrupted = True
     return answers

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import turn
 from nbllm.frame.columns import read_rows, row_key
+from nbllm.frame.kinds.prompted import Prompted
 from nbllm.frame.provenance import run_record
 from nbllm.models.memory import held_bytes, kv_bytes, readable
 
@@ -156,17 +158,20 @@ def _start_and_step(
 ) -> tuple[float, float]:
     """Seconds until the first token is written, and for each one after it."""
     few, more = _TRIAL_STEPS
-    short, long = (
-        _time(replace(task, max_new_tokens=count), model, limit, prompts)  # type: ignore[type-var]
-        for count in _TRIAL_STEPS
-    )
+    short, long = (_time(task, model, limit, prompts, written=count) for count in _TRIAL_STEPS)
     step = max(0.0, long - short) / (more - few)
     return max(0.0, short - few * step), step
 
 
-def _time(task: Task, model: Model, limit: int, prompts: Sequence[Prompt]) -> float:
+def _time(
+    task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
+) -> float:
     with turn:
         asked = task.on(model, limit)
+        if written is not None:
+            assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)
+            # Not by the task: no answer of a schema is that short.
+            asked.engine.config.max_new_tokens = written
         started = time.perf_counter()
         asked(prompts)
         return time.perf_counter() - started

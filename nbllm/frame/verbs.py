@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.errors import FrameError
 from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
-from nbllm.frame.tasks.embed import embed, similarity
+from nbllm.frame.tasks.embed import compared, embed, similarity
 from nbllm.frame.tasks.extract import extract
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.filter import filter_task
@@ -50,6 +50,8 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
         return {name: name for name in prompt_columns(subject)}
     if verb == "answer":
         return answer_columns(subject, options)
+    if verb == "similarity":
+        return compared(subject, options.get("other"), options.get("to"))
     if verb not in _TASKS:
         raise FrameError(f"there is no verb {verb!r}. Use {', '.join(_TASKS)} or prompt.")
     return {TEXT: subject}
@@ -59,4 +61,6 @@ def make_task(verb: str, subject: str, model: Model, options: Mapping[str, Any])
     """A verb's task for a model; `options` are the verb's arguments that shape its prompt."""
     if verb == "prompt":
         return prompt(model, template=subject, **options)
+    if verb == "similarity":  # the other column is among the columns
+        options = {"to": options.get("to")}
     return _TASKS[verb](model, **options)

@@ -1,51 +1,34 @@
 """The attention viewer: all heads at a glance, one head as matrix, lines and painted words.
 
-Layer, head and query token are synced traits, so Python reads what was clicked and sets
-what is shown. Weights never ride on traits: the browser asks by custom message for what is
-on screen, and gets one binary buffer. Each question carries a key that its answer repeats:
-
-    {"kind": "outline"}                                 tokens, marks, sizes
-    {"kind": "thumbnails", layer}                       uint8 levels (heads, side, side)
-    {"kind": "picture", layer, head, size}              uint16 weights · 65535, pooled (side, side)
-    {"kind": "tile", layer, head, rows, columns}        float32 weights, exact; [start, stop] each
+All that a reader sets in the browser is a synced trait, so Python reads what was clicked and
+sets what is shown. What the browser asks for is answered in nbllm/widgets/questions.py.
 """
 
 from __future__ import annotations
 
 import operator
 from html import escape
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import numpy as np
 import traitlets
 from IPython.display import publish_display_data
 
-from nbllm.attention.capture import Recording, record
-from nbllm.attention.overview import full_colour, pool, survey, thumbnails
+from nbllm.attention.capture import record
+from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
+from nbllm.widgets.bundle import bundle
+from nbllm.widgets.export import Export
 from nbllm.widgets.picture import png_url
+from nbllm.widgets.questions import MEASURES, Questions
+from nbllm.widgets.sheets import How, Sheet, Shown, picture, scale
 
 __all__ = ["AttentionView", "inspect"]
 
-STATIC = Path(__file__).parent / "static"
-THUMBNAIL_SIDE = 24
 STATIC_SIDE = 256
-LARGEST_SIDE = 700  # of a pooled head: 700² uint16 is just below 1 MB
-LARGEST_TILE = 262_144  # weights, 1 MB
-
-
-def _bundle(name: str) -> Path:
-    path = STATIC / name
-    if not path.exists():
-        raise NbllmError(
-            f"The widget's browser half, {name}, is not built. In a source checkout run "
-            "`make setup`; an installed nbllm without it is damaged: install it again."
-        )
-    return path
 
 
 class _Position(traitlets.Int[int, int]):
@@ -60,98 +43,154 @@ class _Position(traitlets.Int[int, int]):
         return super().validate(obj, value)
 
 
-class AttentionView(anywidget.AnyWidget):
-    """The attention of a recording, in the notebook.
+class AttentionView(Export, anywidget.AnyWidget):
+    """The attention of a recording, or of two beside each other, in the notebook.
 
-    `layer`, `head` and `token` (the query token, or None for no selection) can be read and
-    set from Python; setting one that the recording does not have raises SelectionError.
+    What is shown can be read and set from Python; setting a layer, head or token that the
+    recording does not have raises SelectionError.
+
+    - `layer`, `head`; `how`: "head", or "mean" or "max" over the heads of the layer
+    - `token`, `key`: the query token and the key that are selected, or None
+    - `window`: the queries and keys in the matrix, (start, stop, start, stop); None for all
+    - `mask_sink`: the sink is left out, and the rest of each row made whole again
+    - `words`: tokens are joined to words
+    - `measure`: what the heads are sorted by, or None for their pictures
+    - `part`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
+    - `side`: of two recordings "a", "b" or their "difference", b less a
 
         view = nbllm.inspect(model, "The plot was thin, but I loved it.")
         view.layer, view.head = 5, 2
         view.token            # what was clicked
     """
 
-    _esm = _bundle("attention.js")
-    _css = _bundle("attention.css")
+    _esm = bundle("attention.js")
+    _css = bundle("attention.css")
 
     layer = _Position().tag(sync=True)
     head = _Position().tag(sync=True)
+    how = traitlets.Enum(("head", "mean", "max"), "head").tag(sync=True)
     token = _Position(None, allow_none=True).tag(sync=True)
+    key = _Position(None, allow_none=True).tag(sync=True)
+    window = traitlets.Tuple(
+        *(_Position() for _ in range(4)), default_value=None, allow_none=True
+    ).tag(sync=True)
+    mask_sink = traitlets.Bool(False).tag(sync=True)
+    words = traitlets.Bool(False).tag(sync=True)
+    measure = traitlets.Enum(MEASURES, None, allow_none=True).tag(sync=True)
+    part = traitlets.Unicode().tag(sync=True)
+    side = traitlets.Unicode("a").tag(sync=True)
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self._overview = survey(recording)
+    def __init__(
+        self,
+        recording: Recording | EncoderDecoderRecording,
+        other: Recording | EncoderDecoderRecording | None = None,
+    ) -> None:
+        self.questions = Questions(recording, other)
+        part, side = self.questions.parts[-1], self.questions.sides[-1]
+        opened = self.questions.recorded(part, side).overview
+        sheet = self.questions.sheet(part, side)
+        last = len(sheet.queries) - 1
         super().__init__(
-            layer=self._overview.layer, head=self._overview.head, token=self._overview.token
+            part=part,
+            side=side,
+            layer=_nearest(opened.layer, sheet.layer_numbers),
+            head=min(opened.head, sheet.heads - 1),
+            token=opened.token if other is None else last if sheet.causal else 0,
         )
         self.on_msg(self._answer)
+        self.observe(self._fit, ["part", "side"])
+
+    @property
+    def recording(self) -> Recording:
+        """The recording that is shown; of a difference, the first of the two."""
+        return self.questions.recorded(self.part, self.side).recording
+
+    @property
+    def sheet(self) -> Sheet:
+        """The weights that are shown: of `part` and `side`."""
+        return self.questions.sheet(self.part, self.side)
+
+    @property
+    def shown(self) -> Shown:
+        """Which of those weights: `layer`, `head`, `how` and `mask_sink`."""
+        return Shown(self.layer, self.head, cast(How, self.how), self.mask_sink)
 
     def __repr__(self) -> str:
         return (
-            f"AttentionView({self.recording.model}, {len(self.recording)} tokens, "
+            f"AttentionView({self.recording.model}, {len(self.sheet.queries)} tokens, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )
 
-    @traitlets.validate("layer", "head", "token")
-    def _check(self, proposal: Any) -> Any:
-        place = {"layer": 0, "head": 0, "token": None, proposal["trait"].name: proposal["value"]}
-        self.recording.check(**place)
+    @traitlets.validate("part", "side")
+    def _check_sheet(self, proposal: Any) -> Any:
+        place = {"part": self.part, "side": self.side, proposal["trait"].name: proposal["value"]}
+        self.questions.sheet(**place)
         return proposal["value"]
 
+    @traitlets.validate("layer", "head")
+    def _check_head(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        sheet = self.sheet
+        there = sheet.layer_numbers if name == "layer" else range(sheet.heads)
+        if value not in there:
+            self.recording.check(
+                **{"layer": self.recording.layer_numbers[0], "head": 0, name: value}
+            )
+            raise SelectionError(f"{name} {value} is not in both recordings. Choose another.")
+        return value
+
+    @traitlets.validate("token", "key")
+    def _check_token(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        row = self.sheet.queries if name == "token" else self.sheet.keys
+        if value is not None and not 0 <= value < len(row):
+            raise SelectionError(
+                f"{name} {value} is not in this recording of {self.recording.model}, which has "
+                f"{name}s 0 to {len(row) - 1}. Choose one of those."
+            )
+        return value
+
+    @traitlets.validate("window")
+    def _check_window(self, proposal: Any) -> Any:
+        window = proposal["value"]
+        if window is None:
+            return None
+        sheet = self.sheet
+        for start, stop, row in (
+            (*window[:2], sheet.queries),
+            (*window[2:], sheet.keys),
+        ):
+            if not 0 <= start < stop <= len(row):
+                raise SelectionError(
+                    f"The window {tuple(window)} is not within the matrix of "
+                    f"{len(sheet.queries)} queries × {len(sheet.keys)} keys. Give (first query, "
+                    "end, first key, end), or None for all."
+                )
+        return window
+
+    def _fit(self, _: Any) -> None:
+        """Another sheet may have fewer layers, heads and tokens."""
+        sheet = self.sheet
+        with self.hold_sync():
+            self.layer = _nearest(self.layer, sheet.layer_numbers)
+            self.head = min(self.head, sheet.heads - 1)
+            for name, row in (("token", sheet.queries), ("key", sheet.keys)):
+                if (getattr(self, name) or 0) >= len(row):
+                    self.set_trait(name, None)
+            try:
+                self._check_window({"value": self.window})
+            except SelectionError:
+                self.set_trait("window", None)
+
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
-        kinds = {
-            "outline": self._outline,
-            "thumbnails": self._thumbnails,
-            "picture": self._picture,
-            "tile": self._tile,
-        }
-        key, kind = question.get("key"), question.get("kind")
+        key = question.get("key")
         try:
-            answer, numbers = kinds[str(kind)](question)
+            answer, numbers = self.questions.answer(question)
         except (NbllmError, KeyError, TypeError, ValueError) as error:
             self.send({"key": key, "error": f"{type(error).__name__}: {error}"})
         else:
             buffers = [] if numbers is None else [np.ascontiguousarray(numbers).data]
             self.send({"key": key, **answer}, buffers=buffers)
-
-    def _outline(self, question: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        recording, overview = self.recording, self._overview
-        outline = {
-            "model": recording.model,
-            "text": recording.text,
-            "tokens": recording.tokens,
-            "spans": recording.spans,
-            "special": recording.special,
-            "marks": [[mark.field, mark.start, mark.stop] for mark in recording.marks],
-            "causal": recording.causal,
-            "layers": len(recording.layers),
-            "heads": recording.heads,
-            "sink": overview.sink,
-            "opened": [overview.token, overview.layer, overview.head, overview.share],
-            "closure": recording.closure(),
-        }
-        return outline, None
-
-    def _thumbnails(self, question: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        layer = question["layer"]
-        self.recording.check(layer, 0)
-        small = thumbnails(self.recording, layer, self._overview.sink, THUMBNAIL_SIDE)
-        return {"side": small.shape[1]}, small
-
-    def _picture(self, question: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        weights = self.recording.weights(question["layer"], question["head"])
-        small = pool(weights, min(max(int(question["size"]), 1), LARGEST_SIDE))
-        sink = self._overview.sink
-        share = None if sink is None else float(weights[:, sink].mean())
-        answer = {"side": len(small), "full": full_colour(weights, sink), "sinkShare": share}
-        return answer, np.rint(small * 65535).astype("<u2")
-
-    def _tile(self, question: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        rows, columns = (range(*question[name]) for name in ("rows", "columns"))
-        if len(rows) * len(columns) > LARGEST_TILE:
-            raise SelectionError(f"A tile has at most {LARGEST_TILE:,} weights. Ask for less.")
-        weights = self.recording.weights(question["layer"], question["head"], rows, columns)
-        return {}, weights.astype("<f4")
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live widget, and a picture for front ends that have no widgets."""
@@ -170,53 +209,78 @@ class AttentionView(anywidget.AnyWidget):
 
     def _still(self) -> str:
         """The head that is shown, as HTML without script."""
-        recording, sink = self.recording, self._overview.sink
-        weights = recording.weights(self.layer, self.head)
-        full = full_colour(weights, sink)
-        levels = np.sqrt(np.clip(pool(weights, STATIC_SIDE) / full, 0, 1)) * 255
+        sheet, shown = self.sheet, self.shown
+        rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
+        full = scale(sheet, shown)
+        small = np.abs(picture(sheet, shown, rows, columns, STATIC_SIDE)[0])
+        levels = np.sqrt(np.clip(small / full, 0, 1)) * 255
         head = f"layer {self.layer}, head {self.head}"
+        if self.how != "head":
+            head = f"layer {self.layer}, the {self.how} of its heads"
         lines = [
-            f"<strong>{escape(recording.model)}</strong>: attention of {head} over "
-            f"{len(recording)} tokens. A row is a token that looks, a column one that is looked "
+            f"<strong>{escape(self.recording.model)}</strong>: attention of {head} over "
+            f"{len(rows):,} tokens. A row is a token that looks, a column one that is looked "
             f"at; colour is the square root of the weight, full from {full:.3g}."
         ]
-        if sink is not None:
-            share = weights[:, sink].mean()
+        if sheet.signed:
+            lines.append("It shows by how much two recordings differ, over their common tokens.")
+        elif sheet.sink is not None:
+            share = sheet.sink_mass(shown, rows).mean()
             lines.append(
-                f"{self._quoted(sink)} takes {share:.0%} of the weight and is left out of the "
-                "colour scale."
+                f"{self._quoted(sheet.sink)} takes {share:.0%} of the weight and is left out of "
+                "the colour scale."
             )
         if self.token is not None:
-            row = weights[self.token]
+            row = sheet.weights(shown, [self.token], columns)[0]
             strongest = ", ".join(
-                f"{self._quoted(key)} {row[key]:.3f}" for key in np.argsort(-row)[:6]
+                f"{self._quoted(key)} {row[key]:.3f}" for key in np.argsort(-np.abs(row))[:6]
             )
-            lines.append(f"From {self._quoted(self.token)} (token {self.token}): {strongest}.")
+            query = escape(_visible(sheet.queries.tokens[self.token]))
+            lines.append(f"From “{query}” (token {self.token}): {strongest}.")
         return (
             '<figure class="nbllm-attention-still" style="margin:8px 0;max-width:520px">'
             f'<img src="{png_url(np.rint(levels).astype(np.uint8))}" alt="Attention matrix of '
-            f'{escape(recording.model)}, {head}" '
+            f'{escape(self.recording.model)}, {head}" '
             'style="width:100%;max-width:400px;image-rendering:pixelated;border:1px solid #8888">'
             f'<figcaption style="font-size:90%">{" ".join(lines)}</figcaption></figure>'
         )
 
-    def _quoted(self, token: int) -> str:
-        """A token as HTML text, with a line break made visible."""
-        return f"“{escape(self.recording.tokens[token].strip(' ').replace(chr(10), '⏎'))}”"
+    def _quoted(self, key: int) -> str:
+        """A key as HTML text."""
+        return f"“{escape(_visible(self.sheet.keys.tokens[key]))}”"
 
 
-def inspect(model: Model | Recording, text: str | Prompt | None = None) -> AttentionView:
+def _visible(token: str) -> str:
+    return token.strip(" ").replace("\n", "⏎")
+
+
+def _nearest(layer: int, numbers: tuple[int, ...]) -> int:
+    return min(numbers, key=lambda number: abs(number - layer))
+
+
+def inspect(
+    model: Model | Recording | EncoderDecoderRecording,
+    text: str | Prompt | Recording | EncoderDecoderRecording | None = None,
+    **options: Any,
+) -> AttentionView:
     """Show what a model looked at: `inspect(model, text)` or `inspect(recording)`.
 
+    Two recordings, `inspect(a, b)`, are shown beside each other and as their difference.
     Opens at the head that puts the most weight, from the token that the answer is read
-    from, on the user's text. Raises what `record` raises.
+    from, on the user's text. Options go to `record`: `layers`, `target`, `generate`. Raises
+    what `record` raises, and UnsupportedModelError for two recordings that cannot be compared.
 
         nbllm.inspect(model, "The plot was thin, but I loved it.")
+        nbllm.inspect(record(model, "It was good."), record(model, "It was not good."))
     """
-    if isinstance(model, Recording):
-        if text is not None:
-            raise TypeError("A recording has its text already: call inspect(recording) alone.")
-        return AttentionView(model)
-    if text is None:
+    recorded = (Recording, EncoderDecoderRecording)
+    if isinstance(model, recorded):
+        if options or not (text is None or isinstance(text, recorded)):
+            raise TypeError(
+                "A recording has its text already: call inspect(recording) alone, or give a "
+                "second recording to compare it with."
+            )
+        return AttentionView(model, text)
+    if text is None or isinstance(text, recorded):
         raise TypeError("inspect(model, text) needs the text to look at.")
-    return AttentionView(record(model, text))
+    return AttentionView(record(model, text, **options))

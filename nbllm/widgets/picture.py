@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COLOURS", "png", "png_url"]
+__all__ = ["COLOURS", "palette", "png", "png_url"]
 
 # From no weight to full colour; the light map of widgets/shared/colour.ts. After "mako" of
 # seaborn: lightness falls evenly, so it reads the same to colour-blind eyes and in print.
@@ -22,19 +22,24 @@ COLOURS = (
 )
 
 
+def palette() -> NDArray[np.uint8]:
+    """The colour of each level: (256, 3), red, green, blue."""
+    stops = np.array([[int(code[at : at + 2], 16) for at in (1, 3, 5)] for code in COLOURS])
+    places = np.linspace(0, 255, len(stops))
+    parts = [np.interp(np.arange(256), places, stops[:, part]) for part in range(3)]
+    return np.stack(parts, 1).round().astype(np.uint8)
+
+
 def png(levels: NDArray[np.uint8]) -> bytes:
     """An indexed PNG of levels from 0 (no weight) to 255 (full colour), (rows, columns)."""
     height, width = levels.shape
-    stops = np.array([[int(code[at : at + 2], 16) for at in (1, 3, 5)] for code in COLOURS])
-    places = np.linspace(0, 255, len(stops))
-    palette = np.stack([np.interp(np.arange(256), places, stops[:, part]) for part in range(3)], 1)
     lines = np.zeros((height, width + 1), np.uint8)  # each line begins with its filter: none
     lines[:, 1:] = levels
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         _chunk(name, data)
         for name, data in (
             (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            (b"PLTE", palette.round().astype(np.uint8).tobytes()),
+            (b"PLTE", palette().tobytes()),
             (b"IDAT", zlib.compress(lines.tobytes(), 9)),
             (b"IEND", b""),
         )

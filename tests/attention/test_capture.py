@@ -7,93 +7,29 @@ import threading
 import numpy as np
 import pytest
 import torch
-import transformers
+from transformers import MambaConfig, MambaForCausalLM
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from nbllm.attention.capture import record
+from nbllm.attention.capture import record, record_batch
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import SelectionError, TextError, TextTooLongError, UnsupportedModelError
-from nbllm.models.model import Model
+from tests.attention.architectures import ARCHITECTURES, largest_difference, tiny
 
 TEXT = "The soup was warm and the staff were kind, so we stayed until they closed."
-SIZES = {
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "vocab_size": 400,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    **dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id"], 0),
-}
-GROUPED = {"num_key_value_heads": 2}
-# Of each: its auto class, what differs from SIZES, and the attention function it starts with.
-ARCHITECTURES = {
-    "Llama": ("causal", GROUPED, "sdpa"),
-    "Qwen2": ("causal", GROUPED, "sdpa"),
-    "Qwen3": ("causal", {**GROUPED, "head_dim": 16}, "sdpa"),
-    "Mistral": ("causal", {**GROUPED, "sliding_window": 4}, "sdpa"),
-    "Gemma2": ("causal", {**GROUPED, "head_dim": 8, "sliding_window": 4}, "eager"),
-    "Gemma3Text": ("causal", {**GROUPED, "head_dim": 8, "sliding_window": 4}, "sdpa"),
-    "GPT2": ("causal", {}, "sdpa"),
-    "GPTNeoX": ("causal", {}, "sdpa"),
-    "OPT": ("causal", {}, "sdpa"),
-    "GptOss": (
-        "causal",
-        {**GROUPED, "head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
-        "eager",
-    ),
-    "Bert": ("encoder", {}, "sdpa"),
-    "Roberta": ("encoder", {}, "sdpa"),
-    "DistilBert": ("encoder", {"dim": 32, "hidden_dim": 48, "n_heads": 4}, "sdpa"),
-}
 
 
-@pytest.fixture
-def tiny(tiny_llama):
-    """Builds a tiny random model of an architecture."""
-
-    def build(name: str) -> Model:
-        kind, changes, attention = ARCHITECTURES.get(name, ("causal", {}, "eager"))
-        config = getattr(transformers, f"{name}Config")(**{**SIZES, **changes})
-        auto = transformers.AutoModelForCausalLM if kind == "causal" else transformers.AutoModel
-        torch.manual_seed(0)
-        network = auto.from_config(config, attn_implementation=attention).eval()
-        return dataclasses.replace(
-            tiny_llama, network=network, kind=kind, name=name, context_length=256
-        )
-
-    return build
-
-
-def eager_weights(network, ids) -> list[np.ndarray]:
-    """The same weights through transformers' eager code: (heads, tokens, tokens) a layer."""
-    network = copy.deepcopy(network)
-    network.set_attn_implementation("eager")
-    with torch.inference_mode():
-        said = network(torch.tensor([ids]), output_attentions=True)
-    return [layer[0].numpy() for layer in said.attentions]
-
-
-def largest_difference(recording, reference) -> float:
-    tokens = len(recording)
-    return max(
-        float(np.abs(recording.weights(layer, head) - weights[head][:, :tokens]).max())
-        for layer, weights in enumerate(reference)
-        for head in range(recording.heads)
-    )
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_weights_equal_eager(tiny, name) -> None:
-    model = tiny(name)
+@pytest.mark.parametrize("attention", [None, "eager"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_equal_eager(architecture, attention, eager_weights) -> None:
+    model = tiny(architecture, attention)
     recording = record(model, TEXT)
     assert len(recording) > 20  # beyond the sliding windows above
     assert largest_difference(recording, eager_weights(model.network, recording.ids)) <= 1e-5
     assert recording.closure() <= 1e-5
 
 
-def test_weights_of_the_real_model_equal_eager(smollm2) -> None:
+def test_weights_of_the_real_model_equal_eager(smollm2, eager_weights) -> None:
     network = copy.deepcopy(smollm2.network).float()
     recording = record(dataclasses.replace(smollm2, network=network), TEXT)
     assert largest_difference(recording, eager_weights(network, recording.ids)) <= 1e-5
@@ -115,9 +51,10 @@ def test_closure_of_a_quantized_model(tiny_folder, quantize) -> None:
         recording = record(model, TEXT)
         assert recording.closure() <= 2e-2
         np.testing.assert_allclose(recording.weights(1, 3).sum(1), 1, atol=1e-5)
+        assert record(model, TEXT, generate=3).closure() <= 2e-2
 
 
-def test_attention_sinks_leave_rows_below_one(tiny) -> None:
+def test_attention_sinks_leave_rows_below_one() -> None:
     model = tiny("GptOss")
     with torch.no_grad():
         for layer in model.network.model.layers:
@@ -189,8 +126,61 @@ def test_half_a_surrogate_pair_does_not_stop_it(tiny_llama) -> None:
     assert record(tiny_llama, "a \ud83d b").text == "a � b"
 
 
+def test_one_token_looks_at_itself(tiny_llama, tiny_encoder) -> None:
+    recording = record(tiny_llama, "a")
+    assert recording.weights(0, 0).tolist() == [[1.0]]
+    assert recording.causal and recording.closure() <= 1e-5
+    assert record(tiny_encoder, "a").weights(0, 0).shape == (3, 3)
+
+
+def test_only_special_tokens(tiny_encoder) -> None:
+    recording = record(tiny_encoder, "")
+    assert recording.tokens == ("[CLS]", "[SEP]") and all(recording.special)
+    np.testing.assert_allclose(recording.weights(1, 1).sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_closure_in_half_precision(attention, dtype) -> None:
+    model = tiny("Llama", attention)
+    model.network.to(dtype)
+    assert 1e-5 < record(model, TEXT).closure() <= 2e-2
+
+
+def test_flash_is_heard_through_the_interface(monkeypatch) -> None:
+    """Flash masks the future and the window by itself; a mask that it is given is of padding."""
+
+    def flash(module, query, key, value, mask, **options):
+        assert mask is None or mask.ndim == 2
+        rows, columns = query.shape[2], key.shape[2]
+        back = torch.arange(columns - rows, columns)[:, None] - torch.arange(columns)
+        seen = ((back >= 0) & (back < options["sliding_window"]))[None, None]
+        if mask is not None:
+            seen = seen & mask[:, None, None, :].bool()
+            seen = seen | torch.eye(rows, dtype=torch.bool)  # padding sees itself
+        return sdpa(module, query, key, value, seen, **options)
+
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    model = tiny("Mistral")
+    reference = record(model, TEXT)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_like", flash)
+    masks = ALL_MASK_ATTENTION_FUNCTIONS._global_mapping
+    monkeypatch.setitem(masks, "flash_like", masks["flash_attention_2"])
+    model.network.config._attn_implementation = "flash_like"
+    for recording in (
+        record(model, TEXT),
+        record_batch(model, ["a", TEXT])[1],
+        record_batch(model, [TEXT, TEXT + TEXT])[0],
+    ):
+        assert recording.closure() <= 1e-5
+        assert [layer.window for layer in recording.layers] == [4, 4]
+        np.testing.assert_allclose(recording.weights(1, 2), reference.weights(1, 2), atol=1e-5)
+    steps = record(model, TEXT, generate=3)
+    assert steps.closure() <= 1e-5 and steps.layers[0].window == 4
+
+
 def test_no_text(tiny_llama) -> None:
-    with pytest.raises(TextError, match="no text to record"):
+    with pytest.raises(TextError, match="no text to read"):
         record(tiny_llama, "")
     with pytest.raises(TypeError, match="a str or a Prompt, not float"):
         record(tiny_llama, float("nan"))
@@ -203,9 +193,16 @@ def test_a_text_beyond_the_context(tiny_llama) -> None:
 
 
 @pytest.mark.parametrize("name", ["Falcon", "Bloom"])
-def test_a_model_past_the_interface_is_refused(tiny, name) -> None:
+def test_a_model_past_the_interface_is_refused(name) -> None:
     with pytest.raises(UnsupportedModelError, match="outside of transformers' AttentionInterface"):
         record(tiny(name), TEXT)
+
+
+def test_a_model_without_attention_is_refused(tiny_llama) -> None:
+    config = MambaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2, state_size=4)
+    network = MambaForCausalLM(config).eval()
+    with pytest.raises(UnsupportedModelError, match=r"has no attention.* nothing to record"):
+        record(dataclasses.replace(tiny_llama, network=network, name="mamba"), TEXT)
 
 
 def test_attention_that_q_and_k_do_not_explain_is_refused(tiny_llama, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real Chromium.
+"""A real JupyterLab, or Notebook 7, in a real Chromium.
 
 The server keeps its token and its XSRF check, as a user's does; its configuration, kernels
 and notebooks lie in a folder of the test run. Requests that leave the machine are refused
@@ -54,11 +54,12 @@ def must_not_skip() -> bool:
 
 @dataclass(frozen=True)
 class Server:
-    """A running JupyterLab."""
+    """A running JupyterLab or Notebook 7."""
 
     url: str
     token: str
     folder: Path  # where its notebooks lie
+    pages: str  # below which path it shows one
 
 
 def free_port() -> int:
@@ -88,39 +89,38 @@ def isolated_environment(folder: Path) -> dict[str, str]:
 def wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(300):
         if process.poll() is not None:
-            pytest.fail(f"JupyterLab ended at once:\n{log.read_text()}")
+            pytest.fail(f"The server ended at once:\n{log.read_text()}")
         try:
             with urllib.request.urlopen(f"{server.url}/api/status?token={server.token}"):
                 return
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not answer within a minute:\n{log.read_text()}")
+    pytest.fail(f"The server did not answer within a minute:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
-def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A JupyterLab that serves the project's notebooks from a copy of them."""
-    folder = tmp_path_factory.mktemp("lab")
+@contextmanager
+def serving(folder: Path, app: str, pages: str, *options: str) -> Iterator[Server]:
+    """`python -m app`, with the project's notebooks in a copy of them, until the end."""
     server = Server(
         url=f"http://127.0.0.1:{free_port()}",
         token=secrets.token_hex(16),
         folder=folder / "notebooks",
+        pages=pages,
     )
     server.folder.mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, server.folder)
-    log = folder / "jupyterlab.log"
+    log = folder / f"{app}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *(sys.executable, "-m", app, "--no-browser", "--allow-root"),
                 f"--ServerApp.port={urlsplit(server.url).port}",
                 "--ServerApp.port_retries=0",
                 "--ServerApp.ip=127.0.0.1",
                 f"--IdentityProvider.token={server.token}",
                 f"--ServerApp.root_dir={server.folder}",
-                "--LabApp.expose_app_in_browser=True",
-                "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+                *options,
             ],
             env=isolated_environment(folder),
             cwd=server.folder,
@@ -137,6 +137,31 @@ def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A JupyterLab."""
+    with serving(
+        tmp_path_factory.mktemp("lab"),
+        "jupyterlab",
+        "lab/tree",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def notebook7_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Notebook 7."""
+    with serving(
+        tmp_path_factory.mktemp("notebook7"),
+        "notebook",
+        "notebooks",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
+    ) as server:
+        yield server
 
 
 # Of one module: while sync_playwright lives, its event loop is this thread's, and a test that
@@ -158,7 +183,7 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Lab:
-    """One page of JupyterLab, and what went wrong in it."""
+    """One page of JupyterLab or Notebook 7, and what went wrong in it."""
 
     page: Page
     server: Server
@@ -195,7 +220,9 @@ class Lab:
 
     def open(self, name: str) -> None:
         """Open a notebook, in the light theme, and wait for its kernel."""
-        self.page.goto(f"{self.server.url}/lab/tree/{name}?reset&token={self.server.token}")
+        self.page.goto(
+            f"{self.server.url}/{self.server.pages}/{name}?reset&token={self.server.token}"
+        )
         self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
         # To run before the kernel is connected asks the user to select one, and stalls.
         self.page.wait_for_function(

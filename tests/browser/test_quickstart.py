@@ -8,8 +8,9 @@ import pytest
 pytestmark = pytest.mark.browser
 
 WIDGET = ".nbllm-attention"
-# The widget is a cell's value; the kernel keeps those in Out.
-VIEW = "next(value for value in Out.values() if type(value).__name__ == 'AttentionView')"
+# The explanation is a cell's value; the kernel keeps those in Out.
+WHY = "next(value for value in Out.values() if type(value).__name__ == 'Explanation')"
+VIEW = f"{WHY}.attention"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,20 @@ def take_pictures(lab) -> None:
         lab.page.wait_for_timeout(1500)  # the pictures are drawn anew
         lab.screenshot(f"quickstart-{theme.split()[-1].lower()}")
     lab.page.set_viewport_size(small)
+
+
+def test_the_rows_words_are_painted_above_the_view(quickstart) -> None:
+    words = quickstart.page.locator(".nbllm-explanation")
+    assert words.count() == 1
+    label = quickstart.evaluate(f"{WHY}.contrast.label")
+    assert words.inner_text().startswith(f"{label} 0.")
+    assert words.locator("span[title]").count() == quickstart.evaluate(f"len({WHY}.words())")
+    above, below = words.bounding_box(), quickstart.page.locator(WIDGET).bounding_box()
+    assert above["y"] < below["y"]
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        quickstart.theme(theme)
+        quickstart.page.wait_for_timeout(500)
+        assert quickstart.violations(".nbllm-explanation") == []
 
 
 def test_a_head_for_each_layer_and_head_of_the_model(quickstart) -> None:

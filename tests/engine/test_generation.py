@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from nbllm.engine.generation import TextGenerator
+from nbllm.engine.decoding import decode
+from nbllm.engine.generation import TextGenerator, _padded
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.models.model import Model
 from tests.conftest import byte_tokenizer, seeded
@@ -31,6 +32,46 @@ def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
     written = TextGenerator(tiny_llama, prefix, max_new_tokens=12)(prompts)
     assert written == [plain_text(tiny_llama, p.ids, 12) for p in prompts]
     assert len(set(written)) == 3
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["with prefix", "without prefix"])
+def test_finished_rows_are_dropped_and_the_others_write_on(
+    tiny_llama: Model, shared: bool
+) -> None:
+    prefix, prompts = prompts_of(tiny_llama)
+    whole = TextGenerator(tiny_llama, (), max_new_tokens=12)
+    tokens = decode(
+        tiny_llama.network,
+        *_padded([p.ids for p in prompts], 0, left=True),
+        None,
+        whole.config,
+        ends=[],
+    )
+    # What two of the rows write early now ends them.
+    ends = [tokens[0][2], tokens[1][5]]
+    tiny_llama.network.generation_config.eos_token_id = ends
+    expected = [plain_text(tiny_llama, p.ids, 12) for p in prompts]
+    rows: list[int] = []
+    tiny_llama.network.register_forward_pre_hook(
+        lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    written = TextGenerator(tiny_llama, prefix if shared else (), max_new_tokens=12)(prompts)
+    assert written == expected
+    assert rows[-1] == 1 and max(rows) == 3 and len(rows) == 12 + shared
+
+
+def test_a_row_that_a_stop_string_ends_is_dropped(tiny_llama: Model) -> None:
+    prefix, prompts = prompts_of(tiny_llama)
+    whole = TextGenerator(tiny_llama, prefix, max_new_tokens=12)(prompts)
+    stop = whole[0][3:5]
+    assert sum(stop in text for text in whole) < 3
+    rows: list[int] = []
+    tiny_llama.network.register_forward_pre_hook(
+        lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    written = TextGenerator(tiny_llama, prefix, max_new_tokens=12, stop=stop)(prompts + prompts[:1])
+    assert written == [text.split(stop)[0].strip() for text in (*whole, whole[0])]
+    assert rows[-1] == 2 and max(rows) == 4
 
 
 def test_without_a_prefix(tiny_llama: Model) -> None:

@@ -85,6 +85,33 @@ def test_a_full_disk_is_said_once_and_costs_nothing_that_was_filed(tmp_path: Pat
         assert ledger.known("q", ["again"]) == {"again": 3}
 
 
+def test_a_file_that_is_damaged_while_it_is_open_stops_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.commit("q", {f"{n}": "x" * 1000 for n in range(20)})
+        ledger._db.execute("pragma wal_checkpoint(truncate)")
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (ledger.size - 4096))
+        ledger._db.execute("pragma shrink_memory")
+        with pytest.warns(UserWarning, match=r"takes no more \(.*malformed"):
+            ledger.commit("q", {"after": 1})
+
+
+def test_the_size_is_that_of_all_its_files_and_nothing_where_they_are_gone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger"
+    with Ledger(path) as ledger:
+        ledger.commit("q", {f"{n}": "x" * 1000 for n in range(20)})
+        assert ledger.size == sum(file.stat().st_size for file in tmp_path.glob("ledger*[!m]"))
+        assert ledger.size > 20_000
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert ledger.size == 0
+    assert Ledger(None).size == 0
+
+
 def test_a_purge_takes_what_is_old_or_all_and_the_file_shrinks(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
     with Ledger(path) as ledger:

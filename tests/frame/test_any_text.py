@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt
-from nbllm.errors import ColumnError
+from nbllm.errors import ColumnError, TextError
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
@@ -168,3 +168,24 @@ def test_columns_with_several_levels_are_refused(model: Model) -> None:
         frame.llm.sentiment("text", model=model)
     with pytest.raises(ColumnError, match="levels"):
         frame.llm.sentiment(("review", "text"), model=model)
+
+
+def test_half_a_surrogate_in_what_all_prompts_share_is_said(model: Model) -> None:
+    frame = pd.DataFrame({"text": ["a fine day"]})
+    for options in ({"instruction": "Say \ud800."}, {"examples": [("\udc00", "positive")]}):
+        with pytest.raises(TextError, match="half a surrogate pair in the instruction"):
+            frame.llm.sentiment("text", model=model, **options)
+
+
+def test_half_a_surrogate_is_searched_for_and_replied_to(model: Model) -> None:
+    frame = pd.DataFrame({"text": pd.Series(["fine \ud800", "fine"], dtype=object)})
+    found = frame.llm.search("text", ["fine \ud800", "fine"], how="bm25")
+    assert found["text_search_query"].tolist() == ["fine \ud800"] * 2 + ["fine"] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        answered = frame.llm.reply(
+            "text", ["fine \ud800"], intents=["a", "b"], model=model, max_new_tokens=4, ledger=False
+        )
+    assert answered["text_reply_intent"].notna().tolist() == [False, True]
+    assert answered["text_reply_context"].tolist() == ["fine \ud800"] * 2
+    assert answered["text_reply_handover"].tolist() == [True, True]

@@ -11,8 +11,11 @@ import pytest
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.scoring import LabelScorer
+from nbllm.engine.turns import turn
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.kinds.label import _Repeatable
+from nbllm.frame.kinds.label import Calibrated, _Repeatable
+from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.model import Model
 
 ROWS = 40
@@ -99,6 +102,69 @@ def test_a_cancel_stops_after_the_batch(
     answered = run.result(30)
     assert answered["review_sentiment"].notna().sum() == sum(calls) and len(calls) == 2
     assert str(run).startswith("sentiment: cancelled")
+
+
+def test_a_cancel_stops_calibration_after_its_batch(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, cancelled = threading.Event(), threading.Event()
+    score = LabelScorer.__call__
+    calls = []
+
+    def waiting(self: LabelScorer, prompts: Sequence[Prompt]) -> Sequence:
+        calls.append(len(prompts))
+        first.set()
+        assert cancelled.wait(30)
+        return score(self, prompts)
+
+    monkeypatch.setattr(LabelScorer, "__call__", waiting)
+    run = frame.llm.sentiment("review", model=tiny_llama, background=True)
+    assert first.wait(30)
+    assert str(run) == f"sentiment: running, 0 of {ROWS} texts"
+    run.cancel()
+    cancelled.set()
+    answered = run.result(30)
+    assert len(calls) == 1
+    assert answered["review_sentiment"].isna().all()
+    assert (run.report.computed, str(run)) == (0, f"sentiment: cancelled, 0 of {ROWS} texts")
+    monkeypatch.undo()
+    assert frame.llm.sentiment("review", model=tiny_llama)["review_sentiment"].notna().all()
+
+
+def test_calibration_lets_others_have_their_turn_between_its_batches(
+    frame: pd.DataFrame, tiny_llama: Model
+) -> None:
+    asked = sentiment(tiny_llama).on(tiny_llama, tiny_llama.context_length)
+    free = []
+
+    def another_run() -> None:
+        free.append(turn.acquire(blocking=False))
+        if free[-1]:
+            turn.release()
+
+    def step() -> None:
+        beside = threading.Thread(target=another_run)
+        beside.start()
+        beside.join()
+
+    asked.calibrate(None, step)
+    assert len(free) > 2 and all(free)
+
+
+def test_an_interrupt_while_calibrating_ends_all_steps_of_a_reply(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs = []
+
+    def interrupted(self: Calibrated, *_: object) -> None:
+        verbs.append(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Calibrated, "calibrate", interrupted)
+    with pytest.warns(UserWarning, match="interrupted"):
+        answered = frame.llm.reply("review", ["Soup."], intents=["a", "b"], model=tiny_llama)
+    assert len(verbs) == 1
+    assert answered["review_reply"].isna().all()
 
 
 def test_what_fails_beside_the_notebook_is_raised_with_the_result(

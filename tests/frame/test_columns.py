@@ -111,3 +111,16 @@ def test_rows_by_label_and_by_position() -> None:
         row_position(frame[:0], 7)
     with pytest.raises(FrameError, match="no text in 't'"):
         row_values(pd.DataFrame({"t": [None]}), ["t"], 0)
+
+
+def test_a_column_that_is_not_called_by_a_string_is_refused() -> None:
+    with pytest.raises(ColumnError, match="called 0, which is no string"):
+        read_rows(pd.DataFrame({0: ["a"], "b": ["c"]}), [0])
+
+
+def test_texts_that_arrow_does_not_hold_are_written_in_pandas_and_mended_in_polars() -> None:
+    values = ["plain", "half \ud800", None, "é"]
+    written = write_columns(pd.DataFrame({"n": range(4)}), {"new": (values, nw.String)})
+    assert written["new"].tolist() == values
+    mended = write_columns(pl.DataFrame({"n": range(4)}), {"new": (values, nw.String)})
+    assert mended["new"].to_list() == ["plain", "half ?", None, "é"]

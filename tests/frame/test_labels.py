@@ -337,6 +337,17 @@ def test_moving_the_threshold_asks_nothing_new(tiny_llama: Model, forwards) -> N
     assert len(none) == 0 and "review_filter" in none and len(forwards) == count
 
 
+@pytest.mark.parametrize("module", [pd, pl])
+def test_a_filter_runs_beside_the_notebook(module, tiny_llama: Model) -> None:
+    frame = module.DataFrame({"text": ["The soup was cold.", "x", "We waited an hour."]})
+    asked = {"model": tiny_llama, "threshold": 0.0, "ledger": False}
+    run = frame.llm.filter("text", "is about food", background=True, **asked)
+    found = run.result(60)
+    now = frame.llm.filter("text", "is about food", **asked)
+    assert found["text_filter_score"].to_list() == now["text_filter_score"].to_list()
+    assert len(found) == 3 and run.report.computed == 3
+
+
 @pytest.mark.parametrize(
     ("predicate", "threshold", "message"),
     [(" ", 0.5, "says nothing"), (3, 0.5, "says nothing"), ("is kind", 1.5, "no probability")],

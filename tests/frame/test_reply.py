@@ -166,7 +166,7 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stopped = reply_frame(
-            frame_of(pd), "message", sources, model, go_on=lambda report: False, **options
+            frame_of(pd), "message", sources, model, go_on=lambda r: not r.computed, **options
         )
     assert stopped["r_intent"].notna().any() and stopped["r"].isna().all()
     assert stopped["r_handover"].isna().all()

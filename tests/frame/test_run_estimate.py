@@ -39,3 +39,30 @@ def test_answers_are_counted_at_their_longest(tiny_llama: Model) -> None:
     )
     assert found.cache == 3 * kv_bytes(tiny_llama.network.config, tiny_llama.dtype, longest + 12)
     assert "at most" in str(found) and "up to 36 written" in found._repr_html_()
+
+
+def test_every_verb_that_asks_a_row_can_be_estimated(
+    tiny_llama: Model, tiny_encoder: Model
+) -> None:
+    frame = pd.DataFrame({"a": ["a soup", "a film"], "b": ["warm", "long"]})
+    asked = [
+        ("classify", "a", tiny_llama, {"labels": ["x", "y"], "multi": True}),
+        ("sentiment", "a", tiny_llama, {"aspects": ["food"]}),
+        ("filter", "a", tiny_llama, {"predicate": "is warm"}),
+        ("extract", "a", tiny_llama, {"schema": {"dish": str, "price": float}}),
+        ("answer", "a", tiny_llama, {"context": "b"}),
+        ("translate", "a", tiny_llama, {"to": "German"}),
+        ("embed", "a", tiny_encoder, {}),
+        ("similarity", "a", tiny_encoder, {"other": "b"}),
+        ("similarity", "a", tiny_encoder, {"to": "soup"}),
+    ]
+    for verb, column, model, options in asked:
+        found = frame.llm.estimate(verb, column, model=model, **options)
+        answered = getattr(frame.llm, verb)(column, model=model, **options)
+        # `filter` gives back the rows that it takes, which here may be none.
+        if verb != "filter":
+            report = answered.llm.report()
+            assert (found.tokens, found.texts) == (report.tokens, report.computed), verb
+        assert found.seconds > 0, verb
+        again = frame.llm.estimate(verb, column, model=model, **options)
+        assert (again.known, again.tokens) == (2, 0), verb

@@ -186,3 +186,37 @@ def test_encoder_decoders_summarize_as_they_were_trained(t5: Model) -> None:  # 
     assert answered["text_summarize"].notna().all()
     with pytest.raises(FrameError, match="takes no examples"):
         frame.llm.summarize("text", model=bart, examples=[("a", "b")])
+
+
+def test_a_style_is_asked_for_and_none_leaves_the_prompt_as_it_is(
+    tiny_llama: Model,
+) -> None:
+    frame = pd.DataFrame({"text": ["A long story."]})
+    plain = frame.llm.preview("summarize", "text", model=tiny_llama).text
+    styled = frame.llm.preview("summarize", "text", model=tiny_llama, style=" for a child ").text
+    assert "Summarize the text in one or two sentences, at most 40 words." in plain
+    assert styled == plain.replace("the text in", "the text for a child in")
+    for refused in ({"style": " "}, {"style": "as a poem", "instruction": "Sum up."}):
+        with pytest.raises(FrameError, match="style"):
+            frame.llm.summarize("text", model=tiny_llama, **refused)
+
+
+def test_half_a_surrogate_beside_a_long_text_fails_its_row_alone(
+    short_sighted: Model, asked
+) -> None:
+    cells = [LONG, "half \ud800", 3, None, "Fast 1."]
+    frame = pd.DataFrame({"text": pd.Series(cells, dtype=object)})
+    with pytest.warns(UserWarning, match="2 of 5 rows have no answer"):
+        answered = frame.llm.summarize("text", model=short_sighted, max_words=8)
+    assert answered["text"].tolist() == cells
+    assert answered["text_summarize"].notna().tolist() == [True, False, False, False, True]
+    errors = answered["text_summarize_error"]
+    assert "tokenizer cannot read" in errors[1] and "type int" in errors[2]
+    frame["group"] = pd.Series(["a", "b", None, "b", "\udfff"], dtype=object)
+    with pytest.raises(ColumnError, match="type int"):
+        frame.llm.summarize("text", by="group", model=short_sighted)
+    with pytest.warns(UserWarning, match="1 of 3 rows"):
+        grouped = frame.drop(2).llm.summarize(
+            "text", by="group", model=short_sighted, max_words=8
+        )
+    assert grouped["text_summarize"].notna().tolist() == [True, False, True]

@@ -60,6 +60,7 @@ def test_all_are_here() -> None:
         "10_sentiment",
         "20_summarization",
         "30_attention",
+        "31_reasons",
         "40_models",
     ]
 

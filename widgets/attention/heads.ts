@@ -1,10 +1,12 @@
-// All heads at a glance: one small picture for each layer and head. Layers run from left to
-// right, as the text runs through them.
+// All heads at a glance: one small picture for each layer and head, or their values of a
+// measure, sorted. Layers run from left to right, as the text runs through them.
 
+import { css } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
-import type { Theme } from "../shared/theme";
+import { scaleOf, type Theme } from "../shared/theme";
 import { cellSide } from "./layout";
-import type { Head, Recording } from "./recording";
+import { type Ranking, rank } from "./measures";
+import type { Head, Sheet, Thumbnails } from "./recording";
 
 const GAP = 2;
 const MARGIN = { left: 26, top: 18 };
@@ -13,37 +15,31 @@ export class HeadsGrid {
   readonly element: HTMLElement;
   #canvas = h("canvas", { "aria-hidden": true });
   #grid: HTMLElement;
-  #cells: HTMLElement[][] = []; // [head][layer]
-  #levels: { side: number; levels: Uint8Array }[] = []; // by layer
+  #cells: HTMLElement[][] = []; // [slot][layer]
+  #pictures: Thumbnails[] = []; // by layer
+  #ranking: Ranking | undefined;
   #side = 0;
   #theme: Theme | undefined;
-  #selected: Head = { layer: 0, head: 0 };
+  #selected: [slot: number, layer: number] = [0, 0];
+  #loading = false;
 
   constructor(
-    private recording: Recording,
+    private sheet: Sheet,
     private select: (head: Head) => void,
   ) {
-    const { layers, heads } = recording.outline;
+    const { layers, heads } = sheet.outline;
     this.#grid = h("div", {
       role: "grid",
       class: "cells",
-      "aria-label": "All heads, a row for each head and a column for each layer",
       "aria-rowcount": heads,
-      "aria-colcount": layers,
+      "aria-colcount": layers.length,
     });
-    for (let head = 0; head < heads; head++) {
-      const row = h("div", { role: "row", "aria-rowindex": head + 1 });
+    for (let slot = 0; slot < heads; slot++) {
+      const row = h("div", { role: "row", "aria-rowindex": slot + 1 });
       this.#cells.push(
-        Array.from({ length: layers }, (_, layer) => {
-          const name = `layer ${layer}, head ${head}`;
-          const cell = h("div", {
-            role: "gridcell",
-            tabindex: -1,
-            title: name,
-            "aria-label": name,
-            "aria-colindex": layer + 1,
-          });
-          cell.addEventListener("click", () => this.#go({ layer, head }));
+        layers.map((_, layer) => {
+          const cell = h("div", { role: "gridcell", tabindex: -1, "aria-colindex": layer + 1 });
+          cell.addEventListener("click", () => this.#go(slot, layer));
           row.append(cell);
           return cell;
         }),
@@ -52,95 +48,160 @@ export class HeadsGrid {
     }
     this.#grid.addEventListener("keydown", (event) => this.#key(event));
     this.element = h("div", { class: "heads" }, this.#canvas, this.#grid);
+    this.#name();
   }
 
-  /** Fetches the pictures, the shown layer's first. */
+  /** Fetches the pictures, the shown layer's first and one layer at a time. */
   async load(first: number) {
-    const order = Array.from({ length: this.recording.outline.layers }, (_, layer) => layer);
-    order.sort((a, b) => Math.abs(a - first) - Math.abs(b - first));
-    for (const layer of order) {
-      if (!this.element.isConnected) return;
-      this.#levels[layer] = await this.recording.thumbnails(layer);
-      this.#paint(layer);
+    const { layers, signed } = this.sheet.outline;
+    const missing = layers.map((_, at) => at).filter((at) => !this.#pictures[at]);
+    if (this.#loading || signed || !missing.length) return;
+    this.#loading = true;
+    this.#grid.setAttribute("aria-busy", "true");
+    missing.sort((a, b) => Math.abs(layers[a]! - first) - Math.abs(layers[b]! - first));
+    try {
+      for (const at of missing) {
+        if (!this.element.isConnected) break;
+        this.#pictures[at] = await this.sheet.thumbnails(layers[at]!);
+        if (!this.#ranking) this.#paint(at);
+      }
+    } finally {
+      this.#loading = false;
+      this.#grid.removeAttribute("aria-busy");
     }
   }
 
+  /** Sorts the heads of each layer by a measure, or shows their pictures in their own order. */
+  sort(measure: string | null, values: Float32Array[] | undefined) {
+    this.#ranking = measure && values ? rank(measure, values) : undefined;
+    this.#name();
+    if (this.#theme) this.#draw();
+  }
+
   layOut(width: number, theme: Theme) {
-    const { layers, heads } = this.recording.outline;
+    const { layers, heads } = this.sheet.outline;
     this.#theme = theme;
-    this.#side = cellSide(layers, heads, width - MARGIN.left);
+    this.#side = cellSide(layers.length, heads, width - MARGIN.left);
     this.#grid.style.cssText =
       `--side:${this.#side}px;left:${MARGIN.left}px;top:${MARGIN.top}px;` +
-      `grid-template-columns:repeat(${layers},${this.#side}px)`;
-    const size = [MARGIN.left + layers * this.#side, MARGIN.top + heads * this.#side] as const;
+      `grid-template-columns:repeat(${layers.length},${this.#side}px)`;
+    this.#draw();
+  }
+
+  show({ layer, head }: Head, whole: boolean) {
+    for (const cell of this.#grid.querySelectorAll("[aria-selected]")) {
+      cell.removeAttribute("aria-selected");
+    }
+    this.#cells[this.#selected[0]]![this.#selected[1]]!.tabIndex = -1;
+    const at = this.sheet.outline.layers.indexOf(layer);
+    this.#selected = [this.#slot(at, head), at];
+    const cell = this.#cells[this.#selected[0]]![at]!;
+    cell.tabIndex = 0;
+    for (const row of whole ? this.#cells : [this.#cells[this.#selected[0]]!]) {
+      row[at]!.setAttribute("aria-selected", "true");
+    }
+  }
+
+  #head(at: number, slot: number): number {
+    return this.#ranking?.order[at]![slot] ?? slot;
+  }
+
+  #slot(at: number, head: number): number {
+    return this.#ranking ? this.#ranking.order[at]!.indexOf(head) : head;
+  }
+
+  #go(slot: number, at: number) {
+    this.#cells[slot]![at]!.focus({ preventScroll: true });
+    this.select({ layer: this.sheet.outline.layers[at]!, head: this.#head(at, slot) });
+  }
+
+  #key(event: KeyboardEvent) {
+    const { layers, heads } = this.sheet.outline;
+    let [slot, at] = this.#selected;
+    if (event.key === "ArrowLeft") at--;
+    else if (event.key === "ArrowRight") at++;
+    else if (event.key === "ArrowUp") slot--;
+    else if (event.key === "ArrowDown") slot++;
+    else if (event.key === "Home") at = 0;
+    else if (event.key === "End") at = layers.length - 1;
+    else return;
+    event.preventDefault();
+    event.stopPropagation(); // else JupyterLab moves to the next cell
+    if (at >= 0 && slot >= 0 && at < layers.length && slot < heads) this.#go(slot, at);
+  }
+
+  #name() {
+    const { layers } = this.sheet.outline;
+    const ranking = this.#ranking;
+    this.#grid.setAttribute(
+      "aria-label",
+      ranking
+        ? `All heads by ${ranking.title}, largest first in each layer; a column for each layer`
+        : "All heads, a row for each head and a column for each layer",
+    );
+    this.#cells.forEach((row, slot) =>
+      row.forEach((cell, at) => {
+        const head = this.#head(at, slot);
+        const value = ranking ? `, ${ranking.title} ${ranking.text(at, head)}` : "";
+        cell.title = `layer ${layers[at]}, head ${head}${value}`;
+        cell.setAttribute("aria-label", cell.title);
+      }),
+    );
+  }
+
+  #draw() {
+    const { layers, heads } = this.sheet.outline;
+    const side = this.#side;
+    const size = [MARGIN.left + layers.length * side, MARGIN.top + heads * side] as const;
     const context = sharpen(this.#canvas, ...size);
     context.font = "10px system-ui, sans-serif";
     context.fillStyle = getComputedStyle(this.element).color;
     context.textBaseline = "middle";
-    const every = [1, 2, 5, 10, 20].find((step) => step * this.#side >= 24) ?? 20;
+    const every = [1, 2, 5, 10, 20].find((step) => step * side >= 24) ?? 20;
     context.textAlign = "center";
-    for (let layer = 0; layer < layers; layer += every) {
-      context.fillText(String(layer), MARGIN.left + (layer + 0.5) * this.#side, MARGIN.top / 2);
+    for (let at = 0; at < layers.length; at += every) {
+      context.fillText(String(layers[at]), MARGIN.left + (at + 0.5) * side, MARGIN.top / 2);
     }
     context.textAlign = "right";
-    for (let head = 0; head < heads; head += this.#side < 12 ? 2 : 1) {
-      context.fillText(String(head), MARGIN.left - 6, MARGIN.top + (head + 0.5) * this.#side);
+    for (let head = 0; head < heads && !this.#ranking; head += side < 12 ? 2 : 1) {
+      context.fillText(String(head), MARGIN.left - 6, MARGIN.top + (head + 0.5) * side);
     }
-    for (let layer = 0; layer < layers; layer++) this.#paint(layer);
+    layers.forEach((_, at) => this.#paint(at));
   }
 
-  show(selected: Head) {
-    const before = this.#cells[this.#selected.head]![this.#selected.layer]!;
-    before.removeAttribute("aria-selected");
-    before.tabIndex = -1;
-    this.#selected = selected;
-    const cell = this.#cells[selected.head]![selected.layer]!;
-    cell.setAttribute("aria-selected", "true");
-    cell.tabIndex = 0;
-  }
-
-  #go(head: Head) {
-    this.select(head);
-    this.#cells[head.head]![head.layer]!.focus({ preventScroll: true });
-  }
-
-  #key(event: KeyboardEvent) {
-    const { layers, heads } = this.recording.outline;
-    let { layer, head } = this.#selected;
-    if (event.key === "ArrowLeft") layer--;
-    else if (event.key === "ArrowRight") layer++;
-    else if (event.key === "ArrowUp") head--;
-    else if (event.key === "ArrowDown") head++;
-    else if (event.key === "Home") layer = 0;
-    else if (event.key === "End") layer = layers - 1;
-    else return;
-    event.preventDefault();
-    event.stopPropagation(); // else JupyterLab moves to the next cell
-    if (layer >= 0 && head >= 0 && layer < layers && head < heads) this.#go({ layer, head });
-  }
-
-  #paint(layer: number) {
-    const picture = this.#levels[layer];
+  #paint(at: number) {
     if (!this.#theme || !this.#side) return;
     const context = this.#canvas.getContext("2d")!;
+    const { map } = this.#theme;
+    const picture = this.#pictures[at];
     const inner = this.#side - GAP;
-    for (let head = 0; head < this.recording.outline.heads; head++) {
-      const left = MARGIN.left + layer * this.#side + GAP / 2;
-      const top = MARGIN.top + head * this.#side + GAP / 2;
-      const [red, green, blue] = this.#theme.map[0]!;
-      context.fillStyle = `rgb(${red} ${green} ${blue})`;
+    for (let slot = 0; slot < this.sheet.outline.heads; slot++) {
+      const left = MARGIN.left + at * this.#side + GAP / 2;
+      const top = MARGIN.top + slot * this.#side + GAP / 2;
+      const head = this.#head(at, slot);
+      const ranking = this.#ranking;
+      const value = ranking ? ranking.level(at, head) : 0;
+      context.fillStyle = css(ranking ? scaleOf(this.#theme, false, 1).map[value]! : map[0]!);
       context.fillRect(left, top, inner, inner);
-      if (!picture) continue;
-      const { side, levels } = picture;
-      const pixels = new ImageData(side, side);
-      for (let index = 0; index < side * side; index++) {
-        pixels.data.set(this.#theme.map[levels[head * side * side + index]!]!, 4 * index);
-        pixels.data[4 * index + 3] = 255;
-      }
-      const small = new OffscreenCanvas(side, side);
-      small.getContext("2d")!.putImageData(pixels, 0, 0);
-      context.imageSmoothingEnabled = true;
-      context.drawImage(small, left, top, inner, inner);
+      if (!ranking && picture) drawThumbnail(context, picture, head, map, [left, top, inner]);
     }
   }
+}
+
+function drawThumbnail(
+  context: CanvasRenderingContext2D,
+  { height, width, levels }: Thumbnails,
+  head: number,
+  map: Theme["map"],
+  [left, top, inner]: [number, number, number],
+) {
+  const pixels = new ImageData(width, height);
+  for (let index = 0; index < height * width; index++) {
+    pixels.data.set(map[levels[head * height * width + index]!]!, 4 * index);
+    pixels.data[4 * index + 3] = 255;
+  }
+  const small = new OffscreenCanvas(width, height);
+  small.getContext("2d")!.putImageData(pixels, 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.drawImage(small, left, top, inner, inner);
 }

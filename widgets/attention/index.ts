@@ -1,267 +1,264 @@
-// The attention viewer. Layer, head and token are traits shared with Python and with every
-// other view of the same widget; all numbers are asked for when they come on screen.
+// The attention viewer. What a reader sets is shared with Python and with every other view
+// of the same widget; all numbers are asked for when they come on screen.
 
-import type { AnyModel, Render } from "@anywidget/types";
+import type { Render } from "@anywidget/types";
 
 import { h } from "../shared/dom";
-import { Kernel } from "../shared/kernel";
+import { type Channel, Kernel, KernelGone } from "../shared/kernel";
 import { onTheme, themeOf } from "../shared/theme";
-import { HeadsGrid } from "./heads";
-import { gap, label, percent, shares } from "./layout";
-import { Lines } from "./lines";
+import { Controls, sideName } from "./controls";
 import { Matrix } from "./matrix";
-import { type Head, type Outline, Recording } from "./recording";
-import { Words } from "./words";
+import { Panels } from "./panels";
+import { type Contents, type Outline, Sheet } from "./recording";
+import { carry, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
 
-interface State {
-  layer: number;
-  head: number;
-  token: number | null;
+const PADDING = 28;
+// Three matrices, or one beside the rows for the lines, stay below 1 MB together.
+const PIXELS = { alone: 512, compared: 300 };
+
+/** The sheets of a part, their matrices, and the panels of the side that is looked at. */
+interface Part {
+  sheets: Map<string, Sheet>;
+  matrices: Map<string, Matrix>;
+  panels: Map<string, Panels>;
 }
 
-type Model = AnyModel<State>;
-
-const NAMES = { yours: "your text", rest: "other tokens", sink: "sink" } as const;
-
 class View {
-  #model: Model;
-  #recording: Recording;
-  #root: HTMLElement;
-  #grid: HeadsGrid;
-  #matrix: Matrix;
-  #lines: Lines;
-  #words: Words;
-  #inputs: Record<"layer" | "head", HTMLInputElement>;
-  #flow = h("div", { class: "flow" });
-  #about = h("div", { class: "about", "aria-live": "polite" });
-  #hover = h("span", { class: "hover" });
-  #status: HTMLElement;
-  #revealed = false;
+  #controls: Controls;
+  #parts = new Map<string, Part>();
+  #panels: Panels | undefined;
+  #running = false;
+  #again = false;
 
-  constructor(model: Model, root: HTMLElement, recording: Recording, status: HTMLElement) {
-    const { outline } = recording;
-    this.#model = model;
-    this.#root = root;
-    this.#recording = recording;
-    this.#status = status;
-    const toToken = (token: number | null) => this.#set({ token });
-    this.#grid = new HeadsGrid(recording, (head) => this.#set({ ...head }));
-    this.#matrix = new Matrix(recording, toToken);
-    this.#lines = new Lines(outline, toToken);
-    this.#words = new Words(outline, toToken, (message) => {
-      this.#hover.textContent = message;
-    });
-    this.#inputs = {
-      layer: this.#number("layer", outline.layers),
-      head: this.#number("head", outline.heads),
-    };
-    root.setAttribute("aria-label", `Attention of ${outline.model}`);
-    root.append(this.#header(outline), this.#body(outline));
-  }
-
-  #header(outline: Outline): HTMLElement {
-    const count = outline.tokens.length;
-    const control = (name: "layer" | "head", last: number) =>
-      h(
-        "label",
-        {},
-        name === "layer" ? "Layer" : "Head",
-        this.#inputs[name],
-        h("span", { class: "size" }, `0–${last}`),
-      );
-    return h(
-      "div",
-      { class: "header" },
-      h("span", { class: "name" }, outline.model),
-      h("span", { class: "size" }, `${count.toLocaleString("en")} token${count === 1 ? "" : "s"}`),
-      h("span", { class: "size" }, `checked against the model's own attention: within ${gap(outline.closure)}`),
-      h("span", { class: "spring" }),
-      control("layer", outline.layers - 1),
-      control("head", outline.heads - 1),
-    );
-  }
-
-  #body(outline: Outline): HTMLElement {
-    const caption = (title: string, ...more: (Node | string)[]) =>
-      h("div", { class: "caption" }, h("b", {}, title), " ", ...more);
-    return h(
-      "div",
-      { class: "body" },
-      caption("All heads", h("span", {}, "layers from left to right, heads from top to bottom")),
-      h("div", { class: "top" }, this.#grid.element, this.#about),
-      caption(
-        "Words",
-        h("span", {}, this.#wordsHint(outline)),
-        h("span", { class: "spring" }),
-        this.#hover,
-      ),
-      this.#words.element,
-      this.#flow,
-      h(
-        "div",
-        { class: "pair" },
-        h("div", { class: "panel" }, caption("Matrix"), this.#matrix.element),
-        h("div", { class: "panel" }, caption("Lines"), this.#lines.element),
-      ),
-    );
-  }
-
-  #wordsHint(outline: Outline): string {
-    const framed = outline.marks.length ? "; your own text is framed" : "";
-    return `choose a token, and its attention is painted on the words${framed}`;
-  }
-
-  #number(name: "layer" | "head", count: number): HTMLInputElement {
-    const input = h("input", { type: "number", min: 0, max: count - 1, step: 1 });
-    input.addEventListener("keydown", (event) => event.stopPropagation());
-    input.addEventListener("change", () => {
-      const value = input.valueAsNumber;
-      const usable = Number.isInteger(value) && value >= 0 && value < count;
-      if (usable) this.#set({ [name]: value });
-      else input.value = String(this.#model.get(name));
-    });
-    return input;
+  constructor(
+    private model: Model,
+    private root: HTMLElement,
+    private kernel: Kernel,
+    private contents: Contents,
+    private fail: (error: Error | null) => void,
+  ) {
+    this.#controls = new Controls(contents, (change) => this.#set(change));
+    root.setAttribute("aria-label", `Attention of ${contents.models[0]}`);
+    root.append(this.#controls.element);
   }
 
   #set(change: Partial<State>) {
     for (const [name, value] of Object.entries(change)) {
-      this.#model.set(name as keyof State, value as never);
+      this.model.set(name as keyof State, value as never);
     }
-    this.#model.save_changes();
+    this.model.save_changes();
   }
 
   /** Follows the model, the theme and the room there is, until the returned function is called. */
   start(): () => void {
     const change = () => void this.#update();
-    const traits = ["change:layer", "change:head", "change:token"] as const;
-    for (const trait of traits) this.#model.on(trait, change);
+    for (const trait of TRAITS) this.model.on(`change:${trait}`, change);
     const stopTheme = onTheme(() => this.#layOut());
     let seen = 0;
     const sizes = new ResizeObserver(() => {
-      const width = this.#root.clientWidth;
+      const width = this.root.clientWidth;
       if (width && width !== seen) {
         seen = width;
         this.#layOut();
       }
     });
-    sizes.observe(this.#root);
-    void this.#grid.load(this.#model.get("layer")).catch((error: Error) => this.#fail(error));
+    sizes.observe(this.root);
     return () => {
-      for (const trait of traits) this.#model.off(trait, change);
+      for (const trait of TRAITS) this.model.off(`change:${trait}`, change);
       stopTheme();
       sizes.disconnect();
     };
   }
 
   #layOut() {
-    const theme = themeOf(this.#root);
-    this.#root.classList.toggle("dark", theme.dark);
-    this.#grid.layOut(this.#root.clientWidth - 28, theme);
-    const [matrix, lines] = this.#root.querySelectorAll<HTMLElement>(".panel");
-    this.#matrix.layOut(matrix!.clientWidth);
-    this.#lines.layOut(lines!.clientWidth);
+    this.root.classList.toggle("dark", themeOf(this.root).dark);
+    this.#arrange();
     void this.#update();
   }
 
+  #arrange() {
+    if (!this.#panels) return;
+    this.#panels.layOut(this.root.clientWidth - PADDING, themeOf(this.root));
+    for (const matrix of this.#parts.get(this.#panels.sheet.outline.part)!.matrices.values()) {
+      matrix.layOut(matrix.element.clientWidth);
+    }
+  }
+
+  /** One update at a time: what changes meanwhile is shown by the next, the last of it alone. */
   async #update() {
-    if (!this.#root.clientWidth) return; // hidden: drawn when it has a size
-    const state = { layer: this.#model.get("layer"), head: this.#model.get("head") };
-    const token = this.#model.get("token");
-    this.#grid.show(state);
-    this.#inputs.layer.value = String(state.layer);
-    this.#inputs.head.value = String(state.head);
-    const [start, stop] = this.#lines.range(token);
+    if (!this.root.clientWidth) return; // hidden: drawn when it has a size
+    this.#again = true;
+    if (this.#running) return;
+    this.#running = true;
     try {
-      const [picture, rows] = await Promise.all([
-        this.#recording.picture(state, this.#matrix.resolution),
-        this.#recording.rows(state, start, stop),
-      ]);
-      const now = this.#model;
-      const late =
-        now.get("layer") !== state.layer ||
-        now.get("head") !== state.head ||
-        now.get("token") !== token;
-      if (late) return;
-      const theme = themeOf(this.#root);
-      const row = token === null ? undefined : rows[token - start];
-      this.#matrix.show(state, picture, token, theme);
-      this.#lines.show(rows, token);
-      this.#words.show(token, row, theme);
-      if (!this.#revealed) this.#words.reveal();
-      this.#revealed = true;
-      this.#tell(state, picture.sinkShare, token, row);
+      while (this.#again) {
+        this.#again = false;
+        await this.#draw();
+      }
     } catch (error) {
-      this.#fail(error as Error);
+      this.fail(error as Error);
     }
+    this.#running = false;
+    if (this.#again) void this.#update();
   }
 
-  /** Says in words what is on screen. */
-  #tell(head: Head, sinkShare: number | null, token: number | null, row: Float32Array | undefined) {
-    const { outline } = this.#recording;
-    const [openedToken, layer, number, share] = outline.opened;
-    const opened = head.layer === layer && head.head === number && token === openedToken;
-    const aim = outline.marks.length ? "your text" : "the words";
-    const sink = sinkShare === null ? "" : `“${label(outline.sink!, outline)}”`;
-    const sentences = [
-      `Layer ${head.layer}, head ${head.head}.`,
-      opened &&
-        share > 0.005 &&
-        `The view opens here because, in the upper half of the layers, this head puts the most weight (${percent(share)}) from the ${outline.causal ? "last" : "first"} token on ${aim}.`,
-      sinkShare !== null &&
-        `Averaged over its queries, ${percent(sinkShare)} of its weight rests on ${sink}: a sink, which takes weight in most heads whatever the text says. The colour scales are set by the other tokens.`,
-    ];
-    this.#about.replaceChildren(
-      ...sentences.filter((sentence) => sentence !== false).map((sentence) => h("p", {}, sentence)),
-    );
-    if (!row || token === null) {
-      this.#flow.replaceChildren("No token is selected.");
-      return;
-    }
-    const parts = shares(row, outline);
-    this.#flow.replaceChildren(
-      h("span", { class: "from" }, "From ", h("b", {}, label(token, outline)), ` (token ${token}) to`),
-      ...parts.map(({ name, weight }) =>
-        h(
-          "span",
-          { class: "part" },
-          h("span", { class: `swatch ${name}`, style: `width:${Math.max(2, 120 * weight)}px` }),
-          `${NAMES[name]} ${percent(weight)}`,
-        ),
-      ),
-    );
+  async #draw() {
+    const wanted = read(this.model);
+    const part = await this.#open(wanted.part);
+    const sheet = part.sheets.get(wanted.side)!;
+    const state = fit(wanted, sheet.outline);
+    const views = [...part.matrices].map(([side, matrix]) => {
+      const its = part.sheets.get(side)!;
+      const theirs = this.#carried(state, sheet.outline, part, side);
+      const window = windowOf(theirs, its.outline);
+      const shown = shownOf(theirs);
+      const asked = its.picture(shown, ...window, matrix.resolution);
+      return { side, matrix, window, shown, token: theirs.token, key: theirs.key, asked };
+    });
+    // The kernel computes the pictures while thousands of words are put on the page.
+    const panels = this.#bring(part, sheet);
+    this.#controls.show(state, sheet.outline);
+    panels.grid.show(state, state.how !== "head");
+    const theme = themeOf(this.root);
+    const pictures = views.map(async ({ side, matrix, asked, ...view }) => {
+      const picture = await asked.catch((error: Error) => {
+        matrix.clear();
+        throw error;
+      });
+      matrix.show({ ...view, picture }, theme);
+      if (side === wanted.side) panels.tell(state, picture);
+    });
+    const asked = panels.rows(state).catch((error: Error) => {
+      panels.clearRows(state, theme);
+      throw error;
+    });
+    const [rows] = await Promise.all([asked, ...pictures]);
+    this.fail(null);
+    const { key, weight } = panels.showRows(state, rows, theme);
+    this.root.dataset.shown = `${state.layer}/${state.head}/${state.token}`;
+    // After what was asked for: a picture never waits for those of the other heads.
+    void panels.showDetail(state, key, weight).catch(this.fail);
+    void panels.sort(state).catch(this.fail);
+    void panels.grid.load(state.layer).catch(this.fail);
   }
 
-  #fail(error: Error) {
-    this.#status.textContent = error.message;
-    this.#status.hidden = false;
+  /** The state as another side of the comparison has it. */
+  #carried(state: State, from: Outline, part: Part, side: string): State {
+    const to = part.sheets.get(side)!.outline;
+    if (to === from) return state;
+    const common = part.sheets.get("difference")!.outline;
+    const across = (place: number | null) =>
+      place === null ? null : carry(place, from, to, common);
+    const window = state.window;
+    const carried = window && {
+      window: [
+        across(window[0])!,
+        across(window[1] - 1)! + 1,
+        across(window[2])!,
+        across(window[3] - 1)! + 1,
+      ] as State["window"],
+    };
+    return fit({ ...state, token: across(state.token), key: across(state.key), ...carried }, to);
+  }
+
+  async #open(name: string): Promise<Part> {
+    const known = this.#parts.get(name);
+    if (known) return known;
+    const { sides } = this.contents;
+    const sheets = await Promise.all(sides.map((side) => Sheet.open(this.kernel, name, side)));
+    const part: Part = {
+      sheets: new Map(sheets.map((sheet) => [sheet.outline.side, sheet])),
+      matrices: new Map(),
+      panels: new Map(),
+    };
+    for (const [side, sheet] of part.sheets) {
+      const title = isCompared(this.contents) ? `Matrix of ${sideName(side, this.contents)}` : "Matrix";
+      const matrix = new Matrix(
+        sheet,
+        title,
+        isCompared(this.contents) ? PIXELS.compared : PIXELS.alone,
+        (token, key) => this.#set({ side, token, key }),
+        (window) => this.#set(side === this.model.get("side") ? { window } : { side, token: null, key: null, window }),
+      );
+      part.matrices.set(side, matrix);
+    }
+    this.#parts.set(name, part);
+    return part;
+  }
+
+  /** Puts the panels of a sheet on screen, unless they are there. */
+  #bring(part: Part, sheet: Sheet): Panels {
+    const { side } = sheet.outline;
+    let panels = part.panels.get(side);
+    if (!panels) {
+      panels = new Panels(sheet, (change) => this.#set(change));
+      part.panels.set(side, panels);
+    }
+    if (panels !== this.#panels) {
+      this.#panels?.element.remove();
+      this.#panels = panels;
+      panels.hold([...part.matrices.values()]);
+      this.root.append(panels.element);
+      this.#arrange();
+    }
+    return panels;
   }
 }
 
-const render: Render<State> = ({ model, el }) => {
+/** Puts the view into an element. Returns the function that takes it away again. */
+export function mount(el: HTMLElement, model: Model, channel: Channel): () => void {
   const status = h("p", { class: "status", role: "status", hidden: true });
-  const root = h("div", { class: "nbllm-attention", role: "group", "aria-label": "Attention" }, status);
+  const root = h(
+    "div",
+    {
+      class: "nbllm-attention",
+      role: "group",
+      "aria-label": "Attention",
+    },
+    status,
+  );
   el.append(root);
-  const kernel = new Kernel(model as never, (busy) => {
-    status.textContent = busy
-      ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
-      : "";
-    status.hidden = !busy;
-  });
-  let stop = () => {};
-  let gone = false;
-  Recording.open(kernel)
-    .then((recording) => {
-      if (!gone) stop = new View(model, root, recording, status).start();
-    })
-    .catch((error: Error) => {
-      status.textContent = error.message;
-      status.hidden = false;
-    });
-  return () => {
-    gone = true;
-    stop();
-    kernel.close();
+  // JupyterLab and Notebook take arrow keys for the notebook, and listen before the view does.
+  // They leave an element alone that has this mark itself; on what holds it they look too late.
+  root.addEventListener("focusin", ({ target }) =>
+    (target as Element).setAttribute("data-lm-suppress-shortcuts", "true"),
+  );
+  const say = (message: string) => {
+    status.textContent = message;
+    status.hidden = !message;
   };
-};
+  let failure: Error | null = null;
+  const fail = (error: Error | null) => {
+    if (failure instanceof KernelGone) return; // what is remembered can still be looked at
+    root.classList.toggle("gone", error instanceof KernelGone);
+    if (error || failure) say(error?.message ?? ""); // else what is said is of a busy kernel
+    failure = error;
+  };
+  const disconnected = () => fail(new KernelGone());
+  model.on("comm_live_update", disconnected); // of ipywidgets' models
+  const kernel = new Kernel(channel, (busy) =>
+    say(busy ? "Waiting for the kernel: it is busy with another cell, or it has stopped." : ""),
+  );
+  // Asked for together, to be on screen a round trip earlier.
+  Sheet.open(kernel, model.get("part"), model.get("side")).catch(() => {});
+  let stop = () => {};
+  let closed = false;
+  kernel
+    .ask({ kind: "contents" })
+    .then(({ message }) => {
+      const contents = message as unknown as Contents;
+      if (!closed) stop = new View(model, root, kernel, contents, fail).start();
+    })
+    .catch(fail);
+  return () => {
+    closed = true;
+    stop();
+    model.off("comm_live_update", disconnected);
+    kernel.close();
+    root.remove();
+  };
+}
+
+const render: Render = ({ model, el }) => mount(el, model as never, model as never);
 
 export default { render };

@@ -1,6 +1,6 @@
 // Where things go: pure functions of sizes, weights and tokens.
 
-import type { Outline } from "./recording";
+import type { Range, TokenRow } from "./recording";
 
 /** Side of a cell of the layer × head grid, for the room there is. */
 export function cellSide(layers: number, heads: number, width: number): number {
@@ -10,16 +10,17 @@ export function cellSide(layers: number, heads: number, width: number): number {
 }
 
 /** A run of `size` positions around `centre`, within 0 to count. */
-export function windowAround(centre: number, size: number, count: number): [number, number] {
+export function windowAround(centre: number, size: number, count: number): Range {
   const start = Math.max(0, Math.min(centre - Math.floor(size / 2), count - size));
   return [start, Math.min(start + size, count)];
 }
 
-/** The keys that take most weight, in reading order. */
+/** The keys that take most weight, or differ most, in reading order. */
 export function strongest(weights: ArrayLike<number>, most: number): number[] {
+  const size = (key: number) => Math.abs(weights[key]!);
   return Array.from({ length: weights.length }, (_, key) => key)
-    .filter((key) => weights[key]! > 0)
-    .sort((a, b) => weights[b]! - weights[a]!)
+    .filter((key) => weights[key] !== 0)
+    .sort((a, b) => size(b) - size(a))
     .slice(0, most)
     .sort((a, b) => a - b);
 }
@@ -28,7 +29,7 @@ export function strongest(weights: ArrayLike<number>, most: number): number[] {
 export function fullOfRow(weights: ArrayLike<number>, sink: number | null): number {
   let full = 0;
   for (let key = 0; key < weights.length; key++) {
-    if (key !== sink) full = Math.max(full, weights[key]!);
+    if (key !== sink) full = Math.max(full, Math.abs(weights[key]!));
   }
   return full || 1;
 }
@@ -39,11 +40,11 @@ export interface Share {
 }
 
 /** Where one query's weight goes: to the sink, to the user's text, to all else. */
-export function shares(weights: ArrayLike<number>, outline: Outline): Share[] {
+export function shares(weights: ArrayLike<number>, row: TokenRow, sinkKey: number | null): Share[] {
   let [sink, yours, rest] = [0, 0, 0];
   for (let key = 0; key < weights.length; key++) {
-    if (isMarked(key, outline)) yours += weights[key]!;
-    else if (key === outline.sink) sink += weights[key]!;
+    if (isMarked(key, row)) yours += weights[key]!;
+    else if (key === sinkKey) sink += weights[key]!;
     else rest += weights[key]!;
   }
   const parts: Share[] = [
@@ -52,40 +53,50 @@ export function shares(weights: ArrayLike<number>, outline: Outline): Share[] {
     { name: "sink", weight: sink },
   ];
   return parts.filter(
-    ({ name }) =>
-      name === "rest" || (name === "yours" ? outline.marks.length > 0 : outline.sink !== null),
+    ({ name }) => name === "rest" || (name === "yours" ? row.marks.length > 0 : sinkKey !== null),
   );
 }
 
-export const isMarked = (token: number, { marks }: Outline): boolean =>
+export const isMarked = (token: number, { marks }: TokenRow): boolean =>
   marks.some(([, start, stop]) => token >= start && token < stop);
 
 /** Whether a token is a further byte of the character that the token before it began. */
-export const isContinuation = (token: number, { spans }: Outline): boolean =>
+export const isContinuation = (token: number, { spans }: TokenRow): boolean =>
   token > 0 &&
   spans[token]![1] > spans[token]![0] &&
   spans[token]![0] < spans[token - 1]![1];
 
 /** A token in one short line, with what is invisible made visible. */
-export function label(token: number, outline: Outline, most = 18): string {
-  const shown = outline.tokens[token]!.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥").trim() || "␣";
+export function tokenLabel(token: string, most = 18): string {
+  const shown = token.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥").trim() || "␣";
   const characters = [...shown];
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : shown;
 }
 
-/** Which tokens a pixel of a pooled axis covers: [start, stop). */
-export function block(index: number, side: number, count: number): [number, number] {
-  return [Math.floor((index * count) / side), Math.floor(((index + 1) * count) / side)];
+export const label = (token: number, { tokens }: TokenRow, most?: number): string =>
+  tokenLabel(tokens[token]!, most);
+
+/** Which tokens a pixel of a pooled axis covers: [start, stop), of those from first to last. */
+export function block(index: number, side: number, [first, last]: Range): Range {
+  const count = last - first;
+  return [
+    first + Math.floor((index * count) / side),
+    first + Math.floor(((index + 1) * count) / side),
+  ];
 }
 
 /** Three to four digits, without a misleading zero. */
 export function weightText(weight: number): string {
   if (weight === 0) return "0";
-  return weight < 0.0001 ? "<0.0001" : weight.toFixed(4);
+  const sign = weight < 0 ? "−" : "";
+  const size = Math.abs(weight);
+  return size < 0.0001 ? `${sign || "<"}0.0001` : `${sign}${size.toFixed(4)}`;
 }
 
-export const percent = (weight: number): string =>
-  weight > 0 && weight < 0.005 ? "< 1 %" : `${Math.round(100 * weight)} %`;
+export function percent(weight: number): string {
+  if (weight < 0) return `−${percent(-weight)}`;
+  return weight > 0 && weight < 0.005 ? "< 1 %" : `${Math.round(100 * weight)} %`;
+}
 
 /** A relative error as a reader takes it in: 0.2 %, 3e-7. */
 export const gap = (error: number): string =>

@@ -2,13 +2,15 @@
 // ones that take most of its weight, wherever in the text they lie.
 
 import { svg } from "../shared/dom";
-import { fullOfRow, isMarked, label, strongest, windowAround } from "./layout";
-import type { Outline } from "./recording";
+import { fullOfRow, strongest, windowAround } from "./layout";
+import type { Outline, Range, Rows } from "./recording";
+import { meanRow, type Units } from "./units";
 
 const PITCH = 19;
 const QUERIES = 21;
 const TOP = 26;
 const FAINTEST = 0.06; // of full colour; thinner lines would not be seen
+const MOST_WEIGHTS = 120_000; // half a megabyte asked for at a time
 
 export class Lines {
   readonly element = svg("svg", { class: "lines", role: "img" });
@@ -17,32 +19,42 @@ export class Lines {
   constructor(
     private outline: Outline,
     private select: (token: number) => void,
+    private selectKey: (token: number) => void,
   ) {}
 
-  /** Which queries are on screen: [start, stop). */
-  range(token: number | null): [number, number] {
-    const start = this.outline.marks[0]?.[1] ?? 0;
-    return windowAround(token ?? start + (QUERIES >> 1), QUERIES, this.outline.tokens.length);
+  /** Which queries are on screen, as units: [start, stop). */
+  range(queries: Units, token: number | null): Range {
+    const first = this.outline.queries.marks[0]?.[1] ?? 0;
+    const centre = queries.unit(token) ?? queries.unit(first)! + (QUERIES >> 1);
+    const columns = this.outline.keys.tokens.length;
+    for (let count = QUERIES; ; count--) {
+      const range = windowAround(centre, count, queries.length);
+      const [start, stop] = tokensOf(queries, range);
+      if (count === 1 || (stop - start) * columns <= MOST_WEIGHTS) return range;
+    }
   }
 
   layOut(width: number) {
-    this.#width = Math.max(280, Math.min(Math.floor(width), 560));
+    this.#width = Math.max(260, Math.min(Math.floor(width), 560));
   }
 
-  /** rows: the weights of the queries in range(token), whole. */
-  show(rows: Float32Array[], token: number | null) {
-    const [start, stop] = this.range(token);
-    const chosen = token === null ? undefined : rows[token - start]!;
-    const keys = chosen
+  /** rows: weights over key units of the query units in range(token). */
+  show(queries: Units, keys: Units, rows: Float32Array[], token: number | null, key: number | null) {
+    const [start, stop] = this.range(queries, token);
+    const sink = keys.unit(this.outline.sink);
+    const [unit, aim] = [queries.unit(token), keys.unit(key)];
+    const chosen = unit === null ? undefined : rows[unit - start]!;
+    const slots = chosen
       ? strongest(chosen, QUERIES)
-      : Array.from({ length: stop - start }, (_, at) => start + at);
-    const left = this.#width * 0.36;
-    const right = this.#width * 0.6;
+      : Array.from({ length: Math.min(stop, keys.length) - start }, (_, at) => start + at);
+    const left = this.#width * 0.34;
+    const right = this.#width * 0.58;
     const y = (slot: number) => TOP + (slot + 0.5) * PITCH;
-    const height = TOP + Math.max(stop - start, keys.length) * PITCH + 6;
+    const height = TOP + Math.max(stop - start, slots.length) * PITCH + 6;
+    const heading = this.outline.signed ? "where it differs most" : "its strongest keys";
     const parts: SVGElement[] = [
       svg("text", { x: left - 8, y: 12, class: "end head" }, "query"),
-      svg("text", { x: right + 8, y: 12, class: "head" }, chosen ? "its strongest keys" : "key"),
+      svg("text", { x: right + 8, y: 12, class: "head" }, chosen ? heading : "key"),
     ];
     const curve = (query: number, slot: number) => {
       const middle = (left + right) / 2;
@@ -52,17 +64,18 @@ export class Lines {
     for (const selected of [false, true]) {
       rows.forEach((row, offset) => {
         const query = start + offset;
-        if ((query === token) !== selected) return;
-        const full = fullOfRow(row, this.outline.sink);
-        keys.forEach((key, slot) => {
-          const part = Math.min(row[key]! / full, 1);
+        if ((query === unit) !== selected) return;
+        const full = fullOfRow(row, sink);
+        slots.forEach((place, slot) => {
+          const part = Math.min(Math.abs(row[place]!) / full, 1);
           if (part < FAINTEST) return;
           const strength = Math.sqrt(part);
+          const kind = row[place]! < 0 ? "less" : selected ? "chosen" : "other";
           parts.push(
             svg("path", {
               d: curve(query, slot),
-              class: key === this.outline.sink ? "to-sink" : selected ? "chosen" : "other",
-              "stroke-width": key === this.outline.sink ? 1 : selected ? 0.6 + 3 * strength : 0.8,
+              class: place === sink ? "to-sink" : kind,
+              "stroke-width": place === sink ? 1 : selected ? 0.6 + 3 * strength : 0.8,
               "stroke-opacity": (selected || token === null ? 0.95 : 0.3) * strength,
             }),
           );
@@ -70,54 +83,73 @@ export class Lines {
       });
     }
     for (let query = start; query < stop; query++) {
-      parts.push(this.#token(query, left - 8, y(query - start), query === token, "end"));
+      const at = [left - 8, y(query - start)] as const;
+      parts.push(this.#label(queries, query, at, query === unit, "end", this.select));
     }
     const room = this.#width - right - 8;
-    const full = chosen ? fullOfRow(chosen, this.outline.sink) : 1;
-    keys.forEach((key, slot) => {
-      if (slot > 0 && key - keys[slot - 1]! > 1) {
+    const full = chosen ? fullOfRow(chosen, sink) : 1;
+    slots.forEach((place, slot) => {
+      if (slot > 0 && place - slots[slot - 1]! > 1) {
         const gap = TOP + slot * PITCH;
         parts.push(svg("line", { x1: right, x2: right + 7, y1: gap, y2: gap, class: "gap" }));
       }
       if (chosen) {
-        const part = Math.min(chosen[key]! / full, 1);
-        const top = y(slot) - PITCH / 2 + 2;
-        const bar = { x: right + 2, y: top, width: (room - 46) * part, height: PITCH - 4, rx: 2 };
-        parts.push(svg("rect", { ...bar, class: key === this.outline.sink ? "bar sink" : "bar" }));
-        const number = chosen[key]!.toFixed(3);
+        const part = Math.min(Math.abs(chosen[place]!) / full, 1);
+        const bar = { x: right + 2, y: y(slot) - PITCH / 2 + 2, height: PITCH - 4, rx: 2 };
+        const kind = place === sink ? "bar sink" : chosen[place]! < 0 ? "bar less" : "bar";
+        parts.push(svg("rect", { ...bar, width: (room - 50) * part, class: kind }));
+        const number = chosen[place]!.toFixed(3).replace("-", "−");
         parts.push(svg("text", { x: this.#width - 2, y: y(slot) + 4, class: "end number" }, number));
       }
-      parts.push(this.#token(key, right + 8, y(slot), key === token, ""));
+      const at = [right + 8, y(slot)] as const;
+      parts.push(this.#label(keys, place, at, place === aim, "", this.selectKey));
     });
     this.element.setAttribute("viewBox", `0 0 ${this.#width} ${height}`);
     this.element.setAttribute("width", String(this.#width));
     this.element.setAttribute("height", String(height));
-    this.element.setAttribute("aria-label", this.#describe(chosen, token));
+    this.element.setAttribute("aria-label", describe(queries, keys, chosen, unit));
     this.element.replaceChildren(...parts);
   }
 
-  #token(token: number, x: number, y: number, selected: boolean, anchor: string): SVGElement {
-    const kind = [
-      "token",
-      anchor,
-      selected ? "selected" : "",
-      isMarked(token, this.outline) || !this.outline.marks.length ? "" : "dim",
-    ];
+  #label(
+    units: Units,
+    unit: number,
+    [x, y]: readonly [number, number],
+    selected: boolean,
+    anchor: string,
+    select: (token: number) => void,
+  ): SVGElement {
+    const dim = units.row.marks.length && !units.marked(unit) ? "dim" : "";
+    const [token] = units.tokens(unit);
     const text = svg(
       "text",
-      { x, y: y + 4, class: kind.join(" ") },
+      { x, y: y + 4, class: ["token", anchor, selected ? "selected" : "", dim].join(" ") },
       svg("title", {}, `token ${token}`),
-      label(token, this.outline, 15),
+      units.label(unit, 14),
     );
-    text.addEventListener("click", () => this.select(token));
+    text.addEventListener("click", () => select(token));
     return text;
   }
+}
 
-  #describe(chosen: Float32Array | undefined, token: number | null): string {
-    if (!chosen || token === null) return "Lines from queries to keys; no query is selected.";
-    const keys = strongest(chosen, 5)
-      .sort((a, b) => chosen[b]! - chosen[a]!)
-      .map((key) => `${label(key, this.outline)} ${chosen[key]!.toFixed(3)}`);
-    return `Strongest keys of “${label(token, this.outline)}”: ${keys.join(", ")}.`;
-  }
+/** The tokens that a run of units covers. */
+export function tokensOf(units: Units, [start, stop]: Range): Range {
+  return [units.tokens(start)[0], units.tokens(stop - 1)[1]];
+}
+
+/** Rows of tokens, as rows of units: summed over keys, averaged over queries. */
+export function joinRows({ weights }: Rows, queries: Units, keys: Units, units: Range) {
+  const [first] = tokensOf(queries, units);
+  return Array.from({ length: units[1] - units[0] }, (_, at) => {
+    const [start, stop] = queries.tokens(units[0] + at);
+    return keys.sum(meanRow(weights.slice(start - first, stop - first)));
+  });
+}
+
+function describe(queries: Units, keys: Units, chosen: Float32Array | undefined, unit: number | null) {
+  if (!chosen || unit === null) return "Lines from queries to keys; no query is selected.";
+  const named = strongest(chosen, 5)
+    .sort((a, b) => Math.abs(chosen[b]!) - Math.abs(chosen[a]!))
+    .map((key) => `${keys.label(key)} ${chosen[key]!.toFixed(3)}`);
+  return `Strongest keys of “${queries.label(unit)}”: ${named.join(", ")}.`;
 }

@@ -1,12 +1,17 @@
-// One head as a matrix: a row is a query token, a column the key that it looks at.
+// One head as a matrix: a row is a query token, a column the key that it looks at. Far away
+// it is pooled by the largest weight; near, and in what is said of a cell, it is exact.
 
-import { css, level } from "../shared/colour";
+import { css } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
-import type { Theme } from "../shared/theme";
-import { block, label, weightText } from "./layout";
-import type { Head, Picture, Recording } from "./recording";
+import { scaleOf, type Theme } from "../shared/theme";
+import { block, label, percent, weightText } from "./layout";
+import { drawAxes, drawPicture, indexOf, pixelsOf, type Place, place, shrunk } from "./plot";
+import type { Picture, Range, Sheet, Shown } from "./recording";
+import { holding, panned, type Window, zoomed } from "./viewport";
 
-const GUTTER = 10; // room for the bars that mark the user's text
+const LARGEST = 420;
+const SETTLED = 120; // ms after the last move until what is now on screen is asked for
+const DRAG = 4; // pixels
 const STEPS: Record<string, [row: number, column: number]> = {
   ArrowUp: [-1, 0],
   ArrowDown: [1, 0],
@@ -14,24 +19,44 @@ const STEPS: Record<string, [row: number, column: number]> = {
   ArrowRight: [0, 1],
 };
 
+export interface View {
+  shown: Shown;
+  picture: Picture;
+  window: [rows: Range, columns: Range];
+  token: number | null;
+  key: number | null;
+}
+
 export class Matrix {
   readonly element: HTMLElement;
   #canvas = h("canvas", { "aria-hidden": true });
   #cross = h("div", { class: "cross", hidden: true });
   #row = h("div", { class: "row-mark", hidden: true });
+  #column = h("div", { class: "row-mark", hidden: true });
   #stage: HTMLElement;
   #readout = h("p", { class: "readout", "aria-live": "polite" });
   #legend = h("p", { class: "legend" });
+  #extent = h("span", {});
   #side = 0;
-  #head: Head = { layer: 0, head: 0 };
-  #picture: Picture | undefined;
-  #token: number | null = null;
-  #at: [row: number, column: number] | undefined; // in pixels of the picture
+  #view: View | undefined;
+  #window: [Range, Range];
+  #theme: Theme | undefined;
+  #place: Place | undefined;
+  #image: { of: Picture; theme: Theme; data: ImageData } | undefined;
+  #at: [query: number, key: number] | undefined;
+  #found: [query: number, key: number] | undefined; // the hottest cell of the block there
+  #settling = 0;
+  #asking = false;
 
   constructor(
-    private recording: Recording,
-    private select: (token: number) => void,
+    private sheet: Sheet,
+    title: string,
+    private most: number, // pixels a side that may be asked for
+    private select: (query: number, key: number) => void,
+    private zoom: (window: Window | null) => void,
   ) {
+    const { queries, keys } = sheet.outline;
+    this.#window = [[0, queries.tokens.length], [0, keys.tokens.length]];
     this.#stage = h(
       "div",
       {
@@ -40,158 +65,333 @@ export class Matrix {
         role: "application",
         "aria-roledescription": "attention matrix",
         "aria-label":
-          "Attention matrix. Arrow keys move over queries and keys, Enter selects the query.",
+          `${title}. Arrow keys move over queries and keys, Enter selects the cell, plus and ` +
+          "minus zoom, with Shift arrow keys pan, 0 shows all.",
       },
       this.#canvas,
       this.#row,
+      this.#column,
       this.#cross,
     );
-    this.#stage.addEventListener("pointermove", (event) => this.#hover(event));
-    this.#stage.addEventListener("pointerleave", () => this.#point(undefined));
-    this.#stage.addEventListener("blur", () => this.#point(undefined));
-    this.#stage.addEventListener("click", (event) => {
-      this.#hover(event);
-      this.#choose();
-    });
-    this.#stage.addEventListener("keydown", (event) => this.#key(event));
-    this.element = h("div", { class: "matrix" }, this.#stage, this.#readout, this.#legend);
+    this.#listen();
+    const button = (name: string, sign: string, act: () => void) => {
+      const made = h("button", { type: "button", "aria-label": `${name}, ${title}`, title: name }, sign);
+      made.addEventListener("click", act);
+      return made;
+    };
+    const tools = h(
+      "span",
+      { class: "tools" },
+      button("Zoom out", "−", () => this.#zoomBy(2)),
+      button("Zoom in", "+", () => this.#zoomBy(0.5)),
+      button("Show all", "All", () => this.#move(null)),
+    );
+    const caption = h("div", { class: "caption" }, h("b", {}, title), " ", this.#extent, h("span", { class: "spring" }), tools);
+    this.element = h("div", { class: "matrix" }, caption, this.#stage, this.#readout, this.#legend);
   }
 
-  /** Pixels a side that the screen can show. */
+  /** Pixels a side of its largest, so that a narrower page asks for nothing new. */
   get resolution(): number {
-    const pixels = Math.round((this.#side - GUTTER) * (window.devicePixelRatio || 1));
-    return Math.max(1, Math.min(this.recording.outline.tokens.length, pixels, 700));
+    return Math.min(Math.round(LARGEST * (window.devicePixelRatio || 1)), this.most);
   }
 
   layOut(width: number) {
-    this.#side = Math.max(120, Math.min(Math.floor(width), 420));
+    this.#side = Math.max(160, Math.min(Math.floor(width), LARGEST));
   }
 
-  show(head: Head, picture: Picture, token: number | null, theme: Theme) {
-    this.#head = head;
-    this.#picture = picture;
-    this.#token = token;
-    this.#draw(theme);
-    this.#markRow();
-    this.#describe();
+  /** Takes the picture off the screen, where that of the state cannot be had. */
+  clear() {
+    this.element.classList.add("empty");
+    this.#point(undefined);
+    this.#view = undefined;
+    this.#readout.textContent = "";
   }
 
-  get #cell() {
-    return (this.#side - GUTTER) / this.#picture!.side;
+  show(view: View, theme: Theme) {
+    this.element.classList.remove("empty");
+    this.#view = view;
+    this.#theme = theme;
+    if (!this.#settling) this.#window = view.window;
+    this.#draw();
+    this.#tellLegend();
+    void this.#describe();
   }
 
-  #draw({ map }: Theme) {
-    const { outline } = this.recording;
-    const { side, weights, full } = this.#picture!;
-    const context = sharpen(this.#canvas, this.#side, this.#side);
-    const pixels = new ImageData(side, side);
-    for (let row = 0; row < side; row++) {
-      for (let column = 0; column < (outline.causal ? row + 1 : side); column++) {
-        const at = row * side + column;
-        pixels.data.set(map[level(weights[at]! / 65535, full)]!, 4 * at);
-        pixels.data[4 * at + 3] = 255; // what a causal model cannot see stays transparent
-      }
+  get #size(): [number, number] {
+    const { queries, keys } = this.sheet.outline;
+    return [queries.tokens.length, keys.tokens.length];
+  }
+
+  get #cell(): [height: number, width: number] {
+    const [rows, columns] = this.#window;
+    const { height, width } = this.#place!;
+    return [height / (rows[1] - rows[0]), width / (columns[1] - columns[0])];
+  }
+
+  #draw() {
+    const { outline } = this.sheet;
+    const [view, theme] = [this.#view!, this.#theme!];
+    const [rows, columns] = this.#window;
+    const at = place(rows, columns, this.#side);
+    this.#place = at;
+    const ratio = window.devicePixelRatio || 1;
+    const context = sharpen(this.#canvas, at.left + at.width, at.top + at.height);
+    if (this.#image?.of !== view.picture || this.#image.theme.dark !== theme.dark) {
+      const most = [Math.ceil(this.#side * ratio), Math.ceil(this.#side * ratio)] as [number, number];
+      const scale = scaleOf(theme, outline.signed, view.picture.full);
+      const data = pixelsOf(shrunk(view.picture, most), outline.causal, scale.map, scale.level);
+      this.#image = { of: view.picture, theme, data };
     }
-    const exact = new OffscreenCanvas(side, side);
-    exact.getContext("2d")!.putImageData(pixels, 0, 0);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(exact, GUTTER, GUTTER, this.#side - GUTTER, this.#side - GUTTER);
-    context.fillStyle = getComputedStyle(this.element).getPropertyValue("--nbllm-accent");
-    const scale = (this.#side - GUTTER) / outline.tokens.length;
-    for (const [, start, stop] of outline.marks) {
-      context.fillRect(GUTTER + start * scale, 2, (stop - start) * scale, 4);
-      context.fillRect(2, GUTTER + start * scale, 4, (stop - start) * scale);
-    }
+    drawPicture(context, this.#image.data, view.picture, [rows, columns], at);
+    const style = getComputedStyle(this.element);
+    const inks = [style.color, style.getPropertyValue("--nbllm-accent")] as [string, string];
+    drawAxes(context, outline, [rows, columns], at, inks);
+    this.#mark();
+    this.#drawCross();
+    const [height, width] = this.#size;
+    const all = rows[1] - rows[0] === height && columns[1] - columns[0] === width;
+    this.#extent.textContent = all
+      ? ""
+      : `queries ${rows[0]}–${rows[1] - 1}, keys ${columns[0]}–${columns[1] - 1}`;
+  }
+
+  #mark() {
+    const { token, key } = this.#view!;
+    const [rows, columns] = this.#window;
+    const { left, top, width, height } = this.#place!;
+    const [tall, wide] = this.#cell;
+    const put = (element: HTMLElement, on: boolean, box: [number, number, number, number]) => {
+      element.hidden = !on;
+      const [x, y, w, h] = box;
+      element.style.cssText = `left:${x}px;top:${y}px;width:${w}px;height:${h}px`;
+    };
+    const inside = (at: number | null, [start, stop]: Range) => at !== null && at >= start && at < stop;
+    const thick = (size: number) => Math.max(size, 3);
+    const y = top + ((token ?? 0) - rows[0] + 0.5) * tall - thick(tall) / 2;
+    put(this.#row, inside(token, rows), [left, y, width, thick(tall)]);
+    const x = left + ((key ?? 0) - columns[0] + 0.5) * wide - thick(wide) / 2;
+    put(this.#column, inside(key, columns), [x, top, thick(wide), height]);
+  }
+
+  #tellLegend() {
+    const { outline } = this.sheet;
+    const { picture, shown } = this.#view!;
+    const { map } = scaleOf(this.#theme!, outline.signed, 1);
     const gradient = [0, 0.25, 0.5, 0.75, 1].map((part) => css(map[Math.round(part * 255)]!));
-    const sink = outline.sink === null ? "" : `, “${label(outline.sink, outline)}” left aside`;
+    const full = picture.full.toPrecision(2);
+    const name = outline.sink === null ? "" : `“${label(outline.sink, outline.keys)}”`;
+    const sink = !name ? "" : shown.mask_sink ? `; ${name} masked` : `, ${name} left aside`;
+    const removed =
+      shown.mask_sink && picture.sinkShare !== null && !outline.signed
+        ? `: ${percent(picture.sinkShare)} of the weight removed, each row made whole again`
+        : "";
     this.#legend.replaceChildren(
-      "0",
+      outline.signed ? `−${full} (less)` : "0",
       h("span", { class: "ramp", style: `background:linear-gradient(90deg,${gradient})` }),
-      `${full.toPrecision(2)} and above (square-root scale, full colour set per head${sink})`,
+      outline.signed ? `+${full} (more)` : `${full} and above`,
+      ` (square-root scale, full colour set per head${sink}${removed})`,
+      picture.sampled ? " Sampled: one row stands for each row of pixels." : "",
     );
   }
 
-  #markRow() {
-    const { tokens } = this.recording.outline;
-    this.#row.hidden = this.#token === null;
-    if (this.#token === null) return;
-    const scale = (this.#side - GUTTER) / tokens.length;
-    const height = Math.max(scale, 3);
-    const top = GUTTER + (this.#token + 0.5) * scale - height / 2;
-    this.#row.style.cssText = `left:${GUTTER}px;top:${top}px;height:${height}px;width:${this.#side - GUTTER}px`;
+  #listen() {
+    const stage = this.#stage;
+    let held: { x: number; y: number; window: [Range, Range]; moved: boolean } | undefined;
+    stage.addEventListener("pointerdown", (event) => {
+      held = { x: event.clientX, y: event.clientY, window: this.#window, moved: false };
+      stage.setPointerCapture(event.pointerId);
+    });
+    stage.addEventListener("pointermove", (event) => {
+      if (!this.#view) return;
+      if (held) {
+        const [dx, dy] = [event.clientX - held.x, event.clientY - held.y];
+        held.moved ||= Math.hypot(dx, dy) > DRAG;
+        if (!held.moved) return;
+        const [tall, wide] = this.#cell;
+        this.#point(undefined);
+        this.#move(panned(held.window, this.#size, [-Math.round(dy / tall), -Math.round(dx / wide)]));
+        return;
+      }
+      this.#point(this.#under(event));
+    });
+    stage.addEventListener("pointerup", (event) => {
+      const dragged = held?.moved;
+      held = undefined;
+      if (dragged || !this.#view) return;
+      this.#point(this.#under(event));
+      this.#choose();
+    });
+    stage.addEventListener("pointercancel", () => (held = undefined));
+    stage.addEventListener("pointerleave", () => this.#point(undefined));
+    stage.addEventListener("blur", () => this.#point(undefined));
+    stage.addEventListener("keydown", (event) => this.#key(event));
+    stage.addEventListener("wheel", (event) => {
+      // Else the page could not be scrolled past the matrix.
+      const meant = event.ctrlKey || event.metaKey || document.activeElement === stage;
+      if (!meant || !this.#view) return;
+      event.preventDefault();
+      this.#zoomBy(Math.exp(Math.max(-0.5, Math.min(0.5, event.deltaY * 0.003))), this.#under(event));
+    }, { passive: false });
   }
 
-  #hover(event: PointerEvent | MouseEvent) {
-    if (!this.#picture) return;
-    const { left, top } = this.#canvas.getBoundingClientRect();
-    const at = (offset: number) => Math.floor((offset - GUTTER) / this.#cell);
-    const [row, column] = [at(event.clientY - top), at(event.clientX - left)];
-    const { side } = this.#picture;
-    const inside = row >= 0 && column >= 0 && row < side && column < side;
-    this.#point(inside ? [row, column] : undefined);
+  #under(event: MouseEvent): [number, number] | undefined {
+    const box = this.#canvas.getBoundingClientRect();
+    const { left, top } = this.#place!;
+    const [rows, columns] = this.#window;
+    const [tall, wide] = this.#cell;
+    const query = rows[0] + Math.floor((event.clientY - box.top - top) / tall);
+    const key = columns[0] + Math.floor((event.clientX - box.left - left) / wide);
+    const inside = query >= rows[0] && query < rows[1] && key >= columns[0] && key < columns[1];
+    return inside ? [query, key] : undefined;
+  }
+
+  #zoomBy(factor: number, around?: [number, number]) {
+    if (!this.#view) return;
+    const { token, key } = this.#view;
+    const [rows, columns] = this.#window;
+    const middle = ([start, stop]: Range) => (start + stop) >> 1;
+    const centre = around ?? this.#at ?? [token ?? middle(rows), key ?? middle(columns)];
+    const inside = (at: number, [start, stop]: Range) => Math.max(start, Math.min(stop - 1, at));
+    this.#move(
+      zoomed(this.#window, this.#size, factor, [inside(centre[0], rows), inside(centre[1], columns)]),
+    );
+  }
+
+  /** Moves at once with the picture at hand; what is missing is asked for when it settles. */
+  #move(window: Window | null) {
+    if (!this.#view) return;
+    const [top, bottom, left, right] = window ?? [0, this.#size[0], 0, this.#size[1]];
+    this.#window = [[top, bottom], [left, right]];
+    this.#draw();
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => {
+      this.#settling = 0;
+      this.zoom(window);
+    }, SETTLED) as unknown as number;
   }
 
   #key(event: KeyboardEvent) {
     const step = STEPS[event.key];
-    if (!this.#picture || (!step && event.key !== "Enter")) return;
+    const acts: Record<string, () => void> = {
+      Enter: () => this.#choose(),
+      "+": () => this.#zoomBy(0.5),
+      "=": () => this.#zoomBy(0.5),
+      "-": () => this.#zoomBy(2),
+      "0": () => this.#move(null),
+    };
+    const act = step ? () => this.#step(step, event.shiftKey) : acts[event.key];
+    if (!this.#view || !act || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation(); // else JupyterLab moves to the next cell
-    if (!step) return this.#choose();
-    const { side } = this.#picture;
-    const here = Math.floor((((this.#token ?? 0) + 0.5) * side) / this.recording.outline.tokens.length);
-    const [row, column] = this.#at ?? [here, here];
-    const clamp = (value: number) => Math.max(0, Math.min(side - 1, value));
-    this.#point(this.#at ? [clamp(row + step[0]), clamp(column + step[1])] : [row, column]);
+    act();
+  }
+
+  #step([down, right]: [number, number], pan: boolean) {
+    const [rows, columns] = this.#window;
+    if (pan) {
+      const by = (move: number, [start, stop]: Range) => move * Math.max(1, (stop - start) >> 2);
+      this.#move(panned(this.#window, this.#size, [by(down, rows), by(right, columns)]));
+      return;
+    }
+    const { token, key } = this.#view!;
+    if (!this.#at) {
+      const start = token ?? rows[0];
+      this.#reach([start, key ?? Math.min(start, this.#size[1] - 1)]);
+      return;
+    }
+    const [query, column] = this.#at.map((at, axis) => {
+      const [start, stop] = this.#block(at, axis as 0 | 1);
+      const move = axis === 0 ? down : right;
+      return move < 0 ? start - 1 : move > 0 ? stop : at;
+    }) as [number, number];
+    const clamp = (at: number, axis: 0 | 1) => Math.max(0, Math.min(this.#size[axis] - 1, at));
+    this.#reach([clamp(query, 0), clamp(column, 1)]);
+  }
+
+  /** Points at a cell, and pans to it where it is off the screen. */
+  #reach(at: [number, number]) {
+    const window = holding(this.#window, this.#size, at);
+    const [rows, columns] = this.#window;
+    const off = at[0] < rows[0] || at[0] >= rows[1] || at[1] < columns[0] || at[1] >= columns[1];
+    if (off) this.#move(window);
+    this.#point(at);
+  }
+
+  /** The tokens that share a pixel with this one, along an axis of the picture. */
+  #block(at: number, axis: 0 | 1): Range {
+    const { rows, columns, height, width } = this.#view!.picture;
+    const [range, side] = axis === 0 ? [rows, height] : [columns, width];
+    if (at < range[0] || at >= range[1]) return [at, at + 1];
+    return block(indexOf(at, side, range), side, range);
   }
 
   #choose() {
-    if (this.#at) this.select(block(this.#at[0], this.#picture!.side, this.recording.outline.tokens.length)[0]);
+    const cell = this.#found ?? this.#at;
+    if (cell) this.select(...cell);
   }
 
   #point(at: [number, number] | undefined) {
     if (String(at) === String(this.#at)) return;
     this.#at = at;
-    this.#cross.hidden = !at;
-    if (at) {
-      const size = Math.max(this.#cell, 5);
-      const place = (index: number) => GUTTER + (index + 0.5) * this.#cell - size / 2;
-      this.#cross.style.cssText = `left:${place(at[1])}px;top:${place(at[0])}px;width:${size}px;height:${size}px`;
-    }
+    this.#found = undefined;
+    if (!this.#view) return;
+    this.#drawCross();
     void this.#describe();
   }
 
+  #drawCross() {
+    this.#cross.hidden = !this.#at;
+    if (!this.#at) return;
+    const [rows, columns] = this.#window;
+    const { left, top } = this.#place!;
+    const span = (axis: 0 | 1, first: number, size: number, offset: number) => {
+      const [start, stop] = this.#block(this.#at![axis], axis);
+      const length = Math.max((stop - start) * size, 5);
+      return [offset + ((start + stop) / 2 - first) * size - length / 2, length] as const;
+    };
+    const [tall, wide] = this.#cell;
+    const [y, height] = span(0, rows[0], tall, top);
+    const [x, width] = span(1, columns[0], wide, left);
+    this.#cross.style.cssText = `left:${x}px;top:${y}px;width:${width}px;height:${height}px`;
+  }
+
   /** Says what the pointed cell holds: its exact weight, or the largest of its block. */
-  async #describe() {
+  async #describe(): Promise<void> {
+    const { outline } = this.sheet;
     const at = this.#at;
-    const { outline } = this.recording;
-    if (!at || !this.#picture) {
-      this.#readout.textContent = "Rows look at columns. Point at a cell to read its weight.";
+    if (!at || !this.#view) {
+      this.#readout.textContent = "Rows look at columns. Point at a cell to read its weight; after a click the wheel zooms.";
       return;
     }
-    const { side } = this.#picture;
-    const count = outline.tokens.length;
-    const [top, bottom] = block(at[0], side, count);
-    const [left, right] = block(at[1], side, count);
-    if (outline.causal && left >= bottom) {
-      this.#readout.textContent = `“${label(top, outline)}” cannot see “${label(left, outline)}”: it comes later.`;
+    const [rows, columns] = [this.#block(at[0], 0), this.#block(at[1], 1)];
+    if (outline.causal && columns[0] >= rows[1]) {
+      this.#readout.textContent = `“${label(rows[0], outline.queries)}” cannot see “${label(columns[0], outline.keys)}”: it comes later.`;
       return;
     }
-    const rows = await this.recording.rows(this.#head, top, bottom).catch(() => undefined);
-    if (!rows || String(at) !== String(this.#at)) return;
-    let [query, key, most] = [top, left, -1];
-    rows.forEach((row, offset) => {
-      for (let column = left; column < right; column++) {
-        if (row[column]! > most) [query, key, most] = [top + offset, column, row[column]!];
-      }
-    });
-    const whole = bottom - top > 1 ? ` (largest of ${bottom - top} × ${right - left} cells)` : "";
+    if (this.#asking) return; // the last of the cells that the pointer ran over is asked for
+    this.#asking = true;
+    const { shown } = this.#view;
+    const tile = await this.sheet.tile(shown, rows, columns).catch(() => undefined);
+    this.#asking = false;
+    if (String(at) !== String(this.#at) || shown !== this.#view.shown) return this.#describe();
+    if (!tile) return;
+    let [query, key, most] = [rows[0], columns[0], 0];
+    tile.weights.forEach((row, down) =>
+      row.forEach((weight, right) => {
+        if (Math.abs(weight) > Math.abs(most)) {
+          [query, key, most] = [rows[0] + down, columns[0] + right, weight];
+        }
+      }),
+    );
+    this.#found = [query, key];
+    const [height, width] = [rows[1] - rows[0], columns[1] - columns[0]];
     this.#readout.replaceChildren(
-      h("b", {}, label(query, outline)),
+      h("b", {}, label(query, outline.queries)),
       ` ${query} → `,
-      h("b", {}, label(key, outline)),
+      h("b", {}, label(key, outline.keys)),
       ` ${key}: `,
       h("b", { class: "weight" }, weightText(most)),
-      whole,
+      height * width > 1 ? ` (largest of ${height} × ${width} cells)` : "",
     );
   }
 }

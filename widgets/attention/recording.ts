@@ -1,27 +1,75 @@
-// What the browser knows of a recording, and how it asks for more.
+// What the browser knows of a recording, and how it asks for more. The questions are
+// answered by nbllm/widgets/questions.py.
 
 import type { Kernel } from "../shared/kernel";
 
-export interface Outline {
-  model: string;
+const ROOT = 32767; // of a pooled weight of 1
+
+export interface Contents {
+  parts: string[]; // one, or the stacks of an encoder–decoder
+  sides: string[]; // "a", or "a", "b" and "difference"
+  models: string[]; // of each side
+}
+
+/** The tokens along one side of the matrix. */
+export interface TokenRow {
   text: string;
   tokens: string[];
   spans: [number, number][];
-  special: boolean[];
+  special: number[];
   marks: [field: string, start: number, stop: number][];
-  causal: boolean;
-  layers: number;
-  heads: number;
-  sink: number | null;
-  opened: [token: number, layer: number, head: number, share: number];
-  closure: number;
 }
 
+export interface Outline {
+  part: string;
+  side: string;
+  model: string;
+  queries: TokenRow;
+  keys: TokenRow; // the same object, but for cross-attention
+  causal: boolean;
+  layers: number[]; // the model's numbers of the layers recorded
+  heads: number;
+  sink: number | null;
+  signed: boolean; // a difference
+  opened: [token: number, layer: number, head: number, share: number] | null;
+  closure: number;
+  prompt_length: number | null;
+  places: [number[], number[]] | null; // of a difference: where its rows lie in both
+  measures: string[];
+  sampled: number | null; // rows that the thumbnails are made from, where not from all
+}
+
+/** Which weights of a sheet are on screen. */
+export interface Shown {
+  layer: number;
+  head: number;
+  how: "head" | "mean" | "max";
+  mask_sink: boolean;
+}
+
+export type Range = [start: number, stop: number];
+
 export interface Picture {
-  side: number;
+  rows: Range; // the tokens that it covers
+  columns: Range;
+  height: number;
+  width: number;
+  exact: boolean; // a pixel is a cell
+  sampled: boolean;
   full: number; // weight of full colour
   sinkShare: number | null;
-  weights: Uint16Array; // (side, side), 65535 is 1
+  weights: Float32Array; // (height, width)
+}
+
+export interface Thumbnails {
+  height: number;
+  width: number;
+  levels: Uint8Array; // (heads, height, width)
+}
+
+export interface Rows {
+  weights: Float32Array[]; // one array a query, over all keys
+  sinkMass: number[];
 }
 
 export interface Head {
@@ -29,40 +77,67 @@ export interface Head {
   head: number;
 }
 
-export class Recording {
+/** One attention matrix for each layer and head: of a part and a side. */
+export class Sheet {
   constructor(
     private kernel: Kernel,
     readonly outline: Outline,
   ) {}
 
-  static async open(kernel: Kernel): Promise<Recording> {
-    const { message } = await kernel.ask({ kind: "outline" });
-    return new Recording(kernel, message as unknown as Outline);
+  static async open(kernel: Kernel, part: string, side: string): Promise<Sheet> {
+    const { message } = await kernel.ask({ kind: "outline", part, side });
+    const outline = message as unknown as Outline;
+    return new Sheet(kernel, { ...outline, keys: outline.keys ?? outline.queries });
   }
 
-  async thumbnails(layer: number): Promise<{ side: number; levels: Uint8Array }> {
-    const { message, buffers } = await this.kernel.ask({ kind: "thumbnails", layer });
-    return { side: message.side as number, levels: new Uint8Array(buffers[0]!) };
+  #ask(kind: string, more: Record<string, unknown>) {
+    const { part, side } = this.outline;
+    return this.kernel.ask({ kind, part, side, ...more });
   }
 
-  async picture({ layer, head }: Head, size: number): Promise<Picture> {
-    const { message, buffers } = await this.kernel.ask({ kind: "picture", layer, head, size });
-    return { ...(message as unknown as Picture), weights: new Uint16Array(buffers[0]!) };
+  async thumbnails(layer: number): Promise<Thumbnails> {
+    const { message, buffers } = await this.#ask("thumbnails", { layer });
+    return { ...(message as unknown as Thumbnails), levels: new Uint8Array(buffers[0]!) };
   }
 
-  /** Exact weights of queries start to stop, one array a query. */
-  async rows({ layer, head }: Head, start: number, stop: number): Promise<Float32Array[]> {
-    const count = this.outline.tokens.length;
-    const { buffers } = await this.kernel.ask({
-      kind: "tile",
-      layer,
-      head,
-      rows: [start, stop],
-      columns: [0, count],
-    });
+  /** Values of a measure, by layer and head. */
+  async measure(name: string): Promise<Float32Array[]> {
+    const { layers, heads, measures } = this.outline;
+    const { buffers } = await this.#ask("measures", {});
+    const from = measures.indexOf(name) * layers.length * heads;
     const all = new Float32Array(buffers[0]!);
-    return Array.from({ length: stop - start }, (_, row) =>
-      all.subarray(row * count, (row + 1) * count),
-    );
+    return layers.map((_, at) => all.subarray(from + at * heads, from + (at + 1) * heads));
+  }
+
+  async picture(shown: Shown, rows: Range, columns: Range, size: number): Promise<Picture> {
+    const { message, buffers } = await this.#ask("picture", { ...shown, rows, columns, size });
+    const weights = message.exact
+      ? new Float32Array(buffers[0]!)
+      : Float32Array.from(new Int16Array(buffers[0]!), (root) => (root * Math.abs(root)) / ROOT ** 2);
+    return { ...(message as unknown as Picture), weights };
+  }
+
+  /** Exact weights of some rows and columns, one array a row. */
+  async tile(shown: Shown, rows: Range, columns: Range): Promise<Rows> {
+    const { message, buffers } = await this.#ask("tile", { ...shown, rows, columns });
+    const all = new Float32Array(buffers[0]!);
+    const width = columns[1] - columns[0];
+    const count = rows[1] - rows[0];
+    const from = rows[0] - (message.rows as Range)[0]; // a stored answer may hold more
+    return {
+      weights: Array.from({ length: count }, (_, row) =>
+        all.subarray(row * width, (row + 1) * width),
+      ),
+      sinkMass: (message.sinkMass as number[]).slice(from, from + count),
+    };
+  }
+
+  /** Query, key and their scaled product, dimension by dimension. */
+  async dimensions({ layer, head }: Head, query: number, key: number) {
+    const { message, buffers } = await this.#ask("dimensions", { layer, head, pair: [query, key] });
+    const all = new Float32Array(buffers[0]!);
+    const size = all.length / 3;
+    const [q, k, product] = [0, 1, 2].map((at) => all.subarray(at * size, (at + 1) * size));
+    return { q: q!, k: k!, product: product!, plain: message.plain as boolean };
   }
 }

@@ -12,6 +12,14 @@ export const DARK = [
   "#1b1b24", "#231f30", "#35264c", "#403a75", "#3d5296", "#366da0",
   "#3487a6", "#35a1ab", "#43bbad", "#6cd3ad", "#ade3c0", "#def5e5",
 ];
+// From less through the same to more: the two ends differ in blue, which all eyes see.
+// After "PuOr" of ColorBrewer (Apache-2.0).
+export const LIGHT_DIVERGING = [
+  "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806",
+];
+export const DARK_DIVERGING = [
+  "#d8daeb", "#b2abd2", "#8073ac", "#463a6b", "#1b1b24", "#5c3a10", "#b3640e", "#f0a13f", "#fee0b6",
+];
 
 const LEVELS = 256;
 
@@ -36,6 +44,10 @@ export function ramp(stops: readonly string[]): RGB[] {
 /** Colour level 0–255 of a weight: by its square root, full from `full` on. */
 export const level = (weight: number, full: number): number =>
   full <= 0 ? 0 : Math.round((LEVELS - 1) * Math.sqrt(Math.min(Math.max(weight / full, 0), 1)));
+
+/** Colour level 0–255 of a difference: 128 is none, full colour from `full` on either way. */
+export const signedLevel = (weight: number, full: number): number =>
+  128 + Math.sign(weight) * Math.round((LEVELS / 2 - 1) * Math.sqrt(Math.min(Math.abs(weight) / full, 1)));
 
 /** Relative luminance, WCAG 2. */
 export function luminance(colour: RGB): number {

@@ -20,6 +20,14 @@ export interface Channel {
 const KEPT_BYTES = 64_000_000;
 const GONE =
   "The kernel has stopped, so nothing more can be asked of it. Restart it and run the cell again.";
+
+/** The kernel that a widget belongs to is there no more. */
+export class KernelGone extends Error {
+  constructor() {
+    super(GONE);
+  }
+}
+
 const PATIENCE = 1500; // ms until the reader is told that the kernel is busy
 
 /** Asks each thing once and remembers the answer; two views of a widget hear each other's. */
@@ -51,7 +59,7 @@ export class Kernel {
     try {
       this.channel.send({ ...question, key });
     } catch {
-      this.#waiting.get(key)!.reject(new Error(GONE));
+      this.#waiting.get(key)!.reject(new KernelGone());
       this.#waiting.delete(key);
       this.#promises.delete(key);
       return promise;

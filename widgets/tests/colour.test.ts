@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
 
-import { DARK, ink, level, LIGHT, luminance, parseHex, ramp } from "../shared/colour";
+import {
+  DARK, DARK_DIVERGING, ink, level, LIGHT, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel,
+} from "../shared/colour";
 
 test("levels follow the square root and stop at full colour", () => {
   expect([0, 0.01, 0.04, 0.16, 0.9].map((weight) => level(weight, 0.16))).toEqual([
@@ -20,7 +22,24 @@ test.each([
   });
 });
 
-test.each([...ramp(LIGHT), ...ramp(DARK)].filter((_, at) => at % 16 === 0))(
+test("differences go either way from the middle", () => {
+  expect([-0.9, -0.16, -0.04, 0, 0.04, 0.16].map((weight) => signedLevel(weight, 0.16))).toEqual([
+    1, 1, 64, 128, 192, 255,
+  ]);
+});
+
+test.each([
+  ["light", LIGHT_DIVERGING, -1],
+  ["dark", DARK_DIVERGING, 1],
+] as const)("the %s map of differences changes lightness away from its middle", (_, stops, direction) => {
+  const light = ramp(stops).map(luminance);
+  for (let away = 1; away < 128; away++) {
+    expect((light[128 + away]! - light[127 + away]!) * direction).toBeGreaterThanOrEqual(-2e-3);
+    expect((light[127 - away]! - light[128 - away]!) * direction).toBeGreaterThanOrEqual(-2e-3);
+  }
+});
+
+test.each([LIGHT, DARK, LIGHT_DIVERGING, DARK_DIVERGING].flatMap(ramp).filter((_, at) => at % 16 === 0))(
   "ink on (%i, %i, %i) can be read",
   (...colour) => {
     const [paper, text] = [luminance(colour), ink(colour) === "#000" ? 0 : 1];

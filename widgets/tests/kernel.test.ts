@@ -1,6 +1,6 @@
 import { beforeEach, expect, test, vi } from "vitest";
 
-import { type Channel, Kernel } from "../shared/kernel";
+import { type Channel, Kernel, KernelGone } from "../shared/kernel";
 
 vi.stubGlobal("window", globalThis);
 
@@ -90,5 +90,5 @@ test("a kernel that is gone is said so", async () => {
   channel.send = () => {
     throw new Error("Cannot send");
   };
-  await expect(kernel.ask({ kind: "outline" })).rejects.toThrow("kernel has stopped");
+  await expect(kernel.ask({ kind: "outline" })).rejects.toThrow(KernelGone);
 });

@@ -1,21 +1,14 @@
 import { expect, test } from "vitest";
 
 import * as layout from "../attention/layout";
-import type { Outline } from "../attention/recording";
+import type { TokenRow } from "../attention/recording";
 
-const outline = (change: Partial<Outline> = {}): Outline => ({
-  model: "m",
+const row = (change: Partial<TokenRow> = {}): TokenRow => ({
   text: "Say 👍 ok",
   tokens: ["Say", " 👍", "👍", " ok"],
   spans: [[0, 3], [3, 6], [4, 6], [6, 9]],
-  special: [false, false, false, false],
+  special: [],
   marks: [["review", 1, 3]],
-  causal: true,
-  layers: 2,
-  heads: 4,
-  sink: 0,
-  opened: [3, 1, 2, 0.4],
-  closure: 1e-6,
   ...change,
 });
 
@@ -29,34 +22,35 @@ test("a window stays within the text", () => {
 test("the strongest keys come in reading order, without masked ones", () => {
   expect(layout.strongest([0.1, 0.5, 0, 0.3, 0.1], 3)).toEqual([0, 1, 3]);
   expect(layout.strongest([0, 1], 5)).toEqual([1]);
+  expect(layout.strongest([0.1, -0.4, 0.2], 2)).toEqual([1, 2]);
 });
 
 test("full colour of a row leaves the sink aside", () => {
   expect(layout.fullOfRow([0.9, 0.02, 0.08], 0)).toBe(0.08);
   expect(layout.fullOfRow([0.9, 0.02, 0.08], null)).toBe(0.9);
   expect(layout.fullOfRow([1], 0)).toBe(1);
+  expect(layout.fullOfRow([0.9, -0.3, 0.1], 0)).toBe(0.3);
 });
 
 test("shares add up, and are named only where they exist", () => {
-  expect(layout.shares([0.5, 0.125, 0.125, 0.25], outline())).toEqual([
+  expect(layout.shares([0.5, 0.125, 0.125, 0.25], row(), 0)).toEqual([
     { name: "yours", weight: 0.25 },
     { name: "rest", weight: 0.25 },
     { name: "sink", weight: 0.5 },
   ]);
-  const bare = outline({ marks: [], sink: null });
-  expect(layout.shares([0.5, 0.5, 0, 0], bare)).toEqual([{ name: "rest", weight: 1 }]);
+  expect(layout.shares([0.5, 0.5, 0, 0], row({ marks: [] }), null)).toEqual([{ name: "rest", weight: 1 }]);
 });
 
 test("further bytes of a character are told from tokens without a place", () => {
-  expect([0, 1, 2, 3].map((token) => layout.isContinuation(token, outline()))).toEqual([
+  expect([0, 1, 2, 3].map((token) => layout.isContinuation(token, row()))).toEqual([
     false, false, true, false,
   ]);
-  const bert = outline({ spans: [[0, 0], [0, 3], [4, 6], [0, 0]] });
+  const bert = row({ spans: [[0, 0], [0, 3], [4, 6], [0, 0]] });
   expect(layout.isContinuation(3, bert)).toBe(false);
 });
 
 test("labels show what is invisible and keep whole characters", () => {
-  const of = (token: string, most?: number) => layout.label(0, outline({ tokens: [token] }), most);
+  const of = (token: string, most?: number) => layout.label(0, row({ tokens: [token] }), most);
   expect(of("\n\n")).toBe("⏎⏎");
   expect(of("  ")).toBe("␣");
   expect(of(" word")).toBe("word");
@@ -65,9 +59,9 @@ test("labels show what is invisible and keep whole characters", () => {
 
 test("blocks of a pooled axis cover every token once", () => {
   for (const [side, count] of [[7, 7], [16, 100], [420, 513]] as const) {
-    const blocks = Array.from({ length: side }, (_, at) => layout.block(at, side, count));
-    expect(blocks[0]![0]).toBe(0);
-    expect(blocks.at(-1)![1]).toBe(count);
+    const blocks = Array.from({ length: side }, (_, at) => layout.block(at, side, [5, 5 + count]));
+    expect(blocks[0]![0]).toBe(5);
+    expect(blocks.at(-1)![1]).toBe(5 + count);
     blocks.slice(1).forEach(([start], at) => expect(start).toBe(blocks[at]![1]));
   }
 });
@@ -82,6 +76,7 @@ test("numbers do not pretend", () => {
   expect(layout.weightText(0)).toBe("0");
   expect(layout.weightText(0.00004)).toBe("<0.0001");
   expect(layout.weightText(0.12345)).toBe("0.1235");
-  expect([0, 0.001, 0.334].map(layout.percent)).toEqual(["0 %", "< 1 %", "33 %"]);
+  expect(layout.weightText(-0.5)).toBe("−0.5000");
+  expect([0, 0.001, 0.334, -0.2].map(layout.percent)).toEqual(["0 %", "< 1 %", "33 %", "−20 %"]);
   expect([0.0019, 4.4e-7].map(layout.gap)).toEqual(["0.2 %", "4e-7"]);
 });

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.prompt import Prompt
@@ -29,7 +29,9 @@ class Encoded:
     ) -> list[Prompt | Exception]:
         return self.engine.encode([text for (text,) in texts], limit=self.limit, truncate=truncate)
 
-    def calibrate(self, known: list[float] | None) -> list[float] | None:
+    def calibrate(
+        self, known: list[float] | None, step: Callable[[], None] = lambda: None
+    ) -> list[float] | None:
         return known
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:

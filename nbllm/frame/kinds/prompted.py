@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,9 @@ class Prompted:
             for prompt in self.template.encode(texts, limit=self.limit, truncate=truncate)
         ]
 
-    def calibrate(self, known: list[float] | None) -> list[float] | None:
+    def calibrate(
+        self, known: list[float] | None, step: Callable[[], None] = lambda: None
+    ) -> list[float] | None:
         return known
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:

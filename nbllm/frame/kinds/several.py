@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -90,12 +90,14 @@ class _InTurn(Prompted):
         super().__init__(longest.template, longest.engine, limit)
         self.asked = asked
 
-    def calibrate(self, known: list[float] | None) -> list[float]:
+    def calibrate(
+        self, known: list[float] | None, step: Callable[[], None] = lambda: None
+    ) -> list[float]:
         offsets = [None] * len(self.asked) if known is None else np.split(known, len(self.asked))
         return [
             value
             for one, offset in zip(self.asked, offsets, strict=True)
-            for value in one.calibrate(None if offset is None else offset.tolist()) or ()
+            for value in one.calibrate(None if offset is None else offset.tolist(), step) or ()
         ]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,10 +40,13 @@ class Asked(Protocol):
     ) -> list[Prompt | Exception]:
         """Rows to prompts; a row that cannot be one is its exception."""
 
-    def calibrate(self, known: list[float] | None) -> list[float] | None:
+    def calibrate(
+        self, known: list[float] | None, step: Callable[[], None] = lambda: None
+    ) -> list[float] | None:
         """What is taken off every row's scores: what is known, else fitted now; None where nothing.
 
-        Called once, before any row is asked.
+        Called once, before any row is asked. Fitting takes several batches: `step` is called
+        after each, and what it raises ends the fit.
         """
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:

@@ -55,6 +55,7 @@ def summarize(
     model: Model,
     *,
     max_words: int = 40,
+    style: str | None = None,
     instruction: str | None = None,
     examples: Examples | None = None,
 ) -> TextTask:
@@ -62,22 +63,29 @@ def summarize(
 
     Args:
         max_words: what the model is asked to keep to, and about where it is cut.
-        instruction: what to ask, instead of a summary of so many words; to an encoder-decoder,
-            the words that it was trained to see before a text.
+        style: how it should read, in words that go on after "Summarize the text": "for a child".
+        instruction: what to ask, instead of a summary of so many words in that style; to an
+            encoder-decoder, the words that it was trained to see before a text.
         examples: (text, summary) pairs to show a causal model.
 
     Raises:
-        FrameError: max_words is not a positive number, or examples for an encoder-decoder.
+        FrameError: max_words is not a positive number, a style without words or beside an
+            instruction, or a style or examples for an encoder-decoder.
     """
     require(model, "summarize", "causal", "seq2seq")
     if max_words < 1:
         raise FrameError(f"max_words={max_words} leaves no room for a summary. Pass 10 or more.")
+    if style is not None:
+        _check_style(model, style, instruction)
     room = round(max_words * _TOKENS_PER_WORD) + 8
     if model.kind == "seq2seq":
         refuse_examples(model, "summarize", examples)
         template = seq2seq_template(model, instruction or _prefix(model))
         return TextTask("summarize", template, max_new_tokens=room, whole_sentences=True)
-    asked = instruction or f"Summarize the text in one or two sentences, at most {max_words} words."
+    manner = f" {style.strip()}" if style else ""
+    asked = instruction or (
+        f"Summarize the text{manner} in one or two sentences, at most {max_words} words."
+    )
     instruct = model.tokenizer.chat_template is not None
     if instruct:
         turns = []
@@ -96,6 +104,18 @@ def summarize(
         stop=None if instruct else "\n",
         whole_sentences=True,
     )
+
+
+def _check_style(model: Model, style: str, instruction: str | None) -> None:
+    if not isinstance(style, str) or not style.strip():
+        raise FrameError(f"style={style!r} says nothing. Pass words, such as 'for a child'.")
+    if instruction is not None:
+        raise FrameError("an instruction says the style too. Pass style= or instruction=.")
+    if model.kind == "seq2seq":
+        raise FrameError(
+            f"{model.name} is an encoder-decoder, which summarizes as it was trained to. Leave "
+            "style= out, or ask a causal model."
+        )
 
 
 def _prefix(model: Model) -> str:

@@ -1,0 +1,146 @@
+"""Which heads an answer needs: each is taken out in turn, and the answer is asked for again.
+
+A head is taken out where it hands over what it gathered, in the attention function that the
+model runs, before the output projection. So no architecture is named here. The rows of a
+batch are the same text with one head each taken out, and a last row has them all, against
+which the others are compared: numbers of a pass depend on its form, in half precision visibly.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from nbllm.attention.heard import check_heard, depths_of
+from nbllm.attention.hooks import hooked
+from nbllm.attention.listening import listening
+from nbllm.attention.recording import RecordingKind
+from nbllm.attention.text import answer_id, read
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.models.model import Model
+
+__all__ = ["head_importance"]
+
+Replacement = Literal["zero", "mean"]
+
+_TOKENS = 1024  # that go through the network at a time
+
+
+def head_importance(
+    model: Model,
+    text: str | Prompt,
+    *,
+    target: int | str | None = None,
+    replacement: Replacement = "zero",
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """How much less likely an answer becomes when one head is taken out.
+
+    What the head gives to the output projection is replaced by zeros, or by its "mean" over
+    the tokens of the text, which keeps what it adds whatever the token (Michel et al. 2019,
+    "Are Sixteen Heads Really Better than One?").
+
+    Args:
+        target: of a causal model the id of a token after the last one of the text, or a text
+            that is one token; of a classifier the number or the name of a class. By default
+            what the model answers.
+        layers: numbers of the layers whose heads are tried, by default all.
+
+    Returns:
+        One row a head, with the columns layer, head, importance (by how much the logarithm of
+        the answer's probability falls, in nats; below 0 where the head spoke against it) and
+        logit_drop (the same of its logit). `attrs["target"]` is the answer, by its number.
+
+    Raises:
+        UnsupportedModelError: the model has no such answer (an encoder, an encoder-decoder), or
+            computes attention outside of transformers' AttentionInterface.
+        SelectionError: a token, class or layer that the model does not have.
+        LabelError: a class by a name that the model does not have.
+        TextError: the text has no tokens, or too many.
+
+    Example:
+        >>> heads = head_importance(llm, "The capital of France is")  # doctest: +SKIP
+        >>> heads.nlargest(5, "importance")  # doctest: +SKIP
+    """
+    if model.kind not in ("causal", "classifier"):
+        raise UnsupportedModelError(
+            f"{model.name} is of kind {model.kind}, and importance is asked of a model with one "
+            "answer: a causal model or a classifier. Load one, such as nbllm.load()."
+        )
+    if replacement not in get_args(Replacement):
+        raise ValueError(f"A head is replaced by 'zero' or 'mean', not by {replacement!r}.")
+    chosen = None if target is None else answer_id(model, target)
+    prompt = read(model, text)
+    ((kind, depth),) = depths_of(model).items()
+    numbers = _numbers(model, depth, layers)
+    heads = model.network.config.get_text_config().num_attention_heads
+    places = list(itertools.product(numbers, range(heads)))
+    found = []
+    size = max(1, _TOKENS // len(prompt.ids) - 1)
+    for start in range(0, len(places), size):
+        logits = _answers(model, prompt, places[start : start + size], kind, replacement)
+        if chosen is None:
+            chosen = int(logits[-1].argmax())
+        both = torch.stack([logits.log_softmax(-1)[:, chosen], logits[:, chosen]], dim=1)
+        found.append((both[-1] - both[:-1]).cpu().numpy())
+    falls = np.concatenate(found)
+    frame = pd.DataFrame(places, columns=["layer", "head"])
+    frame["importance"], frame["logit_drop"] = falls[:, 0], falls[:, 1]
+    frame.attrs["target"] = chosen
+    return frame
+
+
+def _numbers(model: Model, depth: int, layers: Sequence[int] | None) -> list[int]:
+    if layers is not None and not len(layers):
+        raise SelectionError("layers names no layer. Give at least one, or None for all.")
+    for number in layers or ():
+        if not 0 <= number < depth:
+            raise SelectionError(
+                f"layer {number} is not in {model.name}, which has layers 0 to {depth - 1}. "
+                "Choose some of those."
+            )
+    return list(range(depth)) if layers is None else list(layers)
+
+
+def _answers(
+    model: Model,
+    prompt: Prompt,
+    places: list[tuple[int, int]],
+    kind: RecordingKind,
+    replacement: Replacement,
+) -> torch.Tensor:
+    """Logits without each (layer, head) in turn, and at the end with all: (rows, answers)."""
+    network = model.network
+    ids = torch.tensor([prompt.ids], device=model.device).expand(len(places) + 1, -1)
+    heard: Counter[RecordingKind] = Counter()
+
+    def ablate(
+        result: Any, eager: bool, module: nn.Module, query: torch.Tensor, *rest: Any
+    ) -> None:
+        for row, (layer, head) in enumerate(places):
+            if layer == heard[kind]:
+                gathered = result[0][row, :, head]  # (tokens, value_dim)
+                if replacement == "zero":
+                    gathered.zero_()
+                else:
+                    gathered.copy_(gathered.float().mean(0))
+        heard[kind] += 1
+
+    # Logits of all tokens would be the largest tensor.
+    last = [(network.get_output_embeddings(), lambda _module, given: (given[0][:, -1:],))]
+    with torch.inference_mode(), listening(network, ablate):
+        if model.kind == "classifier":
+            logits: torch.Tensor = network(input_ids=ids).logits
+        else:
+            with hooked(before=last):
+                logits = network(input_ids=ids, use_cache=False).logits[:, -1]
+    check_heard(model, heard, depths_of(model))
+    return logits.float()

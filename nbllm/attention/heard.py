@@ -1,0 +1,147 @@
+"""From what was heard to a recording: which layers there are to hear, and whether they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from nbllm.attention.listening import Hearing
+from nbllm.attention.recording import Recording, RecordingKind, TokenRow
+from nbllm.attention.text import is_special, token_texts
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.models.model import Model
+
+__all__ = ["check_heard", "depths_of", "recorded", "token_row", "wanted_layers"]
+
+# Beyond this the recorded q and k are not all that the model's attention is made of.
+# Far above rounding, which closure() reports: about 1e-6 in fp32, 4e-3 in bf16.
+LARGEST_GAP = {torch.float32: 1e-3, torch.float64: 1e-3}
+LARGEST_GAP_HALF = 5e-2
+_FAMILIES = "Choose a model of another family, such as LLaMA, Qwen, Mistral, GPT-2 or BERT."
+
+Depths = Mapping[RecordingKind, int]
+
+
+def depths_of(model: Model) -> Depths:
+    """How many layers of attention each stack of a model has."""
+    config = model.network.config
+    if not config.is_encoder_decoder:
+        kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
+        return {kind: config.get_text_config().num_hidden_layers}
+    # T5 names the depth of its decoder by itself.
+    decoder = getattr(config, "num_decoder_layers", None)
+    if decoder is None:
+        decoder = config.get_text_config(decoder=True).num_hidden_layers
+    encoder = config.get_text_config(encoder=True).num_hidden_layers
+    return {"encoder": encoder, "decoder": decoder, "cross": decoder}
+
+
+def wanted_layers(
+    model: Model, layers: Sequence[int] | None, depths: Depths
+) -> dict[RecordingKind, tuple[int, ...]]:
+    """The numbers of the layers to keep of each stack, in order and from 0.
+
+    Negative ones count from the end of their stack. Raises SelectionError for a layer that no
+    stack has, and where a stack would be left without any.
+    """
+    if layers is None:
+        return {kind: tuple(range(depth)) for kind, depth in depths.items()}
+    deepest = max(depths.values())
+    for number in layers:
+        if not -deepest <= number < deepest:
+            raise SelectionError(
+                f"layer {number} is not in {model.name}, which has layers 0 to {deepest - 1}. "
+                "Choose some of those; -1 is the last."
+            )
+    wanted = {
+        kind: tuple(sorted({n % depth for n in layers if -depth <= n < depth}))
+        for kind, depth in depths.items()
+    }
+    empty = [kind for kind, numbers in wanted.items() if not numbers]
+    if empty:
+        raise SelectionError(
+            f"None of the layers {list(layers)} is in the {empty[0]} of {model.name}, which has "
+            f"layers 0 to {depths[empty[0]] - 1}. Name at least one of them."
+        )
+    return wanted
+
+
+def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths) -> None:
+    """Raise UnsupportedModelError for a pass that was not heard whole."""
+    missing = sum(depths.values()) - sum(heard.values())
+    if all(heard.get(kind, 0) == depth for kind, depth in depths.items()):
+        return
+    config = model.network.config.get_text_config()
+    if not heard and not hasattr(config, "num_attention_heads"):
+        raise UnsupportedModelError(
+            f"{model.name} ({_architecture(model)}) has no attention: its layers mix tokens in "
+            f"another way, so there is nothing to record. {_FAMILIES}"
+        )
+    raise UnsupportedModelError(
+        f"{model.name} ({_architecture(model)}) computes the attention of {missing} of its "
+        f"{sum(depths.values())} layers outside of transformers' AttentionInterface, or has none "
+        f"there, so what it looked at cannot be recorded. {_FAMILIES}"
+    )
+
+
+def token_row(model: Model, prompt: Prompt) -> TokenRow:
+    """A text as one side of its attention matrices."""
+    return TokenRow(
+        text=prompt.text,
+        ids=prompt.ids,
+        tokens=token_texts(model, prompt),
+        spans=prompt.spans,
+        special=is_special(model, prompt),
+        marks=prompt.marks,
+    )
+
+
+def recorded(
+    model: Model,
+    hearing: Hearing,
+    kind: RecordingKind,
+    queries: TokenRow,
+    keys: TokenRow,
+    *,
+    text: int = 0,
+    prompt_length: int | None = None,
+) -> Recording:
+    """The recording of one stack over one text of what was heard.
+
+    Raises UnsupportedModelError where queries and keys do not explain what the layers returned.
+    """
+    tracks = hearing.tracks(text, kind)
+    layers = tuple(track.layer() for track in tracks.values())
+    if kind == "encoder" and all(layer.causal for layer in layers):
+        kind = "causal"  # a classifier that was made from a language model
+    recording = Recording(
+        model=model.name,
+        kind=kind,
+        queries=queries,
+        keys=keys,
+        layer_numbers=tuple(tracks),
+        layers=layers,
+        gaps=tuple(track.gap() for track in tracks.values()),
+        prompt_length=prompt_length,
+        storage=hearing.storage,
+    )
+    if len({layer.heads for layer in recording.layers}) != 1:
+        raise UnsupportedModelError(
+            f"The layers of {model.name} ({_architecture(model)}) differ in their number of "
+            "heads, which cannot be recorded yet. Choose a model of another family."
+        )
+    allowed = LARGEST_GAP.get(recording.layers[0].query.dtype, LARGEST_GAP_HALF)
+    worst = max(recording.gaps)
+    if not worst <= allowed:  # also where it is not a number
+        raise UnsupportedModelError(
+            f"The attention of {model.name} ({_architecture(model)}) is made of more than queries "
+            f"and keys: weights computed from them miss what it returned by {worst:.1%}. They "
+            "would mislead, so they are refused. Choose a model of another family."
+        )
+    return recording
+
+
+def _architecture(model: Model) -> str:
+    return type(model.network).__name__

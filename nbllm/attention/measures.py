@@ -1,0 +1,185 @@
+"""What the heads of a model do, in one number each.
+
+Each is an average over queries, computed a block of rows at a time, and over sampled queries
+in long texts. None of them says that a head matters for an answer: that is asked for by
+ablation, in nbllm/attention/ablation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nbllm.attention.capture import record_batch
+from nbllm.attention.layer import Layer
+from nbllm.attention.overview import survey
+from nbllm.attention.recording import Recording
+from nbllm.attention.threads import one_thread
+from nbllm.attention.tiles import evenly
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.models.model import Model
+
+__all__ = ["head_measures", "induction_scores"]
+
+MOST_ROWS = 256
+LEAST_ROWS = 32
+MEASURED_WEIGHTS = 2**17  # of a head, beyond which fewer rows are sampled
+
+_MEASURES = (
+    "entropy",
+    "normalized_entropy",
+    "mean_distance",
+    "sink_mass",
+    "previous_token",
+    "duplicate_token",
+)
+
+
+@one_thread()
+def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) -> pd.DataFrame:
+    """How each head spreads its weight, averaged over the queries of a text.
+
+    `layers` are numbers of recorded layers, by default all. One row a head, with the columns
+
+    - layer, head
+    - entropy: of a row's weights, in nats; 0 where all weight is on one key
+    - normalized_entropy: as a share of the largest that so many keys can have, 0 to 1
+    - mean_distance: from the query to the keys that it looks at, in tokens
+    - sink_mass: weight on the sink that `survey` finds, from the queries that see it, and on a
+      model's own sink that has no token
+    - previous_token: weight on the token before
+    - duplicate_token: weight on earlier occurrences of the same token, of queries that have one
+
+    A measure without anything to measure is missing: the sink of a text that has none, tokens
+    before and distances where rows and columns are two texts. Beyond 256 tokens rows are
+    sampled, and fewer in texts of thousands: `attrs` tells "rows" of how many ("of"), and the
+    "sink". Raises SelectionError for a layer that was not recorded, or for none.
+
+        head_measures(recording).nlargest(5, "previous_token")
+    """
+    numbers = recording.layer_numbers if layers is None else tuple(layers)
+    if not numbers:
+        raise SelectionError("layers names no layer. Give at least one, or None for all.")
+    for number in numbers:
+        recording.check(number, 0)
+    sink = survey(recording).sink
+    most = max(LEAST_ROWS, min(MOST_ROWS, MEASURED_WEIGHTS // len(recording.keys)))
+    rows = evenly(len(recording.queries), most)
+    found = [_measure(recording, recording.layer(number), rows, sink) for number in numbers]
+    frame = pd.DataFrame(
+        {
+            "layer": np.repeat(numbers, recording.heads),
+            "head": np.tile(np.arange(recording.heads), len(numbers)),
+        }
+    )
+    frame[list(_MEASURES)] = torch.cat(found, dim=1).T.cpu().numpy()
+    frame.attrs |= {"rows": len(rows), "of": len(recording.queries), "sink": sink}
+    return frame
+
+
+def _measure(
+    recording: Recording, layer: Layer, sampled: Sequence[int], sink: int | None
+) -> torch.Tensor:
+    """The measures of all heads of a layer, float32, (measures, heads)."""
+    device = layer.query.device
+    ids = torch.tensor(recording.keys.ids, device=device)
+    keys = torch.arange(len(ids), device=device)
+    one_text = recording.queries is recording.keys
+    sums = torch.zeros(len(_MEASURES), layer.heads, device=device)
+    counts = torch.zeros(len(_MEASURES), 1, device=device)
+    group = layer.heads // layer.key.shape[0]
+    for rows in layer.blocks(group, torch.tensor(sampled, device=device)):
+        # The same for all heads: what lies how far, and which rows a measure is of.
+        distance = (rows[:, None] - keys).abs().float()
+        again = ((ids == ids[rows, None]) & (keys < rows[:, None])).float() if one_text else None
+        seeing = rows >= sink if sink is not None and recording.causal else rows >= 0
+        for heads in torch.split(torch.arange(layer.heads, device=device), group):
+            weights = layer.weights(heads, rows)
+            total = weights.sum(-1)
+            entropy = torch.special.entr(weights).sum(-1) / total + total.log()
+            largest = (weights > 0).sum(-1).log()
+            sums[0, heads] += entropy.sum(1)
+            sums[1, heads] += (entropy / largest.clamp_min(torch.finfo().tiny)).sum(1)
+            if sink is not None:
+                sums[3, heads] += weights[:, seeing, sink].sum(1)
+            if layer.sinks is not None:
+                sums[3, heads] += (1 - total)[:, seeing].sum(1)
+            if again is not None:
+                sums[2, heads] += (torch.einsum("hrk,rk->hr", weights, distance) / total).sum(1)
+                later = rows >= 1
+                places = torch.arange(len(rows), device=device)[later]
+                sums[4, heads] += weights[:, places, rows[later] - 1].sum(1)
+                sums[5, heads] += torch.einsum("hrk,rk->h", weights, again)
+        counts[:2] += len(rows)
+        if sink is not None or layer.sinks is not None:
+            counts[3] += seeing.sum()
+        if again is not None:
+            counts[2] += len(rows)
+            counts[4] += (rows >= 1).sum()
+            counts[5] += again.any(1).sum()
+    return sums / torch.where(counts > 0, counts, torch.nan)
+
+
+def induction_scores(
+    model: Model, *, length: int = 50, sequences: int = 4, seed: int = 0
+) -> pd.DataFrame:
+    """How far each head of a causal model looks at what followed the last time.
+
+    The model reads `length` random tokens twice. From a token of the second time, an induction
+    head looks at the token after the first occurrence of it: the score is the weight there,
+    averaged over the second time and over `sequences` such texts (Olsson et al. 2022,
+    "In-context Learning and Induction Heads"). Where the tokenizer has a token that begins a
+    text, it stands before.
+
+    Returns one row a head, with the columns layer, head and induction (0 to 1). Raises
+    UnsupportedModelError for a model that is not causal or cannot be recorded,
+    TextTooLongError for a length that does not fit twice into the context, and ValueError for
+    more tokens than there are.
+
+        induction_scores(model).nlargest(5, "induction")
+    """
+    if model.kind != "causal":
+        raise UnsupportedModelError(
+            f"{model.name} is of kind {model.kind}, and induction is asked of a causal model, "
+            "which reads on. Load one, such as nbllm.load()."
+        )
+    texts = _repeated(model, length, sequences, seed)
+    recordings = cast("list[Recording]", record_batch(model, texts))
+    first = len(texts[0].ids) - length  # of the second time
+    found = np.zeros((len(recordings[0].layers), recordings[0].heads))
+    for recording in recordings:
+        for index, layer in enumerate(recording.layers):
+            rows = torch.arange(first, first + length, device=layer.query.device)
+            heads = torch.arange(layer.heads, device=layer.query.device)
+            weights = layer.weights(heads, rows)
+            followed = weights[:, rows - first, rows - length + 1].mean(1)
+            found[index] += followed.double().cpu().numpy() / len(recordings)
+    layers, heads_ = np.indices(found.shape)
+    return pd.DataFrame(
+        {"layer": layers.ravel(), "head": heads_.ravel(), "induction": found.ravel()}
+    )
+
+
+def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prompt]:
+    """Texts of random tokens that come twice; within one time all differ."""
+    tokenizer = model.tokenizer
+    size = min(len(tokenizer), model.network.config.get_text_config().vocab_size)
+    special = set(tokenizer.all_special_ids)
+    words = [token for token in range(size) if token not in special]
+    if not 1 < length <= len(words) or sequences < 1:
+        raise ValueError(
+            f"length is {length} and sequences {sequences}. Give a length from 2 to the "
+            f"{len(words):,} tokens of {model.name}, and at least one sequence."
+        )
+    begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    rng = np.random.default_rng(seed)
+    drawn = [rng.choice(words, length, replace=False).tolist() for _ in range(sequences)]
+    return [
+        Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), marks=())
+        for ids in (tuple([*begin, *once, *once]) for once in drawn)
+    ]

@@ -1,0 +1,43 @@
+"""Several texts side by side, for one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nbllm.models.model import Model
+
+__all__ = ["Padded"]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Texts of unequal length as one batch."""
+
+    ids: torch.Tensor  # (texts, longest)
+    mask: torch.Tensor | None  # 1 for a token, 0 for padding; None where nothing is padded
+    places: tuple[slice, ...]  # of each text
+
+    @staticmethod
+    def of(model: Model, texts: Sequence[Sequence[int]], *, left: bool) -> Padded:
+        """Token ids of each text, filled up on one side."""
+        longest = max(map(len, texts))
+        # Some take positions from where this id stands, so it has to be the model's own.
+        stated = getattr(model.network.config.get_text_config(), "pad_token_id", None)
+        filler = 0 if stated is None else max(stated, 0)
+        ids = torch.full((len(texts), longest), filler, device=model.device)
+        mask = torch.zeros_like(ids)
+        places = []
+        for row, text in enumerate(texts):
+            start = longest - len(text) if left else 0
+            places.append(slice(start, start + len(text)))
+            ids[row, places[-1]] = torch.tensor(text, device=model.device)
+            mask[row, places[-1]] = 1
+        return Padded(ids, None if bool(mask.all()) else mask, tuple(places))
+
+    @property
+    def positions(self) -> torch.Tensor | None:
+        """Of each token in its own text, (texts, longest)."""
+        return None if self.mask is None else (self.mask.cumsum(-1) - 1).clamp_min(0)

@@ -1,0 +1,355 @@
+"""Exactly what is on screen of a recording: pooled heads, small pictures, strongest edges.
+
+A whole head of 4,096 tokens is 16.8 million weights. None of these keeps them all: scores
+are computed a block of rows at a time, in float32, and only for keys that the rows may see.
+The exponential grows with its argument, so the largest weight of a block is that of its
+largest score: pictures are pooled from scores, and few exponentials are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nbllm.attention.layer import Layer
+from nbllm.attention.recording import Recording
+from nbllm.attention.threads import one_thread
+from nbllm.errors import SelectionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "combined",
+    "dimension_scores",
+    "evenly",
+    "full_colour",
+    "pooled",
+    "sampled_rows",
+    "thumbnails",
+    "top_edges",
+]
+
+Span = tuple[int, int]
+How = Literal["mean", "max"]
+
+MOST_THUMBNAIL_ROWS = 256
+LEAST_THUMBNAIL_ROWS = 64
+THUMBNAIL_SCORES = 2**18  # of a head, beyond which fewer rows are sampled
+LEAST_LEFT = math.log(1e-6)  # of a row without its masked key, below which it is nothing
+FULL_COLOUR_ROWS = 0.9  # share of rows whose largest weight lies within the colour scale
+
+
+@one_thread()
+def pooled(
+    recording: Recording,
+    layer: int,
+    head: int,
+    *,
+    rows: Span | None = None,
+    columns: Span | None = None,
+    masked: int | None = None,
+    side: int = 512,
+) -> NDArray[np.float32]:
+    """One head, or a window of it, shrunk to at most `side` a side by the largest of each block.
+
+    The largest, not the mean: a single hot key stays as hot as it is. `rows` and `columns` are
+    [start, stop) of queries and keys, by default all. Of n positions, block b begins at
+    b · n // side. Where a side is no longer than `side`, nothing is pooled along it. `masked`
+    is a key, such as the attention sink, that is taken out; what is left of each row is made
+    whole again, before it is pooled.
+
+    Returns float32, (<= side, <= side). Raises SelectionError for what is not in the recording
+    and for an empty window.
+
+        pooled(recording, layer=5, head=2, side=256)
+    """
+    recording.check(layer, head)
+    rows, columns = _window(recording, rows, columns)
+    tops, lefts = _starts(rows, side), _starts(columns, side)
+    chosen = recording.layer(layer)
+    one = torch.tensor([head], device=chosen.query.device)
+    sums = _sums(recording, layer, head, rows, masked)
+    picture = np.full((len(tops), len(lefts)), -np.inf, np.float32)
+    for first, last, part in _parts(chosen, tops, rows[1]):
+        keys = _keys(chosen, part, columns)
+        if len(keys):
+            logs = _logs(chosen, one, part, keys, sums, masked).cpu().numpy()
+            _pool_into(picture, logs, (first, last), tops, lefts, int(keys[0]))
+    return np.exp(picture, out=picture)
+
+
+@one_thread()
+def combined(
+    recording: Recording,
+    layer: int,
+    how: How = "mean",
+    *,
+    rows: Span | None = None,
+    columns: Span | None = None,
+    masked: int | None = None,
+    side: int = 512,
+) -> NDArray[np.float32]:
+    """The mean or the largest weight over all heads of a layer, then pooled as one head is.
+
+    A key that is `masked` is taken out of each head first. Of a long text this takes as long
+    as all of its heads.
+
+    Returns float32, (<= side, <= side). Raises SelectionError for what is not in the recording
+    and for an empty window.
+
+        combined(recording, layer=5, how="max", side=256)
+    """
+    if how not in get_args(How):
+        raise ValueError(f"Heads are combined by 'mean' or 'max', not by {how!r}.")
+    recording.check(layer, 0)
+    rows, columns = _window(recording, rows, columns)
+    tops, lefts = _starts(rows, side), _starts(columns, side)
+    chosen = recording.layer(layer)
+    sums = [_sums(recording, layer, head, rows, masked) for head in range(recording.heads)]
+    picture = np.zeros((len(tops), len(lefts)), np.float32)
+    for first, last, part in _parts(chosen, tops, rows[1]):
+        keys = _keys(chosen, part, columns)
+        if not len(keys):
+            continue
+        together = torch.zeros(len(part), len(keys), device=part.device)
+        for head in range(recording.heads):
+            one = torch.tensor([head], device=part.device)
+            weights = _logs(chosen, one, part, keys, sums[head], masked).exp_()
+            if how == "mean":
+                together += weights
+            else:
+                torch.maximum(together, weights, out=together)
+        if how == "mean":
+            together /= recording.heads
+        _pool_into(picture, together.cpu().numpy(), (first, last), tops, lefts, int(keys[0]))
+    return picture
+
+
+@one_thread()
+def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) -> NDArray[np.uint8]:
+    """A small picture of every head of a layer: (heads, side, side), side <= size.
+
+    0 is no weight and 255 full colour, by the square root of the weight. `sink` is the key
+    that is left out of the colour scale. Rows are sampled in long texts: `sampled_rows` says
+    which. Raises SelectionError for a layer that was not recorded.
+
+        thumbnails(recording, layer=5, sink=0, size=24)
+    """
+    recording.check(layer, 0)
+    chosen = recording.layer(layer)
+    device = chosen.query.device
+    rows = torch.tensor(sampled_rows(recording), device=device)
+    tops, lefts = _starts((0, len(rows)), size), _starts((0, len(recording.keys)), size)
+    levels = np.zeros((recording.heads, len(tops), len(lefts)), np.uint8)
+    group = recording.heads // chosen.key.shape[0]
+    for heads in torch.split(torch.arange(recording.heads, device=device), group):
+        for head, weights in zip(heads, chosen.weights(heads, rows).cpu().numpy(), strict=True):
+            small = np.maximum.reduceat(np.maximum.reduceat(weights, lefts, axis=1), tops, axis=0)
+            scaled = np.sqrt(np.clip(small / full_colour(weights, sink), 0, 1))
+            levels[int(head)] = np.rint(255 * scaled)
+    return levels
+
+
+def sampled_rows(recording: Recording) -> list[int]:
+    """The queries that thumbnails are made from: all of a short text, some of a long one.
+
+    At most 256, evenly spaced, the first and the last among them; from 1,024 tokens on fewer,
+    down to 64.
+
+        len(sampled_rows(recording)) < len(recording)      # are they a sample?
+    """
+    fitting = THUMBNAIL_SCORES // len(recording.keys)
+    most = min(MOST_THUMBNAIL_ROWS, max(LEAST_THUMBNAIL_ROWS, fitting))
+    return evenly(len(recording.queries), most)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` positions of `count`, evenly spaced, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
+    """The weight that gets full colour in the picture of a head, (rows, columns).
+
+    It is the largest weight of a row outside of the sink's column, taken so that nine
+    rows in ten lie below: one odd row does not wash out the others.
+    """
+    sides = [weights] if sink is None else [weights[:, :sink], weights[:, sink + 1 :]]
+    largest = [side.max(1) for side in sides if side.shape[1]]
+    if not largest:
+        return 1.0
+    return max(float(np.quantile(np.maximum.reduce(largest), FULL_COLOUR_ROWS)), 1e-6)
+
+
+@one_thread()
+def top_edges(
+    recording: Recording,
+    layer: int,
+    head: int,
+    k: int,
+    *,
+    without: int | None = None,
+    rows: Span | None = None,
+    columns: Span | None = None,
+) -> pd.DataFrame:
+    """The k largest weights of a head, or of a window of it, the largest first.
+
+    `without` is a key to leave out, such as the attention sink. Weights of 0 are no edges, so
+    there may be fewer than k.
+
+    Returns the columns query, key (positions) and weight (float32). Raises SelectionError for
+    what is not in the recording and for an empty window.
+
+        top_edges(recording, layer=5, head=2, k=100, without=0)
+    """
+    recording.check(layer, head)
+    if k < 1:
+        raise ValueError(f"k is {k}. Give a number of at least 1.")
+    rows, columns = _window(recording, rows, columns)
+    chosen = recording.layer(layer)
+    one = torch.tensor([head], device=chosen.query.device)
+    sums = recording.log_sum_exp(layer, head)
+    values = sums.new_empty(0)
+    places = torch.empty(2, 0, dtype=torch.long, device=sums.device)
+    for part in chosen.blocks(1, torch.arange(*rows, device=sums.device)):
+        keys = _keys(chosen, part, columns)
+        if without is not None:
+            keys = keys[keys != without]
+        if not len(keys):
+            continue
+        # Logarithms of weights: they have the same order.
+        found = _logs(chosen, one, part, keys, sums).flatten()
+        largest = found.topk(min(k, len(found)))
+        here = torch.stack([part[largest.indices // len(keys)], keys[largest.indices % len(keys)]])
+        values, places = torch.cat([values, largest.values]), torch.cat([places, here], 1)
+        best = values.topk(min(k, len(values)))
+        values, places = best.values, places[:, best.indices]
+    weights = values.exp().cpu().numpy()
+    queries, keys = places.cpu().numpy()
+    frame = pd.DataFrame({"query": queries, "key": keys, "weight": weights})
+    return frame[frame["weight"] > 0]
+
+
+def dimension_scores(
+    recording: Recording, layer: int, head: int, query: int, key: int
+) -> NDArray[np.float32]:
+    """What each dimension of a head adds to the score of one query and one key.
+
+    It is q · k · scale, dimension by dimension, after RoPE. Their sum is the score before a
+    soft cap, a position bias (T5) and the softmax, where the model has those.
+
+    Returns float32, (head_dim,). Raises SelectionError for what is not in the recording.
+
+        dimension_scores(recording, layer=5, head=2, query=9, key=3).argmax()
+    """
+    recording.check(layer, head, query)
+    _window(recording, None, (key, key + 1))
+    chosen = recording.layer(layer)
+    group = chosen.heads // chosen.key.shape[0]
+    product = chosen.query[head, query].float() * chosen.key[head // group, key].float()
+    scores: NDArray[np.float32] = (product * chosen.scale).cpu().numpy()
+    return scores
+
+
+def _sums(
+    recording: Recording, layer: int, head: int, rows: Span, masked: int | None
+) -> torch.Tensor:
+    """What softmax divides each row by, without the masked key, as a logarithm.
+
+    Of all rows, (queries,); infinite outside of the span and where the rest of a row is nothing.
+    """
+    whole = recording.log_sum_exp(layer, head)
+    if masked is None:
+        return whole
+    _window(recording, None, (masked, masked + 1))
+    one = torch.tensor([head], device=whole.device)
+    here = torch.arange(*rows, device=whole.device)
+    # Not by subtraction: where the key takes nearly all, that would leave only rounding.
+    rest = recording.layer(layer).log_sum_exp(one, here, masked)[0]
+    sums = torch.full_like(whole, torch.inf)
+    sums[here] = torch.where(rest - whole[here] > LEAST_LEFT, rest, torch.inf)
+    return sums
+
+
+def _logs(
+    layer: Layer,
+    one: torch.Tensor,
+    rows: torch.Tensor,
+    keys: torch.Tensor,
+    sums: torch.Tensor,
+    masked: int | None = None,
+) -> torch.Tensor:
+    """Logarithms of the weights of one head, float32, (rows, keys)."""
+    logs = layer.scores(one, rows, keys)[0].sub_(sums[rows, None])
+    if masked is not None:
+        logs[:, keys == masked] = -torch.inf
+    return logs
+
+
+def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tuple[Span, Span]:
+    sizes = len(recording.queries), len(recording.keys)
+    found = []
+    for name, span, size in zip(("rows", "columns"), (rows, columns), sizes, strict=True):
+        start, stop = (0, size) if span is None else span
+        if not 0 <= start < stop <= size:
+            raise SelectionError(
+                f"{name} {start} to {stop} are not a part of this recording of "
+                f"{recording.model}, which has {name} 0 to {size}. Give a start and, beyond "
+                "it, a stop within those."
+            )
+        found.append((start, stop))
+    return found[0], found[1]
+
+
+def _starts(span: Span, side: int) -> NDArray[np.int64]:
+    """Where each block begins, from the start of the span."""
+    if side < 1:
+        raise ValueError(f"side is {side}. Give a number of at least 1.")
+    length = span[1] - span[0]
+    blocks = min(length, side)
+    return span[0] + np.arange(blocks) * length // blocks
+
+
+def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, int, torch.Tensor]]:
+    """Runs of whole blocks of rows: the first block, the one after the last, the rows."""
+    most = len(layer.blocks(1, torch.arange(tops[0], stop))[0])
+    bounds = [*tops.tolist(), stop]
+    found, first = [], 0
+    while first < len(tops):
+        fitting = np.searchsorted(bounds, bounds[first] + most, side="right") - 1
+        last = max(first + 1, int(fitting))
+        rows = torch.arange(bounds[first], bounds[last], device=layer.query.device)
+        found.append((first, last, rows))
+        first = last
+    return found
+
+
+def _keys(layer: Layer, rows: torch.Tensor, columns: Span) -> torch.Tensor:
+    """The keys of a window that at least one of these rows may see."""
+    seen = layer.seen(rows)
+    return seen[(seen >= columns[0]) & (seen < columns[1])]
+
+
+def _pool_into(
+    picture: NDArray[np.float32],
+    values: NDArray[np.float32],
+    blocks: Span,
+    tops: NDArray[np.int64],
+    lefts: NDArray[np.int64],
+    key: int,
+) -> None:
+    """Write the largest of each block of (rows, keys from `key` on) into its place."""
+    first, last = blocks
+    left = int(np.searchsorted(lefts, key, side="right")) - 1
+    right = int(np.searchsorted(lefts, key + values.shape[1]))
+    starts = np.maximum(lefts[left:right] - key, 0)
+    if len(starts) < values.shape[1]:
+        values = np.maximum.reduceat(values, starts, axis=1)
+    if last - first < len(values):
+        values = np.maximum.reduceat(values, tops[first:last] - tops[first], axis=0)
+    picture[first:last, left:right] = values

@@ -1,0 +1,37 @@
+"""Tokens joined to the words that a reader sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from unicodedata import east_asian_width
+
+__all__ = ["word_numbers"]
+
+
+def word_numbers(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Of each token the number of its word, from 0.
+
+    A token goes on with the word before it where letters or digits meet. Characters of scripts
+    that put no space between words, such as Chinese, stay tokens of their own; tokens that are
+    bytes of one character belong together, and a space to the word after it.
+
+        word_numbers("unlikely!", [(0, 2), (2, 8), (8, 9)])      # [0, 0, 1]
+    """
+    numbers: list[int] = []
+    for place, (start, stop) in enumerate(spans):
+        if place == 0:
+            numbers.append(0)
+            continue
+        first, end = spans[place - 1]
+        meets = (
+            start == end and start < stop and (_joined(text, start) or text[first:end].isspace())
+        )
+        numbers.append(numbers[-1] + (start >= end and not meets))
+    return numbers
+
+
+def _joined(text: str, place: int) -> bool:
+    """Whether the characters on both sides of a place are of one word."""
+    return place > 0 and all(
+        one.isalnum() and east_asian_width(one) not in "WF" for one in text[place - 1 : place + 1]
+    )

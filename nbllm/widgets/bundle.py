@@ -1,0 +1,22 @@
+"""The browser halves of the widgets, as widgets/build.mjs makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nbllm.errors import NbllmError
+
+__all__ = ["STATIC", "bundle"]
+
+STATIC = Path(__file__).parent / "static"
+
+
+def bundle(name: str) -> Path:
+    """The path of a bundled script or style; NbllmError where it is not built."""
+    path = STATIC / name
+    if not path.exists():
+        raise NbllmError(
+            f"The widget's browser half, {name}, is not built. In a source checkout run "
+            "`make setup`; an installed nbllm without it is damaged: install it again."
+        )
+    return path

@@ -1,0 +1,276 @@
+"""Taking a view out of the notebook: as a table, a picture, a drawing or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from anywidget import AnyWidget
+
+from nbllm.attention.recording import Recording, TokenRow
+from nbllm.errors import SelectionError
+from nbllm.widgets.bundle import bundle
+from nbllm.widgets.matrix_svg import LABELLED, LARGEST_SIDE, matrix_svg
+from nbllm.widgets.page import Answers, page
+from nbllm.widgets.picture import png
+from nbllm.widgets.questions import Questions
+from nbllm.widgets.sheets import Sheet, Shown, picture, scale
+from nbllm.widgets.stored import Matrix, Stock, store
+from nbllm.widgets.tidy import tidy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Export", "Page"]
+
+Head = tuple[int, int]  # layer and head
+
+PNG_SIDE = 1024  # pixels
+
+
+@dataclass(frozen=True)
+class Page:
+    """A view that was written as an HTML file."""
+
+    path: Path
+    size: int  # bytes
+    about: str  # what is stored, in a sentence
+
+    def __repr__(self) -> str:
+        return f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}"
+
+
+class Viewed(Protocol):
+    """What of a view is exported."""
+
+    token: int | None
+    part: str
+    side: str
+    keys: list[str]  # names of the synced traits
+    questions: Questions
+
+    @property
+    def recording(self) -> Recording: ...
+    @property
+    def sheet(self) -> Sheet: ...
+    @property
+    def shown(self) -> Shown: ...
+
+
+class Export:
+    """What the attention viewer can be turned into.
+
+    view = nbllm.inspect(model, "The plot was thin, but I loved it.")
+    view.to_frame().nlargest(10, "weight")
+    view.to_svg("head.svg")
+    view.to_html("attention.html")
+    """
+
+    def to_frame(
+        self: Viewed,
+        heads: Sequence[Head] | None = None,
+        queries: Sequence[int] | None = None,
+        above: float = 0.0,
+    ) -> pd.DataFrame:
+        """The weights as a tidy DataFrame: those on screen, or of `heads`.
+
+        `heads` are pairs of layer and head; `queries` token positions, by default all. Weights
+        up to `above` are left out, and so are, at 0, the keys that a query cannot see.
+
+        Returns the columns layer, head, query, key, query_token, key_token, weight. Raises
+        SelectionError for what is not in the recording, and for a table too large.
+
+            view.to_frame(heads=[(5, 2), (5, 3)], above=0.01)
+        """
+        chosen = [self.shown] if heads is None else _chosen(self.sheet, heads)
+        count = len(self.sheet.queries)
+        rows = range(count) if queries is None else list(queries)
+        if any(not 0 <= row < count for row in rows):
+            raise SelectionError(
+                f"Not all of queries are in this recording of {self.recording.model}, which has "
+                f"tokens 0 to {count - 1}. Choose some of those."
+            )
+        return tidy(self.sheet, chosen, rows, above)
+
+    def to_png(self: Viewed, path: str | Path | None = None) -> bytes:
+        """The matrix on screen as a PNG, in the light colours: a row is a query, a column a key.
+
+        A text of more than 1024 tokens is pooled by the largest weight of each block; in a
+        shorter one a weight has several pixels. Returns the file's bytes and, where `path` is
+        given, writes it.
+
+            view.to_png("head.png")
+        """
+        levels, _ = _levels(self.sheet, self.shown, PNG_SIDE)
+        larger = max(1, PNG_SIDE // max(levels.shape))
+        data = png(levels.repeat(larger, 0).repeat(larger, 1))
+        if path is not None:
+            Path(path).write_bytes(data)
+        return data
+
+    def to_svg(self: Viewed, path: str | Path | None = None) -> str:
+        """The matrix on screen as SVG, in the light colours.
+
+        Up to 64 tokens, each is written at its row and column; beyond 128 the matrix is pooled
+        by the largest weight of each block. Returns the file's text and, where `path` is
+        given, writes it.
+
+            view.to_svg("head.svg")
+        """
+        levels, full = _levels(self.sheet, self.shown, LARGEST_SIDE)
+        rows, columns = _labels(self.sheet.queries), _labels(self.sheet.keys)
+        labelled = max(len(rows), len(columns)) <= LABELLED
+        drawing = matrix_svg(
+            levels,
+            title=f"{self.recording.model}: attention of {_name(self.shown)}",
+            legend=f"Rows look at columns; √weight, full colour from {full:.3g}",
+            rows=rows if labelled else (),
+            columns=columns if labelled else (),
+        )
+        if path is not None:
+            Path(path).write_text(drawing, encoding="utf-8")
+        return drawing
+
+    def to_html(
+        self: Viewed,
+        path: str | Path,
+        heads: Sequence[Head] | None = None,
+        budget: int = 10_000_000,
+    ) -> Page:
+        """The view as one HTML file that works from disk, with no kernel and no network.
+
+        It holds the small pictures of all heads and, of what is on screen and of `heads` (pairs
+        of layer and head; by default all, the nearest first), a picture and the exact weights.
+        Where the budget does not last, pictures are pooled, and exact weights are stored of
+        the first heads only; of a text beyond some 450 tokens, those around the query token.
+        Fewer heads can be held in more detail. What is not stored, the page says.
+
+        `budget` is in bytes, of what is stored; the script adds some 150 kB. Returns the
+        file's path, size and what is in it. Raises SelectionError for a head that is not in
+        the recording, or a budget that is too small for any.
+
+            view.to_html("attention.html", heads=[(5, 2), (5, 3)])
+        """
+        if heads is not None and len(heads) == 0:
+            raise SelectionError("heads names no head. Give pairs of layer and head, or None.")
+        opened, others = _opened(self), _others(self, heads)
+        answers = Answers(self.questions.answer, budget)
+        stock = store(answers, self.questions, opened, others, all_heads=heads is None)
+        if stock.pictures == 0:
+            raise SelectionError(
+                f"A budget of {budget:,} bytes is too small for this recording of "
+                f"{self.recording.model}. Give a larger one; the default is 10,000,000."
+            )
+        several = len(self.questions.sheets) > 1
+        about = _about(stock, ("matrix", "matrices") if several else ("head", "heads"))
+        text = page(
+            title=f"Attention of {self.recording.model}",
+            about=about,
+            script=bundle("attention-page.js").read_text(encoding="utf-8"),
+            style=bundle("attention.css").read_text(encoding="utf-8"),
+            state=_state(self),
+            answers=answers,
+        )
+        path = Path(path)
+        path.write_text(text, encoding="utf-8")
+        return Page(path, path.stat().st_size, about)
+
+
+def _opened(view: Viewed) -> list[Matrix]:
+    """What is on screen; of a comparison the matrices of all sides, that of the lines first."""
+    matrices = []
+    for side in sorted(view.questions.sides, key=lambda side: side != view.side):
+        sheet = view.questions.sheet(view.part, side)
+        token = view.token if side == view.side else None
+        if _has(sheet, view.shown):
+            matrices.append(Matrix(view.part, side, sheet, view.shown, token))
+    return matrices
+
+
+def _others(view: Viewed, heads: Sequence[Head] | None) -> list[Matrix]:
+    """Wanted heads, those of the part on screen first, each of all sides."""
+    questions, found = view.questions, []
+    for part in sorted(questions.parts, key=lambda part: part != view.part):
+        first = questions.sheet(part, view.side)
+        if heads is None:
+            chosen = _nearest_first(first, view.shown)
+        elif part == view.part:
+            chosen = _chosen(first, heads)
+        else:
+            continue
+        for shown in chosen:
+            for side in questions.sides:
+                sheet = questions.sheet(part, side)
+                token = view.token if (part, side) == (view.part, view.side) else None
+                if _has(sheet, shown):
+                    found.append(Matrix(part, side, sheet, shown, token))
+    return found
+
+
+def _has(sheet: Sheet, shown: Shown) -> bool:
+    return shown.layer in sheet.layer_numbers and shown.head in range(sheet.heads)
+
+
+def _state(view: Viewed) -> dict[str, Any]:
+    """What a reader set: the synced traits but for those that every widget has."""
+    of_all = {*AnyWidget.class_trait_names()}
+    names = [name for name in view.keys if name not in of_all and not name.startswith("_")]
+    return {name: getattr(view, name) for name in names}
+
+
+def _levels(sheet: Sheet, shown: Shown, side: int) -> tuple[NDArray[np.uint8], float]:
+    """Colour levels of what is on screen, at most side × side, and the weight of full colour."""
+    rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
+    weights, _ = picture(sheet, shown, rows, columns, side)
+    full = scale(sheet, shown)
+    levels = np.rint(255 * np.sqrt(np.clip(np.abs(weights) / full, 0, 1)))
+    return levels.astype(np.uint8), full
+
+
+def _chosen(sheet: Sheet, heads: Sequence[Head]) -> list[Shown]:
+    chosen = [Shown(layer, head) for layer, head in heads]
+    for shown in chosen:
+        if not _has(sheet, shown):
+            numbers = sheet.layer_numbers
+            raise SelectionError(
+                f"There is no layer {shown.layer}, head {shown.head} here: the layers are "
+                f"{numbers[0]} to {numbers[-1]}, the heads 0 to {sheet.heads - 1}. Choose among "
+                "those."
+            )
+    return chosen
+
+
+def _nearest_first(sheet: Sheet, shown: Shown) -> list[Shown]:
+    """All heads of a sheet: the one on screen, the others of its layer, then other layers."""
+    heads = [(layer, head) for layer in sheet.layer_numbers for head in range(sheet.heads)]
+    heads.sort(key=lambda at: (abs(at[0] - shown.layer), at[0], at[1] != shown.head, at[1]))
+    return _chosen(sheet, heads)
+
+
+def _labels(row: TokenRow) -> list[str]:
+    """Each token; a dot for further bytes of a character that the token before it began."""
+    ends = [0, *(stop for _, stop in row.spans)]
+    return [
+        "·" if start < stop and start < end else token
+        for token, (start, stop), end in zip(row.tokens, row.spans, ends, strict=False)
+    ]
+
+
+def _name(shown: Shown) -> str:
+    which = {"head": f"head {shown.head}", "mean": "mean over heads", "max": "largest over heads"}
+    masked = ", without its sink" if shown.mask_sink else ""
+    return f"layer {shown.layer}, {which[shown.how]}{masked}"
+
+
+def _about(stock: Stock, names: tuple[str, str]) -> str:
+    heads = f"{stock.heads} {names[stock.heads > 1]}"
+    if stock.whole:
+        return f"The page holds the exact weights of {heads}."
+    return (
+        f"The page holds pictures of {stock.pictures} of {heads}, of at most {stock.side} × "
+        f"{stock.side} cells, and exact weights of {stock.exact}, for {stock.queries} queries."
+    )

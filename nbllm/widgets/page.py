@@ -1,0 +1,117 @@
+"""A view as one HTML file that works from disk, with no kernel and no network.
+
+The file holds the same script and style as the notebook's widget, and answers that were asked
+for beforehand: the questions are those that the browser asks, the answers those of the
+kernel, so what the page shows is what the notebook shows. A question without a stored answer
+is told so on the page. widgets/shared/stored.ts reads what is written here.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from base64 import b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Answers", "Question", "page"]
+
+Question = dict[str, Any]
+Ask = Callable[[Question], tuple[dict[str, Any], NDArray[Any] | None]]
+
+STYLE = """
+html { color-scheme: light dark; }
+body {
+  max-width: 1240px; margin: 24px auto; padding: 0 16px;
+  background: Canvas; color: CanvasText; font: 14px/1.5 system-ui, sans-serif;
+}
+footer { margin: 10px 4px; font-size: 12px; }
+"""
+# The browser itself holds the page to it that nothing is fetched.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+
+
+class Answers:
+    """Answers to a browser's questions, up to a number of bytes of the file.
+
+    Numbers that answer two questions are stored once.
+    """
+
+    def __init__(self, ask: Ask, budget: int) -> None:
+        self.budget = budget  # bytes that the answers may take
+        self.size = 0  # bytes that they take
+        self._ask = ask
+        self._asked: set[str] = set()
+        self._entries: list[str] = []
+        self._blocks: list[str] = []  # of numbers: zlib streams in base64
+        self._known: dict[bytes, int] = {}  # where each block is, by its hash
+
+    def cost(self, question: Question) -> int:
+        """Bytes that the answer would take."""
+        entry, _, block = self._answer(question)
+        return len(entry) + len(block or "")
+
+    def store(self, question: Question) -> bool:
+        """Store an answer, unless it is stored; False if the budget does not last for it."""
+        asked = json.dumps(question)
+        if asked in self._asked:
+            return True
+        entry, key, block = self._answer(question)
+        size = len(entry) + len(block or "")
+        if self.size + size > self.budget:
+            return False
+        self.size += size
+        self._asked.add(asked)
+        self._entries.append(entry)
+        if block is not None:
+            self._known[key] = len(self._blocks)
+            self._blocks.append(block)
+        return True
+
+    def json(self) -> str:
+        """All answers: {"entries": [{question, message, block}], "blocks": [base64]}."""
+        entries, blocks = ",".join(self._entries), json.dumps(self._blocks)
+        return f'{{"entries": [{entries}], "blocks": {blocks}}}'
+
+    def _answer(self, question: Question) -> tuple[str, bytes, str | None]:
+        """An answer's entry, and the hash of its numbers with, if it is new, their block."""
+        message, numbers = self._ask(question)
+        entry: dict[str, Any] = {"question": question, "message": message}
+        if numbers is None:
+            return json.dumps(entry), b"", None
+        data = np.ascontiguousarray(numbers).tobytes()
+        key = sha256(data).digest()
+        entry["block"] = self._known.get(key, len(self._blocks))
+        if key in self._known:
+            return json.dumps(entry), key, None
+        return json.dumps(entry), key, b64encode(zlib.compress(data, 6)).decode("ascii")
+
+
+def page(
+    title: str, about: str, script: str, style: str, state: dict[str, Any], answers: Answers
+) -> str:
+    """The file's text: the widget's script and style, its state and its answers.
+
+    `about` stands below the view, and says what the file holds.
+    """
+    content = f'{{"state": {json.dumps(state)}, "about": {json.dumps(about)}, "answers": '
+    content += answers.json() + "}"
+    # Within a script element nothing is escaped, and "</script" or "<!--" in a text would
+    # end or change it. In JSON "<" stands in strings alone, where it has another spelling.
+    content = content.replace("<", "\\u003c")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
+        "<noscript>This page draws what it holds with JavaScript, which is off.</noscript>\n"
+        f'<script type="application/json" id="nbllm-content">{content}</script>\n'
+        f'<script type="module">{script}</script>\n</body>\n</html>\n'
+    )

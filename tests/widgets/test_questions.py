@@ -1,0 +1,151 @@
+"""What the browser asks for, answered: exact, pooled to the screen, and never too much."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from nbllm.attention.capture import record
+from nbllm.attention.measures import head_measures
+from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.widgets.questions import LARGEST_EXACT, MEASURES, Questions
+
+TEXT = "The soup was warm 👍🏽, and the staff were kind."
+WHERE = {"part": "causal", "side": "a"}
+
+
+@pytest.fixture
+def recording(tiny_llama):
+    return record(tiny_llama, TEXT)
+
+
+@pytest.fixture
+def ask(recording):
+    """Asks of one recording."""
+    questions = Questions(recording)
+
+    def ask(kind, **question):
+        message, numbers = questions.answer({"kind": kind, **WHERE, **question})
+        json.dumps(message)
+        return message, numbers
+
+    return ask
+
+
+def test_the_outline_counts_characters_as_javascript_does(ask, recording) -> None:
+    message, _ = ask("outline")
+    text = TEXT.encode("utf-16-le")
+    queries = message["queries"]
+    assert message["keys"] is None  # they are the same
+    assert queries["tokens"] == list(recording.tokens)
+    for (start, stop), (begin, end) in zip(queries["spans"], recording.spans, strict=True):
+        assert text[2 * start : 2 * stop].decode("utf-16-le") == TEXT[begin:end]
+    assert (message["layers"], message["heads"], message["sampled"]) == ([0, 1], 4, None)
+
+
+def test_a_picture_of_few_tokens_is_exact(ask, recording) -> None:
+    window = {"rows": [2, 12], "columns": [1, 9], "size": 400}
+    message, weights = ask("picture", layer=1, head=2, **window)
+    assert message["exact"] and weights.dtype == np.float32
+    assert_allclose(weights, recording.weights(1, 2)[2:12, 1:9], atol=2e-6)
+
+
+def test_a_pooled_picture_keeps_the_largest_of_each_block(ask, recording) -> None:
+    count = len(recording)
+    message, small = ask("picture", layer=0, head=1, rows=[0, count], columns=[0, count], size=7)
+    assert (message["height"], message["width"], message["exact"]) == (7, 7, False)
+    weights = recording.weights(0, 1)
+    edges = [count * at // 7 for at in range(8)]
+    blocks = [
+        [weights[a:b, c:d].max() for c, d in itertools.pairwise(edges)]
+        for a, b in itertools.pairwise(edges)
+    ]
+    assert_allclose((small / 32767) ** 2, blocks, atol=3e-5)
+
+
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_heads_of_a_layer_together(ask, recording, how) -> None:
+    heads = np.stack([recording.weights(1, head) for head in range(4)])
+    _, tile = ask("tile", layer=1, head=0, how=how, rows=[3, 9], columns=[0, 5])
+    assert_allclose(tile, getattr(heads, how)(0)[3:9, :5], atol=2e-6)
+    count = len(recording)
+    _, whole = ask(
+        "picture", layer=1, head=0, how=how, rows=[0, count], columns=[0, count], size=500
+    )
+    assert_allclose(whole, getattr(heads, how)(0), atol=2e-6)
+
+
+def test_dimensions_add_up_to_the_score(ask, recording) -> None:
+    message, (q, k, product) = ask("dimensions", layer=1, head=3, pair=[9, 4])
+    layer = recording.layer(1)
+    assert message["plain"]
+    assert_allclose(q, layer.query[3, 9])
+    assert_allclose(k, layer.key[1, 4])  # 4 heads over 2 of keys
+    score = recording.log_sum_exp(1, 3)[9] + np.log(recording.weights(1, 3)[9, 4])
+    assert product.sum() == pytest.approx(float(score), abs=1e-4)
+
+
+def test_measures_are_those_of_the_frame(ask, recording) -> None:
+    _, values = ask("measures")
+    frame = head_measures(recording).set_index(["layer", "head"])
+    assert values.shape == (len(MEASURES), 2, 4)
+    for at, name in enumerate(MEASURES):
+        assert_allclose(values[at, 1, 2], frame.loc[(1, 2), name], rtol=1e-5)
+
+
+def test_thumbnails_of_a_layer(ask) -> None:
+    message, levels = ask("thumbnails", layer=1)
+    assert levels.shape == (4, message["height"], message["width"])
+    assert levels.dtype == np.uint8
+
+
+def test_no_answer_is_larger_than_a_megabyte(tiny_llama) -> None:
+    long = record(tiny_llama, "The soup was warm. " * 110)
+    count = len(long)
+    assert count**2 > 4 * LARGEST_EXACT
+    questions = Questions(long)
+    window = {"layer": 0, "head": 0, "rows": [0, count], "columns": [0, count]}
+    _, weights = questions.answer({"kind": "picture", **WHERE, **window, "size": 100_000})
+    assert weights.nbytes <= 600_000
+    with pytest.raises(SelectionError, match="at most 200,000 weights"):
+        questions.answer({"kind": "tile", **WHERE, **window})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"layer": 2}, "layer 2 is not in this recording"),
+        ({"head": 4}, "head 4 is not in this recording"),
+        ({"rows": [0, 999]}, "query tokens 0 to 998 are not"),
+        ({"columns": [-1, 3]}, "key tokens -1 to 2 are not"),
+        ({"rows": [3, 3]}, "query tokens"),
+        ({"side": "b"}, "The parts are causal, the sides a"),
+    ],
+)
+def test_what_is_not_there(ask, change, said) -> None:
+    with pytest.raises(SelectionError, match=said):
+        ask("tile", **{"layer": 0, "head": 0, "rows": [0, 3], "columns": [0, 3], **change})
+
+
+def test_recordings_of_two_kinds_are_not_compared(recording, tiny_encoder) -> None:
+    with pytest.raises(UnsupportedModelError, match="of one kind"):
+        Questions(recording, record(tiny_encoder, "The soup was warm."))
+
+
+def test_how_much_each_head_differs(tiny_llama, recording) -> None:
+    other = record(tiny_llama, TEXT.replace("kind", "rude"))
+    questions = Questions(recording, other)
+    _, values = questions.answer({"kind": "measures", "part": "causal", "side": "difference"})
+    sheet = questions.sheet("causal", "difference")
+    before, after = sheet.places
+    moved = np.abs(
+        other.weights(1, 2)[np.ix_(after, after)] - recording.weights(1, 2)[np.ix_(before, before)]
+    )
+    assert values[0, 1, 2] == pytest.approx(moved.sum(1).mean() / 2, abs=1e-5)
+    with pytest.raises(SelectionError, match="no score"):
+        questions.answer(
+            {"kind": "dimensions", "part": "causal", "side": "difference", "layer": 0, "head": 0,
+             "pair": [0, 0]}
+        )  # fmt: skip

@@ -1,0 +1,220 @@
+// The linked panels on one sheet: heads, words, matrix, lines, the score of one cell.
+
+import { h } from "../shared/dom";
+import type { Theme } from "../shared/theme";
+import { aboutHead, flow, ranked } from "./about";
+import { Detail } from "./detail";
+import { HeadsGrid } from "./heads";
+import { joinRows, Lines, tokensOf } from "./lines";
+import type { Matrix } from "./matrix";
+import type { Outline, Picture, Rows, Sheet } from "./recording";
+import { shownOf, type State } from "./state";
+import { Timeline } from "./timeline";
+import { Units } from "./units";
+import { Words } from "./words";
+
+const caption = (title: string, ...more: (Node | string)[]) =>
+  h("div", { class: "caption" }, h("b", {}, title), " ", ...more);
+
+export class Panels {
+  readonly element = h("div", { class: "body" });
+  readonly grid: HeadsGrid;
+  #lines: Lines;
+  #linesPanel: HTMLElement;
+  #detail: Detail;
+  #timeline: Timeline | undefined;
+  #choose: Words;
+  #painted: Words; // the same, unless keys are of another text
+  #units: Record<"tokens" | "words", { queries: Units; keys: Units } | undefined>;
+  #pair = h("div", { class: "pair" });
+  #below = h("div", { class: "pair" });
+  #detailPanel: HTMLElement;
+  #about = h("div", { class: "about", "aria-live": "polite" });
+  #flow = h("div", { class: "flow" });
+  #hover = h("span", { class: "hover" });
+  #values: { measure: string; values: Float32Array[] } | undefined;
+  #sorting: string | null = null;
+  #told: { state: State; picture: Picture } | undefined;
+  #revealed = false;
+
+  constructor(
+    readonly sheet: Sheet,
+    private set: (change: Partial<State>) => void,
+  ) {
+    const { outline } = sheet;
+    const toToken = (token: number) => set({ token, key: null });
+    const toKey = (key: number) => set({ key });
+    this.#units = { tokens: unitsOf(outline, Units.tokens), words: undefined };
+    this.grid = new HeadsGrid(sheet, (head) => set({ ...head }));
+    this.#lines = new Lines(outline, toToken, toKey);
+    this.#detail = new Detail(sheet);
+    const written = outline.prompt_length;
+    if (written !== null) this.#timeline = new Timeline(outline, toToken);
+    const say = (message: string) => (this.#hover.textContent = message);
+    const both = outline.queries === outline.keys;
+    this.#choose = new Words(
+      outline.queries,
+      written,
+      both
+        ? "The text. Select the token whose attention is painted on the words; with Shift, the key."
+        : "The text that looks. Select the token whose attention is painted on the other text.",
+      (token, second) => (second && both ? toKey(token) : toToken(token)),
+      both ? say : () => {},
+    );
+    this.#painted = both
+      ? this.#choose
+      : new Words(outline.keys, null, "The text that is looked at. Select a key.", toKey, say);
+    this.#linesPanel = h("div", { class: "panel" }, caption("Lines"), this.#lines.element);
+    this.#detailPanel = h(
+      "div",
+      { class: "panel" },
+      caption("One score", h("span", {}, "query · key, dimension by dimension")),
+      this.#detail.element,
+    );
+    this.element.append(...this.#build());
+  }
+
+  /** Takes in the matrices, which all sides of a comparison show. */
+  hold(matrices: Matrix[]) {
+    const panels = matrices.map((matrix) => h("div", { class: "panel" }, matrix.element));
+    const compared = matrices.length > 1;
+    this.#pair.classList.toggle("three", compared);
+    this.#pair.replaceChildren(...panels, ...(compared ? [] : [this.#linesPanel]));
+    this.#below.replaceChildren(...(compared ? [this.#linesPanel] : []), this.#detailPanel);
+  }
+
+  #build(): HTMLElement[] {
+    const { outline } = this.sheet;
+    const framed = outline.queries.marks.length ? "; your own text is framed" : "";
+    const hint =
+      this.#choose === this.#painted
+        ? `choose a token, and its attention is painted on the words${framed}`
+        : "choose a token above, and its attention is painted on the words below";
+    const shape = outline.signed
+      ? "how much each head differs, largest first in each layer"
+      : "layers from left to right, heads from top to bottom";
+    return [
+      caption("All heads", h("span", {}, shape)),
+      h("div", { class: "top" }, this.grid.element, this.#about),
+      caption("Words", h("span", {}, hint), h("span", { class: "spring" }), this.#hover),
+      ...(this.#timeline ? [this.#timeline.element] : []),
+      this.#choose.element,
+      ...(this.#painted === this.#choose ? [] : [this.#painted.element]),
+      this.#flow,
+      this.#pair,
+      this.#below,
+    ];
+  }
+
+  layOut(width: number, theme: Theme) {
+    this.grid.layOut(width, theme);
+    this.#lines.layOut(this.#linesPanel.clientWidth || width);
+  }
+
+  /** What the rows on screen hold, asked for: whole rows around the query. */
+  rows(state: State): Promise<Rows> {
+    const { queries } = this.#joined(state);
+    const rows = tokensOf(queries, this.#lines.range(queries, state.token));
+    return this.sheet.tile(shownOf(state), rows, [0, this.sheet.outline.keys.tokens.length]);
+  }
+
+  /** Words, lines, flow and score of the state, from its rows. */
+  showRows(state: State, rows: Rows, theme: Theme) {
+    const { outline } = this.sheet;
+    const { queries, keys } = this.#joined(state);
+    const { token } = state;
+    const range = this.#lines.range(queries, token);
+    const joined = joinRows(rows, queries, keys, range);
+    const unit = queries.unit(token);
+    const row = unit === null ? undefined : joined[unit - range[0]];
+    const first = tokensOf(queries, range)[0];
+    const plain = token === null ? undefined : rows.weights[token - first];
+    const key = state.key ?? (plain ? strongestKey(plain, outline.sink) : null);
+    const both = this.#choose === this.#painted;
+    this.#choose.units = queries;
+    this.#painted.units = keys;
+    const { sink, signed } = outline;
+    this.#choose.show(token, both ? state.key : null, both ? row : undefined, sink, signed, theme);
+    if (!both) this.#painted.show(state.key, null, row, sink, signed, theme);
+    if (!this.#revealed) this.#choose.reveal();
+    this.#revealed = true;
+    this.#lines.show(queries, keys, joined, token, state.key);
+    this.#timeline?.show(token);
+    const removed = state.mask_sink && plain ? rows.sinkMass[token! - first]! : null;
+    this.#flow.replaceChildren(
+      ...(plain && unit !== null
+        ? flow(plain, `${queries.label(unit)} (token ${token})`, outline, removed)
+        : ["No token is selected."]),
+    );
+    return { key, weight: plain && key !== null ? plain[key] : undefined };
+  }
+
+  /** Takes the rows off the screen, where those of the state cannot be had. */
+  clearRows(state: State, theme: Theme) {
+    const { queries, keys } = this.#joined(state);
+    const { sink, signed } = this.sheet.outline;
+    this.#choose.units = queries;
+    this.#painted.units = keys;
+    this.#choose.show(state.token, null, undefined, sink, signed, theme);
+    if (this.#choose !== this.#painted) {
+      this.#painted.show(state.key, null, undefined, sink, signed, theme);
+    }
+    this.#lines.element.replaceChildren();
+    this.#flow.replaceChildren();
+    this.#detail.say("");
+  }
+
+  async showDetail(state: State, key: number | null, weight: number | undefined) {
+    if (this.sheet.outline.signed) this.#detail.say("A difference has no score of its own: choose a or b.");
+    else if (state.how !== "head") this.#detail.say("A score belongs to one head: show one head.");
+    else await this.#detail.show(state, state.token, key, weight);
+  }
+
+  tell(state: State, picture: Picture) {
+    this.#told = { state, picture };
+    const { outline } = this.sheet;
+    const known = this.#values?.measure === this.#measureOf(state) ? this.#values : undefined;
+    const select = (head: { layer: number; head: number }) => this.set(head);
+    this.#about.replaceChildren(
+      ...aboutHead(state, outline, picture),
+      ...(known ? ranked(known.measure, known.values, outline, select) : []),
+    );
+  }
+
+  /** Sorts the heads as the state says; the measure is computed when first asked for. */
+  async sort(state: State) {
+    const measure = this.#measureOf(state);
+    if (measure === this.#sorting) return;
+    this.#sorting = measure;
+    const values = measure ? await this.sheet.measure(measure) : undefined;
+    if (measure !== this.#sorting) return; // another was chosen meanwhile
+    this.#values = measure && values ? { measure, values } : undefined;
+    this.grid.sort(measure, values);
+    const now = this.#told!;
+    this.grid.show(now.state, now.state.how !== "head");
+    this.tell(now.state, now.picture);
+  }
+
+  #measureOf(state: State): string | null {
+    return this.sheet.outline.signed ? "difference" : state.measure;
+  }
+
+  #joined({ words }: State) {
+    const name = words ? "words" : "tokens";
+    return (this.#units[name] ??= unitsOf(this.sheet.outline, Units.words));
+  }
+}
+
+function unitsOf({ queries, keys }: Outline, make: (row: Outline["queries"]) => Units) {
+  const made = make(queries);
+  return { queries: made, keys: queries === keys ? made : make(keys) };
+}
+
+/** The key that takes most of a row, but for the sink. */
+function strongestKey(row: Float32Array, sink: number | null): number | null {
+  let best: number | null = null;
+  row.forEach((weight, key) => {
+    if (key !== sink && weight > (best === null ? 0 : row[best]!)) best = key;
+  });
+  return best;
+}

@@ -1,0 +1,145 @@
+// The picture of a matrix: its place on the canvas, its colours and the names of its tokens.
+
+import type { RGB } from "../shared/colour";
+import { block, label } from "./layout";
+import type { Outline, Picture, Range } from "./recording";
+
+export interface Place {
+  left: number; // of the plot in the canvas, CSS pixels
+  top: number;
+  width: number;
+  height: number;
+  labelled: boolean;
+}
+
+const GUTTER = 10; // room for the bars that mark the user's text
+const NAMES = { left: 88, top: 74 }; // room for the tokens' names
+const LEGIBLE = 10.5; // pixels of a cell whose token is named
+const [WIDEST, FLATTEST] = [34, 0.2]; // pixels of a cell; height by width
+
+/** Where the plot of rows × columns tokens goes, in a canvas of so many pixels. */
+export function place(rows: Range, columns: Range, side: number): Place {
+  const [down, across] = [rows[1] - rows[0], columns[1] - columns[0]];
+  const fitted = (left: number, top: number, labelled: boolean): Place => {
+    const width = Math.min(side - left, across * WIDEST);
+    const shape = Math.max(FLATTEST, Math.min(1, down / across));
+    const height = Math.min(width * shape, down * WIDEST);
+    return { left, top, width, height, labelled };
+  };
+  const named = fitted(NAMES.left, NAMES.top, true);
+  const legible = named.width / across >= LEGIBLE && named.height / down >= LEGIBLE;
+  return legible ? named : fitted(GUTTER, GUTTER, false);
+}
+
+/** Which row or column of a picture shows a token, `side` of them covering the range. */
+export const indexOf = (token: number, side: number, [start, stop]: Range): number =>
+  Math.ceil(((token - start + 1) * side) / (stop - start)) - 1;
+
+/** Pixels of a picture, (width, height); what a causal model cannot see stays transparent. */
+export function pixelsOf(
+  { rows, columns, height, width, weights }: Picture,
+  causal: boolean,
+  map: RGB[],
+  level: (weight: number) => number,
+): ImageData {
+  const image = new ImageData(width, height);
+  const packed = new Uint32Array(image.data.buffer);
+  const table = Uint32Array.from(
+    map,
+    ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0,
+  );
+  const starts = Array.from({ length: width }, (_, at) => block(at, width, columns)[0]);
+  for (let row = 0; row < height; row++) {
+    const end = block(row, height, rows)[1];
+    for (let column = 0; column < width && !(causal && starts[column]! >= end); column++) {
+      const at = row * width + column;
+      packed[at] = table[level(weights[at]!)]!;
+    }
+  }
+  return image;
+}
+
+/** Shrinks a picture that has more rows or columns than the screen, by the largest of each block. */
+export function shrunk(picture: Picture, most: [height: number, width: number]): Picture {
+  const height = Math.min(picture.height, most[0]);
+  const width = Math.min(picture.width, most[1]);
+  if (height === picture.height && width === picture.width) return picture;
+  const weights = new Float32Array(height * width);
+  for (let row = 0; row < picture.height; row++) {
+    const to = indexOf(row, height, [0, picture.height]) * width;
+    for (let column = 0; column < picture.width; column++) {
+      const at = to + indexOf(column, width, [0, picture.width]);
+      const weight = picture.weights[row * picture.width + column]!;
+      if (Math.abs(weight) > Math.abs(weights[at]!)) weights[at] = weight;
+    }
+  }
+  return { ...picture, height, width, weights, exact: false };
+}
+
+/** Draws a picture where it lies in the window: elsewhere too, while another is awaited. */
+export function drawPicture(
+  context: CanvasRenderingContext2D,
+  image: ImageData,
+  picture: Picture,
+  [rows, columns]: [Range, Range],
+  { left, top, width, height }: Place,
+) {
+  const cell = [width / (columns[1] - columns[0]), height / (rows[1] - rows[0])] as const;
+  const source = new OffscreenCanvas(image.width, image.height);
+  source.getContext("2d")!.putImageData(image, 0, 0);
+  context.save();
+  context.beginPath();
+  context.rect(left, top, width, height);
+  context.clip();
+  context.imageSmoothingEnabled = false;
+  context.drawImage(
+    source,
+    left + (picture.columns[0] - columns[0]) * cell[0],
+    top + (picture.rows[0] - rows[0]) * cell[1],
+    (picture.columns[1] - picture.columns[0]) * cell[0],
+    (picture.rows[1] - picture.rows[0]) * cell[1],
+  );
+  context.restore();
+}
+
+/** Names the tokens where there is room, else marks where the user's text lies. */
+export function drawAxes(
+  context: CanvasRenderingContext2D,
+  outline: Outline,
+  [rows, columns]: [Range, Range],
+  { left, top, width, height, labelled }: Place,
+  [ink, accent]: [string, string],
+) {
+  const cell = [width / (columns[1] - columns[0]), height / (rows[1] - rows[0])] as const;
+  if (!labelled) {
+    context.fillStyle = accent;
+    const bar = (start: number, stop: number, [first, last]: Range, size: number) => {
+      const [from, to] = [Math.max(start, first), Math.min(stop, last)];
+      return [(from - first) * size, Math.max(0, to - from) * size] as const;
+    };
+    for (const [, start, stop] of outline.keys.marks) {
+      const [x, length] = bar(start, stop, columns, cell[0]);
+      context.fillRect(left + x, 2, length, 4);
+    }
+    for (const [, start, stop] of outline.queries.marks) {
+      const [y, length] = bar(start, stop, rows, cell[1]);
+      context.fillRect(2, top + y, 4, length);
+    }
+    return;
+  }
+  context.fillStyle = ink;
+  context.font = `${Math.min(...cell) < 12 ? 10 : 11}px system-ui, sans-serif`;
+  context.textBaseline = "middle";
+  context.textAlign = "right";
+  for (let row = rows[0]; row < rows[1]; row++) {
+    context.fillText(label(row, outline.queries, 11), left - 6, top + (row - rows[0] + 0.5) * cell[1]);
+  }
+  context.textAlign = "left";
+  for (let column = columns[0]; column < columns[1]; column++) {
+    context.save();
+    context.translate(left + (column - columns[0] + 0.5) * cell[0], top - 5);
+    context.rotate(-Math.PI / 2);
+    context.fillText(label(column, outline.keys, 9), 0, 0);
+    context.restore();
+  }
+}

@@ -1,0 +1,86 @@
+// What a reader sets, shared with Python and with every other view of the same widget.
+
+import type { Contents, Outline, Range, Shown } from "./recording";
+
+export interface State extends Shown {
+  token: number | null;
+  key: number | null;
+  window: [number, number, number, number] | null;
+  words: boolean;
+  measure: string | null;
+  part: string;
+  side: string;
+}
+
+/** The part of anywidget's model that is needed here. */
+export interface Model {
+  get<Name extends keyof State>(name: Name): State[Name];
+  set<Name extends keyof State>(name: Name, value: State[Name]): void;
+  save_changes(): void;
+  on(event: string, callback: () => void): void;
+  off(event: string, callback: () => void): void;
+}
+
+export const TRAITS = [
+  "layer", "head", "how", "token", "key", "window", "mask_sink", "words", "measure", "part", "side",
+] as const;
+
+export function read(model: Model): State {
+  return Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])) as unknown as State;
+}
+
+/** The state as far as a sheet has it: another part may have fewer layers, heads and tokens. */
+export function fit(state: State, { layers, heads, queries, keys }: Outline): State {
+  const [rows, columns] = [queries.tokens.length, keys.tokens.length];
+  const nearest = layers.reduce((best, layer) =>
+    Math.abs(layer - state.layer) < Math.abs(best - state.layer) ? layer : best,
+  );
+  const window = state.window;
+  return {
+    ...state,
+    layer: nearest,
+    head: Math.min(state.head, heads - 1),
+    token: state.token !== null && state.token < rows ? state.token : null,
+    key: state.key !== null && state.key < columns ? state.key : null,
+    window: window && window[1] <= rows && window[3] <= columns ? window : null,
+  };
+}
+
+export const shownOf = ({ layer, head, how, mask_sink }: State): Shown => ({
+  layer,
+  head,
+  how,
+  mask_sink,
+});
+
+/** Queries and keys in the matrix. */
+export function windowOf(state: State, { queries, keys }: Outline): [rows: Range, columns: Range] {
+  const [top, bottom, left, right] = state.window ?? [
+    0,
+    queries.tokens.length,
+    0,
+    keys.tokens.length,
+  ];
+  return [
+    [top, bottom],
+    [left, right],
+  ];
+}
+
+/** A place in one side of a comparison, carried over to another: the nearest token they share. */
+export function carry(place: number, from: Outline, to: Outline, difference: Outline): number {
+  const [a, b] = difference.places!;
+  const index = (outline: Outline) => (outline.side === "a" ? a : b);
+  const common = from.signed ? place : nearestIndex(index(from), place);
+  return to.signed ? common : index(to)[common]!;
+}
+
+function nearestIndex(ascending: number[], value: number): number {
+  let best = 0;
+  ascending.forEach((each, at) => {
+    if (Math.abs(each - value) < Math.abs(ascending[best]! - value)) best = at;
+  });
+  return best;
+}
+
+export const isCompared = ({ sides }: Contents): boolean => sides.length > 1;

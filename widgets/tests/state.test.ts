@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+
+import { rank } from "../attention/measures";
+import type { Outline, TokenRow } from "../attention/recording";
+import { carry, fit, type State, windowOf } from "../attention/state";
+
+const row = (count: number): TokenRow => ({
+  text: "",
+  tokens: Array<string>(count).fill("a"),
+  spans: Array<[number, number]>(count).fill([0, 0]),
+  special: [],
+  marks: [],
+});
+const outline = (change: Partial<Outline>): Outline => ({
+  part: "cross", side: "a", model: "m", queries: row(4), keys: row(6), causal: false,
+  layers: [0, 1], heads: 2, sink: null, signed: false, opened: null, closure: 0,
+  prompt_length: null, places: null, measures: [], sampled: null,
+  ...change,
+});
+const state = (change: Partial<State>): State => ({
+  layer: 0, head: 0, how: "head", mask_sink: false, token: null, key: null, window: null,
+  words: false, measure: null, part: "cross", side: "a",
+  ...change,
+});
+
+test("a state fits a sheet that has less than the one before", () => {
+  const asked = state({ layer: 11, head: 7, token: 5, key: 5, window: [0, 9, 0, 2] });
+  expect(fit(asked, outline({}))).toMatchObject({
+    layer: 1, head: 1, token: null, key: 5, window: null,
+  });
+  expect(fit(state({ layer: 4 }), outline({ layers: [0, 3, 9] })).layer).toBe(3);
+});
+
+test("without a window all queries and keys are shown", () => {
+  expect(windowOf(state({}), outline({}))).toEqual([[0, 4], [0, 6]]);
+  expect(windowOf(state({ window: [1, 2, 3, 4] }), outline({}))).toEqual([[1, 2], [3, 4]]);
+});
+
+test("a token is carried to where the other text has it, or its nearest neighbour", () => {
+  // a: The soup was warm.    b: The soup was not warm.
+  const difference = outline({ side: "difference", signed: true, places: [[0, 1, 2, 3], [0, 1, 2, 4]] });
+  const [a, b] = [outline({ side: "a" }), outline({ side: "b" })];
+  expect(carry(3, a, b, difference)).toBe(4);
+  expect(carry(4, b, a, difference)).toBe(3);
+  expect(carry(3, b, a, difference)).toBe(2);
+  expect(carry(3, difference, b, difference)).toBe(4);
+  expect(carry(4, b, difference, difference)).toBe(3);
+});
+
+test("heads are ranked within their layer, and those without a value come last", () => {
+  const ranking = rank("entropy", [new Float32Array([0.1, NaN, 0.9]), new Float32Array([2, 1, 0])]);
+  expect(ranking.order).toEqual([[2, 0, 1], [0, 1, 2]]);
+  expect(ranking.text(0, 1)).toBe("none");
+  expect([ranking.level(1, 0), ranking.level(0, 1)]).toEqual([255, 0]);
+  expect(ranking.top(2).map(({ layer, head }) => [layer, head])).toEqual([[1, 0], [1, 1]]);
+  expect(rank("sink_mass", [new Float32Array([NaN])]).top(3)).toEqual([]);
+});
