@@ -981,11 +981,14 @@ class FrameAccessor:
         Labels: accuracy, macro-F1, the precision, recall and F1 of each label and, with a score,
         its calibration error, beside a baseline that always gives the most frequent label; and
         the confusion matrix, whose rows are a call away. Texts: ROUGE beside the first sentences
-        of the text; translations: BLEU and chrF beside the text itself. Each has a 95 %
-        interval. Rows without an answer or without a truth are left out, and counted.
+        of the text; translations: BLEU and chrF beside the text itself. What has several fields
+        a row (`extract`, aspects, `multi`): the share of rows that have each right, and all, and
+        the F1 of each label of `multi`, beside the most frequent value. Each has a 95 % interval.
+        Rows without an answer or without a truth are left out, and counted.
 
         Args:
-            truth: the column of right answers.
+            truth: the column of right answers; of several fields a row, as JSON text, or as
+                dicts (lists of labels for `multi`).
             output: the column of the answers, where the frame has those of several runs.
             metrics: for texts, instead of the verb's own: of "rouge1", "rouge2", "rougeL",
                 "exact", "token_f1", "bleu" and "chrf".
@@ -1029,6 +1032,26 @@ class FrameAccessor:
         from nbllm.frame.calibrate import calibrate
 
         return calibrate(self._frame, corrections, self._output(output))
+
+    def corrected(self, corrections: Any, *, output: str | None = None) -> Any:
+        """The texts of corrected rows beside their true labels: to show as examples, or train on.
+
+        Args:
+            corrections: index label (position in polars) to true label, as `calibrate` takes them.
+            output: the column of the answers, where the frame has those of several runs.
+
+        Raises:
+            FrameError: the answers are not one label a row, or come from several runs.
+            LabelError: a correction that is no label.
+            ProvenanceError: the frame has no answers, or their run is not on record.
+
+        Example:
+            >>> shown = answered.llm.corrected({3: "positive", 8: "negative"})  # doctest: +SKIP
+            >>> new.llm.sentiment("review", examples=shown)  # doctest: +SKIP
+        """
+        from nbllm.frame.calibrate import corrected
+
+        return corrected(self._frame, corrections, self._output(output))
 
     def explain(
         self, row: Any, *, output: str | None = None, model: Model | None = None

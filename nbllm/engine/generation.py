@@ -87,8 +87,12 @@ class TextGenerator:
         )
         ids = _behind(torch.tensor(prompts[0].ids[:past], dtype=torch.long), ids)
         mask = _behind(torch.ones(past, dtype=torch.long), mask)
-        constraint = self.grammar and self.grammar.constraint(
-            len(prompts), filler=self._ends[0] if self._ends else self._pad
+        constraint = (
+            None
+            if self.grammar is None
+            else self.grammar.constraint(
+                len(prompts), filler=self._ends[0] if self._ends else self._pad
+            )
         )
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         with torch.inference_mode():

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
+from nbllm.engine.turns import turn
 from nbllm.errors import TextError, TextTooLongError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "Part",
     "Prompt",
     "Template",
+    "answer_ids",
     "chat",
     "enclosed",
     "found_spans",
@@ -81,7 +83,8 @@ class _Tokens:
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
     """A template that the model continues, opened by the tokenizer's BOS where it has one."""
     bos = tokenizer.bos_token
-    opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
+    with turn:
+        opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
 
 
@@ -92,8 +95,9 @@ def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Templ
         >>> enclosed(t5.tokenizer, [Part("field", "text")])  # doctest: +SKIP
         (Part(kind='field', value='text'), Part(kind='markup', value='</s>'))
     """
-    whole = tokenizer("a").input_ids
-    bare = tokenizer("a", add_special_tokens=False).input_ids
+    with turn:
+        whole = tokenizer("a").input_ids
+    (bare,) = answer_ids(tokenizer, ["a"])
     front = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
     before, after = (
         [Part("markup", token) for token in tokenizer.convert_ids_to_tokens(ids)]
@@ -259,6 +263,13 @@ class CompiledTemplate:
         )
 
 
+def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
+    """The tokens of answers as they would continue a prompt."""
+    with turn:
+        ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    return ids
+
+
 def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
     """The prompt with the text that was written after it, marked as the field `answer`."""
     written = _tokenize(tokenizer, [answer], special=False)[0]
@@ -275,14 +286,17 @@ def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase)
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
 ) -> list[_Tokens]:
-    encoded: Any = tokenizer(
-        texts,
-        add_special_tokens=False,
-        split_special_tokens=not special,
-        return_offsets_mapping=tokenizer.is_fast,
-        return_attention_mask=False,
-        verbose=False,
-    )
+    # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
+    # run, beside the notebook, may turn in the meantime.
+    with turn:
+        encoded: Any = tokenizer(
+            texts,
+            add_special_tokens=False,
+            split_special_tokens=not special,
+            return_offsets_mapping=tokenizer.is_fast,
+            return_attention_mask=False,
+            verbose=False,
+        )
     if not tokenizer.is_fast:
         return [
             _Tokens(ids, found_spans(tokenizer.convert_ids_to_tokens(ids), text), text)

@@ -14,14 +14,14 @@ import numpy as np
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.columns import is_missing, row_position, write_columns
+from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
 from nbllm.frame.evaluate import calibration_error
 from nbllm.frame.provenance import attach, find_record, find_report, remember, run_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Scaling", "calibrate", "fit"]
+__all__ = ["Scaling", "calibrate", "corrected", "fit"]
 
 _FEWEST = 10
 _FOLDS = 5
@@ -114,6 +114,31 @@ def calibrate(frame: Any, corrections: Any, output: str) -> Any:
         calibrated.attrs = dict(frame.attrs)
     attach(calibrated, made)
     return calibrated
+
+
+def corrected(frame: Any, corrections: Any, output: str) -> Any:
+    """The texts of corrected rows beside their true labels: examples, or rows to train on.
+
+    Args:
+        corrections, output: as for `calibrate`.
+
+    Returns:
+        the columns that were read, and the true label under the name of the answer; rows in the
+        order of the frame, under their own index, without those that have no text.
+
+    Raises:
+        FrameError: the answers are not one label a row, come from several runs, or the frame no
+            longer has their texts.
+        LabelError: a correction that is none of the labels.
+        ProvenanceError: the run that answered is not on record.
+    """
+    record, labels = _answered_by(frame, output)
+    known = _positions(frame, corrections, labels)
+    columns = list(record["columns"].values())
+    texts = read_rows(frame, columns)
+    rows = sorted(row for row in known if texts.position[row] is not None)
+    data = nw.from_native(frame, eager_only=True).select(columns)[rows].to_native()
+    return write_columns(data, {output: ([known[row] for row in rows], nw.String)})
 
 
 def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:

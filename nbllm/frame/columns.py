@@ -151,9 +151,7 @@ def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) 
     return answered
 
 
-def new_series(
-    name: str, values: Sequence[Any], dtype: Any, implementation: Any
-) -> nw.Series[Any]:
+def new_series(name: str, values: Sequence[Any], dtype: Any, implementation: Any) -> nw.Series[Any]:
     """A column of pandas or polars that holds what it is given, also where Arrow would not.
 
     Args:

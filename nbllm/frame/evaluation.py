@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "LabelEvaluation", "Measure", "TextEvaluation", "evaluate"]
 
-_CONFIDENCE = 0.95
-_SEED = 0
+CONFIDENCE = 0.95  # of intervals
+SEED = 0  # of the draws that they are made of
 # What is measured of a verb's texts where nothing is asked for.
 _DEFAULT = {"translate": ("bleu", "chrf"), "answer": ("exact", "token_f1")}
 _ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -84,6 +84,13 @@ class Evaluation:
     def count(self) -> int:
         """Rows that have both."""
         return len(self.answers)
+
+    def _taken(self, positions: Sequence[int]) -> Any:
+        """These rows of the frame."""
+        found = nw.from_native(self.frame, eager_only=True)[list(positions)].to_native()
+        if hasattr(found, "attrs"):
+            found.attrs = dict(self.frame.attrs)
+        return found
 
     def _frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
         schema = {"measure": nw.String, "label": nw.String, "truth": nw.String}
@@ -143,8 +150,8 @@ class LabelEvaluation(Evaluation):
         hits, score = self.hits, self.score
         most = max(self.labels, key=self.right.count)
         plain = label_scores(self._counts([most] * len(self.right)))
-        found = bootstrap_counts(label_scores, self.counts, _CONFIDENCE, _SEED)
-        accuracy = proportion(int(hits.sum()), len(hits), _CONFIDENCE)
+        found = bootstrap_counts(label_scores, self.counts, CONFIDENCE, SEED)
+        accuracy = proportion(int(hits.sum()), len(hits), CONFIDENCE)
         measures = [
             Measure("accuracy", accuracy, float(plain[0])),
             Measure("macro-F1", found[1], float(plain[1])),
@@ -156,8 +163,8 @@ class LabelEvaluation(Evaluation):
                     bootstrap(
                         lambda rows: calibration_error(score[rows], hits[rows]),
                         len(hits),
-                        _CONFIDENCE,
-                        _SEED,
+                        CONFIDENCE,
+                        SEED,
                     ),
                 )
             )
@@ -184,10 +191,7 @@ class LabelEvaluation(Evaluation):
             for position, right, given in triples
             if truth in (None, right) and answer in (None, given)
         ]
-        found = nw.from_native(self.frame, eager_only=True)[chosen].to_native()
-        if hasattr(found, "attrs"):
-            found.attrs = dict(self.frame.attrs)
-        return found
+        return self._taken(chosen)
 
     def plot(self) -> Figure:
         """The confusion matrix, and how often the score is right, where there is one."""
@@ -238,7 +242,7 @@ class TextEvaluation(Evaluation):
 
     def plot(self) -> Figure:
         """Each measure with its interval, and its baseline."""
-        return evaluation_view.text_plot(self)
+        return evaluation_view.measures_plot(self)
 
     def _by_row(self, answers: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         made = {metric: row_metric(metric) for metric in self.metrics}
@@ -250,7 +254,7 @@ class TextEvaluation(Evaluation):
 
 
 def _mean(values: NDArray[np.float64]) -> Estimate:
-    return bootstrap(lambda rows: float(values[rows].mean()), len(values), _CONFIDENCE, _SEED)
+    return bootstrap(lambda rows: float(values[rows].mean()), len(values), CONFIDENCE, SEED)
 
 
 def evaluate(
@@ -266,7 +270,7 @@ def evaluate(
 
     Raises:
         ColumnError: no such column.
-        FrameError: no row has both, or there is no such metric.
+        FrameError: no row has both, there is no such metric, or a truth is no JSON of fields.
         LabelError: `truth` has labels that the verb does not give.
         ProvenanceError: the run that answered is not on record.
     """
@@ -292,6 +296,11 @@ def evaluate(
         "positions": kept,
         "unanswered": len(judged) - len(kept),
     }
+    # It builds on what is here.
+    from nbllm.frame.field_evaluation import field_names, of_fields
+
+    if field_names(records[0]):
+        return of_fields(data, records[0], metrics, common)
     if "labels" in records[0]["parameters"]:
         return _of_labels(data, records, metrics, common)
     return _of_texts(data, records, metrics, common)
@@ -306,11 +315,6 @@ def _of_labels(
     if metrics is not None:
         raise FrameError("metrics= is for answers that are texts. Leave it out.")
     output, right = common["output"], common["right"]
-    if "several" in records[0]["parameters"]:
-        raise FrameError(
-            f"{output!r} has any number of labels a row, and evaluate reads one. Compare the "
-            f"column of one label with your truth instead, such as {output}_<label> >= 0.5."
-        )
     known = {label for record in records for label in record["parameters"]["labels"]}
     unknown = sorted(set(right) - known)
     if unknown:
@@ -338,10 +342,12 @@ def _of_texts(
     unknown = [name for name in chosen if name not in METRICS]
     if unknown:
         raise FrameError(f"there is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
-    columns = list(records[0]["columns"].values())
+    columns = records[0]["columns"]
+    # What a question is answered from, where there is one beside it.
+    column = columns.get("context", next(iter(columns.values())) if len(columns) == 1 else None)
     plain = None
-    if len(columns) == 1 and columns[0] in data.columns:
-        texts = data[columns[0]].to_list()
+    if column in data.columns:
+        texts = data[column].to_list()
         sources = [str(texts[n]) for n in common["positions"]]
         if verb == "translate":
             plain = sources

@@ -11,9 +11,9 @@ from nbllm.models.theme import CHART, GREY, STYLE
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from nbllm.frame.evaluation import Evaluation, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation import Evaluation, LabelEvaluation, Measure
 
-__all__ = ["html", "label_plot", "text", "text_plot"]
+__all__ = ["html", "label_plot", "measures_plot", "text"]
 
 _BLUE = "#0072B2"  # of Okabe and Ito (https://jfly.uni-koeln.de/color/)
 _HEAD = ("", "value", "95 % interval", "baseline")
@@ -115,11 +115,11 @@ def label_plot(evaluation: LabelEvaluation) -> Figure:
     return _styled(figure, evaluation)
 
 
-def text_plot(evaluation: TextEvaluation) -> Figure:
+def measures_plot(evaluation: Evaluation) -> Figure:
     """Each measure with its interval, and its baseline."""
     from plotly.graph_objects import Figure
 
-    names = [measure.name for measure in evaluation.measures]
+    names = [escape(_line(measure)[0]) for measure in evaluation.measures]
     values = [measure.value for measure in evaluation.measures]
     figure = Figure()
     figure.add_scatter(

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_here"]
 
+# Texts tokenized before the first of them is asked: a second's work or less, and in a few tens of
+# batches the last, which may not be full, costs little.
+_AHEAD = 2048
+
 
 def answer_here(
     texts: Sequence[tuple[str, ...]], task: Task, model: Model, asked: Asked, *, truncate: bool
@@ -26,11 +30,29 @@ def answer_here(
         asked: the task, ready on this model.
 
     Yields:
-        What each step brought, by index in `texts`; first those that cannot be asked, if any.
+        What each step brought, by index in `texts`; those that cannot be asked come first of
+        their part.
     """
+    # The longest first, as in a batch, so that the rows of a part are alike.
+    by_length = sorted(range(len(texts)), key=lambda n: -sum(map(len, texts[n])))
+    for start in range(0, len(texts), _AHEAD):
+        part = sorted(by_length[start : start + _AHEAD])
+        yield from _answer_part(part, texts, task, model, asked, truncate=truncate)
+
+
+def _answer_part(
+    part: Sequence[int],
+    texts: Sequence[tuple[str, ...]],
+    task: Task,
+    model: Model,
+    asked: Asked,
+    *,
+    truncate: bool,
+) -> Iterator[Answered]:
     prompts: dict[int, Prompt] = {}
     unasked = Answered()
-    for n, prompt in enumerate(asked.encode(texts, truncate=truncate)):
+    encoded = asked.encode([texts[n] for n in part], truncate=truncate)
+    for n, prompt in zip(part, encoded, strict=True):
         if isinstance(prompt, Prompt):
             prompts[n] = prompt
         else:

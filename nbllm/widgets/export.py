@@ -245,9 +245,9 @@ def _chosen(sheet: Sheet, heads: Sequence[Head]) -> list[Shown]:
 
 
 def _nearest_first(sheet: Sheet, shown: Shown) -> list[Shown]:
-    """All heads of a sheet: the one on screen, the others of its layer, then other layers."""
+    """All heads of a sheet: the one on screen and those beside it, then other layers."""
     heads = [(layer, head) for layer in sheet.layer_numbers for head in range(sheet.heads)]
-    heads.sort(key=lambda at: (abs(at[0] - shown.layer), at[0], at[1] != shown.head, at[1]))
+    heads.sort(key=lambda at: (abs(at[0] - shown.layer), at[0], abs(at[1] - shown.head)))
     return _chosen(sheet, heads)
 
 

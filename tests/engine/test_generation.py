@@ -35,9 +35,7 @@ def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["with prefix", "without prefix"])
-def test_finished_rows_are_dropped_and_the_others_write_on(
-    tiny_llama: Model, shared: bool
-) -> None:
+def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, shared: bool) -> None:
     prefix, prompts = prompts_of(tiny_llama)
     whole = TextGenerator(tiny_llama, (), max_new_tokens=12)
     tokens = decode(

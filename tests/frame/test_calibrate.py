@@ -155,3 +155,18 @@ def test_two_hundred_labels_make_the_score_honest(data_dir, smollm2: Model) -> N
     print(f"\nSST-2, 200 labels: calibration error {before:.3f} before, {after:.3f} after")
     # All of validation: 0.02 to 0.04 for three draws of labels; half of it adds chance.
     assert after <= 0.06 < before
+
+
+@pytest.mark.parametrize("module", [pd, pl])
+def test_corrections_are_rows_to_learn_from(module, tiny_llama: Model) -> None:
+    frame = answered(module, tiny_llama)
+    rows = frame.llm.corrected({20: "negative", 3: "positive", 24: "positive"})
+    assert list(rows.columns) == ["text", "text_sentiment"]
+    assert rows["text"].to_list() == [TEXTS[3], TEXTS[20]]
+    assert rows["text_sentiment"].to_list() == ["positive", "negative"]
+    if module is pd:
+        assert list(rows.index) == [3, 20]
+    shown = frame.llm.preview("sentiment", "text", model=tiny_llama, examples=rows).text
+    assert all(text in shown for text in (TEXTS[3], TEXTS[20]))
+    with pytest.raises(LabelError, match="none of positive, negative"):
+        frame.llm.corrected({3: "neutral"})

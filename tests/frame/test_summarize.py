@@ -216,7 +216,5 @@ def test_half_a_surrogate_beside_a_long_text_fails_its_row_alone(
     with pytest.raises(ColumnError, match="type int"):
         frame.llm.summarize("text", by="group", model=short_sighted)
     with pytest.warns(UserWarning, match="1 of 3 rows"):
-        grouped = frame.drop(2).llm.summarize(
-            "text", by="group", model=short_sighted, max_words=8
-        )
+        grouped = frame.drop(2).llm.summarize("text", by="group", model=short_sighted, max_words=8)
     assert grouped["text_summarize"].notna().tolist() == [True, False, True]

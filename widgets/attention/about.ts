@@ -53,7 +53,8 @@ export function ranked(
   const buttons = rank(measure, values)
     .top(LISTED)
     .map(({ layer, head, text }) => {
-      const made = h("button", { type: "button" }, `layer ${layers[layer]}, head ${head}: ${text}`);
+      const title = `layer ${layers[layer]}, head ${head}`;
+      const made = h("button", { type: "button", title }, `L${layers[layer]} H${head} ${text}`);
       made.addEventListener("click", () => select({ layer: layers[layer]!, head }));
       return made;
     });

@@ -236,8 +236,13 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
   };
   const disconnected = () => fail(new KernelGone());
   model.on("comm_live_update", disconnected); // of ipywidgets' models
+  // An answer ends the waiting, but not what was said of a question that failed.
   const kernel = new Kernel(channel, (busy) =>
-    say(busy ? "Waiting for the kernel: it is busy with another cell, or it has stopped." : ""),
+    say(
+      busy
+        ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
+        : (failure?.message ?? ""),
+    ),
   );
   // Asked for together, to be on screen a round trip earlier.
   Sheet.open(kernel, model.get("part"), model.get("side")).catch(() => {});

@@ -7,11 +7,14 @@ import { Detail } from "./detail";
 import { HeadsGrid } from "./heads";
 import { joinRows, Lines, tokensOf } from "./lines";
 import type { Matrix } from "./matrix";
+import { titleOf } from "./measures";
 import type { Outline, Picture, Rows, Sheet } from "./recording";
 import { shownOf, type State } from "./state";
 import { Timeline } from "./timeline";
 import { Units } from "./units";
 import { Words } from "./words";
+
+const HEADS = "layers from left to right, heads from top to bottom";
 
 const caption = (title: string, ...more: (Node | string)[]) =>
   h("div", { class: "caption" }, h("b", {}, title), " ", ...more);
@@ -31,6 +34,7 @@ export class Panels {
   #detailPanel: HTMLElement;
   #about = h("div", { class: "about", "aria-live": "polite" });
   #flow = h("div", { class: "flow" });
+  #order = h("span", {}, HEADS);
   #hover = h("span", { class: "hover" });
   #values: { measure: string; values: Float32Array[] } | undefined;
   #sorting: string | null = null;
@@ -90,11 +94,8 @@ export class Panels {
       this.#choose === this.#painted
         ? `choose a token, and its attention is painted on the words${framed}`
         : "choose a token above, and its attention is painted on the words below";
-    const shape = outline.signed
-      ? "how much each head differs, largest first in each layer"
-      : "layers from left to right, heads from top to bottom";
     return [
-      caption("All heads", h("span", {}, shape)),
+      caption("All heads", this.#order),
       h("div", { class: "top" }, this.grid.element, this.#about),
       caption("Words", h("span", {}, hint), h("span", { class: "spring" }), this.#hover),
       ...(this.#timeline ? [this.#timeline.element] : []),
@@ -190,6 +191,7 @@ export class Panels {
     if (measure !== this.#sorting) return; // another was chosen meanwhile
     this.#values = measure && values ? { measure, values } : undefined;
     this.grid.sort(measure, values);
+    this.#order.textContent = measure ? `by ${titleOf(measure)}, the largest of each layer at its top` : HEADS;
     const now = this.#told!;
     this.grid.show(now.state, now.state.how !== "head");
     this.tell(now.state, now.picture);

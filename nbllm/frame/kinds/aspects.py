@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import narwhals as nw
 import numpy as np
 
-from nbllm.engine.prompt import Template
+from nbllm.engine.prompt import Template, answer_ids
 from nbllm.engine.scoring import LabelScorer, probabilities
 from nbllm.errors import LabelError
 from nbllm.frame.kinds.label import Calibrated
@@ -102,8 +102,7 @@ class AspectTask:
         return [[json.dumps(row, ensure_ascii=False) for row in found], *columns]
 
     def _tokens(self, model: Model) -> list[list[int]]:
-        ids: list[list[int]]
-        ids = model.tokenizer(list(self.statements), add_special_tokens=False)["input_ids"]
+        ids = answer_ids(model.tokenizer, self.statements)
         if any(a is not b and b[: len(a)] == a for a in ids for b in ids):
             raise LabelError(
                 f"{model.name} cannot tell some of the aspects {', '.join(self.aspects)} apart. "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nbllm.engine.batching import TokenBudget
-from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import LabelError, ModelError
@@ -92,8 +92,7 @@ def label_ids(model: Model, labels: Sequence[str], answers: Sequence[str]) -> li
 
     def tokens(end: str) -> list[list[int]]:
         ended = [answer + end for answer in answers]
-        ids: list[list[int]] = model.tokenizer(ended, add_special_tokens=False)["input_ids"]
-        return ids
+        return answer_ids(model.tokenizer, ended)
 
     # "card" is the beginning of "card arrival": only its end tells it from the longer one.
     for found in (tokens(""), tokens("\n")):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import narwhals as nw
 
 from nbllm.engine.generation import TextGenerator
-from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.task import Output
@@ -64,8 +64,8 @@ class SpanTask:
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, stop=self.stop
         )
-        refusal = model.tokenizer(f" {self.refusal}", add_special_tokens=False).input_ids
-        scorer = LabelScorer(model, template.prefix_ids, [refusal])
+        refusal = answer_ids(model.tokenizer, [f" {self.refusal}"])
+        scorer = LabelScorer(model, template.prefix_ids, refusal)
         return _Reader(template, generator, scorer, limit, self.text_field)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:

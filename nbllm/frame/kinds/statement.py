@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbllm.engine.prompt import Template
+from nbllm.engine.prompt import Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.kinds.label import Calibrated, Choice
 from nbllm.frame.kinds.prompted import Prompted, compiled
@@ -64,8 +64,7 @@ class StatementTask(Choice):
         return [named, yes.tolist(), yes.tolist(), (1 - yes).tolist()]
 
     def _tokens(self, model: Model) -> list[int]:
-        tokens: list[int] = model.tokenizer(self.statement, add_special_tokens=False)["input_ids"]
-        return tokens
+        return answer_ids(model.tokenizer, [self.statement])[0]
 
 
 def log_mean(scores: NDArray[np.float64]) -> NDArray[np.float64]:
