@@ -1,7 +1,8 @@
 """Hooks on the parts of a network, for the passes of one thread.
 
 A run in the background may be using the same network. It must neither be heard nor, where
-a hook changes what a part is given, be answered wrongly.
+a hook changes what a part is given, be answered wrongly; and it hangs hooks of its own in, for
+as long as it has its turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 from torch import nn
 
+from nbllm.engine.turns import turn
+
 __all__ = ["hooked"]
 
 Hook = Callable[..., Any]
@@ -22,7 +25,7 @@ Hook = Callable[..., Any]
 def hooked(
     *, before: Iterable[tuple[nn.Module, Hook]] = (), after: Iterable[tuple[nn.Module, Hook]] = ()
 ) -> Iterator[None]:
-    """Hooks on modules while it is open, deaf to the passes of other threads.
+    """Hooks on modules while it is open, deaf to the passes of other threads, in our turn.
 
     Those of `before` are called as hook(module, inputs) and those of `after` as
     hook(module, inputs, output). What one returns, unless None, takes the place of the
@@ -31,7 +34,7 @@ def hooked(
         with hooked(after=[(layer, lambda module, inputs, output: heard.append(output))]):
             network(input_ids=ids)
     """
-    with ExitStack() as hooks:
+    with turn, ExitStack() as hooks:
         for module, hook in before:
             hooks.callback(module.register_forward_pre_hook(_here(hook)).remove)
         for module, hook in after:

@@ -9,7 +9,6 @@ ordinary pass.
 from __future__ import annotations
 
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from nbllm.attention.recording import RecordingKind
 from nbllm.attention.storage import Storage
 from nbllm.attention.track import Call, Shared, Track
+from nbllm.engine.turns import turn
 
 __all__ = ["Hearing", "Place", "listening"]
 
@@ -131,7 +131,6 @@ def _of(
 
 Heard = Callable[..., None]
 _hear: ContextVar[Heard | None] = ContextVar("_hear", default=None)
-_one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -144,7 +143,7 @@ def listening(network: PreTrainedModel, hear: Heard) -> Iterator[None]:
     table = ALL_ATTENTION_FUNCTIONS
     configs = (getattr(module, "config", None) for module in network.modules())
     names = {getattr(config, "_attn_implementation", None) for config in configs} - {None}
-    with _one_at_a_time:
+    with turn:
         before = {name: table.get(name) for name in names}
         for name, function in before.items():
             table[name] = _listener(function)

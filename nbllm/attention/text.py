@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbllm.engine.prompt import Prompt, found_spans
+from nbllm.engine.turns import turn
 from nbllm.errors import LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 
@@ -113,7 +114,8 @@ def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer
     side = {"text_target": text} if as_target else {"text": text}
-    coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+    with turn:
+        coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids = tuple(coded["input_ids"])
     if tokenizer.is_fast:
         spans = [(start, stop) for start, stop in coded["offset_mapping"]]
