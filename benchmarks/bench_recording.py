@@ -1,16 +1,15 @@
 """Recording attention beside the plain forward pass, and beside `output_attentions=True`.
 
-SmolLM2 in bf16 reads one text, in a process of its own for each row. Peak memory is what the
+SmolLM2 in bf16 reads one text. Peak memory, in a process of its own for each row, is what the
 system cannot have back, above what is in use after imports, weights included; where a recording
-is offloaded, its file is not. Time is of processors, the median of three passes; before each row's
-passes one is run that is not counted. `output_attentions=True` wants eager attention, and what it
-returns is kept, as its users keep it.
+is offloaded, its file is not. Time is of processors, the median of five passes of which each way
+has one in turn. `output_attentions=True` wants eager attention, and what it returns is kept, as
+its users keep it.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,73 +17,96 @@ from typing import Any
 
 TOKENS = (256, 512, 1024, 2048)
 WAYS = ("plain", "record", "record, offload", "output_attentions")
-ROUNDS = 3
+ROUNDS = 5
 
 
 def run() -> list[dict[str, Any]]:
     rows = []
     for tokens in TOKENS:
-        plain: dict[str, float] = {}
+        times = child("time", tokens)
+        peaks = {way: child(way, tokens) for way in WAYS}
         for way in WAYS:
-            done = subprocess.run(
-                [sys.executable, __file__, way, str(tokens)],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            measured = json.loads(done.stdout.splitlines()[-1])
-            plain = plain or measured
             rows.append(
                 {
                     "tokens": tokens,
                     "way": way,
-                    "CPU s": measured["cpu"],
-                    "times plain": measured["cpu"] / plain["cpu"],
-                    "peak MB": measured["peak"] / 1e6,
-                    "times plain's peak": measured["peak"] / plain["peak"],
-                    "closure": measured["closure"],
+                    "CPU s": times[way],
+                    "times plain": times[way] / times["plain"],
+                    "peak MB": peaks[way]["peak"] / 1e6,
+                    "times plain's peak": peaks[way]["peak"] / peaks["plain"]["peak"],
+                    "closure": peaks[way]["closure"],
                 }
             )
     return rows
 
 
-def measure(way: str, tokens: int) -> dict[str, Any]:
-    """One way, in this process: the processor time of a pass, and bytes above imports."""
+def child(what: str, tokens: int) -> dict[str, Any]:
+    """What a process of its own measured."""
+    done = subprocess.run(
+        [sys.executable, __file__, what, str(tokens)], check=True, capture_output=True, text=True
+    )
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def works(tokens: int) -> tuple[Any, dict[str, Callable[[], Any]]]:
+    """The model, and each way to read the same text with it."""
     import torch
-    from bench_memory import Watch, mapped_weights, status
-    from meter import Meter
 
     import nbllm
     from nbllm.attention.capture import record
     from nbllm.engine.prompt import Prompt
 
-    torch.ones(8, 8, dtype=torch.bfloat16) @ torch.ones(8, 8, dtype=torch.bfloat16)
-    before = status()["RssAnon"]
     model = nbllm.load(quantize="none", dtype="bf16")
     ids = torch.randint(100, 40_000, (1, tokens), generator=torch.Generator().manual_seed(0))
     prompt = Prompt(tuple(ids[0].tolist()), " " * tokens, ((0, 1),) * tokens, ())
-    if way == "output_attentions":
-        model.network.set_attn_implementation("eager")
 
-    def forward(**options: Any) -> Any:
+    def forward(attention: str, **options: Any) -> Any:
+        model.network.set_attn_implementation(attention)
         with torch.inference_mode():
             return model.network.base_model(input_ids=ids, use_cache=False, **options)
 
-    works: dict[str, Callable[[], Any]] = {
-        "plain": forward,
-        "record": lambda: record(model, prompt),
-        "record, offload": lambda: record(model, prompt, offload=True),
-        "output_attentions": lambda: forward(output_attentions=True),
+    def recorded(**options: Any) -> Any:
+        model.network.set_attn_implementation("sdpa")
+        return record(model, prompt, **options)
+
+    return model, {
+        "plain": lambda: forward("sdpa"),
+        "record": recorded,
+        "record, offload": lambda: recorded(offload=True),
+        "output_attentions": lambda: forward("eager", output_attentions=True),
     }
-    meter = Meter(model.device)
+
+
+def times(tokens: int) -> dict[str, float]:
+    """Processor seconds of a pass, the ways in turn."""
+    from meter import Meter
+
+    model, each = works(tokens)
+    spent = Meter(model.device).medians(ROUNDS, *each.values())
+    return {way: taken.cpu for way, taken in zip(each, spent, strict=True)}
+
+
+def peak(way: str, tokens: int) -> dict[str, Any]:
+    """Bytes above what is in use after imports, at most, and the recording's own check."""
+    import torch
+    from bench_memory import Watch, mapped_weights, status
+
+    from nbllm.attention import capture  # noqa: F401  whose imports are not counted
+    from nbllm.models import loader  # noqa: F401
+
+    torch.ones(8, 8, dtype=torch.bfloat16) @ torch.ones(8, 8, dtype=torch.bfloat16)
+    before = status()["RssAnon"]
+    model, each = works(tokens)
     with Watch() as watch:
-        result = works[way]()
+        result = each[way]()
     closure = result.closure() if way.startswith("record") else ""
-    del result
-    spent = [meter.spent(works[way])[1].cpu for _ in range(ROUNDS)]
-    peak = watch.peak["RssAnon"] - before + mapped_weights(model.network)
-    return {"cpu": statistics.median(spent), "peak": peak, "closure": closure}
+    return {
+        "peak": watch.peak["RssAnon"] - before + mapped_weights(model.network),
+        "closure": closure,
+    }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+    what, tokens = sys.argv[1], int(sys.argv[2])
+    print(json.dumps(times(tokens) if what == "time" else peak(what, tokens)))

@@ -90,20 +90,22 @@ class Layer:
             keys = self.seen(part)
             if masked is not None:
                 keys = keys[keys != masked]
-            parts.append(self.scores(heads, part, keys).logsumexp(-1))
-        return self._with_sinks(torch.cat(parts, dim=1), heads)
+            parts.append(self.total(self.scores(heads, part, keys), heads))
+        return torch.cat(parts, dim=1)
 
     def weights(self, heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         """Whole rows of weights, float32, (heads, rows, columns)."""
         keys = self.seen(rows)
         scores = self.scores(heads, rows, keys)
-        total = self._with_sinks(scores.logsumexp(-1), heads)
+        total = self.total(scores, heads)
         seen = scores.sub_(total[:, :, None]).exp_()
         if len(keys) == self.key.shape[1]:
             return seen
         return functional.pad(seen, (int(keys[0]), self.key.shape[1] - 1 - int(keys[-1])))
 
-    def _with_sinks(self, total: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+    def total(self, scores: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+        """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
+        total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
         return torch.logaddexp(total, self.sinks[heads].float()[:, None])

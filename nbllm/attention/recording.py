@@ -125,7 +125,7 @@ class Recording:
         one = torch.tensor([head], device=device)
         queries = torch.tensor(self._places(rows, self.queries), dtype=torch.long, device=device)
         keys = torch.tensor(self._places(columns, self.keys), dtype=torch.long, device=device)
-        if (layer, head) in self._sums or 2 * len(queries) > len(self.queries):
+        if self.knows(layer, head) or 2 * len(queries) > len(self.queries):
             sums = self.log_sum_exp(layer, head)[queries]
         else:  # a tile of a head that has not been seen does not wait for its other rows
             sums = chosen.log_sum_exp(one, queries)[0]
@@ -143,13 +143,21 @@ class Recording:
             recording.log_sum_exp(layer=3, head=1)
         """
         self.check(layer, head)
-        if (layer, head) not in self._sums:
+        if not self.knows(layer, head):
             chosen = self.layer(layer)
             device = chosen.query.device
             every = torch.arange(len(self.queries), device=device)
             one = torch.tensor([head], device=device)
             self._sums[layer, head] = chosen.log_sum_exp(one, every)[0]
         return self._sums[layer, head]
+
+    def knows(self, layer: int, head: int) -> bool:
+        """Whether the log-sum-exp of a head has been computed."""
+        return (layer, head) in self._sums
+
+    def keep(self, layer: int, head: int, sums: torch.Tensor) -> None:
+        """Take in the log-sum-exp of a head, (rows,), which its picture came by."""
+        self._sums[layer, head] = sums
 
     def closure(self) -> float:
         """How far the recorded weights are from explaining what the kernel returned.

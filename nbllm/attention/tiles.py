@@ -73,13 +73,25 @@ def pooled(
     tops, lefts = _starts(rows, side), _starts(columns, side)
     chosen = recording.layer(layer)
     one = torch.tensor([head], device=chosen.query.device)
-    sums = _sums(recording, layer, head, rows, masked)
+    # The first picture of a whole head sums up its rows on the way: their scores are there.
+    whole = (0, len(recording.queries)), (0, len(recording.keys))
+    first_look = masked is None and (rows, columns) == whole and not recording.knows(layer, head)
+    found: list[torch.Tensor] = []
+    sums = None if first_look else _sums(recording, layer, head, rows, masked)
     picture = np.full((len(tops), len(lefts)), -np.inf, np.float32)
     for first, last, part in _parts(chosen, tops, rows[1]):
         keys = _keys(chosen, part, columns)
-        if len(keys):
-            logs = _logs(chosen, one, part, keys, sums, masked).cpu().numpy()
-            _pool_into(picture, logs, (first, last), tops, lefts, int(keys[0]))
+        if sums is None:
+            scores = chosen.scores(one, part, keys)
+            found.append(chosen.total(scores, one)[0])
+            logs = scores[0].sub_(found[-1][:, None])
+        elif len(keys):
+            logs = _logs(chosen, one, part, keys, sums, masked)
+        else:
+            continue
+        _pool_into(picture, logs.cpu().numpy(), (first, last), tops, lefts, int(keys[0]))
+    if first_look:
+        recording.keep(layer, head, torch.cat(found))
     return np.exp(picture, out=picture)
 
 

@@ -26,7 +26,8 @@ export class Words {
   ) {
     this.element = h("div", { class: "words", role: "listbox", dir: "auto", "aria-label": label });
     this.#units = Units.tokens(row);
-    this.#write();
+    // Thousands of words take longer than the matrix, which is not to wait for them.
+    this.element.append(row.text);
     this.element.classList.toggle("marked", row.marks.length > 0);
     this.element.addEventListener("click", (event) => {
       const unit = this.#at(event);
@@ -47,7 +48,7 @@ export class Words {
     this.#units = units;
     this.#chosen = null;
     this.#second = null;
-    this.#write();
+    this.#words = [];
   }
 
   /** Brings the user's own text into view, else the selected token. */
@@ -66,6 +67,7 @@ export class Words {
     signed: boolean,
     theme: Theme,
   ) {
+    if (!this.#words.length) this.#write();
     const frame = (unit: number | null, on: boolean) => {
       const word = unit === null ? undefined : this.#words[unit];
       word?.setAttribute("aria-selected", String(on));
