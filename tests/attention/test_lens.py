@@ -21,21 +21,12 @@ from nbllm.errors import (
     UnsupportedModelError,
 )
 from nbllm.models.model import Model
+from tests.attention.architectures import GROUPED, SIZES
 
 TEXT = "The soup was warm and the staff were kind, so we stayed."
-SIZES = {
-    "num_hidden_layers": 3,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 4,
-    "vocab_size": 400,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.2,
-    **dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id"], 0),
-}
-GROUPED = {"num_key_value_heads": 2}
+DEEPER = {**SIZES, "num_hidden_layers": 3}
 EXPERTS = {**GROUPED, "num_local_experts": 3, "num_experts_per_tok": 2}
-# Of each, what differs from SIZES; Gemma 2 caps its logits, Cohere and Granite scale them.
+# Of each, what differs from DEEPER; Gemma 2 caps its logits, Cohere and Granite scale them.
 LENSES = {
     "Llama": GROUPED,
     "Qwen2": GROUPED,
@@ -60,7 +51,7 @@ def tiny(tiny_llama):
     """Builds a tiny random model of an architecture, no weight of which is one or zero."""
 
     def build(name: str) -> Model:
-        config = getattr(transformers, f"{name}Config")(**{**SIZES, **LENSES[name]})
+        config = getattr(transformers, f"{name}Config")(**{**DEEPER, **LENSES[name]})
         with torch.random.fork_rng():
             torch.manual_seed(0)
             network = transformers.AutoModelForCausalLM.from_config(config).eval()
