@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nbllm.models.loader import load
     from nbllm.models.model import Model
     from nbllm.models.shelf import shelf
+    from nbllm.models.theme import use_chart_theme
     from nbllm.widgets.attention import inspect
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "perplexity",
     "record",
     "shelf",
+    "use_chart_theme",
 ]
 
 __version__ = "0.1.0"
@@ -53,6 +55,7 @@ _WHERE = {
     "perplexity": "nbllm.engine.perplexity",
     "record": "nbllm.attention.capture",
     "shelf": "nbllm.models.shelf",
+    "use_chart_theme": "nbllm.models.theme",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CHART", "GREY", "STYLE"]
+__all__ = ["CHART", "GREY", "STYLE", "use_chart_theme"]
 
 GREY = "#888888"
 _CLEAR = "rgba(0,0,0,0)"
@@ -48,3 +48,18 @@ STYLE = {
     "long": "text-align:left;min-width:14em;overflow-wrap:anywhere",
     "number": "text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums",
 }
+
+
+def use_chart_theme() -> None:
+    """Have plotly draw charts that can be read in JupyterLab's light and in its dark theme.
+
+    It sets `plotly.io.templates.default`, for this session; charts made before stay as they are.
+
+    Example:
+        >>> nbllm.use_chart_theme()  # doctest: +SKIP
+    """
+    import plotly.io as pio
+
+    layout = {key: value for key, value in CHART.items() if key != "template"}
+    pio.templates["nbllm"] = {"layout": {**CHART["template"]["layout"], **layout}}
+    pio.templates.default = "plotly_white+nbllm"
