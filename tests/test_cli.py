@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from nbllm.cli import main
 from nbllm.engine.ledger import Ledger
 from nbllm.models import catalog
+from nbllm.models.memory import readable
 from tests.models.test_shelf import tiny
 
 __all__ = ["tiny"]  # the fixture
@@ -150,9 +151,19 @@ def test_the_ledger_is_shown_and_purged(nbllm: Said, ledger_path: Path) -> None:
     assert nbllm("ledger")[1].count("\n") == 1
 
 
+def test_the_ledgers_size_counts_what_is_not_in_its_file_yet(
+    nbllm: Said, ledger_path: Path
+) -> None:
+    with Ledger(ledger_path) as ledger:  # open, so that its log stays
+        ledger.commit("q", {f"{n}": "x" * 1000 for n in range(200)})
+        assert ledger.size > 200_000 > ledger_path.stat().st_size
+        assert f"{ledger_path}: {readable(ledger.size)}\n" in nbllm("ledger")[1]
+
+
 def test_a_file_that_is_no_ledger_is_left_alone(nbllm: Said, ledger_path: Path) -> None:
     ledger_path.write_bytes(b"this is no database, " * 100)
     for command in (["ledger"], ["ledger", "purge"]):
-        with pytest.warns(UserWarning, match="cannot be used"):
-            assert nbllm(*command)[0] == 1
-    assert ledger_path.read_bytes().startswith(b"this is no database")
+        status, out, err = nbllm(*command)
+        assert (status, out) == (1, "")
+        assert err.startswith(f"nbllm: The ledger {ledger_path} cannot be used (the file is not a")
+    assert ledger_path.read_bytes() == b"this is no database, " * 100

@@ -57,6 +57,11 @@ class CascadePrefix:
         self.network = network
         self.length = length
 
+    @staticmethod
+    def suits(model: Model) -> bool:
+        """Whether a model is of the sort whose prefix may be told apart, as far as is known yet."""
+        return model.device.type == "cpu" and _keeps_all_keys(model.network)
+
     @classmethod
     def of(cls, model: Model, ids: tuple[int, ...]) -> CascadePrefix | None:
         """Read a prefix; None where its attention cannot be told apart from the rows' own.
@@ -66,7 +71,7 @@ class CascadePrefix:
         registered here with no more than queries, keys, values and a scale. Whether they do
         is heard while the prefix is read.
         """
-        if not ids or model.device.type != "cpu" or not _keeps_all_keys(model.network):
+        if not ids or not cls.suits(model):
             return None
         network = _twin(model.network, {}, {})
         with _hearing() as calls, torch.inference_mode():

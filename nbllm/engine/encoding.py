@@ -28,7 +28,7 @@ from nbllm.models.model import Kind, Model
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["HeadScorer", "TextEncoder", "framed"]
+__all__ = ["HeadScorer", "TextEncoder", "fine_logits", "framed"]
 
 _FIELD = "text"
 _KINDS: Mapping[Kind, str] = {
@@ -157,7 +157,7 @@ class HeadScorer(_TextReader):
         return super().__call__(prompts)
 
     def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        with _fine_logits(self.model.network):
+        with fine_logits(self.model.network):
             logits = self._forward(ids, seen).logits
         return self._log_probabilities(logits.float())
 
@@ -280,7 +280,7 @@ def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _fine_logits(network: PreTrainedModel) -> Iterator[None]:
+def fine_logits(network: PreTrainedModel) -> Iterator[None]:
     """While it is open, the network's last layer computes in float32.
 
     A bf16 logit of 5 is rounded to steps of 1/32, which would put the scores on a coarse grid.

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nbllm.engine.ledger_file import check_bytes, check_tables, is_damage, ledger_error
 from nbllm.home import home
 
 __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
@@ -27,8 +28,16 @@ __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
 # Under which a question's calibration offset is filed, beside the answers of its rows.
 OFFSET = "offset"
 
+# SQLite's message may quote damaged bytes, which Python then cannot read.
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 
+_COLUMNS = {
+    "runs": "id,record,started",
+    "answers": "question,key,answer",
+    "reports": "id,run,report",
+}
 _SCHEMA = """
 create table if not exists runs (
     id text primary key, record text not null, started real not null
@@ -66,6 +75,10 @@ class Ledger:
         path: the file; None keeps everything in memory, for this connection only.
 
     Where the folder cannot be written, a warning says so and the answers stay in memory.
+
+    Raises:
+        LedgerError: the file is damaged, or another program's. So does every method that reads,
+            where it comes upon damage. The file is left as it is.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -73,7 +86,9 @@ class Ledger:
         self._closed = False  # for writing, since the disk is full or gone
         try:
             self._db = _connect(path)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_FAULTS) as error:
+            if is_damage(error):
+                raise ledger_error(path, error) from error
             warnings.warn(
                 f"The ledger {path} cannot be used ({error}); this run is not saved. "
                 "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
@@ -108,25 +123,25 @@ class Ledger:
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """What was filed of a run, or None."""
-        found = self._db.execute("select record from runs where id = ?", (run_id,)).fetchone()
-        return json.loads(found[0]) if found else None
+        found = self._rows("select record from runs where id = ?", run_id)
+        return self._parsed(found[0][0]) if found else None
 
     def known(self, question: str, keys: Iterable[str]) -> dict[str, Any]:
         """The answers on file, by key."""
         found: dict[str, Any] = {}
         for some in _chunks(keys, 500):
             places = ",".join("?" * len(some))
-            rows = self._db.execute(
+            rows = self._rows(
                 f"select key, answer from answers where question = ? and key in ({places})",
-                (question, *some),
+                question,
+                *some,
             )
-            found.update((key, json.loads(answer)) for key, answer in rows)
+            found.update((key, self._parsed(answer)) for key, answer in rows)
         return found
 
     def any_known(self, question: str) -> bool:
         """Whether any answer to a question is on file."""
-        found = self._db.execute("select 1 from answers where question = ? limit 1", (question,))
-        return found.fetchone() is not None
+        return bool(self._rows("select 1 from answers where question = ? limit 1", question))
 
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
@@ -143,14 +158,14 @@ class Ledger:
 
     def last_report(self, run_id: str) -> dict[str, Any] | None:
         """The newest report of a run, or None."""
-        found = self._db.execute(
-            "select report from reports where run = ? order by id desc limit 1", (run_id,)
-        ).fetchone()
-        return json.loads(found[0]) if found else None
+        found = self._rows(
+            "select report from reports where run = ? order by id desc limit 1", run_id
+        )
+        return self._parsed(found[0][0]) if found else None
 
     def contents(self) -> list[Filed]:
         """What is on file by verb, with the answers of killed runs at the end as "?"."""
-        rows = self._db.execute(
+        rows = self._rows(
             "with named as (select json_extract(record, '$.question') as question,"
             "  max(json_extract(record, '$.verb')) as verb, count(*) as runs,"
             "  max(started) as started from runs group by question),"
@@ -175,22 +190,40 @@ class Ledger:
         """
         before = time.time() if older_than is None else time.time() - older_than
         old = "select json_extract(record, '$.question') from runs where started {} ?"
-        kept = self._db.execute("select count(*) from answers").fetchone()[0]
-        with self._db:
-            if older_than is None:
-                self._db.execute("delete from answers")
-            else:
-                self._db.execute(
-                    f"delete from answers where question in ({old.format('<')})"
-                    f" and question not in ({old.format('>=')})",
-                    (before, before),
-                )
-            self._db.execute("delete from runs where started < ?", (before,))
-            self._db.execute("delete from reports where run not in (select id from runs)")
-        self._db.execute("vacuum")
-        self._db.execute("pragma wal_checkpoint(truncate)")
-        left: int = self._db.execute("select count(*) from answers").fetchone()[0]
-        return int(kept) - left
+        try:
+            kept = self._count()
+            with self._db:
+                if older_than is None:
+                    self._db.execute("delete from answers")
+                else:
+                    self._db.execute(
+                        f"delete from answers where question in ({old.format('<')})"
+                        f" and question not in ({old.format('>=')})",
+                        (before, before),
+                    )
+                self._db.execute("delete from runs where started < ?", (before,))
+                self._db.execute("delete from reports where run not in (select id from runs)")
+            self._db.execute("vacuum")
+            self._db.execute("pragma wal_checkpoint(truncate)")
+            return kept - self._count()
+        except _FAULTS as error:
+            raise ledger_error(self.path, error) from error
+
+    def _count(self) -> int:
+        return int(self._rows("select count(*) from answers")[0][0])
+
+    def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What a query finds, all of it."""
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except _FAULTS as error:
+            raise ledger_error(self.path, error) from error
+
+    def _parsed(self, filed: Any) -> Any:
+        try:
+            return json.loads(filed)
+        except (TypeError, ValueError) as error:
+            raise ledger_error(self.path, f"what was filed is no JSON any more: {error}") from error
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write rows, all or none; where that is no longer possible, say so once and go on."""
@@ -199,12 +232,13 @@ class Ledger:
         try:
             with self._db:
                 self._db.executemany(statement, rows)
-        except sqlite3.DatabaseError as error:  # full, locked, read-only, or damaged
+        except _FAULTS as error:  # full, locked, read-only, or damaged
             self._closed = True
+            mend = "Move it away" if is_damage(error) else "Make room with `nbllm ledger purge`"
             warnings.warn(
                 f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "
-                "this run is not saved, so keep the frame that it returns. Make room with "
-                "`nbllm ledger purge`, or set NBLLM_LEDGER to a file elsewhere.",
+                f"this run is not saved, so keep the frame that it returns. {mend}, or set "
+                "NBLLM_LEDGER to a file elsewhere.",
                 stacklevel=3,
             )
 
@@ -212,11 +246,19 @@ class Ledger:
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        check_bytes(path)
     database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
-    # WAL with NORMAL loses nothing that was committed when the process is killed.
-    _switch_to_wal(database)
-    database.execute("pragma synchronous = normal")
-    database.executescript(_SCHEMA)
+    try:
+        if path is not None:
+            check_tables(database, path, _COLUMNS)
+        # WAL with NORMAL loses nothing that was committed when the process is killed.
+        _switch_to_wal(database)
+        database.execute("pragma synchronous = normal")
+        database.execute("pragma cell_size_check = on")  # notices more damage
+        database.executescript(_SCHEMA)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

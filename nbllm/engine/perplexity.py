@@ -199,7 +199,7 @@ def _read(model: Model, windows: Sequence[_Window], budget: TokenBudget) -> list
     except Exception as error:
         if len(windows) == 1 or not is_out_of_memory(error):
             raise
-    budget.lower(max(len(piece.ids) for piece in windows) * len(windows) // 2)
+    budget.lower(len(windows), max(len(piece.ids) for piece in windows))
     half = len(windows) // 2
     return [*_read(model, windows[:half], budget), *_read(model, windows[half:], budget)]
 

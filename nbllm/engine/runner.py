@@ -13,6 +13,14 @@ from nbllm.models.work import Read
 
 __all__ = ["Answered", "Engine", "run"]
 
+# As torch says it on any device, and cuBLAS and oneDNN where there is no room for their own.
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "could not create a primitive",
+)
+
 # Answers prompts, a batch at a time. An answer is anything that JSON holds.
 Engine = Callable[[Sequence[Prompt]], Sequence[Any]]
 
@@ -49,7 +57,8 @@ def run(
         One `Answered` a batch.
     """
     lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
-    for batch in batches(lengths, budget):
+    shared = max((p.prefix_length for p in prompts), default=0)
+    for batch in batches(lengths, budget, shared):
         done = Answered()
         _answer(batch, [prompts[i] for i in batch], lengths, answer, budget, done)
         yield done
@@ -65,18 +74,23 @@ def _answer(
 ) -> None:
     used = [lengths[i] for i in batch]
     done.forwards += 1
+    failed: tuple[str, bool] | None = None
     try:
         with turn:
             answers = answer(prompts)
     except Exception as error:
-        memory = is_out_of_memory(error)
+        failed = f"{type(error).__name__}: {error}", is_out_of_memory(error)
+    # Out of `except`: the error holds on to all tensors of the pass that it came from.
+    if failed is not None:
+        why, memory = failed
         if memory:
-            budget.lower(max(used) * len(used) // 2)
+            shared = max(prompt.prefix_length for prompt in prompts)
+            budget.lower(len(batch), max(used), shared)
         if len(batch) == 1:
             done.errors[batch[0]] = (
                 "out of memory with this row alone; shorten it or take a smaller model"
                 if memory
-                else f"{type(error).__name__}: {error}"
+                else why
             )
             return
         half = len(batch) // 2
@@ -97,6 +111,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on any device."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in text or "can't allocate memory" in text)
+        isinstance(error, RuntimeError) and any(said in text for said in _NO_MEMORY)
     )

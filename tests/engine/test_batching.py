@@ -1,9 +1,46 @@
-"""Batches: all of the prompts, within the budget, and little padding."""
+"""Batches: all of the prompts, within what the device and its memory take, and little padding."""
 
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from nbllm.engine import batch_memory
+from nbllm.engine.batch_memory import BatchCost
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.scoring import LabelScorer
+from nbllm.models.memory import kv_bytes
+from nbllm.models.model import Model
+from tests.conftest import tiny_model
+
+GB = 10**9
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of this test's own, of which nothing is known yet."""
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(batch_memory, "_factors", {})
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Says how many bytes are left on the device."""
+
+    def left(free: float) -> None:
+        monkeypatch.setattr("nbllm.engine.batching.free_memory", lambda device: int(free))
+
+    left(100 * GB)
+    return left
 
 
 @given(st.lists(st.integers(1, 300), max_size=80), st.integers(1, 1000))
@@ -16,10 +53,156 @@ def test_every_prompt_once_and_within_the_budget(lengths: list[int], tokens: int
     assert order == sorted(order, reverse=True)
 
 
+@given(
+    st.lists(st.integers(1, 300), max_size=80),
+    st.integers(0, 200),
+    st.builds(BatchCost, *[st.integers(0, 50)] * 5),
+    st.integers(-10, 10**6),
+)
+def test_no_batch_of_two_takes_more_room_than_there_is(
+    lengths: list[int], shared: int, cost: BatchCost, room: int
+) -> None:
+    for batch in batches(lengths, TokenBudget(10**6, room, cost), shared):
+        longest = max(lengths[i] for i in batch)
+        assert len(batch) == 1 or cost.of(len(batch), longest, shared) <= room
+
+
 def test_lowering_the_budget_counts_for_the_next_batch() -> None:
     budget = TokenBudget(8)
     cut = batches([2] * 10, budget)
     assert len(next(cut)) == 4
-    budget.lower(4)
-    budget.lower(6)
+    budget.lower(4, 2)
+    budget.lower(6, 2)
     assert [len(batch) for batch in cut] == [2, 2, 2]
+
+
+def test_with_plenty_of_memory_the_device_sets_the_budget(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    assert TokenBudget.of(tiny_llama, decodes=False).rows(16, shared=64) == 1536 // 16
+    assert TokenBudget.of(tiny_llama, decodes=True).rows(16, shared=64) == 4096 // 16
+    assert not home.exists()  # nothing was learnt
+
+
+def test_with_little_memory_it_is_what_fits(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    cost = BatchCost.foretold(tiny_llama, decodes=True)
+    memory(cost.of(20, 16, 64) / 0.8)
+    budget = TokenBudget.of(tiny_llama, decodes=True)
+    assert 19 <= budget.rows(16, shared=64) <= 20
+    # A longer instruction, held for every row, leaves room for fewer of them.
+    assert budget.rows(16, shared=640) < 20 / 2
+    memory(0)
+    assert TokenBudget.of(tiny_llama, decodes=True).rows(16) == 1
+
+
+def test_the_processor_shares_what_all_rows_start_with(tiny_llama: Model) -> None:
+    assert BatchCost.foretold(tiny_llama, decodes=False).held == 0
+    kept = kv_bytes(tiny_llama.network.config, torch.float32, 1)
+    assert BatchCost.foretold(tiny_llama, decodes=True).held > kept
+
+
+def conv1d() -> Model:
+    """GPT-2, whose layers are of a class of their own."""
+    model, config = tiny_model("causal"), GPT2Config(vocab_size=400, n_embd=64, n_layer=2, n_head=4)
+    model.network = GPT2LMHeadModel(config)
+    return model
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: tiny_model("causal"), lambda: tiny_model("encoder"), conv1d]
+)
+def test_the_forecast_is_that_of_a_pass_that_was_counted(made: Callable[[], Model]) -> None:
+    from nbllm.models.architecture import skeleton
+    from nbllm.models.rehearsal import rehearse
+
+    model = made()
+    cost = BatchCost.foretold(model, decodes=True)
+    rows, length = 8, 128
+    network = skeleton(model.network.config, model.kind, False)
+    passed = rehearse(
+        network, model.kind, torch.float32, torch.device("cpu"), {"none": {}}, length, rows
+    )
+    counted = passed.activations["none"] + (passed.cache if model.kind == "causal" else 0)
+    assert counted <= cost.of(rows, length) < 4 * counted
+
+
+def test_the_next_process_starts_where_memory_sufficed(
+    home: Path,
+    memory: Callable[[float], None],
+    tiny_llama: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    score, sizes = LabelScorer.__call__, []
+
+    def cramped(self: LabelScorer, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        sizes.append(len(prompts))
+        if len(prompts) > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, prompts)
+
+    monkeypatch.setattr(LabelScorer, "__call__", cramped)
+    frame = pd.DataFrame({"text": [f"number {n:03}" for n in range(200)]})
+    labels, largest = [], []
+    for _ in range(2):
+        monkeypatch.setattr(batch_memory, "_factors", {})  # as a new process has them
+        answered = frame.llm.sentiment("text", model=tiny_llama, ledger=False)
+        labels.append(answered["text_sentiment"].tolist())
+        largest.append(max(sizes))
+        sizes.clear()
+    assert largest[0] > 32 and 8 <= largest[1] <= 16
+    assert labels[0] == labels[1] and set(labels[0]) <= {"positive", "negative"}
+
+
+def test_what_was_learnt_grows_with_the_memory_and_is_of_one_model(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    memory(10 * GB)
+    TokenBudget.of(tiny_llama, decodes=False).lower(64, 20)
+    assert 31 <= TokenBudget.of(tiny_llama, decodes=False).rows(20) <= 32
+    memory(20 * GB)
+    assert 62 <= TokenBudget.of(tiny_llama, decodes=False).rows(20) <= 64
+    memory(5 * GB)
+    assert 15 <= TokenBudget.of(tiny_llama, decodes=False).rows(20) <= 16
+    tiny_llama.quantization = "int8"
+    assert TokenBudget.of(tiny_llama, decodes=False).rows(20) == 1536 // 20
+    memory(10 * GB)
+    tiny_llama.quantization = "none"
+    assert TokenBudget.of(tiny_llama, decodes=True).rows(20) == 4096 // 20
+    assert [file.name for file in home.glob("*.json")] == ["batch_memory.json"]
+    assert not list(home.glob("*.new"))
+
+
+def test_a_text_that_is_too_long_alone_says_nothing_of_batches(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    TokenBudget.of(tiny_llama, decodes=False).lower(1, 100_000)
+    assert TokenBudget.of(tiny_llama, decodes=False).rows(16) == 1536 // 16
+
+
+def test_a_home_that_cannot_be_written_is_no_error(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    home.write_text("a file is in the way")
+    TokenBudget.of(tiny_llama, decodes=False).lower(64, 20)
+    assert TokenBudget.of(tiny_llama, decodes=False).rows(20) <= 32
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", json.dumps({"a": "b"})])
+def test_a_damaged_memory_is_done_without(home: Path, content: str) -> None:
+    home.mkdir()
+    file = home / "batch_memory.json"
+    file.write_text(content)
+    assert batch_memory.known_factor("a") == 1
+    batch_memory.remember_factor("a", 3.5)
+    batch_memory.remember_factor("a", 2)
+    assert batch_memory.known_factor("a") == 3.5
+    assert json.loads(file.read_text())["a"] == 3.5
+
+
+def test_a_factor_that_is_no_number_does_not_count(home: Path) -> None:
+    home.mkdir()
+    (home / "batch_memory.json").write_text('{"a": NaN, "b": 0.1, "c": Infinity}')
+    assert [batch_memory.known_factor(key) for key in "abc"] == [1, 1, 1]
+    assert math.isfinite(TokenBudget(8).rows(2))

@@ -1,14 +1,20 @@
 """The ledger: what was committed is there, for this process and for others."""
 
 import multiprocessing
+import random
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
 
+import pandas as pd
 import pytest
 
 from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.errors import LedgerError
+from nbllm.models.model import Model
 
 
 def test_answers_come_back_as_they_went_in(tmp_path: Path) -> None:
@@ -54,18 +60,145 @@ def test_the_environment_names_another_file(
     assert ledger_path() == tmp_path / "ledger.sqlite"
 
 
-@pytest.mark.parametrize("kind", ["folder in the way", "not a database"])
-def test_a_ledger_that_cannot_be_used_is_said_and_done_without(tmp_path: Path, kind: str) -> None:
+def test_a_ledger_that_cannot_be_written_is_said_and_done_without(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
-    if kind == "folder in the way":
-        path.mkdir()
-    else:
-        path.write_bytes(b"this is no database, " * 100)
+    path.mkdir()
     with pytest.warns(UserWarning, match=r"not saved.*NBLLM_LEDGER"):
         ledger = Ledger(path)
     ledger.commit("q", {"a": 1})
     assert ledger.known("q", ["a"]) == {"a": 1}
     assert ledger.path is None
+
+
+def filled(path: Path) -> dict[str, str]:
+    """A ledger of several pages, all of them in its file; and its answers."""
+    answers = {f"{n:03}": "x" * 200 for n in range(200)}
+    with Ledger(path) as ledger:
+        ledger.commit("q", answers)
+        ledger.open_run("r", {"verb": "sentiment", "question": "q"})
+        ledger.add_report("r", {"rows": 200})
+    return answers
+
+
+def overwrite(path: Path, old: bytes, new: bytes) -> None:
+    assert old in path.read_bytes() and len(old) == len(new)
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+def other_programs(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.executescript("create table answers (id, user); create table customers (name);")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(b"this is no database, " * 1000), "not a database"),
+        (lambda path: path.write_bytes(path.read_bytes()[:50]), "cut short: 50 of"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "cut short"),
+        (lambda path: (path.unlink(), other_programs(path)), "'answers', 'customers'"),
+        (lambda path: overwrite(path, b"CREATE TABLE", b"CRE\xff\xffE TABLE"), "that are no text"),
+    ],
+    ids=["overwritten", "cut in the header", "cut at the end", "another program's", "schema"],
+)
+def test_a_damaged_ledger_is_refused_and_left_as_it_is(
+    tmp_path: Path, damage: Callable[[Path], object], said: str
+) -> None:
+    path = tmp_path / "ledger"
+    filled(path)
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match=said) as raised:
+        Ledger(path)
+    for told in (str(path), "left as it is", "Move it away", "NBLLM_LEDGER", "ledger=False"):
+        assert told in str(raised.value)
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_is_damaged_inside_is_an_error_where_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    answers = filled(path)
+    whole = bytearray(path.read_bytes())
+    whole[4096 * 5 : -4096] = b"\xff" * (len(whole) - 4096 * 6)
+    path.write_bytes(whole)
+    with Ledger(path) as ledger:
+        for read in (lambda: ledger.known("q", answers), ledger.contents, ledger.purge):
+            with pytest.raises(LedgerError, match=r"malformed.*Move it away"):
+                read()
+    assert path.read_bytes() == whole
+
+
+def test_an_answer_that_is_no_json_any_more_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    answers = filled(path)
+    overwrite(path, b"x" * 200, b"x" * 100 + b'"' * 100)
+    with Ledger(path) as ledger, pytest.raises(LedgerError, match="no JSON"):
+        ledger.known("q", answers)
+
+
+def test_the_log_beside_an_emptied_file_is_not_deleted(tmp_path: Path) -> None:
+    # SQLite would take the file for a new one, and its log for a left-over.
+    path, log = tmp_path / "ledger", tmp_path / "ledger-wal"
+    with Ledger(path) as ledger:
+        ledger.commit("q", {"a": 1})
+        kept = log.read_bytes()
+    path.write_bytes(b"")
+    log.write_bytes(kept)
+    with pytest.raises(LedgerError, match="empty, but not the log"):
+        Ledger(path)
+    assert log.read_bytes() == kept
+
+
+def test_no_verb_asks_the_model_with_a_damaged_ledger(
+    tiny_llama: Model, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger_path.write_bytes(b"no database")
+    frame = pd.DataFrame({"text": ["fine"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_llama.network, "forward", None)
+        for ask in (
+            lambda: frame.llm.sentiment("text", model=tiny_llama),
+            lambda: frame.llm.summarize("text", model=tiny_llama),
+            lambda: frame.llm.estimate("sentiment", "text", model=tiny_llama),
+            lambda: frame.llm.sentiment("text", model=tiny_llama, background=True).result(),
+        ):
+            with pytest.raises(LedgerError, match="not a database"):
+                ask()
+    answered = frame.llm.sentiment("text", model=tiny_llama, ledger=False)
+    assert answered["text_sentiment"].notna().all()
+    assert ledger_path.read_bytes() == b"no database"
+
+
+def test_an_empty_file_is_a_new_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    path.touch()
+    with Ledger(path) as ledger:
+        ledger.commit("q", {"a": 1})
+    with Ledger(path) as ledger:
+        assert ledger.known("q", ["a"]) == {"a": 1}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_damage_is_an_error_of_ours_or_none_at_all(tmp_path: Path, seed: int) -> None:
+    path = tmp_path / "ledger"
+    answers = filled(path)
+    dice = random.Random(seed)
+    whole = bytearray(path.read_bytes())
+    for _ in range(20):
+        whole[dice.randrange(len(whole))] = dice.randrange(256)
+    path.write_bytes(whole)
+    with suppress(LedgerError), Ledger(path) as ledger:
+        for read in (
+            lambda: ledger.known("q", answers),
+            lambda: ledger.any_known("q"),
+            lambda: ledger.record("r"),
+            lambda: ledger.last_report("r"),
+            ledger.contents,
+        ):
+            with suppress(LedgerError):
+                read()
+    assert path.read_bytes() == whole
 
 
 def test_a_full_disk_is_said_once_and_costs_nothing_that_was_filed(tmp_path: Path) -> None:
@@ -94,7 +227,7 @@ def test_a_file_that_is_damaged_while_it_is_open_stops_no_run(tmp_path: Path) ->
             file.seek(4096)
             file.write(b"\xff" * (ledger.size - 4096))
         ledger._db.execute("pragma shrink_memory")
-        with pytest.warns(UserWarning, match=r"takes no more \(.*malformed"):
+        with pytest.warns(UserWarning, match=r"takes no more \(.*malformed.*Move it away"):
             ledger.commit("q", {"after": 1})
 
 

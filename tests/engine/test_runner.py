@@ -1,6 +1,7 @@
 """The runner: bad rows fail alone, and memory running out is survived."""
 
 import math
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -61,9 +62,24 @@ def test_running_out_of_memory_lowers_the_budget_once() -> None:
     engine = Counting(fits=40)
     answers, errors, budget = drive(engine, 200)
     assert len(answers) == 200 and not errors
-    assert budget.tokens == 32
+    assert budget.room == 32
     # One batch of 64 rows is halved twice; all later ones fit at once.
     assert engine.calls == 1 + 2 + 4 + math.ceil((200 - 64) / 16)
+
+
+def test_what_did_not_fit_is_freed_before_the_next_try() -> None:
+    held: list[weakref.ref[set[int]]] = []
+
+    def engine(batch: Sequence[Prompt]) -> list[int]:
+        assert all(tensor() is None for tensor in held)
+        activations = {1, 2, 3}  # a local of the frame that the error holds
+        held.append(weakref.ref(activations))
+        if len(batch) > 1:
+            raise RuntimeError("CUDA out of memory")
+        return [p.ids[0] for p in batch]
+
+    [done] = run(prompts(4), engine, budget=TokenBudget(8))
+    assert done.answers == {i: i for i in range(4)} and len(held) == 7
 
 
 def test_a_row_too_large_for_memory_alone_is_its_own_error() -> None:
@@ -92,6 +108,8 @@ def test_an_interrupt_comes_after_what_was_answered() -> None:
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("could not create a primitive"), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of memory"), False),
     ],

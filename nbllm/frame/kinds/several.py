@@ -93,7 +93,8 @@ class _InTurn(Prompted):
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
     ) -> list[float]:
-        offsets = [None] * len(self.asked) if known is None else np.split(known, len(self.asked))
+        count = len(self.asked)
+        offsets = [None] * count if known is None else np.split(np.array(known), count)
         return [
             value
             for one, offset in zip(self.asked, offsets, strict=True)

@@ -1,0 +1,152 @@
+"""What a batch takes in memory: foretold from the model's sizes, put right where memory ran out.
+
+A forecast that proved too low is remembered as a factor, in this process and in a file of nbllm's
+home. A factor, and not the batch that did not fit: with half of the memory left, half as much fits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from nbllm.home import home
+from nbllm.models.footprint import working_bytes
+from nbllm.models.memory import kv_bytes
+from nbllm.models.speed import machine_class
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["BatchCost", "batch_key", "known_factor", "remember_factor"]
+
+_PATIENCE = 5.0  # seconds to wait for another process that writes
+_MANY = 1024  # tokens, enough that what does not grow with them is not seen
+
+
+@dataclass(frozen=True)
+class BatchCost:
+    """Bytes that a batch takes beside the weights; as it stands, a byte a token."""
+
+    fixed: int = 0  # by any batch: weights that are unpacked to compute with them
+    row: int = 0  # its logits
+    token: int = 1  # what a layer makes of it
+    held: int = 0  # of keys and values, also of the tokens that all rows share
+    pair: int = 0  # of masks: a token, and one that it may look at
+
+    @classmethod
+    def foretold(cls, model: Model, *, decodes: bool) -> BatchCost:
+        """That of a model, from its sizes.
+
+        A layer's worst moment is taken to hold four vectors of the hidden size and three of the
+        widest layer for each token, as those of Llama do.
+        """
+        network, dtype, device = model.network, model.dtype, model.device
+        config: Any = network.config.get_text_config()
+        wide, inputs = _widest(network)
+        # Experts are no layers of their own, and those of GPT-2 do not say how wide they are.
+        wide = max(wide, getattr(config, "intermediate_size", None) or 0) or 4 * config.hidden_size
+        fixed = working_bytes(model.quantization, 0, wide, inputs, dtype, device)
+        many = working_bytes(model.quantization, _MANY, wide, inputs, dtype, device)
+        writes = model.kind in ("causal", "seq2seq")
+        return cls(
+            fixed=fixed,
+            # In the model's dtype, and two copies in float32.
+            row=config.vocab_size * (dtype.itemsize + 8) if writes else 0,
+            token=(4 * config.hidden_size + 3 * wide) * dtype.itemsize + (many - fixed) // _MANY,
+            held=_held(model, decodes=decodes) if writes else 0,
+            # Two masks of a byte and one in the model's dtype; the scorer makes them with numpy,
+            # and the distances between tokens in 8 bytes.
+            pair=2 + dtype.itemsize + (8 if device.type == "cpu" else 0),
+        )
+
+    def of(self, rows: int, length: int, shared: int = 0) -> int:
+        """Bytes of a batch.
+
+        Args:
+            length: tokens of each row, padding included.
+            shared: tokens that stand before those of every row.
+        """
+        return self.fixed + rows * self._of_row(length, shared)
+
+    def rows(self, room: float, length: int, shared: int = 0) -> float:
+        """How many rows, with fractions of one, find room in so many bytes."""
+        return (room - self.fixed) / max(1, self._of_row(length, shared))
+
+    def _of_row(self, length: int, shared: int) -> int:
+        seen = shared + length
+        return self.row + length * self.token + seen * self.held + length * seen * self.pair
+
+
+def _widest(network: Any) -> tuple[int, int]:
+    """Outputs and inputs of the largest layer but the output matrix, whatever class it is of."""
+    head = network.get_output_embeddings()
+    shapes = [
+        (module.out_features, module.in_features)
+        for module in network.modules()
+        if module is not head and hasattr(module, "out_features") and hasattr(module, "in_features")
+    ]
+    return max(shapes, key=lambda shape: shape[0] * shape[1], default=(0, 0))
+
+
+def _held(model: Model, *, decodes: bool) -> int:
+    from nbllm.engine.cascade import CascadePrefix
+
+    if not decodes and CascadePrefix.suits(model):
+        return 0  # the prefix is there once, and nothing is kept of the rows
+    config: Any = model.network.config.get_text_config()
+    # Of all layers; and those of one layer once more, repeated for each query head.
+    repeated = 2 * config.hidden_size * model.dtype.itemsize
+    return int(kv_bytes(model.network.config, model.dtype, 1) + repeated)
+
+
+# -- what running out of memory has taught ---------------------------------------------------
+
+_factors: dict[str, float] = {}  # also where nothing can be written
+
+
+def batch_key(model: Model, *, decodes: bool) -> str:
+    """What the memory of a batch depends on besides its shape."""
+    parts = [machine_class(model.device), model.revision, model.adapter_revision or ""]
+    parts += [model.quantization, str(model.dtype), "writes" if decodes else "reads"]
+    return " | ".join(part for part in parts if part)
+
+
+def known_factor(key: str) -> float:
+    """How many times its forecast a batch has been seen to take; 1 where it never was more."""
+    return max(1.0, _factors.get(key, 1.0), _read(_file()).get(key, 1.0))
+
+
+def remember_factor(key: str, factor: float) -> None:
+    """Keep a factor, unless a greater one is known; a home that is read-only is no error."""
+    _factors[key] = max(factor, known_factor(key))
+    file = _file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE):
+            known = {**_read(file), key: _factors[key]}
+            staged = file.with_suffix(".new")
+            staged.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            staged.replace(file)
+    except OSError:  # read-only, full, or locked for too long
+        return
+
+
+def _file() -> Path:
+    return home() / "batch_memory.json"
+
+
+def _read(file: Path) -> Mapping[str, float]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    numbers = {key: value for key, value in found.items() if isinstance(value, (int, float))}
+    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}

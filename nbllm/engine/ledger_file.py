@@ -1,0 +1,112 @@
+"""Whether a file is a whole ledger, before anything is written to it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbllm.errors import LedgerError
+
+__all__ = ["check_bytes", "check_tables", "is_damage", "ledger_error"]
+
+_MAGIC = b"SQLite format 3\x00"
+_SETTLING = 0.1  # seconds, in which another process ends moving its pages
+
+# Primary codes of https://www.sqlite.org/rescode.html that tell of the place and not of the file:
+# PERM, BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, AUTH.
+_NOT_THE_FILE = {3, 5, 6, 7, 8, 10, 13, 14, 23}
+
+
+def ledger_error(path: Path | None, what: object) -> LedgerError:
+    """The error for a ledger that cannot be used.
+
+    Args:
+        what: is wrong, in words or as SQLite's error.
+
+    >>> print(ledger_error(Path("l.sqlite"), "cut short"))  # doctest: +ELLIPSIS
+    The ledger l.sqlite cannot be used (cut short). It is left as it is. Move it away, ...
+    """
+    if isinstance(what, UnicodeError):  # met where SQLite quotes what it read
+        what = "bytes stand in it that are no text"
+    if isinstance(what, Exception) and not is_damage(what):
+        mend = "Try again when no other program is at it or its disk has room"
+    else:
+        name = "it" if path is None else path.name
+        mend = (
+            f"Move it away, together with {name}-wal and {name}-shm where they are there, and a "
+            "new one is begun"
+        )
+    return LedgerError(
+        f"The ledger {path} cannot be used ({what}). It is left as it is. {mend}; or set "
+        "NBLLM_LEDGER to another file, or pass ledger=False."
+    )
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether SQLite finds fault with the file, and not with the folder, the disk or a lock."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return not isinstance(error, OSError) and code & 0xFF not in _NOT_THE_FILE
+
+
+def check_bytes(path: Path) -> None:
+    """Raise LedgerError for a file that is no database, or that was cut short.
+
+    SQLite is not asked: it would take an empty file for a new one, delete the log beside it, and
+    notice a missing page only when that page is read.
+    """
+    # What looks cut short may be a file that another process is changing right now.
+    found = _fault(path)
+    if found and path.stat().st_size:
+        time.sleep(_SETTLING)
+        found = _fault(path)
+    if found:
+        raise ledger_error(path, found)
+
+
+def _fault(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        header = file.read(100)
+    log = _size(path, "-wal")
+    # Pages may be in the log alone, or a journal may be about to undo what is there.
+    whole = log == 0 and _size(path, "-journal") == 0
+    size = path.stat().st_size
+    if not header:
+        return "the file is empty, but not the log beside it" if log else None
+    if not header.startswith(_MAGIC):
+        return "the file is not a database"
+    page = int.from_bytes(header[16:18], "big")
+    expected = int.from_bytes(header[28:32], "big") * (1 << 16 if page == 1 else page)
+    if whole and size < expected:
+        return f"the file was cut short: {size:,} of {expected:,} bytes are there"
+    return None
+
+
+def _size(path: Path, suffix: str) -> int:
+    try:
+        return Path(f"{path}{suffix}").stat().st_size
+    except OSError:
+        return 0
+
+
+def check_tables(database: sqlite3.Connection, path: Path, ours: Mapping[str, str]) -> None:
+    """Raise LedgerError for the database of another program, or of another nbllm.
+
+    Args:
+        ours: table to its columns, in order, joined by commas.
+    """
+    found = dict(
+        database.execute(
+            "select name, (select group_concat(name) from pragma_table_info(tables.name))"
+            " from sqlite_master as tables where type = 'table' and name not like 'sqlite\\_%'"
+            " escape '\\'"
+        ).fetchall()
+    )
+    strange = [name for name, columns in found.items() if ours.get(name) != columns]
+    if strange:
+        raise ledger_error(
+            path, f"its tables are not a ledger's: {', '.join(map(repr, strange[:5]))}"
+        )

@@ -1,0 +1,111 @@
+"""One text, told as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, TextStreamer
+
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.turns import turn
+from nbllm.errors import UnsupportedModelError
+from nbllm.models.model import Model
+
+__all__ = ["Written", "write"]
+
+
+@dataclass
+class Written:
+    """A text that a model wrote."""
+
+    text: str = ""
+    tokens: int = 0
+    cut: bool = False  # at the number of tokens that was allowed
+    interrupted: bool = False
+
+
+def write(
+    model: Model,
+    prompt: Prompt,
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Written:
+    """Continue a prompt, and tell what is written as it comes; an interrupt keeps it.
+
+    Args:
+        model: a causal model or an encoder-decoder.
+        max_new_tokens: where the text is cut.
+        temperature: of sampling; at 0 it is always the likeliest token.
+        tell: is handed all that was written so far, whenever a word is finished.
+
+    Raises:
+        UnsupportedModelError: the model writes nothing.
+
+    Example:
+        >>> write(llm, prompt, max_new_tokens=64, tell=print).text  # doctest: +SKIP
+    """
+    if model.kind not in ("causal", "seq2seq"):
+        raise UnsupportedModelError(
+            f"{model.name} is a {model.kind}, which writes no text. Pass a causal language model, "
+            "or an encoder-decoder."
+        )
+    own: Any = model.network.generation_config
+    end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+    ends = [i for i in (end if isinstance(end, list) else [end]) if i is not None]
+    pad = model.tokenizer.pad_token_id
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        num_beams=1,
+        eos_token_id=ends or None,
+        pad_token_id=pad if pad is not None else next(iter(ends), 0),
+        bos_token_id=own.bos_token_id,
+        **({"temperature": temperature} if temperature > 0 else {}),
+    )
+    ids = torch.tensor([prompt.ids], device=model.device)
+    streamer = _Told(model.tokenizer, tell)
+    try:
+        with turn, torch.inference_mode():
+            network: Any = model.network
+            network.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=config,
+                streamer=streamer,
+            )
+    except KeyboardInterrupt:
+        streamer.end()  # type: ignore[no-untyped-call]
+        streamer.written.interrupted = True
+    written = streamer.written
+    ended = streamer.last in ends
+    written.cut = written.tokens >= max_new_tokens and not ended and not written.interrupted
+    written.tokens -= ended
+    written.text = written.text.strip()
+    return written
+
+
+class _Told(TextStreamer):
+    """Hands each word on, as soon as its last token is there."""
+
+    def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.written = Written()
+        self.last: int | None = None
+        self._tell = tell
+
+    def put(self, value: torch.Tensor) -> None:
+        """Called by `generate`: first with the prompt, then with a token at a time."""
+        if not self.next_tokens_are_prompt:
+            self.last = int(value.reshape(-1)[-1])
+            self.written.tokens += value.numel()
+        super().put(value)  # type: ignore[no-untyped-call]
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        self.written.text += text
+        if text:
+            self._tell(self.written.text)
