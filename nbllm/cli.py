@@ -1,4 +1,4 @@
-"""The command line: `nbllm models | get | remove | verify | estimate | ledger`."""
+"""The command line: `nbllm models | get | remove | verify | estimate | ledger | notebooks`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         "--older-than", type=float, metavar="DAYS", help="only of runs first asked before that"
     )
     purge.set_defaults(run=_purge)
+
+    notebooks = commands.add_parser("notebooks", help="list the curated notebooks, or copy one")
+    notebooks.add_argument("name", nargs="?", help="as the list has it; sentiment will do")
+    notebooks.add_argument(
+        "--to", metavar="FOLDER", default=".", help="where the copy goes; this folder if not said"
+    )
+    notebooks.set_defaults(run=_notebooks)
     return parser
 
 
@@ -140,7 +147,7 @@ def _ledger(options: argparse.Namespace) -> int:
     with Ledger(path) as ledger:
         if ledger.path is None:  # it has said why
             return 1
-        print(f"{path}: {readable(path.stat().st_size)}")
+        print(f"{path}: {readable(ledger.size)}")
         for filed in ledger.contents():
             told = f"{filed.answers:,} answers"
             if filed.started is None:
@@ -160,12 +167,28 @@ def _purge(options: argparse.Namespace) -> int:
     if not path.exists():
         print(f"{path}: nothing is kept yet.")
         return 0
-    before = path.stat().st_size
     with Ledger(path) as ledger:
         if ledger.path is None:
             return 1
+        before = ledger.size
         days = options.older_than
         deleted = ledger.purge(older_than=None if days is None else days * 86400)
-    given_back = readable(max(0, before - path.stat().st_size))
+        given_back = readable(max(0, before - ledger.size))
     print(f"{path}: {deleted:,} answers deleted, {given_back} given back")
+    return 0
+
+
+def _notebooks(options: argparse.Namespace) -> int:
+    from nbllm.lab.gallery import copy, curated
+
+    if options.name is not None:
+        print(copy(options.name, options.to))
+        return 0
+    here = curated()
+    if not here:
+        print("No curated notebooks are in this installation.")
+    width = max((len(notebook.name) for notebook in here), default=0)
+    for notebook in here:
+        takes = f" ({notebook.minutes} min)" if notebook.minutes else ""
+        print(f"{notebook.name:<{width}}  {notebook.title}{takes}")
     return 0

@@ -16,18 +16,26 @@
     ├── TextError                  a text that no model can read
     │   └── TextTooLongError       it does not fit the context
     ├── DataError                  a data set that is not here
-    └── SelectionError             a layer, head or token out of range
+    ├── LedgerError                the file of answers is damaged, or another program's
+    ├── TrainingError              a training run that cannot start, or cannot go on
+    ├── SelectionError             a layer, head or token out of range
+    ├── ActivityError              a job that cannot be asked to stop
+    │   └── UnknownJobError        no job of that id
+    └── GalleryError               no curated notebook of that name, or no room for a copy
 
 Each message says what happened and, after it, what to do.
 """
 
 __all__ = [
+    "ActivityError",
     "ColumnError",
     "DataError",
     "DownloadError",
     "FrameError",
+    "GalleryError",
     "HashMismatchError",
     "LabelError",
+    "LedgerError",
     "LicenceError",
     "ModelError",
     "NbllmError",
@@ -37,6 +45,8 @@ __all__ = [
     "TextError",
     "TextTooLongError",
     "TooLargeError",
+    "TrainingError",
+    "UnknownJobError",
     "UnknownModelError",
     "UnsupportedModelError",
 ]
@@ -106,5 +116,25 @@ class DataError(NbllmError):
     """A data set is unknown or not on this machine."""
 
 
+class TrainingError(NbllmError):
+    """A training run cannot start, or cannot go on; what it had saved is still there."""
+
+
+class LedgerError(NbllmError):
+    """The file of answers is damaged, or another program's; it was left as it is."""
+
+
 class SelectionError(NbllmError):
     """A layer, head or token outside of the recording."""
+
+
+class ActivityError(NbllmError):
+    """A job cannot be asked to stop: it has ended, or the disk refuses."""
+
+
+class UnknownJobError(ActivityError):
+    """There is no job of that id."""
+
+
+class GalleryError(NbllmError):
+    """A curated notebook is unknown, or its copy cannot be written."""

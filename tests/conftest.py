@@ -97,6 +97,15 @@ def network_guard() -> Iterator[NetworkGuard]:
         yield guard
 
 
+@pytest.fixture(scope="session", autouse=True)
+def activity_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the tests' processes tell what they hold and do; never where the user's tell it."""
+    folder = tmp_path_factory.mktemp("activity")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NBLLM_ACTIVITY", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
 def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The ledger of one test, which starts empty and is never the user's."""

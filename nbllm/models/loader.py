@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import secrets
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
+from nbllm.activity.jobs import jobs
+from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.errors import ModelError
 from nbllm.models import quantization
 from nbllm.models.architecture import skeleton
 from nbllm.models.catalog import DEFAULT
 from nbllm.models.configuration import context_length_of, kind_of, read_configuration
 from nbllm.models.device import choose_device, choose_dtype
-from nbllm.models.memory import give_freed_memory_back
+from nbllm.models.memory import give_freed_memory_back, held_by_device
 from nbllm.models.model import Model
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
@@ -28,7 +31,7 @@ from nbllm.models.sources import fetch, fetch_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["choose", "holders", "load", "loaded", "reload"]
+__all__ = ["choose", "holders", "load", "loaded", "reload", "unload"]
 
 
 @dataclass(eq=False)
@@ -39,6 +42,7 @@ class _Shared:
     tokenizer: PreTrainedTokenizerBase
     holders: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
     newest: Model | None = None  # held, so that a model that was not assigned stays usable
+    key: str = field(default_factory=lambda: secrets.token_hex(4))  # by which others name it
 
 
 _in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
@@ -59,7 +63,9 @@ def load(
     accept_license: bool = False,
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a causal model, an encoder-decoder, a classifier or a sentence encoder.
+    """Load a causal model, an encoder-decoder, a classifier, a sentence encoder, or a reader.
+
+    A reader answers questions with words of a text (…ForQuestionAnswering).
 
     Args:
         name_or_path: a name of the shelf, a folder of safetensors, a .gguf file, or
@@ -146,11 +152,13 @@ def load(
             folder=fetched.folder,
             adapter=None if added is None else added.source,
             adapter_revision=plan.adapter_revision,
+            adapter_folder=plan.adapter,
             merged=merge_adapter,
             _give_back=_give_back,
         )
         shared.holders.add(model)
         shared.newest = model
+    _announce()
     return model
 
 
@@ -165,6 +173,32 @@ def choose(model: Model | None = None) -> Model:
     # A sentence encoder is loaded beside the model that answers, for search and the like.
     able = [candidate for candidate in loaded() if candidate.kind != "encoder"]
     return model or (able or [load()])[-1]
+
+
+def unload(key: str) -> None:
+    """Take a network out of memory by the key under which this process announced it.
+
+    All models that share it are unloaded, as by `Model.unload`. JupyterLab's panel has the
+    kernel call this.
+
+    Raises ModelError where there is none of that key, or a run in the background uses it.
+    """
+    with _lock:
+        sharing = [list(s.holders) for s in _in_memory.values() if s.key == key]
+    if not sharing:
+        raise ModelError(
+            f"No model with the key {key!r} is in memory: it was unloaded already, or another "
+            "kernel holds it. The panel shows it as it is now."
+        )
+    names = {model.name for model in sharing[0]}
+    for job in jobs():
+        if job.state == "running" and job.owner.is_this and job.model in names:
+            raise ModelError(
+                f"{job.model} answers {job.verb!r} in the background. Cancel that job or wait for "
+                "its end, then unload."
+            )
+    for model in sharing[0]:
+        model.unload()
 
 
 def holders(model: Model) -> int:
@@ -214,18 +248,59 @@ def _hashable(
 
 def _give_back(model: Model) -> None:
     """Take one holder off; the network goes when the last one has gone."""
+    if _was_the_last(model):
+        gc.collect()
+        give_freed_memory_back()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    _announce()
+
+
+def _was_the_last(model: Model) -> bool:
+    """Take one holder off, and say whether its network is to be freed now."""
     with _lock:
         held = next((item for item in _in_memory.items() if model in item[1].holders), None)
         if held is None:  # a copy that was made by hand
-            return
+            return False
         plan, shared = held
         shared.holders.discard(model)
         if shared.newest is model:
             shared.newest = next(iter(shared.holders), None)
         if shared.newest is not None:
-            return
-        del _in_memory[plan], held, shared
-    gc.collect()
-    give_freed_memory_back()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+            return False
+        del _in_memory[plan]
+    return True
+
+
+def _announce() -> None:
+    """Tell the other processes what this one holds now."""
+    with _lock:
+        held = [
+            _held(shared, shared.newest)
+            for shared in _in_memory.values()
+            # Another thread may be about to give it back.
+            if shared.newest is not None and shared.newest.loaded
+        ]
+        # To ask a device that holds nothing would cost some of its memory, for a context.
+        used = sorted({device for model in held for device in model.bytes_by_device})
+        announce(held, [_accelerator(device) for device in used if device.startswith("cuda")])
+
+
+def _held(shared: _Shared, model: Model) -> HeldModel:
+    spread = held_by_device(shared.network)
+    return HeldModel(
+        key=shared.key,
+        name=model.name,
+        quantization=model.quantization,
+        dtype=str(model.dtype).removeprefix("torch."),
+        device=str(model.device),
+        bytes=sum(spread.values()),
+        shares=len(shared.holders),
+        bytes_by_device=spread,
+    )
+
+
+def _accelerator(device: str) -> DeviceMemory:
+    free, total = torch.cuda.mem_get_info(device)
+    identity = getattr(torch.cuda.get_device_properties(device), "uuid", device)
+    return DeviceMemory(device=device, identity=str(identity), total=total, free=free)

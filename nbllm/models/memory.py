@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Forecast",
+    "container_limits",
     "device_memory",
     "forecast",
     "free_memory",
     "give_freed_memory_back",
+    "held_by_device",
     "held_bytes",
     "kv_bytes",
     "readable",
@@ -112,8 +114,18 @@ def held_bytes(network: PreTrainedModel) -> int:
 
     The table of levels that bitsandbytes keeps with each layer, a kilobyte, is left out.
     """
+    return sum(held_by_device(network).values())
+
+
+def held_by_device(network: PreTrainedModel) -> dict[str, int]:
+    """The same for each device that it is spread over; what lies on disk is not in memory."""
     parts = chain.from_iterable(map(_parts, chain(network.parameters(), network.buffers())))
-    return sum({part.data_ptr(): part.nbytes for part in parts}.values())
+    each = {(str(part.device), part.data_ptr()): part.nbytes for part in parts}
+    held: dict[str, int] = {}
+    for (device, _), size in each.items():
+        if device != "meta":
+            held[device] = held.get(device, 0) + size
+    return held
 
 
 def _parts(tensor: Any) -> Iterator[torch.Tensor]:
@@ -162,7 +174,7 @@ def device_memory(device: torch.device) -> int:
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
 
-    return min(int(psutil.virtual_memory().total), *_container_limits())
+    return min(int(psutil.virtual_memory().total), *container_limits())
 
 
 def free_memory(device: torch.device) -> int:
@@ -179,11 +191,11 @@ def free_memory(device: torch.device) -> int:
     resident = int(psutil.Process().memory_info().rss)
     return min(
         int(psutil.virtual_memory().available),
-        *(limit - resident for limit in _container_limits()),
+        *(limit - resident for limit in container_limits()),
     )
 
 
-def _container_limits() -> list[int]:
+def container_limits() -> list[int]:
     """Limits that Linux sets on a container, of which psutil knows nothing; at least one value."""
     limits = [1 << 62]
     for file in ("memory.max", "memory/memory.limit_in_bytes"):

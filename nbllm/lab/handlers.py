@@ -1,0 +1,181 @@
+"""The routes below `{base_url}nbllm/`.
+
+All want a user that the server knows and allows, and what changes anything wants the XSRF
+token too: jupyter_server's own means, left as they are. Errors are JSON with a `message` that
+says what happened and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+from dataclasses import asdict
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado.web import HTTPError, RequestHandler, authenticated
+
+from nbllm.activity.jobs import cancel
+from nbllm.errors import ActivityError, GalleryError, UnknownJobError
+from nbllm.lab.gallery import curated, read
+from nbllm.lab.status import status
+
+__all__ = ["routes"]
+
+
+def routes(base_url: str) -> list[tuple[str, type[RequestHandler]]]:
+    """The patterns and their handlers, as a tornado application takes them."""
+    return [
+        (url_path_join(base_url, "nbllm", pattern), handler)
+        for pattern, handler in (
+            ("activity", Activity),
+            ("jobs/([^/]+)/cancel", Cancel),
+            ("notebooks", Notebooks),
+            ("notebooks/([^/]+)/copy", Copy),
+        )
+    ]
+
+
+class _Handler(APIHandler):
+    auth_resource = "nbllm"
+
+    def answer(self, value: Any, code: HTTPStatus = HTTPStatus.OK) -> None:
+        """Send JSON, small: 200 jobs are 73 kB as text, asked for three times a second."""
+        self.set_status(code)
+        body = json.dumps(value, allow_nan=False).encode()
+        self.set_header("Vary", "Accept-Encoding")
+        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            body = gzip.compress(body, compresslevel=4)
+        self.finish(body)
+
+    def refuse(self, code: int, message: str) -> None:
+        """Send an error; not as an HTTPError, which doubles every percent sign."""
+        self.set_status(code)
+        self.finish(json.dumps({"message": message}))
+
+
+class Activity(_Handler):
+    """What is loaded and running."""
+
+    # A panel that looks is not a user at work, and must not keep an idle server alive.
+    _track_activity = False
+
+    @authenticated
+    @authorized
+    async def get(self) -> None:
+        """Processes with their models, jobs, and devices."""
+        now = await asyncio.to_thread(status)
+        sessions = await self._sessions(now.kernels)
+        self.answer(now.told(sessions, Path(self.contents_manager.root_dir)))
+
+    async def _sessions(self, kernels: set[str]) -> dict[str, str | None]:
+        """Which notebook each kernel of this server serves now; None for a console."""
+        if not any(kernel in self.kernel_manager for kernel in kernels):
+            return {}
+        sessions: list[dict[str, Any]] = await ensure_async(self.session_manager.list_sessions())
+        serves: dict[str, str | None] = {}
+        for session in sessions:
+            if session["kernel"] is None:
+                continue
+            kernel = session["kernel"]["id"]
+            # A console may be open on the kernel of a notebook.
+            if session["type"] == "notebook" or kernel not in serves:
+                serves[kernel] = session["path"] if session["type"] == "notebook" else None
+        return serves
+
+
+class Cancel(_Handler):
+    """A job's cancel flag, which its process looks at once a batch."""
+
+    @authenticated
+    @authorized
+    async def post(self, job_id: str) -> None:
+        """Set it."""
+        try:
+            await asyncio.to_thread(cancel, job_id)
+        except UnknownJobError as error:
+            return self.refuse(HTTPStatus.NOT_FOUND, str(error))
+        except ActivityError as error:
+            return self.refuse(HTTPStatus.CONFLICT, str(error))
+        self.set_status(HTTPStatus.NO_CONTENT)
+        self.finish()
+
+
+class Notebooks(_Handler):
+    """The gallery."""
+
+    @authenticated
+    @authorized
+    async def get(self) -> None:
+        """Its notebooks, in order."""
+        self.answer([asdict(notebook) for notebook in await asyncio.to_thread(curated)])
+
+
+class Copy(_Handler):
+    """A copy of a curated notebook in the user's folder."""
+
+    auth_resource = "contents"
+
+    @authenticated
+    @authorized
+    async def post(self, name: str) -> None:
+        """Write it through the contents manager, which keeps to the server's folder."""
+        asked = self.get_json_body()
+        folder = asked.get("folder") if isinstance(asked, dict) else None
+        if not isinstance(folder, str):
+            return self.refuse(
+                HTTPStatus.BAD_REQUEST, 'The folder is missing. Send {"folder": "path"}.'
+            )
+        try:
+            content = await asyncio.to_thread(read, name)
+        except GalleryError as error:
+            return self.refuse(HTTPStatus.NOT_FOUND, str(error))
+        problem = await self._problem(folder)
+        if problem is not None:
+            return self.refuse(*problem)
+        contents = self.contents_manager
+        try:
+            # Between finding a free name and taking it, no other copy may.
+            async with self.settings.setdefault("nbllm_copying", asyncio.Lock()):
+                free = await ensure_async(contents.increment_filename(name, folder, insert="-"))
+                path = url_path_join(folder, free).strip("/")
+                model = {"type": "notebook", "format": "json", "content": content}
+                saved = await ensure_async(contents.save(model, path))
+        except HTTPError as error:
+            return self.refuse(
+                error.status_code,
+                f"{name} could not be copied to the folder {folder or '/'!r}: "
+                f"{error.log_message or error.reason}. Choose a folder that you may write to.",
+            )
+        self.answer({"path": saved["path"]}, HTTPStatus.CREATED)
+
+    async def _problem(self, folder: str) -> tuple[HTTPStatus, str] | None:
+        """Why the folder cannot take a copy."""
+        parts = folder.replace("\\", "/").split("/")
+        absolute = (folder and not parts[0]) or os.path.splitdrive(folder)[0]
+        if absolute or ".." in parts or "\0" in folder:
+            return (
+                HTTPStatus.BAD_REQUEST,
+                f"{folder!r} does not lead to a folder below the server's own. Name one from "
+                "there, without '..'.",
+            )
+        contents = self.contents_manager
+        if not await ensure_async(contents.dir_exists(folder)):
+            return (
+                HTTPStatus.NOT_FOUND,
+                f"There is no folder {folder!r}. Create it first, or choose another.",
+            )
+        if not contents.allow_hidden and await ensure_async(contents.is_hidden(folder)):
+            return (
+                HTTPStatus.BAD_REQUEST,
+                f"{folder!r} is hidden, and this server shows no hidden files. Choose another.",
+            )
+        return None

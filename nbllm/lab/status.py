@@ -1,0 +1,82 @@
+"""What goes on, as the panel asks for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nbllm.activity.jobs import JobRecord, jobs
+from nbllm.activity.owner import Owner
+from nbllm.activity.processes import ProcessRecord, processes
+from nbllm.lab.devices import devices, host_memory
+
+__all__ = ["Status", "status"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is loaded and running at one moment."""
+
+    processes: Sequence[ProcessRecord]
+    jobs: Sequence[JobRecord]
+    devices: Sequence[Mapping[str, Any]]
+
+    @property
+    def kernels(self) -> set[str]:
+        """The kernels that hold a model or ran a job."""
+        owners = [process.owner for process in self.processes] + [job.owner for job in self.jobs]
+        return {owner.kernel for owner in owners if owner.kernel is not None}
+
+    def told(self, sessions: Mapping[str, str | None], root: Path) -> dict[str, Any]:
+        """The answer to the panel.
+
+        Args:
+            sessions: kernel to the notebook that it serves now, by the server's own list, which
+                knows of notebooks that were renamed; None for a console.
+            root: the server's folder. Notebooks are named from there; one that lies elsewhere,
+                of another server, cannot be opened here and is not named.
+        """
+
+        def notebook(owner: Owner) -> str | None:
+            if owner.kernel is not None and owner.kernel in sessions:
+                return sessions[owner.kernel]
+            return None if owner.notebook is None else _below(root, owner.notebook)
+
+        return {
+            "processes": [
+                {
+                    "process": process.id,
+                    "pid": process.owner.pid,
+                    "kernel": process.owner.kernel,
+                    "notebook": notebook(process.owner),
+                    "models": [asdict(model) for model in process.models],
+                }
+                for process in self.processes
+            ],
+            "jobs": [_job(job) | {"notebook": notebook(job.owner)} for job in self.jobs],
+            "devices": list(self.devices),
+        }
+
+
+def status() -> Status:
+    """What goes on now; it reads files."""
+    running = processes()
+    return Status(running, jobs(), devices(running, host_memory()))
+
+
+def _job(job: JobRecord) -> dict[str, Any]:
+    record = asdict(job)
+    del record["owner"]
+    return record | {"kernel": job.owner.kernel}
+
+
+def _below(root: Path, notebook: str) -> str | None:
+    """The path of a notebook from the server's folder, as the server writes it."""
+    try:
+        inside = Path(os.path.abspath(notebook)).relative_to(os.path.abspath(root))
+    except ValueError:
+        return None
+    return inside.as_posix()
