@@ -22,9 +22,10 @@ from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export
+from nbllm.widgets.head_values import value_names
 from nbllm.widgets.picture import png_url
-from nbllm.widgets.questions import MEASURES, Questions
-from nbllm.widgets.sheets import How, Sheet, Shown, picture, scale
+from nbllm.widgets.questions import LARGEST_SIDE, MEASURES, Questions
+from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -54,7 +55,8 @@ class AttentionView(Export, anywidget.AnyWidget):
     - `window`: the queries and keys in the matrix, (start, stop, start, stop); None for all
     - `mask_sink`: the sink is left out, and the rest of each row made whole again
     - `words`: tokens are joined to words
-    - `measure`: what the heads are sorted by, or None for their pictures
+    - `measure`: what the heads are sorted by, or None for their pictures; also a column of
+      `measures`
     - `part`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
     - `side`: of two recordings "a", "b" or their "difference", b less a
 
@@ -76,7 +78,9 @@ class AttentionView(Export, anywidget.AnyWidget):
     ).tag(sync=True)
     mask_sink = traitlets.Bool(False).tag(sync=True)
     words = traitlets.Bool(False).tag(sync=True)
-    measure = traitlets.Enum(MEASURES, None, allow_none=True).tag(sync=True)
+    measure = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    # By part and name, a number that changes with the values: the browser asks for those.
+    measured = traitlets.Dict().tag(sync=True)
     part = traitlets.Unicode().tag(sync=True)
     side = traitlets.Unicode("a").tag(sync=True)
 
@@ -104,6 +108,29 @@ class AttentionView(Export, anywidget.AnyWidget):
     def recording(self) -> Recording:
         """The recording that is shown; of a difference, the first of the two."""
         return self.questions.recorded(self.part, self.side).recording
+
+    @property
+    def measures(self) -> Any:
+        """More that the heads can be sorted by: a DataFrame of one row a head, or None.
+
+        It has the columns layer and head; each other column of numbers can be chosen in the view
+        or set as `measure`. Of an encoder-decoder it belongs to the `part` that is shown. Raises
+        SelectionError for a table of another form or of another model.
+
+            view.measures = nbllm.attention.induction_scores(model)
+            view.measure = "induction"
+        """
+        return self.questions.tables.get(self.part)
+
+    @measures.setter
+    def measures(self, table: Any) -> None:
+        part, sheet = self.part, self.sheet
+        names = [] if table is None else value_names(table, sheet.layer_numbers, sheet.heads)
+        self.questions.tables[part] = table
+        version = 1 + max((0, *(max(named.values()) for named in self.measured.values() if named)))
+        with self.hold_sync():
+            self.measured = {**self.measured, part: dict.fromkeys(names, version)}
+            self._fit_measure()
 
     @property
     def sheet(self) -> Sheet:
@@ -138,6 +165,16 @@ class AttentionView(Export, anywidget.AnyWidget):
             )
             raise SelectionError(f"{name} {value} is not in both recordings. Choose another.")
         return value
+
+    @traitlets.validate("measure")
+    def _check_measure(self, proposal: Any) -> Any:
+        name, there = proposal["value"], (*MEASURES, *self.measured.get(self.part, ()))
+        if name is not None and name not in there:
+            raise SelectionError(
+                f"There is no measure {name!r} here. Choose one of {', '.join(there)}, or give "
+                "more as view.measures, a table with the columns layer, head and the measure."
+            )
+        return name
 
     @traitlets.validate("token", "key")
     def _check_token(self, proposal: Any) -> Any:
@@ -181,16 +218,32 @@ class AttentionView(Export, anywidget.AnyWidget):
                 self._check_window({"value": self.window})
             except SelectionError:
                 self.set_trait("window", None)
+            self._fit_measure()
+
+    def _fit_measure(self) -> None:
+        if self.measure not in (*MEASURES, *self.measured.get(self.part, ())):
+            self.set_trait("measure", None)
 
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
+        together = question.get("questions")
+        if together is None:
+            answer, numbers = self._answered(question)
+            self.send(answer, buffers=numbers)
+            return
+        answers = [self._answered(each) for each in together]
+        self.send(
+            {"answers": [{**answer, "buffers": len(numbers)} for answer, numbers in answers]},
+            buffers=[block for _, numbers in answers for block in numbers],
+        )
+
+    def _answered(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[memoryview]]:
         key = question.get("key")
         try:
             answer, numbers = self.questions.answer(question)
         except (NbllmError, KeyError, TypeError, ValueError) as error:
-            self.send({"key": key, "error": f"{type(error).__name__}: {error}"})
-        else:
-            buffers = [] if numbers is None else [np.ascontiguousarray(numbers).data]
-            self.send({"key": key, **answer}, buffers=buffers)
+            return {"key": key, "error": f"{type(error).__name__}: {error}"}, []
+        blocks = [] if numbers is None else [np.ascontiguousarray(numbers).data]
+        return {"key": key, **answer}, blocks
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live widget, and a picture for front ends that have no widgets."""
@@ -211,8 +264,9 @@ class AttentionView(Export, anywidget.AnyWidget):
         """The head that is shown, as HTML without script."""
         sheet, shown = self.sheet, self.shown
         rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
-        full = scale(sheet, shown)
-        small = np.abs(picture(sheet, shown, rows, columns, STATIC_SIDE)[0])
+        place = self.part, self.side
+        weights, _, full = self.questions.drawn(*place, shown, rows, columns, LARGEST_SIDE)
+        small = np.abs(shrunk(weights, STATIC_SIDE))
         levels = np.sqrt(np.clip(small / full, 0, 1)) * 255
         head = f"layer {self.layer}, head {self.head}"
         if self.how != "head":

@@ -158,9 +158,10 @@ class Explanation:
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/plain": _WAITING, "text/html": f"<p>{_WAITING}</p>"}, raw=True)  # type: ignore[no-untyped-call]
         self.attention._ipython_display_()
-        place.update({"text/plain": repr(self), "text/html": self._said()}, raw=True)  # type: ignore[no-untyped-call]
+        place.update({"text/plain": repr(self), "text/html": self.words_html()}, raw=True)  # type: ignore[no-untyped-call]
 
-    def _said(self) -> str:
+    def words_html(self) -> str:
+        """The words of the row, painted by their attribution, as HTML; or why there is none."""
         found = self._labels()
         try:
             with warnings.catch_warnings():

@@ -51,6 +51,7 @@ class Viewed(Protocol):
     part: str
     side: str
     keys: list[str]  # names of the synced traits
+    measured: dict[str, dict[str, int]]
     questions: Questions
 
     @property
@@ -159,7 +160,14 @@ class Export:
             raise SelectionError("heads names no head. Give pairs of layer and head, or None.")
         opened, others = _opened(self), _others(self, heads)
         answers = Answers(self.questions.answer, budget)
-        stock = store(answers, self.questions, opened, others, all_heads=heads is None)
+        stock = store(
+            answers,
+            self.questions,
+            opened,
+            others,
+            all_heads=heads is None,
+            measured=self.measured,
+        )
         if stock.pictures == 0:
             raise SelectionError(
                 f"A budget of {budget:,} bytes is too small for this recording of "

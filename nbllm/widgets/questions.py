@@ -8,6 +8,8 @@ the stack of an encoder-decoder, and which of two recordings or their difference
     {"kind": "outline", part, side}          tokens, marks, sink
     {"kind": "thumbnails", ..., layer}       uint8 levels (heads, height, width)
     {"kind": "measures", ...}                float32 (measures, layers, heads)
+    {"kind": "own_measure", ..., name, version}
+                                             float32 (layers, heads), of a table that was given
     {"kind": "picture", ..., layer, head, how, mask_sink, rows, columns, size}
                                              float32 weights where each cell has its pixel,
                                              else int16 ±√weight · 32767, pooled to the size
@@ -16,11 +18,12 @@ the stack of an encoder-decoder, and which of two recordings or their difference
     {"kind": "dimensions", ..., layer, head, pair}
                                              float32 (3, head_dim): q, k and their product
 
-Rows and columns are [start, stop], a pair is [query, key].
+Rows and columns are [start, stop], of a picture also null for all; a pair is [query, key].
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ import numpy as np
 from nbllm.attention.recording import EncoderDecoderRecording, Recording, TokenRow
 from nbllm.attention.tiles import dimension_scores, evenly, sampled_rows, thumbnails
 from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.widgets.head_values import head_values
 from nbllm.widgets.sheets import (
     DifferenceSheet,
     RecordingSheet,
@@ -48,6 +52,7 @@ MEASURES = ("entropy", "mean_distance", "sink_mass", "previous_token", "duplicat
 THUMBNAIL_SIDE = 24
 MASS_ROWS = 256  # sampled to say how much weight rests on the sink
 LARGEST_SIDE = 512  # of a picture: 512² int16 is half a megabyte
+PICTURES_KEPT = 4  # a megabyte each
 LARGEST_EXACT = 65_536  # cells of a picture that are sent as float32: 256 × 256
 LARGEST_TILE = 200_000  # weights: with a picture, below 1 MB an interaction
 DIFFERENCE_ROWS = 32  # sampled to measure how much a head differs
@@ -68,6 +73,8 @@ class Questions:
 
     def __init__(self, first: Recorded, second: Recorded | None = None) -> None:
         self.sheets: dict[tuple[str, str], Sheet] = {}
+        self.tables: dict[str, Any] = {}  # by part: measures of its heads that were given
+        self.drawn = lru_cache(PICTURES_KEPT)(self._draw)
         names = ("a",) if second is None else ("a", "b")
         for side, recorded in zip(names, (first, second), strict=False):
             for part, recording in _parts(recorded).items():
@@ -112,6 +119,7 @@ class Questions:
             "outline": self._outline,
             "thumbnails": self._thumbnails,
             "measures": self._measures,
+            "own_measure": self._own_measure,
             "picture": self._picture,
             "tile": self._tile,
             "dimensions": self._dimensions,
@@ -173,20 +181,26 @@ class Questions:
         values = [frame[name].to_numpy(np.float32).reshape(grid) for name in MEASURES]
         return {}, np.stack(values)
 
+    def _own_measure(self, question: dict[str, Any]) -> Answer:
+        sheet = self.sheet(question["part"], question["side"])
+        table = self.tables[question["part"]]
+        return {}, head_values(table, question["name"], sheet.layer_numbers, sheet.heads)
+
     def _picture(self, question: dict[str, Any]) -> Answer:
         sheet, shown, rows, columns = self._asked(question)
         size = min(max(int(question["size"]), 1), LARGEST_SIDE)
-        weights, sampled = picture(sheet, shown, rows, columns, size)
+        place = question["part"], question["side"]
+        weights, sampled, full = self.drawn(*place, shown, rows, columns, size)
         every = evenly(len(sheet.queries), MASS_ROWS)
         exact = weights.shape == (len(rows), len(columns)) and weights.size <= LARGEST_EXACT
         message = {
-            "rows": question["rows"],
-            "columns": question["columns"],
+            "rows": [rows.start, rows.stop],
+            "columns": [columns.start, columns.stop],
             "height": weights.shape[0],
             "width": weights.shape[1],
             "exact": exact,
             "sampled": sampled,
-            "full": scale(sheet, shown),
+            "full": full,
             "sinkShare": None
             if sheet.sink is None
             else float(sheet.sink_mass(shown, every).mean()),
@@ -196,6 +210,19 @@ class Questions:
         # By their square root, as they are coloured: of thousands of keys most get little.
         roots = np.sign(weights) * np.sqrt(np.minimum(np.abs(weights), 1))
         return message, np.rint(roots * 32767).astype("<i2")
+
+    def _draw(
+        self, part: str, side: str, shown: Shown, rows: range, columns: range, size: int
+    ) -> tuple[NDArray[np.float32], bool, float]:
+        """A picture, whether its rows are a sample, and its weight of full colour.
+
+        The last are kept: what stands in the notebook's output is asked for again at once, by
+        the browser that opens the view.
+        """
+        sheet = self.sheet(part, side)
+        weights, sampled = picture(sheet, shown, rows, columns, size)
+        weights.flags.writeable = False
+        return weights, sampled, scale(sheet, shown)
 
     def _tile(self, question: dict[str, Any]) -> Answer:
         sheet, shown, rows, columns = self._asked(question)
@@ -234,7 +261,10 @@ class Questions:
         )
         if shown.layer not in sheet.layer_numbers:
             self.recorded(question["part"], question["side"]).recording.check(shown.layer, 0)
-        rows, columns = (range(*question[name]) for name in ("rows", "columns"))
+        rows, columns = (
+            range(len(row)) if question[name] is None else range(*question[name])
+            for name, row in (("rows", sheet.queries), ("columns", sheet.keys))
+        )
         _check_range("query", rows, sheet.queries)
         _check_range("key", columns, sheet.keys)
         return sheet, shown, rows, columns

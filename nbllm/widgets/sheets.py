@@ -23,7 +23,16 @@ from nbllm.errors import SelectionError, UnsupportedModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DifferenceSheet", "How", "RecordingSheet", "Sheet", "Shown", "picture", "scale"]
+__all__ = [
+    "DifferenceSheet",
+    "How",
+    "RecordingSheet",
+    "Sheet",
+    "Shown",
+    "picture",
+    "scale",
+    "shrunk",
+]
 
 How = Literal["head", "mean", "max"]
 
@@ -261,6 +270,12 @@ def picture(
             for band in bands
         ]
     ), True
+
+
+def shrunk(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """A picture pooled once more, to at most size a side."""
+    down, across = (_edges(count, size)[:-1] for count in weights.shape)
+    return _hottest(weights, down, across)
 
 
 def _edges(count: int, size: int) -> NDArray[np.intp]:

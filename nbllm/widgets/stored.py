@@ -40,7 +40,8 @@ class Matrix:
         return len(self.sheet.queries) * len(self.sheet.keys) <= LARGEST_TILE
 
     def picture(self, size: int) -> Question:
-        return {"kind": "picture", **self._asked(), "size": size}
+        asked = {"kind": "picture", **self._asked(), "rows": None, "columns": None}
+        return {**asked, "size": size}
 
     def tile(self) -> Question:
         """All weights; of a long text, those of the queries in the lines."""
@@ -87,12 +88,15 @@ def store(
     opened: Sequence[Matrix],
     heads: Sequence[Matrix],
     all_heads: bool,
+    measured: dict[str, dict[str, int]],
 ) -> Stock:
     """Ask for what the page can hold: `opened` is what it shows first, `heads` one or more.
 
+    `measured` are the measures that were given, by part and name, with their version.
+
     Without room for what it shows first, nothing is of use, and no picture is counted.
     """
-    general = _general(questions, opened[0])
+    general = _general(questions, opened[0], measured)
     side = 0
     if _store(answers, "heads at a glance", general) == len(general):
         side = _side(answers, heads)
@@ -123,13 +127,19 @@ def _store(answers: Answers, what: str, asked: Sequence[Question]) -> int:
     return len(asked)
 
 
-def _general(questions: Questions, first: Matrix) -> list[Question]:
+def _general(
+    questions: Questions, first: Matrix, measured: dict[str, dict[str, int]]
+) -> list[Question]:
     """What a viewer asks for before any head, the sheet on screen first."""
     asked: list[Question] = [{"kind": "contents"}]
     for part, side in sorted(questions.sheets, key=lambda at: at != (first.part, first.side)):
         which = {"part": part, "side": side}
         layers = questions.sheet(part, side).layer_numbers
         asked += [{"kind": "outline", **which}, {"kind": "measures", **which}]
+        asked += [
+            {"kind": "own_measure", **which, "name": name, "version": version}
+            for name, version in measured.get(part, {}).items()
+        ]
         asked += [{"kind": "thumbnails", **which, "layer": layer} for layer in layers]
     return asked
 

@@ -1,12 +1,14 @@
 """Perplexity against transformers' own loss, one text at a time."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from nbllm.engine import batch_memory
 from nbllm.engine import perplexity as module
 from nbllm.engine.perplexity import perplexity
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
@@ -162,8 +164,10 @@ def test_the_whole_vocabulary_is_held_for_a_few_tokens_only(
 
 
 def test_a_batch_that_does_not_fit_is_halved(
-    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path))  # what ran out is remembered there
+    monkeypatch.setattr(batch_memory, "_factors", {})
     whole, nats = perplexity(tiny_llama, TEXTS), module._nats
     sizes = []
 

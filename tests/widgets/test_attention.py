@@ -9,11 +9,15 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import traitlets
 
 import nbllm.widgets.attention as attention
 import nbllm.widgets.bundle as bundle
+import nbllm.widgets.questions as questions
+from nbllm.attention.ablation import head_importance
 from nbllm.attention.capture import record
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import NbllmError, SelectionError
@@ -93,8 +97,45 @@ def test_all_that_is_shown_is_set_from_python(view) -> None:
     assert view.window == (0, 10, 2, 8)
     assert view.shown == Shown(view.layer, view.head, "max", mask_sink=True)
     view.window = None
-    with pytest.raises(traitlets.TraitError):
+    with pytest.raises(SelectionError, match="no measure 'beauty'"):
         view.measure = "beauty"
+
+
+def test_heads_are_sorted_by_measures_of_ones_own(ask, view, tiny_llama) -> None:
+    importance = head_importance(tiny_llama, TEXT)
+    view.measures = importance
+    assert view.measures is importance
+    view.measure = "importance"
+    version = view.measured["causal"]["importance"]
+    _, data = ask(kind="own_measure", name="importance", version=version)
+    expected = importance.pivot(index="layer", columns="head", values="importance")
+    np.testing.assert_allclose(np.frombuffer(data, "<f4").reshape(2, 4), expected, rtol=1e-6)
+
+    one = pl.DataFrame({"layer": [1], "head": [2], "mine": [0.5], "name": ["x"]})
+    view.measures = one  # polars, of one head alone
+    assert view.measure is None  # what it was sorted by is gone
+    assert set(view.measured["causal"]) == {"mine"}
+    assert view.measured["causal"]["mine"] > version
+    grid = np.frombuffer(ask(kind="own_measure", name="mine", version=2)[1], "<f4").reshape(2, 4)
+    assert grid[1, 2] == 0.5 and np.isnan(grid).sum() == 7
+    view.measures = None
+    assert view.measured == {"causal": {}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"layer": [0], "value": [1.0]}, "no column head"),
+        ({"layer": [0], "head": [0], "name": ["a"]}, "no column of numbers"),
+        ({"layer": [0], "head": [4], "value": [1.0]}, "not of the model shown"),
+        ({"layer": [7], "head": [0], "value": [1.0]}, "not of the model shown"),
+        ({"layer": [0, 0], "head": [1, 1], "value": [1.0, 2.0]}, "several rows of one head"),
+    ],
+)
+def test_a_table_that_holds_no_measure_of_the_heads(view, columns, said) -> None:
+    with pytest.raises(SelectionError, match=said):
+        view.measures = pd.DataFrame(columns)
+    assert view.measures is None and view.measured == {}
 
 
 @pytest.mark.parametrize("window", [(0, 10, 5, 5), (-1, 4, 0, 4), (0, 1, 0, 10_000)])
@@ -154,6 +195,38 @@ def test_a_question_is_answered_under_its_key(ask, view) -> None:
     _, data = ask(kind="tile", layer=1, head=2, rows=[5, 9], columns=[0, 7])
     tile = np.frombuffer(data, "<f4").reshape(4, 7)
     np.testing.assert_allclose(tile, view.recording.weights(1, 2)[5:9, :7], rtol=0, atol=2e-6)
+
+
+def test_questions_together_are_answered_together(view, monkeypatch) -> None:
+    sent = []
+    monkeypatch.setattr(view, "send", lambda *answer, **more: sent.append((*answer, more)))
+    where = {"part": "causal", "side": "a", "layer": 1, "head": 2}
+    whole = {"kind": "picture", **where, "rows": None, "columns": None, "size": 512}
+    asked = [
+        {"kind": "contents", "key": "a"},
+        {"kind": "tile", **where, "head": 99, "rows": [0, 1], "columns": [0, 1], "key": "b"},
+        {**whole, "key": "c"},
+    ]
+    view._handle_custom_msg({"questions": asked}, [])
+    [(message, more)] = sent
+    contents, refused, drawn = message["answers"]
+    assert (contents["key"], contents["parts"], contents["buffers"]) == ("a", ["causal"], 0)
+    assert refused["key"] == "b" and "head 99" in refused["error"] and refused["buffers"] == 0
+    count = len(view.recording)
+    assert (drawn["key"], drawn["rows"], drawn["columns"]) == ("c", [0, count], [0, count])
+    weights = np.frombuffer(*more["buffers"], "<f4").reshape(count, count)
+    np.testing.assert_allclose(weights, view.recording.weights(1, 2), rtol=0, atol=2e-6)
+
+
+def test_the_picture_of_the_output_is_not_computed_again_for_the_browser(
+    view, ask, monkeypatch
+) -> None:
+    view._still()
+    monkeypatch.setattr(questions, "picture", None)
+    message, _ = ask(
+        kind="picture", layer=view.layer, head=view.head, rows=None, columns=None, size=512
+    )
+    assert message["height"] == len(view.recording)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import zlib
 import nbclient
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 
 from nbllm.attention.capture import record
@@ -339,3 +340,15 @@ nbllm.inspect(model, {TEXT!r} * 30)
     stills = [data["text/html"] for data in shown if "text/html" in data]
     assert len(stills) == 1
     assert "data:image/png;base64," in stills[0] and "<script" not in stills[0]
+
+
+def test_a_page_can_sort_by_measures_of_ones_own(tiny_llama, tmp_path) -> None:
+    view = inspect(tiny_llama, "The soup was warm.")
+    heads = {"layer": [0, 0, 1, 1], "head": [0, 1, 0, 1], "mine": [1.0, 2.0, 3.0, 4.0]}
+    view.measures = pd.DataFrame(heads)
+    view.measure = "mine"
+    page = content(view.to_html(tmp_path / "view.html").path)
+    assert page["state"]["measured"] == view.measured == {"causal": {"mine": 1}}
+    asked = [entry["question"] for entry in page["answers"]["entries"]]
+    where = {"part": "causal", "side": "a"}
+    assert {"kind": "own_measure", **where, "name": "mine", "version": 1} in asked

@@ -24,6 +24,7 @@ export class Controls {
   #part: HTMLSelectElement;
   #side: HTMLSelectElement;
   #measure: HTMLSelectElement;
+  #offered: string | undefined;
   #mask: HTMLInputElement;
   #words: HTMLInputElement;
   #name = h("span", { class: "name" });
@@ -76,6 +77,7 @@ export class Controls {
     this.#how.value = state.how;
     this.#part.value = outline.part;
     this.#side.value = outline.side;
+    this.#offer(outline, Object.keys(state.measured[outline.part] ?? {}));
     if (!outline.signed) this.#measure.value = state.measure ?? "";
     this.#mask.checked = state.mask_sink;
     this.#words.checked = state.words;
@@ -101,12 +103,17 @@ export class Controls {
     this.#layer.min = String(layers[0]);
     this.#layer.max = String(layers.at(-1));
     this.#head.max = String(heads - 1);
-    const none = outline.signed ? [] : [h("option", { value: "" }, "their number")];
-    this.#measure.replaceChildren(
-      ...none,
-      ...outline.measures.map((name) => h("option", { value: name }, titleOf(name))),
-    );
     this.#mask.disabled = outline.sink === null;
+  }
+
+  /** What the heads can be sorted by: the measures of the sheet, and more that were given. */
+  #offer({ signed, measures }: Outline, more: string[]) {
+    const names = signed ? measures : ["", ...new Set([...measures, ...more])];
+    if (names.join("\n") === this.#offered) return;
+    this.#offered = names.join("\n");
+    this.#measure.replaceChildren(
+      ...names.map((name) => h("option", { value: name }, name ? titleOf(name) : "their number")),
+    );
   }
 
   #field(name: string, control: HTMLElement, on: boolean): HTMLElement {

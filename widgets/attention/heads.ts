@@ -34,20 +34,27 @@ export class HeadsGrid {
       "aria-rowcount": heads,
       "aria-colcount": layers.length,
     });
-    for (let slot = 0; slot < heads; slot++) {
-      const row = h("div", { role: "row", "aria-rowindex": slot + 1 });
-      this.#cells.push(
-        layers.map((_, layer) => {
-          const cell = h("div", { role: "gridcell", tabindex: -1, "aria-colindex": layer + 1 });
-          cell.addEventListener("click", () => this.#go(slot, layer));
-          row.append(cell);
-          return cell;
-        }),
-      );
-      this.#grid.append(row);
-    }
     this.#grid.addEventListener("keydown", (event) => this.#key(event));
     this.element = h("div", { class: "heads" }, this.#canvas, this.#grid);
+  }
+
+  get isFilled(): boolean {
+    return this.#cells.length > 0;
+  }
+
+  /** Puts a cell for each head over the pictures. */
+  #fill() {
+    const { layers, heads } = this.sheet.outline;
+    const rows = Array.from({ length: heads }, (_, slot) => {
+      const cells = layers.map((_, layer) => {
+        const cell = h("div", { role: "gridcell", tabindex: -1, "aria-colindex": layer + 1 });
+        cell.addEventListener("click", () => this.#go(slot, layer));
+        return cell;
+      });
+      this.#cells.push(cells);
+      return h("div", { role: "row", "aria-rowindex": slot + 1 }, ...cells);
+    });
+    this.#grid.append(...rows);
     this.#name();
   }
 
@@ -89,6 +96,7 @@ export class HeadsGrid {
   }
 
   show({ layer, head }: Head, whole: boolean) {
+    if (!this.isFilled) this.#fill();
     for (const cell of this.#grid.querySelectorAll("[aria-selected]")) {
       cell.removeAttribute("aria-selected");
     }

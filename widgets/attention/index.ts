@@ -3,13 +3,13 @@
 
 import type { Render } from "@anywidget/types";
 
-import { h } from "../shared/dom";
-import { type Channel, Kernel, KernelGone } from "../shared/kernel";
+import { h, painted } from "../shared/dom";
+import { type Channel, Kernel, KernelGone, type Question } from "../shared/kernel";
 import { onTheme, themeOf } from "../shared/theme";
 import { Controls, sideName } from "./controls";
 import { Matrix } from "./matrix";
 import { Panels } from "./panels";
-import { type Contents, type Outline, Sheet } from "./recording";
+import { type Contents, type Outline, outlineOf, pictureOf, Sheet } from "./recording";
 import { carry, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
 
 const PADDING = 28;
@@ -55,13 +55,15 @@ class View {
     for (const trait of TRAITS) this.model.on(`change:${trait}`, change);
     const stopTheme = onTheme(() => this.#layOut());
     let seen = 0;
-    const sizes = new ResizeObserver(() => {
+    const resize = () => {
       const width = this.root.clientWidth;
       if (width && width !== seen) {
         seen = width;
         this.#layOut();
       }
-    });
+    };
+    resize();
+    const sizes = new ResizeObserver(resize);
     sizes.observe(this.root);
     return () => {
       for (const trait of TRAITS) this.model.off(`change:${trait}`, change);
@@ -110,15 +112,12 @@ class View {
     const views = [...part.matrices].map(([side, matrix]) => {
       const its = part.sheets.get(side)!;
       const theirs = this.#carried(state, sheet.outline, part, side);
-      const window = windowOf(theirs, its.outline);
       const shown = shownOf(theirs);
-      const asked = its.picture(shown, ...window, matrix.resolution);
-      return { side, matrix, window, shown, token: theirs.token, key: theirs.key, asked };
+      const asked = its.picture(shown, windowOf(theirs), matrix.resolution);
+      return { side, matrix, shown, words: theirs.words, token: theirs.token, key: theirs.key, asked };
     });
-    // The kernel computes the pictures while thousands of words are put on the page.
     const panels = this.#bring(part, sheet);
     this.#controls.show(state, sheet.outline);
-    panels.grid.show(state, state.how !== "head");
     const theme = themeOf(this.root);
     const pictures = views.map(async ({ side, matrix, asked, ...view }) => {
       const picture = await asked.catch((error: Error) => {
@@ -132,6 +131,9 @@ class View {
       panels.clearRows(state, theme);
       throw error;
     });
+    // A matrix that is there is on screen before a thousand cells are made.
+    if (!panels.grid.isFilled) await painted();
+    panels.grid.show(state, state.how !== "head");
     const [rows] = await Promise.all([asked, ...pictures]);
     this.fail(null);
     const { key, weight } = panels.showRows(state, rows, theme);
@@ -205,6 +207,17 @@ class View {
   }
 }
 
+/** What is asked for before anything is known, to be on screen two round trips earlier. */
+function opening(state: State): Question[] {
+  const { part, side } = state;
+  const size = side === "difference" ? PIXELS.compared : PIXELS.alone;
+  return [
+    { kind: "contents" },
+    outlineOf(part, side),
+    pictureOf(part, side, shownOf(state), windowOf(state), size),
+  ];
+}
+
 /** Puts the view into an element. Returns the function that takes it away again. */
 export function mount(el: HTMLElement, model: Model, channel: Channel): () => void {
   const status = h("p", { class: "status", role: "status", hidden: true });
@@ -244,8 +257,7 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
         : (failure?.message ?? ""),
     ),
   );
-  // Asked for together, to be on screen a round trip earlier.
-  Sheet.open(kernel, model.get("part"), model.get("side")).catch(() => {});
+  kernel.askTogether(opening(read(model)));
   let stop = () => {};
   let closed = false;
   kernel

@@ -5,8 +5,12 @@ import { css } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
 import { scaleOf, type Theme } from "../shared/theme";
 import { block, label, percent, weightText } from "./layout";
-import { drawAxes, drawPicture, indexOf, pixelsOf, type Place, place, shrunk } from "./plot";
-import type { Picture, Range, Sheet, Shown } from "./recording";
+import {
+  byWord, covered, drawAxes, drawPicture, fitting, indexOf, isByToken, pixelsOf, type Place, place, shrunk,
+  type Size,
+} from "./plot";
+import type { Joined, Picture, Range, Sheet, Shown } from "./recording";
+import type { Units } from "./units";
 import { holding, panned, type Window, zoomed } from "./viewport";
 
 const LARGEST = 420;
@@ -22,7 +26,7 @@ const STEPS: Record<string, [row: number, column: number]> = {
 export interface View {
   shown: Shown;
   picture: Picture;
-  window: [rows: Range, columns: Range];
+  words: boolean; // pieces of words are joined
   token: number | null;
   key: number | null;
 }
@@ -42,7 +46,7 @@ export class Matrix {
   #window: [Range, Range];
   #theme: Theme | undefined;
   #place: Place | undefined;
-  #image: { of: Picture; theme: Theme; data: ImageData } | undefined;
+  #image: { of: Picture; units: Joined; dark: boolean; most: Size; data: ImageData } | undefined;
   #at: [query: number, key: number] | undefined;
   #found: [query: number, key: number] | undefined; // the hottest cell of the block there
   #settling = 0;
@@ -51,7 +55,7 @@ export class Matrix {
   constructor(
     private sheet: Sheet,
     title: string,
-    private most: number, // pixels a side that may be asked for
+    readonly resolution: number, // pixels a side that are asked for, whatever the screen has
     private select: (query: number, key: number) => void,
     private zoom: (window: Window | null) => void,
   ) {
@@ -90,11 +94,6 @@ export class Matrix {
     this.element = h("div", { class: "matrix" }, caption, this.#stage, this.#readout, this.#legend);
   }
 
-  /** Pixels a side of its largest, so that a narrower page asks for nothing new. */
-  get resolution(): number {
-    return Math.min(Math.round(LARGEST * (window.devicePixelRatio || 1)), this.most);
-  }
-
   layOut(width: number) {
     this.#side = Math.max(160, Math.min(Math.floor(width), LARGEST));
   }
@@ -111,10 +110,19 @@ export class Matrix {
     this.element.classList.remove("empty");
     this.#view = view;
     this.#theme = theme;
-    if (!this.#settling) this.#window = view.window;
+    if (!this.#settling) this.#window = [view.picture.rows, view.picture.columns];
     this.#draw();
     this.#tellLegend();
     void this.#describe();
+  }
+
+  get #units(): Joined {
+    return this.sheet.units(this.#view?.words ?? false);
+  }
+
+  /** Of a longer text a pixel is about a word, and there is nothing to join. */
+  get #joins(): boolean {
+    return this.#view!.words && isByToken(this.#view!.picture);
   }
 
   get #size(): [number, number] {
@@ -136,16 +144,23 @@ export class Matrix {
     this.#place = at;
     const ratio = window.devicePixelRatio || 1;
     const context = sharpen(this.#canvas, at.left + at.width, at.top + at.height);
-    if (this.#image?.of !== view.picture || this.#image.theme.dark !== theme.dark) {
-      const most = [Math.ceil(this.#side * ratio), Math.ceil(this.#side * ratio)] as [number, number];
+    const most = fitting(view.picture, [rows, columns], at, ratio);
+    const now = { of: view.picture, units: this.#units, dark: theme.dark, most };
+    const known = this.#image;
+    if (
+      known?.of !== now.of || known.units !== now.units || known.dark !== now.dark ||
+      String(known.most) !== String(most)
+    ) {
       const scale = scaleOf(theme, outline.signed, view.picture.full);
-      const data = pixelsOf(shrunk(view.picture, most), outline.causal, scale.map, scale.level);
-      this.#image = { of: view.picture, theme, data };
+      const joins = this.#joins;
+      const picture = shrunk(joins ? byWord(view.picture, now.units) : view.picture, most);
+      const units = joins ? now.units : this.sheet.units(false);
+      this.#image = { ...now, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
     }
-    drawPicture(context, this.#image.data, view.picture, [rows, columns], at);
+    drawPicture(context, this.#image!.data, view.picture, [rows, columns], at);
     const style = getComputedStyle(this.element);
     const inks = [style.color, style.getPropertyValue("--nbllm-accent")] as [string, string];
-    drawAxes(context, outline, [rows, columns], at, inks);
+    drawAxes(context, outline, this.#units, [rows, columns], at, inks);
     this.#mark();
     this.#drawCross();
     const [height, width] = this.#size;
@@ -166,11 +181,17 @@ export class Matrix {
       element.style.cssText = `left:${x}px;top:${y}px;width:${w}px;height:${h}px`;
     };
     const inside = (at: number | null, [start, stop]: Range) => at !== null && at >= start && at < stop;
-    const thick = (size: number) => Math.max(size, 3);
-    const y = top + ((token ?? 0) - rows[0] + 0.5) * tall - thick(tall) / 2;
-    put(this.#row, inside(token, rows), [left, y, width, thick(tall)]);
-    const x = left + ((key ?? 0) - columns[0] + 0.5) * wide - thick(wide) / 2;
-    put(this.#column, inside(key, columns), [x, top, thick(wide), height]);
+    const bar = (at: number, units: Units, [first, last]: Range, size: number) => {
+      const [start, stop] = covered(units, [at, at + 1]);
+      const [from, to] = [Math.max(start, first), Math.min(stop, last)];
+      const thick = Math.max((to - from) * size, 3);
+      return [((from + to) / 2 - first) * size - thick / 2, thick] as const;
+    };
+    const { queries, keys } = this.#units;
+    const [y, thick] = bar(token ?? 0, queries, rows, tall);
+    put(this.#row, inside(token, rows), [left, top + y, width, thick]);
+    const [x, broad] = bar(key ?? 0, keys, columns, wide);
+    put(this.#column, inside(key, columns), [left + x, top, broad, height]);
   }
 
   #tellLegend() {
@@ -191,6 +212,11 @@ export class Matrix {
       outline.signed ? `+${full} (more)` : `${full} and above`,
       ` (square-root scale, full colour set per head${sink}${removed})`,
       picture.sampled ? " Sampled: one row stands for each row of pixels." : "",
+      this.#joins
+        ? " Pieces of a word are joined by their largest weight."
+        : this.#view!.words
+          ? " A pixel is about a word; nearer, their pieces are joined."
+          : "",
     );
   }
 
@@ -250,7 +276,9 @@ export class Matrix {
     const { token, key } = this.#view;
     const [rows, columns] = this.#window;
     const middle = ([start, stop]: Range) => (start + stop) >> 1;
-    const centre = around ?? this.#at ?? [token ?? middle(rows), key ?? middle(columns)];
+    const last = this.sheet.outline.causal && token !== null ? token : Infinity; // that it sees
+    const start = [token ?? middle(rows), key ?? Math.min(middle(columns), last)] as const;
+    const centre = around ?? this.#at ?? start;
     const inside = (at: number, [start, stop]: Range) => Math.max(start, Math.min(stop - 1, at));
     this.#move(
       zoomed(this.#window, this.#size, factor, [inside(centre[0], rows), inside(centre[1], columns)]),
@@ -317,8 +345,13 @@ export class Matrix {
     this.#point(at);
   }
 
-  /** The tokens that share a pixel with this one, along an axis of the picture. */
+  /** The tokens that share a pixel or a word with this one, along an axis of the picture. */
   #block(at: number, axis: 0 | 1): Range {
+    const { queries, keys } = this.#units;
+    return covered(axis === 0 ? queries : keys, this.#pixel(at, axis));
+  }
+
+  #pixel(at: number, axis: 0 | 1): Range {
     const { rows, columns, height, width } = this.#view!.picture;
     const [range, side] = axis === 0 ? [rows, height] : [columns, width];
     if (at < range[0] || at >= range[1]) return [at, at + 1];
@@ -345,7 +378,8 @@ export class Matrix {
     const [rows, columns] = this.#window;
     const { left, top } = this.#place!;
     const span = (axis: 0 | 1, first: number, size: number, offset: number) => {
-      const [start, stop] = this.#block(this.#at![axis], axis);
+      const block = this.#block(this.#at![axis], axis);
+      const [start, stop] = [Math.max(block[0], this.#window[axis][0]), Math.min(block[1], this.#window[axis][1])];
       const length = Math.max((stop - start) * size, 5);
       return [offset + ((start + stop) / 2 - first) * size - length / 2, length] as const;
     };
@@ -364,8 +398,10 @@ export class Matrix {
       return;
     }
     const [rows, columns] = [this.#block(at[0], 0), this.#block(at[1], 1)];
+    const { queries, keys } = this.#units;
     if (outline.causal && columns[0] >= rows[1]) {
-      this.#readout.textContent = `“${label(rows[0], outline.queries)}” cannot see “${label(columns[0], outline.keys)}”: it comes later.`;
+      const [looks, looked] = [queries.label(queries.of[rows[0]]!), keys.label(keys.of[columns[0]]!)];
+      this.#readout.textContent = `“${looks}” cannot see “${looked}”: it comes later.`;
       return;
     }
     if (this.#asking) return; // the last of the cells that the pointer ran over is asked for
@@ -385,13 +421,17 @@ export class Matrix {
     );
     this.#found = [query, key];
     const [height, width] = [rows[1] - rows[0], columns[1] - columns[0]];
+    const [looks, looked] = [queries.of[query]!, keys.of[key]!];
     this.#readout.replaceChildren(
-      h("b", {}, label(query, outline.queries)),
-      ` ${query} → `,
-      h("b", {}, label(key, outline.keys)),
-      ` ${key}: `,
+      h("b", {}, queries.label(looks)),
+      ` ${numbers(queries.tokens(looks))} → `,
+      h("b", {}, keys.label(looked)),
+      ` ${numbers(keys.tokens(looked))}: `,
       h("b", { class: "weight" }, weightText(most)),
       height * width > 1 ? ` (largest of ${height} × ${width} cells)` : "",
     );
   }
 }
+
+/** Token numbers of a word. */
+const numbers = ([start, stop]: Range): string => (stop - start === 1 ? `${start}` : `${start}–${stop - 1}`);

@@ -8,11 +8,15 @@ const TITLES: Record<string, [title: string, about: string]> = {
   sink_mass: ["weight on the sink", "the part of its weight that rests on the sink"],
   previous_token: ["previous token", "weight on the token just before"],
   duplicate_token: ["duplicate token", "weight on earlier occurrences of the same token"],
+  normalized_entropy: ["normalized entropy", "its entropy as a share of the largest there could be"],
+  induction: ["induction", "on random tokens read twice, weight on what followed the last time"],
+  importance: ["importance", "by how much the answer loses in log-probability without the head (nats)"],
+  logit_drop: ["logit drop", "by how much the logit of the answer falls without the head"],
   difference: ["difference", "the part of its weight that moved (total variation distance)"],
 };
 
-export const titleOf = (measure: string): string => TITLES[measure]?.[0] ?? measure;
-export const aboutOf = (measure: string): string => TITLES[measure]?.[1] ?? "";
+export const titleOf = (measure: string): string => TITLES[measure]?.[0] ?? measure.replaceAll("_", " ");
+export const aboutOf = (measure: string): string => TITLES[measure]?.[1] ?? "a measure of your own";
 
 export interface Ranking {
   title: string;

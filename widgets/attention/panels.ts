@@ -8,10 +8,9 @@ import { HeadsGrid } from "./heads";
 import { joinRows, Lines, tokensOf } from "./lines";
 import type { Matrix } from "./matrix";
 import { titleOf } from "./measures";
-import type { Outline, Picture, Rows, Sheet } from "./recording";
+import type { Picture, Rows, Sheet } from "./recording";
 import { shownOf, type State } from "./state";
 import { Timeline } from "./timeline";
-import { Units } from "./units";
 import { Words } from "./words";
 
 const HEADS = "layers from left to right, heads from top to bottom";
@@ -28,7 +27,6 @@ export class Panels {
   #timeline: Timeline | undefined;
   #choose: Words;
   #painted: Words; // the same, unless keys are of another text
-  #units: Record<"tokens" | "words", { queries: Units; keys: Units } | undefined>;
   #pair = h("div", { class: "pair" });
   #below = h("div", { class: "pair" });
   #detailPanel: HTMLElement;
@@ -48,7 +46,6 @@ export class Panels {
     const { outline } = sheet;
     const toToken = (token: number) => set({ token, key: null });
     const toKey = (key: number) => set({ key });
-    this.#units = { tokens: unitsOf(outline, Units.tokens), words: undefined };
     this.grid = new HeadsGrid(sheet, (head) => set({ ...head }));
     this.#lines = new Lines(outline, toToken, toKey);
     this.#detail = new Detail(sheet);
@@ -56,8 +53,9 @@ export class Panels {
     if (written !== null) this.#timeline = new Timeline(outline, toToken);
     const say = (message: string) => (this.#hover.textContent = message);
     const both = outline.queries === outline.keys;
+    const tokens = sheet.units(false);
     this.#choose = new Words(
-      outline.queries,
+      tokens.queries,
       written,
       both
         ? "The text. Select the token whose attention is painted on the words; with Shift, the key."
@@ -67,7 +65,7 @@ export class Panels {
     );
     this.#painted = both
       ? this.#choose
-      : new Words(outline.keys, null, "The text that is looked at. Select a key.", toKey, say);
+      : new Words(tokens.keys, null, "The text that is looked at. Select a key.", toKey, say);
     this.#linesPanel = h("div", { class: "panel" }, caption("Lines"), this.#lines.element);
     this.#detailPanel = h(
       "div",
@@ -114,7 +112,7 @@ export class Panels {
 
   /** What the rows on screen hold, asked for: whole rows around the query. */
   rows(state: State): Promise<Rows> {
-    const { queries } = this.#joined(state);
+    const { queries } = this.sheet.units(state.words);
     const rows = tokensOf(queries, this.#lines.range(queries, state.token));
     return this.sheet.tile(shownOf(state), rows, [0, this.sheet.outline.keys.tokens.length]);
   }
@@ -122,7 +120,7 @@ export class Panels {
   /** Words, lines, flow and score of the state, from its rows. */
   showRows(state: State, rows: Rows, theme: Theme) {
     const { outline } = this.sheet;
-    const { queries, keys } = this.#joined(state);
+    const { queries, keys } = this.sheet.units(state.words);
     const { token } = state;
     const range = this.#lines.range(queries, token);
     const joined = joinRows(rows, queries, keys, range);
@@ -152,7 +150,7 @@ export class Panels {
 
   /** Takes the rows off the screen, where those of the state cannot be had. */
   clearRows(state: State, theme: Theme) {
-    const { queries, keys } = this.#joined(state);
+    const { queries, keys } = this.sheet.units(state.words);
     const { sink, signed } = this.sheet.outline;
     this.#choose.units = queries;
     this.#painted.units = keys;
@@ -185,10 +183,12 @@ export class Panels {
   /** Sorts the heads as the state says; the measure is computed when first asked for. */
   async sort(state: State) {
     const measure = this.#measureOf(state);
-    if (measure === this.#sorting) return;
-    this.#sorting = measure;
-    const values = measure ? await this.sheet.measure(measure) : undefined;
-    if (measure !== this.#sorting) return; // another was chosen meanwhile
+    const version = measure ? state.measured[this.sheet.outline.part]?.[measure] : undefined;
+    const sorting = measure && `${measure} ${version ?? ""}`;
+    if (sorting === this.#sorting) return;
+    this.#sorting = sorting;
+    const values = measure ? await this.#valuesOf(measure, version) : undefined;
+    if (sorting !== this.#sorting) return; // another was chosen meanwhile
     this.#values = measure && values ? { measure, values } : undefined;
     this.grid.sort(measure, values);
     this.#order.textContent = measure ? `by ${titleOf(measure)}, the largest of each layer at its top` : HEADS;
@@ -197,19 +197,14 @@ export class Panels {
     this.tell(now.state, now.picture);
   }
 
+  #valuesOf(measure: string, version: number | undefined): Promise<Float32Array[]> {
+    return version === undefined ? this.sheet.measure(measure) : this.sheet.ownMeasure(measure, version);
+  }
+
   #measureOf(state: State): string | null {
     return this.sheet.outline.signed ? "difference" : state.measure;
   }
 
-  #joined({ words }: State) {
-    const name = words ? "words" : "tokens";
-    return (this.#units[name] ??= unitsOf(this.sheet.outline, Units.words));
-  }
-}
-
-function unitsOf({ queries, keys }: Outline, make: (row: Outline["queries"]) => Units) {
-  const made = make(queries);
-  return { queries: made, keys: queries === keys ? made : make(keys) };
 }
 
 /** The key that takes most of a row, but for the sink. */

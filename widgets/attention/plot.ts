@@ -1,8 +1,9 @@
 // The picture of a matrix: its place on the canvas, its colours and the names of its tokens.
 
 import type { RGB } from "../shared/colour";
-import { block, label } from "./layout";
-import type { Outline, Picture, Range } from "./recording";
+import { block } from "./layout";
+import type { Joined, Outline, Picture, Range } from "./recording";
+import type { Units } from "./units";
 
 export interface Place {
   left: number; // of the plot in the canvas, CSS pixels
@@ -39,6 +40,7 @@ export const indexOf = (token: number, side: number, [start, stop]: Range): numb
 export function pixelsOf(
   { rows, columns, height, width, weights }: Picture,
   causal: boolean,
+  units: Joined,
   map: RGB[],
   level: (weight: number) => number,
 ): ImageData {
@@ -48,9 +50,9 @@ export function pixelsOf(
     map,
     ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0,
   );
-  const starts = Array.from({ length: width }, (_, at) => block(at, width, columns)[0]);
+  const starts = Array.from({ length: width }, (_, at) => covered(units.keys, block(at, width, columns))[0]);
   for (let row = 0; row < height; row++) {
-    const end = block(row, height, rows)[1];
+    const end = covered(units.queries, block(row, height, rows))[1];
     for (let column = 0; column < width && !(causal && starts[column]! >= end); column++) {
       const at = row * width + column;
       packed[at] = table[level(weights[at]!)]!;
@@ -59,16 +61,65 @@ export function pixelsOf(
   return image;
 }
 
+/** A range of tokens, and what else belongs to the words at its ends. */
+export function covered(units: Units, [start, stop]: Range): Range {
+  return [units.tokens(units.of[start]!)[0], units.tokens(units.of[stop - 1]!)[1]];
+}
+
+/** Whether each token has its own row and column in a picture. */
+export const isByToken = ({ rows, columns, height, width }: Picture): boolean =>
+  height === rows[1] - rows[0] && width === columns[1] - columns[0];
+
+/** A picture by token in which all pieces of a word have the largest weight of the word. */
+export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
+  const { rows, columns, height, width } = picture;
+  const weights = new Float32Array(height * width);
+  for (let top = 0, bottom; top < height; top = bottom) {
+    bottom = Math.min(covered(queries, [rows[0] + top, rows[0] + top + 1])[1] - rows[0], height);
+    for (let left = 0, right; left < width; left = right) {
+      right = Math.min(covered(keys, [columns[0] + left, columns[0] + left + 1])[1] - columns[0], width);
+      let most = 0;
+      for (let row = top; row < bottom; row++) {
+        for (let column = left; column < right; column++) {
+          const weight = picture.weights[row * width + column]!;
+          if (Math.abs(weight) > Math.abs(most)) most = weight;
+        }
+      }
+      for (let row = top; row < bottom; row++) weights.fill(most, row * width + left, row * width + right);
+    }
+  }
+  return { ...picture, weights };
+}
+
+export type Size = [height: number, width: number];
+
+/** The rows and columns of a picture that the screen has pixels for. */
+export function fitting(
+  picture: Picture,
+  [rows, columns]: [Range, Range],
+  { height, width }: Place,
+  ratio: number,
+): Size {
+  const length = ([start, stop]: Range) => stop - start;
+  const seen = (side: number, of: Range, window: Range, whole: number) =>
+    Math.max(1, Math.min(whole, Math.round((side * ratio * length(of)) / length(window))));
+  return [
+    seen(height, picture.rows, rows, picture.height),
+    seen(width, picture.columns, columns, picture.width),
+  ];
+}
+
 /** Shrinks a picture that has more rows or columns than the screen, by the largest of each block. */
-export function shrunk(picture: Picture, most: [height: number, width: number]): Picture {
+export function shrunk(picture: Picture, most: Size): Picture {
   const height = Math.min(picture.height, most[0]);
   const width = Math.min(picture.width, most[1]);
   if (height === picture.height && width === picture.width) return picture;
   const weights = new Float32Array(height * width);
+  const lefts = Uint32Array.from({ length: picture.width }, (_, column) => indexOf(column, width, [0, picture.width]));
   for (let row = 0; row < picture.height; row++) {
     const to = indexOf(row, height, [0, picture.height]) * width;
     for (let column = 0; column < picture.width; column++) {
-      const at = to + indexOf(column, width, [0, picture.width]);
+      const at = to + lefts[column]!;
       const weight = picture.weights[row * picture.width + column]!;
       if (Math.abs(weight) > Math.abs(weights[at]!)) weights[at] = weight;
     }
@@ -106,6 +157,7 @@ export function drawPicture(
 export function drawAxes(
   context: CanvasRenderingContext2D,
   outline: Outline,
+  { queries, keys }: Joined,
   [rows, columns]: [Range, Range],
   { left, top, width, height, labelled }: Place,
   [ink, accent]: [string, string],
@@ -131,15 +183,24 @@ export function drawAxes(
   context.font = `${Math.min(...cell) < 12 ? 10 : 11}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (let row = rows[0]; row < rows[1]; row++) {
-    context.fillText(label(row, outline.queries, 11), left - 6, top + (row - rows[0] + 0.5) * cell[1]);
+  for (const [unit, middle] of within(queries, rows)) {
+    context.fillText(queries.label(unit, 11), left - 6, top + (middle - rows[0]) * cell[1]);
   }
   context.textAlign = "left";
-  for (let column = columns[0]; column < columns[1]; column++) {
+  for (const [unit, middle] of within(keys, columns)) {
     context.save();
-    context.translate(left + (column - columns[0] + 0.5) * cell[0], top - 5);
+    context.translate(left + (middle - columns[0]) * cell[0], top - 5);
     context.rotate(-Math.PI / 2);
-    context.fillText(label(column, outline.keys, 9), 0, 0);
+    context.fillText(keys.label(unit, 9), 0, 0);
     context.restore();
   }
+}
+
+/** The units of a range of tokens, and where the middle of each part in it lies. */
+function within(units: Units, [start, stop]: Range): [unit: number, middle: number][] {
+  const [first, last] = [units.of[start]!, units.of[stop - 1]!];
+  return Array.from({ length: last - first + 1 }, (_, at) => {
+    const [from, to] = units.tokens(first + at);
+    return [first + at, (Math.max(from, start) + Math.min(to, stop)) / 2];
+  });
 }

@@ -1,7 +1,8 @@
 // What the browser knows of a recording, and how it asks for more. The questions are
 // answered by nbllm/widgets/questions.py.
 
-import type { Kernel } from "../shared/kernel";
+import type { Kernel, Question } from "../shared/kernel";
+import { Units } from "./units";
 
 const ROOT = 32767; // of a pooled weight of 1
 
@@ -72,22 +73,54 @@ export interface Rows {
   sinkMass: number[];
 }
 
+export interface Joined {
+  queries: Units;
+  keys: Units; // the same object where it is one text
+}
+
 export interface Head {
   layer: number;
   head: number;
 }
 
+export const outlineOf = (part: string, side: string): Question => ({ kind: "outline", part, side });
+
+/** Asks for a window of the matrix, or with null for all of it. */
+export function pictureOf(
+  part: string,
+  side: string,
+  shown: Shown,
+  window: [rows: Range, columns: Range] | null,
+  size: number,
+): Question {
+  const [rows, columns] = window ?? [null, null];
+  return { kind: "picture", part, side, ...shown, rows, columns, size };
+}
+
 /** One attention matrix for each layer and head: of a part and a side. */
 export class Sheet {
+  #units: Record<"tokens" | "words", Joined | undefined> = { tokens: undefined, words: undefined };
+
   constructor(
     private kernel: Kernel,
     readonly outline: Outline,
   ) {}
 
   static async open(kernel: Kernel, part: string, side: string): Promise<Sheet> {
-    const { message } = await kernel.ask({ kind: "outline", part, side });
+    const { message } = await kernel.ask(outlineOf(part, side));
     const outline = message as unknown as Outline;
     return new Sheet(kernel, { ...outline, keys: outline.keys ?? outline.queries });
+  }
+
+  /** The tokens along both sides, each by itself or joined to words. */
+  units(words: boolean): Joined {
+    const { queries, keys } = this.outline;
+    const known = this.#units[words ? "words" : "tokens"];
+    if (known) return known;
+    const make = words ? Units.words : Units.tokens;
+    const made = make(queries);
+    const both = { queries: made, keys: queries === keys ? made : make(keys) };
+    return (this.#units[words ? "words" : "tokens"] = both);
   }
 
   #ask(kind: string, more: Record<string, unknown>) {
@@ -109,11 +142,23 @@ export class Sheet {
     return layers.map((_, at) => all.subarray(from + at * heads, from + (at + 1) * heads));
   }
 
-  async picture(shown: Shown, rows: Range, columns: Range, size: number): Promise<Picture> {
-    const { message, buffers } = await this.#ask("picture", { ...shown, rows, columns, size });
-    const weights = message.exact
-      ? new Float32Array(buffers[0]!)
-      : Float32Array.from(new Int16Array(buffers[0]!), (root) => (root * Math.abs(root)) / ROOT ** 2);
+  /** Values of a measure that was given from Python; another version of it has others. */
+  async ownMeasure(name: string, version: number): Promise<Float32Array[]> {
+    const { layers, heads } = this.outline;
+    const { buffers } = await this.#ask("own_measure", { name, version });
+    const all = new Float32Array(buffers[0]!);
+    return layers.map((_, at) => all.subarray(at * heads, (at + 1) * heads));
+  }
+
+  async picture(
+    shown: Shown,
+    window: [rows: Range, columns: Range] | null,
+    size: number,
+  ): Promise<Picture> {
+    const { part, side } = this.outline;
+    const asked = pictureOf(part, side, shown, window, size);
+    const { message, buffers } = await this.kernel.ask(asked);
+    const weights = message.exact ? new Float32Array(buffers[0]!) : squared(new Int16Array(buffers[0]!));
     return { ...(message as unknown as Picture), weights };
   }
 
@@ -140,4 +185,14 @@ export class Sheet {
     const [q, k, product] = [0, 1, 2].map((at) => all.subarray(at * size, (at + 1) * size));
     return { q: q!, k: k!, product: product!, plain: message.plain as boolean };
   }
+}
+
+/** Weights from their roots, as those of a pooled picture come. */
+function squared(roots: Int16Array): Float32Array {
+  const weights = new Float32Array(roots.length);
+  for (let at = 0; at < roots.length; at++) {
+    const root = roots[at]! / ROOT;
+    weights[at] = root * Math.abs(root);
+  }
+  return weights;
 }

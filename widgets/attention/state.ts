@@ -8,6 +8,7 @@ export interface State extends Shown {
   window: [number, number, number, number] | null;
   words: boolean;
   measure: string | null;
+  measured: Record<string, Record<string, number>>; // given from Python: by part and name, a version
   part: string;
   side: string;
 }
@@ -22,7 +23,8 @@ export interface Model {
 }
 
 export const TRAITS = [
-  "layer", "head", "how", "token", "key", "window", "mask_sink", "words", "measure", "part", "side",
+  "layer", "head", "how", "token", "key", "window", "mask_sink", "words", "measure", "measured", "part",
+  "side",
 ] as const;
 
 export function read(model: Model): State {
@@ -53,18 +55,9 @@ export const shownOf = ({ layer, head, how, mask_sink }: State): Shown => ({
   mask_sink,
 });
 
-/** Queries and keys in the matrix. */
-export function windowOf(state: State, { queries, keys }: Outline): [rows: Range, columns: Range] {
-  const [top, bottom, left, right] = state.window ?? [
-    0,
-    queries.tokens.length,
-    0,
-    keys.tokens.length,
-  ];
-  return [
-    [top, bottom],
-    [left, right],
-  ];
+/** Queries and keys in the matrix; null for all. */
+export function windowOf({ window }: State): [rows: Range, columns: Range] | null {
+  return window && [[window[0], window[1]], [window[2], window[3]]];
 }
 
 /** A place in one side of a comparison, carried over to another: the nearest token they share. */

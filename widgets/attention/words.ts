@@ -5,11 +5,12 @@ import { h } from "../shared/dom";
 import { scaleOf, type Theme } from "../shared/theme";
 import { fullOfRow, isContinuation, weightText } from "./layout";
 import type { TokenRow } from "./recording";
-import { Units } from "./units";
+import type { Units } from "./units";
 
 export class Words {
   readonly element: HTMLElement;
-  #units: Units;
+  readonly row: TokenRow;
+  #units: Units; // tokens, until told otherwise
   #words: HTMLElement[] = [];
   #painted: (RGB | undefined)[] = [];
   #chosen: number | null = null; // a unit
@@ -18,17 +19,18 @@ export class Words {
   #sink: number | null = null;
 
   constructor(
-    private row: TokenRow,
+    tokens: Units,
     private written: number | null, // from this token on the model wrote itself
     label: string,
     private select: (token: number, second: boolean) => void,
     private onHover: (message: string) => void,
   ) {
     this.element = h("div", { class: "words", role: "listbox", dir: "auto", "aria-label": label });
-    this.#units = Units.tokens(row);
+    this.row = tokens.row;
+    this.#units = tokens;
     // Thousands of words take longer than the matrix, which is not to wait for them.
-    this.element.append(row.text);
-    this.element.classList.toggle("marked", row.marks.length > 0);
+    this.element.append(this.row.text);
+    this.element.classList.toggle("marked", this.row.marks.length > 0);
     this.element.addEventListener("click", (event) => {
       const unit = this.#at(event);
       if (unit !== undefined) this.#go(unit, event.shiftKey);

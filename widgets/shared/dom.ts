@@ -31,6 +31,14 @@ export function svg<Tag extends keyof SVGElementTagNameMap>(
   return element;
 }
 
+/** Resolves when what was put on the page has been painted; at once where nobody looks. */
+export function painted(): Promise<void> {
+  return new Promise((resolve) => {
+    if (document.hidden) resolve();
+    else requestAnimationFrame(() => setTimeout(resolve));
+  });
+}
+
 /** A canvas context in device pixels, for a canvas shown at width × height CSS pixels. */
 export function sharpen(canvas: HTMLCanvasElement, width: number, height: number) {
   const ratio = window.devicePixelRatio || 1;

@@ -52,20 +52,38 @@ export class Kernel {
       this.#promises.set(key, known);
       return known;
     }
+    const promise = this.#expect(key);
+    this.#send({ ...question, key }, [key]);
+    return promise;
+  }
+
+  /** Asks several things at once: whoever asks for one of them then hears after one round trip. */
+  askTogether(questions: Question[]) {
+    const asked = questions.map((question) => ({ ...question, key: JSON.stringify(question) }));
+    for (const { key } of asked) this.#expect(key).catch(() => {}); // told to whoever asks
+    this.#send({ questions: asked }, asked.map(({ key }) => key));
+  }
+
+  #expect(key: string): Promise<Answer> {
     const promise = new Promise<Answer>((resolve, reject) => {
       this.#waiting.set(key, { resolve, reject });
     });
     this.#promises.set(key, promise);
+    return promise;
+  }
+
+  #send(content: unknown, keys: string[]) {
     try {
-      this.channel.send({ ...question, key });
+      this.channel.send(content);
     } catch {
-      this.#waiting.get(key)!.reject(new KernelGone());
-      this.#waiting.delete(key);
-      this.#promises.delete(key);
-      return promise;
+      for (const key of keys) {
+        this.#waiting.get(key)!.reject(new KernelGone());
+        this.#waiting.delete(key);
+        this.#promises.delete(key);
+      }
+      return;
     }
     if (!this.#timer) this.#timer = window.setTimeout(() => this.onBusy(true), PATIENCE);
-    return promise;
   }
 
   close() {
@@ -75,6 +93,14 @@ export class Kernel {
 
   #hear = (content: unknown, views: DataView[]) => {
     const message = content as Record<string, unknown>;
+    if (!Array.isArray(message.answers)) return this.#take(message, views);
+    let from = 0;
+    for (const answer of message.answers as { buffers: number }[]) {
+      this.#take({ ...answer }, views.slice(from, (from += answer.buffers)));
+    }
+  };
+
+  #take(message: Record<string, unknown>, views: DataView[]) {
     const key = String(message.key);
     const waiting = this.#waiting.get(key);
     if (!waiting) return;
@@ -96,7 +122,7 @@ export class Kernel {
     this.#sizes.set(key, buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
     waiting.resolve({ message, buffers });
     this.#forget();
-  };
+  }
 
   #forget() {
     let kept = [...this.#sizes.values()].reduce((sum, size) => sum + size, 0);

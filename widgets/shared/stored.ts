@@ -41,7 +41,11 @@ export class Stored implements Channel {
   }
 
   send(content: unknown) {
-    const question = content as Question;
+    const { questions } = content as { questions?: Question[] };
+    for (const question of questions ?? [content as Question]) this.#tell(question);
+  }
+
+  #tell(question: Question) {
     void this.#answer(question)
       .catch((error: Error) => ({ message: { error: error.message }, buffers: [] }))
       .then(({ message, buffers }) => {
@@ -50,22 +54,21 @@ export class Stored implements Channel {
   }
 
   async #answer(question: Question): Promise<{ message: object; buffers: DataView[] }> {
-    const entry = this.#find(question, (stored) => sameWindow(stored, question));
+    const entry = this.#find(question, (stored) => sameWindow(stored.question, question));
     if (entry) return { message: entry.message, buffers: await this.#numbers(entry) };
     const whole =
-      this.#find(question, (stored, { message }) => isWhole(stored, message) && covers(stored, question)) ??
+      this.#find(question, (stored) => isWhole(stored) && covers(stored, question)) ??
       this.#find({ ...question, kind: "tile" }, (stored) => covers(stored, question));
     const told = question.kind === "tile" ? whole : this.#find(question, () => true);
     if (!whole || !told) throw new Error(NOT_STORED);
-    const [from, to] = [windowOf(whole.question)!, windowOf(question)!];
+    const [from, to] = [extentOf(whole)!, windowOf(question)!];
     const [numbers] = await this.#numbers(whole);
     const message = { ...partOf(told.message, from, to), ...(told !== whole && { exact: true }) };
     return { message, buffers: [cut(numbers!, from, to)] };
   }
 
-  #find(question: Question, fits: (stored: Question, entry: Entry) => boolean) {
-    const found = this.#entries.get(subjectOf(question)) ?? [];
-    return found.find((entry) => fits(entry.question, entry));
+  #find(question: Question, fits: (stored: Entry) => boolean) {
+    return this.#entries.get(subjectOf(question))?.find(fits);
   }
 
   async #numbers({ block }: Entry): Promise<DataView[]> {
@@ -91,11 +94,15 @@ interface Window {
 const windowOf = ({ rows, columns }: Question): Window | undefined =>
   rows && columns ? { rows: rows as Range, columns: columns as Range } : undefined;
 
+/** The window of a stored answer: one that was asked for all says what that is. */
+const extentOf = ({ question, message }: Entry): Window | undefined =>
+  windowOf(question) ?? windowOf(message as unknown as Question);
+
 const sameWindow = (a: Question, b: Question): boolean =>
   JSON.stringify(windowOf(a)) === JSON.stringify(windowOf(b));
 
-function covers(stored: Question, question: Question): boolean {
-  const [outer, inner] = [windowOf(stored), windowOf(question)];
+function covers(stored: Entry, question: Question): boolean {
+  const [outer, inner] = [extentOf(stored), windowOf(question)];
   if (!outer || !inner) return false;
   return (["rows", "columns"] as const).every(
     (side) => outer[side][0] <= inner[side][0] && inner[side][1] <= outer[side][1],
@@ -105,8 +112,9 @@ function covers(stored: Question, question: Question): boolean {
 const length = ([start, stop]: Range): number => stop - start;
 
 /** Whether a picture has a pixel for each weight, so that a part of it can be cut out. */
-function isWhole(stored: Question, { height, width }: Record<string, unknown>): boolean {
-  const window = windowOf(stored);
+function isWhole(stored: Entry): boolean {
+  const window = extentOf(stored);
+  const { height, width } = stored.message;
   return window !== undefined && height === length(window.rows) && width === length(window.columns);
 }
 

@@ -43,6 +43,25 @@ test("a float off its boundary in the message is read whole", async () => {
   expect([...new Float32Array((await promise).buffers[0]!)]).toEqual([0.25, 0.5]);
 });
 
+test("questions asked together are answered by one message, each by itself", async () => {
+  const kernel = new Kernel(channel);
+  kernel.askTogether([{ kind: "outline" }, { kind: "tile", head: 9 }, { kind: "picture" }]);
+  const answers = [kernel.ask({ kind: "outline" }), kernel.ask({ kind: "picture" })];
+  const refused = kernel.ask({ kind: "tile", head: 9 });
+  expect(channel.sent).toHaveLength(1);
+  const [outline, tile, picture] = channel.sent[0]!.questions as { key: string }[];
+  const told = [
+    { key: outline!.key, model: "m", buffers: 0 },
+    { key: tile!.key, error: "SelectionError: head 9", buffers: 0 },
+    { key: picture!.key, buffers: 1 },
+  ];
+  channel.answer(0, { answers: told }, [new DataView(new Uint8Array([7]).buffer)]);
+  await expect(refused).rejects.toThrow("head 9");
+  const [first, second] = await Promise.all(answers);
+  expect(first!.message.model).toBe("m");
+  expect(new Uint8Array(second!.buffers[0]!)[0]).toBe(7);
+});
+
 test("an error reaches the asker, and the question may be asked again", async () => {
   const kernel = new Kernel(channel);
   const promise = kernel.ask({ kind: "tile" });

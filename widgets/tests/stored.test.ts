@@ -42,6 +42,18 @@ test("a stored answer comes as the kernel gave it", async () => {
   expect(new Float32Array(buffers[0]!)).toEqual(WEIGHTS);
 });
 
+test("a picture of all is found by that name, and cut where it is whole", async () => {
+  const all = { ...PICTURE, rows: null, columns: null };
+  const message = { ...WHOLE, height: 4, width: 3, exact: true };
+  const answers = { entries: [{ question: all, message, block: 0 }], blocks: [await block(WEIGHTS)] };
+  const kernel = new Kernel(new Stored(answers));
+  kernel.askTogether([{ ...all, size: 9 }, { kind: "contents" }]);
+  expect(new Float32Array((await kernel.ask({ ...all, size: 9 })).buffers[0]!)).toEqual(WEIGHTS);
+  await expect(kernel.ask({ kind: "contents" })).rejects.toThrow(NOT_STORED);
+  const part = await kernel.ask({ ...PICTURE, rows: [1, 3], columns: [2, 3] });
+  expect([...new Float32Array(part.buffers[0]!)]).toEqual([5 / 8, 8 / 8]);
+});
+
 test("names may come in any order, and a picture at any size", async () => {
   const kernel = await stored();
   const { size: _, ...rest } = PICTURE;

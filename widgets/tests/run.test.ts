@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+
+import { answered, doing, duration, figures, left, speed, spoken, type State } from "../run/state";
+
+const state: State = {
+  verb: "sentiment",
+  output: "mood",
+  phase: "running",
+  steps: [],
+  job: "1",
+  note: "",
+  share: 0.5,
+  secondsLeft: 42,
+  texts: 1200,
+  known: 100,
+  computed: 500,
+  failures: 2,
+  seconds: 61,
+  rowsPerSecond: 8.2,
+  tokensPerSecond: 1234.6,
+  shareOfLimit: 0.004,
+};
+
+describe("what a run says", () => {
+  it("counts what need not be asked any more", () => expect(answered(state)).toBe(602));
+
+  it("says what it is doing", () => {
+    expect(doing(state)).toBe("about 40 s left");
+    expect(doing({ ...state, secondsLeft: null })).toBe("first batch");
+    expect(doing({ ...state, note: "getting ready" })).toBe("getting ready");
+    expect(doing({ verb: "v", output: "o", phase: "running", steps: [] })).toBe("getting ready");
+    expect(doing({ ...state, phase: "stopping" })).toBe("stopping after this batch");
+    expect(doing({ ...state, phase: "cancelled" })).toBe("cancelled");
+    expect(spoken(state)).toBe("sentiment: 602 of 1,200 texts, about 40 s left");
+  });
+
+  it("tells what is left no finer than it is known", () => {
+    expect(left(3)).toBe("a few seconds left");
+    expect(left(17.6)).toBe("about 20 s left");
+    expect(left(58)).toBe("about 1 min left");
+    expect(left(137)).toBe("about 2 min 20 s left");
+    expect(left(1234)).toBe("about 21 min left");
+    expect(left(7300)).toBe("about 2 h 0 min left");
+  });
+
+  it("tells lengths of time and speeds", () => {
+    expect([59.4, 75, 120, 7265].map(duration)).toEqual(["59 s", "1 min 15 s", "2 min", "2 h 1 min"]);
+    expect([0.123, 12.34, 1234.6].map(speed)).toEqual(["0.12", "12.3", "1,235"]);
+  });
+
+  it("has its figures, and none of what is not known", () => {
+    expect(Object.fromEntries(figures(state).map(([name, value]) => [name, value]))).toEqual({
+      speed: "8.20 texts/s",
+      tokens: "1,235/s",
+      "of the limit": "under 1 %",
+      "from the ledger": "100",
+      time: "1 min 1 s",
+    });
+    const names = figures({ ...state, computed: 0, known: 0 }).map(([name]) => name);
+    expect(names).toEqual(["time"]);
+  });
+});
