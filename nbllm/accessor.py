@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import ProvenanceError
 from nbllm.frame import KEEP
+from nbllm.frame.progress import Display, show_with
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation import Evaluation
-    from nbllm.frame.preview import Preview
+    from nbllm.frame.preview import Preview, StepsPreview
     from nbllm.frame.report import RunReport
-    from nbllm.frame.run_estimate import RunEstimate
+    from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
     from nbllm.frame.search import How
     from nbllm.frame.tasks.arguments import Examples
     from nbllm.models.model import Model
     from nbllm.widgets.explanation import Explanation
+    from nbllm.widgets.explorer.view import Explorer
 
 __all__ = ["FrameAccessor", "register_on_pandas", "register_on_polars"]
+
+
+def _widget() -> Display | None:
+    """How a run is shown in a notebook; None in a terminal, where nothing of it is imported."""
+    if "ipykernel" not in sys.modules:
+        return None
+    from nbllm.widgets.run import make_display
+
+    return make_display()
+
+
+show_with(_widget)
 
 
 class FrameAccessor:
@@ -226,7 +241,7 @@ class FrameAccessor:
                 "examples": examples,
             },
             output,
-            finish=lambda answered: matching(answered, output, keep),
+            finish=lambda answered: matching(answered, column, output, keep),
             use_ledger=ledger,
             truncate=truncate,
             background=background,
@@ -276,7 +291,7 @@ class FrameAccessor:
             >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
             >>> df.llm.summarize("review", by="product")  # doctest: +SKIP
         """
-        from nbllm.frame.background import Run
+        from nbllm.frame.background import start
         from nbllm.frame.long import group_texts, summarize_frame
         from nbllm.frame.verbs import make_task
         from nbllm.models.loader import choose
@@ -301,7 +316,7 @@ class FrameAccessor:
             engine=engine,
             workers=workers,
         )
-        return Run("summarize", lambda go_on: work(go_on=go_on)) if background else work()
+        return start("summarize", into or f"{column}_summarize", work, background=background)
 
     def translate(
         self,
@@ -370,7 +385,7 @@ class FrameAccessor:
         *,
         question: str | None = None,
         context: str | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         model: Model | None = None,
         into: str | None = None,
         instruction: str | None = None,
@@ -393,11 +408,15 @@ class FrameAccessor:
         model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
+        A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
+        which may have any length; its score compares the best answer with there being none.
+
         Args:
             column: the texts, or the questions.
             question: the question, in words.
             context: the column of the texts.
-            threshold: from 0 to 1.
+            threshold: from 0 to 1; by default 0, and 0.5 for a model with such a head, which is
+                the rule of SQuAD 2.0.
             examples: (text, question, answer) to show the model, where "unanswerable" is an
                 answer too; without a text, (question, answer).
             max_new_tokens: where an answer is cut.
@@ -629,6 +648,7 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
     ) -> Any:
         """Find the rows whose text fits a query best.
 
@@ -656,20 +676,24 @@ class FrameAccessor:
         Example:
             >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
         """
+        from nbllm.frame.background import start
         from nbllm.frame.search import search_frame
 
-        return search_frame(
+        output = into or f"{column}_search"
+        work = partial(
+            search_frame,
             self._frame,
             column,
             query,
             k=k,
             how=how,
             model=model,
-            into=into or f"{column}_search",
+            into=output,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
         )
+        return start("search", output, work, background=background)
 
     def recommend(
         self,
@@ -682,6 +706,7 @@ class FrameAccessor:
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
         truncate: bool = False,
+        background: bool = False,
     ) -> Any:
         """Find the items whose text is most like that of something a user liked.
 
@@ -710,19 +735,23 @@ class FrameAccessor:
         Example:
             >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
         """
+        from nbllm.frame.background import start
         from nbllm.frame.recommend import recommend_frame
 
-        return recommend_frame(
+        output = into or f"{column}_recommend"
+        work = partial(
+            recommend_frame,
             self._frame,
             column,
             history,
             k=k,
             model=model,
-            into=into or f"{column}_recommend",
+            into=output,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
         )
+        return start("recommend", output, work, background=background)
 
     def extract(
         self,
@@ -842,7 +871,7 @@ class FrameAccessor:
             >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
             >>> df.llm.reply("message", faq, intents=["order", "refund"])  # doctest: +SKIP
         """
-        from nbllm.frame.background import Run
+        from nbllm.frame.background import start
         from nbllm.frame.reply import reply_frame
         from nbllm.models.loader import choose
 
@@ -867,7 +896,7 @@ class FrameAccessor:
             engine=engine,
             workers=workers,
         )
-        return Run("reply", lambda go_on: work(go_on=go_on)) if background else work()
+        return start("reply", into or f"{column}_reply", work, background=background)
 
     def preview(
         self,
@@ -878,14 +907,17 @@ class FrameAccessor:
         model: Model | None = None,
         truncate: bool = False,
         **options: Any,
-    ) -> Preview:
-        """Show the exact prompt that a verb would give the model for one row.
+    ) -> Preview | StepsPreview:
+        """Show what a verb would give the model for one row: the exact prompt.
+
+        Of `reply`, the prompt of each step; of `search` and `recommend`, what is embedded and
+        how it is ranked; of `mask`, what is looked for and what would be masked.
 
         Args:
-            verb: the name of a verb that asks one thing of each row, such as "sentiment".
+            verb: the name of a verb, such as "sentiment".
             subject: the verb's first argument: a column, or a prompt.
             row: label in the index (position in polars); by default the first row.
-            options: other arguments of the verb that shape the prompt, such as `labels`.
+            options: other arguments of the verb, such as `labels` or `query`.
 
         Raises:
             FrameError: no such verb or row, or a row without text.
@@ -893,25 +925,11 @@ class FrameAccessor:
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
         """
-        from nbllm.engine.encoding import framed
-        from nbllm.engine.prompt import CompiledTemplate
-        from nbllm.frame.columns import row_position, row_values
-        from nbllm.frame.preview import Preview
-        from nbllm.frame.verbs import make_task, verb_columns
-        from nbllm.models.loader import choose
+        from nbllm.frame.verb_preview import preview_verb
 
-        columns = verb_columns(verb, subject, options)
-        model = choose(model)
-        task = make_task(verb, subject, model, options)
-        position = row_position(self._frame, row)
-        texts = row_values(self._frame, list(columns.values()), position)
-        ready = CompiledTemplate(task.template, model.tokenizer) if task.template else framed(model)
-        prompt = ready.encode(
-            [texts], limit=model.context_length - task.answer_tokens(model), truncate=truncate
-        )[0]
-        if isinstance(prompt, Exception):
-            raise prompt
-        return Preview(prompt)
+        return preview_verb(
+            self._frame, verb, subject, options, row=row, model=model, truncate=truncate
+        )
 
     def estimate(
         self,
@@ -921,33 +939,23 @@ class FrameAccessor:
         model: Model | None = None,
         truncate: bool = False,
         **options: Any,
-    ) -> RunEstimate:
+    ) -> RunEstimate | StepsEstimate:
         """Say what a run would take: rows, tokens, time and memory.
 
-        It tries the model on a few of the rows, which takes seconds; nothing is answered.
+        It tries the model on a few of the rows, which takes seconds; nothing is answered. Of
+        `reply` it is the account of each step; `mask` and a search by words ask no model.
 
         Args:
             verb: the name of a verb, such as "sentiment".
             subject: the verb's first argument: a column, or a prompt.
-            options: other arguments of the verb that shape the prompt, such as `labels`.
+            options: other arguments of the verb, such as `labels` or `query`.
 
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
         """
-        from nbllm.frame.run_estimate import estimate_run
-        from nbllm.frame.verbs import make_task, verb_columns
-        from nbllm.models.loader import choose
+        from nbllm.frame.verb_estimate import estimate_verb
 
-        columns = verb_columns(verb, subject, options)
-        model = choose(model)
-        return estimate_run(
-            self._frame,
-            make_task(verb, subject, model, options),
-            model,
-            columns,
-            any_type=verb == "prompt",
-            truncate=truncate,
-        )
+        return estimate_verb(self._frame, verb, subject, options, model=model, truncate=truncate)
 
     def report(self, output: str | None = None) -> RunReport:
         """What the run that answered this frame did: rows, tokens, time, failures, model.
@@ -971,41 +979,67 @@ class FrameAccessor:
 
     def evaluate(
         self,
-        truth: str,
+        truth: Any,
         *,
         output: str | None = None,
         metrics: Sequence[str] | None = None,
+        among: Any = None,
+        history: Any = None,
+        key: str | None = None,
+        k: int | None = None,
     ) -> Evaluation:
-        """Measure the answers of this frame against a column of right ones.
+        """Measure the answers of this frame against the right ones.
 
         Labels: accuracy, macro-F1, the precision, recall and F1 of each label and, with a score,
         its calibration error, beside a baseline that always gives the most frequent label; and
         the confusion matrix, whose rows are a call away. Texts: ROUGE beside the first sentences
         of the text; translations: BLEU and chrF beside the text itself. What has several fields
         a row (`extract`, aspects, `multi`): the share of rows that have each right, and all, and
-        the F1 of each label of `multi`, beside the most frequent value. Each has a 95 % interval.
+        the F1 of each label of `multi`, beside the most frequent value. Similarity: Spearman's
+        and Pearson's correlation with scores, beside the words in common. Vectors: how often the
+        nearest texts have a row's label, beside the most frequent one. Each has a 95 % interval.
         Rows without an answer or without a truth are left out, and counted.
+
+        What a verb left out counts too. Search: recall, MRR and nDCG beside BM25 (which itself
+        is put beside drawing at random). Recommend: hit rate, recall and MRR of each user,
+        beside what most users liked. Filter: precision, recall, F1 and average precision,
+        beside taking all rows. Mask: the recall of each entity, and the precision of what was
+        masked, beside a plain expression for e-mail addresses and numbers.
 
         Args:
             truth: the column of right answers; of several fields a row, as JSON text, or as
-                dicts (lists of labels for `multi`).
+                dicts (lists of labels for `multi`); for similarity, of numbers; for mask, of
+                lists of entity, start and end, as JSON text or as such; for filter, a column of
+                `among` that is true where a row should be taken. For search and recommend not a
+                column but the labels of what is relevant, by query or user:
+                `{"who won?": [3, 17]}`, or a frame whose first two columns are those.
             output: the column of the answers, where the frame has those of several runs.
             metrics: for texts, instead of the verb's own: of "rouge1", "rouge2", "rougeL",
                 "exact", "token_f1", "bleu" and "chrf".
+            among: for search, recommend and filter, the frame that rows were taken from.
+            history: for recommend, what users liked, as it was given to `recommend`.
+            key: for search and recommend, a column that has the labels, instead of the index;
+                polars needs one.
+            k: for search and recommend, how many of each ranking count; by default as many as
+                the longest has.
 
         Raises:
             ColumnError: no such column.
-            FrameError: no row has both, or there is no such metric.
+            FrameError: no row has both, there is no such metric, a truth is of another form, or
+                `among` is missing.
             LabelError: `truth` has labels that the verb does not give.
             ProvenanceError: the frame has no answers, or their run is not on record.
 
         Example:
             >>> found = answered.llm.evaluate("label")  # doctest: +SKIP
+            >>> hits.llm.evaluate({"who won?": [3, 17]}, among=articles)  # doctest: +SKIP
             >>> found.rows(truth="positive", answer="negative")  # doctest: +SKIP
         """
         from nbllm.frame.evaluation import evaluate
 
-        return evaluate(self._frame, truth, self._output(output), metrics=metrics)
+        return evaluate(
+            self._frame, truth, output, metrics=metrics, among=among, history=history, key=key, k=k
+        )
 
     def calibrate(self, corrections: Any, *, output: str | None = None) -> Any:
         """Scale the scores of this frame so that they fit some true labels; some 200 do well.
@@ -1076,15 +1110,57 @@ class FrameAccessor:
             >>> why = answered.llm.explain(17)  # doctest: +SKIP
             >>> why.words().nlargest(3, "attribution")  # doctest: +SKIP
         """
+        from nbllm.frame.columns import row_position
+
+        return self._explain_at(row_position(self._frame, row), self._output(output), model)
+
+    def explore(
+        self,
+        *,
+        truth: Any = None,
+        output: str | None = None,
+        model: Model | None = None,
+    ) -> Explorer:
+        """Open the answers as a table to sort, filter and correct, with charts that filter it.
+
+        In the table, arrow keys move, a label's key corrects a row, Backspace undoes, and Enter
+        shows why a row got its answer. What is selected, filtered and corrected can be read:
+        `.selected`, `.filtered`, `.corrections`.
+
+        Args:
+            truth: the right answers, for the confusion matrix: a column, or one value a row.
+            output: the column of the answers, where the frame has those of several runs.
+            model: that explains a row; by default the one that its run names, loaded again if
+                need be.
+
+        Raises:
+            ColumnError: no such column, or two of the same name.
+            FrameError: `truth` has not one value a row.
+            ProvenanceError: the frame has no answers.
+
+        Example:
+            >>> view = answered.llm.explore(truth="label")  # doctest: +SKIP
+            >>> answered.llm.calibrate(view.corrections)  # doctest: +SKIP
+        """
+        from nbllm.widgets.explorer.view import Explorer
+
+        output = self._output(output)
+        return Explorer(
+            self._frame,
+            output,
+            truth=truth,
+            explain=lambda row: self._explain_at(row, output, model),
+        )
+
+    def _explain_at(self, position: int, output: str, model: Model | None) -> Explanation:
+        """The explanation of a row by its position."""
         from nbllm.engine.prompt import with_answer
-        from nbllm.frame.columns import row_position, row_values
+        from nbllm.frame.columns import row_values
         from nbllm.frame.contrast import contrast
         from nbllm.frame.provenance import find_record, recorded_prompt, row_run
         from nbllm.models.loader import reload
         from nbllm.widgets.explanation import Explanation
 
-        output = self._output(output)
-        position = row_position(self._frame, row)
         record = find_record(row_run(self._frame, f"{output}_run", position), self._frame)
         model = model or reload(record["model"])
         prompt = recorded_prompt(record, self._frame, position, model)
@@ -1106,7 +1182,7 @@ class FrameAccessor:
         finish: Callable[[Any], Any] = lambda answered: answered,
         **run_options: Any,
     ) -> Any:
-        from nbllm.frame.background import Run
+        from nbllm.frame.background import start
         from nbllm.frame.run import answer_frame
         from nbllm.frame.verbs import make_task, verb_columns
         from nbllm.models.loader import choose
@@ -1123,9 +1199,7 @@ class FrameAccessor:
             any_type=verb == "prompt",
             **run_options,
         )
-        if background:
-            return Run(verb, lambda go_on: finish(work(go_on=go_on)))
-        return finish(work())
+        return start(verb, output, lambda watch: finish(work(watch=watch)), background=background)
 
     def _output(self, output: str | None) -> str:
         """The column of answers meant, by name or because it is the only one."""

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
 from dataclasses import replace
-from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nbllm.errors import FrameError
+from nbllm.frame.progress import Watch
 
 if TYPE_CHECKING:
     from nbllm.frame.report import RunReport
 
-__all__ = ["Run"]
+__all__ = ["Run", "start"]
+
+
+class Work(Protocol):
+    """Does what a verb does, and tells a watch of it."""
+
+    def __call__(self, *, watch: Watch) -> Any: ...
+
+
+def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
+    """Do it and return what it makes, or return a `Run` that does it beside the notebook.
+
+    Args:
+        verb: what it does, for display.
+        output: the column of its answers.
+    """
+    if background:
+        return Run(verb, output, work)
+    with Watch(verb, output) as watch:
+        return work(watch=watch)
 
 
 class Run:
     """A run in the background, as `background=True` returns it.
 
+    Shown in a notebook, it is its progress while it works, and its summary when it is done.
+
     Args:
         verb: what it does, for display.
-        work: does it; it is handed what `answer_frame` takes as `go_on`.
+        output: the column of its answers.
+        work: does it.
 
     Example:
         >>> run = df.llm.sentiment("review", background=True)  # doctest: +SKIP
@@ -31,10 +52,9 @@ class Run:
         >>> answered = run.result()  # doctest: +SKIP
     """
 
-    def __init__(self, verb: str, work: Callable[[Callable[[RunReport], bool]], Any]) -> None:
+    def __init__(self, verb: str, output: str, work: Work) -> None:
         self.verb = verb
-        self._report: RunReport | None = None
-        self._cancelled = threading.Event()
+        self._watch = Watch(verb, output, beside=True)
         self._frame: Any = None
         self._error: BaseException | None = None
         # A thread begins with an empty context, and output finds its cell by the context.
@@ -46,8 +66,9 @@ class Run:
 
     @property
     def report(self) -> RunReport | None:
-        """What was done so far; None before it begins."""
-        return self._report
+        """What was done so far, by the step that is at work; None before it begins."""
+        report = self._watch.report
+        return None if report is None else replace(report)
 
     @property
     def done(self) -> bool:
@@ -56,7 +77,7 @@ class Run:
 
     def cancel(self) -> None:
         """Stop after the batch that is being computed; `result` then has what was answered."""
-        self._cancelled.set()
+        self._watch.cancel()
 
     def result(self, timeout: float | None = None) -> Any:
         """The answered frame, when it is there.
@@ -75,27 +96,28 @@ class Run:
             raise self._error
         return self._frame
 
-    def _work(self, work: Callable[[Callable[[RunReport], bool]], Any]) -> None:
+    def _work(self, work: Work) -> None:
         try:
-            self._frame = work(self._go_on)
+            with self._watch as watch:
+                self._frame = work(watch=watch)
         except BaseException as error:  # raised where the result is asked for
             self._error = error
 
-    def _go_on(self, report: RunReport) -> bool:
-        self._report = replace(report)
-        return not self._cancelled.is_set()
-
     def __str__(self) -> str:
         state = "failed" if self._error else "done" if self.done else "running"
-        if self._cancelled.is_set():
-            state = "cancelled" if self.done else "stopping after this batch"
-        if self._report is None:
+        if self.done and self._watch.stopped:
+            state = "cancelled"
+        elif self._watch.stopping:
+            state = "stopping after this batch"
+        report = self.report
+        if report is None:
             return f"{self.verb}: {state}"
-        speed = f"{self._report.rows_per_second:,.1f} rows/s" if self._report.computed else ""
-        counts = f"{self._report.answered:,} of {self._report.texts:,} texts"
+        speed = f"{report.rows_per_second:,.1f} rows/s" if report.computed else ""
+        counts = f"{report.answered:,} of {report.texts:,} texts"
         return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed]))
 
     __repr__ = __str__
 
-    def _repr_html_(self) -> str:
-        return f"<code>{escape(str(self))}</code>"
+    def _ipython_display_(self) -> None:
+        if not self._watch.open():
+            print(self)

@@ -24,6 +24,7 @@ from nbllm.frame.evaluate import (
     proportion,
     reliability,
 )
+from nbllm.frame.outputs import choose_output
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
 
@@ -31,13 +32,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
-__all__ = ["Evaluation", "LabelEvaluation", "Measure", "TextEvaluation", "evaluate"]
+__all__ = [
+    "CONFIDENCE",
+    "SEED",
+    "Evaluation",
+    "LabelEvaluation",
+    "Measure",
+    "TextEvaluation",
+    "evaluate",
+    "mean_estimate",
+]
 
 CONFIDENCE = 0.95  # of intervals
 SEED = 0  # of the draws that they are made of
 # What is measured of a verb's texts where nothing is asked for.
 _DEFAULT = {"translate": ("bleu", "chrf"), "answer": ("exact", "token_f1")}
 _ROUGE = ("rouge1", "rouge2", "rougeL")
+_METRICS_ARE_OF_TEXTS = "metrics= is for answers that are texts. Leave it out."
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Measure:
     value: Estimate
     baseline: float | None = None
     label: str | None = None  # that it is about, where it is about one
+    chance: float | None = None  # what drawing at random gives on average
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,11 +73,21 @@ class Evaluation:
     output: str
     truth: str
     verb: str
-    answers: list[str]  # of the rows that have both
-    right: list[str]
+    answers: list[Any]  # of the rows that have both
+    right: list[Any]
     positions: list[int]  # of those rows in the frame
     unanswered: int  # rows with a truth and no answer
     baseline: str  # what the answers are put beside
+
+    @property
+    def unit(self) -> str:
+        """What is judged, in the plural."""
+        return "rows"
+
+    @property
+    def remark(self) -> str:
+        """What else a reader of the measures should know; empty where nothing."""
+        return ""
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
@@ -74,9 +96,14 @@ class Evaluation:
 
     @property
     def summary(self) -> Any:
-        """The measures as a frame: value, 95 % interval and baseline, by measure and label."""
-        lines = [(m.name, m.label, *m.value, m.baseline) for m in self.measures]
-        names = ("measure", "label", "value", "low", "high", "baseline")
+        """The measures as a frame: value, 95 % interval and baseline, by measure and label.
+
+        Where something may be drawn at random, `chance` is what that gives on average.
+        """
+        lines = [(m.name, m.label, *m.value, m.baseline, m.chance) for m in self.measures]
+        names = ["measure", "label", "value", "low", "high", "baseline", "chance"]
+        if all(measure.chance is None for measure in self.measures):
+            names.pop()
         columns = [[line[n] for line in lines] for n in range(len(names))]
         return self._frame(dict(zip(names, columns, strict=True)))
 
@@ -85,15 +112,17 @@ class Evaluation:
         """Rows that have both."""
         return len(self.answers)
 
-    def _taken(self, positions: Sequence[int]) -> Any:
-        """These rows of the frame."""
-        found = nw.from_native(self.frame, eager_only=True)[list(positions)].to_native()
+    def _taken(self, positions: Sequence[int], frame: Any = None) -> Any:
+        """These rows of the frame, or of another."""
+        frame = self.frame if frame is None else frame
+        found = nw.from_native(frame, eager_only=True)[list(positions)].to_native()
         if hasattr(found, "attrs"):
-            found.attrs = dict(self.frame.attrs)
+            found.attrs = dict(frame.attrs)
         return found
 
     def _frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
-        schema = {"measure": nw.String, "label": nw.String, "truth": nw.String}
+        schema: dict[str, Any] = dict.fromkeys(("measure", "label", "truth"), nw.String)
+        schema |= dict.fromkeys(("baseline", "chance"), nw.Float64)
         backend = nw.from_native(self.frame, eager_only=True).implementation
         series = [
             nw.new_series(name, values, schema.get(name), backend=backend)
@@ -228,7 +257,7 @@ class TextEvaluation(Evaluation):
         for metric in self.metrics:
             name = METRICS[metric]
             if metric in self.by_row:
-                value = _mean(self.by_row[metric])
+                value = mean_estimate(self.by_row[metric])
                 base = float(plain[metric].mean()) if plain else None
             else:
                 value = corpus_metric(metric, self.answers, self.right, interval=True)
@@ -253,35 +282,71 @@ class TextEvaluation(Evaluation):
         }
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
+def mean_estimate(values: NDArray[np.float64]) -> Estimate:
+    """The mean, with the interval of drawing rows again.
+
+    Args:
+        values: shape (rows,).
+    """
     return bootstrap(lambda rows: float(values[rows].mean()), len(values), CONFIDENCE, SEED)
 
 
 def evaluate(
-    frame: Any, truth: str, output: str, *, metrics: Sequence[str] | None = None
+    frame: Any,
+    truth: Any,
+    output: str | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    among: Any = None,
+    history: Any = None,
+    key: str | None = None,
+    k: int | None = None,
 ) -> Evaluation:
-    """The answers of a frame against a column of right ones.
+    """The answers of a frame against the right ones.
 
     Args:
-        truth: the column that has them.
-        output: the column of the answers.
+        truth: the column that has them; for search and recommend, what is relevant.
+        output: the column of the answers, where there are several.
         metrics: for answers that are texts, of "rouge1", "rouge2", "rougeL", "exact",
             "token_f1", "bleu" and "chrf".
+        among: the frame that rows were taken from, for search, recommend and filter.
+        history: what users liked, as recommend was given it.
+        key: the column that names the rows, instead of the index.
+        k: how many of each ranking count.
 
     Raises:
         ColumnError: no such column.
-        FrameError: no row has both, there is no such metric, or a truth is no JSON of fields.
+        FrameError: no row has both, there is no such metric, or a truth is of another form.
         LabelError: `truth` has labels that the verb does not give.
         ProvenanceError: the run that answered is not on record.
     """
+    output, made = choose_output(frame, output)
+    if metrics is not None and made != "run":
+        raise FrameError(_METRICS_ARE_OF_TEXTS)
+    if made in ("search", "recommend"):
+        from nbllm.frame.rank_evaluation import of_ranks
+
+        return of_ranks(frame, truth, output, made, among=among, history=history, key=key, k=k)
+    for name, value in {"history": history, "key": key, "k": k}.items():
+        if value is not None:
+            raise FrameError(f"{name}= is for search and recommend. Leave it out.")
+    if made == "mask":
+        from nbllm.frame.mask_evaluation import of_spans
+
+        return of_spans(frame, truth, output)
     records = [find_record(run, frame) for run in run_ids(frame, f"{output}_run")]
+    verb = records[0]["verb"] if records else ""
+    if verb == "filter":
+        from nbllm.frame.filter_evaluation import of_filter
+
+        return of_filter(frame, truth, output, records, among)
+    if among is not None:
+        raise FrameError("among= is for search, recommend and filter. Leave it out.")
     if not records:
         raise FrameError(f"no row of {output!r} was answered, so there is nothing to evaluate.")
     right = right_answers(frame, truth)
     data = nw.from_native(frame, eager_only=True)
     given = [None if is_missing(value) else value for value in data[output].to_list()]
-    if any(not isinstance(value, str) for value in given if value is not None):
-        raise FrameError(f"the answers in {output!r} are no texts, so they cannot be evaluated.")
     judged = [n for n, value in enumerate(right) if value is not None]
     kept = [n for n in judged if given[n] is not None]
     if not kept:
@@ -290,15 +355,28 @@ def evaluate(
         "frame": frame,
         "output": output,
         "truth": truth,
-        "verb": records[0]["verb"],
+        "verb": verb,
         "answers": [given[n] for n in kept],
         "right": [right[n] for n in kept],
         "positions": kept,
         "unanswered": len(judged) - len(kept),
     }
-    # It builds on what is here.
+    if metrics is not None and verb in ("similarity", "embed"):
+        raise FrameError(_METRICS_ARE_OF_TEXTS)
+    # They build on what is here.
     from nbllm.frame.field_evaluation import field_names, of_fields
+    from nbllm.frame.score_evaluation import of_scores
+    from nbllm.frame.vector_evaluation import of_vectors
 
+    if verb == "similarity":
+        return of_scores(data, records[0], common)
+    if verb == "embed":
+        return of_vectors(common)
+    if any(not isinstance(value, str) for value in common["answers"]):
+        raise FrameError(
+            f"the answers in {output!r} are no texts, though {verb} gives such: they were changed "
+            "since. Evaluate the frame that the verb returned."
+        )
     if field_names(records[0]):
         return of_fields(data, records[0], metrics, common)
     if "labels" in records[0]["parameters"]:
@@ -313,7 +391,7 @@ def _of_labels(
     common: dict[str, Any],
 ) -> LabelEvaluation:
     if metrics is not None:
-        raise FrameError("metrics= is for answers that are texts. Leave it out.")
+        raise FrameError(_METRICS_ARE_OF_TEXTS)
     output, right = common["output"], common["right"]
     known = {label for record in records for label in record["parameters"]["labels"]}
     unknown = sorted(set(right) - known)
@@ -343,8 +421,9 @@ def _of_texts(
     if unknown:
         raise FrameError(f"there is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")
     columns = records[0]["columns"]
-    # What a question is answered from, where there is one beside it.
-    column = columns.get("context", next(iter(columns.values())) if len(columns) == 1 else None)
+    # What a question is answered from, or a reply made of, where there is one beside it.
+    alone = next(iter(columns.values())) if len(columns) == 1 else None
+    column = columns.get("context", columns.get("sources", alone))
     plain = None
     if column in data.columns:
         texts = data[column].to_list()

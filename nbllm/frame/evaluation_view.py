@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["html", "label_plot", "measures_plot", "text"]
 
 _BLUE = "#0072B2"  # of Okabe and Ito (https://jfly.uni-koeln.de/color/)
-_HEAD = ("", "value", "95 % interval", "baseline")
+_HEAD = ("", "value", "95 % interval", "baseline", "at random")
 
 
 def text(evaluation: Evaluation) -> str:
     """The summary as text."""
-    lines = [_HEAD, *map(_line, evaluation.measures)]
+    lines = _lines(evaluation)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -32,17 +32,18 @@ def text(evaluation: Evaluation) -> str:
 
 def html(evaluation: Evaluation) -> str:
     """The summary as HTML: no script, nothing fetched."""
+    head, *lines = _lines(evaluation)
     return (
         f"<div style='{STYLE['card']}'><div style='{STYLE['name']}'>"
         f"{escape(_heading(evaluation))}</div>"
-        f"<table style='{STYLE['table']}'>{_row('th', 'head', _HEAD)}"
-        + "".join(_row("td", "cell", _line(measure)) for measure in evaluation.measures)
+        f"<table style='{STYLE['table']}'>{_row('th', 'head', head)}"
+        + "".join(_row("td", "cell", line) for line in lines)
         + f"</table><div style='{STYLE['about']}'>{escape(_remark(evaluation))}</div></div>"
     )
 
 
 def _row(tag: str, style: str, cells: Sequence[str]) -> str:
-    aligned = ("text", "number", "number", "number")
+    aligned = ("text", *["number"] * (len(cells) - 1))
     return (
         "<tr>"
         + "".join(
@@ -54,14 +55,21 @@ def _row(tag: str, style: str, cells: Sequence[str]) -> str:
 
 
 def _heading(evaluation: Evaluation) -> str:
-    return f"{evaluation.output} against {evaluation.truth}, {evaluation.count:,} rows"
+    return f"{evaluation.output} against {evaluation.truth}, {evaluation.count:,} {evaluation.unit}"
 
 
-def _line(measure: Measure) -> tuple[str, str, str, str]:
+def _lines(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """The head and each measure; without the last column where nothing can be drawn."""
+    lines = [_HEAD, *map(_line, evaluation.measures)]
+    drawn = any(measure.chance is not None for measure in evaluation.measures)
+    return lines if drawn else [line[:-1] for line in lines]
+
+
+def _line(measure: Measure) -> tuple[str, ...]:
     name = measure.name if measure.label is None else f"{measure.name} of {measure.label}"
-    base = "" if measure.baseline is None else _number(measure.baseline)
+    beside = ["" if x is None else _number(x) for x in (measure.baseline, measure.chance)]
     value, low, high = map(_number, measure.value)
-    return name, value, f"{low} to {high}", base
+    return name, value, f"{low} to {high}", *beside
 
 
 def _number(value: float) -> str:
@@ -72,7 +80,7 @@ def _remark(evaluation: Evaluation) -> str:
     remark = f"The baseline is {evaluation.baseline}."
     if evaluation.unanswered:
         remark += f" Left out: {evaluation.unanswered:,} with a truth and no answer."
-    return remark
+    return f"{remark} {evaluation.remark}".rstrip()
 
 
 def label_plot(evaluation: LabelEvaluation) -> Figure:
@@ -140,6 +148,14 @@ def measures_plot(evaluation: Evaluation) -> Figure:
         marker={"color": GREY, "size": 10, "symbol": "diamond-open"},
         name=escape(f"baseline: {evaluation.baseline}"),
     )
+    if any(measure.chance is not None for measure in evaluation.measures):
+        figure.add_scatter(
+            x=[measure.chance for measure in evaluation.measures],
+            y=names,
+            mode="markers",
+            marker={"color": GREY, "size": 10, "symbol": "x-thin-open"},
+            name="at random",
+        )
     figure.update_yaxes(autorange="reversed")
     return _styled(figure, evaluation).update_layout(showlegend=True)
 

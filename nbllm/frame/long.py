@@ -27,7 +27,7 @@ from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.frame.report import RunReport
+    from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
 __all__ = ["group_texts", "summarize_frame"]
@@ -59,7 +59,7 @@ def summarize_frame(
     truncate: bool = False,
     engine: str = "local",
     workers: int | None = None,
-    go_on: Callable[[RunReport], bool] = lambda report: True,
+    watch: Watch | None = None,
 ) -> Any:
     """As `answer_frame`, but texts that do not fit the context are summarized in pieces.
 
@@ -93,7 +93,7 @@ def summarize_frame(
                 use_ledger=use_ledger,
                 engine=engine,
                 workers=workers,
-                go_on=go_on,
+                watch=watch,
             )
         return [
             (None if is_missing(summary) else summary, None if is_missing(error) else error)
@@ -115,7 +115,7 @@ def summarize_frame(
         truncate=truncate,
         engine=engine,
         workers=workers,
-        go_on=go_on,
+        watch=watch,
     )
     if not long.texts:
         return answered

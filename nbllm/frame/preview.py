@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 from nbllm.engine.prompt import Prompt
 
-__all__ = ["Preview"]
+__all__ = ["Preview", "PreviewStep", "StepsPreview"]
+
+_MARK = "background:rgba(230,159,0,0.3);color:inherit"  # on light and dark
 
 
 @dataclass(frozen=True)
@@ -26,29 +29,91 @@ class Preview:
         """Its length."""
         return len(self.prompt.ids)
 
-    def _ranges(self) -> list[tuple[int, int]]:
+    @property
+    def marked(self) -> list[tuple[int, int]]:
+        """Where the row's own texts are, as character offsets."""
         spans = self.prompt.spans
-        return [
-            (spans[mark.start][0], spans[mark.stop - 1][1])
-            for mark in self.prompt.marks
-            if mark.stop > mark.start
-        ]
+        found = []
+        for mark in self.prompt.marks:
+            if mark.stop > mark.start:
+                start, stop = spans[mark.start][0], spans[mark.stop - 1][1]
+                # The space before a word may be a part of its token.
+                blank = len(self.text[start:stop]) - len(self.text[start:stop].lstrip())
+                found.append((start + blank, stop))
+        return found
+
+    @property
+    def length(self) -> str:
+        """What it costs, in words."""
+        shared = self.prompt.prefix_length
+        return f"{self.tokens:,} tokens" + (f", {shared:,} shared" if shared else "")
 
     def __str__(self) -> str:
         return self.text
 
     def __repr__(self) -> str:
-        return f"{self.text}\n[{self.tokens:,} tokens, {self.prompt.prefix_length:,} shared]"
+        return f"{self.text}\n[{self.length}]"
 
     def _repr_html_(self) -> str:
-        pieces, position = [], 0
-        for start, stop in self._ranges():
-            pieces.append(escape(self.text[position:start]))
-            pieces.append(f"<mark>{escape(self.text[start:stop])}</mark>")
-            position = stop
-        pieces.append(escape(self.text[position:]))
+        shared = self.prompt.prefix_length
+        first = f", the first {shared:,} shared by all rows" if shared else ""
         return (
-            f"<pre style='white-space:pre-wrap'>{''.join(pieces)}</pre>"
-            f"<small>{self.tokens:,} tokens, the first {self.prompt.prefix_length:,} shared by "
-            "all rows; the row's own text is marked.</small>"
+            _passage(self.text, self.marked)
+            + f"<small>{self.tokens:,} tokens{first}; the row's own text is marked.</small>"
         )
+
+
+@dataclass(frozen=True)
+class PreviewStep:
+    """One thing that a verb does with a row."""
+
+    title: str
+    text: str
+    marked: Sequence[tuple[int, int]] = ()  # character offsets of what is of the row
+    note: str = ""
+
+    @classmethod
+    def of(cls, title: str, preview: Preview) -> PreviewStep:
+        """A step that sends a prompt."""
+        return cls(title, preview.text, preview.marked, preview.length)
+
+
+@dataclass(frozen=True)
+class StepsPreview:
+    """What a verb of several steps does with one row."""
+
+    verb: str
+    steps: tuple[PreviewStep, ...]
+
+    @property
+    def text(self) -> str:
+        """All steps, one below the other."""
+        return "\n\n".join(f"-- {step.title}\n{step.text}" for step in self.steps)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        parts = [
+            f"-- {step.title}\n{step.text}" + (f"\n[{step.note}]" if step.note else "")
+            for step in self.steps
+        ]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f"<p style='margin:0.8em 0 0'><b>{escape(step.title)}</b></p>"
+            + _passage(step.text, step.marked)
+            + (f"<small>{escape(step.note)}</small>" if step.note else "")
+            for step in self.steps
+        )
+
+
+def _passage(text: str, marked: Sequence[tuple[int, int]]) -> str:
+    pieces, position = [], 0
+    for start, stop in marked:
+        pieces.append(escape(text[position:start]))
+        pieces.append(f"<mark style='{_MARK}'>{escape(text[start:stop])}</mark>")
+        position = stop
+    pieces.append(escape(text[position:]))
+    return f"<pre style='white-space:pre-wrap;margin:0.3em 0'>{''.join(pieces)}</pre>"

@@ -13,7 +13,7 @@ from nbllm import __version__
 from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
-from nbllm.errors import ProvenanceError
+from nbllm.errors import ProvenanceError, UnsupportedModelError
 from nbllm.frame.columns import row_key, row_values
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
@@ -139,7 +139,14 @@ def recorded_prompt(record: Mapping[str, Any], frame: Any, row: int, model: Mode
     Raises:
         ColumnError: a column that the prompt was made of is not in the frame.
         ProvenanceError: the row's text is not one that the run answered.
+        UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
+    if model.kind == "reader":
+        raise UnsupportedModelError(
+            f"{model.name} points at its answer, which its columns _start and _end say, and reads "
+            "a question and a text in a way that is not explained yet. To see what a model looks "
+            "at while it answers, ask a causal one."
+        )
     texts = row_values(frame, list(record["columns"].values()), row)
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:

@@ -26,9 +26,10 @@ from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
+    from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["recommend_frame"]
+__all__ = ["read_histories", "recommend_frame"]
 
 
 def recommend_frame(
@@ -42,6 +43,7 @@ def recommend_frame(
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
     truncate: bool = False,
+    watch: Watch | None = None,
 ) -> Any:
     """The items most like one that a user liked, or those of each user in turn, best first.
 
@@ -50,6 +52,9 @@ def recommend_frame(
         history: labels in its index (positions in polars), the name of a column that is true
             where an item was liked, or a frame whose first two columns are user and label.
         into: the column of an item's rank, and the beginning of the others' names.
+        watch: that of the verb's call.
+
+    Stopped, it ranks what was embedded until then.
 
     Raises:
         FrameError: an item of the history is not in the frame, twice there, or without text;
@@ -58,7 +63,7 @@ def recommend_frame(
     check_wanted(k, keep)
     read_rows(frame, [column])
     several = nw.dependencies.is_into_dataframe(history)
-    liked_by = _read_histories(frame, history)
+    liked_by = read_histories(frame, history)
     names = [into, *(f"{into}_{part}" for part in ("score", "because", "user", "run"))]
     refuse_taken(frame, names, ours=f"{into}_score")
     encoder = choose_encoder(model, "recommend")
@@ -72,6 +77,7 @@ def recommend_frame(
             keep=("value", "run"),
             use_ledger=use_ledger,
             truncate=truncate,
+            watch=watch,
         ),
         into,
     )
@@ -128,8 +134,15 @@ def _recommend(
     ]
 
 
-def _read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
-    """User to the rows liked; one user, None, where the history names none."""
+def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
+    """User to the rows liked; one user, None, where the history names none.
+
+    Args:
+        frame, history: as for `recommend_frame`.
+
+    Raises:
+        FrameError: an item of the history is not in the frame or twice there, or none is liked.
+    """
     if isinstance(history, str):
         return {None: _true_rows(frame, history)}
     labels = index_labels(frame)

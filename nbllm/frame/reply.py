@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,17 @@ from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.frame.report import RunReport
+    from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["grounded", "reply_frame", "strange_numbers"]
+__all__ = [
+    "find_sources",
+    "grounded",
+    "read_sources",
+    "reply_frame",
+    "reply_tasks",
+    "strange_numbers",
+]
 
 # What says something of a text: not the short words that all texts have.
 _CONTENT = regex.compile(r".*\p{N}.*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}|\S{4,}")
@@ -59,7 +66,7 @@ def reply_frame(
     truncate: bool = False,
     engine: str = "local",
     workers: int | None = None,
-    go_on: Callable[[RunReport], bool] = lambda report: True,
+    watch: Watch,
 ) -> Any:
     """The frame with a draft for each message, what it is about, and whether a person is due.
 
@@ -87,15 +94,12 @@ def reply_frame(
             "one that embeds texts, such as nbllm.load('minilm'), or none."
         )
     rows = read_rows(frame, [column])
-    texts, labels = _read_sources(sources, source_column)
+    texts, labels = read_sources(sources, source_column)
     refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
-    asked: dict[str, Task] = {
-        "_intent": classify(model, labels=intents, examples=examples),
-        "_sentiment": mood(model),
-        "_urgency": urgency(model),
-    }
+    asked = reply_tasks(model, intents, examples)
     # First, since it is quick and may be refused.
-    found = _find(texts, [text for (text,) in rows.texts], k, encoder, use_ledger)
+    messages_once = [text for (text,) in rows.texts]
+    found = find_sources(texts, messages_once, k, encoder, ledger=use_ledger, watch=watch)
     writing = draft(model, instruction=instruction, max_new_tokens=max_new_tokens)
     options = {
         "use_ledger": use_ledger,
@@ -103,7 +107,8 @@ def reply_frame(
         "engine": engine,
         "workers": workers,
     }
-    steps = _Steps(nw.from_native(frame, eager_only=True).select(column).to_native(), go_on)
+    steps = _Steps(nw.from_native(frame, eager_only=True).select(column).to_native(), watch)
+    steps.stopped = watch.cancelled  # while sources were looked for, which then are not all found
     for suffix, task in asked.items():
         steps.ask(task, model, {TEXT: column}, output + suffix, **options)
     messages = [None if i is None else rows.texts[i][0] for i in rows.position]
@@ -138,6 +143,21 @@ def reply_frame(
     return answered
 
 
+def reply_tasks(
+    model: Model, intents: Sequence[str] | Mapping[str, str], examples: Examples | None
+) -> dict[str, Task]:
+    """What is told of each message before a draft, by the suffix of its column.
+
+    Raises:
+        LabelError: intents that are no labels.
+    """
+    return {
+        "_intent": classify(model, labels=intents, examples=examples),
+        "_sentiment": mood(model),
+        "_urgency": urgency(model),
+    }
+
+
 # What is added, by suffix: one of `KEEP` and the narwhals dtype.
 _COLUMNS: dict[str, tuple[str, Any]] = {
     "": ("value", nw.String),
@@ -162,7 +182,7 @@ class _Steps:
     """Runs one after the other over one frame, until one is stopped."""
 
     frame: Any
-    go_on: Callable[[RunReport], bool]
+    watch: Watch
     stopped: bool = False
     _columns: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -172,19 +192,13 @@ class _Steps:
         """Add the answers of one task, unless an earlier one was stopped."""
         if self.stopped:
             return
-        reports: list[RunReport] = []
-
-        def watched(report: RunReport) -> bool:
-            reports[:] = [report]
-            return self.go_on(report)
-
         with warnings.catch_warnings():
             # Said once at the end, of all steps together.
             warnings.filterwarnings("ignore", message=r"(?s).* have no answer \(index")
             self.frame = answer_frame(
-                self.frame, task, model, columns, output=output, go_on=watched, **options
+                self.frame, task, model, columns, output=output, watch=self.watch, **options
             )
-        self.stopped = any(report.stopped for report in reports)
+        self.stopped = self.watch.stopped
         self._columns.clear()
 
     def cell(self, name: str, row: int) -> Any:
@@ -223,8 +237,16 @@ def _content(text: str) -> list[str]:
     return [term for term in terms(text) if _CONTENT.fullmatch(term)]
 
 
-def _read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]]:
-    """The texts of sources and their labels, without those that are blank."""
+def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]]:
+    """The texts of sources and their labels, without those that are blank.
+
+    Args:
+        sources: texts, or a frame of them.
+        column: of the texts in that frame, where it has several.
+
+    Raises:
+        FrameError: there is no text, or no telling which column holds them.
+    """
     if nw.dependencies.is_into_dataframe(sources):
         data = nw.from_native(sources, eager_only=True)
         if column is None:
@@ -258,10 +280,23 @@ def _read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any
     return [text for text, _ in found], [label for _, label in found]
 
 
-def _find(
-    sources: Sequence[str], messages: Sequence[str], k: int, encoder: Model | None, ledger: bool
+def find_sources(
+    sources: Sequence[str],
+    messages: Sequence[str],
+    k: int,
+    encoder: Model | None,
+    *,
+    ledger: bool,
+    watch: Watch | None = None,
 ) -> dict[str, list[int]]:
-    """Of each message the sources that match, best first."""
+    """Of each message the sources that match, best first.
+
+    Args:
+        k: how many at most.
+        encoder: finds them by meaning too; without one they are found by words alone.
+        ledger: whether to keep the vectors of sources.
+        watch: that of the verb's call.
+    """
     import pandas
 
     if not messages:
@@ -273,7 +308,7 @@ def _find(
     def search(how: Any, k: int) -> Any:
         return search_frame(
             frame, TEXT, messages, k=k, how=how, model=encoder, into="found", use_ledger=ledger,
-            truncate=True,
+            truncate=True, watch=watch,
         )  # fmt: skip
 
     if encoder is not None:

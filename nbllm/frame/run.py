@@ -6,11 +6,11 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
-from tqdm.auto import tqdm
 
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.runner import Answered
@@ -18,10 +18,13 @@ from nbllm.engine.turns import turn
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
+from nbllm.frame.forecast import Forecast
+from nbllm.frame.progress import Step, Watch, watching
 from nbllm.frame.provenance import attach, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
+from nbllm.frame.telling import Teller
 from nbllm.models.work import Read, matrix_rate, operations
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ _Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Ite
 
 
 class _Stopped(Exception):
-    """`go_on` said no."""
+    """The run was asked to stop."""
 
 
 @dataclass
@@ -47,7 +50,6 @@ class _Answers:
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
     read: Read = field(default_factory=Read)
-    interrupted: bool = False
 
 
 def answer_frame(
@@ -64,7 +66,7 @@ def answer_frame(
     truncate: bool = False,
     engine: str = "local",
     workers: int | None = None,
-    go_on: Callable[[RunReport], bool] = lambda report: True,
+    watch: Watch | None = None,
 ) -> Any:
     """Ask a task of every row and return the frame with its answers.
 
@@ -79,10 +81,9 @@ def answer_frame(
         truncate: cut texts that do not fit the context, instead of failing their rows.
         engine: "local" asks `model` itself, "ray" copies of it on workers.
         workers: how many copies.
-        go_on: told of the report before the first batch and after every one, also of those that
-            calibration reads, it says whether to ask the next.
+        watch: that of the verb's call, where it is more than this run.
 
-    Stopped by an interrupt, with a warning, or by `go_on`, it returns what it has.
+    Stopped by an interrupt or a cancel, it returns what it has, with a warning.
     """
     unknown = [name for name in keep if name not in KEEP]
     if unknown:
@@ -96,15 +97,21 @@ def answer_frame(
     report.rows, report.texts = len(rows.position), len(rows.texts)
     started = time.perf_counter()
     answer = _engine(engine, workers, task, model, record)
-    with Ledger(ledger_path() if use_ledger else None) as ledger:
-        answers = _answer_texts(rows.texts, task, model, record, ledger, report, answer, go_on)
+    step = Step(report)
+    if engine == "local" and not task.decodes:
+        step.operations = partial(operations, model.network)
+    teller = Teller(step, task, frame, rows)
+    with (
+        watching(watch, task.verb, output) as watch,
+        Ledger(ledger_path() if use_ledger else None) as ledger,
+    ):
+        answers = _answer_texts(teller, model, record, ledger, answer, watch)
         record["offset"] = answers.offset
         ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
-        if report.computed and engine == "local" and not task.decodes:
-            report.operations = operations(model.network, answers.read)
-            report.matrix_rate = matrix_rate(model.device, model.dtype)
+        if report.computed and step.operations is not None:
+            report.operations = step.operations(answers.read)
         if ledger.path is not None:
             report.ledger, report.ledger_bytes = str(ledger.path), ledger.size
         ledger.add_report(record["id"], report.to_dict())
@@ -112,8 +119,8 @@ def answer_frame(
     answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]))
     attach(answered, record)
     _warn_of_failures(frame, rows, answers, report, said="error" in keep)
-    if answers.interrupted:
-        _warn_of_a_stop(report)
+    if report.stopped and not watch.beside:
+        _warn_of_a_stop(report, step.state)
     return answered
 
 
@@ -133,17 +140,16 @@ def _engine(
 
 
 def _answer_texts(
-    texts: Sequence[tuple[str, ...]],
-    task: Task,
+    teller: Teller,
     model: Model,
     record: Mapping[str, Any],
     ledger: Ledger,
-    report: RunReport,
     answer: _Answer,
-    go_on: Callable[[RunReport], bool],
+    watch: Watch,
 ) -> _Answers:
+    texts, task, step = teller.rows.texts, teller.task, teller.step
+    report, question = step.report, record["question"]
     started = time.perf_counter()
-    question = record["question"]
     keys = [row_key(text) for text in texts]
     known = ledger.known(question, [*keys, OFFSET])
     answers = _Answers(
@@ -153,45 +159,49 @@ def _answer_texts(
     unanswered = [i for i in range(len(texts)) if i not in answers.values]
     if not unanswered:
         return answers
-    bar = tqdm(
-        total=len(texts), initial=report.known, desc=task.verb, unit="row", dynamic_ncols=True
-    )
 
-    def step() -> None:
+    def pause() -> None:
         report.seconds = time.perf_counter() - started
-        if not go_on(report):
+        if watch.cancelled:
             raise _Stopped
 
-    try:
-        with bar:
-            step()
+    with watch.following(step):
+        try:
+            pause()
             with turn:
                 asked = task.on(model, record["limit"])
-            bar.set_postfix_str("getting ready")
-            offset = asked.calibrate(answers.offset, step)
-            bar.set_postfix_str("")
-            answers.read = asked.before
+            offset = asked.calibrate(answers.offset, pause)
+            answers.read = step.read = asked.before
+            if step.operations is not None:  # measured while nothing else computes
+                report.matrix_rate = matrix_rate(model.device, model.dtype)
             report.prefix_tokens = asked.prefix_tokens
             if offset is not None and answers.offset is None:
                 answers.offset = offset
                 ledger.commit(question, {OFFSET: offset})
-            for done in answer([texts[i] for i in unanswered], offset, asked):
-                some = {unanswered[i]: value for i, value in done.answers.items()}
+            teller.known(answers.values, offset)
+            left = [texts[i] for i in unanswered]
+            step.begin_answers(Forecast.of(left, asked, task, model))
+            for done in answer(left, offset, asked):
+                done = replace(
+                    done,
+                    answers={unanswered[i]: value for i, value in done.answers.items()},
+                    errors={unanswered[i]: why for i, why in done.errors.items()},
+                )
                 # Before anything is shown of it; what failed is asked again the next time.
-                ledger.commit(question, {keys[i]: value for i, value in some.items()})
-                answers.values.update(some)
-                answers.errors.update({unanswered[i]: why for i, why in done.errors.items()})
+                ledger.commit(question, {keys[i]: value for i, value in done.answers.items()})
+                answers.values.update(done.answers)
+                answers.errors.update(done.errors)
                 answers.read += done.read
+                step.read = answers.read
                 report.add(done)
                 report.failed = len(answers.errors)
-                bar.update(len(done.answers) + len(done.errors))
-                if answers.errors:
-                    bar.set_postfix(failed=len(answers.errors))
-                step()
-    except _Stopped:
-        report.stopped = True
-    except KeyboardInterrupt:
-        report.stopped = answers.interrupted = True
+                teller.batch(done, offset)
+                pause()
+        except _Stopped:
+            step.state = "cancelled"
+        except KeyboardInterrupt:
+            step.state = "interrupted"
+        report.stopped = step.state in ("cancelled", "interrupted")
     return answers
 
 
@@ -274,14 +284,13 @@ def _warn_of_failures(
         )
 
 
-def _warn_of_a_stop(report: RunReport) -> None:
+def _warn_of_a_stop(report: RunReport, how: str) -> None:
     kept = (
         "What was answered is in the ledger: ask again to go on from there."
         if report.ledger
         else "Nothing is kept, since the ledger is off."
     )
     warnings.warn(
-        f"{report.verb}: interrupted with {report.left:,} texts unanswered; their rows are null. "
-        f"{kept}",
+        f"{report.verb}: {how} with {report.left:,} texts unanswered; their rows are null. {kept}",
         stacklevel=5,
     )

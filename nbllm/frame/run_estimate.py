@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
     from nbllm.models.model import Model
 
-__all__ = ["RunEstimate", "estimate_run"]
+__all__ = ["RunEstimate", "StepsEstimate", "estimate_run"]
 
 _TRIAL_ROWS = 16
 _TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
@@ -47,11 +47,18 @@ class RunEstimate:
     padding: int
     answer_tokens: int  # that are written, at most
     seconds: float  # of wall clock
-    weights: int  # bytes
+    weights: int  # bytes; 0 where no model is asked
     cache: int  # bytes of the keys and values of the largest batch
 
     def lines(self) -> dict[str, str]:
         """The estimate as label and text, in reading order."""
+        if not self.weights:
+            return {
+                "rows": f"{self.rows:,} ({self.texts:,} texts to read, {self.blank:,} blank)",
+                "tokens": "none: no model is asked",
+                "time": _duration(self.seconds),
+                "memory": "no weights",
+            }
         to_ask = self.texts - self.known - self.failing
         written = f", up to {self.answer_tokens:,} written" if self.answer_tokens else ""
         return {
@@ -65,21 +72,59 @@ class RunEstimate:
         }
 
     def __str__(self) -> str:
-        lines = [f"  {name:<7} {text}" for name, text in self.lines().items()]
-        return "\n".join([f"{self.verb}, estimated", *lines])
+        return _as_text(self.verb, self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self.lines().items()
-        )
-        return (
-            f"<table><caption style='text-align:left'><b>{escape(self.verb)}</b>, estimated"
-            f"</caption>{rows}</table>"
-        )
+        return _as_html(self.verb, self.lines())
+
+
+@dataclass(frozen=True)
+class StepsEstimate:
+    """What is known beforehand of a verb that asks several things of each row."""
+
+    verb: str
+    steps: Mapping[str, RunEstimate]  # by what each finds out
+
+    @property
+    def rows(self) -> int:
+        """Of the frame."""
+        return list(self.steps.values())[-1].rows
+
+    @property
+    def tokens(self) -> int:
+        """Of all prompts, without the shared prefixes."""
+        return sum(step.tokens for step in self.steps.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of wall clock, of all steps."""
+        return sum(step.seconds for step in self.steps.values())
+
+    @property
+    def memory(self) -> int:
+        """Bytes of weights, and of keys and values of the largest batch."""
+        return max(step.weights + step.cache for step in self.steps.values())
+
+    def lines(self) -> dict[str, str]:
+        """The estimate as label and text, in reading order."""
+        found = {"rows": f"{self.rows:,}"}
+        for name, step in self.steps.items():
+            lines = step.lines()
+            found[name] = f"{lines['time']}; tokens: {lines['tokens']}"
+        return found | {
+            "all": f"{_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
+            "memory": f"{readable(self.memory)} of weights, keys and values at most",
+        }
+
+    def __str__(self) -> str:
+        return _as_text(self.verb, self.lines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _as_html(self.verb, self.lines())
 
 
 def estimate_run(
@@ -112,7 +157,7 @@ def estimate_run(
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
     budget = TokenBudget.of(model, decodes=task.decodes)
-    planned = list(batches(taken, budget))
+    planned = list(batches(taken, budget, asked.prefix_tokens))
     widest = [max(read[i] for i in batch) * len(batch) for batch in planned]
     cached = [
         (asked.prefix_tokens + max(taken[i] for i in batch)) * len(batch) for batch in planned
@@ -178,7 +223,28 @@ def _time(
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 0.5:
+        return "less than a second"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _as_text(verb: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(
+        [f"{verb}, estimated", *(f"  {name:<{width}}  {text}" for name, text in lines.items())]
+    )
+
+
+def _as_html(verb: str, lines: Mapping[str, str]) -> str:
+    rows = "".join(
+        f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(text)}</td></tr>"
+        for name, text in lines.items()
+    )
+    return (
+        f"<table><caption style='text-align:left'><b>{escape(verb)}</b>, estimated"
+        f"</caption>{rows}</table>"
+    )

@@ -17,6 +17,7 @@ import numpy as np
 import regex
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.turns import turn
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import read_rows, refuse_taken, write_columns
@@ -29,9 +30,22 @@ from nbllm.frame.tasks.few_shot import TEXT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["How", "Vectors", "best", "check_wanted", "fuse", "search_frame", "take", "terms"]
+__all__ = [
+    "How",
+    "Vectors",
+    "WordIndex",
+    "best",
+    "check_how",
+    "check_wanted",
+    "fuse",
+    "read_queries",
+    "search_frame",
+    "take",
+    "terms",
+]
 
 How = Literal["fused", "dense", "bm25"]
 
@@ -56,32 +70,35 @@ def search_frame(
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
     truncate: bool = False,
+    watch: Watch | None = None,
 ) -> Any:
     """The rows that fit a query best, or those of each query in turn, best first.
+
+    Stopped, it ranks what was embedded until then, for the queries that were.
 
     Args:
         frame: a pandas or polars DataFrame, left as it is.
         into: the column of a row's rank, and the beginning of the others' names.
+        watch: that of the verb's call.
 
     Raises:
         FrameError: a query without text, an unknown `how`, or k below 1.
         TextTooLongError: a query that does not fit the encoder.
     """
-    queries = _read_queries(query)
+    queries = read_queries(query)
     check_wanted(k, keep)
-    if how not in get_args(How):
-        raise FrameError(f"how={how!r} is none of {', '.join(get_args(How))}. Choose among those.")
+    check_how(how)
     rows = read_rows(frame, [column])
     several = not isinstance(query, str)
     names = [into, *(f"{into}_{part}" for part in ("score", "query", "run"))]
     refuse_taken(frame, names, ours=f"{into}_score")
     by_words = by_meaning = None
     if how != "dense":
-        by_words = _Words([None if i is None else rows.texts[i][0] for i in rows.position])
+        by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
     if how != "bm25":
         encoder = choose_encoder(model, "search")
         # First, since it is quick and may be refused.
-        asked = _embed(queries, encoder, truncate=truncate)
+        asked = _embed(queries, encoder, truncate=truncate, watch=watch)
         by_meaning = Vectors(
             answer_frame(
                 nw.from_native(frame, eager_only=True).select(column).to_native(),
@@ -92,11 +109,16 @@ def search_frame(
                 keep=("value", "run"),
                 use_ledger=use_ledger,
                 truncate=truncate,
+                watch=watch,
             ),
             into,
         )
     hits: list[tuple[int, int, float, str]] = []  # row, rank, score, query
     for n, text in enumerate(queries):
+        if by_meaning is not None and n not in asked:
+            continue
+        if by_meaning is None and watch is not None and watch.cancelled:
+            break
         scores = []
         if by_words is not None:
             scores.append(by_words.scores(text))
@@ -216,8 +238,12 @@ def check_wanted(k: int, keep: Sequence[str]) -> None:
         raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
 
 
-class _Words:
-    """BM25 over the terms of texts."""
+class WordIndex:
+    """BM25 over the terms of texts.
+
+    Args:
+        texts: None where a row has none.
+    """
 
     def __init__(self, texts: Sequence[str | None]) -> None:
         self.rows = len(texts)
@@ -236,8 +262,10 @@ class _Words:
         return np.where(scores > 0, scores, -np.inf)
 
 
-def _embed(texts: Sequence[str], model: Model, *, truncate: bool) -> NDArray[np.float32]:
-    """Vectors of length 1, shape (texts, dimensions).
+def _embed(
+    texts: Sequence[str], model: Model, *, truncate: bool, watch: Watch | None
+) -> dict[int, NDArray[np.float32]]:
+    """Vectors of length 1, shape (dimensions,), by text; of those before a cancel.
 
     Raises:
         TextTooLongError: a text does not fit the encoder.
@@ -249,18 +277,37 @@ def _embed(texts: Sequence[str], model: Model, *, truncate: bool) -> NDArray[np.
         if isinstance(prompt, Exception):
             raise prompt
         prompts.append(prompt)
-    budget = TokenBudget.of(model, decodes=False)
     vectors: dict[int, Any] = {}
-    for batch in batches([len(prompt.ids) for prompt in prompts], budget):
-        answers = asked([prompts[n] for n in batch])
+    for batch in batches(
+        [len(prompt.ids) for prompt in prompts], TokenBudget.of(model, decodes=False)
+    ):
+        if watch is not None and watch.cancelled:
+            break
+        with turn:
+            answers = asked([prompts[n] for n in batch])
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
         vectors |= dict(zip(batch, task.values(answers, None)[0], strict=True))
-    return unit_vectors([vectors[n] for n in range(len(texts))])
+    return dict(zip(vectors, unit_vectors(list(vectors.values())), strict=True))
 
 
-def _read_queries(query: str | Sequence[str]) -> list[str]:
+def check_how(how: str) -> None:
+    """Refuse a way to search that there is not.
+
+    Raises:
+        FrameError: it is none of `How`.
+    """
+    if how not in get_args(How):
+        raise FrameError(f"how={how!r} is none of {', '.join(get_args(How))}. Choose among those.")
+
+
+def read_queries(query: str | Sequence[str]) -> list[str]:
+    """One query or several as a list.
+
+    Raises:
+        FrameError: there is none, or one without text.
+    """
     queries = [query] if isinstance(query, str) else list(query)
     odd = [text for text in queries if not isinstance(text, str) or not text.strip()]
     if odd or not queries:

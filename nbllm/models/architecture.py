@@ -14,6 +14,7 @@ with quiet():  # what transformers brings in here, such as torchao, talks while 
     from transformers import (
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForQuestionAnswering,
         AutoModelForSeq2SeqLM,
         AutoModelForSequenceClassification,
         modeling_utils,  # noqa: F401
@@ -29,6 +30,7 @@ CLASSES: dict[Kind, Any] = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "classifier": AutoModelForSequenceClassification,
     "encoder": AutoModel,
+    "reader": AutoModelForQuestionAnswering,
 }
 
 

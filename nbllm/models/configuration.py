@@ -50,7 +50,7 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
 
 
 def kind_of(config: PreTrainedConfig, source: str) -> Kind:
-    """What a model of this architecture does: write on, write anew, label, or embed.
+    """What a model of this architecture does: write on, write anew, label, embed, or point.
 
     Raises UnsupportedModelError for any other.
     """
@@ -64,13 +64,16 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
             return "causal"
         if architecture.endswith("ForSequenceClassification"):
             return "classifier"
+        if architecture.endswith("ForQuestionAnswering"):
+            return "reader"
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(
         f"{source} is a {architecture or 'model whose config.json names no architecture'}, which "
         "nbllm cannot run yet. It runs causal language models (…ForCausalLM), encoder-decoders "
-        "(T5, BART, Marian: …ForConditionalGeneration), classifiers (…ForSequenceClassification) "
-        "and encoders (BertModel, …ForMaskedLM and the like)."
+        "(T5, BART, Marian: …ForConditionalGeneration), classifiers (…ForSequenceClassification), "
+        "encoders (BertModel, …ForMaskedLM and the like) and extractive question answering "
+        "(…ForQuestionAnswering)."
     )
 
 

@@ -18,7 +18,7 @@ _DECISIVE = (
     "config.json", "generation_config.json", "merges.txt", "modules.json",
     "sentence_bert_config.json", "sentencepiece.bpe.model", "source.spm",
     "special_tokens_map.json", "spiece.model", "target.spm", "tokenizer.json", "tokenizer.model",
-    "tokenizer_config.json", "vocab.json", "vocab.txt",
+    "tokenizer_config.json", "training.json", "vocab.json", "vocab.txt",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "Model"]
 
-Kind = Literal["causal", "seq2seq", "classifier", "encoder"]
+Kind = Literal["causal", "seq2seq", "classifier", "encoder", "reader"]
 
 
 @dataclass(eq=False, repr=False)
@@ -40,6 +40,7 @@ class Model:
     folder: Path | None = None  # where its files lie
     adapter: str | None = None  # where an adapter came from: a folder, hub:owner/name
     adapter_revision: str | None = None
+    adapter_folder: Path | None = None  # where its files lie
     merged: bool = False  # the adapter into the weights
     _give_back: Callable[[Model], None] | None = field(default=None, kw_only=True)
 

@@ -130,6 +130,14 @@ def test_what_else_is_refused(tiny_encoder: Model) -> None:
         items.assign(liked=False).llm.recommend("plot", "liked", model=tiny_encoder)
 
 
+def test_beside_the_notebook_the_same_is_recommended(tiny_encoder: Model) -> None:
+    items = items_of(pd)
+    run = items.llm.recommend("plot", ["soup"], model=tiny_encoder, ledger=False, background=True)
+    whole = items.llm.recommend("plot", ["soup"], model=tiny_encoder, ledger=False)
+    pd.testing.assert_frame_equal(run.result(60), whole)
+    assert str(run).startswith("recommend: done") and run.report.verb == "embed"
+
+
 def test_minilm_recommends_what_is_about_the_same(network_guard) -> None:
     with network_guard.open():
         model = nbllm.load("minilm")

@@ -157,7 +157,11 @@ def test_an_encoder_finds_sources_without_a_word_in_common(asked, tiny_encoder: 
 
 
 def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
+    from nbllm.frame.progress import Watch
     from nbllm.frame.reply import reply_frame
+
+    class Impatient(Watch):
+        cancelled = property(lambda self: any(step.report.computed for step in self.steps))
 
     told = {"source_column": None, "k": 2, "threshold": 0.5, "encoder": None, "output": "r"}
     options = {**asked, **told}
@@ -165,9 +169,8 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     sources = list(FAQ.values())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        stopped = reply_frame(
-            frame_of(pd), "message", sources, model, go_on=lambda r: not r.computed, **options
-        )
+        with Impatient("reply", "r", beside=True) as watch:
+            stopped = reply_frame(frame_of(pd), "message", sources, model, watch=watch, **options)
     assert stopped["r_intent"].notna().any() and stopped["r"].isna().all()
     assert stopped["r_handover"].isna().all()
     run = frame_of(pd).llm.reply("message", sources, into="r", background=True, **asked)

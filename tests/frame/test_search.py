@@ -1,5 +1,6 @@
 """Search by words, by meaning and by both."""
 
+import threading
 from math import log
 
 import numpy as np
@@ -8,6 +9,8 @@ import polars as pl
 import pytest
 
 import nbllm  # registers df.llm
+from nbllm.engine.batching import TokenBudget
+from nbllm.engine.encoding import TextEncoder
 from nbllm.errors import ColumnError, FrameError, TextTooLongError
 from nbllm.frame.search import best, fuse, terms
 from nbllm.models.model import Model
@@ -240,3 +243,65 @@ def test_meaning_finds_what_shares_no_word(network_guard) -> None:
     assert len(frame.llm.search("text", "cats napping", how="bm25")) == 0
     found = frame.llm.search("text", "cats napping", k=1, model=model)
     assert list(found.index) == [0]
+
+
+# -- beside the notebook ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["bm25", "dense", "fused"])
+def test_beside_the_notebook_the_same_is_found(how, tiny_encoder: Model) -> None:
+    asked = {"how": how, "model": tiny_encoder, "k": 3, "ledger": False}
+    run = frame_of(pd).llm.search("review", ["warm soup", "film"], background=True, **asked)
+    whole = frame_of(pd).llm.search("review", ["warm soup", "film"], **asked)
+    pd.testing.assert_frame_equal(run.result(60), whole)
+    assert str(run).startswith("search: done")
+
+
+def test_a_cancel_stops_embedding_after_its_batch(tiny_encoder: Model, monkeypatch) -> None:
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(1))
+    embeds, calls = TextEncoder.__call__, []
+    third, cancelled = threading.Event(), threading.Event()
+
+    def waiting(self, prompts):
+        calls.append(len(prompts))
+        if len(calls) == 3:  # the first is the query's
+            third.set()
+            assert cancelled.wait(30)
+        return embeds(self, prompts)
+
+    monkeypatch.setattr(TextEncoder, "__call__", waiting)
+    run = frame_of(pd).llm.search(
+        "review", "warm soup", how="dense", model=tiny_encoder, background=True
+    )
+    assert third.wait(30)
+    run.cancel()
+    cancelled.set()
+    # What was embedded is ranked, and in the ledger for the next time.
+    found = run.result(30)
+    assert len(found) == 2 and calls == [1, 1, 1]
+    assert str(run).startswith("search: cancelled")
+    # What is in the way is gone; `undo` would take the test's own ledger with it.
+    monkeypatch.setattr(TextEncoder, "__call__", embeds)
+    whole = frame_of(pd).llm.search("review", "warm soup", how="dense", model=tiny_encoder)
+    assert len(whole) == 6 and whole.llm.report().known == 2
+
+
+def test_a_cancel_stops_the_queries_too(tiny_encoder: Model, monkeypatch) -> None:
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(1))
+    embeds, calls = TextEncoder.__call__, []
+    first, cancelled = threading.Event(), threading.Event()
+
+    def waiting(self, prompts):
+        calls.append(len(prompts))
+        first.set()
+        assert cancelled.wait(30)
+        return embeds(self, prompts)
+
+    monkeypatch.setattr(TextEncoder, "__call__", waiting)
+    run = frame_of(pd).llm.search(
+        "review", ["soup", "film", "warm"], how="dense", model=tiny_encoder, background=True
+    )
+    assert first.wait(30)
+    run.cancel()
+    cancelled.set()
+    assert len(run.result(30)) == 0 and calls == [1]

@@ -191,7 +191,7 @@ def test_the_preview_is_the_prompt_that_is_run(tiny_llama: Model, forwards) -> N
     frame = frame_of(pd)
     preview = frame.llm.preview("sentiment", "review", row="a", model=tiny_llama)
     assert str(preview).endswith(f"Review: {REVIEWS[6]}\nSentiment:")
-    assert "<mark> Is this positive or negative? &lt;|im_end|&gt;" in preview._repr_html_()
+    assert ">Is this positive or negative? &lt;|im_end|&gt;" in preview._repr_html_()
     assert "&lt;b&gt;&amp;amp;&lt;/b&gt;" in preview._repr_html_()
     assert forwards == []
 

@@ -19,6 +19,7 @@ from nbllm.errors import LabelError, ModelError
 from nbllm.frame.kinds.encoded import Encoded
 from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.task import Output
+from nbllm.models.training_record import prompt_digest, trained_on
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +78,11 @@ class LabelTask(Choice):
         """As `Task.on`."""
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
-        return _Repeatable(template, scorer, limit, self.calibration)
+        # One that was trained on this very question has learned how often each label is right.
+        trained = trained_on(
+            model.adapter_folder or model.folder, prompt_digest(self.template, self.answers)
+        )
+        return _Repeatable(template, scorer, limit, () if trained else self.calibration)
 
     def _tokens(self, model: Model) -> list[list[int]]:
         return label_ids(model, self.labels, self.answers)
@@ -129,6 +134,8 @@ class Calibrated(Prompted):
         return self.settled
 
     def _fit(self, step: Callable[[], None]) -> list[float]:
+        if not self.calibration:
+            return [0.0] * len(self.scorer.trie.steps)
         encoded = self.encode([(text,) for text in self.calibration], truncate=True)
         prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
         scores: dict[int, Any] = {}

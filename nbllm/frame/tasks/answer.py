@@ -12,6 +12,7 @@ import narwhals as nw
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError, LabelError
+from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.kinds.span import SpanTask
 from nbllm.frame.kinds.text import TextTask
 from nbllm.frame.tasks.arguments import Examples, read_examples, require
@@ -78,8 +79,8 @@ def answer(
     instruction: str | None = None,
     examples: Examples | None = None,
     max_new_tokens: int = 32,
-    threshold: float = 0.0,
-) -> SpanTask | TextTask:
+    threshold: float | None = None,
+) -> SpanTask | TextTask | ReaderTask:
     """The task of answering questions.
 
     Args:
@@ -88,17 +89,21 @@ def answer(
         instruction: what to ask, instead of short answers.
         examples: (text, question, answer) to show; (question, answer) where there is no text.
         max_new_tokens: where an answer is cut.
-        threshold: probability of an answer below which there is none.
+        threshold: probability of an answer below which there is none; by default 0, and for a
+            reader 0.5, where it finds no answer likelier than one.
 
     Raises:
-        FrameError: a blank question, or a threshold that is no probability.
+        FrameError: a blank question, a threshold that is no probability, or what a reader cannot
+            be given: no text, an instruction, examples.
         LabelError: an example of another form.
     """
-    require(model, "answer", "causal")
+    require(model, "answer", "causal", "reader")
     if question is not None and not question.strip():
         raise FrameError("question='' asks nothing. Write one, or leave it out.")
-    if not 0 <= threshold <= 1:
+    if threshold is not None and not 0 <= threshold <= 1:
         raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
+    if model.kind == "reader":
+        return _pointed_at(model, question, context, instruction, examples, threshold)
     if question is None and context is None:
         return _known(model, instruction, examples, max_new_tokens)
     asked = instruction or (
@@ -122,9 +127,32 @@ def answer(
         max_new_tokens=max_new_tokens,
         refusal=_REFUSAL,
         text_field=0,
-        threshold=threshold,
+        threshold=threshold or 0.0,
         stop="\n",
     )
+
+
+def _pointed_at(
+    model: Model,
+    question: str | None,
+    context: str | None,
+    instruction: str | None,
+    examples: Examples | None,
+    threshold: float | None,
+) -> ReaderTask:
+    """Answers that a model was trained to point at."""
+    if question is None and context is None:
+        raise FrameError(
+            f"{model.name} answers with words of a text, and there is none. Name its column: "
+            "context=, or ask a causal model, such as nbllm.load()."
+        )
+    if instruction is not None or examples is not None:
+        raise FrameError(
+            f"{model.name} was trained to point at answers and reads neither instruction= nor "
+            "examples=. Leave them out, or ask a causal model, such as nbllm.load()."
+        )
+    asked = None if question is None else question.strip()
+    return ReaderTask("answer", asked, 0.5 if threshold is None else threshold)
 
 
 def _known(

@@ -19,12 +19,14 @@ _CALLED: dict[Kind, str] = {
     "seq2seq": "an encoder-decoder",
     "classifier": "a classifier",
     "encoder": "a sentence encoder",
+    "reader": "a model that points at answers (…ForQuestionAnswering)",
 }
 _INSTEAD: dict[Kind, str] = {
     "causal": "Load one that generates text, such as nbllm.load()",
     "seq2seq": "Load one that translates or summarizes",
     "classifier": "Load one that was trained to give your labels",
     "encoder": "Load one that embeds texts, such as nbllm.load('minilm')",
+    "reader": "Load one that was trained on SQuAD",
 }
 
 # Pairs of (text, answer), or a frame whose first two columns are those.

@@ -6,6 +6,7 @@ The patterns, check sums and words nearby are presidio's. Nothing here asks the 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
 if TYPE_CHECKING:
     from presidio_analyzer import AnalyzerEngine, RecognizerResult
 
-__all__ = ["Found", "Masker", "mask_frame"]
+__all__ = ["Found", "Masker", "mask_frame", "masked"]
 
 _BY_PATTERN = (
     "EMAIL_ADDRESS",
@@ -76,6 +77,14 @@ class Masker:
         by_model = [name for name in self.entities if name in _BY_MODEL]
         self._analyzer = _analyzer(language, by_model[0] if by_model else None)
 
+    def recognizers(self) -> dict[str, list[str]]:
+        """By entity, the names of what finds it."""
+        known = self._analyzer.get_recognizers(self.language)
+        return {
+            entity: [type(r).__name__ for r in known if entity in r.supported_entities]
+            for entity in self.entities
+        }
+
     def find(self, text: str) -> list[Found]:
         """The personal data of a text, in order; of two that overlap, the surer or longer one."""
         found: list[RecognizerResult] = self._analyzer.analyze(
@@ -126,7 +135,7 @@ def _columns(rows: Rows, find: Callable[[str], list[Found]]) -> dict[str, list[s
     for (text,) in rows.texts:
         try:
             found = find(text)
-            answers.append((_masked(text, found), json.dumps([vars(f) for f in found]), None))
+            answers.append((masked(text, found), json.dumps([vars(f) for f in found]), None))
         except Exception as error:  # one text that a recognizer cannot take stops nothing
             answers.append((None, None, f"{type(error).__name__}: {error}"))
     columns: dict[str, list[str | None]] = {"": [], "_entities": [], "_error": []}
@@ -137,7 +146,13 @@ def _columns(rows: Rows, find: Callable[[str], list[Found]]) -> dict[str, list[s
     return columns
 
 
-def _masked(text: str, found: Sequence[Found]) -> str:
+def masked(text: str, found: Sequence[Found]) -> str:
+    """The text with a placeholder for each of what was found, in order.
+
+    Example:
+        >>> masked("Hello Ann!", [Found("PERSON", 6, 9, 0.9)])
+        'Hello <PERSON>!'
+    """
     pieces, position = [], 0
     for item in found:
         pieces += [text[position : item.start], f"<{item.entity}>"]
@@ -162,6 +177,8 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
 
     named = _names_model(language, wanted, spacy.util.get_installed_models()) if wanted else None
     pipeline = spacy.load(named) if named else spacy.blank(language)
+    if not named:  # spaCy's limit of a million characters is for what its models take in memory
+        pipeline.max_length = sys.maxsize
     # Its list of domain endings as it was published with it, where it would fetch the newest.
     endings = TLDExtract(cache_dir=None, suffix_list_urls=())
 
