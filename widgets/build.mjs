@@ -2,7 +2,7 @@
 // one stylesheet, nothing fetched at run time.
 import { build } from "esbuild";
 
-const WIDGETS = ["attention"];
+const WIDGETS = ["attention", "explorer", "run"];
 const PAGES = ["attention"]; // which can also be a page of their own
 const LARGEST = 150_000; // bytes of JavaScript a widget
 

@@ -68,11 +68,30 @@ test("an answer to an older query is not shown", async () => {
   expect(rows.at(0)).toBeUndefined();
 });
 
-test("a correction is shown before the kernel has it", () => {
-  const rows = made(new Slow());
-  rows.pending.set(1003, "negative");
+test("a correction is shown before the kernel has it, and until its row is there anew", async () => {
+  const kernel = new Slow();
+  const rows = made(kernel);
+  rows.correct(1003, "negative");
   expect(rows.at(3)!.correction).toBe("negative");
-  rows.pending.set(1003, null);
+  rows.refresh(1);
+  expect(rows.at(3)!.correction).toBe("negative"); // a key that is pressed now finds its row
+  const fresh = rows.fetch(0, 10);
+  rows.correct(1003, "positive"); // another, before the first has come back
+  kernel.go[0]!();
+  await fresh;
+  expect(rows.at(3)!.correction).toBe("positive");
+  rows.taken(1003);
+  rows.refresh(2);
+  const last = rows.fetch(0, 10);
+  kernel.go[1]!();
+  await last;
+  expect(rows.at(3)!.correction).toBeNull(); // what this kernel says
+});
+
+test("a correction that the kernel refused is taken back", () => {
+  const rows = made(new Slow());
+  rows.correct(1003, "glad");
+  rows.withdraw(1003);
   expect(rows.at(3)!.correction).toBeNull();
 });
 

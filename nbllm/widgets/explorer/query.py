@@ -1,0 +1,54 @@
+"""Which rows are shown, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nbllm.errors import SelectionError
+
+__all__ = ["ONLY", "Query"]
+
+# Parts of the rows: what the answer lacks, or what is known of it.
+ONLY = ("failed", "unasked", "corrected", "wrong")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A filter and a sort; all that is left out lets every row through.
+
+    - `text`: is in one of the texts, upper and lower case alike
+    - `labels`, `truths`: the answer is one of these; the right answer is
+    - `score`: from and to, both included
+    - `only`: "failed", "unasked", "corrected" or "wrong" rows
+    - `sort`: name of the column; None is the frame's order. Rows without a value come last
+    """
+
+    text: str = ""
+    labels: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()
+    score: tuple[float, float] | None = None
+    only: str | None = None
+    sort: str | None = None
+    descending: bool = False
+
+    @classmethod
+    def read(cls, asked: Mapping[str, Any]) -> Query:
+        """The query in a message from the browser.
+
+        Raises:
+            SelectionError: it is none.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {name: value for name, value in asked.items() if name in known}
+        for name in ("labels", "truths"):
+            given[name] = tuple(str(label) for label in given.get(name) or ())
+        if given.get("score") is not None:
+            low, high = given["score"]
+            given["score"] = (float(low), float(high))
+        if given.get("only") not in (None, *ONLY):
+            raise SelectionError(
+                f"only={given['only']!r} is none of {', '.join(ONLY)}. Choose one, or None."
+            )
+        return cls(**{**given, "text": str(given.get("text") or "")})

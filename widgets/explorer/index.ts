@@ -1,0 +1,287 @@
+// The results explorer. What a reader sets is shared with Python and with every other view of
+// the same widget; rows, counts and code are asked for when they come on screen.
+
+import type { Render } from "@anywidget/types";
+
+import { h, painted } from "../shared/dom";
+import { type Channel, Kernel, KernelGone } from "../shared/kernel";
+import { onTheme, themeOf } from "../shared/theme";
+import { Charts } from "./charts";
+import { Detail, Legend } from "./detail";
+import { Filters } from "./filters";
+import { Grid } from "./grid";
+import { count, type Outline, type Window } from "./outline";
+import { type Model, NAMES, type Query, read, sortedBy } from "./query";
+import { type Row, Rows } from "./rows";
+
+interface Change {
+  row: number;
+  before: string | null;
+}
+
+class View {
+  #rows: Rows;
+  #grid: Grid;
+  #filters: Filters;
+  #charts: Charts;
+  #legend: Legend;
+  #detail: Detail;
+  #history: Change[] = [];
+  #asked = 0;
+  #explained = 0;
+  #due = false;
+
+  constructor(
+    private model: Model,
+    private root: HTMLElement,
+    private kernel: Kernel,
+    outline: Outline,
+    opening: Window,
+    private fail: (error: Error | null) => void,
+  ) {
+    const query = read(model);
+    this.#rows = new Rows(kernel, outline, query, model.get("edits"), opening);
+    this.#filters = new Filters(outline, (change) => this.#set(change));
+    this.#charts = new Charts(kernel, outline, (change) => this.#set(change), fail);
+    this.#legend = new Legend(
+      outline,
+      (label) => this.#correctCurrent(label),
+      () => void this.#undo(),
+      () => this.#explain(this.#grid.current),
+    );
+    this.#detail = new Detail(kernel, fail);
+    this.#grid = new Grid(outline, this.#rows, query, {
+      sort: (column) => this.#set(sortedBy(read(this.model), column)),
+      select: (rows) => this.#set({ rows }),
+      focus: (row) => this.#focus(row),
+      correct: (row, label) => void this.#correct(row, label),
+      undo: () => void this.#undo(),
+      explain: (row) => this.#explain(row),
+    }, fail);
+    const { output, verb, failed, size, hidden } = outline;
+    const about = [verb, `${count(size)} rows`, failed ? `${count(failed)} failed` : ""].filter(Boolean);
+    if (hidden) about.push(`${hidden} more columns in the frame`);
+    root.append(
+      h("div", { class: "header" }, h("span", { class: "name" }, output), h("span", { class: "dim" }, about.join(" · "))),
+      this.#filters.element,
+      this.#charts.element,
+      this.#grid.element,
+      this.#legend.element,
+      this.#detail.element,
+    );
+  }
+
+  #set(change: Partial<Query> & { rows?: number[] }) {
+    for (const [name, value] of Object.entries(change)) {
+      this.model.set(name as keyof Query, value as never);
+    }
+    this.model.save_changes();
+  }
+
+  async start(): Promise<void> {
+    const query = read(this.model);
+    this.#theme();
+    this.#filters.show(query);
+    this.#grid.show(this.model.get("rows"));
+    await this.#grid.draw();
+    this.#filters.tell(this.#rows.total);
+    this.root.dataset.shown = `${this.#rows.total}/${this.#asked}`;
+    this.#focus(this.#grid.current);
+    // The table is on screen before the charts and their code are asked for.
+    await painted();
+    await this.#charts.show(query, this.model.get("edits"));
+  }
+
+  /** Follows the model and the theme until the returned function is called. */
+  follow(): () => void {
+    const filtered = () => this.#later();
+    const edited = () => this.#edited();
+    const selected = () => void this.#selected();
+    for (const name of NAMES) this.model.on(`change:${name}`, filtered);
+    this.model.on("change:edits", edited);
+    this.model.on("change:rows", selected);
+    const stopTheme = onTheme(() => {
+      this.#theme();
+      void this.#charts.redraw();
+    });
+    return () => {
+      for (const name of NAMES) this.model.off(`change:${name}`, filtered);
+      this.model.off("change:edits", edited);
+      this.model.off("change:rows", selected);
+      stopTheme();
+      this.#charts.close();
+    };
+  }
+
+  #theme() {
+    this.root.classList.toggle("dark", themeOf(this.root).dark);
+  }
+
+  /** Several traits change together: one update is for all of them. */
+  #later() {
+    if (this.#due) return;
+    this.#due = true;
+    queueMicrotask(() => {
+      this.#due = false;
+      void this.#filter();
+    });
+  }
+
+  async #filter() {
+    const query = read(this.model);
+    const edits = this.model.get("edits");
+    this.#filters.show(query);
+    this.#rows.reset(query, edits);
+    const turn = ++this.#asked;
+    await this.#grid.renew(query);
+    if (turn !== this.#asked) return;
+    this.#filters.tell(this.#rows.total);
+    this.root.dataset.shown = `${this.#rows.total}/${this.#asked}`;
+    this.fail(null);
+    void this.#charts.show(query, edits);
+  }
+
+  #edited() {
+    const query = read(this.model);
+    const edits = this.model.get("edits");
+    this.#rows.refresh(edits);
+    void this.#grid.draw().then(() => {
+      this.#filters.tell(this.#rows.total);
+      this.#legend.show(this.#grid.current, this.#history.length > 0);
+    });
+    if (query.only === "corrected") void this.#charts.show(query, edits);
+  }
+
+  /** Python may have selected a row that is not on screen. */
+  async #selected() {
+    const rows = this.model.get("rows");
+    this.#grid.show(rows);
+    const [first] = rows;
+    if (first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
+    await this.#goTo(first);
+  }
+
+  async #goTo(row: number, select = false) {
+    try {
+      const query = read(this.model);
+      const { message } = await this.kernel.ask({
+        kind: "place", query, edits: query.only === "corrected" ? this.model.get("edits") : 0, row,
+      });
+      if (typeof message.place === "number") await this.#grid.go(message.place, select);
+    } catch (error) {
+      this.fail(error as Error);
+    }
+  }
+
+  #focus(row: Row | undefined) {
+    this.#legend.show(row, this.#history.length > 0);
+    this.#detail.show(row);
+  }
+
+  #correctCurrent(label: string) {
+    const { current } = this.#grid;
+    if (current) void this.#correct(current, current.correction === label ? null : label);
+  }
+
+  async #correct(row: Row, label: string | null) {
+    this.#history.push({ row: row.row, before: row.correction });
+    await this.#tell(row.row, label);
+  }
+
+  async #undo() {
+    const last = this.#history.pop();
+    if (!last) return;
+    await this.#goTo(last.row, true);
+    await this.#tell(last.row, last.before);
+  }
+
+  async #tell(row: number, label: string | null) {
+    this.#rows.correct(row, label);
+    void this.#grid.draw();
+    this.#legend.show(this.#grid.current, this.#history.length > 0);
+    try {
+      await this.kernel.ask({ kind: "correct", row, label, turn: performance.now() });
+      this.#rows.taken(row);
+    } catch (error) {
+      this.#rows.withdraw(row);
+      void this.#grid.draw();
+      this.fail(error as Error);
+    }
+  }
+
+  #explain(row: Row | undefined) {
+    if (!row) return;
+    this.root.dataset.explained = String(row.row);
+    const turn = ++this.#explained;
+    this.kernel
+      .ask({ kind: "explain", row: row.row, turn: performance.now() })
+      .then(() => this.#bring(turn))
+      .catch(this.fail);
+  }
+
+  /** Scrolls to the explanation, which stands below the table, as it comes. */
+  async #bring(turn: number) {
+    const why = () => this.root.closest(".jp-OutputArea-output, .widget-vbox")?.querySelector(".nbllm-why");
+    for (let tries = 0; tries < 100 && turn === this.#explained; tries++) {
+      await new Promise((done) => setTimeout(done, 100));
+      if (!this.root.isConnected) return;
+      const view = why()?.querySelector(".nbllm-attention[data-shown], .nbllm-attention .status:not([hidden])");
+      if (view || why()?.querySelector("[data-failed]")) {
+        why()!.scrollIntoView({ block: "nearest", behavior: "smooth" });
+        return;
+      }
+    }
+  }
+}
+
+const render: Render = ({ model, el }) => {
+  const status = h("p", { class: "status", role: "status", hidden: true });
+  const root = h("div", { class: "nbllm-explorer", role: "group", "aria-label": "Results" }, status);
+  el.append(root);
+  // JupyterLab and Notebook take arrow keys for the notebook, and listen before the view does.
+  // They leave an element alone that has this mark itself; on what holds it they look too late.
+  root.addEventListener("focusin", ({ target }) =>
+    (target as Element).setAttribute("data-lm-suppress-shortcuts", "true"),
+  );
+  const say = (message: string) => {
+    status.textContent = message;
+    status.hidden = !message;
+  };
+  let failure: Error | null = null;
+  const fail = (error: Error | null) => {
+    if (failure instanceof KernelGone) return; // the rows on screen can still be read
+    root.classList.toggle("gone", error instanceof KernelGone);
+    if (error || failure) say(error?.message ?? "");
+    failure = error;
+  };
+  const disconnected = () => fail(new KernelGone());
+  model.on("comm_live_update" as never, disconnected);
+  const kernel = new Kernel(model as unknown as Channel, (busy) =>
+    say(
+      busy
+        ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
+        : (failure?.message ?? ""),
+    ),
+  );
+  const outline = model.get("outline") as Outline;
+  const opening = model.get("opening") as Window;
+  const view = new View(model as unknown as Model, root, kernel, outline, opening, fail);
+  const stop = view.follow();
+  // regular-table measures what it draws, so it has to be on the page.
+  const begin = () => void view.start().catch(fail);
+  const waiting = new ResizeObserver(() => {
+    if (!root.clientWidth) return;
+    waiting.disconnect();
+    begin();
+  });
+  waiting.observe(root);
+  return () => {
+    waiting.disconnect();
+    stop();
+    model.off("comm_live_update" as never, disconnected);
+    kernel.close();
+    root.remove();
+  };
+};
+
+export default { render };
