@@ -33,7 +33,9 @@ _ATTENTION = 2.0
 _SHARED_ROWS = {"cpu": 40.0}
 _SHARED_ROWS_ELSEWHERE = 1000.0  # an accelerator reads at once what it writes one by one
 _MEMORY = 60.0  # seconds after which a batch counts half: the machine may have other work too
-_FIRST = 0.75  # of the first batch's seconds are for its rows, of those measured
+# How much of the first batch's seconds are for its rows where it is only read: what is done once
+# shows there. Where each row is written token by token, it does not.
+_FIRST_READ = 0.75
 _MOST_OF_A_BATCH = 0.95  # that is taken to be done while it is not
 
 
@@ -44,6 +46,7 @@ class Forecast:
         tokens: of each text that is to be read, as far as known.
         rows: how many texts of so many tokens make a batch.
         work: of a batch of so many rows of so many tokens, in any unit.
+        first: how much of the first batch's seconds are for its rows.
     """
 
     def __init__(
@@ -51,8 +54,11 @@ class Forecast:
         tokens: Sequence[float] | NDArray[np.float64],
         rows: Callable[[int], int],
         work: Callable[[int, float], float],
+        *,
+        first: float = 1.0,
     ) -> None:
         self._done = 0  # texts
+        self._share_of_first = first
         self._since = time.monotonic()
         self._first: tuple[float, float] | None = None
         self._work = self._seconds = 0.0
@@ -100,6 +106,7 @@ class Forecast:
             _tokens(characters, known),
             lambda length: budget.rows(length + written, shared),
             work,
+            first=1.0 if task.decodes else _FIRST_READ,
         )
 
     def advance(self, texts: int, *, computed: bool = True) -> float:
@@ -116,7 +123,7 @@ class Forecast:
             return seconds
         # The first batch also pays for what is done once. It counts while there is no other.
         if self._first is None:
-            self._first = work, _FIRST * seconds
+            self._first = work, self._share_of_first * seconds
         else:
             kept = 0.5 ** (seconds / _MEMORY)
             self._work, self._seconds = self._work * kept + work, self._seconds * kept + seconds

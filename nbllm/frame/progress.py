@@ -32,7 +32,7 @@ __all__ = ["Display", "State", "Step", "Watch", "show_with", "watching"]
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 
-_PAUSE = 0.3  # seconds between two tellings
+_PAUSE = 0.33  # seconds between two tellings
 _KEPT = {"failed": 20, "slowest": 5, "latest": 3}  # rows that are told of
 _LONGEST = 200  # characters of an answer or error that is told
 

@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -25,7 +24,7 @@ from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
 from nbllm.frame.telling import Teller
-from nbllm.models.work import Read, matrix_rate, operations
+from nbllm.models.work import Read, matrix_rate, operation_counter
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -99,12 +98,13 @@ def answer_frame(
     answer = _engine(engine, workers, task, model, record)
     step = Step(report)
     if engine == "local" and not task.decodes:
-        step.operations = partial(operations, model.network)
+        step.operations = operation_counter(model.network)
     teller = Teller(step, task, frame, rows)
     with (
         watching(watch, task.verb, output) as watch,
         Ledger(ledger_path() if use_ledger else None) as ledger,
     ):
+        report.ledger = None if ledger.path is None else str(ledger.path)
         answers = _answer_texts(teller, model, record, ledger, answer, watch)
         record["offset"] = answers.offset
         ledger.open_run(record["id"], record)
@@ -113,7 +113,7 @@ def answer_frame(
         if report.computed and step.operations is not None:
             report.operations = step.operations(answers.read)
         if ledger.path is not None:
-            report.ledger, report.ledger_bytes = str(ledger.path), ledger.size
+            report.ledger_bytes = ledger.size
         ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
     answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]))

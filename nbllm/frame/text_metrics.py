@@ -98,7 +98,9 @@ def corpus_metric(
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
-    scorer: Any = CHRF() if metric == "chrf" else BLEU(tokenize=_tokenization(right))
+    scorer: Any = (
+        _floats(CHRF)() if metric == "chrf" else _floats(BLEU)(tokenize=_tokenization(right))
+    )
     drawn = {"n_bootstrap": _DRAWS} if interval else {}
     score = scorer.corpus_score(list(answers), [list(right)], **drawn)
     if not interval:
@@ -106,6 +108,22 @@ def corpus_metric(
     found = json.loads(score.format(is_json=True, signature=scorer.get_signature().format()))
     mean, reach = found["confidence_mean"], found["confidence_var"]
     return Estimate(score.score, mean - reach, mean + reach)
+
+
+def _floats(scorer: Any) -> Any:
+    """A metric of sacrebleu whose scores are floats.
+
+    As published, a draw of rows without a match has a float and others a number of numpy, and
+    the mean that it takes of the draws raises where both are among them.
+    """
+
+    class Floats(scorer):  # type: ignore[misc]
+        def _compute_score_from_stats(self, stats: Any) -> Any:
+            score = super()._compute_score_from_stats(stats)
+            score.score = float(score.score)
+            return score
+
+    return Floats
 
 
 def _tokenization(texts: Sequence[str]) -> str:

@@ -120,9 +120,9 @@ def test_a_kind_that_it_cannot_run_is_refused(tiny_folder: Folder) -> None:
     folder = tiny_folder("encoder")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
-        json.dumps(config | {"architectures": ["BertForQuestionAnswering"]})
+        json.dumps(config | {"architectures": ["BertForTokenClassification"]})
     )
-    with pytest.raises(UnsupportedModelError, match=r"is a BertForQuestionAnswering.*It runs"):
+    with pytest.raises(UnsupportedModelError, match=r"is a BertForTokenClassification.*It runs"):
         load(folder)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nbllm.models.work import Read, matrix_rate, operations
+from nbllm.models.work import Read, matrix_rate, operation_counter, operations
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder"])
@@ -31,3 +31,8 @@ def test_the_rate_is_measured_once():
     cpu = torch.device("cpu")
 
     assert matrix_rate(cpu, torch.float32) == matrix_rate(cpu, torch.float32) > 1e8
+
+
+def test_a_counter_counts_the_same(tiny_llama):
+    count, read = operation_counter(tiny_llama.network), Read(70, 900, 3)
+    assert count(read) == operations(tiny_llama.network, read)

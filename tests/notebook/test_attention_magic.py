@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm
 import nbllm.models.loader as loader
@@ -14,23 +12,6 @@ from nbllm.errors import SelectionError, UnknownModelError
 from nbllm.notebook import extension
 
 TEXT = "The soup was warm, and {the staff} were kind."
-
-
-@pytest.fixture
-def shell(tmp_path, monkeypatch) -> Iterator[InteractiveShell]:
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
-    shell.history_manager.enabled = False
-    yield shell
-    InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def loaded(shell, tiny_llama) -> InteractiveShell:
-    shell.run_line_magic("load_ext", "nbllm")
-    shell.user_ns["llm"] = tiny_llama
-    return shell
 
 
 def test_the_view_is_returned_and_is_of_the_cells_text_as_it_stands(loaded) -> None:

@@ -9,8 +9,9 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser
 
+from nbllm.notebook.named import named_model
+
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
     from nbllm.widgets.attention import AttentionView
 
 __all__ = ["AttentionMagic"]
@@ -40,25 +41,12 @@ class AttentionMagic(Magics):
         from nbllm.widgets.attention import inspect
 
         more = {"generate": options.generate} if options.generate else {}
-        view = inspect(self._model(options.model), text, **more)
+        assert self.shell is not None
+        view = inspect(named_model(self.shell, options.model), text, **more)
         for name in ("layer", "head"):
             if getattr(options, name) is not None:
                 setattr(view, name, getattr(options, name))
         return view
-
-    def _model(self, name: str | None) -> Model:
-        """By the name of a variable, by that of a model in memory, or loaded by this name."""
-        from nbllm.models.loader import choose, load, loaded
-        from nbllm.models.model import Model
-
-        if name is None:
-            return choose()
-        assert self.shell is not None
-        variable = self.shell.user_ns.get(name)
-        if isinstance(variable, Model):
-            return variable
-        named = [model for model in loaded() if model.name == name]
-        return named[-1] if named else load(name)
 
 
 def _options(line: str) -> Namespace:

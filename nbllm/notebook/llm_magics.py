@@ -1,0 +1,209 @@
+"""%llm: the models in memory, and what goes on. %%llm: a cell that is a prompt."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
+from IPython.core.magic_arguments import MagicArgumentParser
+
+from nbllm.errors import NbllmError
+from nbllm.notebook.asked import filled, prompt_of
+from nbllm.notebook.named import named_model
+from nbllm.notebook.stream import Stream
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+    from nbllm.models.shelf import Shelf
+    from nbllm.notebook.status import Status
+
+__all__ = ["LlmMagics"]
+
+_USAGE = "%llm load NAME, %llm list, %llm unload [NAME] or %llm status"
+
+
+@magics_class
+class LlmMagics(Magics):
+    """The magics %llm and %%llm."""
+
+    @line_magic("llm")  # type: ignore[arg-type]
+    def manage(self, line: str) -> Any:
+        """Load, list and unload models, and say what goes on.
+
+            %llm load NAME [--quantize Q] [--device D] [--dtype T] [--revision R]
+                           [--adapter A] [--accept-license]
+            %llm list
+            %llm unload [NAME]
+            %llm status
+
+        `load` takes what nbllm.load() takes and is its model: `llm = %llm load smollm2`. `list`
+        shows the models in memory, on this disk, and those to fetch. `unload` frees the memory
+        of one model, or of all. `status` tells of memory, of running jobs, and of the ledger.
+        """
+        name, _, rest = line.strip().partition(" ")
+        commands: dict[str, Callable[[str], Any]] = {
+            "load": self._load,
+            "list": self._list,
+            "unload": self._unload,
+            "status": self._status,
+        }
+        if name not in commands:
+            said = f"%llm has no {name!r}" if name else "%llm wants to know what to do"
+            raise UsageError(f"{said}. Write {_USAGE}.")
+        try:
+            return commands[name](rest)
+        except NbllmError as error:
+            raise UsageError(str(error)) from error
+
+    @cell_magic("llm")  # type: ignore[arg-type]
+    def ask(self, line: str, cell: str) -> None:
+        """Ask a model what the cell says, and show what it writes as it comes.
+
+            %%llm [--model NAME] [--max-tokens N] [--temperature T] [--system TEXT] [--out NAME]
+            Write a headline for this review: {review}
+
+        Variables stand in {braces}, with attributes, indices and formats as `str.format` has
+        them; a brace itself is {{ or }}. `--model` names a variable that holds a model, or what
+        nbllm.load() takes; without it the model loaded last is asked, else the default one.
+        `--max-tokens` is where the text is cut (256), `--temperature` above 0 draws it by chance.
+        The text is in `_`, and in the variable that `--out` names. An interrupt keeps what was
+        written.
+        """
+        assert self.shell is not None
+        options = _cell_options(line)
+        text = filled(cell.removesuffix("\n"), self.shell.user_ns)
+        if not text.strip():
+            raise UsageError("%%llm needs a prompt: write it below, in the same cell.")
+        # What is heavy is imported by the first cell that needs it, not by %load_ext.
+        from nbllm.engine.streaming import write
+
+        try:
+            model = named_model(self.shell, options.model)
+            prompt = prompt_of(model, text, system=options.system, room=options.max_tokens)
+            stream = Stream(self.shell)
+            started = time.perf_counter()
+            written = write(
+                model,
+                prompt,
+                max_new_tokens=options.max_tokens,
+                temperature=options.temperature,
+                tell=stream.tell,
+            )
+        except NbllmError as error:
+            raise UsageError(str(error)) from error
+        seconds = time.perf_counter() - started
+        about = f"{model.name}, {written.tokens:,} tokens in {seconds:.1f} s"
+        if written.cut:
+            about += f"; cut there, --max-tokens {2 * options.max_tokens} would allow more"
+        if written.interrupted:
+            about += "; interrupted"
+        stream.end(written.text, about)
+        # As if it were the cell's value, which would be shown a second time.
+        self.shell.displayhook.update_user_ns(written.text)  # type: ignore[no-untyped-call]
+        if options.out:
+            self.shell.user_ns[options.out] = written.text
+
+    def _load(self, line: str) -> Model:
+        parser = MagicArgumentParser("%llm load", add_help=False)  # type: ignore[no-untyped-call]
+        parser.add_argument("name", nargs="?")
+        for option in ("quantize", "device", "dtype", "revision", "adapter"):
+            parser.add_argument(f"--{option}")
+        parser.add_argument("--accept-license", action="store_true", default=None)
+        options = vars(_parsed(parser, line))
+        from nbllm.models.loader import load
+
+        name = options.pop("name")
+        given = {key: value for key, value in options.items() if value is not None}
+        return load(name, **given) if name else load(**given)
+
+    def _list(self, line: str) -> Shelf:
+        _nothing_more(line, "list")
+        from nbllm.models.shelf import shelf
+
+        return shelf()
+
+    def _unload(self, line: str) -> None:
+        from nbllm.models.loader import loaded
+
+        held = loaded()
+        for name in _words(line):
+            called = self._called(name, held)
+            if not called:
+                there = ", ".join(sorted({model.name for model in held})) or "none"
+                raise UsageError(f"No model {name!r} is in memory. There is: {there}.")
+            _free(called)
+        if not line.strip():
+            _free(held)
+            if not held:
+                print("No model is in memory.")
+
+    def _called(self, name: str, held: Sequence[Model]) -> list[Model]:
+        """The models of this name, or the one of the variable of this name."""
+        from nbllm.models.model import Model
+
+        assert self.shell is not None
+        variable = self.shell.user_ns.get(name)
+        if isinstance(variable, Model) and variable.loaded:
+            return [variable]
+        return [model for model in held if model.name == name]
+
+    def _status(self, line: str) -> Status:
+        _nothing_more(line, "status")
+        from nbllm.notebook.status import status
+
+        return status()
+
+
+def _free(models: Sequence[Model]) -> None:
+    """Take networks out of memory, whoever shares them."""
+    from nbllm.models.loader import loaded
+    from nbllm.models.memory import held_bytes, readable
+
+    for model in models:
+        name, network = model.name, model.network
+        size = readable(held_bytes(network))
+        model.unload()
+        while sharing := [other for other in loaded() if other.network is network]:
+            sharing[0].unload()
+        print(f"{name}: unloaded, {size} are free again.")
+        del network
+
+
+def _cell_options(line: str) -> Namespace:
+    """The options of %%llm; UsageError for what it does not know."""
+    parser = MagicArgumentParser("%%llm", add_help=False)  # type: ignore[no-untyped-call]
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--max-tokens", type=int, default=256, metavar="N")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T")
+    parser.add_argument("--system", metavar="TEXT")
+    parser.add_argument("--out", metavar="NAME")
+    options = _parsed(parser, line)
+    if options.max_tokens < 1:
+        raise UsageError("--max-tokens takes a number of tokens, 1 or more.")
+    if not 0 <= options.temperature < float("inf"):
+        raise UsageError("--temperature takes 0, for the likeliest text, or a number above it.")
+    if options.out is not None and not options.out.isidentifier():
+        raise UsageError(f"--out {options.out} is no name for a variable.")
+    return options
+
+
+def _parsed(parser: MagicArgumentParser, line: str) -> Namespace:
+    # As a shell would: IPython's own splitting keeps the quotes of --system "a text".
+    return parser.parse_args(_words(line))
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"The line cannot be read: {error}. Close its quotes.") from error
+
+
+def _nothing_more(line: str, command: str) -> None:
+    if line.strip():
+        raise UsageError(f"%llm {command} takes nothing more. Leave out {line.strip()!r}.")

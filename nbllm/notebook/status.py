@@ -1,0 +1,78 @@
+"""What goes on: memory, running jobs, and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from nbllm.activity.jobs import JobRecord, jobs
+from nbllm.engine.ledger import ledger_path
+from nbllm.models.loader import loaded
+from nbllm.models.memory import device_memory, free_memory, held_bytes, readable
+from nbllm.models.theme import STYLE
+
+__all__ = ["Status", "status"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """As it was when it was asked for; shown as a table."""
+
+    lines: Sequence[tuple[str, str]]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<10} {text}" for name, text in self.lines)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr style='background:none'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"
+            f"{STYLE['term']}'>{escape(name)}</th><td style='{STYLE['cell']};{STYLE['long']}'>"
+            f"{escape(text)}</td></tr>"
+            for name, text in self.lines
+        )
+        return f"<div style='{STYLE['card']}'><table style='{STYLE['table']}'>{rows}</table></div>"
+
+
+def status() -> Status:
+    """The models of this process, the jobs of all processes, and where answers are kept."""
+    models = loaded()
+    lines = [
+        (
+            "model",
+            f"{model.name}: {readable(held_bytes(model.network))} on {model.device}, "
+            f"{model.quantization if model.quantization != 'none' else 'not quantized'}",
+        )
+        for model in models
+    ] or [("model", "none is in memory here; %llm load NAME loads one")]
+    import torch
+
+    for device in {str(model.device): model.device for model in models} or {
+        "cpu": torch.device("cpu")
+    }:
+        at = torch.device(device)
+        lines.append(
+            ("memory", f"{readable(free_memory(at))} free of {readable(device_memory(at))}, {at}")
+        )
+    running = [job for job in jobs() if job.state == "running"]
+    lines += [("job", _told(job)) for job in running] or [("job", "none is running")]
+    return Status([*lines, ("ledger", _ledger(ledger_path()))])
+
+
+def _told(job: JobRecord) -> str:
+    where = f" in {Path(job.owner.notebook).name}" if job.owner.notebook else ""
+    left = "" if job.seconds_left is None else f", about {job.seconds_left:,.0f} s left"
+    state = ", stopping after this batch" if job.cancelling else left
+    return (
+        f"{job.verb} → {job.output}{where}: {job.answered + job.failed:,} of {job.texts:,} texts"
+        f"{state}"
+    )
+
+
+def _ledger(path: Path) -> str:
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    size = sum(file.stat().st_size for file in files if file.exists())
+    return f"{readable(size)} in {path}" if size else f"empty; it will be {path}"

@@ -1,0 +1,66 @@
+"""A text on screen while it is written."""
+
+from __future__ import annotations
+
+import sys
+import time
+from html import escape
+from typing import TYPE_CHECKING
+
+from IPython.display import DisplayHandle
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Stream"]
+
+_PAUSE = 0.1  # seconds between two pictures of it
+_TEXT = (
+    "white-space:pre-wrap;overflow-wrap:anywhere;max-width:64em;"
+    "color:var(--jp-content-font-color1,CanvasText);"
+    "font:var(--jp-content-font-size1,14px)/1.6 var(--jp-content-font-family,system-ui,sans-serif)"
+)
+_ABOUT = (
+    "margin-top:4px;color:var(--jp-ui-font-color2,GrayText);"
+    "font:var(--jp-ui-font-size1,13px)/1.5 var(--jp-ui-font-family,system-ui,sans-serif)"
+)
+
+
+class Stream:
+    """In a notebook one output that grows, in a terminal text as it comes."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        self._handle = DisplayHandle() if hasattr(shell, "kernel") else None  # type: ignore[no-untyped-call]
+        self._shown = False
+        self._last = 0.0
+        self._printed = 0
+
+    def tell(self, text: str) -> None:
+        """Show what is written so far."""
+        if self._handle is None:
+            sys.stdout.write(text[self._printed :])
+            sys.stdout.flush()
+            self._printed = len(text)
+        elif time.monotonic() - self._last >= _PAUSE:
+            self._show(text, "")
+
+    def end(self, text: str, about: str) -> None:
+        """Show the whole text, and a line about it."""
+        if self._handle is None:
+            print(f"\n({about})")
+        else:
+            self._show(text, about)
+
+    def _show(self, text: str, about: str) -> None:
+        assert self._handle is not None
+        self._last = time.monotonic()
+        line = f"<div style='{_ABOUT}'>{escape(about)}</div>" if about else ""
+        bundle = {
+            "text/html": f"<div class='nbllm-written' style='{_TEXT}'>{escape(text)}</div>{line}",
+            "text/plain": text,
+        }
+        if self._shown:
+            self._handle.update(bundle, raw=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.display(bundle, raw=True)  # type: ignore[no-untyped-call]
+            self._shown = True

@@ -1,0 +1,170 @@
+"""How a run ended, as text and as HTML without script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from nbllm.models.theme import STYLE
+
+if TYPE_CHECKING:
+    from nbllm.frame.progress import Step, Watch
+
+__all__ = ["duration", "summary", "summary_text"]
+
+_LABELS = 12  # bars; what is left is one more
+_STEPS = 7  # last ones, and the first
+_FAILED = 3  # that are seen before the details are opened
+_BLUE = "#3a7bbf"
+# JupyterLab stripes the rows of tables, and lets terms float.
+_PLAIN = "background:none"
+_FREE = "float:none;width:auto;padding:0"
+_SHOWN = {
+    "running": "at work",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "interrupted": "interrupted",
+}
+
+
+def summary_text(watch: Watch) -> str:
+    """One line: what was done, and how it ended."""
+    head = f"{watch.verb} → {watch.output}: {_SHOWN[watch.state]}"
+    return f"{head}, {_about(watch)}" if watch.steps else head
+
+
+def summary(watch: Watch) -> str:
+    """The whole of it; nothing is fetched, and all that came from rows is escaped."""
+    step = watch.steps[-1]
+    state = "" if watch.state == "done" else f" · <b>{_SHOWN[watch.state]}</b>"
+    parts = [
+        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
+        f"<code>{escape(watch.output)}</code>{state}</div>"
+        f"<div style='{STYLE['about']}'>{escape(_about(watch))}</div>"
+    ]
+    if watch.state == "failed":
+        parts.append(f"<div role='alert'>{escape(watch.error or step.error)}</div>")
+    elif watch.stopped:
+        parts.append(f"<div style='margin-bottom:8px'>{escape(_kept(step))}</div>")
+    if len(watch.steps) > 1:
+        parts.append(_steps(watch.steps))
+    elif step.labels:
+        parts.append(_histogram(step))
+    if step.failed:
+        parts.append(_rows("rows without an answer", step.failed[:_FAILED], step.report.failed))
+    parts.append(f"<details><summary>{_MORE}</summary>{_details(step)}</details>")
+    return f"<div class='nbllm-run-summary' style='{STYLE['card']}'>{''.join(parts)}</div>"
+
+
+_MORE = "Time, tokens, model and run"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one reads it.
+
+    Example:
+        >>> duration(4.21), duration(75), duration(7260)
+        ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _about(watch: Watch) -> str:
+    if len(watch.steps) == 1:
+        return _counts(watch.steps[0])
+    whole = watch.steps[-1].seconds + watch.steps[-1].started - watch.steps[0].started
+    return f"{len(watch.steps)} steps in {duration(whole)}"
+
+
+def _counts(step: Step) -> str:
+    report = step.report
+    counts = [f"{report.rows:,} rows"]
+    if report.known:
+        counts.append(f"{report.known:,} texts from the ledger")
+    counts.append(f"{report.computed:,} texts computed in {duration(step.seconds)}")
+    if report.computed and report.seconds:
+        counts[-1] += f" ({report.rows_per_second:,.1f} a second)"
+    if report.failed:
+        counts.append(f"{report.failed:,} failed")
+    if report.stopped and report.left:
+        counts.append(f"{report.left:,} not reached")
+    return ", ".join(counts)
+
+
+def _kept(step: Step) -> str:
+    if step.report.ledger:
+        return "What was answered is in the ledger: run the cell again to go on from there."
+    return "The ledger is off: what was answered is only in the frame that was returned."
+
+
+def _histogram(step: Step) -> str:
+    ranked = step.labels.most_common()
+    bars = ranked[:_LABELS]
+    if len(ranked) > _LABELS:
+        rest = sum(count for _, count in ranked[_LABELS:])
+        bars.append((f"{len(ranked) - _LABELS:,} others", rest))
+    most, total = max(count for _, count in bars), sum(step.labels.values())
+    lines = "".join(
+        f"<tr style='{_PLAIN}'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"
+        f"font-weight:400;max-width:18em;overflow:hidden;text-overflow:ellipsis'>{escape(label)}</th>"
+        f"<td style='{STYLE['cell']};width:14em'><div style='height:0.8em;margin-top:0.35em;"
+        f"background:{_BLUE};border-radius:2px;width:{100 * count / most:.1f}%'></div></td>"
+        f"<td style='{STYLE['cell']};{STYLE['number']}'>{count:,}</td>"
+        f"<td style='{STYLE['cell']};{STYLE['number']}'>{count / total:.0%}</td></tr>"
+        for label, count in bars
+    )
+    return f"<table style='{STYLE['table']};width:auto' aria-label='Rows a label'>{lines}</table>"
+
+
+def _rows(title: str, rows: Sequence[tuple[str, str]], of: int) -> str:
+    lines = "".join(
+        f"<tr style='{_PLAIN}'><td style='{STYLE['cell']};{STYLE['text']}'>{escape(row)}</td>"
+        f"<td style='{STYLE['cell']};{STYLE['long']}'>{escape(text)}</td></tr>"
+        for row, text in rows
+    )
+    shown = f" ({len(rows)} of {of:,})" if of > len(rows) else ""
+    return (
+        f"<table style='{STYLE['table']};width:auto;margin-top:8px'>"
+        f"<caption style='{STYLE['caption']}'>{escape(title)}{shown}</caption>{lines}</table>"
+    )
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    """Each run of a call that has several, with what it found most."""
+    shown = [steps[0], *steps[1:][-_STEPS:]]
+    lines = []
+    for step in shown:
+        found = ", ".join(f"{label} {rows:,}" for label, rows in step.labels.most_common(3))
+        more = f". Rows: {found}" if found else ""
+        lines.append(
+            f"<li>{escape(step.report.verb)} → <code>{escape(step.report.output)}</code>: "
+            f"{escape(_counts(step) + more)}</li>"
+        )
+    left = len(steps) - len(shown)
+    rest = f"<div>and {left:,} more in between</div>" if left else ""
+    return f"<ol style='margin:0 0 8px;padding-left:1.6em'>{''.join(lines)}</ol>{rest}"
+
+
+def _details(step: Step) -> str:
+    terms = "".join(
+        f"<dt style='{STYLE['term']};{_FREE}'>{escape(name)}</dt>"
+        f"<dd style='{STYLE['value']};{_FREE}'>{escape(text)}</dd>"
+        for name, text in step.report.lines().items()
+    )
+    parts = [f"<dl style='{STYLE['group']}'>{terms}</dl>"]
+    if step.slowest:
+        slow = [(row, f"{seconds:.3g} s") for row, seconds in step.slowest]
+        parts.append(_rows("slowest rows, by their batch", slow, len(slow)))
+    if len(step.failed) > _FAILED:
+        parts.append(_rows("rows without an answer", step.failed, step.report.failed))
+    return "".join(parts)

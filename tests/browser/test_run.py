@@ -1,0 +1,195 @@
+"""A verb at work in JupyterLab: it moves while the kernel is busy, is cancelled, is summed up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+VIEW = ".nbllm-run"
+STILL = ".nbllm-run-summary"
+EVIL = "<img src=x onerror=window.hacked=1>"
+# Batches of a few rows that take their time, as those of a large model do.
+SETUP = f"""
+import time, warnings
+import pandas as pd, nbllm
+from nbllm.engine.batching import TokenBudget
+from nbllm.frame.kinds.label import _Repeatable
+from tests.conftest import tiny_model
+
+warnings.simplefilter("ignore")
+llm = tiny_model("causal")
+TokenBudget.of = classmethod(lambda *_, **__: TokenBudget(240))
+score, pause = _Repeatable.__call__, 0.8
+
+def slow(self, prompts):
+    if any("broken" in prompt.text for prompt in prompts):
+        raise ValueError({EVIL!r})
+    time.sleep(pause)
+    return score(self, prompts)
+
+_Repeatable.__call__ = slow
+texts = [f"The soup of day {{n}} was warm." for n in range(119)] + ["a broken text, {EVIL}"]
+df = pd.DataFrame({{"review": texts}}, index=[*range(119), {EVIL!r}])
+options = dict(labels=["praise", {EVIL!r}], into="kind", model=llm)
+"""
+CELLS = {
+    "setup": SETUP,
+    "ask": "answered = df.llm.classify('review', **options)",
+    "again": "pause = 0\nagain = df.llm.classify('review', **options)",
+    "beside": """
+pause = 0.4
+run = df.head(40).llm.classify('review', ledger=False, background=True, **options)
+run""",
+    "look": "run",
+    "dies": "pause = 0.4\ndf.llm.classify('review', ledger=False, **options)",
+    "unheard": "pause = 0.4\nlast = df.head(60).llm.classify('review', ledger=False, **options)",
+}
+# How often what the widget shows changes, in some seconds.
+WATCH = """
+async (seconds) => {
+    const seen = new Set();
+    const until = performance.now() + 1000 * seconds;
+    while (performance.now() < until) {
+        const view = document.querySelector('.nbllm-run');
+        seen.add(view.innerText + view.querySelector('.fill').style.transform);
+        await new Promise(requestAnimationFrame);
+    }
+    return seen.size / seconds;
+}
+"""
+# Whether all that a cell shows, and would save, is one summary.
+SUMMED_UP = """
+(source) => {
+    const cell = jupyterapp.shell.currentWidget.model.sharedModel.cells
+        .find((cell) => cell.source === source);
+    const shown = cell.outputs.filter((output) => output.data);
+    const types = shown.map((output) => Object.keys(output.data).sort().join(' '));
+    return types.join() === 'text/html text/plain';
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(open_lab, chromium, lab_server) -> Iterator:
+    with open_lab(chromium, lab_server) as lab:
+        lab.write("run.ipynb", *CELLS.values())
+        lab.open("run.ipynb")
+        run_cell(lab, "setup")
+        yield lab
+        # JupyterLab's own, of a request that the kernel was not there to answer.
+        lab.page_errors[:] = [e for e in lab.page_errors if "Canceled future" not in e]
+
+
+def run_cell(lab: Any, name: str) -> None:
+    """Run one cell, bring it to the top, and do not wait for it."""
+    lab.page.evaluate(
+        """async (number) => {
+            const { content } = jupyterapp.shell.currentWidget;
+            content.activeCellIndex = number;
+            void jupyterapp.commands.execute('notebook:run-cell');
+            await content.scrollToItem(number, 'start');
+        }""",
+        list(CELLS).index(name),
+    )
+
+
+def in_both_themes(lab: Any, selector: str, name: str) -> None:
+    """What axe finds, and a picture to look at."""
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        lab.theme(theme)
+        lab.page.wait_for_timeout(300)
+        assert lab.violations(selector) == []
+        lab.screenshot(f"{name}-{theme.split()[-1].lower()}")
+
+
+def test_it_moves_while_the_kernel_is_busy_and_is_cancelled_within_a_batch(lab) -> None:
+    run_cell(lab, "ask")
+    bar = lab.page.locator(f"{VIEW} [role=progressbar]")
+    lab.page.wait_for_selector(f"{VIEW} .labels td.number", timeout=60_000)
+    assert 2 <= lab.page.evaluate(WATCH, 3) <= 5
+    lab.page.wait_for_function(
+        f"document.querySelector('{VIEW} .doing').textContent.includes('left')", timeout=20_000
+    )
+    assert bar.get_attribute("aria-label") == "classify, work done"
+    assert 0 < int(bar.get_attribute("aria-valuenow")) < 100
+    assert "texts/s" in lab.page.locator(f"{VIEW} .figures").inner_text()
+    assert EVIL in lab.page.locator(VIEW).inner_text()  # as text
+    assert lab.page.evaluate("window.hacked") is None
+    in_both_themes(lab, VIEW, "run")
+
+    lab.page.locator(f"{VIEW} .cancel").focus()
+    lab.page.keyboard.press("Enter")
+    asked = time.monotonic()
+    lab.page.wait_for_selector(STILL, timeout=30_000)
+    assert time.monotonic() - asked < 3  # a batch takes 0.8 s
+    done = lab.evaluate("int(answered['kind'].notna().sum())")
+    assert 0 < done < 119
+    assert "cancelled" in lab.page.locator(STILL).inner_text()
+
+    run_cell(lab, "again")
+    lab.wait_for_value("'again' in globals()", True, 30)
+    assert lab.evaluate("again.llm.report().known") == done
+    assert lab.evaluate("again.llm.report().computed") == 119 - done
+
+
+def test_a_run_beside_the_notebook_is_shown_once_a_cell_and_wherever_it_is_asked_for(lab) -> None:
+    run_cell(lab, "beside")
+    lab.page.wait_for_selector(VIEW, timeout=30_000)
+    run_cell(lab, "look")
+    lab.page.wait_for_function(f"document.querySelectorAll('{VIEW}').length === 2")
+    lab.wait_for_value("run.done", True, 30)
+    for name in ("beside", "look"):
+        lab.page.wait_for_function(SUMMED_UP, arg=CELLS[name])
+    lab.page.wait_for_function(f"document.querySelectorAll('{VIEW}').length === 0")
+    assert lab.evaluate("len(run.result())") == 40
+
+
+def test_where_the_server_passes_nothing_on_it_says_to_interrupt(lab) -> None:
+    lab.page.route("**/nbllm/jobs/**", lambda route: route.fulfill(status=404, body="none"))
+    run_cell(lab, "unheard")
+    lab.page.locator(f"{VIEW} .cancel").click(timeout=30_000)
+    lab.page.wait_for_selector(f"{VIEW} .message:not([hidden])")
+    assert "Interrupt the kernel" in lab.page.locator(f"{VIEW} .message").inner_text()
+    lab.page.unroute("**/nbllm/jobs/**")
+    lab.page.wait_for_selector(f"{VIEW} .labels td.number")
+    lab.page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel').then(() => null)")
+    lab.wait_for_value("'last' in globals()", True, 30)
+    assert 0 < lab.evaluate("int(last['kind'].notna().sum())") < 60
+
+
+def test_a_kernel_that_dies_is_said(lab) -> None:
+    run_cell(lab, "dies")
+    lab.page.wait_for_selector(f"{VIEW} .labels td.number", timeout=30_000)
+    lab.page.evaluate(
+        "jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart().then(() => null)"
+    )
+    lab.page.wait_for_selector(f"{VIEW}[data-phase=gone]", timeout=30_000)
+    assert (
+        "Run the cell again: the ledger was off"
+        in lab.page.locator(f"{VIEW} .message").inner_text()
+    )
+    assert lab.page.locator(f"{VIEW} .cancel").is_hidden()
+    assert lab.violations(VIEW) == []
+    lab.screenshot("run-gone")
+    lab.page.evaluate("jupyterapp.commands.execute('notebook:clear-cell-output').then(() => null)")
+
+
+def test_the_summary_is_there_without_kernel_and_widget(lab) -> None:
+    lab.page.evaluate("jupyterapp.commands.execute('docmanager:save').then(() => null)")
+    lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
+    saved = (lab.server.folder / "run.ipynb").read_text(encoding="utf-8")
+    assert "jupyter.widget" not in saved
+    lab.page.reload()
+    lab.page.wait_for_selector(STILL, timeout=60_000)
+    lab.show_cell("answered = ")
+    summary = lab.page.locator(STILL).first
+    assert "classify → kind" in summary.inner_text()
+    assert EVIL in summary.inner_text() and lab.page.evaluate("window.hacked") is None
+    summary.locator("summary").click()
+    assert "shared prefix" in summary.inner_text()
+    in_both_themes(lab, STILL, "run-summary")

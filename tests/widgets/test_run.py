@@ -1,0 +1,218 @@
+"""How a run is shown in a notebook: what is pushed, what it becomes, and for whom."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat.v4
+import pytest
+from nbclient import NotebookClient
+
+import nbllm.widgets.run as run
+from nbllm.frame.progress import Step, Watch
+from nbllm.frame.report import RunReport
+from nbllm.widgets.run import RunDisplay, state_of
+from nbllm.widgets.run_summary import duration, summary, summary_text
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """A run in its middle, of rows that mean harm."""
+    watch = Watch("classify", EVIL)
+    report = RunReport("run", "classify", EVIL, {"name": EVIL}, rows=100, texts=90)
+    report.model |= {"quantization": "none", "dtype": "float32", "device": "cpu", "revision": "0"}
+    report.known, report.computed, report.failed, report.seconds = 10, 20, 1, 4.0
+    step = Step(report, note="")
+    step.labels = Counter({EVIL: 30, **{f"label {n}": 20 - n for n in range(20)}})
+    step.failed = [(EVIL, EVIL), ("7", "too long")]
+    step.slowest = [(EVIL, 1.25)]
+    step.latest = [(EVIL, EVIL)]
+    watch.steps.append(step)
+    return watch
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """What reaches the notebook, of a kernel whose cells are told by `cell.id`."""
+    seen: list[dict[str, Any]] = []
+
+    def publish(data: dict[str, str], metadata: Any = None, **options: Any) -> None:
+        seen.append({"data": data, "update": False, **options})
+
+    monkeypatch.setattr(run, "publish_display_data", publish)
+    monkeypatch.setattr(run, "_kernel", lambda: SimpleNamespace(get_parent=lambda _: request))
+    yield seen
+
+
+request: dict[str, Any] = {}
+
+
+@pytest.fixture(autouse=True)
+def in_a_cell() -> None:
+    from_cell("one")
+
+
+def from_cell(name: str, *, person: bool = True) -> None:
+    """The request that the kernel is at work on."""
+    request.clear()
+    request.update({"header": {"msg_id": name}, "content": {"allow_stdin": person}})
+
+
+class Tags(HTMLParser):
+    """The elements of some HTML, its attributes' names, and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.elements[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_state_is_small_json_that_adds_up(watch: Watch) -> None:
+    state = state_of(watch)
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 4000
+    assert [state[key] for key in ("known", "computed", "failures", "texts")] == [10, 20, 1, 90]
+    assert len(state["labels"]) == 12 and state["otherLabels"][0] == 9
+    told = sum(count for _, count in state["labels"]) + state["otherLabels"][1]
+    assert told == sum(watch.steps[0].labels.values())
+    assert state["labels"][0] == [EVIL, 30]
+    assert state["share"] == pytest.approx(31 / 90, abs=1e-4)
+    assert state_of(Watch("sentiment", "mood"))["phase"] == "running"
+
+
+def test_one_view_a_cell_that_becomes_the_summary_everywhere(
+    watch: Watch, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_SETTLING", 0.2)
+    display = RunDisplay()
+    display.show(watch)
+    display.show(watch)
+    display.open(watch)
+    assert len(published) == 1
+    from_cell("two")
+    assert display.open(watch)
+    assert len(published) == 2
+    for shown in published:
+        assert "application/vnd.jupyter.widget-view+json" in shown["data"]
+        assert shown["data"]["text/plain"].startswith("classify → ")
+    view = display._view
+    assert view is not None and view.comm is not None
+    watch.steps[0].state, watch.ended = "done", True
+    display.end(watch)
+    still = published[2:]
+    assert [shown["update"] for shown in still] == [True, True]
+    assert [s["transient"] for s in still] == [s["transient"] for s in published[:2]]
+    assert all(set(shown["data"]) == {"text/html", "text/plain"} for shown in still)
+    until = time.monotonic() + 5
+    while view.comm is not None:  # closed, but not while the browser loads it
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    from_cell("three")
+    assert display.open(watch)
+    assert set(published[-1]["data"]) == {"text/html", "text/plain"}
+
+
+def test_nobody_looks_when_a_notebook_is_executed_by_a_program(
+    watch: Watch, published: list[dict[str, Any]]
+) -> None:
+    from_cell("one", person=False)
+    display = RunDisplay()
+    display.show(watch)
+    assert published == [] and display._view is None
+    watch.steps[0].state, watch.ended = "done", True
+    display.end(watch)
+    [shown] = published
+    assert set(shown["data"]) == {"text/html", "text/plain"} and not shown["update"]
+
+
+def test_the_browsers_message_cancels(watch: Watch, published: list[dict[str, Any]]) -> None:
+    display = RunDisplay()
+    display.show(watch)
+    assert display._view is not None
+    display._view._handle_custom_msg({"kind": "cancel"}, [])
+    assert watch.stopping and state_of(watch)["phase"] == "stopping"
+    display._view._handle_custom_msg("nonsense", [])
+    display._view.close()
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "cancelled", "interrupted"])
+def test_the_summary_is_html_without_script_that_says_what_was_done(
+    watch: Watch, state: Any
+) -> None:
+    watch.steps[0].state, watch.ended = state, True
+    watch.error = f"RuntimeError: {EVIL}" if state == "failed" else ""
+    read = Tags(summary(watch))
+    assert not {"script", "img", "link", "style"} & set(read.elements)
+    assert not any(name.startswith("on") for name in read.attributes)
+    assert read.open == []
+    assert ("done" in summary_text(watch)) == (state == "done")
+    assert state in summary_text(watch)
+    assert (state in read.text) or state == "done"
+    assert "100 rows, 10 texts from the ledger, 20 texts computed" in read.text
+    assert "1 failed" in read.text and "too long" in read.text and "1.25 s" in read.text
+    assert "9 others" in read.text
+    assert read.text.count(EVIL) >= 3
+    if state == "failed":
+        assert f"RuntimeError: {EVIL}" in read.text
+    if state in ("cancelled", "interrupted"):
+        assert "The ledger is off" in read.text
+        watch.steps[0].report.ledger = "file"
+        assert "run the cell again to go on from there" in summary(watch)
+
+
+def test_each_step_of_a_call_is_in_its_summary(watch: Watch) -> None:
+    last = Step(RunReport("b", "reply", "answer", dict(watch.steps[0].report.model), rows=3))
+    watch.steps.append(last)
+    last.started = watch.steps[0].started + 8
+    last.ended = last.started + 2
+    told = Tags(summary(watch)).text
+    assert "2 steps in 10 s" in told and "2 steps in 10 s" in summary_text(watch)
+    assert f"classify → {EVIL}: 100 rows" in told and f"Rows: {EVIL} 30, label 0 20" in told
+    assert "reply → answer: 3 rows" in told
+    assert [step["step"] for step in state_of(watch)["steps"]] == ["classify"]
+    assert state_of(watch)["step"] == "reply"
+
+
+def test_lengths_of_time() -> None:
+    told = [duration(s) for s in (0.04, 9.94, 9.96, 59.6, 120, 3599.6, 7265)]
+    assert told == ["0.0 s", "9.9 s", "10 s", "1 min", "2 min", "1 h 0 min", "2 h 1 min"]
+
+
+def test_in_an_executed_notebook_the_summary_is_the_only_output(tmp_path: Any) -> None:
+    code = """
+import warnings, logging
+warnings.simplefilter("ignore")
+import pandas as pd, nbllm
+from tests.conftest import tiny_model
+frame = pd.DataFrame({"text": ["warm", "cold"]})
+answered = frame.llm.sentiment("text", model=tiny_model("causal"))
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    [shown] = [o for o in notebook.cells[0].outputs if o.output_type != "stream"]
+    assert shown.output_type == "display_data"
+    assert shown.data["text/plain"].startswith("sentiment → text_sentiment: done, 2 rows")
+    assert "nbllm-run-summary" in shown.data["text/html"]
+    assert "widgets" not in notebook.metadata
