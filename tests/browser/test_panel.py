@@ -1,0 +1,223 @@
+"""nbllm's sidebar, status bar item and launcher section, on the real server."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+PANEL = "#nbllm-panel"
+STATUS = ".nbllm-Lab-status"
+JOB = f"{PANEL} .nbllm-Lab-jobs .nbllm-Lab-row"
+MODEL = f"{PANEL} .nbllm-Lab-models .nbllm-Lab-row"
+
+PASS = 0.15  # seconds that a forward pass is made to take at least
+
+# A real run, slowed down so that there is something to watch: each pass sleeps, and is counted.
+LOAD = f"""
+import time, threading, os, signal
+import nbllm, pandas as pd
+llm = nbllm.load("./tiny-causal")
+forward, passes = llm.network.forward, []
+def slow(*args, **kwargs):
+    passes.append(time.time())
+    time.sleep({PASS})
+    return forward(*args, **kwargs)
+llm.network.forward = slow
+texts = [f"text {{i}} " + "x" * (i % 300) for i in range(3000)]
+df = pd.DataFrame({{"text": texts}})
+"""
+RUN = "answered = df.llm.classify('text', ['<b>good</b>', 'bad'], model=llm, into='kind')"
+
+
+SLEEP = "time.sleep(3)"
+DIE = f"threading.Timer(1, os.kill, [os.getpid(), signal.SIGKILL]).start()\n{RUN}"
+CELLS = [LOAD, RUN, SLEEP, DIE]
+
+
+@pytest.fixture(scope="module")
+def page_of_cells(open_lab, chromium, lab_server) -> Iterator:
+    with open_lab(chromium, lab_server) as lab:
+        lab.write("watched.ipynb", *CELLS)
+        lab.open("watched.ipynb")
+        show_panel(lab)
+        yield lab
+
+
+@pytest.fixture
+def watched(page_of_cells, tiny_folder):
+    """A notebook that holds a model, and the panel beside it."""
+    lab = page_of_cells
+    folder = lab.server.folder / "tiny-causal"
+    if not folder.exists():
+        assert "Nothing has run yet" in lab.page.locator(PANEL).inner_text()
+        shutil.copytree(tiny_folder("causal"), folder)
+    run_cell(lab, LOAD)
+    lab.page.wait_for_selector(MODEL, timeout=60_000)
+    return lab
+
+
+def run_cell(lab, source: str) -> None:
+    """Start one of the cells without waiting for its end."""
+    lab.page.evaluate(
+        """(index) => {
+            jupyterapp.shell.currentWidget.content.activeCellIndex = index;
+            void jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        CELLS.index(source),
+    )
+
+
+def show_panel(lab) -> None:
+    lab.page.evaluate("jupyterapp.commands.execute('nbllm:show-panel')")
+    lab.page.wait_for_selector(f"{PANEL} h2")
+
+
+def first_job(lab, state: str, timeout_s: float = 15) -> str:
+    """The text of the newest job, once it is in a state."""
+    lab.page.wait_for_function(
+        "([row, state]) => document.querySelector(row)"
+        "?.querySelector('[data-state]')?.dataset.state === state",
+        arg=[JOB, state],
+        timeout=timeout_s * 1000,
+    )
+    return lab.page.locator(JOB).first.inner_text().replace("\xa0", " ")
+
+
+@pytest.fixture
+def settings(lab_server) -> Iterator:
+    """Writes the file of nbllm's settings, and takes it away at the end."""
+    path = lab_server.folder.parent / "settings" / "nbllm" / "plugin.jupyterlab-settings"
+
+    def write(**values) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    yield write
+    path.unlink(missing_ok=True)
+
+
+def test_a_run_moves_twice_a_second_and_is_cancelled_within_a_batch(watched) -> None:
+    lab, page = watched, watched.page
+    held = page.locator(MODEL).first.inner_text().replace("\xa0", " ")
+    assert re.search(r"tiny-causal[\s\S]*\w+ · cpu · \d", held), held
+    assert "watched.ipynb" in page.locator(f"{PANEL} .nbllm-Lab-models").inner_text()
+    legend = page.locator(f"{PANEL} .nbllm-Lab-legend").first.inner_text()
+    assert "tiny-causal" in legend and "Everything else" in legend
+
+    # It moves while the cell runs, and what has the focus keeps it.
+    run_cell(lab, RUN)
+    # Before the first batch the prompt is calibrated.
+    page.wait_for_selector(f"{JOB}:has-text('rows/s') [role=progressbar]", timeout=60_000)
+    cancel = page.get_by_role("button", name="Cancel classify → kind")
+    cancel.focus()
+    seen = page.evaluate(
+        """(selector) => new Promise((resolve) => {
+            const shown = [];
+            const row = document.querySelector(selector);
+            const look = () => {
+                const text = row.querySelector('.nbllm-Lab-facts').textContent;
+                if (shown.at(-1) !== text) shown.push(text);
+            };
+            const observer = new MutationObserver(look);
+            observer.observe(row, { subtree: true, childList: true, characterData: true });
+            setTimeout(() => { observer.disconnect(); resolve(shown); }, 3000);
+        })""",
+        JOB,
+    )
+    assert len(seen) >= 6, seen  # twice a second
+    assert cancel.evaluate("(button) => button === document.activeElement")
+    assert re.match(r"classify \d+ %", page.locator(STATUS).inner_text().replace("\xa0", " "))
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        lab.theme(theme)
+        assert lab.violations(PANEL) + lab.violations(STATUS) == []
+        lab.screenshot(f"panel-{theme.split()[1].lower()}")
+
+    # By keyboard; at most the batch that is being computed goes on.
+    asked = time.time()
+    page.keyboard.press("Enter")
+    said = first_job(lab, "cancelled")
+    assert "The ledger kept" in said and "goes on from there" in said, said
+    lab.wait_for_value("bool(answered['kind'].notna().any())", True, timeout_s=20)
+    assert lab.evaluate(f"sum(at > {asked + 0.3} for at in passes)") <= 1
+    assert lab.evaluate("bool(answered['kind'].isna().any())")
+    assert lab.cell_errors() == []
+
+
+def test_unloading_waits_for_a_busy_kernel_and_frees_the_model(watched) -> None:
+    lab, page = watched, watched.page
+    run_cell(lab, SLEEP)
+    page.get_by_role("button", name="Unload tiny-causal").click()
+    page.wait_for_selector(f"{MODEL} :text('The kernel is busy: unloads when it is idle.')")
+    page.wait_for_selector(MODEL, state="detached")
+    assert lab.evaluate("nbllm.models.loader._in_memory == {}")
+    # Nothing of it is left in the notebook's names or history.
+    assert not lab.evaluate("any('unload' in name for name in globals())")
+    assert not lab.evaluate("any('import unload' in line for line in In)")
+
+
+def test_a_run_whose_kernel_dies_is_lost_and_the_way_on_is_said(watched) -> None:
+    lab, page = watched, watched.page
+    run_cell(lab, DIE)
+    said = first_job(lab, "lost", timeout_s=30)
+    assert "Kernel died" in said and "run the cell again" in said, said
+    spoken = page.locator(f"{PANEL} [aria-live=polite]").inner_text()
+    assert "Kernel died" in spoken and "tiny-causal was unloaded" in spoken, spoken
+    assert page.locator(MODEL).count() == 0
+
+
+def test_a_launcher_card_opens_a_copy_beside_the_first(lab, settings) -> None:
+    settings(pollInterval="soon", launcher=7, area=None, unknown={})  # all of it means the defaults
+    page, server = lab.page, lab.server
+    (server.folder / "mine").mkdir()
+    page.goto(f"{server.url}/lab?reset&token={server.token}")
+    page.wait_for_selector(".jp-Launcher", timeout=60_000)
+    show_panel(lab)
+    page.wait_for_selector(f"#jp-left-stack {PANEL}")
+    answer = page.request.get(f"{server.url}/nbllm/notebooks?token={server.token}")
+    titles = {notebook["name"]: notebook["title"] for notebook in answer.json()}
+    listed = page.locator(f"{PANEL} .nbllm-Lab-gallery button")
+    assert listed.all_inner_texts() == list(titles.values())
+    for name in ("10_sentiment.ipynb", "10_sentiment-1.ipynb"):
+        page.evaluate("jupyterapp.commands.execute('launcher:create', { cwd: 'mine' })")
+        section = page.locator(".jp-Launcher-section:has(h2:text('nbllm')):visible")
+        if name == "10_sentiment.ipynb":
+            section.scroll_into_view_if_needed()
+            lab.screenshot("launcher")
+        section.get_by_text(titles["10_sentiment.ipynb"]).click()
+        page.wait_for_function(
+            "(path) => jupyterapp.shell.currentWidget?.context?.path === path",
+            arg=f"mine/{name}",
+        )
+        # JupyterLab throws for what it asked a kernel, where the page goes before the answer.
+        page.wait_for_function(
+            "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+    assert json.loads((server.folder / "mine" / "10_sentiment.ipynb").read_text())["cells"]
+
+    # A change is followed at once, and the layout is there again after a reload.
+    change = "jupyterapp.serviceManager.settings.save('nbllm:plugin', JSON.stringify(%s))"
+    page.evaluate(change % "{ area: 'right', launcher: false }")
+    page.goto(f"{server.url}/lab?token={server.token}")
+    page.wait_for_selector(f"#jp-right-stack {PANEL}", state="attached", timeout=60_000)
+
+
+def test_a_server_without_nbllm_is_said_with_the_way_out(lab) -> None:
+    page, server = lab.page, lab.server
+    page.route(
+        re.compile(r"/nbllm/(activity|notebooks)"),
+        lambda route: route.fulfill(status=404, body="<html>Not found</html>"),
+    )
+    page.goto(f"{server.url}/lab?reset&token={server.token}")
+    page.wait_for_selector(".jp-Launcher", timeout=60_000)
+    page.evaluate("jupyterapp.commands.execute('nbllm:show-panel')")
+    problem = page.locator(f"{PANEL} [role=alert]")
+    problem.wait_for()
+    assert "jupyter server extension enable nbllm.lab" in problem.inner_text()
+    assert page.locator(f"{PANEL} h2:visible").count() == 0
+    assert lab.violations(PANEL) == []

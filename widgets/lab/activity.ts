@@ -1,0 +1,88 @@
+// What the server says is going on, and what can be read off it. Names are those of the answer
+// of GET nbllm/activity.
+
+export interface Model {
+  key: string; // by which its process unloads it
+  name: string;
+  quantization: string;
+  dtype: string;
+  device: string;
+  bytes: number;
+  shares: number;
+}
+
+export interface Process {
+  process: string;
+  pid: number;
+  kernel: string | null;
+  notebook: string | null; // below the server's root, where it is
+  models: Model[];
+}
+
+export type State = "running" | "done" | "failed" | "cancelled" | "interrupted" | "lost";
+
+export interface Job {
+  id: string;
+  verb: string;
+  output: string;
+  model: string;
+  state: State;
+  rows: number;
+  texts: number; // distinct ones; the counts below are of these
+  answered: number; // those of the ledger among them
+  known: number; // answers that the ledger had
+  failed: number;
+  rows_per_second: number;
+  seconds_left: number | null;
+  started: number; // seconds since 1970, as is `updated`
+  updated: number;
+  cancelling: boolean;
+  notebook: string | null;
+  kernel: string | null;
+  error: string;
+}
+
+export interface Device {
+  device: string;
+  total: number; // bytes, as is `used`
+  used: number;
+  models: { name: string; process: string; bytes: number }[];
+}
+
+export interface Activity {
+  processes: Process[];
+  jobs: Job[]; // newest first
+  devices: Device[];
+}
+
+/** The parts of an answer; one that is missing is empty. Throws where it is no such answer. */
+export function readActivity(answer: unknown): Activity {
+  if (typeof answer !== "object" || answer === null || !("jobs" in answer)) {
+    throw new Error("The server's answer is not what nbllm's panel reads: are both of one version?");
+  }
+  const { processes = [], jobs = [], devices = [] } = answer as Partial<Activity>;
+  return { processes, jobs, devices };
+}
+
+/** Share of a job's texts that are over with, 0 to 1; one without texts has nothing to do. */
+export function share(job: Job): number {
+  return job.texts > 0 ? Math.min((job.answered + job.failed) / job.texts, 1) : 1;
+}
+
+export const running = (activity: Activity): Job[] =>
+  activity.jobs.filter((job) => job.state === "running");
+
+/** Share of all running jobs that is done, each by its texts. */
+export function shareOf(jobs: readonly Job[]): number {
+  const texts = jobs.reduce((sum, job) => sum + job.texts, 0);
+  return texts > 0 ? jobs.reduce((sum, job) => sum + share(job) * job.texts, 0) / texts : 1;
+}
+
+/** A device's memory by who holds it: each model, others' programs, and what is free. */
+export function parts(device: Device): { models: Device["models"]; other: number; free: number } {
+  const models = device.models.filter((model) => model.bytes > 0);
+  const held = models.reduce((sum, model) => sum + model.bytes, 0);
+  // A model's weights on disk are mapped, and may count as used by nobody yet.
+  const used = Math.min(Math.max(device.used, held), device.total);
+  return { models, other: Math.max(used - held, 0), free: device.total - used };
+}
