@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from nbllm.models.model import Model
     from nbllm.models.shelf import shelf
     from nbllm.models.theme import use_chart_theme
+    from nbllm.train.finetuning import finetune
+    from nbllm.train.pretraining import pretrain
     from nbllm.widgets.attention import inspect
 
 __all__ = [
@@ -35,9 +37,11 @@ __all__ = [
     "data",
     "errors",
     "estimate",
+    "finetune",
     "inspect",
     "load",
     "perplexity",
+    "pretrain",
     "record",
     "shelf",
     "use_chart_theme",
@@ -50,9 +54,11 @@ _WHERE = {
     "Recording": "nbllm.attention.capture",
     "compare": "nbllm.frame.compare",
     "estimate": "nbllm.models.estimate",
+    "finetune": "nbllm.train.finetuning",
     "inspect": "nbllm.widgets.attention",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",
+    "pretrain": "nbllm.train.pretraining",
     "record": "nbllm.attention.capture",
     "shelf": "nbllm.models.shelf",
     "use_chart_theme": "nbllm.models.theme",
@@ -72,7 +78,7 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext nbllm` calls: the magic %%attention."""
+    """What `%load_ext nbllm` calls: the magics %llm, %%llm and %%attention."""
     from nbllm.notebook.extension import load
 
     load(shell)

@@ -1,0 +1,125 @@
+"""Rows in the tokens of a model: exactly what a verb would ask, followed by the true answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
+from nbllm.errors import TextTooLongError
+from nbllm.frame.kinds.label import LabelTask, label_ids
+from nbllm.train.rows import LearnedRow
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["Example", "answer_examples", "head_examples", "label_examples"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: what is read, and what is to be foretold.
+
+    `ids[begin:]` is the answer, and the tokens before it are read only. A classifier reads all of
+    it and is to give label `label`.
+    """
+
+    ids: tuple[int, ...]
+    begin: int
+    shared: int = 0  # leading tokens that every row of the run has
+    label: int = -1
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def label_examples(
+    model: Model, task: LabelTask, rows: Sequence[LearnedRow], *, limit: int, truncate: bool
+) -> list[Example | None]:
+    """Rows behind the prompt of a verb, each with its label; None for one that is too long.
+
+    Args:
+        limit: tokens that a row may have, its prompt and its answer together.
+        truncate: cut the text of longer rows, which else are None.
+    """
+    labels = dict(zip(task.labels, label_ids(model, task.labels, task.answers), strict=True))
+    room = limit - max(map(len, labels.values()))
+    answers = [labels[row.answer] for row in rows]
+    return _followed(model, task.template, rows, answers, [room] * len(rows), truncate)
+
+
+def answer_examples(
+    model: Model, template: Template, rows: Sequence[LearnedRow], *, limit: int, truncate: bool
+) -> list[Example | None]:
+    """Rows behind a prompt, each with its answer and the token that ends it; None if too long.
+
+    Args:
+        limit, truncate: as for `label_examples`.
+    """
+    end = _end(model)
+    answers = [[*ids, *end] for ids in answer_ids(model.tokenizer, [row.answer for row in rows])]
+    return _followed(model, template, rows, answers, [limit - len(a) for a in answers], truncate)
+
+
+def head_examples(
+    model: Model,
+    labels: Sequence[str],
+    rows: Sequence[LearnedRow],
+    *,
+    limit: int,
+    truncate: bool,
+) -> list[Example | None]:
+    """Rows as a classifier or encoder reads them, each with its label; None if too long."""
+    from nbllm.engine.encoding import framed
+
+    encoded = framed(model).encode([row.texts for row in rows], limit=limit, truncate=truncate)
+    return [
+        None if fits is None else Example(fits.ids, len(fits.ids), label=labels.index(row.answer))
+        for row, fits in zip(rows, map(_fitting, encoded), strict=True)
+    ]
+
+
+def _end(model: Model) -> list[int]:
+    """The token by which the model ends what it writes, if there is one."""
+    own = model.network.generation_config
+    stated = None if own is None else own.eos_token_id
+    ends = stated if isinstance(stated, list) else [stated]
+    # Of several, the one that the chat template writes comes first in the tokenizer's mind.
+    if model.tokenizer.eos_token_id is not None and (
+        stated is None or model.tokenizer.eos_token_id in ends
+    ):
+        return [int(model.tokenizer.eos_token_id)]
+    return [int(ends[0])] if ends[0] is not None else []
+
+
+def _followed(
+    model: Model,
+    template: Template,
+    rows: Sequence[LearnedRow],
+    answers: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    truncate: bool,
+) -> list[Example | None]:
+    compiled = CompiledTemplate(template, model.tokenizer)
+    encoded: list[Prompt | Exception] = []
+    if len(set(rooms)) == 1:
+        encoded = compiled.encode([row.texts for row in rows], limit=rooms[0], truncate=truncate)
+    else:
+        for row, room in zip(rows, rooms, strict=True):
+            encoded += compiled.encode([row.texts], limit=room, truncate=truncate)
+    return [
+        None
+        if fits is None
+        else Example((*fits.ids, *answer), len(fits.ids), shared=fits.prefix_length)
+        for fits, answer in zip(map(_fitting, encoded), answers, strict=True)
+    ]
+
+
+def _fitting(encoded: Prompt | Exception) -> Prompt | None:
+    """The prompt; None where it did not fit; raises what else a row raised."""
+    if isinstance(encoded, Exception):
+        if isinstance(encoded, TextTooLongError):
+            return None
+        raise encoded
+    return encoded

@@ -1,0 +1,160 @@
+"""What fine-tuning came to: figures on held-out rows, curves, and the model to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.models.theme import STYLE
+from nbllm.train.card import card, listed, plain
+from nbllm.train.curves import svg
+from nbllm.train.plan import spoken
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["Finetuned"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Finetuned:
+    """A fine-tuned model or adapter on disk, and the record of how it was made."""
+
+    folder: Path
+    record: Mapping[str, Any]  # as in training.json
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Of the held-out rows, as the loaded model answers them."""
+        found: Mapping[str, Any] = self.record["metrics"]
+        return found
+
+    @property
+    def history(self) -> Sequence[dict[str, float]]:
+        """Losses by step, those of training and of held-out rows."""
+        found: Sequence[dict[str, float]] = self.record["history"]
+        return found
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it is an adapter on a model, or a model by itself."""
+        return bool(self.record["method"] != "full")
+
+    def load(self) -> Model:
+        """The trained model, ready to be asked."""
+        from nbllm.models.loader import load
+
+        if not self.is_adapter:
+            return load(self.folder, quantize="none")
+        base = self.record["base"]
+        return load(
+            base["name"],
+            quantize=base["quantization"],
+            revision=base["revision"],
+            adapter=self.folder,
+        )
+
+    def lines(self) -> dict[str, str]:
+        """The account as label and text."""
+        record = self.record
+        bits = record["base"]["quantization"]
+        lines = {
+            "from": f"{record['base']['name']}, revision {record['base']['revision'][:12]}, "
+            + ("not quantized" if bits == "none" else bits),
+            "trained": f"{record['method']} on {record['rows']['train']:,} rows, "
+            f"{record['steps']:,} steps in {spoken(record['seconds'])}"
+            + (", interrupted" if record["interrupted"] else ""),
+            "rows": record["rows"]["said"],
+        }
+        lines |= _figures(self.metrics)
+        how = (
+            f"nbllm.load({record['base']['name']!r}, "
+            f"quantize={record['base']['quantization']!r}, adapter={str(self.folder)!r})"
+            if self.is_adapter
+            else f"nbllm.load({str(self.folder)!r})"
+        )
+        return lines | {
+            "licence": record["licence"] or "not stated by its base",
+            "load": how,
+            "ask": _asked(record),
+        }
+
+    def __repr__(self) -> str:
+        return plain(f"Fine-tuned {self.record['base']['name']}", self.lines())
+
+    def _repr_html_(self) -> str:
+        return card(
+            f"Fine-tuned {self.record['base']['name']}",
+            listed(self.lines()),
+            _by_label(self.metrics),
+            svg(self.history, unit="nats"),
+        )
+
+
+def _asked(record: Mapping[str, Any]) -> str:
+    """The verb that it was trained for, with what makes it the very question that it learned."""
+    first = repr(record["columns"]["reads"][0])
+    verb = record["verb"]
+    if verb == "prompt":
+        return f"df.llm.prompt({record['template']!r}, into=..., model=model)"
+    labels = record["labels"]
+    if verb == "sentiment":
+        more = "neutral=True, " if len(labels) == 3 else ""
+    else:
+        more = f"labels={labels}, " if record["method"] != "full" or record["prompt"] else ""
+    return f"df.llm.{verb}({first}, {more}model=model)"
+
+
+def _figures(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Those of all held-out rows together, a few to a line."""
+    before, after = metrics["held-out loss before"], metrics["held-out loss"]
+    lines = {"held-out loss": f"{after:.3f} (before training {before:.3f})"}
+    if "accuracy" in metrics:
+        commonest = metrics["accuracy of the commonest label"]
+        low, high = metrics["accuracy, 95 % interval"]
+        lines["accuracy"] = (
+            f"{metrics['accuracy']:.3f}, 95 % interval {low:.3f} to {high:.3f} (the commonest "
+            f"label alone {commonest:.3f})"
+        )
+        lines["means"] = ", ".join(
+            f"{name} {metrics[key]:.3f}"
+            for name, key in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+        )
+    if "perplexity of answers" in metrics:
+        lines["answers"] = (
+            f"perplexity {metrics['perplexity of answers']:.3f} a token, "
+            f"{metrics['answer tokens foretold']:.0%} of tokens foretold"
+        )
+    return lines
+
+
+def _by_label(metrics: Mapping[str, Any]) -> str:
+    """Precision, recall and F1 of each label, the first of many."""
+    labels: Mapping[str, Mapping[str, float]] = metrics.get("labels", {})
+    if not labels:
+        return ""
+    cell, number = f"{STYLE['cell']};{STYLE['text']}", f"{STYLE['cell']};{STYLE['number']}"
+    head = f"{STYLE['head']};{STYLE['number']}"
+    some = list(labels.items())[:20]
+    left = len(labels) - len(some)
+    body = "".join(
+        f'<tr><td style="{cell}">{escape(label)}</td>'
+        + "".join(
+            f'<td style="{number}">{scores[name]:.3f}</td>'
+            for name in ("precision", "recall", "f1")
+        )
+        + f'<td style="{number}">{int(scores["rows"]):,}</td></tr>'
+        for label, scores in some
+    )
+    more = f'<div style="{STYLE["about"]}">and {left:,} more labels</div>' if left else ""
+    return (
+        f'<table style="{STYLE["table"]};width:auto"><thead><tr>'
+        f'<th style="{STYLE["head"]};{STYLE["text"]}">label</th>'
+        + "".join(
+            f'<th style="{head}">{name}</th>' for name in ("precision", "recall", "F1", "rows")
+        )
+        + f"</tr></thead><tbody>{body}</tbody></table>{more}"
+    )

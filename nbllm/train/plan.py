@@ -1,0 +1,218 @@
+"""What a run will take: measured on a few of its own rows before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nbllm.errors import TooLargeError
+from nbllm.models.memory import free_memory, readable
+from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
+from nbllm.train.order import Order
+
+if TYPE_CHECKING:
+    from nbllm.train.examples import Example
+    from nbllm.train.layout import Layout
+
+__all__ = ["Forecast", "Measured", "forecast", "measure", "schedule"]
+
+_SHARE = 0.6  # of the memory that is free, for activations; sizes are estimates
+_TRIED = 512  # tokens that are tried, at least one row
+# Seconds of training from one validation to the next, and how many there are at least and at most.
+_INTERVAL, _FEWEST, _MOST = 60.0, 4, 20
+_HELD = 500  # rows that a validation on the way reads
+_RECOMPUTED = 4 / 3  # of the time, where activations are computed again
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What learning from a few rows took."""
+
+    bytes_per_token: float  # of activations kept for the gradient
+    seconds_per_token: float  # forward and backward
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take, in bytes and seconds."""
+
+    steps: int
+    rows: int  # a step
+    trained: int  # weights that move
+    parameters: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    free: int
+    seconds: float
+    recompute: bool = False
+
+    @property
+    def memory(self) -> int:
+        """All of it, in bytes."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    def __str__(self) -> str:
+        parts = ("weights", "gradients", "optimizer", "activations")
+        listed = ", ".join(f"{name} {readable(getattr(self, name))}" for name in parts)
+        again = ", activations computed again to save memory" if self.recompute else ""
+        return (
+            f"{_count(self.trained)} of {_count(self.parameters)} weights move in at "
+            f"most {self.steps:,} steps of {self.rows:,} rows; memory about "
+            f"{readable(self.memory)} ({listed}{again}) with {readable(self.free)} free; about "
+            f"{spoken(self.seconds)}, after a step that was measured"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the record of the run."""
+        return asdict(self)
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> spoken(250)
+    '4 min'
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _count(weights: int) -> str:
+    return f"{weights / 1e6:,.1f} million" if weights >= 1e6 else f"{weights:,}"
+
+
+def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bool) -> Measured:
+    """Learn from a few rows without moving a weight: memory and time a token."""
+    few = _few(layout, examples)
+    batch = on_device(layout(few), next(network.parameters()).device)
+    tokens = layout.tokens([len(example) for example in few])
+    known = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        store = tensor.untyped_storage()
+        if store.data_ptr() not in known:
+            kept[store.data_ptr()] = store.nbytes()
+        return tensor
+
+    network.train()
+    seconds = []
+    with torch.random.fork_rng():
+        for _ in range(2):  # the first one pays for what is set up once
+            started = time.perf_counter()
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                loss, _logits = loss_sum(network, batch, mixed)
+                size = sum(kept.values())
+            loss.backward()  # type: ignore[no-untyped-call]
+            kept.clear()
+            if batch["labels"].device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+    network.zero_grad(set_to_none=True)
+    return Measured(size / tokens, min(seconds) / tokens)
+
+
+def schedule(
+    measured: Measured,
+    layout: Layout,
+    train: Sequence[Example],
+    recipe: Recipe,
+    steps: int,
+    *,
+    standing: int,
+    device: torch.device,
+    layers: int,
+    mixed: bool,
+) -> Schedule:
+    """How many rows are computed at once, and how often the run is saved.
+
+    Args:
+        standing: bytes that the run holds all the time and does not hold yet.
+        layers: of the network, whose outputs alone are kept where the rest is computed again.
+
+    Raises TooLargeError where not even a single row fits.
+    """
+    longest = max(map(len, train))
+    room = _SHARE * (free_memory(device) - standing)
+    for recompute in (False, True):
+        each = measured.bytes_per_token * (2 / layers if recompute and layers > 2 else 1.0)
+        part = recipe.rows
+        while part > 1 and each * layout.tokens([longest] * part) > room:
+            part = -(-part // 2)
+        need = each * layout.tokens([longest] * part)
+        if need <= room:
+            break
+    else:
+        raise TooLargeError(
+            f"The longest row has {longest:,} tokens, whose activations take {readable(need)}, and "
+            f"{readable(max(room, 0))} can be had for them. Pass max_tokens= to leave long rows "
+            "out, or truncate=True with it to cut them; or take a smaller model."
+        )
+    each_step = seconds_a_step(measured, layout, train, recipe) * (_RECOMPUTED if recompute else 1)
+    most = max(_INTERVAL / max(each_step, 1e-6), steps / _MOST)
+    every = max(1, min(-(-steps // _FEWEST), round(most)))
+    return Schedule(steps, every, part, recompute, mixed)
+
+
+def seconds_a_step(
+    measured: Measured, layout: Layout, train: Sequence[Example], recipe: Recipe
+) -> float:
+    """Of an average batch."""
+    order = Order([len(e) for e in train], recipe.rows, recipe.rows, recipe.seed)
+    sizes = [layout.tokens([len(train[n]) for n in batch]) for batch in order.batches()[:50]]
+    return measured.seconds_per_token * sum(sizes) / len(sizes)
+
+
+def forecast(
+    measured: Measured,
+    chosen: Schedule,
+    layout: Layout,
+    train: Sequence[Example],
+    held: Sequence[Example],
+    recipe: Recipe,
+    *,
+    standing: dict[str, int],
+    trained: int,
+    parameters: int,
+    layers: int,
+    device: torch.device,
+) -> Forecast:
+    """Memory and time of a schedule."""
+    longest = max(map(len, train))
+    each = measured.bytes_per_token * (2 / layers if chosen.recompute and layers > 2 else 1.0)
+    step = seconds_a_step(measured, layout, train, recipe) * (
+        _RECOMPUTED if chosen.recompute else 1
+    )
+    validations = -(-chosen.steps // chosen.every)
+    read = layout.tokens([len(example) for example in held])
+    # A forward alone is a third of a forward and a backward.
+    seconds = chosen.steps * step + validations * read * measured.seconds_per_token / 3
+    return Forecast(
+        steps=chosen.steps,
+        rows=recipe.rows,
+        trained=trained,
+        parameters=parameters,
+        **standing,
+        activations=int(each * layout.tokens([longest] * chosen.part)),
+        free=free_memory(device),
+        seconds=seconds,
+        recompute=chosen.recompute,
+    )
+
+
+def _few(layout: Layout, examples: Sequence[Example]) -> list[Example]:
+    """Some examples of middling length, about as many tokens as are tried."""
+    middle = sorted(examples, key=len)[len(examples) // 2 :]
+    few = middle[:1]
+    for example in middle[1:]:
+        if layout.tokens([len(e) for e in (*few, example)]) > _TRIED:
+            break
+        few.append(example)
+    return few

@@ -1,0 +1,89 @@
+"""What pretraining came to: perplexity beside that of counting, curves, samples, and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.train.card import card, listed, plain
+from nbllm.train.curves import svg
+from nbllm.train.plan import spoken
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["Pretrained"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pretrained:
+    """A model trained from scratch, on disk, and the record of how it was made."""
+
+    folder: Path
+    record: Mapping[str, Any]  # as in training.json
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Perplexities of the held-out texts, the model's and those of counting the same tokens."""
+        found: Mapping[str, float] = self.record["metrics"]
+        return found
+
+    @property
+    def history(self) -> Sequence[dict[str, float]]:
+        """Losses by step, in nats a token, those of training and of held-out texts."""
+        found: Sequence[dict[str, float]] = self.record["history"]
+        return found
+
+    @property
+    def samples(self) -> Sequence[Mapping[str, Any]]:
+        """What it wrote on the way: `step` and `text`."""
+        found: Sequence[Mapping[str, Any]] = self.record["samples"]
+        return found
+
+    def load(self) -> Model:
+        """The model, ready to be asked."""
+        from nbllm.models.loader import load
+
+        return load(self.folder, quantize="none")
+
+    def lines(self) -> dict[str, str]:
+        """The account as label and text."""
+        record, shape = self.record, self.record["shape"]
+        lines = {
+            "model": f"LLaMA of {shape['parameters']:,} weights: {shape['layers']} layers × "
+            f"{shape['heads']} heads, width {shape['hidden']}, {shape['vocabulary']:,} tokens, "
+            f"context {shape['context']}",
+            "trained": f"{record['steps']:,} steps on {record['tokens']['train']:,} tokens in "
+            f"{spoken(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
+            "rows": record["rows"]["said"],
+        }
+        lines |= {name: f"{value:.4g}" for name, value in self.metrics.items()}
+        return lines | {"load": f"nbllm.load({str(self.folder)!r})"}
+
+    def __repr__(self) -> str:
+        last = {f"step {s['step']:,}": s["text"] for s in self.samples[-1:]}
+        return plain("Pretrained model", self.lines() | last)
+
+    def _repr_html_(self) -> str:
+        lines = [
+            (name.removeprefix("perplexity, "), log(value))
+            for name, value in self.metrics.items()
+            if name.startswith("perplexity, ")
+        ]
+        shown = [self.samples[n] for n in _spread(len(self.samples), 4)]
+        return card(
+            "Pretrained model",
+            listed(self.lines()),
+            svg(self.history, unit="nats a token", references=lines),
+            listed({f"step {sample['step']:,}": sample["text"] for sample in shown}),
+        )
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Positions from the first to the last, evenly."""
+    if count <= wanted:
+        return list(range(count))
+    return [round(n * (count - 1) / (wanted - 1)) for n in range(wanted)]

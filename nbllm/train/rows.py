@@ -1,0 +1,153 @@
+"""Rows to learn from: what of a frame is used, what is set aside, and what is held out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbllm.errors import FrameError
+from nbllm.frame.columns import read_rows
+
+__all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
+
+
+@dataclass(frozen=True)
+class LearnedRow:
+    """What is read of a row, and what is to be answered."""
+
+    texts: tuple[str, ...]  # one a column that is read
+    answer: str = ""  # a label, or a text; nothing where the text itself is learned
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of a frame's rows: `rows = used + blank + unanswered + not_text`."""
+
+    rows: int
+    used: int
+    blank: int  # a text that is missing or blank
+    unanswered: int  # no label, or no answer
+    not_text: int  # a value of another type
+
+    def __str__(self) -> str:
+        aside = {
+            "without a text": self.blank,
+            "without an answer": self.unanswered,
+            "with a value that is no text": self.not_text,
+        }
+        said = ", ".join(f"{count:,} {what}" for what, count in aside.items() if count)
+        return f"{self.used:,} of {self.rows:,} rows" + (f" (set aside: {said})" if said else "")
+
+
+def learned_rows(
+    frame: Any, read: Sequence[str], answer: str | None, *, any_type: bool = False
+) -> tuple[list[LearnedRow], Counts]:
+    """The rows of a pandas or polars frame that have all that is needed, in their order.
+
+    Args:
+        read: columns of text.
+        answer: the column of labels or answers, of any type; None where there is none.
+        any_type: read columns that are not text too, as `str` writes their values.
+
+    Raises:
+        ColumnError: a column is not there, or is not text.
+        FrameError: no row is left.
+    """
+    texts = read_rows(frame, list(read), any_type=any_type)
+    answers = None if answer is None else read_rows(frame, [answer], any_type=True)
+    found: list[LearnedRow] = []
+    aside: Counter[str] = Counter()
+    for row, place in enumerate(texts.position):
+        if row in texts.errors or (place is not None and not _is_unicode(texts.texts[place])):
+            aside["not_text"] += 1
+        elif place is None:
+            aside["blank"] += 1
+        elif answers is None:
+            found.append(LearnedRow(texts.texts[place]))
+        elif (at := answers.position[row]) is None or not _is_unicode(answers.texts[at]):
+            aside["unanswered"] += 1
+        else:
+            found.append(LearnedRow(texts.texts[place], answers.texts[at][0].strip()))
+    counts = Counts(
+        len(texts.position), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
+    )
+    if not found:
+        raise FrameError(
+            f"no row can be learned from: {counts}. Pass a frame with rows that have "
+            f"{' and '.join([*read, *([] if answer is None else [answer])])}."
+        )
+    return found, counts
+
+
+def _is_unicode(texts: Sequence[str]) -> bool:
+    """Whether a tokenizer can read them: half a surrogate pair has no UTF-8."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows of one text, which are held out together or not at all."""
+
+    rows: list[int] = field(default_factory=list)
+
+
+def hold_out(
+    rows: Sequence[LearnedRow], share: float, seed: int, *, by_answer: bool
+) -> tuple[list[LearnedRow], list[LearnedRow]]:
+    """Rows to train on, and rows held out; a text that is there twice lies on one side.
+
+    Args:
+        share: of the distinct texts, above 0 and below 1.
+        by_answer: hold out the same share of each label. A label's only text is trained on.
+
+    Raises:
+        FrameError: a share that cannot be, or too few rows to hold one out.
+    """
+    if not 0 < share < 1:
+        raise FrameError(
+            f"validation={share!r} is no share of the rows. Pass a number above 0 and below 1, "
+            "such as 0.1, or a frame of rows to hold out."
+        )
+    strata: dict[str, dict[tuple[str, ...], _Group]] = defaultdict(dict)
+    for number, row in enumerate(rows):
+        stratum = strata[row.answer if by_answer else ""]
+        stratum.setdefault(row.texts, _Group()).rows.append(number)
+    random = np.random.default_rng(seed)
+    texts_out: set[tuple[str, ...]] = set()
+    for _, groups in sorted(strata.items()):
+        texts = list(groups)
+        wanted = min(max(1, round(share * len(texts))), len(texts) - 1)
+        chosen = random.permutation(len(texts))[:wanted]
+        texts_out.update(texts[n] for n in chosen)
+    # A text with two different labels is in two strata, and goes where either puts it.
+    train = [row for row in rows if row.texts not in texts_out]
+    held = [row for row in rows if row.texts in texts_out]
+    if not held or not train:
+        raise FrameError(
+            f"{len(rows)} rows are too few to train on some and hold out others. Pass more rows, "
+            "or a frame as validation=."
+        )
+    return train, held
+
+
+def digest(rows: Sequence[LearnedRow]) -> str:
+    """The sha256 of rows, by which a run is known again."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(json.dumps([*row.texts, row.answer]).encode() + b"\n")
+    return found.hexdigest()
+
+
+def label_counts(rows: Sequence[LearnedRow]) -> Mapping[str, int]:
+    """Rows a label, the most frequent first."""
+    return dict(Counter(row.answer for row in rows).most_common())

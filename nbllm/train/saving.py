@@ -1,0 +1,77 @@
+"""What a run leaves: weights as safetensors, tokenizer, licence, and how it was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from nbllm.models.catalog import CATALOG
+from nbllm.models.quiet import quiet
+from nbllm.train.folder import writing
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["known_as", "save_adapter", "save_whole", "versions", "write_readme"]
+
+_VERSIONED = ("nbllm", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
+
+
+def save_whole(network: Any, model: Model, folder: Path) -> None:
+    """Weights, configuration and tokenizer of a model that stands alone."""
+    with writing(folder), quiet():
+        network.save_pretrained(folder)
+        model.tokenizer.save_pretrained(folder)
+
+
+def save_adapter(network: Any, model: Model, folder: Path) -> None:
+    """The adapter alone, naming the model that it is for and not where its files lie here."""
+    network.peft_config["default"].base_model_name_or_path = known_as(model)
+    with writing(folder), quiet():
+        network.save_pretrained(folder, save_embedding_layers=False)
+
+
+def known_as(model: Model) -> str:
+    """The model as `nbllm.load` takes it on any machine that has it."""
+    where, _, name = model.source.partition(":")
+    return name if where == "hub" else model.name if where == "pypi" else model.source
+
+
+def versions() -> dict[str, str]:
+    """What is installed of the packages that decide the numbers."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_readme(
+    folder: Path, title: str, lines: list[str], *, licence: str | None, base: str | None, task: str
+) -> None:
+    """The model card, whose header `nbllm.load` reads the licence from."""
+    header: dict[str, Any] = {"library_name": "nbllm", "pipeline_tag": task}
+    header |= _licence(licence, base)
+    if base is not None:
+        header["base_model"] = base
+    text = "\n\n".join(lines)
+    written = f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {title}\n\n{text}\n"
+    with writing(folder):
+        (folder / "README.md").write_text(written, encoding="utf-8")
+
+
+def _licence(licence: str | None, base: str | None) -> Mapping[str, str]:
+    if licence is None:
+        return {}
+    # The hub knows licences by identifiers without blanks; any other goes by its name.
+    if " " not in licence:
+        return {"license": licence.lower()}
+    entry = None if base is None else CATALOG.get(base)
+    terms = {} if entry is None or entry.terms is None else {"license_link": entry.terms}
+    return {"license": "other", "license_name": licence, **terms}
