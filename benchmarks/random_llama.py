@@ -158,12 +158,12 @@ def _tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    lines = [
-        line
-        for file in sorted(SHIPPED_FOLDER.glob("*.jsonl"))
-        for line in file.read_text(encoding="utf-8").splitlines()
+    texts = [
+        json.loads(line)["text"]
+        for name in ("articles", "messages", "reviews")
+        for line in (SHIPPED_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    tokenizer.train_from_iterator([json.loads(line)["text"] for line in lines], trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=_SPECIAL[0],

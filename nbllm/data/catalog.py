@@ -1,7 +1,8 @@
 """What nbllm knows of data sets: licence, origin, and how their columns read alike.
 
 Sets of one kind share their column names, so that a notebook runs on any of them:
-labelled texts have `text` and `label`, articles have `title`, `text` and `summary`.
+labelled texts have `text` and `label`, articles have `title`, `text` and `summary`, questions
+have `context`, `question` and `answers`, translations have a column a language.
 """
 
 from __future__ import annotations
@@ -43,6 +44,19 @@ KNOWN: Mapping[str, DataSet] = {
         DataSet("reviews", "Apache-2.0", OWN),
         DataSet("articles", "Apache-2.0", OWN),
         DataSet("messages", "Apache-2.0", OWN),
+        DataSet("personal", "Apache-2.0", OWN),
+        DataSet("stereotypes", "Apache-2.0", OWN),
+        DataSet("occupations", "Apache-2.0", OWN),
+        DataSet("passages", "Apache-2.0", f"public domain, and as many {OWN}"),
+        DataSet("reviews_zh", "Apache-2.0", OWN),
+        DataSet("sentences", "Apache-2.0", OWN),
+        DataSet("questions", "Apache-2.0", OWN),
+        DataSet("questions_zh", "Apache-2.0", OWN),
+        DataSet("help_pages", "Apache-2.0", OWN),
+        DataSet("films", "Apache-2.0", OWN),
+        DataSet("film_likes", "Apache-2.0", OWN),
+        DataSet("analogies", "Apache-2.0", OWN),
+        DataSet("word_pairs", "Apache-2.0", OWN),
         DataSet(
             "sst2",
             NONE_STATED,
@@ -94,6 +108,22 @@ KNOWN: Mapping[str, DataSet] = {
         DataSet("crows_pairs", "CC BY-SA 4.0", "CrowS-Pairs, Nangia et al. 2020"),
         DataSet("winobias", "MIT", "WinoBias, Zhao et al. 2018"),
         DataSet("google_analogies", "Apache-2.0", "Mikolov et al. 2013"),
-        DataSet("presidio_pii_generated_large", "MIT", "microsoft/presidio-research"),
+        DataSet("word_similarity", "several, see the origin", "Faruqui & Dyer 2014"),
+        DataSet(
+            "presidio_pii_generated_large",
+            "MIT",
+            "microsoft/presidio-research",
+            columns={"full_text": "text"},
+        ),
+        DataSet(
+            "movielens_small_movies",
+            "MovieLens: research only, no commercial use",
+            "MovieLens, Harper & Konstan 2015",
+        ),
+        DataSet(
+            "movielens_small_ratings",
+            "MovieLens: research only, no commercial use",
+            "MovieLens, Harper & Konstan 2015",
+        ),
     )
 }

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # What in a model's provenance decides its answers; the rest says where it came from.
-_DECIDES = ("revision", "quantization", "dtype")
+_DECIDES = ("revision", "quantization", "dtype", "adapter_revision", "adapter_merged")
 _ATTRS = "nbllm_runs"
 
 # Runs of this process, so that a row can be explained with the ledger switched off.
@@ -62,7 +62,7 @@ def run_record(
     provenance = model.provenance()
     decides = {
         "verb": task.verb,
-        "model": {key: provenance[key] for key in _DECIDES},
+        "model": {key: provenance[key] for key in _DECIDES if key in provenance},
         "template": [[part.kind, part.value] for part in task.template],
         "parameters": task.parameters(),
         "limit": limit,

@@ -107,7 +107,8 @@ def corpus_metric(
         return Estimate(score.score, score.score, score.score)
     found = json.loads(score.format(is_json=True, signature=scorer.get_signature().format()))
     mean, reach = found["confidence_mean"], found["confidence_var"]
-    return Estimate(score.score, mean - reach, mean + reach)
+    # It is symmetric around the mean of the draws, and so may pass the ends of the scale.
+    return Estimate(score.score, max(0.0, mean - reach), min(100.0, mean + reach))
 
 
 def _floats(scorer: Any) -> Any:

@@ -234,6 +234,22 @@ class Lab:
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
         self.theme("JupyterLab Light")
 
+    def open_card(self, title: str, folder: str, copy: str) -> None:
+        """Click the launcher's card of a curated notebook and wait for its copy in the folder."""
+        self.page.evaluate(
+            "(cwd) => void jupyterapp.commands.execute('launcher:create', { cwd })", folder
+        )
+        self.page.locator(".jp-Launcher-section:visible").get_by_text(title).click()
+        self.page.wait_for_function(
+            "(path) => jupyterapp.shell.currentWidget?.context?.path === path",
+            arg=f"{folder}/{copy}",
+        )
+        # JupyterLab throws for what it asked a kernel, where the page goes before the answer.
+        self.page.wait_for_function(
+            "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
+            timeout=60_000,
+        )
+
     def run_all(self, timeout_s: float = 300) -> None:
         """Run every cell, wait for the last, and fail on a cell's error."""
         self.page.evaluate(

@@ -182,22 +182,10 @@ def test_a_launcher_card_opens_a_copy_beside_the_first(lab, settings) -> None:
     titles = {notebook["name"]: notebook["title"] for notebook in answer.json()}
     listed = page.locator(f"{PANEL} .nbllm-Lab-gallery button")
     assert listed.all_inner_texts() == list(titles.values())
+    page.locator(".jp-Launcher-section:has(h2:text('nbllm'))").scroll_into_view_if_needed()
+    lab.screenshot("launcher")
     for name in ("10_sentiment.ipynb", "10_sentiment-1.ipynb"):
-        page.evaluate("jupyterapp.commands.execute('launcher:create', { cwd: 'mine' })")
-        section = page.locator(".jp-Launcher-section:has(h2:text('nbllm')):visible")
-        if name == "10_sentiment.ipynb":
-            section.scroll_into_view_if_needed()
-            lab.screenshot("launcher")
-        section.get_by_text(titles["10_sentiment.ipynb"]).click()
-        page.wait_for_function(
-            "(path) => jupyterapp.shell.currentWidget?.context?.path === path",
-            arg=f"mine/{name}",
-        )
-        # JupyterLab throws for what it asked a kernel, where the page goes before the answer.
-        page.wait_for_function(
-            "jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'",
-            timeout=60_000,
-        )
+        lab.open_card(titles["10_sentiment.ipynb"], "mine", name)
     assert json.loads((server.folder / "mine" / "10_sentiment.ipynb").read_text())["cells"]
 
     # A change is followed at once, and the layout is there again after a reload.

@@ -59,8 +59,24 @@ def test_shipped_sets_are_clean_and_large_enough() -> None:
 
 def test_every_shipped_set_has_a_licence() -> None:
     shipped = {path.stem for path in SHIPPED_FOLDER.glob("*.jsonl")}
-    assert shipped == {"reviews", "articles", "messages"}
+    assert {"reviews", "articles", "messages", "questions", "sentences", "films"} <= shipped
     assert all(KNOWN[name].licence == "Apache-2.0" for name in shipped)
+
+
+def test_shipped_questions_have_their_answers_in_their_contexts() -> None:
+    for name in ("questions", "questions_zh"):
+        frame = nbllm.data.load(name)
+        for context, answers in zip(frame["context"], frame["answers"], strict=True):
+            assert all(answer in context for answer in answers)
+    open_ones = nbllm.data.load("questions")["answers"].str.len().eq(0)
+    assert 5 <= open_ones.sum() <= 15
+
+
+def test_shipped_likes_are_of_shipped_films() -> None:
+    films, likes = nbllm.data.load("films"), nbllm.data.load("film_likes")
+    assert set(likes["title"]) <= set(films["title"])
+    assert not films["title"].duplicated().any()
+    assert not likes.duplicated(["user", "title"]).any()
 
 
 def test_says_where_it_came_from(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +134,7 @@ def test_unknown_set_names_the_nearest_and_the_ways() -> None:
     with pytest.raises(DataError) as caught:
         nbllm.data.load("review")
     message = str(caught.value)
-    for part in ("'review'", "Did you mean reviews?", "articles", "NBLLM_DATA", "hub:owner/name"):
+    for part in ("'review'", "Did you mean reviews", "articles", "NBLLM_DATA", "hub:owner/name"):
         assert part in message
 
 

@@ -129,3 +129,19 @@ def test_the_calibration_texts_are_part_of_the_question(tiny_llama: Model) -> No
     ]
     questions = [record["question"] for record in records]
     assert questions[0] == questions[1] != questions[2]
+
+
+def test_an_adapter_makes_it_another_question(
+    answered: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a fine-tuned model would be given its base's answers out of the ledger."""
+    added = {"adapter": "folder", "adapter_revision": "1a2b", "adapter_merged": "no"}
+    known = {**tiny_llama.provenance(), **added}
+    monkeypatch.setattr(Model, "provenance", lambda self: known)
+    again = answered[["review"]].llm.sentiment("review", model=tiny_llama)
+    one, other = (f["review_sentiment_run"].dropna().iloc[0] for f in (answered, again))
+    assert one != other
+    records = [
+        provenance.find_record(run, frame) for run, frame in ((one, answered), (other, again))
+    ]
+    assert records[0]["question"] != records[1]["question"]
