@@ -26,7 +26,7 @@ WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -p
 BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test lint bench bench-gpu clean
+.PHONY: help setup model lab demo test notebooks lint bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n auto --maxprocesses=4 --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m browser $(ARGS) || [ $$? -eq 5 ]
+
+notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
+	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks
 
 lint: setup ## ruff, mypy and tsc
 	$(BIN)/ruff check .
