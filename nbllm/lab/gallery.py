@@ -22,7 +22,8 @@ __all__ = ["Curated", "copy", "curated", "find", "read"]
 _WHEEL = Path(__file__).parent / "notebooks"
 _CHECKOUT = Path(__file__).parents[2] / "notebooks"
 
-_MINUTES = re.compile(r"\babout (a|one|\d+) minutes?\b", re.IGNORECASE)
+_WORDS = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+_MINUTES = re.compile(rf"\babout ({'|'.join(_WORDS)}|\d+) minutes?\b", re.IGNORECASE)
 _NUMBERED = re.compile(r"\d+_")
 
 
@@ -140,4 +141,4 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _number(word: str) -> int:
-    return int(word) if word.isdigit() else 1
+    return int(word) if word.isdigit() else _WORDS[word.lower()]
