@@ -92,7 +92,7 @@ def test_the_command_lists_and_copies(
     assert main(["notebooks", "sentiment", "--to", "no-such-folder"]) == 1
     assert "Name an existing folder" in capsys.readouterr().err
     assert main(["notebooks", "sentimant"]) == 1
-    assert "There are: 00_quickstart.ipynb, 10_sentiment.ipynb" in capsys.readouterr().err
+    assert "There are: 00_quickstart.ipynb, 01_tokens.ipynb" in capsys.readouterr().err
 
 
 def test_a_copy_is_the_notebook_without_outputs(
