@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,6 +28,7 @@ from nbllm.models.loader import load
 from nbllm.models.memory import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.sources import fetch_configuration
+from nbllm.warned import warn_user
 
 __all__ = ["compare"]
 
@@ -245,10 +245,9 @@ def _warn_if_the_same(a: Side, b: Side) -> None:
     if all(
         a.model.get(key) == b.model.get(key) for key in {*a.model, *b.model}.difference(_CALLED)
     ):
-        warnings.warn(
+        warn_user(
             f"a and b are the same model ({a.name}), so all that this shows is that it agrees "
             "with itself. Pass another, or two quantizations: quantize=('none', 'nf4').",
-            stacklevel=3,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import narwhals as nw
 
 from nbllm.frame import KEEP
 from nbllm.frame.columns import is_missing
+from nbllm.warned import warn_user
 
 __all__ = ["matching"]
 
@@ -35,10 +35,9 @@ def matching(answered: Any, column: str, output: str, keep: Sequence[str]) -> An
     if unknown:
         kinds = ["blank", "failed", *(["unreached"] if unknown["unreached"] else [])]
         *said, last = [f"{unknown[kind]:,} {kind}" for kind in kinds]
-        warnings.warn(
+        warn_user(
             f"filter: {', '.join(said)} and {last} rows of {len(answers):,} are left out, since "
             "nothing is known of them.",
-            stacklevel=5,
         )
     dropped = [output if part == "value" else f"{output}_{part}" for part in KEEP]
     dropped = [name for name, part in zip(dropped, KEEP, strict=True) if part not in keep]

@@ -24,6 +24,7 @@ from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows, refuse_taken
 from nbllm.frame.run import answer_frame
 from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -270,16 +271,14 @@ def _pieces(text: str, spans: Sequence[tuple[int, int]], room: int) -> list[str]
 
 def _warn(long: _Long, failed: Sequence[Any]) -> None:
     if long.stopped:
-        warnings.warn(
+        warn_user(
             "summarize: stopped while long texts were summarized in pieces; no row is answered. "
             "What is in the ledger is not asked again.",
-            stacklevel=4,
         )
     elif failed:
-        warnings.warn(
+        warn_user(
             f"summarize: {len(failed):,} long texts have no answer (index {failed[0]!r}): "
             f"{next(iter(long.errors.values()))}",
-            stacklevel=4,
         )
 
 

@@ -9,7 +9,6 @@ another 300. What most others liked was the better guess there, with 5.0 and 6.0
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from nbllm.frame.run import answer_frame
 from nbllm.frame.search import Vectors, best, check_wanted, take
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Watch
@@ -87,10 +87,9 @@ def recommend_frame(
         known = [row for row in liked if row in vectors.place]
         if not known:
             whose = f"the history of {user!r}" if several else "the history"
-            warnings.warn(
+            warn_user(
                 f"recommend: no item of {whose} has a vector, so nothing is recommended for it. "
                 "Is their text blank, or too long for the encoder? truncate=True cuts it.",
-                stacklevel=3,
             )
             continue
         hits += _recommend(vectors, user, known, liked, k)

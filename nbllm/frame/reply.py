@@ -24,6 +24,7 @@ from nbllm.frame.tasks.arguments import Examples, require
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -349,8 +350,7 @@ def _warn_of_failures(frame: Any, errors: Sequence[str | None], output: str) -> 
         labels = index_labels(frame)
         some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
-        warnings.warn(
+        warn_user(
             f"reply: {len(failed):,} of {len(errors):,} rows have no answer (index {some}{more}): "
             f"{errors[failed[0]]} All are in {output}_error.",
-            stacklevel=4,
         )

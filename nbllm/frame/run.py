@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
 from nbllm.frame.telling import Teller
 from nbllm.models.work import Read, matrix_rate, operation_counter
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -277,10 +277,9 @@ def _warn_of_failures(
         some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
         where = f" All are in {report.output}_error." if said else ""
-        warnings.warn(
+        warn_user(
             f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "
             f"{some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
-            stacklevel=5,
         )
 
 
@@ -290,7 +289,6 @@ def _warn_of_a_stop(report: RunReport, how: str) -> None:
         if report.ledger
         else "Nothing is kept, since the ledger is off."
     )
-    warnings.warn(
+    warn_user(
         f"{report.verb}: {how} with {report.left:,} texts unanswered; their rows are null. {kept}",
-        stacklevel=5,
     )

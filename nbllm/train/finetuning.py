@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -45,6 +44,7 @@ from nbllm.train.plan import Forecast, forecast, measure, schedule
 from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, label_counts, learned_rows
 from nbllm.train.saving import known_as, save_adapter, save_whole, versions, write_readme
 from nbllm.train.scores import label_metrics
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -548,11 +548,10 @@ def _labels(
         )
     rare = [name for name in names if counts.get(name, 0) < 2]
     if rare:
-        warnings.warn(
+        warn_user(
             f"finetune: {len(rare)} of {len(names)} labels have a single row or none to train on, "
             f"and will hardly be learned: {', '.join(rare[:5])}"
             f"{', ...' if len(rare) > 5 else ''}.",
-            stacklevel=3,
         )
     return names
 

@@ -285,7 +285,7 @@ def test_replies_to_real_messages(data_dir, smollm2: Model) -> None:
 def test_the_right_source_is_found(data_dir, network_guard) -> None:
     """Among 2 of 11, on Bitext's test split, beside always the two that are right most often."""
     import nbllm
-    from nbllm.frame.reply import _find
+    from nbllm.frame.reply import find_sources
 
     with network_guard.open():
         encoder = nbllm.load("minilm")
@@ -294,7 +294,8 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
     baseline = frame["category"].value_counts(normalize=True)[:2].sum()
     hits = {}
     for name, model in (("words", None), ("words and meaning", encoder)):
-        found = _find(list(SAID.values()), list(set(frame["utterance"])), 2, model, ledger=False)
+        messages = list(set(frame["utterance"]))
+        found = find_sources(list(SAID.values()), messages, 2, model, ledger=False)
         pairs = zip(frame["utterance"], frame["category"], strict=True)
         right = [label in [list(SAID)[n] for n in found[text]] for text, label in pairs]
         hits[name] = sum(right) / len(right)

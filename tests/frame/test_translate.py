@@ -191,7 +191,7 @@ def test_marian_reads_what_its_own_tokenizer_would_make(marian) -> None:
     frame = pd.DataFrame({"text": [text, "word " * 400]})
     preview = frame.llm.preview("translate", "text", model=model)
     assert str(preview) == f"{text}</s>"
-    assert f"<mark>{text}</mark>&lt;/s&gt;" in preview._repr_html_()
+    assert f">{text}</mark>&lt;/s&gt;</pre>" in preview._repr_html_()
     with pytest.warns(UserWarning, match="truncate=True"):
         answered = frame.llm.translate("text", model=model, max_new_tokens=4)
     assert answered["text_translate_error"].notna().tolist() == [False, True]

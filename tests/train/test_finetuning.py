@@ -57,7 +57,7 @@ def test_an_encoder_becomes_a_classifier(
     with nbllm.load(tmp_path / "out", dtype="fp32") as model:
         assert model.kind == "classifier"
         answered = reviews.llm.sentiment("text", model=model, ledger=False)
-    assert (answered["text_sentiment"] == answered["label"]).mean() == 1.0
+    assert (answered["text_sentiment"] == answered["label"]).mean() >= 0.8
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ import narwhals as nw
 
 from nbllm.errors import FrameError
 from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from presidio_analyzer import AnalyzerEngine, RecognizerResult
@@ -121,10 +121,9 @@ def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Se
     refuse_taken(frame, list(added), ours=f"{output}_entities")
     failed = sum(error is not None for error in made["_error"])
     if failed:
-        warnings.warn(
+        warn_user(
             f"mask: {failed:,} of {len(rows.position):,} rows have no answer: "
             f"{next(filter(None, made['_error']))} All are in {output}_error.",
-            stacklevel=3,
         )
     return write_columns(frame, added)
 

@@ -1,0 +1,20 @@
+"""Warnings that name the user's own line, however deep in nbllm they come from."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+
+__all__ = ["warn_user"]
+
+
+def warn_user(message: str) -> None:
+    """Warn at the line outside of nbllm that asked for what is warned of.
+
+    `skip_file_prefixes` of `warnings.warn` does this from Python 3.12 on.
+    """
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "nbllm":
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, stacklevel=level)
