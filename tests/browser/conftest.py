@@ -140,16 +140,30 @@ def serving(folder: Path, app: str, pages: str, *options: str) -> Iterator[Serve
             process.wait()
 
 
-@pytest.fixture(scope="session")
-def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@contextmanager
+def serving_lab(folder: Path) -> Iterator[Server]:
     """A JupyterLab."""
     with serving(
-        tmp_path_factory.mktemp("lab"),
+        folder,
         "jupyterlab",
         "lab/tree",
         "--LabApp.expose_app_in_browser=True",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The JupyterLab that tests share."""
+    with serving_lab(tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fresh_lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that knows of no runs and no models yet."""
+    with serving_lab(tmp_path_factory.mktemp("fresh")) as server:
         yield server
 
 

@@ -40,6 +40,12 @@ CELLS = [LOAD, RUN, SLEEP, DIE]
 
 
 @pytest.fixture(scope="module")
+def lab_server(fresh_lab_server):
+    """What other tests ran would be on the panel."""
+    return fresh_lab_server
+
+
+@pytest.fixture(scope="module")
 def page_of_cells(open_lab, chromium, lab_server) -> Iterator:
     with open_lab(chromium, lab_server) as lab:
         lab.write("watched.ipynb", *CELLS)
