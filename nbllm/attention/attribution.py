@@ -11,7 +11,6 @@ whether the way was cut finely enough.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -28,6 +27,7 @@ from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import TextError, UnsupportedModelError
 from nbllm.models.model import Model
+from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,11 +141,10 @@ def attribute(
     scores = np.zeros(len(varied), np.float32)
     scores[answer.start :] = found
     if gap > LARGEST_GAP:
-        warnings.warn(
+        warn_user(
             f"The scores add up to the answer's difference from the baseline only within "
             f"{gap:.1%} after {steps} steps: trust their order more than their size. An "
             "unquantized model, or another `against`, may close the gap.",
-            stacklevel=2,
         )
     return Attribution(
         model=model.name,

@@ -12,7 +12,6 @@ import json
 import os
 import sqlite3
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +21,7 @@ from typing import Any, Self
 
 from nbllm.engine.ledger_file import check_bytes, check_tables, is_damage, ledger_error
 from nbllm.home import home
+from nbllm.warned import warn_user
 
 __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
 
@@ -89,10 +89,9 @@ class Ledger:
         except (OSError, *_FAULTS) as error:
             if is_damage(error):
                 raise ledger_error(path, error) from error
-            warnings.warn(
+            warn_user(
                 f"The ledger {path} cannot be used ({error}); this run is not saved. "
                 "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
-                stacklevel=2,
             )
             self.path = None
             self._db = _connect(None)
@@ -235,11 +234,10 @@ class Ledger:
         except _FAULTS as error:  # full, locked, read-only, or damaged
             self._closed = True
             mend = "Move it away" if is_damage(error) else "Make room with `nbllm ledger purge`"
-            warnings.warn(
+            warn_user(
                 f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "
                 f"this run is not saved, so keep the frame that it returns. {mend}, or set "
                 "NBLLM_LEDGER to a file elsewhere.",
-                stacklevel=3,
             )
 
 

@@ -55,10 +55,9 @@ def test_the_draft_that_is_shown_is_the_one_that_is_asked(tiny_llama: Model) -> 
     asked = {"intents": INTENTS, "model": tiny_llama, "max_new_tokens": 4}
     shown = frame.llm.preview("reply", "m", sources=SOURCES, **asked)
     answered = frame.llm.reply("m", SOURCES, **asked)
-    why = answered.llm.explain(
-        0, output="m_reply", model=tiny_llama
-    ) if answered["m_reply"].notna().all() else None  # fmt: skip
-    assert why is None or why.prompt.text.startswith(step(shown, "draft"))
+    assert answered["m_reply"].notna().all()
+    why = answered.llm.explain(0, output="m_reply", model=tiny_llama)
+    assert why.prompt.text.startswith(step(shown, "draft"))
 
 
 def test_an_estimate_of_a_reply_adds_up(tiny_llama: Model, tiny_encoder: Model) -> None:
