@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Overview", "survey"]
 
 MOST_ROWS = 64
-LEAST_ROWS = 16
+LEAST_ROWS = 8
 LEAST_LAYERS = 4
-SURVEYED_WEIGHTS = 2**23  # in all, so that a long text is opened no later than a short one
+SURVEYED_WEIGHTS = 2**22  # in all, so that a long text is opened no later than a short one
 SINK_FACTOR = 2.0  # a sink takes this many times what it would if all weights were equal
 
 

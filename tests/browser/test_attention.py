@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -213,7 +214,7 @@ def test_tokens_that_are_markup_or_many_bytes_are_shown_as_text(show) -> None:
     )
     shown = [word.strip() for word in lab.page.locator(f"{WIDGET} .words .token").all_inner_texts()]
     assert {"lukewarm", "img", "喜欢", "👍🏽", "شكرا"} <= set(shown)
-    assert lab.page.locator(f"{WIDGET} img").count() == 0
+    expect(lab.page.locator(f"{WIDGET} img")).to_have_count(0)
     assert lab.page.evaluate("window.hacked") is None
 
 
@@ -256,7 +257,7 @@ def test_heads_are_sorted_by_what_was_computed_of_them(show) -> None:
         "words.measures.nlargest(1, 'importance')[['layer', 'head']].values[0].tolist()"
     )
     button = lab.page.locator(f"{WIDGET} .ranked button").first
-    assert button.get_attribute("title") == f"layer {best[0]}, head {best[1]}"
+    expect(button).to_have_attribute("title", f"layer {best[0]}, head {best[1]}")
     lab.evaluate("setattr(words, 'measures', None)")
     lab.wait_for_value("words.measure", None)
     lab.page.wait_for_function("(menu) => menu.value === ''", arg=menu.element_handle())
@@ -265,7 +266,7 @@ def test_heads_are_sorted_by_what_was_computed_of_them(show) -> None:
 def test_one_token(show) -> None:
     lab = show("single")
     assert lab.evaluate("len(single.recording)") == 1
-    assert lab.page.locator(f"{WIDGET} .status").is_hidden()
+    expect(lab.page.locator(f"{WIDGET} .status")).to_be_hidden()
     lab.page.locator(f"{WIDGET} .matrix canvas").click(position={"x": 105, "y": 91})
     wait_for_text(lab, f"{WIDGET} .readout", "1.0000")
 
@@ -302,7 +303,7 @@ def test_the_sink_is_masked_and_its_mass_is_said(show) -> None:
 
 def test_two_recordings_side_by_side_and_their_difference(show) -> None:
     lab = show("compared")
-    assert lab.page.locator(f"{WIDGET} .stage").count() == 3
+    expect(lab.page.locator(f"{WIDGET} .stage")).to_have_count(3)
     assert lab.evaluate("[compared.side, len(compared.sheet.queries)]") == [
         "difference",
         lab.evaluate("len(compared.questions.sheets['causal', 'a'].queries)"),
@@ -335,7 +336,7 @@ def test_steps_of_a_generation(show) -> None:
 
 def test_the_parts_of_an_encoder_decoder(show) -> None:
     lab = show("cross")
-    assert lab.page.locator(f"{WIDGET} .words").count() == 2
+    expect(lab.page.locator(f"{WIDGET} .words")).to_have_count(2)
     lab.evaluate("cross.set_trait('token', len(cross.recording.queries) - 1)")
     for part in ("encoder", "decoder", "cross"):
         lab.page.locator(WIDGET).get_by_label("Part").select_option(part)
@@ -344,7 +345,7 @@ def test_the_parts_of_an_encoder_decoder(show) -> None:
             "(count) => document.querySelectorAll('.jp-mod-active .words').length === count",
             arg=2 if part == "cross" else 1,
         )
-    assert lab.page.locator(f"{WIDGET} .status").is_hidden()
+    expect(lab.page.locator(f"{WIDGET} .status")).to_be_hidden()
 
 
 def test_at_double_zoom_nothing_overflows(show) -> None:
@@ -369,7 +370,7 @@ def test_at_double_zoom_nothing_overflows(show) -> None:
 def test_a_kernel_that_died_is_said_and_the_picture_comes_back(show) -> None:
     lab = show("words")
     still = lab.page.locator(".jp-mod-active .nbllm-attention-still")
-    assert still.is_hidden()
+    expect(still).to_be_hidden()
     lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
     lab.page.wait_for_timeout(500)
     lab.page.locator(f"{WIDGET} [role=gridcell]").last.click()  # not seen so far

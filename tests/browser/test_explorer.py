@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -135,7 +136,7 @@ def test_by_keyboard(explorer) -> None:
     keys.press("ArrowDown")
     explorer.wait_for_value("view.selected", ["r2"])
     current = page.locator(f"{TABLE} tr[aria-selected=true]")
-    assert current.get_attribute("aria-rowindex") == "4"
+    expect(current).to_have_attribute("aria-rowindex", "4")
     assert page.evaluate(
         "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
         ".innerText.startsWith('r2')"
@@ -160,7 +161,7 @@ def test_by_keyboard(explorer) -> None:
     keys.press("End")
     explorer.wait_for_value("view.selected", ["r59"])
     assert names(explorer)[-1] == "r59"
-    assert page.locator(f"{TABLE}").get_attribute("aria-rowcount") == "61"
+    expect(page.locator(f"{TABLE}")).to_have_attribute("aria-rowcount", "61")
     keys.press("Home")
     explorer.wait_for_value("view.selected", ["r0"])
     assert names(explorer)[0] == "r0"
@@ -186,7 +187,7 @@ def test_charts_filter_the_table(explorer) -> None:
     expected = "((few['review_sentiment'] == 'negative') & (few['label'] == 'positive')).sum()"
     count = explorer.evaluate(f"int({expected})")
     wait_for_rows(explorer, f"{count} of 60 rows")
-    assert page.locator(f"{WIDGET} .filters select").first.input_value() == "1"
+    expect(page.locator(f"{WIDGET} .filters select").first).to_have_value("1")
     click(2, 0.75, 0.2)
     explorer.wait_for_value("[view.labels, view.truths]", [[], []])
     click(0, 0.3, 0.2)
@@ -225,14 +226,18 @@ def test_what_python_sets_is_shown(explorer) -> None:
 
 def test_markup_and_long_texts_are_shown_as_text(explorer) -> None:
     page = explorer.page
-    assert "<img src=x onerror=window.hacked=1>" in page.locator(f"{TABLE} tbody").inner_text()
+    expect(page.locator(f"{TABLE} tbody")).to_contain_text(
+        "<img src=x onerror=window.hacked=1>", use_inner_text=True
+    )
     page.locator(f"{TABLE} tbody tr").nth(7).locator("td.text").click()
     page.wait_for_selector(f"{WIDGET} .detail[data-row='7']")
-    assert "<b>no room</b> for 3 tokens" in page.locator(f"{WIDGET} .detail").inner_text()
+    expect(page.locator(f"{WIDGET} .detail")).to_contain_text(
+        "<b>no room</b> for 3 tokens", use_inner_text=True
+    )
     page.locator(f"{TABLE} tbody tr").nth(5).locator("td.text").click()
     page.wait_for_selector(f"{WIDGET} .detail[data-row='5']")
     assert page.locator(f"{WIDGET} .detail").inner_text().count("Very long.") == 400
-    assert page.locator(f"{WIDGET} img, {WIDGET} script, {WIDGET} b").count() == 0
+    expect(page.locator(f"{WIDGET} img, {WIDGET} script, {WIDGET} b")).to_have_count(0)
     assert page.evaluate("window.hacked") is None
 
 
@@ -250,7 +255,7 @@ def test_why(explorer) -> None:
     why.get_by_text("Row r2:").wait_for()
     why.locator(".nbllm-explanation").wait_for()
     explorer.wait_for_value("view.explanation.contrast.label", explorer.evaluate("few.iloc[2, 1]"))
-    assert why.locator(".nbllm-attention").count() == 1
+    expect(why.locator(".nbllm-attention")).to_have_count(1)
     assert page.evaluate("window.hacked") is None
 
 
@@ -295,7 +300,7 @@ def test_the_first_rows_are_there_while_the_kernel_is_busy(explorer) -> None:
 
 def test_a_kernel_that_died_is_said_and_the_first_rows_come_back(explorer) -> None:
     still = explorer.page.locator(".jp-mod-active .nbllm-explorer-still")
-    assert still.is_hidden()
+    expect(still).to_be_hidden()
     explorer.page.evaluate(
         "jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)"
     )
@@ -306,7 +311,7 @@ def test_a_kernel_that_died_is_said_and_the_first_rows_come_back(explorer) -> No
         arg=f"{WIDGET} .status",
     )
     still.wait_for()
-    assert "<script>window.hacked=1</script>" in still.inner_text()
+    expect(still).to_contain_text("<script>window.hacked=1</script>", use_inner_text=True)
 
 
 def test_100_000_rows(lab) -> None:

@@ -1,6 +1,7 @@
 """The attention view in Notebook 7, brought there by its cell magic."""
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -28,7 +29,7 @@ def test_the_magics_view_is_painted_and_speaks_with_the_kernel(notebook7, tiny_f
     notebook7.run_all()
     page = notebook7.page
     page.wait_for_selector(f"{WIDGET} [data-shown], {WIDGET}[data-shown]")
-    assert page.locator(".nbllm-attention-still").is_hidden()
+    expect(page.locator(".nbllm-attention-still")).to_be_hidden()
     canvas = page.locator(MATRIX).first
     before = notebook7.pixels(MATRIX)
     assert before != canvas.evaluate(BLANK)
@@ -40,6 +41,8 @@ def test_the_magics_view_is_painted_and_speaks_with_the_kernel(notebook7, tiny_f
         "([selector, before]) => document.querySelector(selector).toDataURL() !== before",
         arg=[MATRIX, before],
     )
-    assert page.locator(f"{WIDGET} .words b").count() == 0
-    assert "<b>the staff</b>" in page.locator(f"{WIDGET} .words").inner_text()
+    expect(page.locator(f"{WIDGET} .words b")).to_have_count(0)
+    expect(page.locator(f"{WIDGET} .words")).to_contain_text(
+        "<b>the staff</b>", use_inner_text=True
+    )
     notebook7.screenshot("notebook7")

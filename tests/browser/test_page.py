@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from nbllm.attention.capture import record
 from nbllm.engine.prompt import Mark, Prompt
@@ -84,7 +85,9 @@ def test_the_keyboard_switches_the_head_and_the_picture_changes(open_page, tiny_
     opened.page.keyboard.press("ArrowLeft")
     opened.wait_for_other_pixels(before)
     assert opened.page.locator(SELECTED).get_attribute("aria-label").startswith("layer 0, head 2")
-    assert "exact weights of 8 heads" in opened.page.locator("footer").inner_text()
+    expect(opened.page.locator("footer")).to_contain_text(
+        "exact weights of 8 heads", use_inner_text=True
+    )
     opened.page.screenshot(path=artifact("page"), full_page=True)
 
 
@@ -93,8 +96,10 @@ def test_a_token_can_be_chosen(open_page, tiny_llama) -> None:
     opened.page.locator(f"{WIDGET} .words [data-unit='5']").click()
     opened.page.wait_for_selector(f"{WIDGET} .words [data-unit='5'][aria-selected=true]")
     opened.page.wait_for_selector(f"{WIDGET}[data-shown$='/5']")
-    assert opened.page.locator(f"{WIDGET} .status").is_hidden()
-    assert "does not hold it" in opened.page.locator(f"{WIDGET} .detail").inner_text()
+    expect(opened.page.locator(f"{WIDGET} .status")).to_be_hidden()
+    expect(opened.page.locator(f"{WIDGET} .detail")).to_contain_text(
+        "does not hold it", use_inner_text=True
+    )
 
 
 def test_what_is_not_stored_is_said_and_nothing_else_shown_for_it(open_page, tiny_llama) -> None:
@@ -103,16 +108,16 @@ def test_what_is_not_stored_is_said_and_nothing_else_shown_for_it(open_page, tin
     opened = open_page(view, heads=[(0, 1)])
     status = opened.page.locator(f"{WIDGET} .status")
     opened.page.wait_for_selector(f"{WIDGET}[data-shown^='0/1/']")
-    assert status.is_hidden()
+    expect(status).to_be_hidden()
     opened.page.locator(SELECTED).focus()
     opened.page.keyboard.press("ArrowRight")
     status.get_by_text(NOT_HERE).wait_for()
-    assert opened.page.locator(f"{WIDGET} .lines *").count() == 0
-    assert opened.page.locator(f"{WIDGET} .matrix.empty").count() == 1
+    expect(opened.page.locator(f"{WIDGET} .lines *")).to_have_count(0)
+    expect(opened.page.locator(f"{WIDGET} .matrix.empty")).to_have_count(1)
     opened.page.keyboard.press("ArrowLeft")
     status.wait_for(state="hidden")
-    assert opened.page.locator(f"{WIDGET} .lines path").count() > 0
-    assert opened.page.locator(f"{WIDGET} .matrix.empty").count() == 0
+    expect(opened.page.locator(f"{WIDGET} .lines path").first).to_be_attached()
+    expect(opened.page.locator(f"{WIDGET} .matrix.empty")).to_have_count(0)
 
 
 def test_zooming_shows_the_exact_part(open_page, tiny_llama) -> None:
@@ -121,23 +126,23 @@ def test_zooming_shows_the_exact_part(open_page, tiny_llama) -> None:
     opened = open_page(view)
     opened.page.wait_for_selector(f"{WIDGET}[data-shown]")
     opened.wait_for_other_pixels("data:,")
-    assert opened.page.locator(f"{WIDGET} .status").is_hidden()
+    expect(opened.page.locator(f"{WIDGET} .status")).to_be_hidden()
 
 
 def test_script_in_tokens_stays_text(open_page, tiny_llama) -> None:
     ids = tuple(tiny_llama.tokenizer("abc", add_special_tokens=False).input_ids)
     spans = ((0, len(HOSTILE)),) + ((len(HOSTILE), len(HOSTILE)),) * (len(ids) - 1)
     opened = open_page(inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (Mark("x", 0, 1),))))
-    assert HOSTILE in opened.page.locator(f"{WIDGET} .words").inner_text()
+    expect(opened.page.locator(f"{WIDGET} .words")).to_contain_text(HOSTILE, use_inner_text=True)
     assert opened.page.evaluate("window.ran") is None
-    assert opened.page.locator(f"{WIDGET} img").count() == 0
+    expect(opened.page.locator(f"{WIDGET} img")).to_have_count(0)
 
 
 def test_a_long_text_is_shown_pooled_with_the_lines_it_opens_at(open_page, tiny_llama) -> None:
     opened = open_page(inspect(tiny_llama, TEXT * 20), budget=600_000)
     opened.page.wait_for_selector(f"{WIDGET}[data-shown]")
-    assert opened.page.locator(f"{WIDGET} .status").is_hidden()
-    assert opened.page.locator(f"{WIDGET} .lines path").count() > 0
+    expect(opened.page.locator(f"{WIDGET} .status")).to_be_hidden()
+    expect(opened.page.locator(f"{WIDGET} .lines path").first).to_be_attached()
     before = opened.pixels()
     opened.page.locator(SELECTED).focus()
     opened.page.keyboard.press("ArrowUp")
@@ -148,11 +153,11 @@ def test_a_comparison_shows_its_three_matrices(open_page, tiny_llama) -> None:
     texts = (TEXT, TEXT.replace("warm", "cold"))
     opened = open_page(inspect(*(record(tiny_llama, text) for text in texts)))
     opened.page.wait_for_selector(f"{WIDGET}[data-shown]")
-    assert opened.page.locator(f"{WIDGET} .matrix:not(.empty) canvas").count() == 3
+    expect(opened.page.locator(f"{WIDGET} .matrix:not(.empty) canvas")).to_have_count(3)
     opened.page.locator(SELECTED).focus()
     opened.page.keyboard.press("ArrowLeft")
     opened.page.wait_for_selector(f"{WIDGET}[data-shown^='0/']")
-    assert opened.page.locator(f"{WIDGET} .status").is_hidden()
+    expect(opened.page.locator(f"{WIDGET} .status")).to_be_hidden()
 
 
 def test_an_encoder_decoder_shows_all_its_parts(open_page) -> None:
@@ -160,13 +165,13 @@ def test_an_encoder_decoder_shows_all_its_parts(open_page) -> None:
     opened = open_page(view)
     opened.page.wait_for_selector(f"{WIDGET}[data-shown]")
     part = opened.page.get_by_label("Part")
-    assert part.input_value() == "cross"
+    expect(part).to_have_value("cross")
     for name in ("encoder", "decoder"):
         before = opened.pixels()
         part.select_option(name)
         opened.wait_for_other_pixels(before)
-        assert opened.page.locator(f"{WIDGET} .lines path").count() > 0
-        assert opened.page.locator(f"{WIDGET} .status").is_hidden()
+        expect(opened.page.locator(f"{WIDGET} .lines path").first).to_be_attached()
+        expect(opened.page.locator(f"{WIDGET} .status")).to_be_hidden()
 
 
 def artifact(name: str) -> Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -60,7 +61,7 @@ def watched(page_of_cells, tiny_folder):
     lab = page_of_cells
     folder = lab.server.folder / "tiny-causal"
     if not folder.exists():
-        assert "Nothing has run yet" in lab.page.locator(PANEL).inner_text()
+        expect(lab.page.locator(PANEL)).to_contain_text("Nothing has run yet", use_inner_text=True)
         shutil.copytree(tiny_folder("causal"), folder)
     run_cell(lab, LOAD)
     lab.page.wait_for_selector(MODEL, timeout=60_000)
@@ -111,7 +112,9 @@ def test_a_run_moves_twice_a_second_and_is_cancelled_within_a_batch(watched) -> 
     lab, page = watched, watched.page
     held = page.locator(MODEL).first.inner_text().replace("\xa0", " ")
     assert re.search(r"tiny-causal[\s\S]*\w+ · cpu · \d", held), held
-    assert "watched.ipynb" in page.locator(f"{PANEL} .nbllm-Lab-models").inner_text()
+    expect(page.locator(f"{PANEL} .nbllm-Lab-models")).to_contain_text(
+        "watched.ipynb", use_inner_text=True
+    )
     legend = page.locator(f"{PANEL} .nbllm-Lab-legend").first.inner_text()
     assert "tiny-causal" in legend and "Everything else" in legend
 
@@ -173,7 +176,7 @@ def test_a_run_whose_kernel_dies_is_lost_and_the_way_on_is_said(watched) -> None
     assert "Kernel died" in said and "run the cell again" in said, said
     spoken = page.locator(f"{PANEL} [aria-live=polite]").inner_text()
     assert "Kernel died" in spoken and "tiny-causal was unloaded" in spoken, spoken
-    assert page.locator(MODEL).count() == 0
+    expect(page.locator(MODEL)).to_have_count(0)
 
 
 def test_a_launcher_card_opens_a_copy_beside_the_first(lab, settings) -> None:
@@ -212,6 +215,8 @@ def test_a_server_without_nbllm_is_said_with_the_way_out(lab) -> None:
     page.evaluate("jupyterapp.commands.execute('nbllm:show-panel')")
     problem = page.locator(f"{PANEL} [role=alert]")
     problem.wait_for()
-    assert "jupyter server extension enable nbllm.lab" in problem.inner_text()
-    assert page.locator(f"{PANEL} h2:visible").count() == 0
+    expect(problem).to_contain_text(
+        "jupyter server extension enable nbllm.lab", use_inner_text=True
+    )
+    expect(page.locator(f"{PANEL} h2:visible")).to_have_count(0)
     assert lab.violations(PANEL) == []

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -40,7 +41,7 @@ def take_pictures(lab) -> None:
 
 def test_the_rows_words_are_painted_above_the_view(quickstart) -> None:
     words = quickstart.page.locator(".nbllm-explanation")
-    assert words.count() == 1
+    expect(words).to_have_count(1)
     label = quickstart.evaluate(f"{WHY}.contrast.label")
     assert words.inner_text().startswith(f"{label} 0.")
     assert words.locator("span[title]").count() == quickstart.evaluate(f"len({WHY}.words())")
@@ -71,7 +72,7 @@ def test_the_kernel_changes_the_head_on_screen(quickstart) -> None:
     quickstart.page.wait_for_selector(
         f"{WIDGET} [role=gridcell][aria-selected=true][aria-label='layer 12, head {head}']"
     )
-    assert selected.count() == 1
+    expect(selected).to_have_count(1)
 
 
 def test_choosing_a_word_chooses_its_token_in_the_kernel(quickstart) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -115,9 +116,9 @@ def test_it_moves_while_the_kernel_is_busy_and_is_cancelled_within_a_batch(lab) 
     lab.page.wait_for_function(
         f"document.querySelector('{VIEW} .doing').textContent.includes('left')", timeout=20_000
     )
-    assert bar.get_attribute("aria-label") == "classify, work done"
+    expect(bar).to_have_attribute("aria-label", "classify, work done")
     assert 0 < int(bar.get_attribute("aria-valuenow")) < 100
-    assert "texts/s" in lab.page.locator(f"{VIEW} .figures").inner_text()
+    expect(lab.page.locator(f"{VIEW} .figures")).to_contain_text("texts/s", use_inner_text=True)
     assert EVIL in lab.page.locator(VIEW).inner_text()  # as text
     assert lab.page.evaluate("window.hacked") is None
     in_both_themes(lab, VIEW, "run")
@@ -129,7 +130,7 @@ def test_it_moves_while_the_kernel_is_busy_and_is_cancelled_within_a_batch(lab) 
     assert time.monotonic() - asked < 3  # a batch takes 0.8 s
     done = lab.evaluate("int(answered['kind'].notna().sum())")
     assert 0 < done < 119
-    assert "cancelled" in lab.page.locator(STILL).inner_text()
+    expect(lab.page.locator(STILL)).to_contain_text("cancelled", use_inner_text=True)
 
     run_cell(lab, "again")
     lab.wait_for_value("'again' in globals()", True, 30)
@@ -154,7 +155,9 @@ def test_where_the_server_passes_nothing_on_it_says_to_interrupt(lab) -> None:
     run_cell(lab, "unheard")
     lab.page.locator(f"{VIEW} .cancel").click(timeout=30_000)
     lab.page.wait_for_selector(f"{VIEW} .message:not([hidden])")
-    assert "Interrupt the kernel" in lab.page.locator(f"{VIEW} .message").inner_text()
+    expect(lab.page.locator(f"{VIEW} .message")).to_contain_text(
+        "Interrupt the kernel", use_inner_text=True
+    )
     lab.page.unroute("**/nbllm/jobs/**")
     lab.page.wait_for_selector(f"{VIEW} .labels td.number")
     lab.page.evaluate("jupyterapp.commands.execute('notebook:interrupt-kernel').then(() => null)")
@@ -173,7 +176,7 @@ def test_a_kernel_that_dies_is_said(lab) -> None:
         "Run the cell again: the ledger was off"
         in lab.page.locator(f"{VIEW} .message").inner_text()
     )
-    assert lab.page.locator(f"{VIEW} .cancel").is_hidden()
+    expect(lab.page.locator(f"{VIEW} .cancel")).to_be_hidden()
     assert lab.violations(VIEW) == []
     lab.screenshot("run-gone")
     lab.page.evaluate("jupyterapp.commands.execute('notebook:clear-cell-output').then(() => null)")
@@ -188,8 +191,8 @@ def test_the_summary_is_there_without_kernel_and_widget(lab) -> None:
     lab.page.wait_for_selector(STILL, timeout=60_000)
     lab.show_cell("answered = ")
     summary = lab.page.locator(STILL).first
-    assert "classify → kind" in summary.inner_text()
+    expect(summary).to_contain_text("classify → kind", use_inner_text=True)
     assert EVIL in summary.inner_text() and lab.page.evaluate("window.hacked") is None
     summary.locator("summary").click()
-    assert "shared prefix" in summary.inner_text()
+    expect(summary).to_contain_text("shared prefix", use_inner_text=True)
     in_both_themes(lab, STILL, "run-summary")
