@@ -64,6 +64,6 @@ def test_a_long_text_is_sampled_and_the_sink_is_found_all_the_same(
     everything = survey(recording)
     monkeypatch.setattr(overview, "SURVEYED_WEIGHTS", 1)
     rows, layers = overview._sampled(recording)
-    assert (len(rows), len(layers)) == (16, 4)
+    assert (len(rows), len(layers)) == (8, 4)
     assert survey(recording) == everything
     assert (everything.sink, everything.layer, everything.head) == (4, 11, 1)
