@@ -4,7 +4,7 @@
 #   CONSTRAINTS=           newest versions that pyproject.toml allows, not the tested ones
 #   TORCH_INDEX=URL        where torch comes from, e.g. https://download.pytorch.org/whl/cpu
 #   ARGS="-k sentiment"    passed to pytest by `make test`
-#   ONLY=name              the one benchmark that `make bench` runs
+#   ONLY=name              the one benchmark, or notebook, that `make bench` or `make gallery` runs
 
 SHELL := /bin/sh
 VENV := .venv
@@ -26,7 +26,7 @@ WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -p
 BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test notebooks lint bench bench-gpu clean
+.PHONY: help setup model lab demo test notebooks gallery lint bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ test: model ## every test; those in a browser need a Chromium
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
 	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks
+
+gallery: model ## every curated notebook as a reader sees it: docs/gallery.md, and pages in build/gallery
+	$(BIN)/python notebooks/gallery.py $(ONLY)
 
 lint: setup ## ruff, mypy and tsc
 	$(BIN)/ruff check .

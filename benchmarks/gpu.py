@@ -71,6 +71,7 @@ class Settings:
 
 
 TINY = Settings(
+    rounds=1,
     shape=Shape(
         vocabulary=8192,
         hidden=256,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllm.models.theme import STYLE
 from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
+from nbllm.train.result import TrainingResult
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -19,24 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Finetuned"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Finetuned:
+class Finetuned(TrainingResult):
     """A fine-tuned model or adapter on disk, and the record of how it was made."""
-
-    folder: Path
-    record: Mapping[str, Any]  # as in training.json
-
-    @property
-    def metrics(self) -> Mapping[str, Any]:
-        """Of the held-out rows, as the loaded model answers them."""
-        found: Mapping[str, Any] = self.record["metrics"]
-        return found
-
-    @property
-    def history(self) -> Sequence[dict[str, float]]:
-        """Losses by step, those of training and of held-out rows."""
-        found: Sequence[dict[str, float]] = self.record["history"]
-        return found
 
     @property
     def is_adapter(self) -> bool:

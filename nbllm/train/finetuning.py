@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbllm.errors import FrameError, LabelError, TrainingError, UnsupportedModelError
+from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.label import LabelTask
 from nbllm.frame.steps import answer_here
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.prompt import prompt as prompt_task
-from nbllm.frame.tasks.prompt import prompt_columns
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.catalog import DEFAULT
 from nbllm.models.memory import give_freed_memory_back
@@ -36,15 +35,24 @@ from nbllm.train.base import (
 from nbllm.train.examples import Example, answer_examples, head_examples, label_examples
 from nbllm.train.finetuned import Finetuned
 from nbllm.train.folder import RunFolder, writing
+from nbllm.train.job import (
+    Job,
+    Method,
+    check_numbers,
+    choose_labels,
+    choose_method,
+    read_job,
+    usual_rate,
+    verb_of,
+)
 from nbllm.train.layout import HeadRows, PaddedRows, SharedPrefix
 from nbllm.train.live import Live
 from nbllm.train.loop import Outcome, Recipe, Schedule
 from nbllm.train.order import Order
-from nbllm.train.plan import Forecast, forecast, measure, schedule
-from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, label_counts, learned_rows
+from nbllm.train.plan import Forecast, planned
+from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import known_as, save_adapter, save_whole, versions, write_readme
 from nbllm.train.scores import label_metrics
-from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     import torch
@@ -54,25 +62,8 @@ if TYPE_CHECKING:
 
 __all__ = ["finetune"]
 
-Method = Literal["full", "lora", "qlora"]
-
 _VALIDATED = 300  # held-out rows that are read on the way; at the end it is all of them
-_SENTIMENTS = ({"positive", "negative"}, {"positive", "neutral", "negative"})
-
-# By method; those of full fine-tuning are for encoders, and a tenth of that for causal models.
-_RATES: Mapping[str, float] = {"full": 1e-4, "lora": 5e-4, "qlora": 5e-4}
 _ROWS = 16  # a step
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is to be learned, in the frame's terms."""
-
-    reads: tuple[str, ...]  # columns
-    answer: str
-    labels: tuple[str, ...] = ()  # nothing where an answer is a text
-    prompt: str = ""  # with columns in braces, where an answer is a text
-    task: str = ""  # the verb that is trained for
 
 
 def finetune(
@@ -151,7 +142,7 @@ def finetune(
         >>> tuned = nbllm.finetune(df, text="review", label="stars")  # doctest: +SKIP
         >>> df.llm.classify("review", model=tuned.load())  # doctest: +SKIP
     """
-    job = _job(text, label, prompt, answer)
+    job = read_job(text, label, prompt, answer)
     # df.llm.prompt reads columns of any type, too.
     any_type = bool(job.prompt)
     rows, counts = learned_rows(frame, job.reads, job.answer, any_type=any_type)
@@ -164,10 +155,10 @@ def finetune(
         known = {row.texts for row in train}
         leaked = sum(row.texts in known for row in held)
     if label is not None:
-        job = replace(job, labels=_labels(train, held, labels))
+        job = replace(job, labels=choose_labels(train, held, labels))
     elif labels is not None:
         raise LabelError("labels= goes with label=. Leave it out where answers are texts.")
-    _check(epochs, batch, rank, max_tokens)
+    check_numbers(epochs, batch, rank, max_tokens)
     which = model if model is not None else ("minilm" if job.labels else DEFAULT)
     base = find(
         which,
@@ -175,13 +166,13 @@ def finetune(
         whole=None if method is None else method == "full",
         device=device,
     )
-    chosen = _method(method, base, job)
+    chosen = choose_method(method, base, job)
     if base.plan.kind == "causal" and job.labels:
-        job = replace(job, task="sentiment" if set(job.labels) in _SENTIMENTS else "classify")
+        job = replace(job, task=verb_of(job.labels))
     lora = None if chosen == "full" else Lora(rank, 2 * rank)
     recipe = Recipe(
         rows=min(batch, len(train)),
-        learning_rate=learning_rate or _rate(chosen, base),
+        learning_rate=learning_rate or usual_rate(chosen, base),
         patience=patience,
         seed=seed,
     )
@@ -220,7 +211,7 @@ class _Run:
     def __init__(
         self,
         base: Base,
-        job: _Job,
+        job: Job,
         method: Method,
         lora: Lora | None,
         recipe: Recipe,
@@ -283,7 +274,7 @@ class _Run:
                 watch=live,
             )
         outcome.history.insert(0, {"step": 0.0, **decided["before"]})
-        live.close(outcome.history, outcome.steps, _end(outcome, plan))
+        live.close(outcome.history, outcome.steps, outcome.ended(plan))
         self._save(network, model)
         record = self._record(model, task, outcome, expected, said, examples, held)
         record["seconds"] = time.perf_counter() - started
@@ -349,43 +340,21 @@ class _Run:
         held: Sequence[Example],
         epochs: float,
     ) -> tuple[Schedule, Forecast]:
-        measured = measure(network, layout, train, self.mixed)
-        standing = standing_bytes(self.base, self.lora)
-        layers = getattr(self.base.config.get_text_config(), "num_hidden_layers", 1)
-        device = self.base.plan.device
-        if self.place.decided is None:
-            steps = max(1, round(epochs * Order([1] * len(train), self.recipe.rows, 1, 0).steps))
-            plan = schedule(
-                measured,
-                layout,
-                train,
-                self.recipe,
-                steps,
-                standing=standing["gradients"] + standing["optimizer"],
-                device=device,
-                layers=layers,
-                mixed=self.mixed,
-            )
-        else:
-            plan = Schedule(**self.place.decided["schedule"])
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        expected = forecast(
-            measured,
-            plan,
+        steps = max(1, round(epochs * Order([1] * len(train), self.recipe.rows, 1, 0).steps))
+        return planned(
+            self.place,
+            network,
             layout,
             train,
             held,
             self.recipe,
-            standing=standing,
-            trained=trained,
+            lambda _seconds: steps,
+            standing=standing_bytes(self.base, self.lora),
             parameters=self.base.network.num_parameters(),
-            layers=layers,
-            device=device,
+            layers=getattr(self.base.config.get_text_config(), "num_hidden_layers", 1),
+            device=self.base.plan.device,
+            mixed=self.mixed,
         )
-        # Two checkpoints with AdamW's means, and the result.
-        if self.place.path.exists():
-            self.place.require_space(2 * 12 * trained + 4 * trained)
-        return plan, expected
 
     def _say(
         self,
@@ -505,108 +474,12 @@ class _Run:
         )
 
 
-def _job(text: str | None, label: str | None, prompt: str | None, answer: str | None) -> _Job:
-    given = {"text": text, "label": label, "prompt": prompt, "answer": answer}
-    names = {name for name, value in given.items() if value is not None}
-    if names == {"text", "label"}:
-        assert text is not None and label is not None
-        return _Job((text,), label)
-    if names == {"prompt", "answer"}:
-        assert prompt is not None and answer is not None
-        template = prompt if "{" in prompt else "{" + prompt + "}"
-        return _Job(tuple(prompt_columns(template)), answer, prompt=template)
-    raise FrameError(
-        f"finetune wants text= and label=, or prompt= and answer=, and was given "
-        f"{', '.join(sorted(names)) or 'none of them'}. Pass the names of two columns."
-    )
-
-
-def _labels(
-    train: Sequence[LearnedRow], held: Sequence[LearnedRow], asked: Sequence[str] | None
-) -> tuple[str, ...]:
-    """The labels in their order, with a warning of those that can hardly be learned.
-
-    Raises LabelError where there are not two, or rows have others than were asked for.
-    """
-    counts = label_counts([*train])
-    if len(counts) < 2:
-        raise LabelError(
-            f"all rows are labelled {next(iter(counts), None)!r}, so there is nothing to tell "
-            "apart. Pass rows of two labels or more."
-        )
-    names = tuple(sorted(counts) if asked is None else map(str, asked))
-    if len(set(names)) < len(names):
-        raise LabelError(f"labels={list(names)} names a label twice. Name each once.")
-    unlearned = sorted({row.answer for row in held} - set(counts))
-    unknown = sorted(set(counts) - set(names))
-    if unknown or unlearned:
-        odd = (unknown or unlearned)[0]
-        raise LabelError(
-            f"some rows are labelled {odd!r}, which is "
-            + ("none of labels=." if unknown else "only in the rows that are held out.")
-            + " Correct or remove them."
-        )
-    rare = [name for name in names if counts.get(name, 0) < 2]
-    if rare:
-        warn_user(
-            f"finetune: {len(rare)} of {len(names)} labels have a single row or none to train on, "
-            f"and will hardly be learned: {', '.join(rare[:5])}"
-            f"{', ...' if len(rare) > 5 else ''}.",
-        )
-    return names
-
-
-def _check(epochs: float, batch: int, rank: int, max_tokens: int | None) -> None:
-    for name, value in (("epochs", epochs), ("batch", batch), ("rank", rank)):
-        if value <= 0:
-            raise TrainingError(f"{name}={value} trains nothing. Pass a number above 0.")
-    if max_tokens is not None and max_tokens < 2:
-        raise TrainingError(f"max_tokens={max_tokens} leaves no room for a row. Pass more.")
-
-
-def _method(method: str | None, base: Base, job: _Job) -> Method:
-    """The method asked for, or the kind's own.
-
-    Raises UnsupportedModelError where the model's kind cannot be trained so.
-    """
-    if method is not None and method not in get_args(Method):
-        raise TrainingError(
-            f"There is no method {method!r}. Pass {', '.join(map(repr, get_args(Method)))}."
-        )
-    kind = base.plan.kind
-    if kind == "seq2seq" or (kind != "causal" and not job.labels):
-        raise UnsupportedModelError(
-            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels want a "
-            "causal model, an encoder or a classifier, and answers a causal model."
-        )
-    if kind != "causal" and method in ("lora", "qlora"):
-        raise UnsupportedModelError(
-            f"method={method!r} is for causal models, and {base.name} is of kind {kind}, small "
-            "enough to train whole. Leave method out."
-        )
-    if method is not None:
-        return method  # type: ignore[return-value]
-    return "lora" if kind == "causal" else "full"
-
-
-def _rate(method: Method, base: Base) -> float:
-    return _RATES[method] / (10 if method == "full" and base.plan.kind == "causal" else 1)
-
-
 def _some(examples: list[Example], seed: int) -> list[Example]:
     """Those that are read on the way."""
     if len(examples) <= _VALIDATED:
         return examples
     chosen = np.random.default_rng(seed).permutation(len(examples))[:_VALIDATED]
     return [examples[n] for n in sorted(chosen)]
-
-
-def _end(outcome: Outcome, plan: Schedule) -> str:
-    if outcome.interrupted:
-        return "interrupted; the best weights until then are kept"
-    if outcome.steps < plan.steps:
-        return f"stopped early: step {outcome.best_step:,} was the best"
-    return "done"
 
 
 def _best(outcome: Outcome) -> Mapping[str, float]:

@@ -73,6 +73,14 @@ class Outcome:
     best_step: int | None = None
     interrupted: bool = False
 
+    def ended(self, plan: Schedule) -> str:
+        """How, in words."""
+        if self.interrupted:
+            return "interrupted; the best weights until then are kept"
+        if self.steps < plan.steps:
+            return f"stopped early: step {self.best_step:,} was the best"
+        return "done"
+
 
 def run(
     network: Any,

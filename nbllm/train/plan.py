@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from nbllm.train.order import Order
 
 if TYPE_CHECKING:
     from nbllm.train.examples import Example
+    from nbllm.train.folder import RunFolder
     from nbllm.train.layout import Layout
 
-__all__ = ["Forecast", "Measured", "forecast", "measure", "schedule"]
+__all__ = ["Forecast", "Measured", "forecast", "measure", "planned", "schedule"]
 
 _SHARE = 0.6  # of the memory that is free, for activations; sizes are estimates
 _TRIED = 512  # tokens that are tried, at least one row
@@ -86,6 +87,66 @@ def spoken(seconds: float) -> str:
 
 def _count(weights: int) -> str:
     return f"{weights / 1e6:,.1f} million" if weights >= 1e6 else f"{weights:,}"
+
+
+def planned(
+    place: RunFolder,
+    network: Any,
+    layout: Layout,
+    train: Sequence[Example],
+    held: Sequence[Example],
+    recipe: Recipe,
+    steps: Callable[[float], int],
+    *,
+    standing: dict[str, int],
+    parameters: int,
+    layers: int,
+    device: torch.device,
+    mixed: bool,
+) -> tuple[Schedule, Forecast]:
+    """What a run will do, as its folder says where it was begun before, and what that takes.
+
+    Args:
+        steps: how many there will be, given the seconds that one takes.
+        standing: bytes of weights, gradients and optimizer.
+
+    Raises:
+        TooLargeError: not even a single row fits in memory.
+        TrainingError: what will be written does not fit on the disk.
+    """
+    measured = measure(network, layout, train, mixed)
+    if place.decided is None:
+        chosen = schedule(
+            measured,
+            layout,
+            train,
+            recipe,
+            steps(seconds_a_step(measured, layout, train, recipe)),
+            standing=standing["gradients"] + standing["optimizer"],
+            device=device,
+            layers=layers,
+            mixed=mixed,
+        )
+    else:
+        chosen = Schedule(**place.decided["schedule"])
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    expected = forecast(
+        measured,
+        chosen,
+        layout,
+        train,
+        held,
+        recipe,
+        standing=standing,
+        trained=trained,
+        parameters=parameters,
+        layers=layers,
+        device=device,
+    )
+    # Two checkpoints with AdamW's means, and the result.
+    if place.path.exists():
+        place.require_space(2 * 12 * trained + 4 * trained)
+    return chosen, expected
 
 
 def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bool) -> Measured:

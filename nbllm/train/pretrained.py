@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
+from nbllm.train.result import TrainingResult
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -18,24 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Pretrained"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Pretrained:
+class Pretrained(TrainingResult):
     """A model trained from scratch, on disk, and the record of how it was made."""
-
-    folder: Path
-    record: Mapping[str, Any]  # as in training.json
-
-    @property
-    def metrics(self) -> Mapping[str, float]:
-        """Perplexities of the held-out texts, the model's and those of counting the same tokens."""
-        found: Mapping[str, float] = self.record["metrics"]
-        return found
-
-    @property
-    def history(self) -> Sequence[dict[str, float]]:
-        """Losses by step, in nats a token, those of training and of held-out texts."""
-        found: Sequence[dict[str, float]] = self.record["history"]
-        return found
 
     @property
     def samples(self) -> Sequence[Mapping[str, Any]]:

@@ -28,7 +28,7 @@ from nbllm.train.live import Live
 from nbllm.train.loop import Recipe, Schedule
 from nbllm.train.ngrams import Bigram, Unigram
 from nbllm.train.order import Order
-from nbllm.train.plan import Forecast, forecast, measure, schedule, seconds_a_step
+from nbllm.train.plan import Forecast, planned
 from nbllm.train.pretrained import Pretrained
 from nbllm.train.rows import LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import save_whole, versions, write_readme
@@ -270,7 +270,7 @@ class _Run:
                 watch=live,
                 at_validation=samples,
             )
-        live.close(outcome.history, outcome.steps, _end(outcome, plan))
+        live.close(outcome.history, outcome.steps, outcome.ended(plan))
         save_whole(network, model, self.place.path)
         record = self._record(network, learned, seen, outcome, expected)
         record["samples"] = samples.read(outcome.steps)
@@ -316,43 +316,27 @@ class _Run:
         steps: int | None,
         minutes: float | None,
     ) -> tuple[Schedule, Forecast]:
-        measured = measure(network, layout, train, self.mixed)
         trained = sum(p.numel() for p in network.parameters())
-        standing = {"weights": 4 * trained, "gradients": 4 * trained, "optimizer": 8 * trained}
-        if self.place.decided is None:
+
+        def whole(seconds: float) -> int:
             if minutes is not None:
-                each = seconds_a_step(measured, layout, train, self.recipe)
-                steps = max(1, int(60 * minutes / each))
-            whole = steps or _EPOCHS * Order([1] * len(train), self.recipe.rows, 1, 0).steps
-            plan = schedule(
-                measured,
-                layout,
-                train,
-                self.recipe,
-                whole,
-                standing=standing["gradients"] + standing["optimizer"],
-                device=self.device,
-                layers=self.shape.layers,
-                mixed=self.mixed,
-            )
-        else:
-            plan = Schedule(**self.place.decided["schedule"])
-        expected = forecast(
-            measured,
-            plan,
+                return max(1, int(60 * minutes / seconds))
+            return steps or _EPOCHS * Order([1] * len(train), self.recipe.rows, 1, 0).steps
+
+        return planned(
+            self.place,
+            network,
             layout,
             train,
             held,
             self.recipe,
-            standing=standing,
-            trained=trained,
+            whole,
+            standing={"weights": 4 * trained, "gradients": 4 * trained, "optimizer": 8 * trained},
             parameters=trained,
             layers=self.shape.layers,
             device=self.device,
+            mixed=self.mixed,
         )
-        if self.place.path.exists():
-            self.place.require_space(2 * 12 * trained + 4 * trained)
-        return plan, expected
 
     def _record(
         self, network: Any, learned: Ids, seen: Ids, outcome: Outcome, expected: Forecast
@@ -476,11 +460,3 @@ def _tokens(model: Model, rows: Sequence[LearnedRow]) -> Ids:
             raise row
         found.append((*row.ids, end))
     return found
-
-
-def _end(outcome: Outcome, plan: Schedule) -> str:
-    if outcome.interrupted:
-        return "interrupted; the best weights until then are kept"
-    if outcome.steps < plan.steps:
-        return f"stopped early: step {outcome.best_step:,} was the best"
-    return "done"

@@ -13,7 +13,7 @@ from typing import Any, cast
 import anywidget
 import numpy as np
 import traitlets
-from IPython.display import publish_display_data
+from IPython.display import DisplayHandle, publish_display_data
 
 from nbllm.attention.capture import record
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
@@ -251,14 +251,16 @@ class AttentionView(Export, anywidget.AnyWidget):
         return {**data, "text/html": self._still()}, metadata
 
     def _ipython_display_(self) -> None:
-        """Show the picture and, after it, the widget, which hides the picture.
+        """Show the widget and, above it, the picture, which the widget hides.
 
         As one output JupyterLab would take the widget alone, and a notebook opened without
-        its kernel would say "model not found" in place of the picture.
+        its kernel would say "model not found" in place of the picture. The picture comes last,
+        into the place held for it, so that the browser opens the view while it is drawn.
         """
-        data, metadata = self._repr_mimebundle_()
-        publish_display_data({"text/html": data.pop("text/html")})  # type: ignore[no-untyped-call]
-        publish_display_data(data, metadata)  # type: ignore[no-untyped-call]
+        place = DisplayHandle()  # type: ignore[no-untyped-call]
+        place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
+        publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
+        place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
 
     def _still(self) -> str:
         """The head that is shown, as HTML without script."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -18,17 +19,24 @@ from tests.conftest import NetworkGuard
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 MAX_LINES = 15
+MOST_SECONDS = 180  # of processor, with all rows
 
 # Fewer rows than a reader sees, where the question can be answered with fewer.
 PARAMETERS = {
+    "00_quickstart": {"ROWS": 50},
     "01_tokens": {"SENTENCES": 40, "ANALOGIES": 200},
-    "04_generative_discriminative": {"ROWS": 40, "KNOWN_ROWS": 100},
-    "10_sentiment": {"ROWS": 120},
+    "04_generative_discriminative": {"ROWS": 30, "KNOWN_ROWS": 100},
+    "10_sentiment": {"ROWS": 80},
     "11_chinese_sentiment": {"ROWS": 12},
+    "20_summarization": {"ROWS": 4},
     "21_translation": {"ROWS": 6},
     "22_question_answering": {"ROWS": 6, "CHINESE_ROWS": 3},
     "23_customer_service": {"ROWS": 24, "MESSAGES": 8},
+    "24_recommendation": {"FILMS": 400, "USERS": 80},
+    "25_semantic_search": {"PARAGRAPHS": 200, "QUESTIONS": 60},
+    "26_classification": {"ROWS": 40},
     "32_heads": {"SEQUENCES": 2, "DRAWS": 2},
+    "40_models": {"ROWS": 60},
     "50_pretraining": {"TEXTS": 300, "STEPS": 60},
     "51_finetuning": {"TEST": 24, "LSTM_ROWS": 60, "MINILM_ROWS": 32, "LORA_ROWS": 16},
     "52_qlora": {"TRAIN": 64, "TEST": 12, "METHODS": ("qlora",)},
@@ -179,6 +187,18 @@ def test_reads_well(path: Path) -> None:
     cells = code_cells(path)
     assert all(len(cell.source.splitlines()) <= MAX_LINES for cell in cells)
     assert cells[-1].source.startswith("assert ")
+    assert len(tagged(notebook, "picture")) == 1
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
+def test_the_gallery_shows_it(path: Path) -> None:
+    page = (FOLDER.parent / "docs" / "gallery.md").read_text(encoding="utf-8")
+    title = read(path).cells[0].source.splitlines()[0].removeprefix("# ")
+    assert f"[{title}](../notebooks/{path.name})" in page, "`make gallery` has not been run since"
+    assert f"](gallery/{path.stem}.webp)" in page
+    assert (FOLDER.parent / "docs" / "gallery" / f"{path.stem}.webp").is_file()
+    taken = json.loads((FOLDER.parent / "docs" / "gallery" / "taken.json").read_text("utf-8"))
+    assert taken[path.stem]["cpu_seconds"] <= MOST_SECONDS
 
 
 def test_the_demo_has_one_table_to_print() -> None:

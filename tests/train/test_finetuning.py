@@ -227,7 +227,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     decided = json.loads((tmp_path / "killed" / "run.json").read_text())["decided"]
     # How often a run is validated hangs on how fast the machine is, and is kept for a restart.
     monkeypatch.setattr(
-        "nbllm.train.finetuning.schedule", lambda *_, **__: Schedule(**decided["schedule"])
+        "nbllm.train.plan.schedule", lambda *_, **__: Schedule(**decided["schedule"])
     )
     frame = pd.read_json(rows, lines=True)
     first, second = (

@@ -252,15 +252,12 @@ def test_the_static_form_needs_no_script(view) -> None:
     assert f"layer {view.layer}, head {view.head}" in still
 
 
-def test_the_picture_is_an_output_of_its_own(view, monkeypatch) -> None:
-    shown = []
-    monkeypatch.setattr(attention, "publish_display_data", lambda data, *_: shown.append(set(data)))
-    view._ipython_display_()
-    assert shown[0] == {"text/html"}
-    assert "application/vnd.jupyter.widget-view+json" in shown[1]
-    assert "text/html" not in shown[1]
+def test_the_picture_is_an_output_of_its_own(view, outputs_of) -> None:
+    picture, widget = outputs_of(view)
+    assert 'class="nbllm-attention-still"' in picture["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    assert "text/html" not in widget
     # The live view hides the picture by this name.
-    assert 'class="nbllm-attention-still"' in view._still()
     assert ".nbllm-attention-still" in (bundle.STATIC / "attention.css").read_text()
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.attention.rank_agreement import attended
@@ -101,30 +100,13 @@ def test_labels_that_begin_alike_are_told_apart_where_they_part(tiny_llama) -> N
     assert why.attribution.gap <= 0.01
 
 
-def shown(why) -> list[str]:
-    """The HTML of each output, in the order of the page, as the last version has it."""
-    shell = InteractiveShell.instance()
-    outputs, places = [], {}
-
-    def publish(data, metadata=None, *, transient=None, update=False, **_):
-        name = (transient or {}).get("display_id")
-        if update:
-            outputs[places[name]] = data.get("text/html", "")
-        else:
-            places[name] = len(outputs)
-            outputs.append(data.get("text/html", ""))
-
-    before, shell.display_pub.publish = shell.display_pub.publish, publish
-    try:
-        why._ipython_display_()
-    finally:
-        shell.display_pub.publish = before
-    return outputs
+def html(outputs) -> list[str]:
+    return [output.get("text/html", "") for output in outputs]
 
 
-def test_the_words_are_shown_above_the_view(model) -> None:
+def test_the_words_are_shown_above_the_view(model, outputs_of) -> None:
     why = answered(model).llm.explain(1, model=model)
-    words, still, *_ = shown(why)
+    words, still, *_ = html(outputs_of(why))
     text = re.sub(r"<[^>]+>", "", words)
     assert f"{why.contrast.label} {why.contrast.probability:.2f}" in text
     assert "attention and attribution share" in text
@@ -133,14 +115,14 @@ def test_the_words_are_shown_above_the_view(model) -> None:
     assert repr(why).startswith(f"Explanation({why.contrast.label!r} 0.")
 
 
-def test_where_no_gradient_goes_back_the_view_is_shown_and_the_reason_said(tiny_llama) -> None:
+def test_where_no_gradient_goes_back_the_view_is_shown_and_the_reason_said(tiny_llama, outputs_of) -> None:
     class Cut(torch.nn.Module):
         def forward(self, hidden):
             return hidden.detach() * 2
 
     found = answered(tiny_llama)
     tiny_llama.network.model.layers[0].mlp = Cut()
-    words, still, *_ = shown(found.llm.explain(0, model=tiny_llama))
+    words, still, *_ = html(outputs_of(found.llm.explain(0, model=tiny_llama)))
     assert "No attribution: No gradient goes back through a part of the network, Cut" in words
     assert "nbllm-attention-still" in still
 
@@ -151,11 +133,11 @@ def test_the_view_can_be_read_and_set(model) -> None:
     assert (view.layer, view.head) == (1, 3)
 
 
-def test_a_written_answer_has_its_attention_only(tiny_llama) -> None:
+def test_a_written_answer_has_its_attention_only(tiny_llama, outputs_of) -> None:
     frame = pd.DataFrame({"review": TEXTS})
     written = frame.llm.prompt("Why? {review}", into="why", model=tiny_llama, max_new_tokens=3)
     why = written.llm.explain(0, model=tiny_llama)
-    assert "nbllm-attention-still" in shown(why)[0]
+    assert "nbllm-attention-still" in html(outputs_of(why))[0]
     assert repr(why).startswith("Explanation(attention of tiny-causal")
     for part in ("attribution", "parts", "lens", "agreement"):
         with pytest.raises(SelectionError, match="no choice between labels"):
@@ -178,10 +160,12 @@ def test_rows_that_cannot_be_explained(model) -> None:
         found.llm.explain(1, model=model)
 
 
-def test_a_text_that_is_all_special_tokens_is_said_to_have_no_words(tiny_classifier) -> None:
+def test_a_text_that_is_all_special_tokens_is_said_to_have_no_words(
+    tiny_classifier, outputs_of
+) -> None:
     odd = pd.DataFrame({"review": ["\u200b\u200b"]})  # BERT's normalizer removes them
     found = odd.llm.sentiment("review", model=tiny_classifier)
     why = found.llm.explain(0, model=tiny_classifier)
     with pytest.raises(TextError, match="nothing to attribute to"):
         _ = why.attribution
-    assert "No attribution: The text has only special tokens" in shown(why)[0]
+    assert "No attribution: The text has only special tokens" in html(outputs_of(why))[0]

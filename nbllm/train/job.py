@@ -1,0 +1,138 @@
+"""What fine-tuning is asked for: the columns, the labels, and the method that fits the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from nbllm.errors import FrameError, LabelError, TrainingError, UnsupportedModelError
+from nbllm.frame.tasks.prompt import prompt_columns
+from nbllm.train.base import Base
+from nbllm.train.rows import LearnedRow, label_counts
+from nbllm.warned import warn_user
+
+__all__ = [
+    "Job",
+    "Method",
+    "check_numbers",
+    "choose_labels",
+    "choose_method",
+    "read_job",
+    "usual_rate",
+    "verb_of",
+]
+
+Method = Literal["full", "lora", "qlora"]
+
+_SENTIMENTS = ({"positive", "negative"}, {"positive", "neutral", "negative"})
+
+# By method; those of full fine-tuning are for encoders, and a tenth of that for causal models.
+_RATES: Mapping[str, float] = {"full": 1e-4, "lora": 5e-4, "qlora": 5e-4}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be learned, in the frame's terms."""
+
+    reads: tuple[str, ...]  # columns
+    answer: str
+    labels: tuple[str, ...] = ()  # nothing where an answer is a text
+    prompt: str = ""  # with columns in braces, where an answer is a text
+    task: str = ""  # the verb that is trained for
+
+
+def read_job(text: str | None, label: str | None, prompt: str | None, answer: str | None) -> Job:
+    """What the named columns come to. Raises FrameError where they are no pair."""
+    given = {"text": text, "label": label, "prompt": prompt, "answer": answer}
+    names = {name for name, value in given.items() if value is not None}
+    if names == {"text", "label"}:
+        assert text is not None and label is not None
+        return Job((text,), label)
+    if names == {"prompt", "answer"}:
+        assert prompt is not None and answer is not None
+        template = prompt if "{" in prompt else "{" + prompt + "}"
+        return Job(tuple(prompt_columns(template)), answer, prompt=template)
+    raise FrameError(
+        f"finetune wants text= and label=, or prompt= and answer=, and was given "
+        f"{', '.join(sorted(names)) or 'none of them'}. Pass the names of two columns."
+    )
+
+
+def choose_labels(
+    train: Sequence[LearnedRow], held: Sequence[LearnedRow], asked: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The labels in their order, with a warning of those that can hardly be learned.
+
+    Raises LabelError where there are not two, or rows have others than were asked for.
+    """
+    counts = label_counts([*train])
+    if len(counts) < 2:
+        raise LabelError(
+            f"all rows are labelled {next(iter(counts), None)!r}, so there is nothing to tell "
+            "apart. Pass rows of two labels or more."
+        )
+    names = tuple(sorted(counts) if asked is None else map(str, asked))
+    if len(set(names)) < len(names):
+        raise LabelError(f"labels={list(names)} names a label twice. Name each once.")
+    unlearned = sorted({row.answer for row in held} - set(counts))
+    unknown = sorted(set(counts) - set(names))
+    if unknown or unlearned:
+        odd = (unknown or unlearned)[0]
+        raise LabelError(
+            f"some rows are labelled {odd!r}, which is "
+            + ("none of labels=." if unknown else "only in the rows that are held out.")
+            + " Correct or remove them."
+        )
+    rare = [name for name in names if counts.get(name, 0) < 2]
+    if rare:
+        warn_user(
+            f"finetune: {len(rare)} of {len(names)} labels have a single row or none to train on, "
+            f"and will hardly be learned: {', '.join(rare[:5])}"
+            f"{', ...' if len(rare) > 5 else ''}.",
+        )
+    return names
+
+
+def check_numbers(epochs: float, batch: int, rank: int, max_tokens: int | None) -> None:
+    """Raise TrainingError for numbers that train nothing."""
+    for name, value in (("epochs", epochs), ("batch", batch), ("rank", rank)):
+        if value <= 0:
+            raise TrainingError(f"{name}={value} trains nothing. Pass a number above 0.")
+    if max_tokens is not None and max_tokens < 2:
+        raise TrainingError(f"max_tokens={max_tokens} leaves no room for a row. Pass more.")
+
+
+def choose_method(method: str | None, base: Base, job: Job) -> Method:
+    """The method asked for, or the kind's own.
+
+    Raises UnsupportedModelError where the model's kind cannot be trained so.
+    """
+    if method is not None and method not in get_args(Method):
+        raise TrainingError(
+            f"There is no method {method!r}. Pass {', '.join(map(repr, get_args(Method)))}."
+        )
+    kind = base.plan.kind
+    if kind == "seq2seq" or (kind != "causal" and not job.labels):
+        raise UnsupportedModelError(
+            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels want a "
+            "causal model, an encoder or a classifier, and answers a causal model."
+        )
+    if kind != "causal" and method in ("lora", "qlora"):
+        raise UnsupportedModelError(
+            f"method={method!r} is for causal models, and {base.name} is of kind {kind}, small "
+            "enough to train whole. Leave method out."
+        )
+    if method is not None:
+        return method  # type: ignore[return-value]
+    return "lora" if kind == "causal" else "full"
+
+
+def usual_rate(method: Method, base: Base) -> float:
+    """The learning rate that suits the method and the kind of model."""
+    return _RATES[method] / (10 if method == "full" and base.plan.kind == "causal" else 1)
+
+
+def verb_of(labels: Sequence[str]) -> str:
+    """The verb of `df.llm` that asks a causal model for such labels."""
+    return "sentiment" if set(labels) in _SENTIMENTS else "classify"
