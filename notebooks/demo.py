@@ -15,6 +15,7 @@ from traitlets.config import Config
 
 NOTEBOOK = Path(__file__).with_name("00_quickstart.ipynb")
 CHART = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 WIDE = "import pandas; pandas.set_option('display.width', 160)"
 OUTPUT = NOTEBOOK.parents[1] / "build" / "demo" / "00_quickstart.html"
 
@@ -64,8 +65,20 @@ def write_charts_as_html(notebook: NotebookNode) -> None:
         )
 
 
+def leave_out_widgets(notebook: NotebookNode) -> None:
+    """Drop live widgets, of which a page has only a line of text; their still form stays."""
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if WIDGET not in output.get("data", {}) or "text/html" in output.data
+            ]
+
+
 def html(notebook: NotebookNode) -> str:
     """One HTML file that shows the same with the network off."""
+    leave_out_widgets(notebook)
     write_charts_as_html(notebook)
     offline = Config()
     offline.HTMLExporter.require_js_url = ""

@@ -2,7 +2,7 @@
 
 `python notebooks/gallery.py [name ...]` executes those named, or all, and writes for each
 build/gallery/<name>.html, with its outputs and readable without a network;
-docs/gallery/<name>.webp, a picture of the output of its cell tagged `picture`; and what it took,
+docs/gallery/<name>.webp, a picture of what its cell tagged `picture` shows; and what it took,
 to docs/gallery/taken.json. Then docs/gallery.md is written anew from all that is there.
 """
 
@@ -51,6 +51,8 @@ _seconds = sum(used.ru_utime + used.ru_stime for used in (_own, _others))
 print(json.dumps({"cpu_seconds": round(_seconds), "memory_gb": round(_own.ru_maxrss / 1e6, 1)}))
 """
 WIDE, TALL = 880, 520  # of a picture at most, in CSS pixels
+ONLY_CHARTS = ".jp-OutputArea:has([data-mime-type='text/html']) .jp-RenderedText { display: none }"
+BESIDE = 110  # of a page, beside its outputs
 
 
 def executed(path: Path) -> tuple[NotebookNode, dict[str, float]]:
@@ -65,15 +67,16 @@ def executed(path: Path) -> tuple[NotebookNode, dict[str, float]]:
 
 
 def picture(page: Path, cell: str, target: Path) -> None:
-    """What the page shows as the last output of a cell."""
+    """What the page shows below a cell."""
     with sync_playwright() as playwright:
         chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         shown = browser.new_page(
-            viewport={"width": WIDE + 180, "height": 900}, color_scheme="light"
+            viewport={"width": WIDE + BESIDE, "height": 900}, color_scheme="light"
         )
         shown.goto(page.as_uri())
-        output = shown.locator(f"[id='cell-id={cell}'] .jp-OutputArea-output").last
+        output = shown.locator(f"[id='cell-id={cell}'] .jp-OutputArea").first
+        shown.add_style_tag(content=ONLY_CHARTS)
         output.scroll_into_view_if_needed()
         shown.wait_for_timeout(1500)  # plotly draws
         box = output.bounding_box()
@@ -83,7 +86,7 @@ def picture(page: Path, cell: str, target: Path) -> None:
             clip={
                 "x": box["x"],
                 "y": box["y"] + shown.evaluate("scrollY"),
-                "width": min(box["width"], WIDE),
+                "width": box["width"],
                 "height": min(box["height"], TALL),
             },
         )

