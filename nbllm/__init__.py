@@ -91,15 +91,17 @@ def unload_ipython_extension(shell: Any) -> None:
     unload(shell)
 
 
-@when_imported("pandas")
 def _on_pandas(pandas: Any) -> None:
     from nbllm.accessor import register_on_pandas
 
     register_on_pandas(pandas)
 
 
-@when_imported("polars")
 def _on_polars(polars: Any) -> None:
     from nbllm.accessor import register_on_polars
 
     register_on_polars(polars)
+
+
+when_imported("pandas")(_on_pandas)
+when_imported("polars")(_on_polars)
