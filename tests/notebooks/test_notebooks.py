@@ -55,9 +55,12 @@ LONG = {
     "21_translation",
     "22_question_answering",
     "23_customer_service",
+    "40_models",
     "50_pretraining",
     "51_finetuning",
     "52_qlora",
+    "60_generation",
+    "72_interpretability",
     "73_compute",
     "80_ray",
 }
