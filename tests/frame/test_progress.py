@@ -370,10 +370,11 @@ def test_telling_costs_little() -> None:
     step.labels.update({f"label {n}": n for n in range(500)})
     step.failed = [("row", "error " * 30)] * 20
     watch.steps.append(step)
+    before = threading.active_count()
     started = time.thread_time()
     for _ in range(50):
         state = state_of(watch)
     assert (time.thread_time() - started) / 50 < 0.0025
     assert len(str(state)) < 8_000
-    assert threading.active_count() < 50
+    assert threading.active_count() <= before + 1
     assert np.isfinite(step.seconds)
