@@ -52,9 +52,13 @@ PARAMETERS = {
 # What takes longest is executed by `make notebooks`, which names this variable, and not by every
 # `make test`.
 LONG = {
+    "10_sentiment",
     "21_translation",
     "22_question_answering",
     "23_customer_service",
+    "24_recommendation",
+    "26_classification",
+    "31_reasons",
     "40_models",
     "50_pretraining",
     "51_finetuning",
