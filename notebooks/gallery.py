@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def executed(path: Path) -> tuple[NotebookNode, dict[str, float]]:
 def picture(page: Path, cell: str, target: Path) -> None:
     """What the page shows below a cell."""
     with sync_playwright() as playwright:
-        chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+        on_path = (shutil.which(name) for name in ("chromium", "google-chrome"))
+        chromium = os.environ.get("NBLLM_CHROMIUM") or next(filter(None, on_path), None)
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         shown = browser.new_page(
             viewport={"width": WIDE + BESIDE, "height": 900}, color_scheme="light"
@@ -111,7 +113,7 @@ def written(notebooks: list[Curated], taken: dict[str, dict[str, float]]) -> str
         "",
         "One question each. Each opens with its answer, shows where it fails, and ends in an "
         "assert on its result. The pictures are of their outputs; below each is what it took on "
-        "two cores without a GPU, in processor seconds and gigabytes, the reading of models "
+        "a machine without a GPU, in processor seconds and gigabytes, the reading of models "
         "included. `make gallery` executes them again and writes pages with all outputs to "
         "`build/gallery`; in JupyterLab the launcher opens copies.",
         "",
