@@ -64,6 +64,19 @@ def test_it_computes_what_peft_does(
     assert record(model, "The soup was warm.").closure() <= 1e-5
 
 
+@pytest.mark.parametrize("bits", ["none", "nf4"])
+def test_it_freezes_nothing(base: Path, adapter: Path, bits: str) -> None:
+    adapted = load(base, quantize=bits, dtype="bf16", adapter=adapter).network
+    plain = load(base, quantize=bits, dtype="bf16").network
+    of_plain = {name: weight.requires_grad for name, weight in plain.named_parameters()}
+    of_adapted = {
+        name.replace("base_layer.", ""): weight.requires_grad
+        for name, weight in adapted.named_parameters()
+        if "lora" not in name
+    }
+    assert of_adapted == of_plain and of_plain["lm_head.weight"]
+
+
 @pytest.mark.parametrize("bits", ["nf4", "int8"])
 def test_on_quantized_weights(base: Path, adapter: Path, bits: str) -> None:
     adapted = load(base, quantize=bits, dtype="fp32", adapter=adapter)
