@@ -170,6 +170,7 @@ def test_by_keyboard(explorer) -> None:
         "view.corrections['label'].tolist()",
         ["negative", "positive", "negative", "positive", "negative"],
     )
+    explorer.wait_for_value("view.selected", ["r5"])
     for _ in range(5):
         keys.press("Backspace")
     explorer.wait_for_value(corrected, [])

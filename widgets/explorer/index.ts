@@ -30,6 +30,7 @@ class View {
   #asked = 0;
   #explained = 0;
   #due = false;
+  #selecting = false; // a row of this view, and not one that Python or another view has chosen
 
   constructor(
     private model: Model,
@@ -52,7 +53,7 @@ class View {
     this.#detail = new Detail(kernel, fail);
     this.#grid = new Grid(outline, this.#rows, query, {
       sort: (column) => this.#set(sortedBy(read(this.model), column)),
-      select: (rows) => this.#set({ rows }),
+      select: (rows) => this.#select(rows),
       focus: (row) => this.#focus(row),
       correct: (row, label) => void this.#correct(row, label),
       undo: () => void this.#undo(),
@@ -76,6 +77,12 @@ class View {
       this.model.set(name as keyof Query, value as never);
     }
     this.model.save_changes();
+  }
+
+  #select(rows: number[]) {
+    this.#selecting = true;
+    this.#set({ rows });
+    this.#selecting = false;
   }
 
   async start(): Promise<void> {
@@ -157,7 +164,8 @@ class View {
     const rows = this.model.get("rows");
     this.#grid.show(rows);
     const [first] = rows;
-    if (first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
+    // Who types on is at another row by now, and stays there.
+    if (this.#selecting || first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
     await this.#goTo(first);
   }
 

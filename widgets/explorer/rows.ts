@@ -46,8 +46,8 @@ export class Rows {
   /** Another query: other rows. */
   reset(query: Query, edits: number) {
     this.#query = query;
-    this.#known.clear();
     this.refresh(edits);
+    this.#old.clear();
   }
 
   /** Corrections: the same rows are asked for anew, and shown as they were meanwhile. */
@@ -55,7 +55,8 @@ export class Rows {
     this.#edits = edits;
     this.#generation++;
     this.#blocks.clear();
-    this.#old = this.#known;
+    // Those of corrections before too: their rows may not have come yet.
+    this.#old = new Map([...this.#old, ...this.#known].slice(-KEPT));
     this.#known = new Map();
   }
 

@@ -88,6 +88,18 @@ test("a correction is shown before the kernel has it, and until its row is there
   expect(rows.at(3)!.correction).toBeNull(); // what this kernel says
 });
 
+test("rows stay while one correction after another is taken in", async () => {
+  const kernel = new Slow();
+  const rows = made(kernel);
+  for (let edit = 1; edit <= 3; edit++) {
+    rows.refresh(edit);
+    void rows.fetch(0, 10);
+    expect(rows.at(3)!.row).toBe(1003); // a key that is pressed now finds its row
+  }
+  rows.reset({ ...EMPTY, text: "soup" }, 3);
+  expect(rows.at(3)).toBeUndefined();
+});
+
 test("a correction that the kernel refused is taken back", () => {
   const rows = made(new Slow());
   rows.correct(1003, "glad");
