@@ -68,7 +68,7 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n auto --maxprocesses=4 --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --maxprocesses=2 --dist=loadfile $(ARGS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --maxprocesses=2 --dist=loadfile $(ARGS) tests/browser || [ $$? -eq 5 ]
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
 	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks

@@ -1,15 +1,17 @@
 """What a batch takes in memory: foretold from the model's sizes, put right where memory ran out.
 
-A forecast that proved too low is remembered as a factor, in this process and in a file of nbllm's
-home. A factor, and not the batch that did not fit: with half of the memory left, half as much fits.
+A forecast that proved too low is remembered as a factor for a week, in this process and in a file
+of nbllm's home. A factor, and not the batch that did not fit: with half of the memory left, half
+as much fits.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +109,20 @@ def _held(model: Model, *, decodes: bool) -> int:
 
 # -- what running out of memory has taught ---------------------------------------------------
 
-_factors: dict[str, float] = {}  # also where nothing can be written
+# Seconds. Memory may have run out because another program held it, which is not for ever; a
+# forecast that is too low shows again at the cost of one batch.
+_REMEMBERED = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """How many times its forecast a batch took, and when that was seen, in seconds since 1970."""
+
+    factor: float
+    seen: float
+
+
+_lessons: dict[str, _Lesson] = {}  # also where nothing can be written
 
 
 def batch_key(model: Model, *, decodes: bool) -> str:
@@ -118,35 +133,54 @@ def batch_key(model: Model, *, decodes: bool) -> str:
 
 
 def known_factor(key: str) -> float:
-    """How many times its forecast a batch has been seen to take; 1 where it never was more."""
-    return max(1.0, _factors.get(key, 1.0), _read(_file()).get(key, 1.0))
+    """How many times its forecast a batch was seen to take this week; 1 where it never was more."""
+    return _known(key).factor
 
 
 def remember_factor(key: str, factor: float) -> None:
     """Keep a factor, unless a greater one is known; a home that is read-only is no error."""
-    _factors[key] = max(factor, known_factor(key))
+    known = _known(key)
+    _lessons[key] = _Lesson(factor, time.time()) if factor > known.factor else known
     file = _file()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE):
-            known = {**_read(file), key: _factors[key]}
+            lessons = {**_read(file), key: _lessons[key]}
+            written = {key: asdict(lesson) for key, lesson in lessons.items()}
             staged = file.with_suffix(".new")
-            staged.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            staged.write_text(json.dumps(written, indent=1), encoding="utf-8")
             staged.replace(file)
     except OSError:  # read-only, full, or locked for too long
         return
+
+
+def _known(key: str) -> _Lesson:
+    """The greatest factor that is remembered."""
+    nothing = _Lesson(1.0, time.time())
+    lessons = [lessons.get(key, nothing) for lessons in (_lessons, _read(_file()))]
+    oldest = time.time() - _REMEMBERED
+    fresh = [lesson for lesson in lessons if lesson.seen > oldest]
+    return max([nothing, *fresh], key=lambda lesson: lesson.factor)
 
 
 def _file() -> Path:
     return home() / "batch_memory.json"
 
 
-def _read(file: Path) -> Mapping[str, float]:
+def _read(file: Path) -> Mapping[str, _Lesson]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):
         return {}
-    numbers = {key: value for key, value in found.items() if isinstance(value, (int, float))}
-    return {key: float(value) for key, value in numbers.items() if math.isfinite(value)}
+    return {key: lesson for key, told in found.items() if (lesson := _lesson(told)) is not None}
+
+
+def _lesson(told: Any) -> _Lesson | None:
+    """What one entry of the file says; None where it is damaged."""
+    try:
+        lesson = _Lesson(float(told["factor"]), float(told["seen"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return lesson if math.isfinite(lesson.factor) and math.isfinite(lesson.seen) else None

@@ -74,8 +74,10 @@ def isolated_environment(folder: Path) -> dict[str, str]:
     news = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false"}')
+    # Without a folder of data its notebooks run on the sets that come with nbllm.
+    inherited = {name: value for name, value in os.environ.items() if name != "NBLLM_DATA"}
     return {
-        **os.environ,
+        **inherited,
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),

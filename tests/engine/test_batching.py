@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ GB = 10**9
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of this test's own, of which nothing is known yet."""
     monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(batch_memory, "_factors", {})
+    monkeypatch.setattr(batch_memory, "_lessons", {})
     return tmp_path / "home"
 
 
@@ -146,7 +147,7 @@ def test_the_next_process_starts_where_memory_sufficed(
     frame = pd.DataFrame({"text": [f"number {n:03}" for n in range(200)]})
     labels, largest = [], []
     for _ in range(2):
-        monkeypatch.setattr(batch_memory, "_factors", {})  # as a new process has them
+        monkeypatch.setattr(batch_memory, "_lessons", {})  # as a new process has them
         answered = frame.llm.sentiment("text", model=tiny_llama, ledger=False)
         labels.append(answered["text_sentiment"].tolist())
         largest.append(max(sizes))
@@ -198,11 +199,23 @@ def test_a_damaged_memory_is_done_without(home: Path, content: str) -> None:
     batch_memory.remember_factor("a", 3.5)
     batch_memory.remember_factor("a", 2)
     assert batch_memory.known_factor("a") == 3.5
-    assert json.loads(file.read_text())["a"] == 3.5
+    assert json.loads(file.read_text())["a"]["factor"] == 3.5
+
+
+def test_a_factor_is_forgotten_after_a_week(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, day = time.time(), 24 * 3600
+    for days, factor, known in ((0, 4, 4), (6, 1, 4), (8, 1, 1), (8, 2, 2), (9, 1, 2)):
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * day)
+        batch_memory.remember_factor("a", factor)
+        assert batch_memory.known_factor("a") == known
+        monkeypatch.setattr(batch_memory, "_lessons", {})  # as a new process has them
+        assert batch_memory.known_factor("a") == known
 
 
 def test_a_factor_that_is_no_number_does_not_count(home: Path) -> None:
     home.mkdir()
-    (home / "batch_memory.json").write_text('{"a": NaN, "b": 0.1, "c": Infinity}')
+    told = {"a": math.nan, "b": 0.1, "c": math.inf}
+    file = {key: {"factor": factor, "seen": time.time()} for key, factor in told.items()}
+    (home / "batch_memory.json").write_text(json.dumps(file))
     assert [batch_memory.known_factor(key) for key in "abc"] == [1, 1, 1]
     assert math.isfinite(TokenBudget(8).rows(2))

@@ -167,7 +167,7 @@ def test_a_batch_that_does_not_fit_is_halved(
     tiny_llama: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NBLLM_HOME", str(tmp_path))  # what ran out is remembered there
-    monkeypatch.setattr(batch_memory, "_factors", {})
+    monkeypatch.setattr(batch_memory, "_lessons", {})
     whole, nats = perplexity(tiny_llama, TEXTS), module._nats
     sizes = []
 
