@@ -97,9 +97,7 @@ class Tape:
         line = part.shape[2] * part.itemsize  # bytes of one token of one head
         try:
             with path.open("r+b" if self.length else "wb") as file:
-                # All that there will be lies side by side; some tokens, head by head.
-                whole = part.shape[1] == self.capacity
-                for head, lines in enumerate(part.flatten(0, 1)[None] if whole else part):
+                for head, lines in enumerate(part):
                     file.seek((head * self.capacity + self.length) * line)
                     file.write(lines.contiguous().cpu().view(torch.uint8).numpy().data)
         except OSError as error:

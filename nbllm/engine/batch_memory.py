@@ -146,7 +146,7 @@ def remember_factor(key: str, factor: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE):
             lessons = {**_read(file), key: _lessons[key]}
-            written = {key: asdict(lesson) for key, lesson in lessons.items()}
+            written = {of: asdict(lesson) for of, lesson in lessons.items()}
             staged = file.with_suffix(".new")
             staged.write_text(json.dumps(written, indent=1), encoding="utf-8")
             staged.replace(file)

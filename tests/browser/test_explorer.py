@@ -165,12 +165,22 @@ def test_by_keyboard(explorer) -> None:
     keys.press("Home")
     explorer.wait_for_value("view.selected", ["r0"])
     assert names(explorer)[0] == "r0"
-    keys.type("21212")  # faster than the kernel answers
+    # Faster than the kernel answers: two corrections came back before any row, and it sleeps.
+    page.evaluate(
+        """() => {
+            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+            const code = 'import time; view.edits += 1; view.edits += 1; time.sleep(2)';
+            kernel.requestExecute({ code });
+        }"""
+    )
+    page.wait_for_timeout(500)
+    keys.type("21212")
     explorer.wait_for_value(
         "view.corrections['label'].tolist()",
         ["negative", "positive", "negative", "positive", "negative"],
     )
     explorer.wait_for_value("view.selected", ["r5"])
+    expect(page.locator(f"{TABLE} tr.current")).to_have_attribute("aria-rowindex", "7")
     for _ in range(5):
         keys.press("Backspace")
     explorer.wait_for_value(corrected, [])

@@ -6,7 +6,6 @@ SOCKET` is that process; `python warm_kernels.py SOCKET CONNECTION_FILE` is what
 for a kernel: it asks for a fork and stands for it, passing signals on until it ends.
 """
 
-import array
 import json
 import os
 import signal
@@ -81,7 +80,7 @@ def _become_kernel(asking: socket.socket) -> None:
     os.chdir(told["folder"])
     os.environ.clear()
     os.environ.update(told["environment"])
-    asking.sendall(array.array("q", [os.getpid()]).tobytes())
+    asking.sendall(os.getpid().to_bytes(8))
 
     def end_with_the_other() -> None:
         asking.recv(1)
@@ -104,7 +103,7 @@ def stand_for_kernel(address: str, connection_file: str) -> None:
             "environment": dict(os.environ),
         }
         socket.send_fds(connection, [json.dumps(request).encode()], [1, 2])
-        kernel = array.array("q", connection.recv(8))[0]
+        kernel = int.from_bytes(connection.recv(8))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda number, _: os.kill(kernel, number))
         connection.recv(1)

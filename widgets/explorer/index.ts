@@ -30,7 +30,6 @@ class View {
   #asked = 0;
   #explained = 0;
   #due = false;
-  #selecting = false; // a row of this view, and not one that Python or another view has chosen
 
   constructor(
     private model: Model,
@@ -53,7 +52,7 @@ class View {
     this.#detail = new Detail(kernel, fail);
     this.#grid = new Grid(outline, this.#rows, query, {
       sort: (column) => this.#set(sortedBy(read(this.model), column)),
-      select: (rows) => this.#select(rows),
+      select: (rows) => this.#set({ rows }),
       focus: (row) => this.#focus(row),
       correct: (row, label) => void this.#correct(row, label),
       undo: () => void this.#undo(),
@@ -77,12 +76,6 @@ class View {
       this.model.set(name as keyof Query, value as never);
     }
     this.model.save_changes();
-  }
-
-  #select(rows: number[]) {
-    this.#selecting = true;
-    this.#set({ rows });
-    this.#selecting = false;
   }
 
   async start(): Promise<void> {
@@ -164,8 +157,7 @@ class View {
     const rows = this.model.get("rows");
     this.#grid.show(rows);
     const [first] = rows;
-    // Who types on is at another row by now, and stays there.
-    if (this.#selecting || first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
+    if (first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
     await this.#goTo(first);
   }
 
