@@ -53,7 +53,8 @@ class Layer:
             shown = (added if added.shape[0] == 1 else added[heads])[:, rows][:, :, columns]
             scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
         if self.causal:
-            scores += _hiding(columns > rows[:, None])
+            start = _first_hidden(rows, columns)
+            scores[:, :, start:] += _hiding(columns[start:] > rows[:, None])
         if self.window is not None:
             scores += _hiding((rows[:, None] - columns).abs() >= self.window)
         return scores
@@ -107,6 +108,14 @@ class Layer:
         if self.sinks is None:
             return total
         return torch.logaddexp(total, self.sinks[heads].float()[:, None])
+
+
+def _first_hidden(rows: torch.Tensor, columns: torch.Tensor) -> int:
+    """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
+    if not len(rows):
+        return 0
+    late = columns > rows.min()
+    return int(late.int().argmax()) if bool(late.any()) else len(columns)
 
 
 def _hiding(hidden: torch.Tensor) -> torch.Tensor:

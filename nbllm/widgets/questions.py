@@ -12,7 +12,9 @@ the stack of an encoder-decoder, and which of two recordings or their difference
                                              float32 (layers, heads), of a table that was given
     {"kind": "picture", ..., layer, head, how, mask_sink, rows, columns, size}
                                              float32 weights where each cell has its pixel,
-                                             else int16 ±√weight · 32767, pooled to the size
+                                             else their colour levels, pooled to the size: of
+                                             √(weight / full), uint8 to 255, or int8 to ±127
+                                             of a difference
     {"kind": "tile", ..., layer, head, how, mask_sink, rows, columns}
                                              float32 weights, exact
     {"kind": "dimensions", ..., layer, head, pair}
@@ -207,9 +209,10 @@ class Questions:
         }
         if exact:
             return message, weights.astype("<f4")
-        # By their square root, as they are coloured: of thousands of keys most get little.
-        roots = np.sign(weights) * np.sqrt(np.minimum(np.abs(weights), 1))
-        return message, np.rint(roots * 32767).astype("<i2")
+        roots = np.sign(weights) * np.sqrt(np.minimum(np.abs(weights) / np.float32(full), 1))
+        if sheet.signed:
+            return message, np.rint(127 * roots).astype(np.int8)
+        return message, np.rint(255 * roots).astype(np.uint8)
 
     def _draw(
         self, part: str, side: str, shown: Shown, rows: range, columns: range, size: int

@@ -62,7 +62,9 @@ def test_a_pooled_picture_keeps_the_largest_of_each_block(ask, recording) -> Non
         [weights[a:b, c:d].max() for c, d in itertools.pairwise(edges)]
         for a, b in itertools.pairwise(edges)
     ]
-    assert_allclose((small / 32767) ** 2, blocks, atol=3e-5)
+    assert small.dtype == np.uint8
+    shares = np.minimum(np.array(blocks) / message["full"], 1)
+    assert_allclose(small / 255, np.sqrt(shares), atol=0.51 / 255)
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
@@ -108,7 +110,7 @@ def test_no_answer_is_larger_than_a_megabyte(tiny_llama) -> None:
     questions = Questions(long)
     window = {"layer": 0, "head": 0, "rows": [0, count], "columns": [0, count]}
     _, weights = questions.answer({"kind": "picture", **WHERE, **window, "size": 100_000})
-    assert weights.nbytes <= 600_000
+    assert weights.nbytes <= 300_000
     with pytest.raises(SelectionError, match="at most 200,000 weights"):
         questions.answer({"kind": "tile", **WHERE, **window})
 
@@ -127,6 +129,21 @@ def test_no_answer_is_larger_than_a_megabyte(tiny_llama) -> None:
 def test_what_is_not_there(ask, change, said) -> None:
     with pytest.raises(SelectionError, match=said):
         ask("tile", **{"layer": 0, "head": 0, "rows": [0, 3], "columns": [0, 3], **change})
+
+
+def test_a_pooled_difference_keeps_its_sign(tiny_llama, recording) -> None:
+    questions = Questions(recording, record(tiny_llama, TEXT.replace("kind", "rude")))
+    where = {"part": "causal", "side": "difference", "layer": 1, "head": 2}
+    window = {"rows": None, "columns": None}
+    _, exact = questions.answer({"kind": "picture", **where, **window, "size": 500})
+    message, small = questions.answer({"kind": "picture", **where, **window, "size": 3})
+    assert exact.min() < 0 < exact.max() and small.dtype == np.int8
+    rows, columns = ([count * at // 3 for at in range(4)] for count in exact.shape)
+    for row, column in np.ndindex(3, 3):
+        block = exact[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
+        hottest = block.flat[np.abs(block).argmax()]
+        root = np.sign(hottest) * np.sqrt(min(abs(hottest) / message["full"], 1))
+        assert small[row, column] / 127 == pytest.approx(root, abs=0.51 / 127)
 
 
 def test_recordings_of_two_kinds_are_not_compared(recording, tiny_encoder) -> None:

@@ -4,8 +4,6 @@
 import type { Kernel, Question } from "../shared/kernel";
 import { Units } from "./units";
 
-const ROOT = 32767; // of a pooled weight of 1
-
 export interface Contents {
   parts: string[]; // one, or the stacks of an encoder–decoder
   sides: string[]; // "a", or "a", "b" and "difference"
@@ -158,8 +156,12 @@ export class Sheet {
     const { part, side } = this.outline;
     const asked = pictureOf(part, side, shown, window, size);
     const { message, buffers } = await this.kernel.ask(asked);
-    const weights = message.exact ? new Float32Array(buffers[0]!) : squared(new Int16Array(buffers[0]!));
-    return { ...(message as unknown as Picture), weights };
+    const picture = message as unknown as Omit<Picture, "weights">;
+    const block = buffers[0]!;
+    if (picture.exact) return { ...picture, weights: new Float32Array(block) };
+    const { signed } = this.outline;
+    const levels = signed ? new Int8Array(block) : new Uint8Array(block);
+    return { ...picture, weights: weightsOf(levels, signed ? 127 : 255, picture.full) };
   }
 
   /** Exact weights of some rows and columns, one array a row. */
@@ -187,12 +189,12 @@ export class Sheet {
   }
 }
 
-/** Weights from their roots, as those of a pooled picture come. */
-function squared(roots: Int16Array): Float32Array {
-  const weights = new Float32Array(roots.length);
-  for (let at = 0; at < roots.length; at++) {
-    const root = roots[at]! / ROOT;
-    weights[at] = root * Math.abs(root);
+/** Weights from their colour levels, as those of a pooled picture come; `full` and above are one. */
+function weightsOf(levels: Int8Array | Uint8Array, most: number, full: number): Float32Array {
+  const weights = new Float32Array(levels.length);
+  for (let at = 0; at < levels.length; at++) {
+    const root = levels[at]! / most;
+    weights[at] = full * root * Math.abs(root);
   }
   return weights;
 }
