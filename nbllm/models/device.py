@@ -37,12 +37,19 @@ def choose_device(device: str | torch.device) -> torch.device:
     return where
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype asked for; "auto" is bf16 where `device` computes in it, else fp32."""
+def choose_dtype(
+    dtype: str | torch.dtype, device: torch.device, quantize: str = "none"
+) -> torch.dtype:
+    """The dtype asked for; "auto" is bf16 where `device` computes in it, else fp32.
+
+    With int4 it is bf16 on every processor: what multiplies by 4-bit weights there is written for
+    it, and reads 64 tokens in a second with AVX2, where it takes 14 seconds in fp32.
+    """
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype == "auto":
-        return torch.bfloat16 if _computes_in_bf16(device) else torch.float32
+        packed = quantize == "int4" and device.type == "cpu"
+        return torch.bfloat16 if packed or _computes_in_bf16(device) else torch.float32
     if dtype not in _DTYPES:
         raise ModelError(
             f"There is no dtype {dtype!r} here. Give 'auto', 'fp32', 'bf16' or 'fp16'."

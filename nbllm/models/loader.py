@@ -78,8 +78,8 @@ def load(
         device: "auto" is a GPU where there is one.
         device_map: spreads the layers over several GPUs, the processor and the disk, as
             accelerate does: "auto", "balanced", "sequential", or module name to device.
-        dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the processor computes in it, else
-            fp32. Quantized layers compute in it too.
+        dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the processor computes in it, and
+            with int4, else fp32. Quantized layers compute in it too.
         revision: a commit, branch or tag of the hub, else the sha256 of the weights.
         adapter: a LoRA adapter on top: a folder, or `owner/name` on the hub.
         adapter_revision: as `revision`, of the adapter.
@@ -104,7 +104,7 @@ def load(
     if merge_adapter and adapter is None:
         raise ModelError("merge_adapter=True merges an adapter, and none was given as adapter=.")
     where = choose_device(device)
-    precision = choose_dtype(dtype, where)
+    precision = choose_dtype(dtype, where, quantize)
     if quantize != "auto":
         quantization.check(quantize, where)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)

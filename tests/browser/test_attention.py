@@ -64,7 +64,10 @@ new MutationObserver(() => {
     if (view) clock.opened ??= now();
     if (view?.querySelector('.matrix canvas[style]') && !clock.drawn) {
         clock.drawn = now();
-        requestAnimationFrame(() => setTimeout(() => { clock.painted = now(); }));
+        // A message sent in a frame comes when the frame is painted; a timer may come later.
+        const frame = new MessageChannel();
+        frame.port1.onmessage = () => { clock.painted = now(); };
+        requestAnimationFrame(() => frame.port2.postMessage(null));
     }
     if (view?.dataset.shown) clock.shown ??= now();
 }).observe(document, { childList: true, subtree: true, attributes: true });

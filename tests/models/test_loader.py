@@ -241,6 +241,9 @@ def test_the_processor_decides_on_bf16(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert choose_dtype("auto", torch.device("cpu")) == dtype
+    # Its kernel is a slow one in any other.
+    assert choose_dtype("auto", torch.device("cpu"), "int4") == torch.bfloat16
+    assert choose_dtype("fp32", torch.device("cpu"), "int4") == torch.float32
 
 
 def test_what_is_not_there_is_named(tiny_folder: Folder) -> None:
