@@ -179,7 +179,10 @@ def estimate(
     subject = _Subject(config, kind, choose_dtype(dtype, where), where, trust_remote_code)
     network = subject.network()
     choices = _choices(quantize, published(config), fetched.source)
-    held = {choice: _hold(network, choice, subject) for choice in choices}
+    held = {
+        choice: _hold(network, choice, replace(subject, dtype=choose_dtype(dtype, where, choice)))
+        for choice in choices
+    }
     layers = {choice: part.layers for choice, part in held.items()}
     memory, free = device_memory(where), free_memory(where)
     rows: list[Requirement] = []

@@ -221,3 +221,14 @@ def test_in_the_dtype_that_is_asked_for(described: Callable[..., Path]) -> None:
     (full,) = estimate(folder, quantize="none", dtype=torch.float32, device="cpu").rows
     assert full.weights == 2 * half.weights
     assert full.cache == 2 * half.cache
+
+
+def test_int4_is_loaded_in_bf16_everywhere(
+    described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = described(**TINY)
+    as_asked = estimate(folder, quantize="int4", dtype="bf16", device="cpu").rows[0].weights
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # no bf16
+    by_default = {row.quantization: row for row in estimate(folder, device="cpu").rows}
+    assert by_default["int4"].weights == as_asked
+    assert by_default["none"].weights > 2 * by_default["int4"].weights
