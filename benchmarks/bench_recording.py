@@ -1,10 +1,10 @@
 """Recording attention beside the plain forward pass, and beside `output_attentions=True`.
 
-SmolLM2 in bf16 reads one text. Peak memory, in a process of its own for each row, is what the
-system cannot have back, above what is in use after imports, weights included; where a recording
-is offloaded, its file is not. Time is of processors, the median of five passes of which each way
-has one in turn. `output_attentions=True` wants eager attention, and what it returns is kept, as
-its users keep it.
+SmolLM2 reads one text, in bf16 where the processor computes in it, else in fp32. Peak memory, in a
+process of its own for each row, is what the system cannot have back, above what is in use after
+imports, weights included; where a recording is offloaded, its file is not. Time is of processors,
+the median of five passes of which each way has one in turn. `output_attentions=True` wants eager
+attention, and what it returns is kept, as its users keep it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def works(tokens: int) -> tuple[Any, dict[str, Callable[[], Any]]]:
     from nbllm.attention.capture import record
     from nbllm.engine.prompt import Prompt
 
-    model = nbllm.load(quantize="none", dtype="bf16")
+    model = nbllm.load(quantize="none")
     ids = torch.randint(100, 40_000, (1, tokens), generator=torch.Generator().manual_seed(0))
     prompt = Prompt(tuple(ids[0].tolist()), " " * tokens, ((0, 1),) * tokens, ())
 
@@ -95,7 +95,8 @@ def peak(way: str, tokens: int) -> dict[str, Any]:
     from nbllm.attention import capture  # noqa: F401  whose imports are not counted
     from nbllm.models import loader  # noqa: F401
 
-    torch.ones(8, 8, dtype=torch.bfloat16) @ torch.ones(8, 8, dtype=torch.bfloat16)
+    for dtype in (torch.bfloat16, torch.float32):
+        torch.ones(8, 8, dtype=dtype) @ torch.ones(8, 8, dtype=dtype)
     before = status()["RssAnon"]
     model, each = works(tokens)
     with Watch() as watch:
