@@ -8,6 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from nbllm.models.device import choose_dtype
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -72,7 +75,10 @@ def test_nothing_is_faster_than_the_machine_or_less_exact_than_allowed(
     shares = [r for r in record["rows"] if r["against"] in ("matrix product", "copy")]
     gaps = [r for r in record["rows"] if r["measure"].startswith("closure")]
     assert len(shares) == 3 * 5 and len(gaps) == 3 * 2
-    assert all(row["ratio"] < 1 for row in [*shares, *gaps])
+    assert all(row["ratio"] < 1 for row in gaps)
+    # Where bf16 products are emulated, they are no limit.
+    if choose_dtype("auto", torch.device("cpu")) == torch.bfloat16:
+        assert all(row["ratio"] < 1 for row in shares)
 
 
 def test_loaded_bytes_are_the_forecast(record: dict[str, Any]) -> None:

@@ -77,7 +77,7 @@ def test_it_moves_weights_as_a_loop_by_hand_does(
     assert outcome.steps == outcome.best_step == 5
     # AdamW divides by the gradient's size, so a weight whose gradient is all but zero may differ.
     apart = (weights(tiny_llama.network) - weights(other)).abs()
-    assert float(apart.max()) < 2e-4 and float(apart.mean()) < 1e-6
+    assert float(apart.max()) < 5e-4 and float(apart.mean()) < 1e-6
 
 
 def test_the_held_out_loss_is_a_mean_over_tokens(tiny_llama: Model) -> None:
