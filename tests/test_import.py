@@ -12,6 +12,7 @@ HEAVY = {"torch", "transformers", "pandas", "polars", "plotly", "anywidget", "IP
 def python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert not done.stderr, "nbllm says what it decides, and libraries below it say nothing"
     return done.stdout.strip()
 
 
@@ -45,6 +46,11 @@ def test_every_public_name_is_there() -> None:
         "import nbllm; print([n for n in nbllm.__all__ if getattr(nbllm, n, None) is None])"
     )
     assert missing == "[]"
+
+
+def test_transformers_comes_in_without_its_talk_by_either_way() -> None:
+    # The names above begin with those of nbllm.attention; the verbs have a way of their own.
+    assert python("from nbllm import compare; print(compare.__name__)") == "compare"
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

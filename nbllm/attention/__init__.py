@@ -87,11 +87,7 @@ _WHERE = {
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        # Before a model was loaded, this is what first imports transformers and torchao.
-        from nbllm.models.quiet import quiet
-
-        with quiet():
-            return getattr(import_module(f"nbllm.attention.{_WHERE[name]}"), name)
+        return getattr(import_module(f"nbllm.attention.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'nbllm.attention' has no attribute {name!r}")
 
 

@@ -17,13 +17,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nbllm.attention.recording import RecordingKind
 from nbllm.attention.storage import Storage
 from nbllm.attention.track import Call, Shared, Track
 from nbllm.engine.turns import turn
+from nbllm.models.quiet import quiet
+
+with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
+    from transformers import PreTrainedModel
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 __all__ = ["Hearing", "Place", "listening"]
 

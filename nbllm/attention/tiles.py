@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "block_max",
     "combined",
     "dimension_scores",
     "evenly",
@@ -41,6 +42,7 @@ MOST_THUMBNAIL_ROWS = 256
 LEAST_THUMBNAIL_ROWS = 64
 THUMBNAIL_SCORES = 2**18  # of a head, beyond which fewer rows are sampled
 LEAST_LEFT = math.log(1e-6)  # of a row without its masked key, below which it is nothing
+SHORT_BLOCK = 16  # columns, up to which a step in all blocks is quicker than block after block
 FULL_COLOUR_ROWS = 0.9  # share of rows whose largest weight lies within the colour scale
 
 
@@ -161,7 +163,7 @@ def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) ->
     group = recording.heads // chosen.key.shape[0]
     for heads in torch.split(torch.arange(recording.heads, device=device), group):
         for head, weights in zip(heads, chosen.weights(heads, rows).cpu().numpy(), strict=True):
-            small = np.maximum.reduceat(np.maximum.reduceat(weights, lefts, axis=1), tops, axis=0)
+            small = block_max(block_max(weights, lefts, axis=1), tops, axis=0)
             scaled = np.sqrt(np.clip(small / full_colour(weights, sink), 0, 1))
             levels[int(head)] = np.rint(255 * scaled)
     return levels
@@ -183,6 +185,26 @@ def sampled_rows(recording: Recording) -> list[int]:
 def evenly(count: int, most: int) -> list[int]:
     """At most `most` positions of `count`, evenly spaced, the first and the last among them."""
     return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
+
+
+def block_max(
+    values: NDArray[np.float32], starts: NDArray[np.intp], axis: int
+) -> NDArray[np.float32]:
+    """The largest of each block of rows (axis 0) or columns (1), which begin at `starts`.
+
+    As `np.maximum.reduceat`, many times as fast for blocks of a few values.
+
+        block_max(np.eye(4, dtype=np.float32), np.array([0, 2]), axis=0)   # (2, 4)
+    """
+    last = np.append(starts[1:], values.shape[axis]) - 1
+    longest = int((last - starts).max()) + 1
+    if axis == 1 and longest > SHORT_BLOCK:
+        found: NDArray[np.float32] = np.maximum.reduceat(values, starts, axis=axis)
+        return found
+    found = values.take(starts, axis=axis)
+    for step in range(1, longest):
+        np.maximum(found, values.take(np.minimum(starts + step, last), axis=axis), out=found)
+    return found
 
 
 def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
@@ -360,10 +382,6 @@ def _pool_into(
     left = int(np.searchsorted(lefts, key, side="right")) - 1
     right = int(np.searchsorted(lefts, key + values.shape[1]))
     starts = np.maximum(lefts[left:right] - key, 0)
-    # Rows first, which lie together: six times as fast as `reduceat` on all of them.
-    if last - first < len(values):
-        cuts = tops[first + 1 : last] - tops[first]
-        values = np.stack([block.max(axis=0) for block in np.split(values, cuts)])
-    if len(starts) < values.shape[1]:
-        values = np.maximum.reduceat(values, starts, axis=1)
+    values = block_max(values, tops[first:last] - tops[first], axis=0)
+    values = block_max(values, starts, axis=1)
     picture[first:last, left:right] = values

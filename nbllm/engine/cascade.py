@@ -21,16 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
-from transformers import (
-    AttentionInterface,
-    AttentionMaskInterface,
-    DynamicCache,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
-from transformers.cache_utils import DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+
+from nbllm.models.quiet import quiet
+
+with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
+    from transformers import (
+        AttentionInterface,
+        AttentionMaskInterface,
+        DynamicCache,
+        PreTrainedConfig,
+        PreTrainedModel,
+    )
+    from transformers.cache_utils import DynamicLayer
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model

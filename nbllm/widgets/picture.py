@@ -40,7 +40,7 @@ def png(levels: NDArray[np.uint8]) -> bytes:
         for name, data in (
             (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
             (b"PLTE", palette().tobytes()),
-            (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+            (b"IDAT", zlib.compress(lines.tobytes())),
             (b"IEND", b""),
         )
     )

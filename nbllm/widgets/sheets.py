@@ -17,7 +17,7 @@ import numpy as np
 
 from nbllm.attention.overview import survey
 from nbllm.attention.recording import Recording, TokenRow
-from nbllm.attention.tiles import combined, evenly, full_colour, pooled
+from nbllm.attention.tiles import block_max, combined, evenly, full_colour, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -291,10 +291,11 @@ def _hottest(
 
     Blocks begin at the rows `down` and the columns `across`.
     """
-    high = np.maximum.reduceat(np.maximum.reduceat(weights, across, axis=1), down, axis=0)
-    low = np.minimum.reduceat(np.minimum.reduceat(weights, across, axis=1), down, axis=0)
-    found: NDArray[np.float32] = np.where(high >= -low, high, low)
-    return found
+    high = block_max(block_max(weights, down, axis=0), across, axis=1)
+    if weights.min(initial=0) >= 0:
+        return high
+    low = -block_max(block_max(-weights, down, axis=0), across, axis=1)
+    return np.where(high >= -low, high, low)
 
 
 def _slice(places: Sequence[int]) -> Sequence[int] | slice:

@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import nbllm
+from nbllm.models.device import choose_dtype
 from nbllm.models.model import Model
 
 CUTS = 10
+HAS_BF16 = choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,7 @@ def cut_to_85_percent_positive(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def test_accuracy_without_training(reviews: pd.DataFrame, smollm2: Model) -> None:
+    reviews = reviews.iloc[::2]  # `make bench` takes all of them
     answered = reviews.llm.sentiment("text", model=smollm2, probabilities=True)
     right = answered["text_sentiment"] == answered["truth"]
     cuts = [right[cut_to_85_percent_positive(reviews, seed).index].mean() for seed in range(CUTS)]
@@ -38,7 +42,14 @@ def test_accuracy_without_training(reviews: pd.DataFrame, smollm2: Model) -> Non
     assert np.mean(cuts) >= 0.78
 
 
-@pytest.mark.parametrize(("dtype", "rows"), [("fp32", 60), ("bf16", 200)])
+@pytest.mark.parametrize(
+    ("dtype", "rows"),
+    [
+        ("fp32", 60),
+        # Emulated, a row takes twenty times as long; bf16 is chosen nowhere then.
+        *([("bf16", 200)] if HAS_BF16 else []),
+    ],
+)
 def test_a_rows_label_is_the_same_alone_in_the_head_and_in_the_whole(
     reviews: pd.DataFrame, dtype: str, rows: int
 ) -> None:
