@@ -119,6 +119,15 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def computes_in_bf16() -> bool:
+    """Whether this processor has bf16, or would emulate it at a twentieth of the speed."""
+    import torch
+
+    from nbllm.models.device import choose_dtype
+
+    return choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of data sets that NBLLM_DATA names."""

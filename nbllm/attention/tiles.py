@@ -194,6 +194,10 @@ def block_max(
 
     As `np.maximum.reduceat`, many times as fast for blocks of a few values.
 
+    Args:
+        values: (rows, columns).
+        starts: ascending, the first of them 0; blocks are about as long as each other.
+
         block_max(np.eye(4, dtype=np.float32), np.array([0, 2]), axis=0)   # (2, 4)
     """
     last = np.append(starts[1:], values.shape[axis]) - 1

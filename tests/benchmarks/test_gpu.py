@@ -8,9 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
-from nbllm.models.device import choose_dtype
+from tests.conftest import computes_in_bf16
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -77,7 +76,7 @@ def test_nothing_is_faster_than_the_machine_or_less_exact_than_allowed(
     assert len(shares) == 3 * 5 and len(gaps) == 3 * 2
     assert all(row["ratio"] < 1 for row in gaps)
     # Where bf16 products are emulated, they are no limit.
-    if choose_dtype("auto", torch.device("cpu")) == torch.bfloat16:
+    if computes_in_bf16():
         assert all(row["ratio"] < 1 for row in shares)
 
 
