@@ -7,6 +7,8 @@ import { fullOfRow, isContinuation, weightText } from "./layout";
 import type { TokenRow } from "./recording";
 import type { Units } from "./units";
 
+const BOXFUL = 3000; // characters
+
 export class Words {
   readonly element: HTMLElement;
   readonly row: TokenRow;
@@ -28,8 +30,9 @@ export class Words {
     this.element = h("div", { class: "words", role: "listbox", dir: "auto", "aria-label": label });
     this.row = tokens.row;
     this.#units = tokens;
-    // Thousands of words take longer than the matrix, which is not to wait for them.
-    this.element.append(this.row.text);
+    // Thousands of words take longer than the matrix, which is not to wait for them: until then
+    // as much of the text as its box shows.
+    this.element.append(this.row.text.slice(0, BOXFUL));
     this.element.classList.toggle("marked", this.row.marks.length > 0);
     this.element.addEventListener("click", (event) => {
       const unit = this.#at(event);
