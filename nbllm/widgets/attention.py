@@ -23,9 +23,11 @@ from nbllm.models.model import Model
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export
 from nbllm.widgets.head_values import value_names
+from nbllm.widgets.opening import opening_answers
 from nbllm.widgets.picture import png_url
 from nbllm.widgets.questions import LARGEST_SIDE, MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
+from nbllm.widgets.stored import Matrix
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -83,6 +85,8 @@ class AttentionView(Export, anywidget.AnyWidget):
     measured = traitlets.Dict().tag(sync=True)
     part = traitlets.Unicode().tag(sync=True)
     side = traitlets.Unicode("a").tag(sync=True)
+    # While the view is being shown, the first answers: empty when they are on their way.
+    _opening = traitlets.Any(None).tag(sync=True)
 
     def __init__(
         self,
@@ -259,8 +263,14 @@ class AttentionView(Export, anywidget.AnyWidget):
         """
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-        publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
-        place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
+        self._opening = []
+        try:
+            publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
+            shown = Matrix(self.part, self.side, self.sheet, self.shown, self.token)
+            self._opening = opening_answers(self.questions, shown, self.window)
+            place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
+        finally:
+            self._opening = None  # a view that opens later asks
 
     def _still(self) -> str:
         """The head that is shown, as HTML without script."""

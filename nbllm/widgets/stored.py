@@ -45,11 +45,13 @@ class Matrix:
 
     def tile(self) -> Question:
         """All weights; of a long text, those of the queries in the lines."""
-        asked = {"kind": "tile", **self._asked()}
-        return asked if self.is_short else {**asked, "rows": self._lines()}
+        return {"kind": "tile", **self._asked()} if self.is_short else self.lines()
 
-    def _lines(self) -> list[int]:
-        """The queries that the lines show when they open: those around the query token."""
+    def lines(self) -> Question:
+        """The weights that the lines show when they open: of the queries around the token."""
+        return {"kind": "tile", **self._asked(), "rows": self._queries()}
+
+    def _queries(self) -> list[int]:
         row, first = self.sheet.queries, self.token
         if first is None:
             first = (row.marks[0].start if row.marks else 0) + LINES // 2

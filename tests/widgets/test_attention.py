@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zlib
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,36 @@ def test_the_picture_is_an_output_of_its_own(view, outputs_of) -> None:
     assert "text/html" not in widget
     # The live view hides the picture by this name.
     assert ".nbllm-attention-still" in (bundle.STATIC / "attention.css").read_text()
+
+
+@pytest.mark.parametrize("window", [None, (2, 8, 0, 8)])
+def test_the_first_answers_come_unasked_while_the_view_is_shown(
+    view, ask, outputs_of, window
+) -> None:
+    view.window = window
+    told = []
+    view.observe(lambda change: told.append(change["new"]), "_opening")
+    outputs_of(view)
+    coming, answers, gone = told
+    assert (coming, gone) == ([], None)  # a view that opens later asks
+    assert json.loads(json.dumps(answers)) == answers  # no buffers, which nbclient would keep
+    asked = [entry["question"] for entry in answers]
+    assert [question["kind"] for question in asked] == ["contents", "outline", "picture", "tile"]
+    assert asked[-1]["rows"] == [len(view.recording) - 21, len(view.recording)]  # the last token
+    for entry in answers:
+        message, data = ask(**entry["question"])
+        assert entry["message"] == message
+        assert entry["numbers"] == (data and b64encode(data).decode())
+
+
+def test_a_view_that_could_not_be_drawn_asks_again(view, outputs_of, monkeypatch) -> None:
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(questions, "picture", fail)
+    with pytest.raises(MemoryError):
+        outputs_of(view)
+    assert view._opening is None
 
 
 def test_the_static_form_shows_markup_as_text(tiny_llama) -> None:

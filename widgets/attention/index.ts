@@ -207,7 +207,8 @@ class View {
   }
 }
 
-/** What is asked for before anything is known, to be on screen two round trips earlier. */
+/** What is asked for before anything is known, to be on screen two round trips earlier.
+ * While Python shows the view it answers this unasked: nbllm/widgets/opening.py. */
 function opening(state: State): Question[] {
   const { part, side } = state;
   const size = side === "difference" ? PIXELS.compared : PIXELS.alone;
@@ -257,19 +258,28 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
         : (failure?.message ?? ""),
     ),
   );
-  kernel.askTogether(opening(read(model)));
   let stop = () => {};
   let closed = false;
-  kernel
-    .ask({ kind: "contents" })
-    .then(({ message }) => {
-      const contents = message as unknown as Contents;
-      if (!closed) stop = new View(model, root, kernel, contents, fail).start();
-    })
-    .catch(fail);
+  const begin = () => {
+    const told = model.get("_opening");
+    if (told && !told.length) return; // it is on its way
+    model.off("change:_opening", begin);
+    if (told) kernel.learn(told);
+    else kernel.askTogether(opening(read(model)));
+    kernel
+      .ask({ kind: "contents" })
+      .then(({ message }) => {
+        const contents = message as unknown as Contents;
+        if (!closed) stop = new View(model, root, kernel, contents, fail).start();
+      })
+      .catch(fail);
+  };
+  model.on("change:_opening", begin);
+  begin();
   return () => {
     closed = true;
     stop();
+    model.off("change:_opening", begin);
     model.off("comm_live_update", disconnected);
     kernel.close();
     root.remove();

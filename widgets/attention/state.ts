@@ -1,5 +1,6 @@
 // What a reader sets, shared with Python and with every other view of the same widget.
 
+import type { Told } from "../shared/kernel";
 import type { Contents, Outline, Range, Shown } from "./recording";
 
 export interface State extends Shown {
@@ -13,9 +14,14 @@ export interface State extends Shown {
   side: string;
 }
 
+/** What the model holds beside what a reader sets. */
+interface Synced extends State {
+  _opening: Told[] | null; // empty while Python makes it
+}
+
 /** The part of anywidget's model that is needed here. */
 export interface Model {
-  get<Name extends keyof State>(name: Name): State[Name];
+  get<Name extends keyof Synced>(name: Name): Synced[Name];
   set<Name extends keyof State>(name: Name, value: State[Name]): void;
   save_changes(): void;
   on(event: string, callback: () => void): void;

@@ -62,6 +62,17 @@ test("questions asked together are answered by one message, each by itself", asy
   expect(new Uint8Array(second!.buffers[0]!)[0]).toBe(7);
 });
 
+test("what was told before it is asked is not asked", async () => {
+  const kernel = new Kernel(channel);
+  const told = { question: { kind: "picture", head: 2 }, message: { width: 2 }, numbers: "AAEC/w==" };
+  kernel.learn([told, { question: { kind: "contents" }, message: { sides: ["a"] }, numbers: null }]);
+  const { message, buffers } = await kernel.ask({ kind: "picture", head: 2 });
+  expect(message.width).toBe(2);
+  expect([...new Uint8Array(buffers[0]!)]).toEqual([0, 1, 2, 255]);
+  expect((await kernel.ask({ kind: "contents" })).buffers).toEqual([]);
+  expect(channel.sent).toEqual([]);
+});
+
 test("an error reaches the asker, and the question may be asked again", async () => {
   const kernel = new Kernel(channel);
   const promise = kernel.ask({ kind: "tile" });
