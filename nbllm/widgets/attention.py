@@ -85,7 +85,7 @@ class AttentionView(Export, anywidget.AnyWidget):
     measured = traitlets.Dict().tag(sync=True)
     part = traitlets.Unicode().tag(sync=True)
     side = traitlets.Unicode("a").tag(sync=True)
-    # While the view is being shown, the first answers: empty when they are on their way.
+    # The first answers, while the view is being shown.
     _opening = traitlets.Any(None).tag(sync=True)
 
     def __init__(
@@ -263,14 +263,16 @@ class AttentionView(Export, anywidget.AnyWidget):
         """
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-        self._opening = []
+        shown = Matrix(self.part, self.side, self.sheet, self.shown, self.token)
+        told = opening_answers(self.questions, shown, self.window)
         try:
+            self._opening = next(told)
             publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
-            shown = Matrix(self.part, self.side, self.sheet, self.shown, self.token)
-            self._opening = opening_answers(self.questions, shown, self.window)
+            for answers in told:
+                self._opening = answers
             place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
         finally:
-            self._opening = None  # a view that opens later asks
+            self._opening = None  # what was not told is asked, and so is all by a later view
 
     def _still(self) -> str:
         """The head that is shown, as HTML without script."""

@@ -1,15 +1,14 @@
 """What the browser asks first of an attention view, answered before it asks.
 
 A cell may run on after it has shown a view, and others may wait behind it: a question that the
-browser asks meanwhile waits for all of them. These answers ride in the view's state. Its form is
-that of a stored page, so widgets/attention/index.ts knows each by its question; there too is
-the same list, for a view that opens later.
+browser asks meanwhile waits for all of them. These answers ride in the view's state.
+widgets/attention/index.ts has the same questions, for a view that opens later.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nbllm.widgets.page import Question
@@ -25,25 +24,38 @@ LONG = 1024  # tokens: the weights for the lines of a longer text would hold up 
 
 def opening_answers(
     questions: Questions, shown: Matrix, window: Sequence[int] | None
-) -> list[dict[str, Any]]:
-    """The entries {question, message, numbers}, numbers in base64 or None.
+) -> Iterator[list[dict[str, Any]]]:
+    """What the state holds, one after the other, until all is answered.
+
+    Each is of all questions: {question, message, numbers}, numbers in base64 or None, and message
+    None where the answer comes later or came before. What is known at once comes first, so that
+    the browser builds the view while its picture is drawn.
 
     Text, and not the buffers that a widget's state can have: what executes a notebook without a
     browser would keep those in its file when they are long gone.
     """
-    asked: list[Question] = [
+    known: list[Question] = [
         {"kind": "contents"},
         {"kind": "outline", "part": shown.part, "side": shown.side},
-        shown.picture(ALONE if len(questions.sides) == 1 else COMPARED),
     ]
+    drawn = [shown.picture(ALONE if len(questions.sides) == 1 else COMPARED)]
     if window is not None:
-        asked[-1] |= {"rows": [*window[:2]], "columns": [*window[2:]]}
+        drawn[0] |= {"rows": [*window[:2]], "columns": [*window[2:]]}
     if len(shown.sheet.keys) <= LONG:
-        asked.append(shown.lines())
-    return [_entry(questions, question) for question in asked]
+        drawn.append(shown.lines())
+    yield [*_untold(known), *_untold(drawn)]
+    yield [*_told(questions, known), *_untold(drawn)]
+    yield [*_untold(known), *_told(questions, drawn)]
 
 
-def _entry(questions: Questions, question: Question) -> dict[str, Any]:
-    message, numbers = questions.answer(question)
-    data = None if numbers is None else b64encode(numbers.tobytes()).decode("ascii")
-    return {"question": question, "message": message, "numbers": data}
+def _untold(asked: Sequence[Question]) -> list[dict[str, Any]]:
+    return [{"question": question, "message": None, "numbers": None} for question in asked]
+
+
+def _told(questions: Questions, asked: Sequence[Question]) -> list[dict[str, Any]]:
+    told = _untold(asked)
+    for entry in told:
+        entry["message"], numbers = questions.answer(entry["question"])
+        if numbers is not None:
+            entry["numbers"] = b64encode(numbers.tobytes()).decode("ascii")
+    return told

@@ -270,12 +270,15 @@ def test_the_first_answers_come_unasked_while_the_view_is_shown(
     told = []
     view.observe(lambda change: told.append(change["new"]), "_opening")
     outputs_of(view)
-    coming, answers, gone = told
-    assert (coming, gone) == ([], None)  # a view that opens later asks
-    assert json.loads(json.dumps(answers)) == answers  # no buffers, which nbclient would keep
-    asked = [entry["question"] for entry in answers]
-    assert [question["kind"] for question in asked] == ["contents", "outline", "picture", "tile"]
-    assert asked[-1]["rows"] == [len(view.recording) - 21, len(view.recording)]  # the last token
+    coming, known, drawn, gone = told
+    assert gone is None  # a view that opens later asks
+    assert json.loads(json.dumps(told)) == told  # no buffers, which nbclient would keep
+    for entries in (coming, known, drawn):
+        asked = [entry["question"] for entry in entries]
+        assert [each["kind"] for each in asked] == ["contents", "outline", "picture", "tile"]
+        assert asked[-1]["rows"] == [len(view.recording) - 21, len(view.recording)]  # the last token
+    assert [entry["message"] for entry in coming] == [None] * 4
+    answers = [*known[:2], *drawn[2:]]
     for entry in answers:
         message, data = ask(**entry["question"])
         assert entry["message"] == message

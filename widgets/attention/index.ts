@@ -258,28 +258,27 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
         : (failure?.message ?? ""),
     ),
   );
+  const hear = () => {
+    const told = model.get("_opening");
+    if (told) kernel.learn(told);
+    else kernel.askForMissing();
+  };
+  model.on("change:_opening", hear);
+  if (model.get("_opening")) hear();
+  else kernel.askTogether(opening(read(model)));
   let stop = () => {};
   let closed = false;
-  const begin = () => {
-    const told = model.get("_opening");
-    if (told && !told.length) return; // it is on its way
-    model.off("change:_opening", begin);
-    if (told) kernel.learn(told);
-    else kernel.askTogether(opening(read(model)));
-    kernel
-      .ask({ kind: "contents" })
-      .then(({ message }) => {
-        const contents = message as unknown as Contents;
-        if (!closed) stop = new View(model, root, kernel, contents, fail).start();
-      })
-      .catch(fail);
-  };
-  model.on("change:_opening", begin);
-  begin();
+  kernel
+    .ask({ kind: "contents" })
+    .then(({ message }) => {
+      const contents = message as unknown as Contents;
+      if (!closed) stop = new View(model, root, kernel, contents, fail).start();
+    })
+    .catch(fail);
   return () => {
     closed = true;
     stop();
-    model.off("change:_opening", begin);
+    model.off("change:_opening", hear);
     model.off("comm_live_update", disconnected);
     kernel.close();
     root.remove();

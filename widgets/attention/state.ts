@@ -16,7 +16,7 @@ export interface State extends Shown {
 
 /** What the model holds beside what a reader sets. */
 interface Synced extends State {
-  _opening: Told[] | null; // empty while Python makes it
+  _opening: Told[] | null; // while Python shows the view
 }
 
 /** The part of anywidget's model that is needed here. */

@@ -10,10 +10,10 @@ export interface Answer {
   buffers: ArrayBuffer[];
 }
 
-/** An answer to a question that was not asked yet. */
+/** An answer to a question that nobody asked yet; without a message it is still to come. */
 export interface Told {
   question: Question;
-  message: Record<string, unknown>;
+  message: Record<string, unknown> | null;
   numbers: string | null; // base64
 }
 
@@ -42,6 +42,7 @@ export class Kernel {
   #waiting = new Map<string, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
   #promises = new Map<string, Promise<Answer>>();
   #sizes = new Map<string, number>();
+  #coming = new Map<string, Question>(); // waited for, but not asked
   #timer = 0;
 
   constructor(
@@ -71,14 +72,21 @@ export class Kernel {
     this.#send({ questions: asked }, asked.map(({ key }) => key));
   }
 
-  /** Takes in answers to what will be asked. */
+  /** Takes in answers to what will be asked, and waits for those that are to come. */
   learn(told: Told[]) {
     for (const { question, message, numbers } of told) {
       const key = JSON.stringify(question);
-      const buffers = numbers === null ? [] : [bytesOf(numbers)];
-      this.#promises.set(key, Promise.resolve({ message, buffers }));
-      this.#sizes.set(key, buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
+      if (!this.#promises.has(key)) this.#expect(key).catch(() => {});
+      if (message) this.#resolve(key, message, numbers === null ? [] : [bytesOf(numbers)]);
+      else if (this.#waiting.has(key)) this.#coming.set(key, question);
     }
+  }
+
+  /** Asks for what was to come and did not. */
+  askForMissing() {
+    const asked = [...this.#coming].map(([key, question]) => ({ ...question, key }));
+    this.#coming.clear();
+    if (asked.length) this.#send({ questions: asked }, asked.map(({ key }) => key));
   }
 
   #expect(key: string): Promise<Answer> {
@@ -121,21 +129,28 @@ export class Kernel {
     const key = String(message.key);
     const waiting = this.#waiting.get(key);
     if (!waiting) return;
-    this.#waiting.delete(key);
-    clearTimeout(this.#timer);
-    this.#timer = this.#waiting.size
-      ? window.setTimeout(() => this.onBusy(true), PATIENCE)
-      : 0;
-    this.onBusy(false);
     if (typeof message.error === "string") {
+      this.#waiting.delete(key);
       this.#promises.delete(key);
       waiting.reject(new Error(message.error));
-      return;
+    } else {
+      // A copy: a view into the socket's message may start off the boundary of a float.
+      const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
+        (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
+      );
+      this.#resolve(key, message, buffers);
     }
-    // A copy: a view into the socket's message may start off the boundary of a float.
-    const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
-      (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
-    );
+    clearTimeout(this.#timer);
+    const asked = this.#waiting.size - this.#coming.size;
+    this.#timer = asked ? window.setTimeout(() => this.onBusy(true), PATIENCE) : 0;
+    this.onBusy(false);
+  }
+
+  #resolve(key: string, message: Record<string, unknown>, buffers: ArrayBuffer[]) {
+    const waiting = this.#waiting.get(key);
+    if (!waiting) return;
+    this.#waiting.delete(key);
+    this.#coming.delete(key);
     this.#sizes.set(key, buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
     waiting.resolve({ message, buffers });
     this.#forget();

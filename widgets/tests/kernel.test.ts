@@ -62,15 +62,36 @@ test("questions asked together are answered by one message, each by itself", asy
   expect(new Uint8Array(second!.buffers[0]!)[0]).toBe(7);
 });
 
-test("what was told before it is asked is not asked", async () => {
+test("what is told before it is asked is not asked", async () => {
   const kernel = new Kernel(channel);
-  const told = { question: { kind: "picture", head: 2 }, message: { width: 2 }, numbers: "AAEC/w==" };
-  kernel.learn([told, { question: { kind: "contents" }, message: { sides: ["a"] }, numbers: null }]);
-  const { message, buffers } = await kernel.ask({ kind: "picture", head: 2 });
+  const [contents, picture] = [{ kind: "contents" }, { kind: "picture", head: 2 }];
+  kernel.learn([
+    { question: contents, message: { sides: ["a"] }, numbers: null },
+    { question: picture, message: null, numbers: null },
+  ]);
+  expect((await kernel.ask(contents)).buffers).toEqual([]);
+  const asked = kernel.ask(picture);
+  kernel.learn([
+    { question: contents, message: null, numbers: null }, // came before
+    { question: picture, message: { width: 2 }, numbers: "AAEC/w==" },
+  ]);
+  const { message, buffers } = await asked;
   expect(message.width).toBe(2);
   expect([...new Uint8Array(buffers[0]!)]).toEqual([0, 1, 2, 255]);
-  expect((await kernel.ask({ kind: "contents" })).buffers).toEqual([]);
+  kernel.askForMissing();
   expect(channel.sent).toEqual([]);
+});
+
+test("what was to come and did not is asked, once", async () => {
+  const kernel = new Kernel(channel);
+  kernel.learn([{ question: { kind: "picture" }, message: null, numbers: null }]);
+  const asked = kernel.ask({ kind: "picture" });
+  kernel.askForMissing();
+  kernel.askForMissing();
+  expect(channel.sent).toHaveLength(1);
+  const [question] = channel.sent[0]!.questions as { key: string }[];
+  channel.answer(0, { answers: [{ key: question!.key, width: 3, buffers: 0 }] });
+  expect((await asked).message.width).toBe(3);
 });
 
 test("an error reaches the asker, and the question may be asked again", async () => {
