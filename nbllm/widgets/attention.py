@@ -21,13 +21,12 @@ from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.export import Export
+from nbllm.widgets.export import Export, on_screen
 from nbllm.widgets.head_values import value_names
 from nbllm.widgets.opening import opening_answers
 from nbllm.widgets.picture import png_url
 from nbllm.widgets.questions import LARGEST_SIDE, MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
-from nbllm.widgets.stored import Matrix
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -263,8 +262,7 @@ class AttentionView(Export, anywidget.AnyWidget):
         """
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-        shown = Matrix(self.part, self.side, self.sheet, self.shown, self.token)
-        told = opening_answers(self.questions, shown, self.window)
+        told = opening_answers(self.questions, on_screen(self), self.window)
         try:
             self._opening = next(told)
             publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]

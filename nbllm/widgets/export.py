@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Export", "Page"]
+__all__ = ["Export", "Page", "on_screen"]
 
 Head = tuple[int, int]  # layer and head
 
@@ -60,6 +60,17 @@ class Viewed(Protocol):
     def sheet(self) -> Sheet: ...
     @property
     def shown(self) -> Shown: ...
+
+
+def on_screen(view: Viewed) -> list[Matrix]:
+    """What is on screen; of a comparison the matrices of all sides, that of the lines first."""
+    matrices = []
+    for side in sorted(view.questions.sides, key=lambda side: side != view.side):
+        sheet = view.questions.sheet(view.part, side)
+        token = view.token if side == view.side else None
+        if _has(sheet, view.shown):
+            matrices.append(Matrix(view.part, side, sheet, view.shown, token))
+    return matrices
 
 
 class Export:
@@ -158,7 +169,7 @@ class Export:
         """
         if heads is not None and len(heads) == 0:
             raise SelectionError("heads names no head. Give pairs of layer and head, or None.")
-        opened, others = _opened(self), _others(self, heads)
+        opened, others = on_screen(self), _others(self, heads)
         answers = Answers(self.questions.answer, budget)
         stock = store(
             answers,
@@ -186,17 +197,6 @@ class Export:
         path = Path(path)
         path.write_text(text, encoding="utf-8")
         return Page(path, path.stat().st_size, about)
-
-
-def _opened(view: Viewed) -> list[Matrix]:
-    """What is on screen; of a comparison the matrices of all sides, that of the lines first."""
-    matrices = []
-    for side in sorted(view.questions.sides, key=lambda side: side != view.side):
-        sheet = view.questions.sheet(view.part, side)
-        token = view.token if side == view.side else None
-        if _has(sheet, view.shown):
-            matrices.append(Matrix(view.part, side, sheet, view.shown, token))
-    return matrices
 
 
 def _others(view: Viewed, heads: Sequence[Head] | None) -> list[Matrix]:

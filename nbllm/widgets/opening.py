@@ -23,7 +23,7 @@ LONG = 1024  # tokens: the weights for the lines of a longer text would hold up 
 
 
 def opening_answers(
-    questions: Questions, shown: Matrix, window: Sequence[int] | None
+    questions: Questions, on_screen: Sequence[Matrix], window: Sequence[int] | None
 ) -> Iterator[list[dict[str, Any]]]:
     """What the state holds, one after the other, until all is answered.
 
@@ -33,16 +33,21 @@ def opening_answers(
 
     Text, and not the buffers that a widget's state can have: what executes a notebook without a
     browser would keep those in its file when they are long gone.
+
+    Args:
+        on_screen: the matrices; the first is the one that has the lines, and the window.
     """
+    first, size = on_screen[0], ALONE if len(questions.sides) == 1 else COMPARED
     known: list[Question] = [
         {"kind": "contents"},
-        {"kind": "outline", "part": shown.part, "side": shown.side},
+        *({"kind": "outline", "part": first.part, "side": side} for side in questions.sides),
     ]
-    drawn = [shown.picture(ALONE if len(questions.sides) == 1 else COMPARED)]
+    drawn = [matrix.picture(size) for matrix in on_screen]
     if window is not None:
         drawn[0] |= {"rows": [*window[:2]], "columns": [*window[2:]]}
-    if len(shown.sheet.keys) <= LONG:
-        drawn.append(shown.lines())
+        del drawn[1:]  # the others show what corresponds to it
+    if len(first.sheet.keys) <= LONG:
+        drawn.append(first.lines())
     yield [*_untold(known), *_untold(drawn)]
     yield [*_told(questions, known), *_untold(drawn)]
     yield [*_untold(known), *_told(questions, drawn)]

@@ -381,23 +381,29 @@ def test_a_kernel_that_died_is_said_and_the_picture_comes_back(show) -> None:
     still.wait_for()
 
 
-def test_a_view_is_there_while_the_cells_below_it_run(lab) -> None:
+@pytest.mark.parametrize("name", ["words", "compared", "cross"])
+def test_a_view_is_there_while_the_cells_below_it_run(lab, name) -> None:
     asked: list[str] = []
     lab.page.on(
         "websocket", lambda made: made.on("framesent", lambda sent: asked.append(str(sent)))
     )
-    waits = "import pathlib, time\nwhile not pathlib.Path('looked').exists():\n    time.sleep(0.1)"
-    lab.write("busy.ipynb", TINY, f"view = nbllm.inspect(llm, {TEXT!r})\nview", waits)
+    waits = f"import pathlib, time\nwhile not pathlib.Path('{name}').exists():\n    time.sleep(0.1)"
+    lab.write("busy.ipynb", TINY, f"{VIEWS[name]}\n{name}", waits)
     lab.open("busy.ipynb")
     lab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
     try:
         lab.page.wait_for_selector(".nbllm-attention[data-shown]", timeout=60_000)
     finally:
-        (lab.server.folder / "looked").touch()
-    assert not any("outline" in sent or "tile" in sent for sent in asked)
+        (lab.server.folder / name).touch()
+    asked_for = [
+        sent[-330:]
+        for sent in asked
+        if any(kind in sent for kind in ("outline", "picture", "tile"))
+    ]
+    assert asked_for == []
     # Shown again when the cell is done, it has to ask.
-    lab.wait_for_value("view.head", 0, timeout_s=30)
-    lab.show_cell("view = nbllm.inspect")
+    lab.wait_for_value(f"{name}.how", "head", timeout_s=30)
+    lab.show_cell(f"{name} = nbllm.inspect")
     lab.page.evaluate("jupyterapp.commands.execute('notebook:create-output-view')")
     lab.page.wait_for_selector(".jp-LinkedOutputView .nbllm-attention[data-shown]")
     assert any("outline" in sent for sent in asked)

@@ -285,6 +285,27 @@ def test_the_first_answers_come_unasked_while_the_view_is_shown(
         assert entry["numbers"] == (data and b64encode(data).decode())
 
 
+def test_of_a_comparison_the_first_answers_are_of_all_its_sides(tiny_llama, outputs_of) -> None:
+    view = inspect(record(tiny_llama, "The soup was warm."), record(tiny_llama, "The soup was."))
+    told = []
+    view.observe(lambda change: told.append(change["new"]), "_opening")
+    outputs_of(view)
+    asked = [entry["question"] for entry in told[0]]
+    sides = {kind: [e["side"] for e in asked if e["kind"] == kind] for kind in ("outline", "tile")}
+    assert sides == {"outline": ["a", "b", "difference"], "tile": ["difference"]}
+    pictures = [each for each in asked if each["kind"] == "picture"]
+    assert {(each["side"], each["size"]) for each in pictures} == {
+        ("difference", 300),
+        ("a", 300),
+        ("b", 300),
+    }
+    told.clear()
+    view.window = (0, 3, 0, 3)
+    outputs_of(view)
+    [picture] = [each["question"] for each in told[0] if each["question"]["kind"] == "picture"]
+    assert (picture["side"], picture["rows"], picture["columns"]) == ("difference", [0, 3], [0, 3])
+
+
 def test_a_view_that_could_not_be_drawn_asks_again(view, outputs_of, monkeypatch) -> None:
     def fail(*_):
         raise MemoryError
