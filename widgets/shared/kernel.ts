@@ -76,9 +76,11 @@ export class Kernel {
   learn(told: Told[]) {
     for (const { question, message, numbers } of told) {
       const key = JSON.stringify(question);
-      if (!this.#promises.has(key)) this.#expect(key).catch(() => {});
-      if (message) this.#resolve(key, message, numbers === null ? [] : [bytesOf(numbers)]);
-      else if (this.#waiting.has(key)) this.#coming.set(key, question);
+      if (!this.#promises.has(key)) {
+        this.#expect(key).catch(() => {});
+        this.#coming.set(key, question);
+      }
+      if (message) this.#settle(key, { message, buffers: numbers === null ? [] : [bytesOf(numbers)] });
     }
   }
 
@@ -127,32 +129,34 @@ export class Kernel {
 
   #take(message: Record<string, unknown>, views: DataView[]) {
     const key = String(message.key);
-    const waiting = this.#waiting.get(key);
-    if (!waiting) return;
-    if (typeof message.error === "string") {
-      this.#waiting.delete(key);
-      this.#promises.delete(key);
-      waiting.reject(new Error(message.error));
-    } else {
-      // A copy: a view into the socket's message may start off the boundary of a float.
-      const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
-        (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
-      );
-      this.#resolve(key, message, buffers);
-    }
-    clearTimeout(this.#timer);
-    const asked = this.#waiting.size - this.#coming.size;
-    this.#timer = asked ? window.setTimeout(() => this.onBusy(true), PATIENCE) : 0;
-    this.onBusy(false);
+    if (typeof message.error === "string") return this.#settle(key, new Error(message.error));
+    if (!this.#waiting.has(key)) return;
+    // A copy: a view into the socket's message may start off the boundary of a float.
+    const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
+      (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
+    );
+    this.#settle(key, { message, buffers });
   }
 
-  #resolve(key: string, message: Record<string, unknown>, buffers: ArrayBuffer[]) {
+  /** Gives whoever waits what came, and waits on for what else was asked. */
+  #settle(key: string, came: Answer | Error) {
     const waiting = this.#waiting.get(key);
     if (!waiting) return;
     this.#waiting.delete(key);
     this.#coming.delete(key);
-    this.#sizes.set(key, buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
-    waiting.resolve({ message, buffers });
+    clearTimeout(this.#timer);
+    this.#timer =
+      this.#waiting.size > this.#coming.size
+        ? window.setTimeout(() => this.onBusy(true), PATIENCE)
+        : 0;
+    this.onBusy(false);
+    if (came instanceof Error) {
+      this.#promises.delete(key);
+      waiting.reject(came);
+      return;
+    }
+    this.#sizes.set(key, came.buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
+    waiting.resolve(came);
     this.#forget();
   }
 

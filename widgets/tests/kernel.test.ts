@@ -94,6 +94,21 @@ test("what was to come and did not is asked, once", async () => {
   expect((await asked).message.width).toBe(3);
 });
 
+test("what was asked and is then told is not waited for any more", async () => {
+  vi.useFakeTimers();
+  const said: boolean[] = [];
+  const kernel = new Kernel(channel, (busy) => said.push(busy));
+  const asked = kernel.ask({ kind: "picture" });
+  kernel.learn([{ question: { kind: "picture" }, message: null, numbers: null }]);
+  kernel.learn([{ question: { kind: "picture" }, message: { width: 2 }, numbers: null }]);
+  expect((await asked).message.width).toBe(2);
+  kernel.askForMissing();
+  vi.advanceTimersByTime(10_000);
+  expect(said).toEqual([false]);
+  expect(channel.sent).toHaveLength(1);
+  vi.useRealTimers();
+});
+
 test("an error reaches the asker, and the question may be asked again", async () => {
   const kernel = new Kernel(channel);
   const promise = kernel.ask({ kind: "tile" });
