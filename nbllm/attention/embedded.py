@@ -59,7 +59,8 @@ class EmbeddedAnswer:
                 classes: torch.Tensor = network(input_ids=ids).logits
             return classes
         cache = self._prefix.expand(rows)
-        last = (network.get_output_embeddings(), lambda _module, given: (given[0][:, -1:],))
+        # A strided batch would be multiplied by frozen weights row by row.
+        last = (network.get_output_embeddings(), lambda _, given: (given[0][:, -1:].contiguous(),))
         with self._embedding(embedded), hooked(before=[last]):
             tokens: torch.Tensor = network(
                 input_ids=ids, past_key_values=cache, use_cache=cache is not None

@@ -11,7 +11,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import nbllm.attention.ablation as ablation
 from nbllm.attention.ablation import head_importance
+from nbllm.attention.known_layers import KnownLayers
 from nbllm.errors import LabelError, SelectionError, TextError, UnsupportedModelError
+from tests.attention.architectures import CAUSAL, tiny
 
 TEXT = "The soup was warm and the staff were kind"
 
@@ -71,6 +73,37 @@ def test_importance_of_every_head(request, monkeypatch, kind, replacement, at_on
         assert row.importance == pytest.approx(float(fall), abs=1e-4)
         assert row.logit_drop == pytest.approx(float(whole[target] - left[target]), abs=1e-4)
     assert frame["importance"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_layers_below_are_left_out(monkeypatch, name) -> None:
+    model = tiny(name)
+    stack = next(m for m in model.network.modules() if isinstance(m, torch.nn.ModuleList))
+    with monkeypatch.context() as patched:
+        patched.setattr(KnownLayers, "known", lambda self, count: 0)
+        expected = head_importance(model, TEXT)
+    monkeypatch.setattr(ablation, "_TOKENS", 1)  # a head at a time
+    runs = []
+    for number, layer in enumerate(stack):
+        for part in layer.children():
+            part.register_forward_pre_hook(lambda *_, number=number: runs.append(number))
+    frame = head_importance(model, TEXT)
+    assert runs.count(0) < runs.count(1), "four passes begin with the second layer"
+    np.testing.assert_allclose(frame["importance"], expected["importance"], atol=1e-4)
+    assert not any("forward" in vars(layer) for layer in stack)
+
+
+def test_layers_that_read_more_than_the_one_below_are_all_run(monkeypatch, tiny_llama) -> None:
+    """As where a layer has the keys of another one."""
+    model = dataclasses.replace(tiny_llama, network=copy.deepcopy(tiny_llama.network))
+    first, second = model.network.model.layers
+    seen = {}
+    first.mlp.register_forward_hook(lambda _layer, _inputs, output: seen.update(mlp=output))
+    second.register_forward_hook(lambda _layer, _inputs, output: output + seen.pop("mlp", 0))
+    everything = head_importance(model, TEXT)
+    monkeypatch.setattr(ablation, "_TOKENS", 1)
+    frame = head_importance(model, TEXT)
+    np.testing.assert_allclose(frame["importance"], everything["importance"], atol=1e-4)
 
 
 def test_a_target_and_some_layers(tiny_llama, tiny_classifier) -> None:
