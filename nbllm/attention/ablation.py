@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from nbllm.attention.heard import check_heard, depths_of
-from nbllm.attention.hooks import hooked
+from nbllm.attention.hooks import only_last_logits
 from nbllm.attention.known_layers import KnownLayers
 from nbllm.attention.listening import listening
 from nbllm.attention.recording import RecordingKind
@@ -94,13 +94,12 @@ def head_importance(
     whole = None
     for start in range(0, len(places), size):
         part = places[start : start + size]
-        known = below.known(min(layer for layer, _ in part))
-        logits = _answers(model, prompt, part, kind, replacement, below, known)
+        logits = _answers(model, prompt, part, kind, replacement, below)
         if whole is None:
             whole = logits[-1]
-        elif known and not _alike(model, logits[-1], whole):
+        elif not _alike(model, logits[-1], whole):
             below.forget()
-            logits = _answers(model, prompt, part, kind, replacement, below, 0)
+            logits = _answers(model, prompt, part, kind, replacement, below)
         if chosen is None:
             chosen = int(logits[-1].argmax())
         both = torch.stack([logits.log_softmax(-1)[:, chosen], logits[:, chosen]], dim=1)
@@ -136,13 +135,14 @@ def _answers(
     kind: RecordingKind,
     replacement: Replacement,
     below: KnownLayers,
-    known: int,
 ) -> torch.Tensor:
     """Logits without each (layer, head) in turn, and at the end with all: (rows, answers).
 
-    The first `known` layers are taken from `below`, which keeps them all where none is.
+    What the layers before these make of the text is taken from `below`, where it is known, or
+    else kept there.
     """
     network = model.network
+    known = below.known(min(layer for layer, _ in places))
     ids = torch.tensor([prompt.ids], device=model.device).expand(len(places) + 1, -1)
     heard: Counter[RecordingKind] = Counter({kind: known} if known else {})
 
@@ -158,15 +158,12 @@ def _answers(
                     gathered.copy_(gathered.float().mean(0))
         heard[kind] += 1
 
-    # Logits of all tokens would be the largest tensor.
-    # A strided batch would be multiplied by the matrix row by row.
-    last = [(network.get_output_embeddings(), lambda _, given: (given[0][:, -1:].contiguous(),))]
     layers = below.left_out(known, len(ids)) if known else below.kept(-1)
     with torch.inference_mode(), listening(network, ablate), layers:
         if model.kind == "classifier":
             logits: torch.Tensor = network(input_ids=ids).logits
         else:
-            with hooked(before=last):
+            with only_last_logits(network.get_output_embeddings()):
                 logits = network(input_ids=ids, use_cache=False).logits[:, -1]
     check_heard(model, heard, depths_of(model))
     return logits.float()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nbllm.attention.hooks import hooked
+from nbllm.attention.hooks import hooked, only_last_logits
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.models.model import Model
 
@@ -59,9 +59,7 @@ class EmbeddedAnswer:
                 classes: torch.Tensor = network(input_ids=ids).logits
             return classes
         cache = self._prefix.expand(rows)
-        # A strided batch would be multiplied by frozen weights row by row.
-        last = (network.get_output_embeddings(), lambda _, given: (given[0][:, -1:].contiguous(),))
-        with self._embedding(embedded), hooked(before=[last]):
+        with self._embedding(embedded), only_last_logits(network.get_output_embeddings()):
             tokens: torch.Tensor = network(
                 input_ids=ids, past_key_values=cache, use_cache=cache is not None
             ).logits

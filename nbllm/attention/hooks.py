@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from nbllm.engine.turns import turn
 
-__all__ = ["hooked"]
+__all__ = ["hooked", "only_last_logits"]
 
 Hook = Callable[..., Any]
 
@@ -40,6 +41,20 @@ def hooked(
         for module, hook in after:
             hooks.callback(module.register_forward_hook(_here(hook)).remove)
         yield
+
+
+def only_last_logits(head: nn.Module) -> AbstractContextManager[None]:
+    """An output matrix computes the logits of the last token alone while it is open.
+
+    with only_last_logits(network.get_output_embeddings()):
+        logits = network(input_ids=ids).logits  # (rows, 1, vocabulary)
+    """
+
+    def last(_head: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        # A strided batch would be multiplied by frozen weights row by row.
+        return (given[0][:, -1:].contiguous(),)
+
+    return hooked(before=[(head, last)])
 
 
 def _here(hook: Hook) -> Hook:

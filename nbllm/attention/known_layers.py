@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from nbllm.attention.hooks import hooked
+from nbllm.attention.residual import layers_of
+from nbllm.engine.turns import turn
 
 __all__ = ["KnownLayers"]
 
@@ -24,13 +26,12 @@ class KnownLayers:
     """What each layer of a network made of one text.
 
     Args:
-        depth: how many layers there are, in a list of modules of that length. Where there is no
-            such list, or its layers hand on more than one tensor, none is left out.
+        depth: how many layers there are. Where they are not found, or hand on more than one
+            tensor, none is left out.
     """
 
     def __init__(self, network: nn.Module, depth: int) -> None:
-        lists = (module for module in network.modules() if isinstance(module, nn.ModuleList))
-        self._layers: list[nn.Module] = next((list(m) for m in lists if len(m) == depth), [])
+        self._layers = layers_of(network, depth)
         self._states: dict[int, torch.Tensor] = {}
 
     def known(self, count: int) -> int:
@@ -67,7 +68,7 @@ class KnownLayers:
                 return run(*args, **kwargs)
             return self._states[number].expand(rows, -1, -1)
 
-        with hooked(), ExitStack() as forwards:  # in our turn
+        with turn, ExitStack() as forwards:
             for number, layer in enumerate(self._layers[:count]):
                 own = vars(layer).get("forward")  # where another tool has put one
                 forwards.callback(_put_back, layer, own)

@@ -21,6 +21,7 @@ from nbllm.attention.residual import (
     allowed_gap,
     architecture,
     check_causal,
+    layers_of,
     places,
     residual_stream,
 )
@@ -134,13 +135,8 @@ def _has_positions(value: Any) -> bool:
 def _blocks(model: Model) -> list[tuple[nn.Module, nn.Module]]:
     """Attention and MLP of each layer: the two parts of a layer that hold matrices."""
     count = model.network.config.get_text_config().num_hidden_layers
-    stacks = (
-        module
-        for module in model.network.modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    )
     blocks = []
-    for layer in next(stacks, nn.ModuleList()):
+    for layer in layers_of(model.network, count):
         parts = {name: part for name, part in layer.named_children() if _matrix(part)}
         attention = [part for name, part in parts.items() if "attn" in name or "attention" in name]
         others = [part for part in parts.values() if part not in attention]

@@ -23,6 +23,7 @@ __all__ = [
     "allowed_gap",
     "architecture",
     "check_causal",
+    "layers_of",
     "places",
     "residual_stream",
 ]
@@ -96,6 +97,12 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
 def _same_form(one: Any, other: Any) -> bool:
     tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
     return tensors and one.shape == other.shape and one.dtype == other.dtype
+
+
+def layers_of(network: nn.Module, count: int) -> list[nn.Module]:
+    """The layers, first to last: the first list of so many modules. Empty where there is none."""
+    lists = (module for module in network.modules() if isinstance(module, nn.ModuleList))
+    return next((list(modules) for modules in lists if len(modules) == count), [])
 
 
 def check_causal(model: Model) -> None:
