@@ -27,6 +27,7 @@ from nbllm.widgets.opening import opening_answers
 from nbllm.widgets.picture import png_url
 from nbllm.widgets.questions import LARGEST_SIDE, MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
+from nbllm.widgets.subshell import answer_beside_cells
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -105,6 +106,7 @@ class AttentionView(Export, anywidget.AnyWidget):
             token=opened.token if other is None else last if sheet.causal else 0,
         )
         self.on_msg(self._answer)
+        answer_beside_cells(self.comm)
         self.observe(self._fit, ["part", "side"])
 
     @property

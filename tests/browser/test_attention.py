@@ -393,9 +393,11 @@ def test_a_view_is_there_while_the_cells_below_it_run(lab, name) -> None:
     lab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
     try:
         lab.page.wait_for_selector(".nbllm-attention[data-shown]", timeout=60_000)
+        assert [s for s in asked if any(kind in s for kind in ("outline", "picture", "tile"))] == []
+        lab.page.locator('[aria-label^="layer 1, head 2"]').first.click()
+        lab.page.wait_for_selector(".nbllm-attention[data-shown^='1/2/']")
     finally:
         (lab.server.folder / name).touch()
-    assert [s for s in asked if any(kind in s for kind in ("outline", "picture", "tile"))] == []
     # Shown again when the cell is done, it has to ask.
     lab.wait_for_value(f"{name}.how", "head", timeout_s=30)
     lab.show_cell(f"{name} = nbllm.inspect")

@@ -284,29 +284,33 @@ def test_axe_finds_nothing(explorer, theme: str) -> None:
     explorer.page.set_viewport_size({"width": 1300, "height": 1100})
 
 
-def test_the_first_rows_are_there_while_the_kernel_is_busy(explorer) -> None:
-    shown = explorer.page.evaluate(
-        """async () => {
-            const all = '.jp-mod-active .nbllm-explorer';
-            const panel = jupyterapp.shell.currentWidget;
-            panel.content.activeCell.outputArea.model.clear();
-            while (document.querySelector(all)) await new Promise(requestAnimationFrame);
-            jupyterapp.commands.execute('notebook:run-cell');
-            let busy = true;
-            const { kernel } = panel.sessionContext.session;
-            const sleep = kernel.requestExecute({ code: '__import__("time").sleep(4)' });
-            sleep.done.then(() => { busy = false; });
-            while (!document.querySelector(`${all}[data-shown]`)) {
-                await new Promise(requestAnimationFrame);
-            }
-            const rows = document.querySelectorAll(`${all} tbody tr`).length;
-            const were = busy;
-            await sleep.done;
-            return [were, rows];
-        }"""
-    )
-    assert shown[0] is True and shown[1] > 5
-    explorer.page.wait_for_selector(f"{WIDGET} .charts[data-drawn]")  # once it is free
+def test_it_answers_while_a_cell_runs(explorer) -> None:
+    free = explorer.server.folder / "free"
+    code = f"import os, time\nwhile not os.path.exists({str(free)!r}): time.sleep(0.1)"
+    try:
+        shown = explorer.page.evaluate(
+            """async (code) => {
+                const all = '.jp-mod-active .nbllm-explorer';
+                const panel = jupyterapp.shell.currentWidget;
+                panel.content.activeCell.outputArea.model.clear();
+                while (document.querySelector(all)) await new Promise(requestAnimationFrame);
+                jupyterapp.commands.execute('notebook:run-cell');
+                panel.sessionContext.session.kernel.requestExecute({ code });
+                while (!document.querySelector(`${all}[data-shown]`)) {
+                    await new Promise(requestAnimationFrame);
+                }
+                return document.querySelectorAll(`${all} tbody tr`).length;
+            }""",
+            code,
+        )
+        assert shown > 5
+        explorer.page.locator(f"{WIDGET} input[type=search]").fill("no such words")
+        wait_for_rows(explorer, "0 of 60 rows")
+        explorer.page.wait_for_selector(f"{WIDGET} .charts[data-drawn]")
+    finally:
+        free.touch()
+    explorer.page.locator(f"{WIDGET} input[type=search]").fill("")
+    wait_for_rows(explorer, "60 rows")
 
 
 def test_a_kernel_that_died_is_said_and_the_first_rows_come_back(explorer) -> None:

@@ -39,6 +39,7 @@ from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import ONLY, Query
 from nbllm.widgets.explorer.still import still
 from nbllm.widgets.explorer.why import Why
+from nbllm.widgets.subshell import answer_beside_cells
 
 __all__ = ["Explorer"]
 
@@ -109,6 +110,7 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(outline=self._outline(), opening=self._window(Query(), 0, _OPENING))
         self._whole = ipywidgets.VBox([self, self.why.box])
         self.on_msg(self._answer)
+        answer_beside_cells(self.comm)
 
     # What Python reads and sets
 
