@@ -1,4 +1,4 @@
-"""Runs of verbs as other processes see them: how far they are, and a flag that stops them."""
+"""Verbs and trainings at work, as other processes see them: how far, and a flag that stops them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from nbllm.activity.records import (
 )
 from nbllm.errors import ActivityError, UnknownJobError
 
-__all__ = ["Ended", "Job", "JobRecord", "State", "cancel", "jobs"]
+__all__ = ["Ended", "Job", "JobRecord", "State", "Unit", "cancel", "jobs"]
 
 Ended = Literal["done", "failed", "cancelled", "interrupted"]
 State = Literal["running", "done", "failed", "cancelled", "interrupted", "lost"]
+Unit = Literal["text", "step"]
 
 _KEPT = 200  # records
 _PAUSE = 0.22  # seconds at least between two updates on disk
@@ -42,7 +43,7 @@ _ended: dict[Path, JobRecord] = {}
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One run of a verb; its counts are of distinct texts, `rows` of the frame's rows."""
+    """One run of a verb, or a training; its counts are of `unit`s, `rows` of the frame's rows."""
 
     id: str
     verb: str
@@ -60,6 +61,7 @@ class JobRecord:
     rows_per_second: float = 0.0
     seconds_left: float | None = None
     error: str = ""
+    unit: Unit = "text"  # distinct texts of a verb, steps of a training
     cancelling: bool = False  # it was asked to stop, and has not yet
 
     @classmethod
@@ -67,6 +69,8 @@ class JobRecord:
         """A record as `Job` wrote it. Raises KeyError, TypeError or ValueError for another."""
         if record["state"] not in get_args(State):
             raise ValueError(record["state"])
+        if record["unit"] not in get_args(Unit):
+            raise ValueError(record["unit"])
         left = record["seconds_left"]
         return cls(
             id=str(record["id"]),
@@ -85,6 +89,7 @@ class JobRecord:
             rows_per_second=finite(record["rows_per_second"]),
             seconds_left=None if left is None else finite(left),
             error=str(record["error"]),
+            unit=record["unit"],
         )
 
 
@@ -110,15 +115,18 @@ class Job:
         self._write()
 
     @classmethod
-    def begin(cls, *, verb: str, output: str, model: str, rows: int, texts: int) -> Job:
+    def begin(
+        cls, *, verb: str, output: str, model: str, rows: int, texts: int, unit: Unit = "text"
+    ) -> Job:
         """Tell of a run that begins.
 
         Args:
             verb: what it does.
-            output: the column that its answers go to.
+            output: the column that its answers go to, or the folder of a training.
             model: what the user calls the model.
             rows: of the frame.
-            texts: to be answered, each once.
+            texts: to be answered, each once; or steps.
+            unit: which of the two.
         """
         _prune()
         now = time.time()
@@ -131,6 +139,7 @@ class Job:
                 state="running",
                 rows=rows,
                 texts=texts,
+                unit=unit,
                 owner=this_process(),
                 started=now,
                 updated=now,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import narwhals as nw
 
@@ -35,6 +36,10 @@ __all__ = ["answer_frame"]
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
 _Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
+
+
+# By question, so that a run without a ledger, or with another one, calibrates no second time.
+_offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
 
 
 class _Stopped(Exception):
@@ -151,9 +156,10 @@ def _answer_texts(
     report, question = step.report, record["question"]
     started = time.perf_counter()
     keys = [row_key(text) for text in texts]
-    known = ledger.known(question, [*keys, OFFSET])
+    known, offsets = ledger.known(question, [*keys, OFFSET]), _offsets.setdefault(model, {})
     answers = _Answers(
-        {i: known[key] for i, key in enumerate(keys) if key in known}, offset=known.get(OFFSET)
+        {i: known[key] for i, key in enumerate(keys) if key in known},
+        offset=known.get(OFFSET, offsets.get(question)),
     )
     report.known = len(answers.values)
     unanswered = [i for i in range(len(texts)) if i not in answers.values]
@@ -175,8 +181,8 @@ def _answer_texts(
             if step.operations is not None:  # measured while nothing else computes
                 report.matrix_rate = matrix_rate(model.device, model.dtype)
             report.prefix_tokens = asked.prefix_tokens
-            if offset is not None and answers.offset is None:
-                answers.offset = offset
+            if offset is not None and OFFSET not in known:
+                answers.offset = offsets[question] = offset
                 ledger.commit(question, {OFFSET: offset})
             teller.known(answers.values, offset)
             left = [texts[i] for i in unanswered]

@@ -261,8 +261,15 @@ class _Run:
             self.place.decide({"schedule": asdict(plan), "before": before, "spent": 0.0})
         decided = self.place.decided
         assert decided is not None
-        live = Live(f"finetune {self.base.name}", plan.steps, "nats")
-        with writing(self.place.path):
+        live = Live(
+            "finetune",
+            self.base.name,
+            self.place.path.name,
+            steps=plan.steps,
+            rows=self.recipe.rows,
+            unit="nats",
+        )
+        with live, writing(self.place.path):
             outcome = loop.run(
                 network,
                 layout,
@@ -273,8 +280,8 @@ class _Run:
                 self.place.checkpoints,
                 watch=live,
             )
-        outcome.history.insert(0, {"step": 0.0, **decided["before"]})
-        live.close(outcome.history, outcome.steps, outcome.ended(plan))
+            outcome.history.insert(0, {"step": 0.0, **decided["before"]})
+            live.close(outcome, plan)
         self._save(network, model)
         record = self._record(model, task, outcome, expected, said, examples, held)
         record["seconds"] = time.perf_counter() - started

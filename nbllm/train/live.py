@@ -1,4 +1,4 @@
-"""A run as it goes: curves below the notebook's cell, or a line in a terminal."""
+"""A training as it goes: curves below the cell, or a line in a terminal; in both cases a job."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import sys
 import time
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nbllm.activity.jobs import Ended, Job
 from nbllm.models.theme import STYLE
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
+
+if TYPE_CHECKING:
+    from nbllm.train.loop import Outcome, Schedule
 
 __all__ = ["Live"]
 
@@ -22,15 +26,29 @@ History = Sequence[dict[str, float]]
 class Live:
     """Shows a run until it is closed; what was shown last stays.
 
+    It is in the list of jobs too, from where it can be cancelled: then it is interrupted, as by
+    the user.
+
     Args:
-        title: what is trained.
+        verb: what is done.
+        model: what the user calls the model that it is done to, or "".
+        folder: where it goes.
         steps: how many there will be at most.
+        rows: that a step reads.
         unit: what a loss is in.
+
+    Example:
+        >>> with Live("finetune", "minilm", "tuned", steps=9, rows=8, unit="nats") as live:
+        ...     live([{"step": 1.0, "loss": 0.7}], 1)  # doctest: +SKIP
     """
 
-    def __init__(self, title: str, steps: int, unit: str) -> None:
-        self.title = title
+    def __init__(
+        self, verb: str, model: str, folder: str, *, steps: int, rows: int, unit: str
+    ) -> None:
+        self.title = f"{verb} {model}".strip()
+        self.verb, self.model, self.folder = verb, model, folder
         self.steps = steps
+        self.rows = rows
         self.unit = unit
         self.notes: list[str] = []
         self._references: Sequence[tuple[str, float]] = ()
@@ -38,33 +56,65 @@ class Live:
         self._began: tuple[float, int] | None = None
         self._handle: Any = None
         self._bar: Any = None
+        self._job: Job
+
+    def __enter__(self) -> Live:
+        self._job = Job.begin(
+            verb=self.verb,
+            output=self.folder,
+            model=self.model,
+            rows=self.steps * self.rows,
+            texts=self.steps,
+            unit="step",
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: Any
+    ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self._job.end("interrupted")
+        elif error is not None:
+            self._job.end("failed", f"{type(error).__name__}: {error}")
+        if self._bar is not None:
+            self._bar.close()
 
     def refer(self, references: Sequence[tuple[str, float]]) -> None:
         """Draw lines to hold the curves against."""
         self._references = references
 
     def __call__(self, history: History, step: int) -> None:
-        """What is known after a step."""
+        """What is known after a step. Raises KeyboardInterrupt where the job was cancelled."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, step)
+        speed = self._speed(now, step)
+        left = (self.steps - step) / speed if speed else None
+        self._tell(step, speed, left)
+        if self._job.cancelled:
+            raise KeyboardInterrupt
         if self._shown is not None and now - self._shown < _AT_MOST_EVERY:
             return
         self._shown = now
-        self._show(history, step, self._left(now, step))
+        self._show(history, step, "" if left is None else f"at most {spoken(left)} left")
 
-    def close(self, history: History, step: int, end: str) -> None:
+    def close(self, outcome: Outcome, plan: Schedule) -> None:
         """Show how it ended."""
-        self._show(history, step, end)
-        if self._bar is not None:
-            self._bar.close()
+        self._show(outcome.history, outcome.steps, outcome.ended(plan))
+        self._tell(outcome.steps, 0.0, None)
+        stopped: Ended = "cancelled" if self._job.cancelled else "interrupted"
+        self._job.end(stopped if outcome.interrupted else "done")
 
-    def _left(self, now: float, step: int) -> str:
+    def _speed(self, now: float, step: int) -> float:
+        """Steps a second; 0 where there was none yet."""
         assert self._began is not None
         began, first = self._began
-        if step <= first:
-            return ""
-        return f"at most {spoken((now - began) / (step - first) * (self.steps - step))} left"
+        return (step - first) / (now - began) if now > began else 0.0
+
+    def _tell(self, step: int, speed: float, left: float | None) -> None:
+        self._job.update(
+            answered=step, known=0, failed=0, rows_per_second=speed * self.rows, seconds_left=left
+        )
 
     def _show(self, history: History, step: int, state: str) -> None:
         if _in_notebook():

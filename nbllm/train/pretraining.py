@@ -253,12 +253,19 @@ class _Run:
             return expected
         if self.place.decided is None:
             self.place.decide({"schedule": asdict(plan)})
-        live = Live("pretrain", plan.steps, "nats a token")
+        live = Live(
+            "pretrain",
+            "",
+            self.place.path.name,
+            steps=plan.steps,
+            rows=self.recipe.rows,
+            unit="nats a token",
+        )
         counting = {"unigram": Unigram(learned, len(tokenizer))}
         pairs = Bigram(learned, len(tokenizer))
         live.refer([("unigram", counting["unigram"].nats(seen)), ("bigram", pairs.nats(seen))])
         samples = _Samples(self.place.path / _SAMPLES, model, self.sample, self.recipe.seed, live)
-        with writing(self.place.path):
+        with live, writing(self.place.path):
             outcome = loop.run(
                 network,
                 layout,
@@ -270,7 +277,7 @@ class _Run:
                 watch=live,
                 at_validation=samples,
             )
-        live.close(outcome.history, outcome.steps, outcome.ended(plan))
+            live.close(outcome, plan)
         save_whole(network, model, self.place.path)
         record = self._record(network, learned, seen, outcome, expected)
         record["samples"] = samples.read(outcome.steps)

@@ -225,6 +225,7 @@ def damaged(kind: str) -> Callable[[dict[str, Any]], str]:
         "no number": lambda record: json.dumps(record | {"rows": "many"}),
         "not finite": lambda record: json.dumps(record | {"seconds_left": float("inf")}),
         "a state unknown": lambda record: json.dumps(record | {"state": "<b>"}),
+        "a unit unknown": lambda record: json.dumps(record | {"unit": "<b>"}),
         "a state of no kind": lambda record: json.dumps(record | {"state": ["running"]}),
         "no owner": lambda record: json.dumps(record | {"owner": None}),
         "a pid of nobody": lambda record: json.dumps(
@@ -239,7 +240,8 @@ def damaged(kind: str) -> Callable[[dict[str, Any]], str]:
     "kind",
     [
         *("no JSON", "a list", "deep", "a field gone", "no number", "not finite"),
-        *("a state unknown", "a state of no kind", "no owner", "another's id", "bytes"),
+        *("a state unknown", "a state of no kind", "a unit unknown"),
+        *("no owner", "another's id", "bytes"),
     ],
 )
 def test_a_damaged_record_is_left_out(kind: str, folder: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 import nbllm
+from nbllm.activity.jobs import Job, cancel, jobs
 from nbllm.errors import (
     FrameError,
     LabelError,
@@ -251,6 +252,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
 def test_an_interrupt_gives_what_there_is_and_the_same_call_goes_on(
     reviews: pd.DataFrame, tiny_folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NBLLM_ACTIVITY", str(tmp_path / "activity"))
     base = tiny_folder("encoder")
 
     def interrupt(self: Any, history: Any, step: int) -> None:
@@ -266,6 +268,34 @@ def test_an_interrupt_gives_what_there_is_and_the_same_call_goes_on(
     again = tuned(reviews, model=base, folder=tmp_path / "out")
     assert not again.record["interrupted"] and again.record["steps"] == 12
     assert again.history[: len(first.history) - 2] == first.history[:-2]
+    assert [(job.state, job.answered) for job in jobs()] == [("done", 12), ("interrupted", 9)]
+
+
+def test_it_is_a_job_that_can_be_cancelled(
+    reviews: pd.DataFrame, tiny_folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update(job: Job, answered: int, **counts: Any) -> None:
+        whole(job, answered=answered, **counts)
+        if answered == 7:
+            cancel(job.id)
+
+    whole = Job.update
+    monkeypatch.setenv("NBLLM_ACTIVITY", str(tmp_path / "activity"))
+    monkeypatch.setattr(Job, "update", update)
+    made = tuned(reviews, model=tiny_folder("encoder"), folder=tmp_path / "out")
+    assert made.record["interrupted"] and made.record["steps"] == 7
+    (job,) = jobs()
+    assert (job.verb, job.output, job.state) == ("finetune", "out", "cancelled")
+    assert (job.answered, job.texts, job.rows) == (7, 12, 12 * 8)
+
+
+def test_one_that_fails_is_a_failed_job(
+    reviews: pd.DataFrame, tiny_folder: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBLLM_ACTIVITY", str(tmp_path / "activity"))
+    with pytest.raises(TrainingError, match="not a finite number"):
+        tuned(reviews, model=tiny_folder("encoder"), learning_rate=1e30, folder=tmp_path / "out")
+    assert [(job.state, "finite" in job.error) for job in jobs()] == [("failed", True)]
 
 
 def test_two_do_not_train_in_one_folder(

@@ -28,7 +28,8 @@ export interface Job {
   model: string;
   state: State;
   rows: number;
-  texts: number; // distinct ones; the counts below are of these
+  unit: "text" | "step"; // of a verb or of a training
+  texts: number; // distinct ones, or steps; the counts below are of these
   answered: number; // those of the ledger among them
   known: number; // answers that the ledger had
   failed: number;

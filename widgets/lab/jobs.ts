@@ -1,4 +1,4 @@
-// Running and past runs of verbs, across notebooks.
+// Running and past runs of verbs, and trainings, across notebooks.
 
 import { h } from "../shared/dom";
 import { type Activity, type Job, running, share } from "./activity";
@@ -41,7 +41,7 @@ export class Jobs {
     this.rows.update([...now, ...(this.all ? past : past.slice(0, FEW))]);
     this.section.update(
       activity.jobs.length,
-      "Nothing has run yet. Runs of df.llm's verbs show here, those of all notebooks.",
+      "Nothing has run yet. Runs of df.llm's verbs and trainings show here, those of all notebooks.",
     );
     mark(this.more, "hidden", past.length > FEW ? undefined : "");
     mark(this.more, "aria-expanded", String(this.all));

@@ -56,13 +56,14 @@ export function progress(job: Job): string {
   const done = job.answered + job.failed;
   if (job.state === "running") {
     return [
-      `${number(done)} of ${counted(job.texts, "text")}`,
+      `${number(done)} of ${counted(job.texts, job.unit)}`,
       ...(job.rows_per_second > 0 ? [rate(job.rows_per_second)] : []),
       ...(job.seconds_left !== null ? [`${duration(job.seconds_left)}${NBSP}left`] : []),
       ...failures(job),
     ].join(" · ");
   }
-  const did = job.state === "done" ? counted(job.rows, "row") : `${number(done)} of ${counted(job.texts, "text")}`;
+  const whole = job.unit === "text" ? counted(job.rows, "row") : counted(done, "step");
+  const did = job.state === "done" ? whole : `${number(done)} of ${counted(job.texts, job.unit)}`;
   const took = job.updated - job.started;
   const time = took < 1 ? `under 1${NBSP}s` : duration(took);
   return [`${did} in ${time}`, ...remembered(job), ...failures(job)].join(" · ");
@@ -70,7 +71,9 @@ export function progress(job: Job): string {
 
 /** The state in words. */
 export function state(job: Job): string {
-  if (job.state === "running") return job.cancelling ? "Stops after this batch" : "Running";
+  if (job.state === "running") {
+    return job.cancelling ? `Stops after this ${job.unit === "text" ? "batch" : "step"}` : "Running";
+  }
   return { done: "Done", failed: "Failed", cancelled: "Cancelled", interrupted: "Interrupted", lost: "Kernel died" }[
     job.state
   ];
@@ -79,7 +82,8 @@ export function state(job: Job): string {
 /** What to do about a job that did not end well; empty where there is nothing to say. */
 export function advice(job: Job): string {
   const kept = job.answered > 0 && job.answered < job.texts;
-  const resume = `The ledger kept ${counted(job.answered, "answer")}: run the cell again and it goes on from there.`;
+  const where = job.unit === "text" ? `The ledger kept ${counted(job.answered, "answer")}` : "Its folder keeps the last checkpoint";
+  const resume = `${where}: run the cell again and it goes on from there.`;
   switch (job.state) {
     case "lost":
       return `Its kernel died while it ran. ${kept ? resume : "Run the cell again."}`;
@@ -141,7 +145,7 @@ export function news(before: Activity, after: Activity): string[] {
   for (const job of after.jobs) {
     const was = known.get(job.id)?.state;
     if (was === job.state) continue;
-    if (job.state === "running") said.push(`${title(job)} began, ${counted(job.texts, "text")}.`);
+    if (job.state === "running") said.push(`${title(job)} began, ${counted(job.texts, job.unit)}.`);
     else if (was !== undefined || share(job) > 0) said.push(`${title(job)}: ${state(job)}, ${progress(job)}.`);
   }
   const [had, has] = [held(before), held(after)];

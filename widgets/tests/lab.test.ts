@@ -5,14 +5,14 @@ import { segments, spoken } from "../lab/memory";
 import { NotEnabled } from "../lab/server";
 import { DEFAULTS, readSettings } from "../lab/settings";
 import { NOTHING, pause, Watch } from "../lab/watch";
-import { advice, bytes, duration, modelName, news, percent, precision, progress, status, title } from "../lab/words";
+import { advice, bytes, duration, modelName, news, percent, precision, progress, state, status, title } from "../lab/words";
 
 const plain = (text: string) => text.replaceAll("\u00a0", " ");
 
 function job(change: Partial<Job> = {}): Job {
   return {
     id: "1", verb: "sentiment", output: "review_sentiment", model: "m", state: "running",
-    rows: 1200, texts: 1000, answered: 598, known: 30, failed: 2, rows_per_second: 47.3,
+    unit: "text", rows: 1200, texts: 1000, answered: 598, known: 30, failed: 2, rows_per_second: 47.3,
     seconds_left: 125.4, started: 100, updated: 142, cancelling: false, notebook: "a.ipynb",
     kernel: "k", error: "", ...change,
   };
@@ -65,6 +65,17 @@ test("a lost job says that its kernel died and that the ledger resumes", () => {
   expect(advice(job({ state: "lost", answered: 0 }))).toBe("Its kernel died while it ran. Run the cell again.");
   expect(advice(job({ state: "failed", error: "no room" }))).toBe("no room");
   expect(advice(job({ state: "done" }))).toBe("");
+});
+
+test("a training is told in steps, and goes on from its checkpoint", () => {
+  const training = job({ verb: "finetune", output: "tuned", unit: "step", texts: 400, answered: 120, known: 0, failed: 0 });
+  expect(plain(progress(training))).toBe("120 of 400 steps · 47 rows/s · 2 min 5 s left");
+  expect(plain(progress({ ...training, state: "done" }))).toBe("120 steps in 42 s"); // stopped early
+  expect(state({ ...training, cancelling: true })).toBe("Stops after this step");
+  expect(advice({ ...training, state: "cancelled" })).toBe(
+    "Its folder keeps the last checkpoint: run the cell again and it goes on from there.",
+  );
+  expect(news(of(), of(training))).toEqual(["finetune → tuned began, 400 steps."]);
 });
 
 test("an unquantized model shows its dtype, and a shared one how often it was loaded", () => {
