@@ -18,6 +18,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; \
 	done)
 
+# Each holds two gigabytes.
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$((n + 1)))
+
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PINNED := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 # In a container one is root, where Jupyter wants to be told that this is meant.
@@ -63,11 +66,11 @@ lab: model ## JupyterLab on the quickstart notebook
 demo: model ## the quickstart without a browser: its table, and where its HTML is
 	@$(BIN)/python notebooks/demo.py
 
-# Two at a time, each on one thread, take half as long as one on two threads; those in a browser
-# share a server a file. Status 5 says that ARGS chose none of these tests.
+# Several at a time, each on one thread, one more than there are processors: some wait for processes
+# of their own. Those in a browser share a server a file. Status 5 says that ARGS chose no test.
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n auto --maxprocesses=4 --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n $(WORKERS) --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --maxprocesses=2 --dist=loadfile $(ARGS) tests/browser || [ $$? -eq 5 ]
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees

@@ -41,7 +41,12 @@ CORPUS = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: "test_runs_to_its_end" not in item.name)
+    items.sort(key=lambda item: not _is_long(item))
+
+
+def _is_long(item: pytest.Item) -> bool:
+    asks_the_real_model = "smollm2" in getattr(item, "fixturenames", ())
+    return asks_the_real_model or item.get_closest_marker("long") is not None
 
 
 class NetworkBlocked(OSError):

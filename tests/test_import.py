@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 HEAVY = {"torch", "transformers", "pandas", "polars", "plotly", "anywidget", "IPython", "numpy"}
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import computes_in_bf16
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 PUBLISHED_8B = 8_030_261_248  # parameters of Meta-Llama-3-8B, as its model card counts them

@@ -31,6 +31,7 @@ def reviews(chinese: ModuleType, data_dir: Path) -> pd.DataFrame:
     return frame
 
 
+@pytest.mark.long
 def test_accuracy_without_training(
     reviews: pd.DataFrame, chinese: ModuleType, gemma: Model
 ) -> None:

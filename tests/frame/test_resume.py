@@ -94,6 +94,7 @@ def computed_in(log: Path) -> Iterator[tuple[int, list[int]]]:
             yield batch["kill"], batch["rows"]
 
 
+@pytest.mark.long
 def test_killed_runs_go_on_from_their_last_batch(
     tiny_folder: Callable[[str], Path],
     ledger_path: Path,
@@ -148,6 +149,7 @@ def test_killed_runs_go_on_from_their_last_batch(
     assert list(resumed["review_sentiment"]) == list(undisturbed["review_sentiment"])
 
 
+@pytest.mark.long
 def test_a_thousand_poisoned_rows_fail_alone(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from nbllm.frame.parquet import answer_folder
 from nbllm.frame.scale import _Answering
 from nbllm.models.model import Model
 
+pytestmark = pytest.mark.long
+
 ROWS = 400
 
 

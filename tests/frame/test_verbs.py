@@ -110,6 +110,19 @@ def test_running_a_cell_twice_replaces_the_answers(tiny_llama: Model) -> None:
     pd.testing.assert_frame_equal(once, twice)
 
 
+def test_without_a_ledger_rows_are_computed_again_but_nothing_is_calibrated_again(
+    tiny_llama: Model, forwards
+) -> None:
+    def ask() -> tuple[pd.DataFrame, int]:
+        before = len(forwards)
+        options = {"model": tiny_llama, "ledger": False, "instruction": "Say what it is."}
+        return frame_of(pd).llm.sentiment("review", **options), len(forwards) - before
+
+    (first, calibrated), (again, taken) = ask(), ask()
+    assert 0 < taken < calibrated
+    pd.testing.assert_frame_equal(first, again)
+
+
 def test_a_row_does_not_depend_on_the_frame_around_it(tiny_llama: Model) -> None:
     texts = [
         f"The {a} {b} was {c}."

@@ -64,6 +64,7 @@ def write(folder: Path, width: int, layers: int) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.long
 def test_unloading_gives_the_memory_back(tmp_path: Path) -> None:
     folders = write(tmp_path / "tiny", 64, 2), write(tmp_path / "large", 1024, 6)
     done = subprocess.run(

@@ -151,6 +151,7 @@ def warm_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", EXECUTED, ids=names)
 def test_runs_to_its_end(
     path: Path,

@@ -17,6 +17,8 @@ import pytest
 
 import nbllm
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 BUNDLE = "nbllm/widgets/static/attention.js"
 DATA = f"nbllm-{nbllm.__version__}.data/data"

@@ -202,6 +202,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_to_the_same_result(
     reviews: pd.DataFrame,
     tiny_folder: Write,

@@ -326,6 +326,7 @@ def test_numbers_that_answer_two_questions_are_stored_once() -> None:
 # -- the notebook without its kernel
 
 
+@pytest.mark.long
 def test_an_executed_notebook_grows_by_a_picture(tiny_folder, tmp_path) -> None:
     cell = f"""
 import nbllm

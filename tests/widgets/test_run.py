@@ -200,6 +200,7 @@ def test_lengths_of_time() -> None:
     assert told == ["0.0 s", "9.9 s", "10 s", "1 min", "2 min", "1 h 0 min", "2 h 1 min"]
 
 
+@pytest.mark.long
 def test_in_an_executed_notebook_the_summary_is_the_only_output(tmp_path: Any) -> None:
     code = """
 import warnings, logging
