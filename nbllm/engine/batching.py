@@ -21,6 +21,7 @@ __all__ = ["TokenBudget", "batches"]
 _CPU_SCORING, _CPU_DECODING = 1536, 4096
 _ACCELERATOR = {"mps": 8192, "cuda": 16384}
 
+_FIRST = 1 / 4  # of a batch
 _SHARE = 0.8  # of the memory that is left: forecasts err, and others want some too
 
 
@@ -73,7 +74,8 @@ def batches(lengths: Sequence[int], budget: TokenBudget, shared: int = 0) -> Ite
     """Cut prompts into batches of like length that are within the budget.
 
     The budget is read anew for each batch, so that lowering it counts at once. The longest
-    come first: if they do not fit in memory, that shows at the start of a run.
+    come first: if they do not fit in memory, that shows at the start of a run. Of several
+    batches the first is a quarter of one, so that the user soon has rows to look at.
 
     Args:
         lengths: tokens a prompt takes in a batch.
@@ -91,5 +93,7 @@ def batches(lengths: Sequence[int], budget: TokenBudget, shared: int = 0) -> Ite
     start = 0
     while start < len(order):
         rows = budget.rows(lengths[order[start]], shared)
+        if start == 0 and rows < len(order):
+            rows = math.ceil(rows * _FIRST)
         yield order[start : start + rows]
         start += rows

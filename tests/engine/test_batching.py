@@ -70,11 +70,16 @@ def test_no_batch_of_two_takes_more_room_than_there_is(
 
 def test_lowering_the_budget_counts_for_the_next_batch() -> None:
     budget = TokenBudget(8)
-    cut = batches([2] * 10, budget)
-    assert len(next(cut)) == 4
+    cut = batches([2] * 11, budget)
+    assert [len(next(cut)), len(next(cut))] == [1, 4]
     budget.lower(4, 2)
     budget.lower(6, 2)
     assert [len(batch) for batch in cut] == [2, 2, 2]
+
+
+def test_the_first_of_several_batches_is_small() -> None:
+    assert [len(batch) for batch in batches([2] * 25, TokenBudget(20))] == [3, 10, 10, 2]
+    assert [len(batch) for batch in batches([2] * 10, TokenBudget(20))] == [10]
 
 
 def test_with_plenty_of_memory_the_device_sets_the_budget(

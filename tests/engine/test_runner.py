@@ -99,7 +99,7 @@ def test_an_interrupt_comes_after_what_was_answered() -> None:
     with pytest.raises(KeyboardInterrupt):
         for done in run(prompts(30), Interrupting(), budget=TokenBudget(20)):
             answered += len(done.answers)
-    assert answered == 20
+    assert answered == 3 + 10  # a small batch, and a whole one
 
 
 @pytest.mark.parametrize(

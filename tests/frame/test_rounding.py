@@ -15,17 +15,20 @@ from tests.frame.conftest import REVIEWS
 
 
 class Scorer:
-    """The likelihoods of two labels; in a batch, those of the first are moved by `noise`."""
+    """The likelihoods of two labels; in a batch, those of the first are moved by `noise`.
+
+    Only a batch of so many rows moves them.
+    """
 
     model = SimpleNamespace(dtype=torch.bfloat16)
     prefix = SimpleNamespace(length=0)
 
-    def __init__(self, noise: float) -> None:
-        self.noise = noise
+    def __init__(self, noise: float, rows: int = 2) -> None:
+        self.noise, self.rows = noise, rows
         self.asked_apart: list[int] = []
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        moved = self.noise if len(prompts) > 1 else 0.0
+        moved = self.noise if len(prompts) >= self.rows else 0.0
         return [[prompt.ids[0] / 100 + moved, 0.5] for prompt in prompts]
 
     def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
@@ -43,6 +46,14 @@ def test_rows_near_the_fence_are_scored_apart_where_a_batch_moves_them(
     assert scorer.asked_apart == apart
     assert answers[0] == [0.1 + noise, 0.5]
     assert (answers[1] == [0.0, 1.0]) == bool(apart)
+
+
+def test_a_larger_batch_may_move_rows_that_a_small_one_does_not() -> None:
+    scorer = Scorer(0.02, rows=4)
+    asked = _Repeatable(Any, scorer, 100, ())  # type: ignore[arg-type]
+    for numbers, apart in (((45, 10), []), ((45, 10, 90, 55), [45, 55]), ((45, 10), [45])):
+        asked([Prompt((n,), "", (), ()) for n in numbers])
+        assert scorer.asked_apart == apart
 
 
 def test_a_row_alone_is_scored_apart_where_it_is_not_known_whether_batches_move_it() -> None:

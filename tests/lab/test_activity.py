@@ -140,6 +140,7 @@ def test_a_notebook_from_its_first_model_to_the_death_of_its_kernel(
         "output": "kept",
         "model": "smollm2",
         "state": "running",
+        "unit": "text",
         "rows": 12,
         "texts": 9,
         "answered": 3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import pytest
 from nbllm.train.curves import svg
 from nbllm.train.finetuned import Finetuned
 from nbllm.train.live import Live
+from nbllm.train.loop import Outcome, Schedule
 from nbllm.train.scores import label_metrics
 
 HISTORY = [
@@ -84,12 +86,14 @@ def test_a_notebook_is_updated_at_most_once_a_second(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("nbllm.train.live._in_notebook", lambda: True)
     monkeypatch.setattr("IPython.display.display", display)
     clock = iter(n / 10 for n in range(100))
-    monkeypatch.setattr("nbllm.train.live.time.monotonic", lambda: next(clock))
-    live = Live("finetune <i>", 40, "nats")
-    live.notes.append("step 1: <b>")
-    for step in range(1, 31):
-        live(HISTORY[:step], step)
-    live.close(HISTORY, 30, "stopped early")
+    ticking = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("nbllm.train.live.time", ticking)
+    with Live("finetune", "<i>", "out", steps=40, rows=8, unit="nats") as live:
+        live.notes.append("step 1: <b>")
+        for step in range(1, 31):
+            live(HISTORY[:step], step)
+        plan = Schedule(40, every=10, part=8, recompute=False, mixed=False)
+        live.close(Outcome(HISTORY, steps=30, best_step=20), plan)
     assert len(shown) == 4  # in three seconds, and at the end
     assert "stopped early" in shown[-1] and "&lt;b&gt;" in shown[-1]
     assert "finetune &lt;i&gt;" in shown[-1]
