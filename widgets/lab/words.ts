@@ -82,8 +82,10 @@ export function state(job: Job): string {
 /** What to do about a job that did not end well; empty where there is nothing to say. */
 export function advice(job: Job): string {
   const kept = job.answered > 0 && job.answered < job.texts;
-  const where = job.unit === "text" ? `The ledger kept ${counted(job.answered, "answer")}` : "Its folder keeps the last checkpoint";
-  const resume = `${where}: run the cell again and it goes on from there.`;
+  const resume =
+    job.unit === "text"
+      ? `The ledger kept ${counted(job.answered, "answer")}: run the cell again and it goes on from there.`
+      : "Run the cell again, and it goes on from its last checkpoint if it came to one.";
   switch (job.state) {
     case "lost":
       return `Its kernel died while it ran. ${kept ? resume : "Run the cell again."}`;

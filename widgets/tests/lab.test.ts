@@ -73,7 +73,7 @@ test("a training is told in steps, and goes on from its checkpoint", () => {
   expect(plain(progress({ ...training, state: "done" }))).toBe("120 steps in 42 s"); // stopped early
   expect(state({ ...training, cancelling: true })).toBe("Stops after this step");
   expect(advice({ ...training, state: "cancelled" })).toBe(
-    "Its folder keeps the last checkpoint: run the cell again and it goes on from there.",
+    "Run the cell again, and it goes on from its last checkpoint if it came to one.",
   );
   expect(news(of(), of(training))).toEqual(["finetune → tuned began, 400 steps."]);
 });
