@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from html import escape
+from threading import RLock
 from typing import Any, cast
 
 import anywidget
@@ -94,6 +95,8 @@ class AttentionView(Export, anywidget.AnyWidget):
         other: Recording | EncoderDecoderRecording | None = None,
     ) -> None:
         self.questions = Questions(recording, other)
+        # What is asked in a subshell waits for the picture that a cell is about to show.
+        self._turn = RLock()
         part, side = self.questions.parts[-1], self.questions.sides[-1]
         opened = self.questions.recorded(part, side).overview
         sheet = self.questions.sheet(part, side)
@@ -232,10 +235,12 @@ class AttentionView(Export, anywidget.AnyWidget):
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
         together = question.get("questions")
         if together is None:
-            answer, numbers = self._answered(question)
+            with self._turn:
+                answer, numbers = self._answered(question)
             self.send(answer, buffers=numbers)
             return
-        answers = [self._answered(each) for each in together]
+        with self._turn:
+            answers = [self._answered(each) for each in together]
         self.send(
             {"answers": [{**answer, "buffers": len(numbers)} for answer, numbers in answers]},
             buffers=[block for _, numbers in answers for block in numbers],
@@ -266,10 +271,11 @@ class AttentionView(Export, anywidget.AnyWidget):
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
         told = opening_answers(self.questions, on_screen(self), self.window)
         try:
-            self._opening = next(told)
-            publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
-            for answers in told:
-                self._opening = answers
+            with self._turn:
+                self._opening = next(told)
+                publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
+                for answers in told:
+                    self._opening = answers
             place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
         finally:
             self._opening = None  # what was not told is asked, and so is all by a later view
