@@ -235,12 +235,10 @@ class AttentionView(Export, anywidget.AnyWidget):
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
         together = question.get("questions")
         if together is None:
-            with self._turn:
-                answer, numbers = self._answered(question)
+            answer, numbers = self._answered(question)
             self.send(answer, buffers=numbers)
             return
-        with self._turn:
-            answers = [self._answered(each) for each in together]
+        answers = [self._answered(each) for each in together]
         self.send(
             {"answers": [{**answer, "buffers": len(numbers)} for answer, numbers in answers]},
             buffers=[block for _, numbers in answers for block in numbers],
@@ -249,7 +247,8 @@ class AttentionView(Export, anywidget.AnyWidget):
     def _answered(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[memoryview]]:
         key = question.get("key")
         try:
-            answer, numbers = self.questions.answer(question)
+            with self._turn:
+                answer, numbers = self.questions.answer(question)
         except (NbllmError, KeyError, TypeError, ValueError) as error:
             return {"key": key, "error": f"{type(error).__name__}: {error}"}, []
         blocks = [] if numbers is None else [np.ascontiguousarray(numbers).data]

@@ -15,10 +15,7 @@ from tests.frame.conftest import REVIEWS
 
 
 class Scorer:
-    """The likelihoods of two labels; in a batch, those of the first are moved by `noise`.
-
-    Only a batch of so many rows moves them.
-    """
+    """The likelihoods of two labels; a batch of `rows` or more moves the first's by `noise`."""
 
     model = SimpleNamespace(dtype=torch.bfloat16)
     prefix = SimpleNamespace(length=0)
