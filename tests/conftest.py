@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.warm_kernels import forking
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -122,6 +124,14 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "ledger.sqlite3"
     monkeypatch.setenv("NBLLM_LEDGER", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def warm_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for JUPYTER_PATH, with a kernel whose imports are done."""
+    folder = tmp_path_factory.mktemp("warm")
+    with forking(folder):
+        yield folder
 
 
 def computes_in_bf16() -> bool:

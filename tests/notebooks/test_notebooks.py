@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -16,7 +15,6 @@ from nbformat.v4 import new_code_cell
 from nbllm.models import catalog
 from nbllm.models.sources import fetch
 from tests.conftest import NetworkGuard
-from tests.notebooks.warm_kernels import NAME, forking
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
@@ -143,14 +141,6 @@ def test_all_are_here() -> None:
     ]
 
 
-@pytest.fixture(scope="session")
-def warm_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for JUPYTER_PATH, with a kernel whose imports are done."""
-    folder = tmp_path_factory.mktemp("warm")
-    with forking(folder):
-        yield folder
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("path", EXECUTED, ids=names)
 def test_runs_to_its_end(
@@ -175,7 +165,7 @@ def test_runs_to_its_end(
     notebook.cells.append(new_code_cell("assert not asked_for, asked_for"))
     monkeypatch.setenv("JUPYTER_PATH", str(warm_kernels))
     client = NotebookClient(
-        notebook, timeout=600, kernel_name=NAME, resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()  # a cell that raises ends the test with its traceback
     asks_a_model = any(".llm." in cell.source for cell in code_cells(path))

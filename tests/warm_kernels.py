@@ -1,6 +1,6 @@
 """Kernels that start with what every notebook imports already imported.
 
-Torch and transformers cost a kernel seven seconds of processor, whatever its notebook is about.
+Torch and transformers cost a kernel seven to fifteen seconds of processor, whatever its cells do.
 Here one process imports them, and each kernel is a fork of it. `python warm_kernels.py serve
 SOCKET` is that process; `python warm_kernels.py SOCKET CONNECTION_FILE` is what Jupyter starts
 for a kernel: it asks for a fork and stands for it, passing signals on until it ends.
@@ -18,19 +18,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NAME = "warm"
+NAME = "python3"  # what notebooks name
 _REQUEST = 2**20  # bytes that an environment may take
 
 
 @contextmanager
 def forking(folder: Path) -> Iterator[None]:
-    """A kernel of this NAME for Jupyter, in a folder that JUPYTER_PATH has to name."""
+    """Python's kernel for Jupyter, in a folder that JUPYTER_PATH has to name."""
     address = folder / "socket"
     spec = folder / "kernels" / NAME / "kernel.json"
     spec.parent.mkdir(parents=True)
     # Without site-packages Python starts in a fiftieth of a second.
     start = [sys.executable, "-IS", __file__, str(address), "{connection_file}"]
-    spec.write_text(json.dumps({"argv": start, "display_name": NAME, "language": "python"}))
+    spec.write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
     server = subprocess.Popen([sys.executable, __file__, "serve", str(address)])
     try:
         while not address.exists():
@@ -88,6 +88,7 @@ def _become_kernel(asking: socket.socket) -> None:
 
     threading.Thread(target=end_with_the_other, daemon=True).start()
     sys.argv = ["ipykernel", "-f", told["connection_file"]]
+    sys.orig_argv = list(sys.argv)
     sys.path[0] = ""
     IPKernelApp.launch_instance()
     os._exit(0)
