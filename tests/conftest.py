@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.warm_kernels import forking
+from tests.warm_kernels import warm_kernels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -127,11 +127,14 @@ def ledger_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm_kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for JUPYTER_PATH, with a kernel whose imports are done."""
-    folder = tmp_path_factory.mktemp("warm")
-    with forking(folder):
-        yield folder
+def jupyter_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for JUPYTER_PATH, with a kernel whose imports are done; one for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        warm_kernels(folder, needed_by=os.getpid())
+        return folder
+    warm_kernels(folder.parent, needed_by=os.getppid())
+    return folder.parent
 
 
 def computes_in_bf16() -> bool:

@@ -2,8 +2,8 @@
 
 Torch and transformers cost a kernel seven to fifteen seconds of processor, whatever its cells do.
 Here one process imports them, and each kernel is a fork of it. `python warm_kernels.py serve
-SOCKET` is that process; `python warm_kernels.py SOCKET CONNECTION_FILE` is what Jupyter starts
-for a kernel: it asks for a fork and stands for it, passing signals on until it ends.
+SOCKET` is that process; `python warm_kernels.py SOCKET -f CONNECTION_FILE ...` is what Jupyter
+starts for a kernel: it asks for a fork and stands for it, passing signals on until it ends.
 """
 
 import json
@@ -13,59 +13,65 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
-NAME = "python3"  # what notebooks name
+_NAME = "python3"  # what notebooks name
 _REQUEST = 2**20  # bytes that an environment may take
 
 
-@contextmanager
-def forking(folder: Path) -> Iterator[None]:
-    """Python's kernel for Jupyter, in a folder that JUPYTER_PATH has to name."""
+def warm_kernels(folder: Path, needed_by: int) -> None:
+    """Put Python's kernel, for Jupyter, into a folder that JUPYTER_PATH has to name.
+
+    Several processes may ask for the same folder. The process that imports for all kernels ends
+    with the one that is `needed_by`, of that number.
+    """
+    from filelock import FileLock
+
     address = folder / "socket"
-    spec = folder / "kernels" / NAME / "kernel.json"
-    spec.parent.mkdir(parents=True)
+    spec = folder / "kernels" / _NAME / "kernel.json"
     # Without site-packages Python starts in a fiftieth of a second.
-    start = [sys.executable, "-IS", __file__, str(address), "{connection_file}"]
-    spec.write_text(json.dumps({"argv": start, "display_name": "Python 3", "language": "python"}))
-    server = subprocess.Popen([sys.executable, __file__, "serve", str(address)])
-    try:
-        while not address.exists():
-            assert server.poll() is None, "the process that imports for all kernels has ended"
-            time.sleep(0.1)
-        yield
-    finally:
-        server.terminate()
-        server.wait()
+    start = [sys.executable, "-IS", __file__, str(address), "-f", "{connection_file}"]
+    with FileLock(folder / "lock"):
+        if address.exists():
+            return
+        spec.parent.mkdir(parents=True)
+        spec.write_text(
+            json.dumps({"argv": start, "display_name": "Python 3", "language": "python"})
+        )
+        subprocess.run(
+            [sys.executable, __file__, "serve", str(address), str(needed_by)], check=True
+        )
 
 
-def serve(address: str) -> None:
-    """Import, then fork a kernel for each that asks."""
+def serve(address: str, needed_by: int) -> None:
+    """Import, and leave a process that forks a kernel for each that asks, while it is needed."""
     import ipykernel.kernelapp
+    import nbformat
     import pandas
     import plotly.express
-    import torch
-    import transformers.modeling_utils
+    import psutil
 
     import nbllm
 
-    used = (ipykernel, pandas, plotly, torch, transformers, nbllm.load, nbllm.inspect)
-    assert all(used)
+    assert all((ipykernel, nbformat, pandas, nbllm.load, nbllm.inspect))
+    plotly.express.bar(x=[0], y=[0]).to_json()  # the first chart imports as much again
     assert threading.active_count() == 1, "a fork has only the thread that forks"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address + ".new")
+        listening.bind(address)
         listening.listen()
-        os.rename(address + ".new", address)  # there once it answers
-        while True:
-            asking, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
-                _become_kernel(asking)
-            asking.close()
+        if os.fork() > 0:
+            return  # to who waits until there is one
+        os.setsid()
+        listening.settimeout(1)
+        while psutil.pid_exists(needed_by):
+            with suppress(TimeoutError):
+                asking, _ = listening.accept()
+                if os.fork() == 0:
+                    listening.close()
+                    _become_kernel(asking)
+                asking.close()
 
 
 def _become_kernel(asking: socket.socket) -> None:
@@ -87,19 +93,19 @@ def _become_kernel(asking: socket.socket) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_the_other, daemon=True).start()
-    sys.argv = ["ipykernel", "-f", told["connection_file"]]
+    sys.argv = ["ipykernel", *told["arguments"]]
     sys.orig_argv = list(sys.argv)
     sys.path[0] = ""
     IPKernelApp.launch_instance()
     os._exit(0)
 
 
-def stand_for_kernel(address: str, connection_file: str) -> None:
+def stand_for_kernel(address: str, arguments: list[str]) -> None:
     """Ask for a kernel, and be there for as long as it is."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
         request = {
-            "connection_file": connection_file,
+            "arguments": arguments,
             "folder": os.getcwd(),
             "environment": dict(os.environ),
         }
@@ -112,6 +118,6 @@ def stand_for_kernel(address: str, connection_file: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], int(sys.argv[3]))
     else:
-        stand_for_kernel(*sys.argv[1:])
+        stand_for_kernel(sys.argv[1], sys.argv[2:])

@@ -68,7 +68,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def isolated_environment(folder: Path, kernels: Path) -> dict[str, str]:
+def isolated_environment(folder: Path, jupyter_path: Path) -> dict[str, str]:
     """The environment of a JupyterLab that reads nothing of the user's and shows no pop-up."""
     settings = folder / "settings"
     news = settings / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
@@ -78,7 +78,7 @@ def isolated_environment(folder: Path, kernels: Path) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "NBLLM_DATA"}
     return {
         **inherited,
-        "JUPYTER_PATH": str(kernels),
+        "JUPYTER_PATH": str(jupyter_path),
         "JUPYTER_CONFIG_DIR": str(folder / "config"),
         "JUPYTER_DATA_DIR": str(folder / "data"),
         "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
@@ -103,7 +103,9 @@ def wait_until_up(server: Server, process: "subprocess.Popen[bytes]", log: Path)
 
 
 @contextmanager
-def serving(folder: Path, kernels: Path, app: str, pages: str, *options: str) -> Iterator[Server]:
+def serving(
+    folder: Path, jupyter_path: Path, app: str, pages: str, *options: str
+) -> Iterator[Server]:
     """`python -m app`, with the project's notebooks in a copy of them, until the end."""
     server = Server(
         url=f"http://127.0.0.1:{free_port()}",
@@ -126,7 +128,7 @@ def serving(folder: Path, kernels: Path, app: str, pages: str, *options: str) ->
                 f"--ServerApp.root_dir={server.folder}",
                 *options,
             ],
-            env=isolated_environment(folder, kernels),
+            env=isolated_environment(folder, jupyter_path),
             cwd=server.folder,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -144,11 +146,11 @@ def serving(folder: Path, kernels: Path, app: str, pages: str, *options: str) ->
 
 
 @contextmanager
-def serving_lab(folder: Path, kernels: Path) -> Iterator[Server]:
+def serving_lab(folder: Path, jupyter_path: Path) -> Iterator[Server]:
     """A JupyterLab."""
     with serving(
         folder,
-        kernels,
+        jupyter_path,
         "jupyterlab",
         "lab/tree",
         "--LabApp.expose_app_in_browser=True",
@@ -158,29 +160,29 @@ def serving_lab(folder: Path, kernels: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def lab_server(tmp_path_factory: pytest.TempPathFactory, warm_kernels: Path) -> Iterator[Server]:
+def lab_server(tmp_path_factory: pytest.TempPathFactory, jupyter_path: Path) -> Iterator[Server]:
     """The JupyterLab that tests share."""
-    with serving_lab(tmp_path_factory.mktemp("lab"), warm_kernels) as server:
+    with serving_lab(tmp_path_factory.mktemp("lab"), jupyter_path) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def fresh_lab_server(
-    tmp_path_factory: pytest.TempPathFactory, warm_kernels: Path
+    tmp_path_factory: pytest.TempPathFactory, jupyter_path: Path
 ) -> Iterator[Server]:
     """One that knows of no runs and no models yet."""
-    with serving_lab(tmp_path_factory.mktemp("fresh"), warm_kernels) as server:
+    with serving_lab(tmp_path_factory.mktemp("fresh"), jupyter_path) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def notebook7_server(
-    tmp_path_factory: pytest.TempPathFactory, warm_kernels: Path
+    tmp_path_factory: pytest.TempPathFactory, jupyter_path: Path
 ) -> Iterator[Server]:
     """A Notebook 7."""
     with serving(
         tmp_path_factory.mktemp("notebook7"),
-        warm_kernels,
+        jupyter_path,
         "notebook",
         "notebooks",
         "--JupyterNotebookApp.expose_app_in_browser=True",

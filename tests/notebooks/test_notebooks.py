@@ -145,7 +145,7 @@ def test_all_are_here() -> None:
 @pytest.mark.parametrize("path", EXECUTED, ids=names)
 def test_runs_to_its_end(
     path: Path,
-    warm_kernels: Path,
+    jupyter_path: Path,
     network_guard: NetworkGuard,
     tmp_path: Path,
     ledger_path: Path,
@@ -163,7 +163,7 @@ def test_runs_to_its_end(
     notebook.cells.insert(after_parameters, new_code_cell(changed))
     notebook.cells.insert(0, new_code_cell(REFUSE_NETWORK))
     notebook.cells.append(new_code_cell("assert not asked_for, asked_for"))
-    monkeypatch.setenv("JUPYTER_PATH", str(warm_kernels))
+    monkeypatch.setenv("JUPYTER_PATH", str(jupyter_path))
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
