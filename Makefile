@@ -67,11 +67,10 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 	@$(BIN)/python notebooks/demo.py
 
 # Several at a time, each on one thread, one more than there are processors: some wait for processes
-# of their own. Those in a browser share a server a file. Status 5 says that ARGS chose no test.
+# of their own, and one for its browser. Status 5 says that ARGS chose no test.
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not browser' -n $(WORKERS) --dist=worksteal $(ARGS) || [ $$? -eq 5 ]
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser -n auto --maxprocesses=2 --dist=loadfile $(ARGS) tests/browser || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
 	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks

@@ -42,8 +42,20 @@ CORPUS = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: not _is_long(item))
+    """What takes longest comes first, and a module, and all that is in a browser, stay together.
+
+    A worker that got a part of a module would make the module's fixtures again. Several browsers
+    at a time would wait for each other.
+    """
+    items.sort(key=lambda item: (not _is_in_browser(item), not _is_long(item)))
+    for item in items:
+        module = f"{item.path.parent.name}/{item.path.stem}"
+        name = "browser" if _is_in_browser(item) else module
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
+def _is_in_browser(item: pytest.Item) -> bool:
+    return item.get_closest_marker("browser") is not None
 
 
 def _is_long(item: pytest.Item) -> bool:
