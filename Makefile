@@ -70,7 +70,7 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 # of their own, and one for its browser. Status 5 says that ARGS chose no test.
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadgroup --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadscope --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
 	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.warm_kernels import warm_kernels
 
@@ -42,20 +43,27 @@ CORPUS = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, and a module, and all that is in a browser, stay together.
+    """What takes longest comes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: (not _is_in_browser(item.nodeid), not _is_long(item)))
 
-    A worker that got a part of a module would make the module's fixtures again. Several browsers
-    at a time would wait for each other.
+
+class _ByModule(LoadScopeScheduling):
+    """Gives a worker whole modules, whose fixtures another would make again; one has the browser.
+
+    Several browsers at a time would wait for each other.
     """
-    items.sort(key=lambda item: (not _is_in_browser(item), not _is_long(item)))
-    for item in items:
-        module = f"{item.path.parent.name}/{item.path.stem}"
-        name = "browser" if _is_in_browser(item) else module
-        item.add_marker(pytest.mark.xdist_group(name))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if _is_in_browser(nodeid) else nodeid.partition("::")[0]
 
 
-def _is_in_browser(item: pytest.Item) -> bool:
-    return item.get_closest_marker("browser") is not None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByModule | None:
+    return _ByModule(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def _is_in_browser(nodeid: str) -> bool:
+    return nodeid.startswith("tests/browser/")
 
 
 def _is_long(item: pytest.Item) -> bool:

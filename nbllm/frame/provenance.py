@@ -18,6 +18,7 @@ from nbllm.frame.columns import row_key, row_values
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
 from nbllm.models.model import Model
+from nbllm.versions import versions
 
 __all__ = [
     "attach",
@@ -78,6 +79,7 @@ def run_record(
         "columns": dict(columns),
         "output": output,
         "writes": task.decodes,
+        "versions": versions(),
     }
 
 

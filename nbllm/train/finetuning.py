@@ -51,8 +51,9 @@ from nbllm.train.loop import Outcome, Recipe, Schedule
 from nbllm.train.order import Order
 from nbllm.train.plan import Forecast, planned
 from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, learned_rows
-from nbllm.train.saving import known_as, save_adapter, save_whole, versions, write_readme
+from nbllm.train.saving import known_as, save_adapter, save_whole, write_readme
 from nbllm.train.scores import label_metrics
+from nbllm.versions import versions
 
 if TYPE_CHECKING:
     import torch

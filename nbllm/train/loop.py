@@ -75,8 +75,10 @@ class Outcome:
 
     def ended(self, plan: Schedule) -> str:
         """How, in words."""
+        if self.interrupted and self.best_step is None:
+            return "interrupted before the first validation"
         if self.interrupted:
-            return "interrupted; the best weights until then are kept"
+            return f"interrupted; step {self.best_step:,} was the best and is kept"
         if self.steps < plan.steps:
             return f"stopped early: step {self.best_step:,} was the best"
         return "done"

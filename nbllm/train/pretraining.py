@@ -31,8 +31,9 @@ from nbllm.train.order import Order
 from nbllm.train.plan import Forecast, planned
 from nbllm.train.pretrained import Pretrained
 from nbllm.train.rows import LearnedRow, digest, hold_out, learned_rows
-from nbllm.train.saving import save_whole, versions, write_readme
+from nbllm.train.saving import save_whole, write_readme
 from nbllm.train.tokenizer import END, train_tokenizer
+from nbllm.versions import versions
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,7 @@ from nbllm.train.folder import writing
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["known_as", "save_adapter", "save_whole", "versions", "write_readme"]
-
-_VERSIONED = ("nbllm", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
+__all__ = ["known_as", "save_adapter", "save_whole", "write_readme"]
 
 
 def save_whole(network: Any, model: Model, folder: Path) -> None:
@@ -39,17 +36,6 @@ def known_as(model: Model) -> str:
     """The model as `nbllm.load` takes it on any machine that has it."""
     where, _, name = model.source.partition(":")
     return name if where == "hub" else model.name if where == "pypi" else model.source
-
-
-def versions() -> dict[str, str]:
-    """What is installed of the packages that decide the numbers."""
-    found = {}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def write_readme(

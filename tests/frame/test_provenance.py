@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, ProvenanceError
@@ -62,6 +63,18 @@ def test_parquet_carries_the_record_where_the_ledger_does_not(
     stripped.attrs = {}
     with pytest.raises(ProvenanceError, match=r"not on record.*NBLLM_LEDGER"):
         prompt_of(stripped, 0, tiny_llama)
+
+
+def test_what_was_installed_is_on_record_and_decides_no_key(
+    answered: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = provenance.find_record(answered["review_sentiment_run"].iloc[0], answered)
+    assert first["versions"]["torch"] == torch.__version__
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "9.0"})
+    again = answered[["review"]].llm.sentiment("review", model=tiny_llama)
+    assert again.llm.report().known == 3
+    second = provenance.find_record(again["review_sentiment_run"].iloc[0], again)
+    assert second == {**first, "versions": {"torch": "9.0"}}
 
 
 def test_a_changed_text_is_not_passed_off_as_the_one_answered(

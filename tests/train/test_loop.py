@@ -135,6 +135,7 @@ def test_an_interrupt_keeps_the_best_weights(tiny_llama: Model, tmp_path: Path) 
         tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, watch=interrupt
     )
     assert outcome.interrupted and outcome.best_step in (2, 4)
+    assert f"step {outcome.best_step} was the best" in outcome.ended(scheduled(8))
     best = min(e["eval_loss"] for e in outcome.history if "eval_loss" in e)
     found = validated(tiny_llama.network, LAYOUT, HELD, 4, False)
     assert found["eval_loss"] == pytest.approx(best, rel=1e-6)
@@ -196,3 +197,16 @@ def test_a_network_that_keeps_no_positions_is_cut_afterwards(tiny_llama: Model) 
     network.forward = types.MethodType(forward, network)
     found, _ = loss_sum(network, batch, mixed=False)
     torch.testing.assert_close(found, expected)
+
+
+def test_an_interrupt_before_any_checkpoint_promises_none(
+    tiny_llama: Model, tmp_path: Path
+) -> None:
+    def interrupt(history: Any, step: int) -> None:
+        raise KeyboardInterrupt
+
+    outcome = run(
+        tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, watch=interrupt
+    )
+    assert outcome.interrupted and outcome.best_step is None
+    assert outcome.ended(scheduled(8)) == "interrupted before the first validation"
