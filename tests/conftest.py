@@ -44,17 +44,18 @@ CORPUS = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: (not _is_in_browser(item.nodeid), not _is_long(item)))
+    items.sort(key=lambda item: (not _starts_many(item.nodeid), not _is_long(item)))
 
 
 class _ByModule(LoadScopeScheduling):
-    """Gives a worker whole modules, whose fixtures another would make again; one has the browser.
+    """Gives a worker whole modules, whose fixtures another would make again.
 
-    Several browsers at a time would wait for each other.
+    What starts many processes is on one worker: several browsers at a time would wait for each
+    other, and Ray beside one takes longer to start than it waits.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "browser" if _is_in_browser(nodeid) else nodeid.partition("::")[0]
+        return "many" if _starts_many(nodeid) else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,8 +63,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByModule | 
     return _ByModule(config, log) if config.getoption("dist") == "loadscope" else None
 
 
-def _is_in_browser(nodeid: str) -> bool:
-    return nodeid.startswith("tests/browser/")
+def _starts_many(nodeid: str) -> bool:
+    return nodeid.startswith(("tests/browser/", "tests/frame/test_scale.py"))
 
 
 def _is_long(item: pytest.Item) -> bool:

@@ -170,7 +170,7 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
     if workers is not None and workers < 1:
         raise FrameError(f"workers={workers} answer nothing. Pass 1 or more.")
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        _start(ray)
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cores, gpus = there.get("CPU", 1), int(there.get("GPU", 0))
     on_gpu = model.device.type == "cuda"
@@ -186,3 +186,15 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
         yield Pool(ray.data, size, math.floor(cpus) if cpus >= 1 else cpus, 1 if on_gpu else None)
     finally:
         context.enable_progress_bars, context.print_on_execution_start = kept
+
+
+def _start(ray: ModuleType) -> None:
+    """Start Ray here, a second time where a busy machine exceeds the half minute that it waits."""
+    options = {"include_dashboard": False, "log_to_driver": False}
+    try:
+        ray.init(**options, logging_level=logging.WARNING)
+    except Exception as error:
+        if "timed out" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**options, logging_level=logging.WARNING)

@@ -15,7 +15,7 @@ import ray
 import nbllm
 from nbllm.errors import FrameError
 from nbllm.frame.parquet import answer_folder
-from nbllm.frame.scale import _Answering
+from nbllm.frame.scale import _Answering, _start
 from nbllm.models.model import Model
 
 pytestmark = pytest.mark.long
@@ -62,6 +62,22 @@ def compared(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     np.testing.assert_allclose(
         found["review_sentiment_score"], expected["review_sentiment_score"], atol=1e-5
     )
+
+
+def test_where_ray_is_slow_to_start_it_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def init(**options: Any) -> None:
+        asked.append(options)
+        if len(asked) == 1:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    _start(ray)
+    assert len(asked) == 2 and asked[0] == asked[1]
+    monkeypatch.setattr(ray, "init", lambda **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _start(ray)
 
 
 @pytest.mark.filterwarnings("ignore:sentiment. 1 of have no answer")
