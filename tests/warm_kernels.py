@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 _NAME = "python3"  # what notebooks name
@@ -66,12 +65,14 @@ def serve(address: str, needed_by: int) -> None:
         os.setsid()
         listening.settimeout(1)
         while psutil.pid_exists(needed_by):
-            with suppress(TimeoutError):
+            try:
                 asking, _ = listening.accept()
-                if os.fork() == 0:
-                    listening.close()
-                    _become_kernel(asking)
-                asking.close()
+            except TimeoutError:
+                continue
+            if os.fork() == 0:
+                listening.close()
+                _become_kernel(asking)
+            asking.close()
 
 
 def _become_kernel(asking: socket.socket) -> None:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.runner import Answered
@@ -190,11 +191,13 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
 
 def _start(ray: ModuleType) -> None:
     """Start Ray here, a second time where a busy machine exceeds the half minute that it waits."""
-    options = {"include_dashboard": False, "log_to_driver": False}
+    start = partial(
+        ray.init, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
+    )
     try:
-        ray.init(**options, logging_level=logging.WARNING)
+        start()
     except Exception as error:
         if "timed out" not in str(error):
             raise
         ray.shutdown()
-        ray.init(**options, logging_level=logging.WARNING)
+        start()
