@@ -36,12 +36,10 @@ class Layer:
         self, heads: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
     ) -> torch.Tensor:
         """Masked scores before softmax, float32, (heads, rows, columns)."""
-        group = self.heads // self.key.shape[0]
-        used, counts = torch.unique_consecutive(heads // group, return_counts=True)
-        if (counts != counts[0]).any():
-            used = heads // group
+        used = self._key_heads(heads)
         query = self.query[heads[:, None], rows].float() * self.scale
-        key = self.key[used[:, None], columns].float()
+        # Whole vectors are copied, in a fourth of the time that both indices at once take.
+        key = self.key.index_select(0, used).index_select(1, columns).float()
         # Queries that share a key head meet it in one product, so that it is not repeated.
         scores = query.reshape(len(used), -1, query.shape[-1]) @ key.transpose(1, 2)
         scores = scores.view(len(heads), len(rows), len(columns))
@@ -102,12 +100,36 @@ class Layer:
             return seen
         return functional.pad(seen, (int(keys[0]), self.key.shape[1] - 1 - int(keys[-1])))
 
+    def log_weights(
+        self, heads: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logarithms of whole rows of weights, and what softmax divided by: (heads, rows).
+
+        `keys` are all that the rows may see.
+        """
+        scores = self.scores(heads, rows, keys)
+        if self.sinks is not None:
+            total = self.total(scores, heads)
+            return scores.sub_(total[:, :, None]), total
+        # A row at a time, in the fastest cache: log-sum-exp goes over all rows several times.
+        largest = scores.amax(-1)
+        logs = torch.log_softmax(scores, -1, out=scores)
+        return logs, largest - logs.amax(-1)
+
     def total(self, scores: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
         """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
         total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
         return torch.logaddexp(total, self.sinks[heads].float()[:, None])
+
+    def _key_heads(self, heads: torch.Tensor) -> torch.Tensor:
+        """Their key heads: each once if all of them have as many heads here, else one a head."""
+        its = heads // (self.heads // self.key.shape[0])
+        if len(its) == 1:
+            return its
+        used, counts = torch.unique_consecutive(its, return_counts=True)
+        return used if (counts == counts[0]).all() else its
 
 
 def _first_hidden(rows: torch.Tensor, columns: torch.Tensor) -> int:

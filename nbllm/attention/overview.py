@@ -26,7 +26,8 @@ __all__ = ["Overview", "survey"]
 MOST_ROWS = 64
 LEAST_ROWS = 8
 LEAST_LAYERS = 4
-SURVEYED_WEIGHTS = 2**22  # in all, so that a long text is opened no later than a short one
+LEAST_HEADS = 8
+SURVEYED_WEIGHTS = 2**21  # in all, so that a long text is opened no later than a short one
 SINK_FACTOR = 2.0  # a sink takes this many times what it would if all weights were equal
 
 
@@ -49,24 +50,26 @@ def survey(recording: Recording) -> Overview:
     of what was written, the first of an encoder. The text of interest is what the prompt marks
     as the user's own; without marks, all but special tokens, the sink and the query token
     itself. The head is one of the upper half of the layers: those below spread their weight
-    mostly by position and word form. Rows are sampled beyond 64 tokens, and in texts of
-    thousands fewer of them, and layers too.
+    mostly by position and word form. Rows are sampled beyond 64 tokens; in texts of thousands
+    fewer of them, and layers too, and for the sink heads.
 
         recording.weights(survey(recording).layer, survey(recording).head)
     """
-    rows, layers = _sampled(recording)
+    rows, layers, some = _sampled(recording)
     token = 0 if recording.kind == "encoder" else len(recording.queries) - 1
-    received = np.empty((len(layers), recording.heads, len(recording.keys)), np.float32)
-    opening = np.empty_like(received)
+    received = np.empty((len(layers), len(recording.keys)), np.float32)
+    opening = np.empty((len(layers), recording.heads, len(recording.keys)), np.float32)
     for index, number in enumerate(layers):
         layer = recording.layer(number)
-        heads = torch.arange(recording.heads, device=layer.query.device)
-        chosen = torch.tensor([*rows, token], device=layer.query.device)
-        weights = layer.weights(heads, chosen)
-        received[index] = weights[:, :-1].mean(1).cpu().numpy()
-        opening[index] = weights[:, -1].cpu().numpy()
-    sink = _sink(received.mean((0, 1)), rows, recording.causal)
-    share = opening[:, :, _of_interest(recording, token, sink)].sum(-1)
+        device = layer.query.device
+        sampled = layer.weights(
+            torch.tensor(some, device=device), torch.tensor(rows, device=device)
+        )
+        received[index] = sampled.mean((0, 1)).cpu().numpy()
+        every = torch.arange(recording.heads, device=device)
+        opening[index] = layer.weights(every, torch.tensor([token], device=device))[:, 0].cpu()
+    sink = _sink(received.mean(0), rows, recording.causal)
+    share = opening @ _of_interest(recording, token, sink)
     upper = len(layers) // 2
     best, head = np.unravel_index(int(share[upper:].argmax()), share[upper:].shape)
     return Overview(
@@ -78,14 +81,17 @@ def survey(recording: Recording) -> Overview:
     )
 
 
-def _sampled(recording: Recording) -> tuple[list[int], list[int]]:
-    """Which queries and which layers are looked at."""
+def _sampled(recording: Recording) -> tuple[list[int], list[int], list[int]]:
+    """Which queries, which layers, and of those which heads are looked at."""
     total = len(recording.layers)
     fitting = SURVEYED_WEIGHTS // (recording.heads * len(recording.keys))
     most = min(MOST_ROWS, max(LEAST_ROWS, fitting // total))
     rows = evenly(len(recording.queries), most)
     places = evenly(total, max(LEAST_LAYERS, fitting // len(rows)))
-    return rows, [recording.layer_numbers[place] for place in places]
+    heads = evenly(
+        recording.heads, max(LEAST_HEADS, fitting * recording.heads // (len(rows) * len(places)))
+    )
+    return rows, [recording.layer_numbers[place] for place in places], heads
 
 
 def _sink(received: NDArray[np.float32], rows: list[int], causal: bool) -> int | None:
@@ -96,13 +102,17 @@ def _sink(received: NDArray[np.float32], rows: list[int], causal: bool) -> int |
     return token if received[token] > SINK_FACTOR * even else None
 
 
-def _of_interest(recording: Recording, token: int, sink: int | None) -> list[int]:
-    """The keys that the user wrote."""
+def _of_interest(recording: Recording, token: int, sink: int | None) -> NDArray[np.float32]:
+    """1 for each key that the user wrote, else 0: (keys,)."""
     keys = recording.keys
-    itself = token if recording.queries is keys else None
-    marked = [place for mark in keys.marks for place in range(mark.start, mark.stop)]
-    return marked or [
-        place
-        for place, special in enumerate(keys.special)
-        if not special and place not in (itself, sink)
-    ]
+    wanted = np.zeros(len(keys), np.float32)
+    for mark in keys.marks:
+        wanted[mark.start : mark.stop] = 1
+    if wanted.any():
+        return wanted
+    wanted[:] = np.logical_not(keys.special)
+    if recording.queries is keys:
+        wanted[token] = 0
+    if sink is not None:
+        wanted[sink] = 0
+    return wanted

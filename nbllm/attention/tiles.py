@@ -84,9 +84,8 @@ def pooled(
     for first, last, part in _parts(chosen, tops, rows[1]):
         keys = _keys(chosen, part, columns)
         if sums is None:
-            scores = chosen.scores(one, part, keys)
-            found.append(chosen.total(scores, one)[0])
-            logs = scores[0].sub_(found[-1][:, None])
+            (logs,), (total,) = chosen.log_weights(one, part, keys)
+            found.append(total)
         elif len(keys):
             logs = _logs(chosen, one, part, keys, sums, masked)
         else:
@@ -370,6 +369,8 @@ def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, 
 def _keys(layer: Layer, rows: torch.Tensor, columns: Span) -> torch.Tensor:
     """The keys of a window that at least one of these rows may see."""
     seen = layer.seen(rows)
+    if columns == (0, layer.key.shape[1]):
+        return seen
     return seen[(seen >= columns[0]) & (seen < columns[1])]
 
 

@@ -24,9 +24,9 @@ from nbllm.models.model import Model
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export, on_screen
 from nbllm.widgets.head_values import value_names
-from nbllm.widgets.opening import opening_answers
+from nbllm.widgets.opening import opening_answers, opening_side
 from nbllm.widgets.picture import png_url
-from nbllm.widgets.questions import LARGEST_SIDE, MEASURES, Questions
+from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
 
@@ -284,7 +284,8 @@ class AttentionView(Export, anywidget.AnyWidget):
         sheet, shown = self.sheet, self.shown
         rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
         place = self.part, self.side
-        weights, _, full = self.questions.drawn(*place, shown, rows, columns, LARGEST_SIDE)
+        size = opening_side(self.questions)
+        weights, _, full = self.questions.drawn(*place, shown, rows, columns, size)
         small = np.abs(shrunk(weights, STATIC_SIDE))
         levels = np.sqrt(np.clip(small / full, 0, 1)) * 255
         head = f"layer {self.layer}, head {self.head}"

@@ -15,10 +15,10 @@ from nbllm.widgets.page import Question
 from nbllm.widgets.questions import Questions
 from nbllm.widgets.stored import Matrix
 
-__all__ = ["opening_answers"]
+__all__ = ["opening_answers", "opening_side"]
 
 # Pixels a side of a matrix by itself, and of each of three; PIXELS of widgets/attention/index.ts.
-ALONE, COMPARED = 512, 300
+ALONE, COMPARED = 410, 300
 LONG = 1024  # tokens: the weights for the lines of a longer text would hold up the picture
 
 
@@ -37,7 +37,7 @@ def opening_answers(
     Args:
         on_screen: the matrices; the first is the one that has the lines, and the window.
     """
-    first, size = on_screen[0], ALONE if len(questions.sides) == 1 else COMPARED
+    first, size = on_screen[0], opening_side(questions)
     known: list[Question] = [
         {"kind": "contents"},
         *({"kind": "outline", "part": first.part, "side": side} for side in questions.sides),
@@ -51,6 +51,11 @@ def opening_answers(
     yield [*_untold(known), *_untold(drawn)]
     yield [*_told(questions, known), *_untold(drawn)]
     yield [*_untold(known), *_told(questions, drawn)]
+
+
+def opening_side(questions: Questions) -> int:
+    """How many pixels a side the browser asks of each matrix."""
+    return ALONE if len(questions.sides) == 1 else COMPARED
 
 
 def _untold(asked: Sequence[Question]) -> list[dict[str, Any]]:

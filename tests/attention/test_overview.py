@@ -63,7 +63,7 @@ def test_a_long_text_is_sampled_and_the_sink_is_found_all_the_same(
     recording = recording_of(weights, kind="causal", marks=(Mark("review", 140, 160),))
     everything = survey(recording)
     monkeypatch.setattr(overview, "SURVEYED_WEIGHTS", 1)
-    rows, layers = overview._sampled(recording)
-    assert (len(rows), len(layers)) == (8, 4)
+    rows, layers, heads = overview._sampled(recording)
+    assert (len(rows), len(layers), len(heads)) == (8, 4, 2)
     assert survey(recording) == everything
     assert (everything.sink, everything.layer, everything.head) == (4, 11, 1)

@@ -24,6 +24,7 @@ from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView, inspect
+from nbllm.widgets.opening import opening_side
 from nbllm.widgets.picture import COLOURS, png
 from nbllm.widgets.sheets import Shown
 from tests.conftest import seeded, tiny_model
@@ -224,8 +225,9 @@ def test_the_picture_of_the_output_is_not_computed_again_for_the_browser(
 ) -> None:
     view._still()
     monkeypatch.setattr(questions, "picture", None)
+    size = opening_side(view.questions)
     message, _ = ask(
-        kind="picture", layer=view.layer, head=view.head, rows=None, columns=None, size=512
+        kind="picture", layer=view.layer, head=view.head, rows=None, columns=None, size=size
     )
     assert message["height"] == len(view.recording)
 

@@ -56,6 +56,7 @@ export class HeadsGrid {
     });
     this.#grid.append(...rows);
     this.#name();
+    this.#draw();
   }
 
   /** Fetches the pictures, the shown layer's first and one layer at a time. */
@@ -162,6 +163,7 @@ export class HeadsGrid {
     const side = this.#side;
     const size = [MARGIN.left + layers.length * side, MARGIN.top + heads * side] as const;
     const context = sharpen(this.#canvas, ...size);
+    if (!this.isFilled) return; // it has its room, and is drawn when the matrix is there
     context.font = "10px system-ui, sans-serif";
     context.fillStyle = getComputedStyle(this.element).color;
     context.textBaseline = "middle";

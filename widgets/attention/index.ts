@@ -3,18 +3,20 @@
 
 import type { Render } from "@anywidget/types";
 
-import { h, painted } from "../shared/dom";
+import { after, h, painted } from "../shared/dom";
 import { type Channel, Kernel, KernelGone, type Question } from "../shared/kernel";
 import { onTheme, themeOf } from "../shared/theme";
 import { Controls, sideName } from "./controls";
-import { Matrix } from "./matrix";
+import { LARGEST, Matrix } from "./matrix";
 import { Panels } from "./panels";
+import { GUTTER } from "./plot";
 import { type Contents, type Outline, outlineOf, pictureOf, Sheet } from "./recording";
 import { carry, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
 
 const PADDING = 28;
-// Three matrices, or one beside the rows for the lines, stay below 1 MB together.
-const PIXELS = { alone: 512, compared: 300 };
+// Of a matrix by itself, as many as its plot has; three stay below 1 MB together.
+const PIXELS = { alone: LARGEST - GUTTER, compared: 300 };
+const GRID_WAITS = 500; // ms for the first matrices, until a reader may want another head
 
 /** The sheets of a part, their matrices, and the panels of the side that is looked at. */
 interface Part {
@@ -94,6 +96,7 @@ class View {
     this.#running = true;
     try {
       while (this.#again) {
+        await Promise.resolve(); // until all of a change is set: a head comes with its layer
         this.#again = false;
         await this.#draw();
       }
@@ -131,8 +134,11 @@ class View {
       panels.clearRows(state, theme);
       throw error;
     });
-    // A matrix that is there is on screen before a thousand cells are made.
-    if (!panels.grid.isFilled) await painted();
+    // To make a thousand cells holds up a matrix that comes meanwhile.
+    if (!panels.grid.isFilled) {
+      await Promise.race([Promise.allSettled(pictures), after(GRID_WAITS)]);
+      await painted();
+    }
     panels.grid.show(state, state.how !== "head");
     const [rows] = await Promise.all([asked, ...pictures]);
     this.fail(null);

@@ -13,7 +13,7 @@ import type { Joined, Picture, Range, Sheet, Shown } from "./recording";
 import type { Units } from "./units";
 import { holding, panned, type Window, zoomed } from "./viewport";
 
-const LARGEST = 420;
+export const LARGEST = 420; // CSS pixels a side
 const SETTLED = 120; // ms after the last move until what is now on screen is asked for
 const DRAG = 4; // pixels
 const STEPS: Record<string, [row: number, column: number]> = {

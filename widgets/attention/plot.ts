@@ -13,7 +13,7 @@ export interface Place {
   labelled: boolean;
 }
 
-const GUTTER = 10; // room for the bars that mark the user's text
+export const GUTTER = 10; // room for the bars that mark the user's text
 const NAMES = { left: 88, top: 74 }; // room for the tokens' names
 const LEGIBLE = 10.5; // pixels of a cell whose token is named
 const [WIDEST, FLATTEST] = [34, 0.2]; // pixels of a cell; height by width

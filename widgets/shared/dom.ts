@@ -39,6 +39,11 @@ export function painted(): Promise<void> {
   });
 }
 
+/** Resolves after so many milliseconds. */
+export function after(wait: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, wait));
+}
+
 /** A canvas context in device pixels, for a canvas shown at width × height CSS pixels. */
 export function sharpen(canvas: HTMLCanvasElement, width: number, height: number) {
   const ratio = window.devicePixelRatio || 1;

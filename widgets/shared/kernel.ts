@@ -173,6 +173,8 @@ export class Kernel {
 }
 
 function bytesOf(base64: string): ArrayBuffer {
+  const { fromBase64 } = Uint8Array as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
+  if (fromBase64) return fromBase64.call(Uint8Array, base64).buffer; // browsers of 2025, in a tenth of the time
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);
   for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
