@@ -224,7 +224,7 @@ class Lab:
 
     def _remember(self, error: Error) -> None:
         # JupyterLab asks a dead kernel for a subshell, and throws when it hears of its restart.
-        if "create_subshell" not in str(error):
+        if "Canceled future for create_subshell_request" not in str(error):
             self.page_errors.append(str(error))
 
     def _is_inside(self, url: str) -> bool:

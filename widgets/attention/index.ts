@@ -134,13 +134,15 @@ class View {
       panels.clearRows(state, theme);
       throw error;
     });
+    const all = Promise.all([asked, ...pictures]);
+    all.catch(() => {}); // it is thrown below, when the grid is there
     // To make a thousand cells holds up a matrix that comes meanwhile.
     if (!panels.grid.isFilled) {
       await Promise.race([Promise.allSettled(pictures), after(GRID_WAITS)]);
       await painted();
     }
     panels.grid.show(state, state.how !== "head");
-    const [rows] = await Promise.all([asked, ...pictures]);
+    const [rows] = await all;
     this.fail(null);
     const { key, weight } = panels.showRows(state, rows, theme);
     this.root.dataset.shown = `${state.layer}/${state.head}/${state.token}`;

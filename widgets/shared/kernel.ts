@@ -1,5 +1,7 @@
 // Questions to the Python half, and its answers as binary buffers.
 
+import { bytesOf } from "./base64";
+
 export interface Question {
   kind: string;
   [name: string]: unknown;
@@ -80,7 +82,7 @@ export class Kernel {
         this.#expect(key).catch(() => {});
         this.#coming.set(key, question);
       }
-      if (message) this.#settle(key, { message, buffers: numbers === null ? [] : [bytesOf(numbers)] });
+      if (message) this.#settle(key, { message, buffers: numbers === null ? [] : [bytesOf(numbers).buffer] });
     }
   }
 
@@ -170,13 +172,4 @@ export class Kernel {
       this.#promises.delete(key);
     }
   }
-}
-
-function bytesOf(base64: string): ArrayBuffer {
-  const { fromBase64 } = Uint8Array as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
-  if (fromBase64) return fromBase64.call(Uint8Array, base64).buffer; // browsers of 2025, in a tenth of the time
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
-  return bytes.buffer;
 }

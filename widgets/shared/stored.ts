@@ -1,6 +1,7 @@
 // Answers that were asked for beforehand, in place of a kernel that is there no more. What is
 // known of a whole matrix answers for any part of it; nbllm/widgets/page.py is the other side.
 
+import { bytesOf } from "./base64";
 import type { Channel, Question } from "./kernel";
 
 type Hear = (message: unknown, buffers: DataView[]) => void;
@@ -73,9 +74,8 @@ export class Stored implements Channel {
 
   async #numbers({ block }: Entry): Promise<DataView[]> {
     if (block === undefined) return [];
-    const text = atob(this.answers.blocks[block]!);
-    const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const packed = bytesOf(this.answers.blocks[block]!);
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     return [new DataView(await new Response(stream).arrayBuffer())];
   }
 }
