@@ -1,15 +1,14 @@
-"""Where recorded queries and keys lie: in memory, or in files that are read where looked at.
+"""Where recorded queries and keys lie: in memory, or in a file that is read where looked at.
 
-Files are written, not mapped, while a pass runs: mapped pages would count as the process's
-memory, and a full disk would kill it instead of raising an error. They are mapped afterwards.
+The file is written, not mapped, while a pass runs: mapped pages would count as the process's
+memory, and a full disk would kill it instead of raising an error. It is mapped afterwards.
 """
 
 from __future__ import annotations
 
-import math
-import shutil
 import tempfile
 import weakref
+from io import FileIO
 from pathlib import Path
 
 import torch
@@ -18,54 +17,52 @@ from nbllm.errors import NbllmError
 
 __all__ = ["Storage", "Tape"]
 
+_ALIGNED = 16  # bytes, at whose multiples numbers of any dtype may begin
+
 
 class Storage:
-    """Gives out tapes; its files are deleted with the last that holds it.
+    """Gives out tapes; its file is deleted with the last that holds it.
 
     Args:
-        offload: True for files in the system's folder for temporary ones, or the folder to make
-            them in; False for memory.
+        offload: True for a file in the system's folder for temporary ones, or the folder to make
+            it in; False for memory.
 
     Raises NbllmError where nothing can be written there.
     """
 
     def __init__(self, offload: bool | str | Path = False) -> None:
-        self.folder: Path | None = None
-        self._tapes = 0
+        self.file: File | None = None
         if offload is False:
             return
-        parent = None if offload is True else Path(offload).expanduser()
+        parent = Path(tempfile.gettempdir() if offload is True else offload).expanduser()
         try:
-            if parent is not None:
-                parent.mkdir(parents=True, exist_ok=True)
-            self.folder = Path(tempfile.mkdtemp(prefix="nbllm-recording-", dir=parent))
+            parent.mkdir(parents=True, exist_ok=True)
+            handle, path = tempfile.mkstemp(prefix="nbllm-recording-", dir=parent)
         except OSError as error:
-            raise _unwritable(parent or Path(tempfile.gettempdir()), error) from error
-        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            raise _unwritable(parent, error) from error
+        self.file = File(FileIO(handle, "r+b"), Path(path))
+        weakref.finalize(self, self.file.delete)
 
     def tape(self, capacity: int) -> Tape:
         """One that takes up to `capacity` tokens."""
-        self._tapes += 1
-        file = None if self.folder is None else self.folder / f"{self._tapes}.tensor"
-        return Tape(capacity, file)
+        return Tape(capacity, self.file)
 
 
 class Tape:
     """A tensor (heads, tokens, width) that is written some tokens at a time."""
 
-    def __init__(self, capacity: int, file: Path | None) -> None:
+    def __init__(self, capacity: int, file: File | None) -> None:
         self.capacity = capacity
         self.length = 0
         self._file = file
+        self._start = 0  # in the file
         self._kept: torch.Tensor | None = None
 
     def append(self, part: torch.Tensor) -> None:
         """Write (heads, tokens, width) behind what is there."""
         part = part.detach()
         if self._file is not None:
-            self._write(self._file, part)
-            # Of the tensor itself only what it is like: heads, width and dtype.
-            self._kept = torch.empty(part.shape[0], 0, part.shape[2], dtype=part.dtype)
+            self._write(self._file, part.cpu())
         elif part.shape[1] == self.capacity:
             # A view into a fused q, k, v projection would keep all of it alive.
             self._kept = part.contiguous()
@@ -81,27 +78,72 @@ class Tape:
         if kept is None:
             raise ValueError("nothing was written on this tape")
         if self._file is not None:
-            shape = (kept.shape[0], self.capacity, kept.shape[2])
-            size = math.prod(shape)
-            try:
-                with self._file.open("r+b") as file:
-                    file.truncate(size * kept.itemsize)  # a generation may end early
-                kept = torch.from_file(
-                    str(self._file), shared=False, size=size, dtype=kept.dtype
-                ).view(shape)
-            except (OSError, RuntimeError) as error:
-                raise _unwritable(self._file.parent, error) from error
+            size = kept.shape[0] * self.capacity * kept.shape[2] * kept.itemsize
+            numbers = self._file.read(self._start, size).view(kept.dtype)
+            kept = numbers.view(kept.shape[0], self.capacity, kept.shape[2])
         return kept[:, : self.length]
 
-    def _write(self, path: Path, part: torch.Tensor) -> None:
+    def _write(self, file: File, part: torch.Tensor) -> None:
         line = part.shape[2] * part.itemsize  # bytes of one token of one head
+        if self._kept is None:
+            self._start = file.take(part.shape[0] * self.capacity * line)
+            # Of the tensor itself only what it is like: heads, width and dtype.
+            self._kept = torch.empty(part.shape[0], 0, part.shape[2], dtype=part.dtype)
+        if part.shape[1] == self.capacity:
+            file.write(self._start, part)
+            return
+        for head, lines in enumerate(part):
+            file.write(self._start + (head * self.capacity + self.length) * line, lines)
+
+
+class File:
+    """Where the tapes of one recording lie one after another, each in a place of its own."""
+
+    def __init__(self, writing: FileIO, path: Path) -> None:
+        # Kept open: to open it for every tape of a short text takes longer than to write them.
+        self._writing = writing
+        self.path = path
+        self._size = 0  # of all places taken, in bytes
+        self._mapped = torch.empty(0, dtype=torch.uint8)
+
+    def take(self, size: int) -> int:
+        """Where `size` bytes may be written that are no other tape's."""
+        start = self._size
+        self._size += size + -size % _ALIGNED
+        return start
+
+    def write(self, start: int, numbers: torch.Tensor) -> None:
+        """Put numbers, row after row, at this place."""
+        left = memoryview(numbers.contiguous().view(torch.uint8).numpy().reshape(-1).data)
         try:
-            with path.open("r+b" if self.length else "wb") as file:
-                for head, lines in enumerate(part):
-                    file.seek((head * self.capacity + self.length) * line)
-                    file.write(lines.contiguous().cpu().view(torch.uint8).numpy().data)
+            if self._writing.closed:
+                self._writing = FileIO(self.path, "r+b")
+            self._writing.seek(start)
+            while left:
+                left = left[self._writing.write(left) :]
         except OSError as error:
-            raise _unwritable(path.parent, error) from error
+            raise _unwritable(self.path.parent, error) from error
+
+    def read(self, start: int, size: int) -> torch.Tensor:
+        """The bytes at this place, which are read from the disk where they are looked at."""
+        if self._mapped.numel() < self._size:
+            try:
+                # A recording is kept for long, and a process may have few files open.
+                self._writing.close()
+                with self.path.open("r+b") as file:
+                    file.truncate(self._size)  # a generation may end early
+                # Not shared, all of it would count as memory that is promised to the process.
+                self._mapped = torch.from_file(
+                    str(self.path), shared=True, size=self._size, dtype=torch.uint8
+                )
+            except (OSError, RuntimeError) as error:
+                raise _unwritable(self.path.parent, error) from error
+        return self._mapped[start : start + size]
+
+    def delete(self) -> None:
+        """Remove it; what has it mapped can still read it."""
+        self._writing.close()
+        self.path.unlink(missing_ok=True)
 
 
 def _unwritable(folder: Path, error: Exception) -> NbllmError:
