@@ -223,10 +223,13 @@ def _block(
         query.new_zeros(1), query.flatten(0, 1), prefix_key.T, beta=0, alpha=scale
     )
     to_own = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
-    scores = torch.cat([to_prefix.view(rows, queries, length), to_own], dim=-1)
+    # Rows of whole lanes, and parts that begin with one, are summed up in two thirds of the time.
+    between = query.new_full((), -torch.inf).expand(rows, queries, -length % _LANES)
+    scores = torch.cat([to_prefix.view(rows, queries, length), between, to_own], dim=-1)
     weights = scores.softmax(-1)  # which sums up in float32, whatever the dtype
     from_prefix = weights.flatten(0, 1)[:, :length] @ prefix_value
-    return torch.baddbmm(from_prefix.view(rows, queries, -1), weights[..., length:], value)
+    to_value = weights[..., -key.shape[1] :]
+    return torch.baddbmm(from_prefix.view(rows, queries, -1), to_value, value)
 
 
 AttentionInterface.register(_NAME, _attention)
