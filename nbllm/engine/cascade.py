@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
+from nbllm.engine.packed import PackedLinear, pays
 from nbllm.models.quiet import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
@@ -77,7 +78,7 @@ class CascadePrefix:
         """
         if not ids or not cls.suits(model):
             return None
-        network = _twin(model.network, {}, {})
+        network = _twin(model.network, {}, {}, packed=pays(model.network))
         with _hearing() as calls, torch.inference_mode():
             network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         layers = model.network.config.get_text_config().num_hidden_layers
@@ -98,14 +99,18 @@ def _keeps_all_keys(network: PreTrainedModel) -> bool:
     return {type(layer) for layer in DynamicCache(config=config).layers} == {DynamicLayer}
 
 
-def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any]) -> Any:
-    """The same module with the same weights, but for the attention that its config names."""
+def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any], *, packed: bool) -> Any:
+    """The same module with the same weights, but for the attention that its config names.
+
+    Where `packed`, its linear layers come to hold their weights in another order as well.
+    """
     if id(module) not in twins:
-        twin = twins[id(module)] = object.__new__(type(module))
+        kind = PackedLinear if packed and PackedLinear.replaces(module) else type(module)
+        twin = twins[id(module)] = object.__new__(kind)
         # Dynamic rotary embeddings replace their buffers, and hooks are hung in for one pass.
         own = {name: copy.copy(vars(module)[name]) for name in ("_buffers", "_forward_hooks")}
         own["_modules"] = {
-            name: None if child is None else _twin(child, twins, configs)
+            name: None if child is None else _twin(child, twins, configs, packed=packed)
             for name, child in module._modules.items()
         }
         config = vars(module).get("config")

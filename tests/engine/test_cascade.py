@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
+from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -23,7 +24,7 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from nbllm.engine import cascade
+from nbllm.engine import cascade, packed
 from nbllm.engine.cascade import CascadePrefix
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
@@ -138,6 +139,23 @@ def test_in_bf16_it_is_as_near_to_fp32_as_the_other_way_is() -> None:
     near = np.abs(scorer.score(rows) - exact).mean()
     scorer.prefix = SharedPrefix(model, rows[0].ids[:40])
     assert near < 1.5 * np.abs(scorer.score(rows) - exact).mean()
+
+
+def test_weights_in_another_order_change_no_bit(monkeypatch) -> None:
+    model = model_of(llama(2).to(torch.bfloat16))
+    rows = prompts(40, [30, 5, 12, 28, 9, 17])
+    monkeypatch.setattr(packed, "_WORTH", 100)
+    scored = []
+    for plenty in (0, 1 << 40):
+        monkeypatch.setattr(packed, "free_memory", lambda _device, plenty=plenty: plenty)
+        scorer = LabelScorer(model, rows[0].ids[:40], LABELS)
+        scored.append([scorer.score(rows) for _ in range(3)])
+    np.testing.assert_array_equal(*scored)
+    layers = [part for part in scorer.prefix.network.modules() if isinstance(part, nn.Linear)]
+    kinds = {type(layer) for layer in layers}
+    assert kinds == {packed.PackedLinear if packed.pays(model.network) else nn.Linear}
+    plain = {type(part) for part in model.network.modules() if isinstance(part, nn.Linear)}
+    assert plain == {nn.Linear}  # who else uses the model has its own layers
 
 
 def test_a_row_that_is_not_finite_is_so_alone() -> None:

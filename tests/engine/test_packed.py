@@ -1,0 +1,93 @@
+"""Linear layers that put their weights in order once it pays."""
+
+import pytest
+import torch
+from torch import nn
+
+from nbllm.engine import packed
+from nbllm.engine.packed import PackedLinear, pays
+from nbllm.models.memory import held_bytes
+
+WORTH = 2048  # vectors
+
+
+@pytest.fixture
+def layer(monkeypatch) -> PackedLinear:
+    """One that counts how often its packed weights are used."""
+    layer = PackedLinear(6, 4)
+    layer.used = 0
+
+    def fast(self, given, _packed):
+        self.used += 1
+        return nn.functional.linear(given, self.weight, self.bias)
+
+    monkeypatch.setattr(PackedLinear, "_fast", fast)
+    return layer
+
+
+def vectors(count: int) -> torch.Tensor:
+    return torch.randn(2, count // 2, 6)
+
+
+def test_a_short_run_packs_nothing(layer) -> None:
+    with torch.inference_mode():
+        layer(vectors(WORTH - 2))
+        assert layer.used == 0
+        layer(vectors(2))
+    assert layer.used == 1  # to see that it gives the same
+
+
+def test_a_long_run_uses_what_was_packed(layer) -> None:
+    with torch.inference_mode():
+        layer(vectors(WORTH))
+        given = vectors(10)
+        assert torch.equal(layer(given), nn.functional.linear(given, layer.weight, layer.bias))
+    assert layer.used == 2
+
+
+def test_kernels_that_give_other_bits_are_not_used(layer, monkeypatch) -> None:
+    tried = []
+
+    def other(self, given, _packed):
+        tried.append(given)
+        return nn.functional.linear(given, self.weight, self.bias).nextafter(torch.tensor(9.0))
+
+    monkeypatch.setattr(PackedLinear, "_fast", other)
+    with torch.inference_mode():
+        for _ in range(3):
+            given = vectors(WORTH)
+            assert torch.equal(layer(given), nn.functional.linear(given, layer.weight, layer.bias))
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_kernels_give_the_same_bits_or_are_left_alone(bias) -> None:
+    plain = nn.Linear(96, 64, bias=bias).to(torch.bfloat16)
+    layer = PackedLinear(96, 64, bias=bias).to(torch.bfloat16)
+    layer.load_state_dict(plain.state_dict())
+    if not pays(plain):
+        return  # it is in no network then
+    with torch.inference_mode():
+        for count in (WORTH, 1, 7, 333):
+            given = torch.randn(count, 96).to(torch.bfloat16)
+            assert torch.equal(layer(given), plain(given))
+
+
+def test_a_second_copy_wants_plenty_of_memory(monkeypatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    network = nn.Linear(10, 10)
+    for times, enough in ((4, True), (3.9, False)):
+        free = times * held_bytes(network)
+        monkeypatch.setattr(packed, "free_memory", lambda _device, free=free: free)
+        assert pays(network) is enough
+
+
+def test_what_it_takes_the_place_of() -> None:
+    class Watched(nn.Linear):
+        pass
+
+    assert PackedLinear.replaces(nn.Linear(2, 2, dtype=torch.bfloat16))
+    assert not PackedLinear.replaces(nn.Linear(2, 2))
+    assert not PackedLinear.replaces(nn.Linear(2, 2, dtype=torch.bfloat16, device="meta"))
+    assert not PackedLinear.replaces(Watched(2, 2, dtype=torch.bfloat16))
+    assert not PackedLinear.replaces(nn.LayerNorm(2))
