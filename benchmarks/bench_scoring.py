@@ -80,15 +80,14 @@ def run() -> list[dict[str, Any]]:
     for size, seconds in trials.items():
         rows.append(row(f"pipeline, batch {size}, first rows", TRIAL_ROWS, seconds))
     many = reviews("train", LONG_ROWS)
-    shares = []
-    seconds_of_many = []
+    shares, spent = [], []
     for _ in range(ROUNDS):
         rate_before = rate(meter, model)
         answered, taken = meter.spent(partial(ours, many))
         limit = (rate_before + rate(meter, model)) / 2
         shares.append(answered.llm.report().operations / limit / taken.cpu)
-        seconds_of_many.append(taken.cpu)
-    rows.append(row(f"nbllm, {len(many):,} rows", len(many), median(seconds_of_many)))
+        spent.append(taken.cpu)
+    rows.append(row(f"nbllm, {len(many):,} rows", len(many), median(spent)))
     pipelines = [each["rows / CPU s"] for each in rows if each["engine"].startswith("pipeline, ")]
     for each in rows:
         each["nbllm is faster by"] = rows[0]["rows / CPU s"] / each["rows / CPU s"]

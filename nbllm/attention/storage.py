@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -114,7 +115,7 @@ class File:
 
     def write(self, start: int, numbers: torch.Tensor) -> None:
         """Put numbers, row after row, at this place."""
-        left = memoryview(numbers.contiguous().view(torch.uint8).numpy().reshape(-1).data)
+        left = numbers.contiguous().view(torch.uint8).numpy().reshape(-1).data
         try:
             if self._writing.closed:
                 self._writing = FileIO(self.path, "r+b")
@@ -126,10 +127,10 @@ class File:
 
     def read(self, start: int, size: int) -> torch.Tensor:
         """The bytes at this place, which are read from the disk where they are looked at."""
+        # A recording is kept for long, and a process may have few files open.
+        self._writing.close()
         if self._mapped.numel() < self._size:
             try:
-                # A recording is kept for long, and a process may have few files open.
-                self._writing.close()
                 with self.path.open("r+b") as file:
                     file.truncate(self._size)  # a generation may end early
                 # Not shared, all of it would count as memory that is promised to the process.
@@ -143,7 +144,8 @@ class File:
     def delete(self) -> None:
         """Remove it; what has it mapped can still read it."""
         self._writing.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps it while it is mapped
+            self.path.unlink()
 
 
 def _unwritable(folder: Path, error: Exception) -> NbllmError:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from nbllm.engine.packed import PackedLinear, pays
+from nbllm.engine.packed import PackedLinear, can_pack
 from nbllm.models.quiet import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
@@ -78,7 +78,7 @@ class CascadePrefix:
         """
         if not ids or not cls.suits(model):
             return None
-        network = _twin(model.network, {}, {}, packed=pays(model.network))
+        network = _twin(model.network, {}, {}, packed=can_pack(model.network))
         with _hearing() as calls, torch.inference_mode():
             network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         layers = model.network.config.get_text_config().num_hidden_layers

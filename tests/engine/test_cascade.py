@@ -145,6 +145,7 @@ def test_weights_in_another_order_change_no_bit(monkeypatch) -> None:
     model = model_of(llama(2).to(torch.bfloat16))
     rows = prompts(40, [30, 5, 12, 28, 9, 17])
     monkeypatch.setattr(packed, "_WORTH", 100)
+    monkeypatch.setattr(packed, "_same_bits", {})
     scored = []
     for plenty in (0, 1 << 40):
         monkeypatch.setattr(packed, "free_memory", lambda _device, plenty=plenty: plenty)
@@ -153,7 +154,7 @@ def test_weights_in_another_order_change_no_bit(monkeypatch) -> None:
     np.testing.assert_array_equal(*scored)
     layers = [part for part in scorer.prefix.network.modules() if isinstance(part, nn.Linear)]
     kinds = {type(layer) for layer in layers}
-    assert kinds == {packed.PackedLinear if packed.pays(model.network) else nn.Linear}
+    assert kinds == {packed.PackedLinear if packed.can_pack(model.network) else nn.Linear}
     plain = {type(part) for part in model.network.modules() if isinstance(part, nn.Linear)}
     assert plain == {nn.Linear}  # who else uses the model has its own layers
 

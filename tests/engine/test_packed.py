@@ -5,10 +5,15 @@ import torch
 from torch import nn
 
 from nbllm.engine import packed
-from nbllm.engine.packed import PackedLinear, pays
+from nbllm.engine.packed import PackedLinear, can_pack
 from nbllm.models.memory import held_bytes
 
 WORTH = 2048  # vectors
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch) -> None:
+    monkeypatch.setattr(packed, "_same_bits", {})
 
 
 @pytest.fixture
@@ -45,6 +50,17 @@ def test_a_long_run_uses_what_was_packed(layer) -> None:
     assert layer.used == 2
 
 
+def test_the_bits_are_compared_once_for_layers_of_a_size(layer) -> None:
+    alike, wider = PackedLinear(6, 4), PackedLinear(6, 5)
+    alike.used = wider.used = 0
+    with torch.inference_mode():
+        for each in (layer, alike, wider):
+            each(vectors(WORTH))
+        assert [layer.used, alike.used, wider.used] == [1, 0, 1]
+        alike(vectors(2))
+    assert alike.used == 1
+
+
 def test_kernels_that_give_other_bits_are_not_used(layer, monkeypatch) -> None:
     tried = []
 
@@ -65,7 +81,7 @@ def test_the_kernels_give_the_same_bits_or_are_left_alone(bias) -> None:
     plain = nn.Linear(96, 64, bias=bias).to(torch.bfloat16)
     layer = PackedLinear(96, 64, bias=bias).to(torch.bfloat16)
     layer.load_state_dict(plain.state_dict())
-    if not pays(plain):
+    if not can_pack(plain):
         return  # it is in no network then
     with torch.inference_mode():
         for count in (WORTH, 1, 7, 333):
@@ -79,7 +95,7 @@ def test_a_second_copy_wants_plenty_of_memory(monkeypatch) -> None:
     for times, enough in ((4, True), (3.9, False)):
         free = times * held_bytes(network)
         monkeypatch.setattr(packed, "free_memory", lambda _device, free=free: free)
-        assert pays(network) is enough
+        assert can_pack(network) is enough
 
 
 def test_what_it_takes_the_place_of() -> None:
