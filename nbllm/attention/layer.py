@@ -33,42 +33,41 @@ class Layer:
         return self.query.shape[0]
 
     def scores(
-        self, heads: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+        self, heads: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor | None
     ) -> torch.Tensor:
-        """Masked scores before softmax, float32, (heads, rows, columns)."""
-        used = self._key_heads(heads)
-        query = self.query[heads[:, None], rows].float() * self.scale
-        # Whole vectors are copied, in a fourth of the time that both indices at once take.
-        its = [self.key[number].index_select(0, columns) for number in used.tolist()]
-        key = torch.stack(its).float()
+        """Masked scores before softmax, float32, (heads, rows, columns); None stands for all."""
+        query, key = self._meeting(heads, rows, columns)
         # Queries that share a key head meet it in one product, so that it is not repeated.
-        scores = query.reshape(len(used), -1, query.shape[-1]) @ key.transpose(1, 2)
-        scores = scores.view(len(heads), len(rows), len(columns))
+        together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
+        scores = together.view(len(query), len(rows), -1)
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         for added in (self.bias, self.mask):
             if added is None:
                 continue
-            shown = (added if added.shape[0] == 1 else added[heads])[:, rows][:, :, columns]
+            shown = added if heads is None or added.shape[0] == 1 else added[heads]
+            shown = shown[:, rows] if columns is None else shown[:, rows][:, :, columns]
             scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
-        if self.causal:
-            start = _first_hidden(rows, columns)
-            scores[:, :, start:] += _hiding(columns[start:] > rows[:, None])
-        if self.window is not None:
-            scores += _hiding((rows[:, None] - columns).abs() >= self.window)
+        if self.causal or self.window is not None:
+            places = self._keys(0, self.key.shape[1]) if columns is None else columns
+            if self.causal:
+                start = _first_hidden(rows, columns)
+                scores[:, :, start:] += _hiding(places[start:] > rows[:, None])
+            if self.window is not None:
+                scores += _hiding((rows[:, None] - places).abs() >= self.window)
         return scores
 
     def seen(self, rows: torch.Tensor) -> torch.Tensor:
         """The keys that at least one of these rows may see, and those between: (columns,)."""
         start, stop = 0, self.key.shape[1]
         if not len(rows):
-            return torch.arange(start, stop, device=self.key.device)
+            return self._keys(start, stop)
         if self.causal:
             stop = min(stop, int(rows.max()) + 1)
         if self.window is not None:
             start = max(0, int(rows.min()) - self.window + 1)
             stop = min(stop, int(rows.max()) + self.window)
-        return torch.arange(start, stop, device=self.key.device)
+        return self._keys(start, stop)
 
     def blocks(self, heads: int, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
@@ -89,15 +88,16 @@ class Layer:
             parts.append(self.total(self.scores(heads, part, keys), heads))
         return torch.cat(parts, dim=1)
 
-    def weights(self, heads: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Whole rows of weights, float32, (heads, rows, columns)."""
+    def weights(self, heads: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+        """Whole rows of weights, float32, (heads, rows, columns); None stands for all heads."""
         keys = self.seen(rows)
-        scores = self.scores(heads, rows, keys)
+        all_seen = len(keys) == self.key.shape[1]
+        scores = self.scores(heads, rows, None if all_seen else keys)
         if self.sinks is None:
             seen = torch.softmax(scores, -1, out=scores)
         else:
             seen = scores.sub_(self.total(scores, heads)[:, :, None]).exp_()
-        if len(keys) == self.key.shape[1]:
+        if all_seen:
             return seen
         return functional.pad(seen, (int(keys[0]), self.key.shape[1] - 1 - int(keys[-1])))
 
@@ -117,12 +117,32 @@ class Layer:
         logs = torch.log_softmax(scores, -1, out=scores)
         return logs, largest - logs.amax(-1)
 
-    def total(self, scores: torch.Tensor, heads: torch.Tensor) -> torch.Tensor:
+    def total(self, scores: torch.Tensor, heads: torch.Tensor | None) -> torch.Tensor:
         """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
         total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
-        return torch.logaddexp(total, self.sinks[heads].float()[:, None])
+        sinks = self.sinks if heads is None else self.sinks[heads]
+        return torch.logaddexp(total, sinks.float()[:, None])
+
+    def _meeting(
+        self, heads: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries in float32 and scaled, and their keys as they are, each key head once."""
+        if heads is None:
+            query, key = self.query.index_select(1, rows), self.key
+            key = key if columns is None else key.index_select(1, columns)
+        else:
+            query = self.query[heads[:, None], rows]
+            its = [self.key[number] for number in self._key_heads(heads).tolist()]
+            # Whole vectors are copied, in a fourth of the time that both indices at once take.
+            key = torch.stack(
+                [one if columns is None else one.index_select(0, columns) for one in its]
+            )
+        return query.float() * self.scale, key
+
+    def _keys(self, start: int, stop: int) -> torch.Tensor:
+        return torch.arange(start, stop, device=self.key.device)
 
     def _key_heads(self, heads: torch.Tensor) -> torch.Tensor:
         """Their key heads: each once if all of them have as many heads here, else one a head."""
@@ -133,10 +153,12 @@ class Layer:
         return used if (counts == counts[0]).all() else its
 
 
-def _first_hidden(rows: torch.Tensor, columns: torch.Tensor) -> int:
+def _first_hidden(rows: torch.Tensor, columns: torch.Tensor | None) -> int:
     """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
     if not len(rows):
         return 0
+    if columns is None:
+        return int(rows.min()) + 1
     late = columns > rows.min()
     return int(late.int().argmax()) if bool(late.any()) else len(columns)
 

@@ -144,7 +144,7 @@ def listening(network: PreTrainedModel, hear: Heard) -> Iterator[None]:
     passes of this thread. result[0] is what the heads gave, (texts, rows, heads, value_dim).
     """
     table = ALL_ATTENTION_FUNCTIONS
-    configs = (getattr(module, "config", None) for module in network.modules())
+    configs = (vars(module).get("config") for module in network.modules())
     names = {getattr(config, "_attn_implementation", None) for config in configs} - {None}
     with turn:
         before = {name: table.get(name) for name in names}

@@ -155,8 +155,7 @@ def induction_scores(
     for recording in recordings:
         for index, layer in enumerate(recording.layers):
             rows = torch.arange(first, first + length, device=layer.query.device)
-            heads = torch.arange(layer.heads, device=layer.query.device)
-            weights = layer.weights(heads, rows)
+            weights = layer.weights(None, rows)
             followed = weights[:, rows - first, rows - length + 1].mean(1)
             found[index] += followed.double().cpu().numpy() / len(recordings)
     layers, heads_ = np.indices(found.shape)

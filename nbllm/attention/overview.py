@@ -66,8 +66,7 @@ def survey(recording: Recording) -> Overview:
             torch.tensor(some, device=device), torch.tensor(rows, device=device)
         )
         received[index] = sampled.mean((0, 1)).cpu().numpy()
-        every = torch.arange(recording.heads, device=device)
-        opening[index] = layer.weights(every, torch.tensor([token], device=device))[:, 0].cpu()
+        opening[index] = layer.weights(None, torch.tensor([token], device=device))[:, 0].cpu()
     sink = _sink(received.mean(0), rows, recording.causal)
     share = opening @ _of_interest(recording, token, sink)
     upper = len(layers) // 2

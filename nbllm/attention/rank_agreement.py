@@ -78,8 +78,7 @@ def attended(recording: Recording) -> NDArray[np.float32]:
         attended(record(model, text)).argsort()[-5:]
     """
     row = torch.tensor([_answer_row(recording)], device=recording.layers[0].query.device)
-    every = torch.arange(recording.heads, device=row.device)
-    layers = [layer.weights(every, row)[:, 0].mean(0) for layer in recording.layers]
+    layers = [layer.weights(None, row)[:, 0].mean(0) for layer in recording.layers]
     mean: NDArray[np.float32] = torch.stack(layers).mean(0).cpu().numpy()
     return mean
 

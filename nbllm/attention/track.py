@@ -16,7 +16,6 @@ from nbllm.errors import UnsupportedModelError
 __all__ = ["Call", "Shared", "Track"]
 
 _CHECKED_ROWS = 16  # of every layer and head
-_KEYS_AT_ONCE = 2**20  # numbers of keys in float32, while rows are checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,19 +168,13 @@ def _masked(rule: Rule | torch.Tensor, call: Call, before: int) -> dict[str, Any
 
 def _gap(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Relative error of weights · value against the output, on a sample of rows of each head."""
-    count, device = output.shape[0], output.device
-    rows = torch.linspace(0, count - 1, min(count, _CHECKED_ROWS), device=device).long()
-    group = layer.heads // value.shape[0]
-    at_once = max(1, _KEYS_AT_ONCE // value[0].numel())
-    missed = returned = torch.zeros((), device=device)
-    for values in torch.split(torch.arange(value.shape[0], device=device), at_once):
-        heads = torch.arange(int(values[0]) * group, (int(values[-1]) + 1) * group, device=device)
-        weights = layer.weights(heads, rows)
-        explained = weights.reshape(len(values), -1, value.shape[1]) @ value[values].float()
-        said = output[rows][:, heads].float().transpose(0, 1)
-        missed = missed + (explained.view_as(said) - said).square().sum()
-        returned = returned + said.square().sum()
-    return (missed / returned.clamp_min(1e-24)).sqrt()
+    count = output.shape[0]
+    rows = torch.linspace(0, count - 1, min(count, _CHECKED_ROWS), device=output.device).long()
+    weights = layer.weights(None, rows)
+    explained = weights.reshape(len(value), -1, value.shape[1]) @ value.float()
+    said = output.index_select(0, rows).float().transpose(0, 1)
+    missed = explained.view_as(said).sub_(said).square().sum()
+    return (missed / said.square().sum().clamp_min(1e-24)).sqrt()
 
 
 def _unruly() -> UnsupportedModelError:
