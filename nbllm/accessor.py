@@ -305,7 +305,7 @@ class FrameAccessor:
         }
         work = partial(
             summarize_frame,
-            self._frame if by is None else group_texts(self._frame, by, column),
+            self._asked(background) if by is None else group_texts(self._frame, by, column),
             make_task("summarize", column, model, options),
             model,
             column,
@@ -682,7 +682,7 @@ class FrameAccessor:
         output = into or f"{column}_search"
         work = partial(
             search_frame,
-            self._frame,
+            self._asked(background),
             column,
             query,
             k=k,
@@ -720,9 +720,10 @@ class FrameAccessor:
 
         Args:
             column: the texts that describe the items.
-            history: labels in the index (positions in polars) of what was liked; the name of a
-                column that is true there; or, for many users, a frame whose first two columns
-                are user and label: then `<column>_recommend_user` says for whom a row is.
+            history: labels in the index (positions in polars) of what was liked; what is true
+                there, such as `films["rating"] >= 4`, or the name of such a column; or, for many
+                users, a frame whose first two columns are user and label: then
+                `<column>_recommend_user` says for whom a row is.
             k: how many items a user.
             model: a sentence encoder; by default the one loaded last.
 
@@ -741,7 +742,7 @@ class FrameAccessor:
         output = into or f"{column}_recommend"
         work = partial(
             recommend_frame,
-            self._frame,
+            self._asked(background),
             column,
             history,
             k=k,
@@ -877,7 +878,7 @@ class FrameAccessor:
 
         work = partial(
             reply_frame,
-            self._frame,
+            self._asked(background),
             column,
             sources,
             choose(model),
@@ -1191,7 +1192,7 @@ class FrameAccessor:
         model = choose(model)
         work = partial(
             answer_frame,
-            self._frame,
+            self._asked(background),
             make_task(verb, subject, model, options),
             model,
             columns,
@@ -1200,6 +1201,12 @@ class FrameAccessor:
             **run_options,
         )
         return start(verb, output, lambda watch: finish(work(watch=watch)), background=background)
+
+    def _asked(self, background: bool) -> Any:
+        """The frame as a run reads it, which cells may sort while it goes on beside them."""
+        from nbllm.frame.columns import with_rows_of_now
+
+        return with_rows_of_now(self._frame) if background else self._frame
 
     def _output(self, output: str | None) -> str:
         """The column of answers meant, by name or because it is the only one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "row_key",
     "row_position",
     "row_values",
+    "with_rows_of_now",
     "write_columns",
 ]
 
@@ -62,6 +63,15 @@ def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> 
         else:
             position.append(distinct.setdefault(tuple(cells), len(distinct)))
     return Rows(list(distinct), position, errors)
+
+
+def with_rows_of_now(frame: Any) -> Any:
+    """The same frame, whose rows stay when those of the given one are sorted or dropped in place.
+
+    Args:
+        frame: a pandas or polars DataFrame, whose values are not copied.
+    """
+    return frame.copy(deep=False) if hasattr(frame, "copy") else frame.clone()
 
 
 def row_position(frame: Any, row: Any) -> int:
@@ -131,12 +141,17 @@ def refuse_taken(frame: Any, names: Sequence[str], *, ours: str) -> None:
         )
 
 
-def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) -> Any:
+def write_columns(
+    frame: Any,
+    columns: Mapping[str, tuple[Sequence[Any], Any]],
+    outdated: Iterable[str] = (),
+) -> Any:
     """A new frame with these columns behind its own; order, index and attrs as they were.
 
     Args:
         frame: a pandas or polars DataFrame, left as it is.
         columns: name to (values, narwhals dtype); those that the frame has are replaced.
+        outdated: columns that are left out, where the frame has them.
     """
     data = _wrap(frame)
     series = []
@@ -144,7 +159,7 @@ def write_columns(frame: Any, columns: Mapping[str, tuple[Sequence[Any], Any]]) 
         plain = nw.String if dtype == nw.Categorical else dtype
         column = new_series(name, values, plain, data.implementation)
         series.append(column.cast(dtype) if dtype == nw.Categorical else column)
-    taken = [name for name in columns if name in data.columns]
+    taken = [name for name in data.columns if name in {*columns, *outdated}]
     answered = data.drop(taken).with_columns(*series).to_native()
     if hasattr(frame, "attrs"):
         answered.attrs = dict(frame.attrs)

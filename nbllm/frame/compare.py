@@ -76,7 +76,8 @@ def compare(
 
     Raises:
         ColumnError: a column is missing, not text, or in the way.
-        FrameError: fewer than two rows that both answered, or a verb that there is not.
+        FrameError: fewer than two rows that both answered, a verb that there is not, or it was
+            stopped, by an interrupt or a cancel.
         LabelError: `truth` has labels that the verb does not give.
         UnsupportedModelError: a model cannot do what the verb asks.
 
@@ -225,10 +226,18 @@ def _ask(
     answered = answer_frame(
         frame, task, model, columns, output=output, probabilities_too=True, **run
     )
+    runs = run_ids(answered, f"{output}_run")
+    report = find_report(runs[0]) if runs else None  # stopped before the first answer
+    if report is None or report.stopped:
+        raise FrameError(
+            f"the comparison was stopped while {model.name} was asked, and rows that were answered "
+            "till then are not like the rest: the longest come first. Start it again; with "
+            "ledger=True it goes on from what was answered."
+        )
     return answered, Side(
         model=model.provenance(),
         weights=held_bytes(model.network),
-        report=find_report(run_ids(answered, f"{output}_run")[0]),
+        report=report,
         seconds=time.perf_counter() - wall,
         cpu_seconds=time.process_time() - cpu,
     )

@@ -25,7 +25,7 @@ from nbllm.frame.evaluate import (
     reliability,
 )
 from nbllm.frame.outputs import choose_output
-from nbllm.frame.provenance import find_record, run_ids
+from nbllm.frame.provenance import attached_records, find_record, run_ids
 from nbllm.frame.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
 
 if TYPE_CHECKING:
@@ -335,15 +335,18 @@ def evaluate(
 
         return of_spans(frame, truth, output)
     records = [find_record(run, frame) for run in run_ids(frame, f"{output}_run")]
-    verb = records[0]["verb"] if records else ""
+    if not records:  # no row is left of a filter that took none
+        last = attached_records(frame, output)[-1:]
+        records = [record for record in last if record["verb"] == "filter"]
+    if not records:
+        raise FrameError(f"no row of {output!r} was answered, so there is nothing to evaluate.")
+    verb = records[0]["verb"]
     if verb == "filter":
         from nbllm.frame.filter_evaluation import of_filter
 
         return of_filter(frame, truth, output, records, among)
     if among is not None:
         raise FrameError("among= is for search, recommend and filter. Leave it out.")
-    if not records:
-        raise FrameError(f"no row of {output!r} was answered, so there is nothing to evaluate.")
     right = right_answers(frame, truth)
     data = nw.from_native(frame, eager_only=True)
     given = [None if is_missing(value) else value for value in data[output].to_list()]

@@ -20,9 +20,10 @@ def outputs_of(frame: Any) -> dict[str, str]:
     columns = [str(name) for name in frame.columns]
     found = {}
     for name in columns:
-        if f"{name}_entities" in columns:
+        # An extraction may have fields of these names, but it has a run and its value is text.
+        if f"{name}_entities" in columns and f"{name}_run" not in columns:
             found[name] = "mask"
-        elif f"{name}_because" in columns:
+        elif f"{name}_because" in columns and _are_whole(frame, name):
             found[name] = "recommend"
         elif f"{name}_score" in columns and _are_ranks(frame, name):
             found[name] = "search"
@@ -51,10 +52,14 @@ def choose_output(frame: Any, output: str | None) -> tuple[str, str]:
     return output, found[output]
 
 
+def _are_whole(frame: Any, name: str) -> bool:
+    return bool(nw.from_native(frame, eager_only=True)[name].dtype.is_integer())
+
+
 def _are_ranks(frame: Any, name: str) -> bool:
     """Whether a column of whole numbers counts what was found, for each query from 1 on."""
     data = nw.from_native(frame, eager_only=True)
-    if not data[name].dtype.is_integer():
+    if not _are_whole(frame, name):
         return False
     if f"{name}_run" in data.columns or not len(data):
         return True

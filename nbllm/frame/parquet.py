@@ -21,7 +21,7 @@ from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.provenance import run_record
-from nbllm.frame.run import answer_frame
+from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
 from nbllm.frame.verbs import make_task, verb_columns
 from nbllm.models.loader import choose, reload
@@ -70,13 +70,17 @@ def answer_folder(
         the files that were written now.
 
     Raises:
-        FrameError: Ray is not installed, no such verb, or no Parquet file in `source`.
+        FrameError: Ray is not installed, no such verb, no Parquet file in `source`, or it is the
+            target too.
+        ColumnError: a file has a column of the answer that no earlier run of nbllm wrote.
         NbllmError: what the verb raises, of the first file.
 
     Example:
         >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
     """
     source, target = Path(source), Path(target)
+    if source.resolve() == target.resolve():
+        raise FrameError(f"source and target are both {source}. Name another folder to write in.")
     columns = verb_columns(verb, subject, options)
     if into is None and verb == "prompt":
         raise FrameError("a prompt of your own wants a name for its answers: into=.")
@@ -196,16 +200,20 @@ def _added(
     keep: Sequence[str],
     options: Mapping[str, Any],
 ) -> pyarrow.Table:
-    read = table.select(list(dict.fromkeys(columns.values()))).to_pandas()
+    names = table.column_names
+    # What is there of an earlier run, and what may be in the way.
+    own = [name for name in names if name == output or name.startswith(f"{output}_")]
+    read = table.select(list(dict.fromkeys([*columns.values(), *own]))).to_pandas()
     told = dict(table.schema.metadata or {})
     read.attrs = json.loads(told.get(_ATTRS, b"{}"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
         answered = answer_frame(read, task, model, columns, output=output, keep=keep, **options)
-    for name in answered.columns[len(read.columns) :]:
+    new = added_columns(task, output, keep, options["probabilities_too"])
+    table = table.select([n for n in names if n not in new and (n in answered or n not in own)])
+    for name in new:
         values = answered[name]
         if values.dtype == "category":
             values = values.astype("string")
-        column = pyarrow.Array.from_pandas(values)
-        table = table.append_column(name, column)
+        table = table.append_column(name, pyarrow.Array.from_pandas(values))
     return table.replace_schema_metadata({**told, _ATTRS: json.dumps(answered.attrs)})

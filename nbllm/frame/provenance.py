@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import narwhals as nw
@@ -13,7 +14,7 @@ from nbllm import __version__
 from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
-from nbllm.errors import ProvenanceError, UnsupportedModelError
+from nbllm.errors import LedgerError, ProvenanceError, UnsupportedModelError
 from nbllm.frame.columns import row_key, row_values
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
@@ -22,6 +23,8 @@ from nbllm.versions import versions
 
 __all__ = [
     "attach",
+    "attached_records",
+    "earlier_columns",
     "find_record",
     "find_report",
     "recorded_prompt",
@@ -78,6 +81,7 @@ def run_record(
         "model": provenance,
         "columns": dict(columns),
         "output": output,
+        "outputs": [column.suffix for column in task.outputs],
         "writes": task.decodes,
         "versions": versions(),
     }
@@ -112,10 +116,31 @@ def attach(frame: Any, record: Mapping[str, Any]) -> None:
         frame.attrs[_ATTRS] = {**frame.attrs.get(_ATTRS, {}), record["id"]: dict(record)}
 
 
+def attached_records(frame: Any, output: str) -> list[dict[str, Any]]:
+    """The records in a frame's metadata of the runs that made these answers, newest last."""
+    runs = getattr(frame, "attrs", {}).get(_ATTRS, {})
+    return [record for record in runs.values() if record["output"] == output]
+
+
 def run_ids(frame: Any, column: str) -> list[str]:
     """The ids of the runs that answered a frame, in alphabetical order."""
     values = nw.from_native(frame, eager_only=True)[column].to_list()
     return sorted({value for value in values if isinstance(value, str)})
+
+
+def earlier_columns(frame: Any, output: str) -> set[str]:
+    """All that earlier runs may have written for these answers, as far as they are on record.
+
+    Args:
+        output: the column of the answers.
+    """
+    if f"{output}_run" not in frame.columns:
+        return set()
+    suffixes = {"", "_error", "_run"}
+    for run in run_ids(frame, f"{output}_run"):
+        with suppress(ProvenanceError, LedgerError):
+            suffixes |= set(find_record(run, frame).get("outputs", ()))
+    return {output + suffix for suffix in suffixes}
 
 
 def row_run(frame: Any, column: str, row: int) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["read_histories", "recommend_frame"]
+__all__ = ["marks_of", "read_histories", "recommend_frame"]
 
 
 def recommend_frame(
@@ -49,8 +49,9 @@ def recommend_frame(
 
     Args:
         frame: a pandas or polars DataFrame, one item a row, left as it is.
-        history: labels in its index (positions in polars), the name of a column that is true
-            where an item was liked, or a frame whose first two columns are user and label.
+        history: labels in its index (positions in polars); a value for each item that is true
+            where it was liked, or the name of a column of such; or a frame whose first two
+            columns are user and label.
         into: the column of an item's rank, and the beginning of the others' names.
         watch: that of the verb's call.
 
@@ -143,8 +144,16 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         FrameError: an item of the history is not in the frame or twice there, or none is liked.
     """
     if isinstance(history, str):
-        return {None: _true_rows(frame, history)}
+        return {None: _true_rows(_liked_column(frame, history), f"the column {history!r}")}
     labels = index_labels(frame)
+    marks = marks_of(history)
+    if marks is not None:
+        if len(marks) != len(labels):
+            raise FrameError(
+                f"history= has {len(marks):,} values that are true or false, and the frame has "
+                f"{len(labels):,} items. Pass one for each, or the labels of those liked."
+            )
+        return {None: _true_rows(marks, "history=")}
     place: dict[Any, int] = {}
     repeated = set()
     for row, label in enumerate(labels):
@@ -184,21 +193,33 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
     return {user: list(dict.fromkeys(rows)) for user, rows in liked.items()}
 
 
-def _true_rows(frame: Any, column: str) -> list[int]:
+def marks_of(history: Any) -> list[Any] | None:
+    """Whether each item was liked, in a history that says so by true and false; else None."""
+    if isinstance(history, str) or nw.dependencies.is_into_dataframe(history):
+        return None
+    given = history.tolist() if hasattr(history, "tolist") else list(history)
+    return given if any(isinstance(value, bool) for value in given) else None
+
+
+def _liked_column(frame: Any, column: str) -> list[Any]:
     data = nw.from_native(frame, eager_only=True)
     if column not in data.columns:
         raise FrameError(
             f"history={column!r} is no column of the frame. Name one that is true where an item "
             "was liked, or pass a list of index labels."
         )
-    values = data[column].to_list()
-    odd = [value for value in values if not is_missing(value) and not isinstance(value, bool)]
+    marks: list[Any] = data[column].to_list()
+    return marks
+
+
+def _true_rows(marks: Sequence[Any], what: str) -> list[int]:
+    odd = [mark for mark in marks if not is_missing(mark) and not isinstance(mark, bool)]
     if odd:
         raise FrameError(
-            f"the column {column!r} holds {odd[0]!r}, which is not true or false. Compare it "
+            f"{what} holds {odd[0]!r}, which is not true or false. Compare it "
             "first, as in frame['rating'] >= 4."
         )
-    rows = [row for row, value in enumerate(values) if value is True]
+    rows = [row for row, mark in enumerate(marks) if mark is True]
     if not rows:
-        raise FrameError(f"no item is true in {column!r}. Name one or more that were liked.")
+        raise FrameError(f"no item is true in {what}. Mark one or more that were liked.")
     return rows

@@ -136,7 +136,9 @@ def reply_frame(
         answers.append(cells)
     wanted = {suffix: kind for suffix, kind in _COLUMNS.items() if kind[0] in keep}
     answered = write_columns(
-        frame, {output + s: ([row[s] for row in answers], d) for s, (_, d) in wanted.items()}
+        frame,
+        {output + s: ([row[s] for row in answers], d) for s, (_, d) in wanted.items()},
+        {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
     )
     if hasattr(answered, "attrs"):
         answered.attrs |= steps.frame.attrs

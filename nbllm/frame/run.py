@@ -19,7 +19,7 @@ from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
 from nbllm.frame.forecast import Forecast
 from nbllm.frame.progress import Step, Watch, watching
-from nbllm.frame.provenance import attach, remember, run_record
+from nbllm.frame.provenance import attach, earlier_columns, remember, run_record
 from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
     from nbllm.models.model import Model
 
-__all__ = ["answer_frame"]
+__all__ = ["added_columns", "answer_frame"]
 
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
@@ -93,7 +93,7 @@ def answer_frame(
     if unknown:
         raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
     rows = read_rows(frame, list(columns.values()), any_type=any_type)
-    added = _added(task, output, keep, probabilities_too)
+    added = added_columns(task, output, keep, probabilities_too)
     refuse_taken(frame, list(added), ours=f"{output}_run")
     limit = model.context_length - task.answer_tokens(model)
     record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
@@ -112,16 +112,20 @@ def answer_frame(
         report.ledger = None if ledger.path is None else str(ledger.path)
         answers = _answer_texts(teller, model, record, ledger, answer, watch)
         record["offset"] = answers.offset
-        ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
         if report.computed and step.operations is not None:
             report.operations = step.operations(answers.read)
         if ledger.path is not None:
             report.ledger_bytes = ledger.size
-        ledger.add_report(record["id"], report.to_dict())
+        # A record is filed once, and one that was stopped while it calibrated has no offset yet.
+        if answers.values or not report.stopped:
+            ledger.open_run(record["id"], record)
+            ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
-    answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]))
+    # Scores and probabilities of another model would be taken for those of these answers.
+    outdated = earlier_columns(frame, output) - {*columns.values()}
+    answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]), outdated)
     attach(answered, record)
     _warn_of_failures(frame, rows, answers, report, said="error" in keep)
     if report.stopped and not watch.beside:
@@ -211,10 +215,10 @@ def _answer_texts(
     return answers
 
 
-def _added(
+def added_columns(
     task: Task, output: str, keep: Sequence[str], probabilities_too: bool
 ) -> dict[str, Output | str]:
-    """The columns to be added, in their order: name to one of the task's, "error" or "run"."""
+    """The columns that a run adds, in their order: name to one of the task's, "error" or "run"."""
     wanted = {*keep, "field", *(["probability"] if probabilities_too else [])}
     columns = [column for column in task.outputs if column.part in wanted]
     ours = [f"{output}_{part}" for part in ("error", "run") if part in wanted]
@@ -293,7 +297,7 @@ def _warn_of_a_stop(report: RunReport, how: str) -> None:
     kept = (
         "What was answered is in the ledger: ask again to go on from there."
         if report.ledger
-        else "Nothing is kept, since the ledger is off."
+        else "Nothing is on disk, since the ledger is off."
     )
     warn_user(
         f"{report.verb}: {how} with {report.left:,} texts unanswered; their rows are null. {kept}",

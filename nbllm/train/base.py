@@ -23,7 +23,7 @@ from nbllm.models.sources import Fetched, fetch
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["Base", "Lora", "adapted", "find", "opened", "with_head"]
+__all__ = ["Base", "Lora", "adapted", "find", "head_order", "opened", "with_head"]
 
 # Bytes of each weight that is trained, besides itself: of its gradient, and of AdamW's two means.
 _GRADIENT, _MEANS = 4, 8
@@ -193,17 +193,31 @@ def adapted(network: PreTrainedModel, lora: Lora, seed: int) -> Any:
         return get_peft_model(network, config)
 
 
-def with_head(model: Model, labels: list[str], seed: int) -> PreTrainedModel:
+def head_order(model: Model, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels in the order of a model's own head, where that has the same ones."""
+    own = _head_labels(model)
+    return own if sorted(own) == sorted(labels) else labels
+
+
+def _head_labels(model: Model) -> tuple[str, ...]:
+    if model.kind != "classifier":
+        return ()
+    config: Any = model.network.config
+    return tuple(str(config.id2label[n]) for n in range(config.num_labels))
+
+
+def with_head(model: Model, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
     """A classifier of these labels on an encoder's weights, with a head that is random yet.
 
-    A classifier with the same labels keeps its head; with others it gets a new one.
+    A classifier with the same labels in the same order keeps its head; others get a new one.
 
     Raises TrainingError where transformers has no classifier of this architecture.
     """
     import copy
 
     own: Any = model.network.config
-    if model.kind == "classifier" and sorted(str(x) for x in own.id2label.values()) == labels:
+    if _head_labels(model) == labels:
+        own.problem_type = "single_label_classification"  # also where it gave several a text
         return model.network
     config = copy.deepcopy(own)
     config.num_labels = len(labels)

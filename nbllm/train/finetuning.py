@@ -27,6 +27,7 @@ from nbllm.train.base import (
     Lora,
     adapted,
     find,
+    head_order,
     opened,
     refuse_unless_fits,
     standing_bytes,
@@ -238,6 +239,8 @@ class _Run:
         dry_run: bool,
     ) -> Finetuned | Forecast:
         model = opened(self.base)
+        # Of a head that is kept, each output stays that of its label.
+        self.job = replace(self.job, labels=head_order(model, self.job.labels))
         task = self._task(model)
         learned, seen = (self._examples(model, task, rows) for rows in (train, held))
         long = sum(example is None for example in (*learned, *seen))
@@ -325,7 +328,7 @@ class _Run:
             return adapted(model.network, self.lora, self.recipe.seed)
         if model.kind == "causal":
             return model.network.requires_grad_(True)
-        return with_head(model, list(self.job.labels), self.recipe.seed).requires_grad_(True)
+        return with_head(model, self.job.labels, self.recipe.seed).requires_grad_(True)
 
     def _layout(self, model: Model, examples: Sequence[Example]) -> Layout:
         padding = model.tokenizer.pad_token_id or 0

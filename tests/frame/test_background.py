@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
+import polars as pl
 import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine.batching import TokenBudget
+from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
 from nbllm.engine.turns import turn
@@ -17,9 +20,9 @@ from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.label import Calibrated, _Repeatable
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.model import Model
+from tests.frame.stops import Score, interrupted_after
 
 ROWS = 40
-Score = Callable[[_Repeatable, Sequence[Prompt]], Sequence]
 
 
 @pytest.fixture
@@ -27,19 +30,6 @@ def frame(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Reviews in batches of a few rows."""
     monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(64))
     return pd.DataFrame({"review": [f"The soup of day {n} was warm." for n in range(ROWS)]})
-
-
-def interrupted_after(calls: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let so many batches of rows be answered, and then raise."""
-    score: Score = _Repeatable.__call__
-    left = iter(range(calls))
-
-    def some(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence:
-        if next(left, None) is None:
-            raise error
-        return score(self, prompts)
-
-    monkeypatch.setattr(_Repeatable, "__call__", some)
 
 
 def test_an_interrupt_returns_what_was_answered_and_the_next_run_goes_on(
@@ -76,6 +66,25 @@ def test_beside_the_notebook_the_answers_are_the_same(
     assert str(run).startswith(f"sentiment: done, {ROWS} of {ROWS} texts, ")
 
 
+@pytest.mark.filterwarnings("ignore:.*inplace")
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_rows_may_be_sorted_dropped_and_added_meanwhile(
+    frame: pd.DataFrame, tiny_llama: Model, library: str
+) -> None:
+    whole = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
+    given = frame.copy() if library == "pandas" else pl.from_pandas(frame)
+    with turn:  # so that it has not begun
+        run = given.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
+        if isinstance(given, pl.DataFrame):
+            given.extend(given.reverse())
+        else:
+            given.sort_values("review", ascending=False, inplace=True)
+            given.drop(index=[0, 1], inplace=True)
+    answered = run.result(60)
+    assert list(answered["review"]) == list(whole["review"])
+    assert list(answered["review_sentiment"]) == list(whole["review_sentiment"])
+
+
 def test_a_cancel_stops_after_the_batch(
     frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +114,7 @@ def test_a_cancel_stops_after_the_batch(
 
 
 def test_a_cancel_stops_calibration_after_its_batch(
-    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+    frame: pd.DataFrame, tiny_llama: Model, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, cancelled = threading.Event(), threading.Event()
     score = LabelScorer.__call__
@@ -127,8 +136,13 @@ def test_a_cancel_stops_calibration_after_its_batch(
     assert len(calls) == 1
     assert answered["review_sentiment"].isna().all()
     assert (run.report.computed, str(run)) == (0, f"sentiment: cancelled, 0 of {ROWS} texts")
-    monkeypatch.undo()
-    assert frame.llm.sentiment("review", model=tiny_llama)["review_sentiment"].notna().all()
+    monkeypatch.setattr(LabelScorer, "__call__", score)
+    found = frame.llm.sentiment("review", model=tiny_llama)
+    assert found["review_sentiment"].notna().all()
+    # What explains a row of a file that is read again has the offset of the run that answered.
+    run_id = found["review_sentiment_run"].iloc[0]
+    with Ledger(ledger_path) as ledger:
+        assert ledger.record(run_id)["offset"] == found.attrs["nbllm_runs"][run_id]["offset"]
 
 
 def test_calibration_lets_others_have_their_turn_between_its_batches(

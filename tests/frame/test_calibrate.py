@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.calibrate import Scaling, fit
 from nbllm.frame.evaluate import calibration_error
 from nbllm.models.model import Model
+from tests.conftest import tiny_model
 
 TEXTS = [
     f"The {a} {b} was {c}."
@@ -124,6 +126,24 @@ def test_the_record_tells_of_the_scaling(tiny_llama: Model, ledger_path) -> None
 def test_corrections_that_do_not_do_are_refused(corrections, message, tiny_llama: Model) -> None:
     with pytest.raises(LabelError, match=message):
         answered(pd, tiny_llama).llm.calibrate(corrections)
+
+
+@pytest.mark.parametrize("module", [pd, pl])
+def test_probabilities_of_an_earlier_model_are_not_those_of_the_answers(
+    module, tiny_llama: Model
+) -> None:
+    other = tiny_model("causal")
+    other.revision = "1" * 64
+    with torch.no_grad():
+        other.network.get_input_embeddings().weight.neg_()
+    first = answered(module, tiny_llama, probabilities=True)
+    second = first.llm.sentiment("text", model=other)
+    fresh = answered(module, other)
+    assert list(second.columns) == list(fresh.columns)
+    found, expected = (frame.llm.calibrate(TRUTH) for frame in (second, fresh))
+    assert list(found["text_sentiment_score"])[:24] == list(expected["text_sentiment_score"])[:24]
+    labels = first.llm.sentiment("text", model=other, keep=("value", "run"))
+    assert list(labels.columns) == ["text", "text_sentiment", "text_sentiment_run"]
 
 
 def test_what_cannot_be_calibrated_is_said(tiny_llama: Model) -> None:

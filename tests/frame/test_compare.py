@@ -11,6 +11,7 @@ import torch
 from scipy.stats import binomtest
 
 import nbllm
+from nbllm.engine.batching import TokenBudget
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import (
@@ -25,6 +26,7 @@ from nbllm.errors import (
 from nbllm.frame.compare import compare
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
+from tests.frame.stops import interrupted_after
 
 TEXTS = [
     None,
@@ -399,3 +401,19 @@ def test_truths_of_other_types(tiny_llama: Model, other: Model) -> None:
     ]
     values = [f.summary[f.summary["measure"] == "accuracy"]["value"].tolist() for f in found]
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_an_interrupt_ends_it_before_the_other_model_is_asked(
+    batches: int, tiny_llama: Model, other: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(64))
+    interrupted_after(batches, KeyboardInterrupt(), monkeypatch)
+    asked = []
+    other.network.register_forward_hook(lambda *_: asked.append("a pass"))
+    with (
+        pytest.warns(UserWarning, match="interrupted with"),
+        pytest.raises(FrameError, match=r"stopped while .* was asked.*ledger=True"),
+    ):
+        compare(tiny_llama, other, frame_of(pd), "review")
+    assert not asked

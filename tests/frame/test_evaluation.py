@@ -389,6 +389,7 @@ def test_real_runs_of_several_fields_are_evaluated(tiny_llama: Model) -> None:
         ("sentiment", {"aspects": ["food", "staff"]}),
         ("classify", {"labels": ["x", "y"], "multi": True}),
         ("extract", {"schema": {"dish": str}}),
+        ("extract", {"schema": {"entities": list[str], "because": str}}),
     ):
         answered = getattr(frame.llm, verb)("text", model=tiny_llama, **options)
         answered["truth"] = answered[f"text_{verb}"]

@@ -72,6 +72,9 @@ def test_a_column_says_what_was_liked(module, tiny_encoder: Model) -> None:
     history = ["soup", "moon"] if module is pd else [0, 3]
     named = items.llm.recommend("plot", history, model=tiny_encoder)
     assert found["n"].to_list() == named["n"].to_list()
+    for mask in (items["liked"], [bool(mark) for mark in marks], np.array(marks) == np.True_):
+        masked = items.llm.recommend("plot", mask, model=tiny_encoder)
+        assert masked["n"].to_list() == named["n"].to_list()
     assert sorted(found["n"].to_list()) == [1, 2, 4, 6]
 
 
@@ -107,6 +110,9 @@ def test_a_history_without_a_text_recommends_nothing_and_says_so(tiny_encoder: M
         ([], "the history has no items"),
         ("liked", "history='liked' is no column"),
         ("plot", "is not true or false"),
+        ([True, False], "has 2 values that are true or false, and the frame has 7"),
+        ([False] * 7, "no item is true in history="),
+        ([True, *["soup"] * 6], "history= holds 'soup', which is not true or false"),
         (pd.DataFrame({"who": ["ann"]}), "this one has 1"),
         (pd.DataFrame({"who": [], "what": []}), "the history has no items"),
     ],

@@ -123,6 +123,13 @@ def test_a_folder_goes_in_and_a_folder_comes_out(model: Model, tmp_path: Path) -
     assert answer_folder(source, target, "sentiment", "review", **options) == [target / "a.parquet"]
     assert answer_folder(source, target, "sentiment", "review", **options) == []
 
+    # Asked again, an answered file has each column once, and none of the answers before.
+    options |= {"keep": ("value", "run"), "into": "review_sentiment", "labels": ["x", "y"]}
+    [again, *_] = answer_folder(target, tmp_path / "again", "classify", "review", **options)
+    columns = ["review", "stars", "review_sentiment", "review_sentiment_run"]
+    assert pyarrow.parquet.read_schema(again).names == columns
+    assert pd.read_parquet(again)["stars"].equals(one["stars"])
+
 
 def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="neither local nor ray"):
@@ -131,5 +138,7 @@ def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:
         frame().llm.sentiment("review", model=model, engine="ray", workers=0)
     with pytest.raises(FrameError, match="no Parquet file"):
         answer_folder(tmp_path, tmp_path / "out", "sentiment", "review", model=model)
+    with pytest.raises(FrameError, match="source and target are both"):
+        answer_folder(tmp_path, tmp_path, "sentiment", "review", model=model)
     with pytest.raises(FrameError, match="there is no verb"):
         answer_folder(tmp_path, tmp_path / "out", "transliterate", "review", model=model)

@@ -59,6 +59,19 @@ def test_a_filter_is_judged_by_what_it_left_too(module, tiny_llama: Model) -> No
     assert missed["n"].to_list() == (1 + np.flatnonzero(right & ~given)).tolist()
 
 
+def test_a_filter_that_took_nothing_found_nothing(tiny_llama: Model) -> None:
+    frame = numbered(cold=["yes", "no"] * (ROWS // 2))
+    none = frame.llm.filter("text", "is cold", threshold=1.0, model=tiny_llama, examples=SHOWN)
+    assert len(none) == 0
+    assert values(none.llm.evaluate("cold", among=frame))["recall"][0] == 0
+    with pytest.raises(FrameError, match="among=df"):
+        none.llm.evaluate("cold")
+    frame = pl.from_pandas(frame)
+    none = frame.llm.filter("text", "is cold", threshold=1.0, model=tiny_llama, examples=SHOWN)
+    with pytest.raises(FrameError, match="no row of 'text_filter' was answered"):
+        none.llm.evaluate("cold", among=frame)
+
+
 def test_without_a_ledger_there_is_no_average_precision(tiny_llama: Model) -> None:
     frame = numbered(cold=["yes", "no"] * (ROWS // 2))
     asked = {"model": tiny_llama, "examples": SHOWN, "ledger": False}

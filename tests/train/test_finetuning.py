@@ -83,6 +83,30 @@ def test_figures_are_those_of_the_rows_held_out(
     assert found.metrics["labels"]["positive"]["recall"] == pytest.approx(recall)
 
 
+@pytest.mark.parametrize("labels", [None, ["positive", "negative"], ["negative", "positive"]])
+def test_a_head_that_is_kept_keeps_the_order_of_its_labels(
+    reviews: pd.DataFrame, tiny_folder: Write, tmp_path: Path, labels: list[str] | None
+) -> None:
+    base = tiny_folder("classifier")
+    config = json.loads((base / "config.json").read_text())
+    config["id2label"] = {"0": "positive", "1": "negative"}
+    config["label2id"] = {"positive": 0, "negative": 1}
+    config["problem_type"] = "multi_label_classification"
+    (base / "config.json").write_text(json.dumps(config))
+    before = load_file(base / "model.safetensors")["classifier.weight"]
+    found = tuned(reviews, model=base, folder=tmp_path / "out", epochs=6, labels=labels)
+    assert found.metrics["accuracy"] >= 0.8
+    after = load_file(tmp_path / "out" / "model.safetensors")["classifier.weight"]
+    assert (after - before).norm() < before.norm()  # not a new one
+    with found.load() as model:
+        assert model.network.config.id2label == {0: "positive", 1: "negative"}
+        answered = reviews.llm.sentiment("text", model=model, ledger=False, probabilities=True)
+    assert (answered["text_sentiment"] == answered["label"]).mean() >= 0.8
+    # One label a text, so that the probabilities are of either.
+    chances = answered[["text_sentiment_positive", "text_sentiment_negative"]].sum(axis=1)
+    np.testing.assert_allclose(chances, 1, atol=1e-5)
+
+
 def test_lora_learns_the_prompt_that_the_verb_asks(
     reviews: pd.DataFrame, tiny_folder: Write, tmp_path: Path
 ) -> None:
