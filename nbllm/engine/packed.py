@@ -49,7 +49,9 @@ class PackedLinear(nn.Linear):
     @staticmethod
     def replaces(module: nn.Module) -> bool:
         """Whether it does what this module does."""
-        if type(module) is not nn.Linear:  # quantized, adapted or watched
+        if type(module) is not nn.Linear:  # quantized by bitsandbytes, adapted or watched
+            return False
+        if type(module.weight) is not nn.Parameter:  # quantized by torchao, and called bf16 too
             return False
         return module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu"
 

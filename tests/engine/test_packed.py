@@ -1,14 +1,21 @@
 """Linear layers that put their weights in order once it pays."""
 
+from typing import get_args
+
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+import nbllm
 from nbllm.engine import packed
 from nbllm.engine.packed import PackedLinear, can_pack
 from nbllm.models.memory import held_bytes
+from nbllm.models.quantization import Quantization, kernel_problem
 
 WORTH = 2048  # vectors
+CPU = torch.device("cpu")
+QUANTIZATIONS = [name for name in get_args(Quantization) if kernel_problem(name, CPU) is None]
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +114,13 @@ def test_what_it_takes_the_place_of() -> None:
     assert not PackedLinear.replaces(nn.Linear(2, 2, dtype=torch.bfloat16, device="meta"))
     assert not PackedLinear.replaces(Watched(2, 2, dtype=torch.bfloat16))
     assert not PackedLinear.replaces(nn.LayerNorm(2))
+
+
+@pytest.mark.parametrize("quantize", QUANTIZATIONS)
+def test_a_long_run_of_every_quantization(quantize, tiny_folder, monkeypatch) -> None:
+    monkeypatch.setattr(packed, "_WORTH", 1)
+    frame = pd.DataFrame({"review": [f"The soup of day {n} was warm." for n in range(40)]})
+    with nbllm.load(tiny_folder("causal"), quantize=quantize, dtype="bf16") as model:
+        answered = frame.llm.sentiment("review", model=model, ledger=False)
+    assert answered["review_sentiment_error"].isna().all()
+    assert answered["review_sentiment"].notna().all()
