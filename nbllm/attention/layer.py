@@ -39,7 +39,7 @@ class Layer:
         query, key = self._meeting(heads, rows, columns)
         # Queries that share a key head meet it in one product, so that it is not repeated.
         together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
-        scores = together.view(len(query), len(rows), -1)
+        scores = together.view(len(query), len(rows), key.shape[1])
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         for added in (self.bias, self.mask):

@@ -97,7 +97,7 @@ def _measure(
         # The same for all heads: what lies how far, and which rows a measure is of.
         distance = (rows[:, None] - keys).abs().float()
         again = ((ids == ids[rows, None]) & (keys < rows[:, None])).float() if one_text else None
-        seeing = rows >= sink if sink is not None and recording.causal else rows >= 0
+        seeing = _seeing(layer, rows, sink, recording.causal)
         for heads in torch.split(torch.arange(layer.heads, device=device), group):
             weights = layer.weights(heads, rows)
             total = weights.sum(-1)
@@ -123,6 +123,14 @@ def _measure(
             counts[4] += (rows >= 1).sum()
             counts[5] += again.any(1).sum()
     return sums / torch.where(counts > 0, counts, torch.nan)
+
+
+def _seeing(layer: Layer, rows: torch.Tensor, sink: int | None, causal: bool) -> torch.Tensor:
+    """Which rows see the sink: bool, (rows,)."""
+    if sink is None:
+        return rows >= 0
+    seen = rows >= sink if causal else rows >= 0
+    return seen if layer.window is None else seen & ((rows - sink).abs() < layer.window)
 
 
 def induction_scores(

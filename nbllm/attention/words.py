@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from unicodedata import east_asian_width
+from unicodedata import category, east_asian_width
 
 __all__ = ["word_numbers"]
 
@@ -32,6 +32,9 @@ def word_numbers(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
 
 def _joined(text: str, place: int) -> bool:
     """Whether the characters on both sides of a place are of one word."""
-    return place > 0 and all(
-        one.isalnum() and east_asian_width(one) not in "WF" for one in text[place - 1 : place + 1]
-    )
+    return place > 0 and all(map(_is_of_a_word, text[place - 1 : place + 1]))
+
+
+def _is_of_a_word(one: str) -> bool:
+    # A mark, such as a vowel sign or an accent of its own, belongs to the letter before it.
+    return (one.isalnum() or category(one).startswith("M")) and east_asian_width(one) not in "WF"

@@ -1,5 +1,7 @@
 """Measures against scipy and numpy over eager attention, and on heads made by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -118,6 +120,20 @@ def test_a_models_own_sink_counts_as_sink_mass(random_recording) -> None:
     assert scipy.stats.entropy(weights, axis=1).mean() == pytest.approx(
         frame.set_index(["layer", "head"])["entropy"][1, 2], abs=1e-5
     )
+
+
+def test_beyond_its_window_a_query_does_not_see_the_sink(recording_of) -> None:
+    even = np.tril(np.ones((64, 64)))
+    sink = np.zeros((64, 64))
+    sink[:, 0] = 1
+    # The second layer sees eight keys, of which all weight is on the sink where that is one.
+    recording = recording_of(np.stack([sink, np.where(sink > 0, 1, even * 1e-9)])[:, None])
+    whole, local = recording.layers
+    local = dataclasses.replace(local, causal=True, window=8)
+    recording = dataclasses.replace(recording, kind="causal", layers=(whole, local))
+    frame = head_measures(recording)
+    assert frame.attrs["sink"] == 0
+    np.testing.assert_allclose(frame["sink_mass"], 1, atol=1e-5)
 
 
 def test_some_layers_by_their_numbers(random_recording) -> None:

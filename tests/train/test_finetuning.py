@@ -94,8 +94,8 @@ def test_a_head_that_is_kept_keeps_the_order_of_its_labels(
     config["problem_type"] = "multi_label_classification"
     (base / "config.json").write_text(json.dumps(config))
     before = load_file(base / "model.safetensors")["classifier.weight"]
-    found = tuned(reviews, model=base, folder=tmp_path / "out", epochs=6, labels=labels)
-    assert found.metrics["accuracy"] >= 0.8
+    found = tuned(reviews, model=base, folder=tmp_path / "out", epochs=9, labels=labels)
+    assert found.metrics["accuracy"] > 0.6  # in the other order, as much below a half
     after = load_file(tmp_path / "out" / "model.safetensors")["classifier.weight"]
     assert (after - before).norm() < before.norm()  # not a new one
     with found.load() as model:
