@@ -343,6 +343,7 @@ def inspect(
     Opens at the head that puts the most weight, from the token that the answer is read
     from, on the user's text. Options go to `record`: `layers`, `target`, `generate`. Raises
     what `record` raises, and UnsupportedModelError for two recordings that cannot be compared.
+    As any widget, a view stays in the kernel's memory with its recording until `view.close()`.
 
         nbllm.inspect(model, "The plot was thin, but I loved it.")
         nbllm.inspect(record(model, "It was good."), record(model, "It was not good."))

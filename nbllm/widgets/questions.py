@@ -156,8 +156,9 @@ class Questions:
             else [overview.token, overview.layer, overview.head, overview.share],
             "closure": recording.closure(),
             "prompt_length": None if signed else recording.prompt_length,
-            # From rows of this sheet to those of the two that it compares.
+            # From rows and columns of this sheet to those of the two that it compares.
             "places": sheet.places if isinstance(sheet, DifferenceSheet) else None,
+            "key_places": sheet.key_places if isinstance(sheet, DifferenceSheet) else None,
             "measures": ["difference"] if signed else list(MEASURES),
             # How many rows the thumbnails are made from, where not from all.
             "sampled": _fewer(len(sampled_rows(recording)), len(recording)),

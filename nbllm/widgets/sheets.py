@@ -165,6 +165,11 @@ class DifferenceSheet:
         """Where its rows lie in the first and in the second recording."""
         return self._rows
 
+    @property
+    def key_places(self) -> tuple[list[int], list[int]] | None:
+        """Where its columns lie in both; None where they are its rows."""
+        return None if self.queries is self.keys else self._columns
+
     def weights(
         self, shown: Shown, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:

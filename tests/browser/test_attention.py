@@ -320,6 +320,18 @@ def test_two_recordings_side_by_side_and_their_difference(show) -> None:
         position={"x": 120, "y": 200}
     )
     lab.wait_for_value("compared.side", "a")
+    # And stays where it was zoomed to, at the tokens that both have.
+    last = lab.evaluate("len(compared.sheet.queries)")
+    lab.evaluate(f"compared.set_trait('window', (4, {last}, 4, {last}))")
+    lab.page.wait_for_timeout(500)
+    lab.page.locator(f"{WIDGET} .stage").nth(1).locator("canvas").click(
+        position={"x": 120, "y": 200}
+    )
+    lab.wait_for_value("compared.side", "b")
+    longer = lab.evaluate("len(compared.sheet.queries)")
+    assert longer > last
+    first = lab.evaluate("compared.questions.sheet('causal', 'difference').places[1][4]")
+    assert lab.evaluate("compared.window") == [first, longer, first, longer]
 
 
 def test_steps_of_a_generation(show) -> None:
@@ -379,6 +391,25 @@ def test_a_kernel_that_died_is_said_and_the_picture_comes_back(show) -> None:
     lab.page.locator(f"{WIDGET} [role=gridcell]").last.click()  # not seen so far
     wait_for_text(lab, f"{WIDGET} .status", "kernel has stopped")
     still.wait_for()
+
+
+def test_a_view_that_was_saved_with_its_notebook_shows_its_picture(lab) -> None:
+    lab.write("saved.ipynb", TINY, f"{VIEWS['words']}\nwords")
+    lab.open("saved.ipynb")
+    lab.run_all()
+    lab.page.wait_for_selector(f"{WIDGET}[data-shown]")
+    still = lab.page.locator(".jp-mod-active .nbllm-attention-still")
+    expect(still).to_be_hidden()
+    with_its_widgets = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
+    lab.page.evaluate(f"jupyterapp.commands.execute('{with_its_widgets}')")
+    lab.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    saved = json.loads((lab.server.folder / "saved.ipynb").read_text(encoding="utf-8"))
+    assert "widgets" in saved["metadata"]
+    lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
+    lab.open("saved.ipynb")
+    lab.page.evaluate(f"jupyterapp.commands.execute('{with_its_widgets}')")
+    wait_for_text(lab, ".nbllm-attention .status", "kernel has stopped")
+    expect(lab.page.locator(".nbllm-attention-still")).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["words", "compared", "cross"])

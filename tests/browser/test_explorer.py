@@ -186,6 +186,19 @@ def test_by_keyboard(explorer) -> None:
     explorer.wait_for_value(corrected, [])
 
 
+def test_a_row_that_is_taken_out_of_the_selection_keeps_the_focus(explorer) -> None:
+    rows = explorer.page.locator(f"{TABLE} tbody tr")
+    rows.nth(2).locator("td.text").click()
+    rows.nth(5).locator("td.text").click(modifiers=["Control"])
+    explorer.wait_for_value("view.selected", ["r2", "r5"])
+    explorer.page.keyboard.press("Space")
+    explorer.wait_for_value("view.selected", ["r2"])
+    explorer.page.wait_for_timeout(300)
+    explorer.page.keyboard.press("2")
+    corrected = "view.corrections[['row', 'label']].values.tolist()"
+    explorer.wait_for_value(corrected, [["r5", "negative"]])
+
+
 def test_charts_filter_the_table(explorer) -> None:
     page = explorer.page
 
@@ -372,6 +385,8 @@ def test_100_000_rows(lab) -> None:
     lab.wait_for_value(
         "view.selected", [lab.evaluate("int(many.index[many['review'].isna()][-1])")]
     )
+    lab.page.keyboard.press("Shift+Home")  # of which few were on screen
+    lab.wait_for_value("len(set(view.selected))", 100_000)
 
 
 def test_from_the_launcher_to_the_attention_of_a_wrong_row(lab, smollm2) -> None:

@@ -11,7 +11,7 @@ import { LARGEST, Matrix } from "./matrix";
 import { Panels } from "./panels";
 import { GUTTER } from "./plot";
 import { type Contents, type Outline, outlineOf, pictureOf, Sheet } from "./recording";
-import { carry, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
+import { carried, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
 
 const PADDING = 28;
 // Of a matrix by itself, as many as its plot has; three stay below 1 MB together.
@@ -157,18 +157,14 @@ class View {
     const to = part.sheets.get(side)!.outline;
     if (to === from) return state;
     const common = part.sheets.get("difference")!.outline;
-    const across = (place: number | null) =>
-      place === null ? null : carry(place, from, to, common);
-    const window = state.window;
-    const carried = window && {
-      window: [
-        across(window[0])!,
-        across(window[1] - 1)! + 1,
-        across(window[2])!,
-        across(window[3] - 1)! + 1,
-      ] as State["window"],
-    };
-    return fit({ ...state, token: across(state.token), key: across(state.key), ...carried }, to);
+    return fit(carried(state, from, to, common), to);
+  }
+
+  /** Where the matrix of a side is zoomed to. */
+  #windowOn(part: Part, side: string): State["window"] {
+    const wanted = read(this.model);
+    const { outline } = part.sheets.get(wanted.side)!;
+    return this.#carried(fit(wanted, outline), outline, part, side).window;
   }
 
   async #open(name: string): Promise<Part> {
@@ -187,7 +183,7 @@ class View {
         sheet,
         title,
         isCompared(this.contents) ? PIXELS.compared : PIXELS.alone,
-        (token, key) => this.#set({ side, token, key }),
+        (token, key) => this.#set({ side, token, key, window: this.#windowOn(part, side) }),
         (window) => this.#set(side === this.model.get("side") ? { window } : { side, token: null, key: null, window }),
       );
       part.matrices.set(side, matrix);
@@ -259,13 +255,17 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
   const disconnected = () => fail(new KernelGone());
   model.on("comm_live_update", disconnected); // of ipywidgets' models
   // An answer ends the waiting, but not what was said of a question that failed.
-  const kernel = new Kernel(channel, (busy) =>
+  const kernel = new Kernel(channel, (busy) => {
+    // A widget that was saved with its notebook sends, and is neither refused nor answered.
+    if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
+    // Outside JupyterLab nothing tells; the picture stands in until there is an answer.
+    root.classList.toggle("unanswered", busy && !kernel.hasAnswered);
     say(
       busy
         ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
         : (failure?.message ?? ""),
-    ),
-  );
+    );
+  });
   const hear = () => {
     const told = model.get("_opening");
     if (told) kernel.learn(told);

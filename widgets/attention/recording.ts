@@ -19,6 +19,9 @@ export interface TokenRow {
   marks: [field: string, start: number, stop: number][];
 }
 
+/** Where tokens lie that both texts of a comparison have. */
+export type Places = [a: number[], b: number[]];
+
 export interface Outline {
   part: string;
   side: string;
@@ -33,7 +36,8 @@ export interface Outline {
   opened: [token: number, layer: number, head: number, share: number] | null;
   closure: number;
   prompt_length: number | null;
-  places: [number[], number[]] | null; // of a difference: where its rows lie in both
+  places: Places | null; // of a difference: where its rows lie in both
+  key_places: Places | null; // and its columns, where those are other tokens
   measures: string[];
   sampled: number | null; // rows that the thumbnails are made from, where not from all
 }

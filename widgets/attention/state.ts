@@ -1,7 +1,7 @@
 // What a reader sets, shared with Python and with every other view of the same widget.
 
 import type { Told } from "../shared/kernel";
-import type { Contents, Outline, Range, Shown } from "./recording";
+import type { Contents, Outline, Places, Range, Shown } from "./recording";
 
 export interface State extends Shown {
   token: number | null;
@@ -66,9 +66,26 @@ export function windowOf({ window }: State): [rows: Range, columns: Range] | nul
   return window && [[window[0], window[1]], [window[2], window[3]]];
 }
 
-/** A place in one side of a comparison, carried over to another: the nearest token they share. */
-export function carry(place: number, from: Outline, to: Outline, difference: Outline): number {
-  const [a, b] = difference.places!;
+/** A state of one side of a comparison, carried over to another: to the nearest tokens they share. */
+export function carried(state: State, from: Outline, to: Outline, difference: Outline): State {
+  const across = (places: Places) => (place: number) => carry(place, from, to, places);
+  const row = across(difference.places!);
+  const column = across(difference.key_places ?? difference.places!);
+  const { token, key, window } = state;
+  return {
+    ...state,
+    token: token === null ? null : row(token),
+    key: key === null ? null : column(key),
+    window: window && [
+      row(window[0]),
+      row(window[1] - 1) + 1,
+      column(window[2]),
+      column(window[3] - 1) + 1,
+    ],
+  };
+}
+
+function carry(place: number, from: Outline, to: Outline, [a, b]: Places): number {
   const index = (outline: Outline) => (outline.side === "a" ? a : b);
   const common = from.signed ? place : nearestIndex(index(from), place);
   return to.signed ? common : index(to)[common]!;

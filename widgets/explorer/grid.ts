@@ -116,7 +116,7 @@ export class Grid {
     if (select && row) {
       if (extend) {
         this.#anchor ??= before;
-        this.wishes.select(this.#between(this.#anchor, this.#place));
+        void this.#extend(this.#anchor, this.#place).catch(this.fail);
       } else {
         this.#anchor = null;
         this.wishes.select([row.row]);
@@ -126,15 +126,10 @@ export class Grid {
     await this.draw();
   }
 
-  /** The rows between two places, as far as they were fetched. */
-  #between(from: number, to: number): number[] {
-    const [low, high] = from < to ? [from, to] : [to, from];
-    const found: number[] = [];
-    for (let place = low; place <= high; place++) {
-      const row = this.rows.at(place);
-      if (row) found.push(row.row);
-    }
-    return found;
+  /** Selects all rows between two places, unless another place was gone to meanwhile. */
+  async #extend(from: number, to: number) {
+    const rows = await this.rows.numbers(Math.min(from, to), Math.max(from, to) + 1);
+    if (this.#anchor === from && this.#place === to) this.wishes.select(rows);
   }
 
   /** Scrolls so far that the row in focus is on screen. */

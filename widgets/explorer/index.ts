@@ -30,6 +30,7 @@ class View {
   #asked = 0;
   #explained = 0;
   #due = false;
+  #selecting = false;
 
   constructor(
     private model: Model,
@@ -52,7 +53,7 @@ class View {
     this.#detail = new Detail(kernel, fail);
     this.#grid = new Grid(outline, this.#rows, query, {
       sort: (column) => this.#set(sortedBy(read(this.model), column)),
-      select: (rows) => this.#set({ rows }),
+      select: (rows) => this.#select(rows),
       focus: (row) => this.#focus(row),
       correct: (row, label) => void this.#correct(row, label),
       undo: () => void this.#undo(),
@@ -76,6 +77,12 @@ class View {
       this.model.set(name as keyof Query, value as never);
     }
     this.model.save_changes();
+  }
+
+  #select(rows: number[]) {
+    this.#selecting = true;
+    this.#set({ rows });
+    this.#selecting = false;
   }
 
   async start(): Promise<void> {
@@ -157,6 +164,7 @@ class View {
     const rows = this.model.get("rows");
     this.#grid.show(rows);
     const [first] = rows;
+    if (this.#selecting) return; // the reader is where the row was selected, or taken out
     if (first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
     await this.#goTo(first);
   }
@@ -256,13 +264,17 @@ const render: Render = ({ model, el }) => {
   };
   const disconnected = () => fail(new KernelGone());
   model.on("comm_live_update" as never, disconnected);
-  const kernel = new Kernel(model as unknown as Channel, (busy) =>
+  const kernel = new Kernel(model as unknown as Channel, (busy) => {
+    // A widget that was saved with its notebook sends, and is neither refused nor answered.
+    if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
+    // Outside JupyterLab nothing tells; the picture stands in until there is an answer.
+    root.classList.toggle("unanswered", busy && !kernel.hasAnswered);
     say(
       busy
         ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
         : (failure?.message ?? ""),
-    ),
-  );
+    );
+  });
   const outline = model.get("outline") as Outline;
   const opening = model.get("opening") as Window;
   const view = new View(model as unknown as Model, root, kernel, outline, opening, fail);

@@ -108,6 +108,16 @@ export class Rows {
     return undefined;
   }
 
+  /** The rows at places start to stop, by their number in the frame; all, fetched or not. */
+  async numbers(start: number, stop: number): Promise<number[]> {
+    const known = Array.from({ length: stop - start }, (_, n) => this.at(start + n)?.row);
+    if (!known.includes(undefined)) return known as number[];
+    const { buffers } = await this.kernel.ask({
+      kind: "numbers", query: this.#query, edits: this.#edits, start, stop,
+    });
+    return [...new Int32Array(buffers[0]!)];
+  }
+
   #covers(start: number, stop: number): boolean {
     const opening = this.#known.get(-1);
     if (opening && stop <= opening.rows.length) return true;

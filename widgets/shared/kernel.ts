@@ -46,6 +46,8 @@ export class Kernel {
   #sizes = new Map<string, number>();
   #coming = new Map<string, Question>(); // waited for, but not asked
   #timer = 0;
+  /** Whether it has ever answered: a widget of a reopened notebook may have none. */
+  hasAnswered = false;
 
   constructor(
     private channel: Channel,
@@ -146,6 +148,7 @@ export class Kernel {
     if (!waiting) return;
     this.#waiting.delete(key);
     this.#coming.delete(key);
+    this.hasAnswered = true;
     clearTimeout(this.#timer);
     this.#timer =
       this.#waiting.size > this.#coming.size

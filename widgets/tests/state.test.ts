@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 
 import { rank } from "../attention/measures";
 import type { Outline, TokenRow } from "../attention/recording";
-import { carry, fit, type State, windowOf } from "../attention/state";
+import { carried, fit, type State, windowOf } from "../attention/state";
 
 const row = (count: number): TokenRow => ({
   text: "",
@@ -14,7 +14,7 @@ const row = (count: number): TokenRow => ({
 const outline = (change: Partial<Outline>): Outline => ({
   part: "cross", side: "a", model: "m", queries: row(4), keys: row(6), causal: false,
   layers: [0, 1], heads: 2, sink: null, signed: false, opened: null, closure: 0,
-  prompt_length: null, places: null, measures: [], sampled: null,
+  prompt_length: null, places: null, key_places: null, measures: [], sampled: null,
   ...change,
 });
 const state = (change: Partial<State>): State => ({
@@ -40,11 +40,24 @@ test("a token is carried to where the other text has it, or its nearest neighbou
   // a: The soup was warm.    b: The soup was not warm.
   const difference = outline({ side: "difference", signed: true, places: [[0, 1, 2, 3], [0, 1, 2, 4]] });
   const [a, b] = [outline({ side: "a" }), outline({ side: "b" })];
-  expect(carry(3, a, b, difference)).toBe(4);
-  expect(carry(4, b, a, difference)).toBe(3);
-  expect(carry(3, b, a, difference)).toBe(2);
-  expect(carry(3, difference, b, difference)).toBe(4);
-  expect(carry(4, b, difference, difference)).toBe(3);
+  const carry = (token: number, from: Outline, to: Outline) =>
+    carried(state({ token }), from, to, difference).token;
+  expect(carry(3, a, b)).toBe(4);
+  expect(carry(4, b, a)).toBe(3);
+  expect(carry(3, b, a)).toBe(2);
+  expect(carry(3, difference, b)).toBe(4);
+  expect(carry(4, b, difference)).toBe(3);
+});
+
+test("of an encoder-decoder, keys are carried as tokens of the encoder", () => {
+  const difference = outline({
+    side: "difference", signed: true, places: [[0, 1], [0, 2]], key_places: [[0, 1, 4, 5], [0, 1, 2, 3]],
+  });
+  const [a, b] = [outline({ side: "a" }), outline({ side: "b" })];
+  const seen = state({ token: 1, key: 4, window: [0, 2, 1, 6] });
+  expect(carried(seen, a, b, difference)).toMatchObject({ token: 2, key: 2, window: [0, 3, 1, 4] });
+  const there = state({ token: 1, key: 3, window: [0, 2, 1, 4] });
+  expect(carried(there, difference, a, difference)).toMatchObject({ token: 1, key: 5, window: [0, 2, 1, 6] });
 });
 
 test("heads are ranked within their layer, and those without a value come last", () => {
