@@ -153,6 +153,11 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
                 f"history= has {len(marks):,} values that are true or false, and the frame has "
                 f"{len(labels):,} items. Pass one for each, or the labels of those liked."
             )
+        if nw.dependencies.is_pandas_series(history) and list(history.index) != list(labels):
+            raise FrameError(
+                "history= is a Series with another index than the frame has, so it does not say "
+                "which item each value is of. Make it of the frame: history.reindex(frame.index)."
+            )
         return {None: _true_rows(marks, "history=")}
     place: dict[Any, int] = {}
     repeated = set()

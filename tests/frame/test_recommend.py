@@ -111,6 +111,7 @@ def test_a_history_without_a_text_recommends_nothing_and_says_so(tiny_encoder: M
         ("liked", "history='liked' is no column"),
         ("plot", "is not true or false"),
         ([True, False], "has 2 values that are true or false, and the frame has 7"),
+        (pd.Series([True] * 7), "a Series with another index"),
         ([False] * 7, "no item is true in history="),
         ([True, *["soup"] * 6], "history= holds 'soup', which is not true or false"),
         (pd.DataFrame({"who": ["ann"]}), "this one has 1"),
