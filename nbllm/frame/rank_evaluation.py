@@ -18,7 +18,7 @@ from nbllm.frame.columns import index_labels, is_missing, read_rows
 from nbllm.frame.evaluation import Evaluation, Measure, mean_estimate
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.rank_metrics import RANK_METRICS, by_chance, rank_metric
-from nbllm.frame.recommend import marks_of, read_histories
+from nbllm.frame.recommend import are_marks, listed, read_histories
 from nbllm.frame.search import WordIndex, best, check_wanted
 from nbllm.frame.tasks.few_shot import TEXT
 
@@ -245,10 +245,12 @@ def _liked(
     if among is not None and names is not None:
         rows = read_histories(among, history)
         return {user: {names[row] for row in liked} for user, liked in rows.items()}
-    if key is not None or isinstance(history, str) or marks_of(history) is not None:
+    several = nw.dependencies.is_into_dataframe(history)
+    given = [] if several or isinstance(history, str) else listed(history)
+    if key is not None or isinstance(history, str) or are_marks(given):
         raise FrameError("history= needs the frame that it speaks of. Pass that as among=.")
-    if not nw.dependencies.is_into_dataframe(history):
-        return {_ONLY: set(history)}
+    if not several:
+        return {_ONLY: set(given)}
     found: dict[Any, set[Any]] = {}
     for user, label, *_ in nw.from_native(history, eager_only=True).iter_rows():
         found.setdefault(user, set()).add(label)

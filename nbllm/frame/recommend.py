@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["marks_of", "read_histories", "recommend_frame"]
+__all__ = ["are_marks", "listed", "read_histories", "recommend_frame"]
 
 
 def recommend_frame(
@@ -146,11 +146,12 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
     if isinstance(history, str):
         return {None: _true_rows(_liked_column(frame, history), f"the column {history!r}")}
     labels = index_labels(frame)
-    marks = marks_of(history)
-    if marks is not None:
-        if len(marks) != len(labels):
+    several = nw.dependencies.is_into_dataframe(history)
+    given = [] if several else listed(history)
+    if are_marks(given):
+        if len(given) != len(labels):
             raise FrameError(
-                f"history= has {len(marks):,} values that are true or false, and the frame has "
+                f"history= has {len(given):,} values that are true or false, and the frame has "
                 f"{len(labels):,} items. Pass one for each, or the labels of those liked."
             )
         if nw.dependencies.is_pandas_series(history) and list(history.index) != list(labels):
@@ -158,7 +159,7 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
                 "history= is a Series with another index than the frame has, so it does not say "
                 "which item each value is of. Make it of the frame: history.reindex(frame.index)."
             )
-        return {None: _true_rows(marks, "history=")}
+        return {None: _true_rows(given, "history=")}
     place: dict[Any, int] = {}
     repeated = set()
     for row, label in enumerate(labels):
@@ -182,7 +183,7 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         return place[label]
 
     liked: dict[Any, list[int]] = {}
-    if nw.dependencies.is_into_dataframe(history):
+    if several:
         pairs = nw.from_native(history, eager_only=True)
         if len(pairs.columns) < 2:
             raise FrameError(
@@ -192,18 +193,20 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         for user, label, *_ in pairs.iter_rows():
             liked.setdefault(user, []).append(row_of(label))
     else:
-        liked[None] = [row_of(label) for label in history]
+        liked[None] = [row_of(label) for label in given]
     if not any(liked.values()):
         raise FrameError("the history has no items. Name one or more that were liked.")
     return {user: list(dict.fromkeys(rows)) for user, rows in liked.items()}
 
 
-def marks_of(history: Any) -> list[Any] | None:
-    """Whether each item was liked, in a history that says so by true and false; else None."""
-    if isinstance(history, str) or nw.dependencies.is_into_dataframe(history):
-        return None
-    given = history.tolist() if hasattr(history, "tolist") else list(history)
-    return given if any(isinstance(value, bool) for value in given) else None
+def listed(history: Any) -> list[Any]:
+    """The values of a history that is neither a frame nor the name of a column."""
+    return history.tolist() if hasattr(history, "tolist") else list(history)
+
+
+def are_marks(given: Sequence[Any]) -> bool:
+    """Whether a history says of each item that it was liked or not, and names none."""
+    return any(isinstance(value, bool) for value in given)
 
 
 def _liked_column(frame: Any, column: str) -> list[Any]:

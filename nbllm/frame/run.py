@@ -112,16 +112,16 @@ def answer_frame(
         report.ledger = None if ledger.path is None else str(ledger.path)
         answers = _answer_texts(teller, model, record, ledger, answer, watch)
         record["offset"] = answers.offset
+        # A record is filed once, and one that was stopped while it calibrated has no offset yet.
+        if answers.values or not report.stopped:
+            ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
         if report.computed and step.operations is not None:
             report.operations = step.operations(answers.read)
         if ledger.path is not None:
             report.ledger_bytes = ledger.size
-        # A record is filed once, and one that was stopped while it calibrated has no offset yet.
-        if answers.values or not report.stopped:
-            ledger.open_run(record["id"], record)
-            ledger.add_report(record["id"], report.to_dict())
+        ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
     # Scores and probabilities of another model would be taken for those of these answers.
     outdated = earlier_columns(frame, output) - {*columns.values()}

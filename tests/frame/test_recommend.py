@@ -72,6 +72,8 @@ def test_a_column_says_what_was_liked(module, tiny_encoder: Model) -> None:
     history = ["soup", "moon"] if module is pd else [0, 3]
     named = items.llm.recommend("plot", history, model=tiny_encoder)
     assert found["n"].to_list() == named["n"].to_list()
+    once = items.llm.recommend("plot", iter(history), model=tiny_encoder)
+    assert once["n"].to_list() == named["n"].to_list()
     for mask in (items["liked"], [bool(mark) for mark in marks], np.array(marks) == np.True_):
         masked = items.llm.recommend("plot", mask, model=tiny_encoder)
         assert masked["n"].to_list() == named["n"].to_list()

@@ -3,8 +3,9 @@
 
 import type { Render } from "@anywidget/types";
 
-import { after, h, painted } from "../shared/dom";
-import { type Channel, Kernel, KernelGone, type Question } from "../shared/kernel";
+import { after, painted } from "../shared/dom";
+import { framed } from "../shared/frame";
+import type { Channel, Kernel, Question } from "../shared/kernel";
 import { onTheme, themeOf } from "../shared/theme";
 import { Controls, sideName } from "./controls";
 import { LARGEST, Matrix } from "./matrix";
@@ -225,47 +226,8 @@ function opening(state: State): Question[] {
 
 /** Puts the view into an element. Returns the function that takes it away again. */
 export function mount(el: HTMLElement, model: Model, channel: Channel): () => void {
-  const status = h("p", { class: "status", role: "status", hidden: true });
-  const root = h(
-    "div",
-    {
-      class: "nbllm-attention",
-      role: "group",
-      "aria-label": "Attention",
-    },
-    status,
-  );
-  el.append(root);
-  // JupyterLab and Notebook take arrow keys for the notebook, and listen before the view does.
-  // They leave an element alone that has this mark itself; on what holds it they look too late.
-  root.addEventListener("focusin", ({ target }) =>
-    (target as Element).setAttribute("data-lm-suppress-shortcuts", "true"),
-  );
-  const say = (message: string) => {
-    status.textContent = message;
-    status.hidden = !message;
-  };
-  let failure: Error | null = null;
-  const fail = (error: Error | null) => {
-    if (failure instanceof KernelGone) return; // what is remembered can still be looked at
-    root.classList.toggle("gone", error instanceof KernelGone);
-    if (error || failure) say(error?.message ?? ""); // else what is said is of a busy kernel
-    failure = error;
-  };
-  const disconnected = () => fail(new KernelGone());
-  model.on("comm_live_update", disconnected); // of ipywidgets' models
-  // An answer ends the waiting, but not what was said of a question that failed.
-  const kernel = new Kernel(channel, (busy) => {
-    // A widget that was saved with its notebook sends, and is neither refused nor answered.
-    if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
-    // Outside JupyterLab nothing tells; the picture stands in until there is an answer.
-    root.classList.toggle("unanswered", busy && !kernel.hasAnswered);
-    say(
-      busy
-        ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
-        : (failure?.message ?? ""),
-    );
-  });
+  const name = { class: "nbllm-attention", label: "Attention" };
+  const { root, kernel, fail, close } = framed(el, name, model, channel);
   const hear = () => {
     const told = model.get("_opening");
     if (told) kernel.learn(told);
@@ -287,9 +249,7 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
     closed = true;
     stop();
     model.off("change:_opening", hear);
-    model.off("comm_live_update", disconnected);
-    kernel.close();
-    root.remove();
+    close();
   };
 }
 

@@ -4,7 +4,8 @@
 import type { Render } from "@anywidget/types";
 
 import { h, painted } from "../shared/dom";
-import { type Channel, Kernel, KernelGone } from "../shared/kernel";
+import { framed } from "../shared/frame";
+import type { Channel, Kernel } from "../shared/kernel";
 import { onTheme, themeOf } from "../shared/theme";
 import { Charts } from "./charts";
 import { Detail, Legend } from "./detail";
@@ -79,6 +80,7 @@ class View {
     this.model.save_changes();
   }
 
+  /** The reader stays where the row was selected, or taken out. */
   #select(rows: number[]) {
     this.#selecting = true;
     this.#set({ rows });
@@ -164,8 +166,7 @@ class View {
     const rows = this.model.get("rows");
     this.#grid.show(rows);
     const [first] = rows;
-    if (this.#selecting) return; // the reader is where the row was selected, or taken out
-    if (first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
+    if (this.#selecting || first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
     await this.#goTo(first);
   }
 
@@ -243,38 +244,8 @@ class View {
 }
 
 const render: Render = ({ model, el }) => {
-  const status = h("p", { class: "status", role: "status", hidden: true });
-  const root = h("div", { class: "nbllm-explorer", role: "group", "aria-label": "Results" }, status);
-  el.append(root);
-  // JupyterLab and Notebook take arrow keys for the notebook, and listen before the view does.
-  // They leave an element alone that has this mark itself; on what holds it they look too late.
-  root.addEventListener("focusin", ({ target }) =>
-    (target as Element).setAttribute("data-lm-suppress-shortcuts", "true"),
-  );
-  const say = (message: string) => {
-    status.textContent = message;
-    status.hidden = !message;
-  };
-  let failure: Error | null = null;
-  const fail = (error: Error | null) => {
-    if (failure instanceof KernelGone) return; // the rows on screen can still be read
-    root.classList.toggle("gone", error instanceof KernelGone);
-    if (error || failure) say(error?.message ?? "");
-    failure = error;
-  };
-  const disconnected = () => fail(new KernelGone());
-  model.on("comm_live_update" as never, disconnected);
-  const kernel = new Kernel(model as unknown as Channel, (busy) => {
-    // A widget that was saved with its notebook sends, and is neither refused nor answered.
-    if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
-    // Outside JupyterLab nothing tells; the picture stands in until there is an answer.
-    root.classList.toggle("unanswered", busy && !kernel.hasAnswered);
-    say(
-      busy
-        ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
-        : (failure?.message ?? ""),
-    );
-  });
+  const name = { class: "nbllm-explorer", label: "Results" };
+  const { root, kernel, fail, close } = framed(el, name, model as never, model as unknown as Channel);
   const outline = model.get("outline") as Outline;
   const opening = model.get("opening") as Window;
   const view = new View(model as unknown as Model, root, kernel, outline, opening, fail);
@@ -290,9 +261,7 @@ const render: Render = ({ model, el }) => {
   return () => {
     waiting.disconnect();
     stop();
-    model.off("comm_live_update" as never, disconnected);
-    kernel.close();
-    root.remove();
+    close();
   };
 };
 
