@@ -10,7 +10,6 @@ Every layer is checked against what the kernel returned, while it runs.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from nbllm.attention.storage import Storage
 from nbllm.attention.text import end_ids, read
 from nbllm.attention.written import continued
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import TextTooLongError, UnsupportedModelError
+from nbllm.errors import NbllmError, TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 
 __all__ = ["Recording", "record", "record_batch"]
@@ -89,7 +88,7 @@ def record_batch(
 ) -> list[Recording] | list[EncoderDecoderRecording]:
     """Several texts in one forward pass: a recording of each, as `record` gives it.
 
-    Shorter texts are padded, a causal model's on the left, and the padding is cut off. Raises
+    Shorter texts are padded on the right, and the padding is cut off. Raises
     what `record` raises, and ValueError for as many targets as there are not texts.
 
         short, long = record_batch(model, ["Too loud.", "The plot was thin, but I loved it."])
@@ -132,8 +131,13 @@ def _record_texts(
 ) -> list[Recording]:
     """One pass of a model with one stack of layers."""
     kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
+    if model.network.config.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{model.name} is a {model.kind} made of an encoder and a decoder, and only those that "
+            "write can be recorded. Load it as a model of kind seq2seq, or choose another."
+        )
     depths = depths_of(model)
-    padded = Padded.of(model, [prompt.ids for prompt in prompts], left=kind == "causal")
+    padded = Padded.of(model, [prompt.ids for prompt in prompts])
     hearing = Hearing(
         model.network,
         kind=lambda _: kind,
@@ -144,13 +148,22 @@ def _record_texts(
     )
     # The body without its head: logits over a vocabulary would be the largest tensor.
     body = model.network.base_model
-    options: dict[str, Any] = {"use_cache": False} if kind == "causal" else {}
-    if padded.mask is not None:
+    options: dict[str, Any] = {}
+    if kind == "causal":
+        # Without a mask: no token sees the padding, which stands after it.
+        options["use_cache"] = False
+    elif padded.mask is not None:
         options["attention_mask"] = padded.mask
-        if kind == "causal" and "position_ids" in inspect.signature(body.forward).parameters:
-            options["position_ids"] = padded.positions
     with torch.inference_mode(), hearing.one_pass():
-        body(input_ids=padded.ids, **options)
+        try:
+            body(input_ids=padded.ids, **options)
+        except NbllmError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+            raise UnsupportedModelError(
+                f"transformers cannot run {model.name} ({type(model.network).__name__}) on a text "
+                f"alone: {error}. Choose a model that reads text."
+            ) from error
     check_heard(model, hearing.heard, depths)
     rows = [token_row(model, prompt) for prompt in prompts]
     return [recorded(model, hearing, kind, row, row, text=text) for text, row in enumerate(rows)]

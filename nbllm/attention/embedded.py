@@ -10,6 +10,7 @@ import torch
 
 from nbllm.attention.hooks import hooked, only_last_logits
 from nbllm.engine.prefix import SharedPrefix
+from nbllm.engine.sharing import shares_prefix
 from nbllm.models.model import Model
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class EmbeddedAnswer:
 
     def __init__(self, model: Model, prompt: Prompt, varied: Sequence[bool]) -> None:
         self.model = model
-        self.start = varied.index(True) if model.kind == "causal" else 0
+        shares = model.kind == "causal" and shares_prefix(model.network)
+        self.start = varied.index(True) if shares else 0
         self._ids = torch.tensor([prompt.ids[self.start :]], device=model.device)
         before = torch.tensor([prompt.ids[: self.start]], dtype=torch.long, device=model.device)
         with self._embedding(self.embeddings(before)):

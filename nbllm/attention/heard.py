@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
@@ -25,17 +26,31 @@ Depths = Mapping[RecordingKind, int]
 
 
 def depths_of(model: Model) -> Depths:
-    """How many layers of attention each stack of a model has."""
+    """How many layers of attention each stack of a model has.
+
+    Raises UnsupportedModelError where its configuration does not say.
+    """
     config = model.network.config
     if not config.is_encoder_decoder:
         kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
-        return {kind: config.get_text_config().num_hidden_layers}
-    # T5 names the depth of its decoder by itself.
+        layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+        if layers is None:
+            raise UnsupportedModelError(
+                f"The configuration of {model.name} ({_architecture(model)}) does not say how many "
+                f"layers it has, so its attention cannot be recorded. {_FAMILIES}"
+            )
+        return {kind: layers}
+    # T5 names the depth of its decoder by itself, and T5Gemma has a configuration for each half.
     decoder = getattr(config, "num_decoder_layers", None)
     if decoder is None:
-        decoder = config.get_text_config(decoder=True).num_hidden_layers
-    encoder = config.get_text_config(encoder=True).num_hidden_layers
+        decoder = _half(config, "decoder").num_hidden_layers
+    encoder = _half(config, "encoder").num_hidden_layers
     return {"encoder": encoder, "decoder": decoder, "cross": decoder}
+
+
+def _half(config: Any, name: Literal["encoder", "decoder"]) -> Any:
+    own = getattr(config, name, None)
+    return own if hasattr(own, "num_hidden_layers") else config.get_text_config(**{name: True})
 
 
 def wanted_layers(
@@ -70,7 +85,6 @@ def wanted_layers(
 
 def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths) -> None:
     """Raise UnsupportedModelError for a pass that was not heard whole."""
-    missing = sum(depths.values()) - sum(heard.values())
     if all(heard.get(kind, 0) == depth for kind, depth in depths.items()):
         return
     config = model.network.config.get_text_config()
@@ -79,10 +93,14 @@ def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths
             f"{model.name} ({_architecture(model)}) has no attention: its layers mix tokens in "
             f"another way, so there is nothing to record. {_FAMILIES}"
         )
+    layers, calls = (
+        ", ".join(f"{count} of the {kind}" for kind, count in sorted(counted.items()) if count)
+        for counted in (depths, heard)
+    )
     raise UnsupportedModelError(
-        f"{model.name} ({_architecture(model)}) computes the attention of {missing} of its "
-        f"{sum(depths.values())} layers outside of transformers' AttentionInterface, or has none "
-        f"there, so what it looked at cannot be recorded. {_FAMILIES}"
+        f"{model.name} ({_architecture(model)}) does not compute the attention of each layer by one "
+        f"call of transformers' AttentionInterface (layers: {layers}; calls: {calls or 'none'}), so "
+        f"what it looked at cannot be recorded. {_FAMILIES}"
     )
 
 

@@ -21,8 +21,8 @@ class Padded:
     places: tuple[slice, ...]  # of each text
 
     @staticmethod
-    def of(model: Model, texts: Sequence[Sequence[int]], *, left: bool) -> Padded:
-        """Token ids of each text, filled up on one side."""
+    def of(model: Model, texts: Sequence[Sequence[int]]) -> Padded:
+        """Token ids of each text, filled up on the right."""
         longest = max(map(len, texts))
         # Some take positions from where this id stands, so it has to be the model's own.
         stated = getattr(model.network.config.get_text_config(), "pad_token_id", None)
@@ -31,13 +31,7 @@ class Padded:
         mask = torch.zeros_like(ids)
         places = []
         for row, text in enumerate(texts):
-            start = longest - len(text) if left else 0
-            places.append(slice(start, start + len(text)))
+            places.append(slice(0, len(text)))
             ids[row, places[-1]] = torch.tensor(text, device=model.device)
             mask[row, places[-1]] = 1
         return Padded(ids, None if bool(mask.all()) else mask, tuple(places))
-
-    @property
-    def positions(self) -> torch.Tensor | None:
-        """Of each token in its own text, (texts, longest)."""
-        return None if self.mask is None else (self.mask.cumsum(-1) - 1).clamp_min(0)

@@ -40,8 +40,8 @@ def record_pairs(
         else _written(model, prompt, generate or _MOST_WRITTEN)
         for prompt, target in pairs
     ]
-    source = Padded.of(model, [prompt.ids for prompt, _ in pairs], left=False)
-    written = Padded.of(model, [target.ids for target in targets], left=False)
+    source = Padded.of(model, [prompt.ids for prompt, _ in pairs])
+    written = Padded.of(model, [target.ids for target in targets])
     hearing = Hearing(
         model.network,
         kind=_stacks(model),

@@ -43,7 +43,7 @@ def decode(
     """
     drops = _can_drop_rows(network)
     if cache is None and drops:
-        cache = DynamicCache(config=network.config)
+        cache = DynamicCache(config=network.config.get_text_config(decoder=True))
     start, left = ids.shape[1], config.max_new_tokens
     written: list[list[int]] = [[] for _ in ids]
     rows = torch.arange(len(ids), device=ids.device)

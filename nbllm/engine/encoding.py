@@ -21,6 +21,7 @@ import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
+from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.engine.turns import turn
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.model import Kind, Model
@@ -40,6 +41,8 @@ _KINDS: Mapping[Kind, str] = {
 class _TextReader(ABC):
     """Reads whole texts, framed by the special tokens that the model was trained with."""
 
+    batching: Batching  # which texts may lie in one batch
+
     def __init__(self, model: Model, kind: Kind) -> None:
         if model.kind != kind:
             raise UnsupportedModelError(
@@ -47,9 +50,22 @@ class _TextReader(ABC):
             )
         self.model = model
         self._template = framed(model)
-        self._padding: int | None = model.network.config.get_text_config().pad_token_id
+        self._padding: int | None = getattr(
+            model.network.config.get_text_config(), "pad_token_id", None
+        )
         parameters = inspect.signature(model.network.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in parameters else {}
+
+    def _batching(self) -> Batching:
+        """As `sharing.batching`, of the network's rows as they are read here."""
+        words = "a short text"
+        read = self.encode([words, " ".join([words] * 5)], limit=2**62, truncate=False)
+        short, longer = (prompt for prompt in read if isinstance(prompt, Prompt))
+        return batching(
+            self.model,
+            lambda: self._vectors([short])[0],
+            lambda: self._vectors([short, longer])[0],
+        )
 
     def encode(
         self, texts: Sequence[str], *, limit: int, truncate: bool
@@ -70,18 +86,29 @@ class _TextReader(ABC):
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """One batch, for the runner: a row whose output is not finite is its error."""
+        answers: dict[int, list[float] | Exception] = {}
+        lengths = [len(prompt.ids) for prompt in prompts]
+        for group in groups(lengths, self.batching):
+            answers.update(zip(group, self._rows([prompts[n] for n in group]), strict=True))
+        return [answers[n] for n in range(len(prompts))]
+
+    def _rows(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        vectors = self._vectors(prompts)
+        finite = vectors.isfinite().all(dim=-1).tolist()
+        return [
+            row if ok else ModelError("the model's output is not a finite number")
+            for row, ok in zip(vectors.tolist(), finite, strict=True)
+        ]
+
+    def _vectors(self, prompts: Sequence[Prompt]) -> torch.Tensor:
+        """Of one batch, (rows, width)."""
         lengths = np.array([len(prompt.ids) for prompt in prompts])
         seen = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(seen.shape, self._padding or 0, dtype=np.int64)
         ids[seen] = np.concatenate([prompt.ids for prompt in prompts])
         device = self.model.device
         with torch.inference_mode():
-            rows = self._read(torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device))
-            finite = rows.isfinite().all(dim=-1).tolist()
-        return [
-            row if ok else ModelError("the model's output is not a finite number")
-            for row, ok in zip(rows.tolist(), finite, strict=True)
-        ]
+            return self._read(torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device))
 
     def _forward(self, ids: torch.Tensor, seen: torch.Tensor) -> Any:
         return self.model.network(input_ids=ids, attention_mask=seen.long(), **self._options)
@@ -111,6 +138,7 @@ class TextEncoder(_TextReader):
         pooling = _pooling_of(model)
         self.pooling = pooling.modes  # the vectors of several are joined end to end
         self.normalized = pooling.normalized
+        self.batching = self._batching()
         self.dimensions = model.network.config.get_text_config().hidden_size * len(self.pooling)
 
     def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -148,13 +176,7 @@ class HeadScorer(_TextReader):
             )
         self.labels = tuple(str(config.id2label[n]) for n in range(config.num_labels))
         self._log_probabilities = logsigmoid if multiple else _log_softmax
-
-    def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        """One batch, for the runner: a row whose output is not finite is its error."""
-        if self._padding is None:
-            # transformers cannot tell where a row of a batch ends, and raises.
-            return [row for prompt in prompts for row in super(HeadScorer, self).__call__([prompt])]
-        return super().__call__(prompts)
+        self.batching = self._batching()
 
     def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         with fine_logits(self.model.network):

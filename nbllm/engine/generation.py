@@ -13,6 +13,14 @@ from nbllm.engine.decoding import decode
 from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.sharing import (
+    Batching,
+    batching,
+    groups,
+    refuse_unless_written,
+    shares_prefix,
+    trial_text,
+)
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -56,7 +64,8 @@ class TextGenerator:
             if schema is None
             else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         )
-        self.prefix = SharedPrefix(model, prefix_ids if self._continues else ())
+        self._shares = self._continues and shares_prefix(model.network)
+        self.prefix = SharedPrefix(model, prefix_ids if self._shares else ())
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
@@ -78,30 +87,58 @@ class TextGenerator:
             pad_token_id=self._pad,
             bos_token_id=own.bos_token_id,
         )
+        self._how = self._batching()
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """One text a prompt, stripped; a model that writes nothing is an error of its row."""
-        past = self.prefix.length
-        ids, mask = _padded(
-            [prompt.ids[past:] for prompt in prompts], self._pad, left=self._continues
+        rows = [prompt.ids for prompt in prompts]
+        answers: dict[int, str | Exception] = {}
+        for group in groups([len(row) for row in rows], self._how):
+            answers.update(zip(group, self._write([rows[n] for n in group]), strict=True))
+        return [answers[n] for n in range(len(rows))]
+
+    def _batching(self) -> Batching:
+        """Which prompts may lie in one batch."""
+        if self._shares:
+            return "padded"
+        refuse_unless_written(self.model, self.config)
+        if self._continues:
+            return "same length"
+        read: Any = self.model.network.get_encoder()
+        ids = trial_text(self.model)
+        short = ids[:, : ids.shape[1] // 4]
+
+        def states(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+            ids, mask = _padded(rows, self._pad, left=False)
+            made: torch.Tensor = read(
+                input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device)
+            ).last_hidden_state
+            return made[0, : short.shape[1]]
+
+        return batching(
+            self.model,
+            lambda: states(short.tolist()),
+            lambda: states([*short.tolist(), *ids.tolist()]),
         )
-        ids = _behind(torch.tensor(prompts[0].ids[:past], dtype=torch.long), ids)
-        mask = _behind(torch.ones(past, dtype=torch.long), mask)
+
+    def _write(self, rows: Sequence[Sequence[int]]) -> list[str | Exception]:
+        ids, mask = _padded(rows, self._pad, left=self._continues)
         constraint = (
             None
             if self.grammar is None
             else self.grammar.constraint(
-                len(prompts), filler=self._ends[0] if self._ends else self._pad
+                len(rows), filler=self._ends[0] if self._ends else self._pad
             )
         )
+        padding = (mask == 0).sum(1).tolist()
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         with torch.inference_mode():
-            if self._continues:
+            if self._shares:
                 written = decode(
                     self.model.network,
                     ids,
                     mask,
-                    self.prefix.expand(len(prompts)),
+                    self.prefix.shifted(padding),
                     self.config,
                     ends=self._ends,
                     stop=self._stopping,
@@ -109,10 +146,14 @@ class TextGenerator:
                 )
             else:
                 out = self.model.network.generate(  # type: ignore[operator]
-                    input_ids=ids, attention_mask=mask, generation_config=self.config
+                    input_ids=ids,
+                    attention_mask=mask,
+                    generation_config=self.config,
+                    logits_processor=[constraint] if constraint else [],
+                    stopping_criteria=[self._stopping] if self._stopping else [],
                 )
                 # A decoder's own sequence holds nothing of the prompt; its first token starts it.
-                written = out[:, 1:].tolist()
+                written = out[:, ids.shape[1] if self._continues else 1 :].tolist()
         if constraint:
             return list(constraint.texts())
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
@@ -142,8 +183,3 @@ def _padded(
         ids[n, place] = torch.tensor(row, dtype=torch.long)
         mask[n, place] = 1
     return ids, mask
-
-
-def _behind(prefix: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """The rows, each behind the same prefix."""
-    return torch.cat([prefix.expand(len(rows), -1), rows], dim=1)

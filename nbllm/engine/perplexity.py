@@ -7,8 +7,7 @@ probability. Bits a byte do not, so models are compared in those.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,10 @@ import torch
 from tqdm.auto import tqdm
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.logits import head_input
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
+from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -100,7 +101,7 @@ def perplexity(
         stride: tokens from one window to the next; by default half a window.
 
     Raises:
-        UnsupportedModelError: the model is not a causal one.
+        UnsupportedModelError: the model is not a causal one, or its network is not.
         TextError: one of them is no text, or there is none with two tokens.
         ModelError: a window or stride that cannot be, or the output is not finite.
 
@@ -113,6 +114,8 @@ def perplexity(
             f"perplexity asks a causal language model, and {model.name} is a {model.kind}. Load "
             "one that generates text, such as nbllm.load()."
         )
+    if not shares_prefix(model.network):
+        refuse_unless_scored(model)
     window = min(_WINDOW, model.context_length) if window is None else window
     stride = max(1, window // 2) if stride is None else stride
     if not 2 <= window <= model.context_length or not 1 <= stride <= window:
@@ -242,7 +245,7 @@ def _states(network: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> 
         taken.append(states)
         return states[:, -1:]
 
-    with _before_head(network, take):
+    with head_input(network, take):
         network(input_ids=ids, attention_mask=mask, use_cache=False)
     return taken[0]
 
@@ -253,20 +256,6 @@ def _logits(network: PreTrainedModel, states: torch.Tensor, token: torch.Tensor)
     One token goes through the network, and the states take its place before the output matrix:
     whatever the network does to its logits, such as a soft cap, it does to these too.
     """
-    with _before_head(network, lambda _: states[None]):
+    with head_input(network, lambda _: states[None]):
         logits: torch.Tensor = network(input_ids=token, use_cache=False).logits
     return logits[0].float()
-
-
-@contextmanager
-def _before_head(
-    network: PreTrainedModel, change: Callable[[torch.Tensor], torch.Tensor]
-) -> Iterator[None]:
-    """While it is open, the output matrix is given what `change` makes of its input."""
-    hook = network.get_output_embeddings().register_forward_pre_hook(
-        lambda _module, inputs: (change(inputs[0]),)
-    )
-    try:
-        yield
-    finally:
-        hook.remove()

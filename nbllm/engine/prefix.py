@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from nbllm.models.model import Model
@@ -18,6 +20,7 @@ class SharedPrefix:
 
     def __init__(self, model: Model, ids: tuple[int, ...]) -> None:
         self.length = len(ids)
+        self._model = model
         self._cache: Any = None
         if ids:
             with torch.inference_mode():
@@ -47,3 +50,32 @@ class SharedPrefix:
                 layer.keys = layer.keys.expand(batch, -1, -1, -1)
                 layer.values = layer.values.expand(batch, -1, -1, -1)
         return cache
+
+    def shifted(self, padding: Sequence[int]) -> Any:
+        """A cache whose rows begin with so much padding, each with as much less of the prefix.
+
+        transformers counts windows and chunks by places in the cache. So padding stands in front
+        of all that a row holds, and the end of the prefix is read again with the row.
+
+        Args:
+            padding: of each row, in tokens; at most as many as the prefix has are counted.
+
+        Returns None where there is no prefix.
+        """
+        if self._cache is None:
+            return None
+        cache = DynamicCache(config=self._model.network.config.get_text_config(decoder=True))
+        for number, layer in enumerate(self._cache.layers):
+            if not layer.is_initialized:  # one that reads the keys of an earlier layer
+                continue
+            keys, values = (
+                torch.cat([_moved(tensor, min(count, self.length)) for count in padding])
+                for tensor in (layer.keys, layer.values)
+            )
+            cache.update(keys, values, number)
+        return cache
+
+
+def _moved(tensor: torch.Tensor, count: int) -> torch.Tensor:
+    """Shape (1, heads, tokens, width): behind `count` zeros, cut at its end to the same length."""
+    return pad(tensor[:, :, : tensor.shape[2] - count], (0, 0, count, 0))

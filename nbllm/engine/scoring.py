@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nbllm.engine.cascade import CascadePrefix
+from nbllm.engine.logits import FineLogits, logits_at
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
 
@@ -83,8 +81,15 @@ class LabelScorer:
         self, model: Model, prefix_ids: tuple[int, ...], labels: Sequence[Sequence[int]]
     ) -> None:
         self.model = model
-        self.prefix = CascadePrefix.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
+        self._shares = shares_prefix(model.network)
+        self.prefix: CascadePrefix | SharedPrefix = (
+            CascadePrefix.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
+            if self._shares
+            else SharedPrefix(model, ())
+        )
         self.trie = LabelTrie(labels)
+        if not self._shares:
+            refuse_unless_scored(model)
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
         self._tokens = torch.tensor(read, device=model.device)
@@ -121,6 +126,14 @@ class LabelScorer:
         Args:
             width: tokens a row is padded to at least, behind the prefix and without the labels.
         """
+        logp = (self._as_tree if self._shares else self._one_by_one)(prompts, width)
+        return np.stack(
+            [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
+            axis=1,
+        )
+
+    def _as_tree(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
+        """Of the tokens that are read, after the prompt and each node: (rows, 1 + nodes, read)."""
         device = self.model.device
         ids, positions, seen = self._lay_out(prompts, width)
         if isinstance(self.prefix, CascadePrefix):
@@ -129,23 +142,36 @@ class LabelScorer:
         else:
             network = self.model.network
             context = _behind(self.model, self.prefix, positions, seen)
-        with torch.inference_mode(), _fine_logits(network, self._tokens):
+        with torch.inference_mode(), FineLogits(network, self._tokens) as fine:
             logits = network(
                 input_ids=torch.from_numpy(ids).to(device),
                 position_ids=torch.from_numpy(positions).to(device),
                 logits_to_keep=len(self.trie.tokens) + 1,
                 **context,
             ).logits.float()
-            whole, fine = logits.split(
-                [logits.shape[-1] - len(self._tokens), len(self._tokens)], -1
-            )
-            # A row at a time: how the sum over all rows is split depends on how many they are.
-            total = torch.stack([row.logsumexp(-1, keepdim=True) for row in whole])
-            logp = (fine - total).cpu().double().numpy()
-        return np.stack(
-            [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
-            axis=1,
-        )
+        return _likelihoods(logits, fine)
+
+    def _one_by_one(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
+        """As `_as_tree`, in a pass for each branch, without a cache or a mask.
+
+        A row is padded on the right, where a causal network does not look.
+        """
+        trie, network = self.trie, self.model.network
+        lengths = [len(prompt.ids) for prompt in prompts]
+        result = np.zeros((len(prompts), 1 + len(trie.tokens), len(self._tokens)))
+        for leaf in sorted(set(range(len(trie.tokens))) - set(trie.parents)) or [-1]:
+            branch = trie.ancestors(leaf)[::-1]
+            ids = np.zeros((len(prompts), max(width, *lengths) + len(branch)), dtype=np.int64)
+            for row, prompt in enumerate(prompts):
+                ids[row, : lengths[row] + len(branch)] = (
+                    *prompt.ids,
+                    *(trie.tokens[node] for node in branch),
+                )
+            places = np.array(lengths)[:, None] - 1 + np.arange(1 + len(branch))
+            with FineLogits(network, self._tokens) as fine:
+                logits = logits_at(self.model, ids, places)
+            result[:, [node + 1 for node in (-1, *branch)]] = _likelihoods(logits, fine)
+        return result
 
     def _lay_out(
         self, prompts: Sequence[Prompt], width: int
@@ -195,7 +221,8 @@ def _behind(
         "attention_mask": _masks(
             model,
             np.concatenate([all_see, seen], axis=2),
-            positions[:, :, None] - keys[:, None, :],
+            positions[:, :, None],
+            keys[:, None, :],
         ),
         "past_key_values": prefix.expand(rows),
         "use_cache": past > 0,
@@ -203,7 +230,7 @@ def _behind(
 
 
 def _masks(
-    model: Model, seen: NDArray[np.bool_], distances: NDArray[np.int64]
+    model: Model, seen: NDArray[np.bool_], queries: NDArray[np.int64], keys: NDArray[np.int64]
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """What is added to the attention scores; one a kind of layer, where the model has kinds.
 
@@ -212,18 +239,23 @@ def _masks(
 
     Args:
         seen: which token sees which, shape (rows, tokens, keys).
-        distances: how many positions each key lies behind each token, of the same shape.
+        queries, keys: positions, which broadcast to that shape.
     """
-    config = model.network.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    if window is None:
+    config: Any = model.network.config.get_text_config()
+    window: Any = getattr(config, "sliding_window", None)
+    chunk: Any = getattr(config, "attention_chunk_size", None)
+
+    def mask(kind: str) -> torch.Tensor:
+        if kind == "sliding_attention":
+            return _added(model, seen & (queries - keys < window))
+        if kind == "chunked_attention":
+            return _added(model, seen & (queries // chunk == keys // chunk))
         return _added(model, seen)
-    near = _added(model, seen & (distances < window))
+
     kinds = getattr(config, "layer_types", None)
-    if kinds is None:
-        return near
-    whole = _added(model, seen)
-    return {kind: near if kind == "sliding_attention" else whole for kind in set(kinds)}
+    if kinds is not None:
+        return {kind: mask(kind) for kind in sorted(set(kinds))}
+    return mask("full_attention" if window is None else "sliding_attention")
 
 
 def _added(model: Model, seen: NDArray[np.bool_]) -> torch.Tensor:
@@ -233,36 +265,20 @@ def _added(model: Model, seen: NDArray[np.bool_]) -> torch.Tensor:
     return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
 
 
+def _likelihoods(logits: torch.Tensor, fine: FineLogits) -> NDArray[np.float64]:
+    """Log-probabilities of the tokens that are read: (rows, places, tokens)."""
+    with torch.inference_mode():
+        whole, read = fine.split(logits)
+        # A row at a time: how the sum over all rows is split depends on how many they are.
+        total = torch.stack([row.logsumexp(-1, keepdim=True) for row in whole])
+        found: NDArray[np.float64] = (read - total).cpu().double().numpy()
+    return found
+
+
 def _or_error(scores: NDArray[np.float64]) -> list[float] | Exception:
     if np.isfinite(scores).all():
         return [float(score) for score in scores]
     return ModelError("the model's output is not a finite number")
-
-
-@contextmanager
-def _fine_logits(network: PreTrainedModel, tokens: torch.Tensor) -> Iterator[None]:
-    """While it is open, the network's logits are followed by those of `tokens` in float32.
-
-    A bf16 logit of 20 is rounded to steps of 1/8, which would put the scores on a coarse grid.
-    Whatever the network does to its logits, such as a soft cap, it does to these too.
-    """
-
-    def append(head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor) -> Any:
-        if isinstance(head, torch.nn.Linear) and head.weight.is_floating_point():
-            # Wide enough that the order of a sum, which depends on the batch, does not show.
-            wide = torch.float32 if logits.device.type == "mps" else torch.float64
-            bias = None if head.bias is None else head.bias[tokens].to(wide)
-            weight = head.weight[tokens].to(wide)
-            fine = torch.nn.functional.linear(inputs[0].to(wide), weight, bias).float()
-        else:  # a quantized head has no rows to take
-            fine = logits[..., tokens].float()
-        return torch.cat([logits.float(), fine], dim=-1)
-
-    hook = network.get_output_embeddings().register_forward_hook(append)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ that overlap, so that no answer is cut by an edge that is not also read from wit
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import torch
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
+from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.engine.turns import turn
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
 
@@ -88,6 +89,19 @@ class SpanReader:
         self._budget = TokenBudget.of(model, decodes=False)
         self._padding: int = model.network.config.get_text_config().pad_token_id or 0
         self._takes_types = "token_type_ids" in inspect.signature(model.network.forward).parameters
+        self._batching = self._try()
+
+    def _try(self) -> Batching:
+        """As `sharing.batching`, of pieces as they are read here."""
+        words = "a short text"
+        read = self.encode([("what", words), ("what", " ".join([words] * 5))])
+        short, longer = ((prompt, 0) for prompt in read if isinstance(prompt, Pieces))
+        length = len(short[0].sequences[0])
+
+        def logits(pieces: Sequence[tuple[Pieces, int]]) -> torch.Tensor:
+            return torch.stack(self._logits(pieces))[:, 0, :length]
+
+        return batching(self.model, lambda: logits([short]), lambda: logits([short, longer]))
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Prompt | Exception]:
         """Tokenize questions about texts; one that cannot be is its exception.
@@ -112,7 +126,7 @@ class SpanReader:
         found: list[list[FoundSpan | None]] = [[None] * len(prompt.sequences) for prompt in rows]
         empty = [0.0] * len(pieces)
         lengths = [len(rows[row].sequences[n]) for row, n in pieces]
-        for batch in batches(lengths, self._budget):
+        for batch in self._batches(lengths):
             some = [pieces[i] for i in batch]
             read = self._read([(rows[row], n) for row, n in some])
             for i, (row, n), (span, none) in zip(batch, some, read, strict=True):
@@ -121,6 +135,11 @@ class SpanReader:
         for (row, _), none in zip(pieces, empty, strict=True):
             nothing[row] = min(nothing.get(row, np.inf), none)
         return [_best(spans, nothing[row]) for row, spans in enumerate(found)]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        for group in groups(lengths, self._batching):
+            for batch in batches([lengths[n] for n in group], self._budget):
+                yield [group[n] for n in batch]
 
     def _cut(self, prompt: Prompt, text: str) -> Pieces | TextTooLongError:
         asked, said = prompt.marks
@@ -151,15 +170,28 @@ class SpanReader:
 
     def _read(self, pieces: Sequence[tuple[Pieces, int]]) -> list[tuple[FoundSpan | None, float]]:
         """The best span of each piece by its logits, and the logits of there being none."""
+        starts, ends = self._logits(pieces)
+        of_text = np.zeros((len(pieces), starts.shape[1]), dtype=bool)
+        for place, (row, n) in enumerate(pieces):
+            start, stop = row.context[n]
+            of_text[place, start:stop] = [a < b for a, b in row.offsets[n]]
+        with torch.inference_mode():
+            none = (starts[:, 0] + ends[:, 0]).tolist()
+            best = _best_spans(starts, ends, torch.from_numpy(of_text).to(starts.device))
+        return [
+            (_span(row, n, first, last, score), nothing)
+            for (row, n), (first, last, score), nothing in zip(pieces, best, none, strict=True)
+        ]
+
+    def _logits(self, pieces: Sequence[tuple[Pieces, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each token of a batch to begin and to end the answer, (pieces, tokens)."""
         lengths = np.array([len(row.sequences[n]) for row, n in pieces])
         seen = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(seen.shape, self._padding, dtype=np.int64)
         ids[seen] = np.concatenate([row.sequences[n] for row, n in pieces])
-        of_text = np.zeros_like(seen)
         types = np.full(seen.shape, self._types[0], dtype=np.int64)
         for place, (row, n) in enumerate(pieces):
-            start, stop = row.context[n]
-            of_text[place, start:stop] = [a < b for a, b in row.offsets[n]]
+            start, _ = row.context[n]
             types[place, start : lengths[place]] = self._types[1]
         device = self.model.device
         options = (
@@ -171,13 +203,7 @@ class SpanReader:
                 attention_mask=torch.from_numpy(seen.astype(np.int64)).to(device),
                 **options,
             )
-            starts, ends = read.start_logits.float(), read.end_logits.float()
-            none = (starts[:, 0] + ends[:, 0]).tolist()
-            best = _best_spans(starts, ends, torch.from_numpy(of_text).to(starts.device))
-        return [
-            (_span(row, n, first, last, score), nothing)
-            for (row, n), (first, last, score), nothing in zip(pieces, best, none, strict=True)
-        ]
+            return read.start_logits.float(), read.end_logits.float()
 
 
 def pair_template(model: Model) -> tuple[Template, tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from nbllm.engine.sharing import layer_kinds, shares_prefix
 from nbllm.train.examples import Example
 
 if TYPE_CHECKING:
@@ -92,12 +93,10 @@ class SharedPrefix:
     def suits(network: PreTrainedModel) -> bool:
         """Whether the network takes a mask of its own at every layer, and positions."""
         config = network.config
-        text = config.get_text_config()
         return (
             getattr(config, "_attn_implementation", None) == "sdpa"
-            and getattr(text, "sliding_window", None) is None
-            and not any("linear" in kind for kind in getattr(text, "layer_types", None) or ())
-            and getattr(text, "rope_parameters", None) is not None
+            and shares_prefix(network)
+            and layer_kinds(config.get_text_config()) == {"full_attention"}
         )
 
     def __call__(self, examples: Sequence[Example]) -> Batch:

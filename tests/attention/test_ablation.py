@@ -159,5 +159,5 @@ def test_a_model_past_the_interface_is_refused(tiny_llama) -> None:
     sizes = {"n_layer": 2, "hidden_size": 32, "n_head": 4, "vocab_size": 400}
     network = BloomForCausalLM(BloomConfig(**sizes)).eval()
     bloom = dataclasses.replace(tiny_llama, network=network)
-    with pytest.raises(UnsupportedModelError, match="outside of transformers' AttentionInterface"):
+    with pytest.raises(UnsupportedModelError, match="call of transformers' AttentionInterface"):
         head_importance(bloom, TEXT)

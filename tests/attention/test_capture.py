@@ -194,7 +194,7 @@ def test_a_text_beyond_the_context(tiny_llama) -> None:
 
 @pytest.mark.parametrize("name", ["Falcon", "Bloom"])
 def test_a_model_past_the_interface_is_refused(name) -> None:
-    with pytest.raises(UnsupportedModelError, match="outside of transformers' AttentionInterface"):
+    with pytest.raises(UnsupportedModelError, match="call of transformers' AttentionInterface"):
         record(tiny(name), TEXT)
 
 
