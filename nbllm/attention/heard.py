@@ -26,20 +26,11 @@ Depths = Mapping[RecordingKind, int]
 
 
 def depths_of(model: Model) -> Depths:
-    """How many layers of attention each stack of a model has.
-
-    Raises UnsupportedModelError where its configuration does not say.
-    """
+    """How many layers of attention each stack of a model has."""
     config = model.network.config
     if not config.is_encoder_decoder:
         kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
-        layers = getattr(config.get_text_config(), "num_hidden_layers", None)
-        if layers is None:
-            raise UnsupportedModelError(
-                f"The configuration of {model.name} ({_architecture(model)}) does not say how many "
-                f"layers it has, so its attention cannot be recorded. {_FAMILIES}"
-            )
-        return {kind: layers}
+        return {kind: config.get_text_config().num_hidden_layers}
     # T5 names the depth of its decoder by itself, and T5Gemma has a configuration for each half.
     decoder = getattr(config, "num_decoder_layers", None)
     if decoder is None:
@@ -98,9 +89,9 @@ def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths
         for counted in (depths, heard)
     )
     raise UnsupportedModelError(
-        f"{model.name} ({_architecture(model)}) does not compute the attention of each layer by one "
-        f"call of transformers' AttentionInterface (layers: {layers}; calls: {calls or 'none'}), so "
-        f"what it looked at cannot be recorded. {_FAMILIES}"
+        f"{model.name} ({_architecture(model)}) does not compute the attention of each layer by "
+        f"one call of transformers' AttentionInterface (layers: {layers}; calls: "
+        f"{calls or 'none'}), so what it looked at cannot be recorded. {_FAMILIES}"
     )
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 from nbllm.home import home
 from nbllm.models.footprint import working_bytes
 from nbllm.models.memory import kv_bytes
+from nbllm.models.sizes import largest, text_config
 from nbllm.models.speed import machine_class
 
 if TYPE_CHECKING:
@@ -49,18 +50,19 @@ class BatchCost:
         widest layer for each token, as those of Llama do.
         """
         network, dtype, device = model.network, model.dtype, model.device
-        config: Any = network.config.get_text_config()
+        config = text_config(network.config)
+        hidden, words = largest(config, "hidden_size"), largest(config, "vocab_size")
         wide, inputs = _widest(network)
         # Experts are no layers of their own, and those of GPT-2 do not say how wide they are.
-        wide = max(wide, getattr(config, "intermediate_size", None) or 0) or 4 * config.hidden_size
+        wide = max(wide, largest(config, "intermediate_size")) or 4 * hidden
         fixed = working_bytes(model.quantization, 0, wide, inputs, dtype, device)
         many = working_bytes(model.quantization, _MANY, wide, inputs, dtype, device)
         writes = model.kind in ("causal", "seq2seq")
         return cls(
             fixed=fixed,
             # In the model's dtype, and two copies in float32.
-            row=config.vocab_size * (dtype.itemsize + 8) if writes else 0,
-            token=(4 * config.hidden_size + 3 * wide) * dtype.itemsize + (many - fixed) // _MANY,
+            row=words * (dtype.itemsize + 8) if writes else 0,
+            token=(4 * hidden + 3 * wide) * dtype.itemsize + (many - fixed) // _MANY,
             held=_held(model, decodes=decodes) if writes else 0,
             # Two masks of a byte and one in the model's dtype; the scorer makes them with numpy,
             # and the distances between tokens in 8 bytes.
@@ -101,9 +103,9 @@ def _held(model: Model, *, decodes: bool) -> int:
 
     if not decodes and CascadePrefix.suits(model):
         return 0  # the prefix is there once, and nothing is kept of the rows
-    config: Any = model.network.config.get_text_config()
+    config = text_config(model.network.config)
     # Of all layers; and those of one layer once more, repeated for each query head.
-    repeated = 2 * config.hidden_size * model.dtype.itemsize
+    repeated = 2 * largest(config, "hidden_size") * model.dtype.itemsize
     return int(kv_bytes(model.network.config, model.dtype, 1) + repeated)
 
 

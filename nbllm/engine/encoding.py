@@ -25,6 +25,7 @@ from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.engine.turns import turn
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.model import Kind, Model
+from nbllm.models.sizes import largest, text_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -139,7 +140,8 @@ class TextEncoder(_TextReader):
         self.pooling = pooling.modes  # the vectors of several are joined end to end
         self.normalized = pooling.normalized
         self.batching = self._batching()
-        self.dimensions = model.network.config.get_text_config().hidden_size * len(self.pooling)
+        hidden = largest(text_config(model.network.config), "hidden_size")
+        self.dimensions = hidden * len(self.pooling)
 
     def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         hidden = self._forward(ids, seen).last_hidden_state.float()

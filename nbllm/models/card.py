@@ -14,6 +14,7 @@ from nbllm.models.catalog import CATALOG
 from nbllm.models.memory import held_bytes, kv_bytes, readable
 from nbllm.models.quantization import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
+from nbllm.models.sizes import largest
 from nbllm.models.theme import STYLE
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
     if model.kind == "classifier":
         lines["labels"] = _some(list((model.network.config.id2label or {}).values()))
     elif model.kind == "encoder":
-        lines["embedding"] = f"{config.hidden_size:,} dimensions"
+        lines["embedding"] = f"{largest(config, 'hidden_size'):,} dimensions"
     lines |= {
         "vocabulary": f"{len(model.tokenizer):,} tokens",
         "context": f"{model.context_length:,} tokens",

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
+from nbllm.models.sizes import largest, text_config
 from nbllm.models.sources import Fetched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["context_length_of", "kind_of", "read_configuration"]
+__all__ = ["context_length_of", "kind_of", "read_configuration", "refuse_unsized"]
 
+# What configurations call the tokens that their network takes.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
 # The RoBERTa family numbers positions from the padding's id on, so some are never used.
 _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 
@@ -77,12 +80,25 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
     )
 
 
+def refuse_unsized(config: PreTrainedConfig, source: str) -> None:
+    """Raise UnsupportedModelError where a configuration does not say how large its network is."""
+    text = text_config(config)
+    missing = [name for name in ("hidden_size", "num_hidden_layers") if not largest(text, name)]
+    if missing:
+        raise UnsupportedModelError(
+            f"the config.json of {source} ({config.model_type}) states no "
+            f"{' and no '.join(missing)}, which nbllm needs to plan memory. Check the file, or load "
+            "another model."
+        )
+
+
 def context_length_of(config: PreTrainedConfig, fetched: Fetched) -> int:
     """Tokens, the least of what the model's files state."""
     if fetched.context_length is not None:
         return fetched.context_length
     text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None) or sys.maxsize
+    stated_by = (getattr(text, name, None) for name in _POSITIONS)
+    positions = next((found for found in stated_by if found and found > 0), sys.maxsize)
     if text.model_type in _POSITIONS_AFTER_PADDING:
         positions -= text.pad_token_id + 1
     stated = [

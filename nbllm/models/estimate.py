@@ -160,7 +160,12 @@ def estimate(
     Example:
         >>> estimate("owner/name", context=[512, 4096], batch=8).plot()  # doctest: +SKIP
     """
-    from nbllm.models.configuration import context_length_of, kind_of, read_configuration
+    from nbllm.models.configuration import (
+        context_length_of,
+        kind_of,
+        read_configuration,
+        refuse_unsized,
+    )
     from nbllm.models.device import choose_device, choose_dtype
     from nbllm.models.sources import fetch_configuration
 
@@ -168,6 +173,7 @@ def estimate(
     fetched = fetch_configuration(name_or_path, revision)
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
+    refuse_unsized(config, fetched.source)
     longest = context_length_of(config, fetched)
     contexts = _counts("context", min(longest, _USUAL_CONTEXT) if context is None else context)
     batches = _counts("batch", batch)

@@ -19,7 +19,12 @@ from nbllm.errors import ModelError
 from nbllm.models import quantization
 from nbllm.models.architecture import skeleton
 from nbllm.models.catalog import DEFAULT
-from nbllm.models.configuration import context_length_of, kind_of, read_configuration
+from nbllm.models.configuration import (
+    context_length_of,
+    kind_of,
+    read_configuration,
+    refuse_unsized,
+)
 from nbllm.models.device import choose_device, choose_dtype
 from nbllm.models.memory import give_freed_memory_back, held_by_device
 from nbllm.models.model import Model
@@ -111,6 +116,7 @@ def load(
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
+    refuse_unsized(config, fetched.source)
     network = skeleton(config, kind, trust_remote_code)
     plan, reason = settle(
         Plan(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.footprint import published_bytes, stored_bytes
 from nbllm.models.quantization import quantized_layers
+from nbllm.models.sizes import largest
 
 if TYPE_CHECKING:
     import torch
@@ -155,10 +156,11 @@ def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
     from transformers import DynamicCache
 
     text = config.get_text_config(decoder=True)
-    if not getattr(text, "num_attention_heads", None):
+    queries = largest(text, "num_attention_heads")
+    if not queries:
         return 0  # a state-space model, whose state is small and as large after any text
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = largest(text, "num_key_value_heads") or queries
+    width = largest(text, "head_dim") or largest(text, "hidden_size") // queries
     windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=text).layers]
     windows = windows or [None] * text.num_hidden_layers
     # A window of n tokens keeps n - 1 of them: the next token is the n-th.

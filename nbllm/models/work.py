@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nbllm.models.sizes import largest, text_config
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -45,7 +47,7 @@ def operations(network: PreTrainedModel, read: Read) -> float:
     As Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, count them, but
     through the output matrix, if there is one, go only the tokens that an answer is read at.
     """
-    config: Any = network.config.get_text_config()
+    config = text_config(network.config)
     # Of tables rows are looked up; one may be the output matrix at the same time.
     tables = [module.weight for module in network.modules() if isinstance(module, nn.Embedding)]
     outputs: Any = network.get_output_embeddings()
@@ -53,9 +55,9 @@ def operations(network: PreTrainedModel, read: Read) -> float:
     if outputs is not None and all(outputs.weight is not table for table in tables):
         tables.append(outputs.weight)
     weights: int = network.num_parameters() - sum(table.numel() for table in tables)
-    heads = getattr(config, "num_attention_heads", None) or 0
-    width = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
-    attention = 4 * config.num_hidden_layers * heads * width
+    heads = largest(config, "num_attention_heads")
+    width = largest(config, "head_dim") or largest(config, "hidden_size") // max(1, heads)
+    attention = 4 * largest(config, "num_hidden_layers") * heads * width
     return float(2 * (weights * read.tokens + output * read.ends) + attention * read.attended)
 
 

@@ -6,16 +6,18 @@ the field's name, in it and in the configurations inside it.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
 from transformers.models.auto import modeling_auto as auto
 
-from nbllm.models.model import Kind, Model
+from nbllm.models.architecture import CLASSES
+from nbllm.models.model import Kind
 from tests.conftest import byte_tokenizer, seeded
 
 LARGEST = 3_000_000  # parameters
@@ -53,7 +55,9 @@ SIZES: dict[str, Any] = {
         "swa_num_attention_heads n_mamba_heads",
         4,
     ),
-    **_each("num_key_value_heads n_kv_heads num_kv_heads swa_num_key_value_heads num_query_groups", 2),
+    **_each(
+        "num_key_value_heads n_kv_heads num_kv_heads swa_num_key_value_heads num_query_groups", 2
+    ),
     **_each(
         "head_dim qk_rope_head_dim qk_nope_head_dim v_head_dim index_head_dim swa_head_dim d_kv "
         "kv_channels dim_head d_head attention_head_size rotary_dim linear_head_dim "
@@ -66,7 +70,9 @@ SIZES: dict[str, Any] = {
         "num_experts num_local_experts n_routed_experts moe_num_experts num_experts_per_layer", 4
     ),
     **_each("num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k", 2),
-    **_each("n_group topk_group num_expert_group num_expert_groups n_groups mamba_n_groups o_groups", 1),
+    **_each(
+        "n_group topk_group num_expert_group num_expert_groups n_groups mamba_n_groups o_groups", 1
+    ),
     **_each("n_shared_experts moe_num_shared_experts num_shared_experts", 1),
     **_each("first_k_dense_replace num_dense_layers moe_layer_start_index", 1),
     **_each("linear_num_key_heads linear_num_value_heads linear_num_heads", 4),
@@ -79,7 +85,7 @@ SIZES: dict[str, Any] = {
     **_each(
         "max_position_embeddings n_positions n_ctx max_seq_len context_length model_max_length "
         "max_source_positions max_target_positions original_max_position_embeddings",
-        512,
+        2048,
     ),
     **_each("num_labels", 2),
     **_each("hidden_size_per_layer_input ple_embed_dim", 8),
@@ -106,7 +112,15 @@ SIZES: dict[str, Any] = {
     **_each("chunk_size mamba_chunk_size", 8),
 }
 # Fields that have no default, yet have to be set.
-ABSENT = ("sliding_window", "num_experts_per_tok", "attention_chunk_size", "n_routed_experts", "head_dim", "n_inner", "d_inner")
+ABSENT = (
+    "sliding_window",
+    "num_experts_per_tok",
+    "attention_chunk_size",
+    "n_routed_experts",
+    "head_dim",
+    "n_inner",
+    "d_inner",
+)
 # Ids of tokens: those of the tests' tokenizer.
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 
@@ -168,7 +182,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "reformer": {
         "is_decoder": True,
-        "axial_pos_shape": [16, 32],
+        "axial_pos_shape": [32, 64],
         "axial_pos_embds_dim": [16, 16],
         "num_attention_heads": 4,
         "attn_layers": ["local", "lsh", "local", "lsh"],
@@ -187,7 +201,8 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "zamba2": {
         "num_hidden_layers": 8,
-        "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"] * 2,
+        "layers_block_type": ["linear_attention", "linear_attention", "hybrid", "linear_attention"]
+        * 2,
         "hybrid_layer_ids": [2, 6],
         "n_mamba_heads": 8,
         "mamba_headdim": 8,
@@ -230,3 +245,79 @@ def _is_alike(name: str, value: Any) -> bool:
     return isinstance(value, bool) == isinstance(SIZES[name], bool) and isinstance(
         value, (int, float)
     )
+
+
+_MAPPINGS: dict[Kind, dict[str, Any]] = {
+    "causal": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    "seq2seq": auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    "encoder": auto.MODEL_MAPPING_NAMES,
+    "classifier": auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+}
+# Those of encoders that are known for text by another mapping too.
+_TEXT_ENCODERS = {
+    *auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES,
+    *auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+}
+
+
+class NotBuilt(Exception):
+    """No network as small as this can be made of the class, or it takes no text."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A class of one of transformers' auto mappings."""
+
+    kind: Kind
+    model_type: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.model_type}"
+
+    def network(self) -> transformers.PreTrainedModel:
+        """Random weights in float32. Raises NotBuilt, with the reason."""
+        try:
+            made = transformers.CONFIG_MAPPING[self.model_type]
+            found = CLASSES[self.kind]._model_mapping[made]
+            network = found[0] if isinstance(found, tuple) else found
+            settings = derive(made)
+            if self.kind == "causal" and hasattr(made(), "is_decoder"):
+                settings["is_decoder"] = True
+            config = made(**settings)
+            with torch.device("meta"):
+                count = sum(p.numel() for p in network(config).parameters())
+        except Exception as error:
+            said = str(error).strip().replace("\n", " ")
+            raise NotBuilt(f"{type(error).__name__}: {said[:120]}") from error
+        if network.main_input_name != "input_ids":
+            raise NotBuilt(f"it takes {network.main_input_name} and no text")
+        if count > LARGEST:
+            raise NotBuilt(f"{count:,} parameters, most of them for other than text")
+        return seeded(network, config)
+
+    def save(self, folder: Path) -> None:
+        """A folder that `nbllm.load` takes. Raises NotBuilt, with the reason."""
+        network = self.network()
+        network.save_pretrained(folder)
+        tokenizer(self.kind).save_pretrained(folder)
+
+
+def architectures(*, every: bool) -> list[Architecture]:
+    """All of them; otherwise of the encoders only those that are known to take text."""
+    return [
+        Architecture(kind, name)
+        for kind, names in _MAPPINGS.items()
+        for name in names
+        if every or kind != "encoder" or name in _TEXT_ENCODERS
+    ]
+
+
+def tokenizer(kind: Kind) -> PreTrainedTokenizerFast:
+    """That of the tests; for what reads whole texts, with a token at the end of each."""
+    made = byte_tokenizer()
+    if kind in ("encoder", "classifier"):
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A <|im_end|>",
+            special_tokens=[("<|im_end|>", made.eos_token_id)],
+        )
+    return made

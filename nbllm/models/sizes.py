@@ -1,0 +1,32 @@
+"""Sizes that a configuration states, which may differ from layer to layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["largest", "text_config"]
+
+
+def largest(config: PreTrainedConfig, name: str) -> int:
+    """Returns a size of a configuration, the largest of those of its layers; 0 for none."""
+    try:
+        stated: Any = getattr(config, name, None)
+    except RuntimeError:  # transformers asks for that of each layer
+        layers: Any = config.per_layer_config
+        stated = [getattr(layer, name, None) for layer in layers]
+    values = stated if isinstance(stated, (list, tuple)) else [stated]
+    return max((value for value in values if isinstance(value, int)), default=0)
+
+
+def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Returns the part of a configuration that holds the sizes of what reads text."""
+    text: PreTrainedConfig = config.get_text_config()
+    halves = (text, getattr(text, "decoder", None))
+    return next((half for half in halves if half is not None and _sized(half)), text)
+
+
+def _sized(config: PreTrainedConfig) -> bool:
+    return bool(largest(config, "hidden_size") and largest(config, "num_hidden_layers"))
