@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbllm.frame.report import RunReport
     from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
     from nbllm.frame.search import How
-    from nbllm.frame.tasks.arguments import Examples
+    from nbllm.frame.tasks.examples import Examples
     from nbllm.models.model import Model
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer

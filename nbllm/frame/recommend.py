@@ -196,7 +196,8 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         liked[None] = [row_of(label) for label in given]
     if not any(liked.values()):
         raise FrameError("the history has no items. Name one or more that were liked.")
-    return {user: list(dict.fromkeys(rows)) for user, rows in liked.items()}
+    # In the order of the frame: a set has none, and of two that are as close the first is named.
+    return {user: sorted(set(rows)) for user, rows in liked.items()}
 
 
 def listed(history: Any) -> list[Any]:
