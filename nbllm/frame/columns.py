@@ -255,7 +255,13 @@ def _check_column(data: nw.DataFrame[Any], name: str) -> None:
     names = [str(column) for column in data.columns]
     near = get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise ColumnError(f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.")
+    # What stands in the braces of a prompt, and may be no name at all.
+    braces = (
+        " In a prompt, a brace itself is written {{ or }}." if set(name) & set("\"':\n") else ""
+    )
+    raise ColumnError(
+        f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.{braces}"
+    )
 
 
 def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[Any]:

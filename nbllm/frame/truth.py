@@ -11,11 +11,24 @@ from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import cell_text, index_labels, is_missing, read_rows
 
-__all__ = ["label_text", "refuse_unknown", "right_answers"]
+__all__ = ["given_answers", "label_text", "refuse_unknown", "right_answers"]
 
 
-def right_answers(frame: Any, truth: Any) -> list[str | None]:
+def right_answers(frame: Any, column: str) -> list[str | None]:
     """Return the right answer of each row as text, None where it is missing or blank.
+
+    Args:
+        column: that has them, of any type.
+
+    Raises:
+        ColumnError: the column is not there.
+    """
+    read_rows(frame, [column], any_type=True)  # says which columns there are
+    return [label_text(value) for value in nw.from_native(frame, eager_only=True)[column].to_list()]
+
+
+def given_answers(frame: Any, truth: Any) -> list[str | None]:
+    """Return the right answer of each row, where they may also stand beside the frame.
 
     Args:
         truth: the name of a column; a Series, whose values belong to the rows of the same index
@@ -26,10 +39,8 @@ def right_answers(frame: Any, truth: Any) -> list[str | None]:
         FrameError: a Series of other rows, or not one value a row.
     """
     if isinstance(truth, str):
-        read_rows(frame, [truth], any_type=True)  # says which columns there are
-        values = nw.from_native(frame, eager_only=True)[truth].to_list()
-        return list(map(label_text, values))
-    return list(map(label_text, _aligned(frame, truth)))
+        return right_answers(frame, truth)
+    return [label_text(value) for value in _aligned(frame, truth)]
 
 
 def label_text(value: Any) -> str | None:

@@ -162,7 +162,8 @@ class _Names:
     def __init__(self, fields: Fields, columns: Sequence[str], verb: str) -> None:
         self._fields = fields
         self._columns = dict(zip(fields[:-1], columns, strict=False))
-        self._verb = "" if fields[-1] in _EXPLICIT else verb
+        # The answers of a filter are no predicates, and "prompt" is what another field is called.
+        self._verb = "" if _EXPLICIT.intersection(fields) else verb
 
     def example(self, example: Any) -> tuple[Any, ...]:
         """One example of a list as a tuple."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from nbllm.errors import FrameError, ProvenanceError, SelectionError
 from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
 from nbllm.frame.provenance import find_record, run_ids
-from nbllm.frame.truth import refuse_unknown, right_answers
+from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
 
@@ -306,7 +306,7 @@ class Answers:
 
     def _read_truth(self, truth: Any) -> tuple[Column, list[str | None]]:
         """The column of the right answers, or one that only this has, and these as text."""
-        right = right_answers(self.frame, truth)
+        right = given_answers(self.frame, truth)
         if self.choices:
             name = f"column {truth!r}" if isinstance(truth, str) else "truth="
             refuse_unknown(right, self.choices, name, self.verb)
