@@ -220,6 +220,7 @@ def test_a_label_may_have_space_around(model: Model) -> None:
     assert shown(model, "sentiment", spaced) == shown(model, "sentiment", rows)
 
 
+@pytest.mark.filterwarnings("ignore:a and b are the same model")
 def test_two_models_are_shown_what_an_iterator_gives_once(tiny_llama: Model) -> None:
     frame = pd.DataFrame({"review": ["Warm soup.", "Cold tea."]})
     rows = VERBS["sentiment"][2]
