@@ -314,8 +314,7 @@ def _called_kind(kind: str, part: Mapping[str, Any]) -> str:
 
 
 def _read_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
-    if hasattr(answer, "model_dump"):  # a Pydantic model
-        answer = answer.model_dump(mode="json")
+    answer = _without_model(answer)
     if not isinstance(text, str) or not isinstance(answer, Mapping):
         raise FrameError(
             f"the example {(text, answer)!r:.120} is not a (text, fields) pair. Pass pairs of a "
@@ -331,6 +330,11 @@ def _read_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[st
     return text, written
 
 
+def _without_model(value: Any) -> Any:
+    """An object of a Pydantic model as a dict."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
 def _plain(value: Any, text: str) -> Any:
     """A value of an example as JSON has it; a time without an offset is taken as UTC's.
 
@@ -343,8 +347,7 @@ def _plain(value: Any, text: str) -> Any:
         value = value.astype("datetime64[us]")  # Python has no nanoseconds
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         value = value.item()
-    if isinstance(value, Enum):
-        value = value.value
+    value = _without_model(value.value if isinstance(value, Enum) else value)
     if isinstance(value, Mapping):
         return {str(name): _plain(part, text) for name, part in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

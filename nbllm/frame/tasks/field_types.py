@@ -42,7 +42,10 @@ _LIKE_A_TYPE = re.compile(
 _JSON_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 # Of a part of a JSON schema: what says its type, and what may stand beside that.
 _TYPING = frozenset({"enum", "const", "anyOf", "oneOf", "allOf", "$ref", "properties", "items"})
-_REMARKS = frozenset({"title", "description", "default", "examples"})
+# Words of JSON schemas, whose values may be strings.
+_WORDS = frozenset(
+    {"type", "title", "description", "default", "examples", "format", "pattern", "enum"}
+)
 
 
 def schema_of_types(types: Mapping[Any, Any]) -> Mapping[str, Any]:
@@ -59,6 +62,11 @@ def schema_of_types(types: Mapping[Any, Any]) -> Mapping[str, Any]:
 
     try:
         return dict(TypeAdapter(_typed_dict(types)).json_schema())
+    except KeyError as error:
+        raise FrameError(
+            f"the schema refers to {error.args[0]!r}, which is not in it. Pass it as a whole JSON "
+            'schema with "properties", and put what it refers to under $defs.'
+        ) from error
     except (PydanticUserError, TypeError) as error:
         raise FrameError(
             f"the schema cannot be read: {str(error).splitlines()[0]} Give each field a type "
@@ -69,9 +77,6 @@ def schema_of_types(types: Mapping[Any, Any]) -> Mapping[str, Any]:
 def is_schema(part: Mapping[Any, Any]) -> bool:
     """Return whether a mapping is a part of a JSON schema, and not fields with their types.
 
-    Raises:
-        FrameError: it may be either.
-
     Example:
         >>> is_schema({"type": "integer"}), is_schema({"type": str, "title": str})
         (True, False)
@@ -80,15 +85,21 @@ def is_schema(part: Mapping[Any, Any]) -> bool:
     listed = [kinds] if isinstance(kinds, str) else kinds
     if isinstance(listed, list) and listed and _JSON_TYPES.issuperset(map(str, listed)):
         return True
-    if any(_says_a_type(word, part[word]) for word in _TYPING.intersection(part)):
-        return True
-    if part and set(part) <= {"type", *_REMARKS} and all(isinstance(v, str) for v in part.values()):
+    return any(_says_a_type(word, part[word]) for word in _TYPING.intersection(part))
+
+
+def _refuse_unclear(part: Mapping[Any, Any]) -> None:
+    """Refuse what may be a schema without a type as well as fields with their descriptions.
+
+    Raises:
+        FrameError: a mapping of strings under names that JSON schemas have too.
+    """
+    if part and _WORDS.issuperset(part) and all(isinstance(v, str) for v in part.values()):
         raise FrameError(
             f"{part!r:.120} in the schema may be a JSON schema without a type that there is, or "
             f"fields that are called {', '.join(part)}. As a schema, give it a type of "
             f"{', '.join(sorted(_JSON_TYPES))}; as fields, give each a Python type, such as str."
         )
-    return False
 
 
 def _says_a_type(word: str, value: Any) -> bool:
@@ -120,6 +131,7 @@ def _type(name: str, kind: Any) -> Any:
     if isinstance(kind, Mapping):
         if is_schema(kind):
             return Annotated[Any, WithJsonSchema(dict(kind))]
+        _refuse_unclear(kind)
         return _typed_dict(kind)
     if not isinstance(kind, str):
         return kind
