@@ -18,6 +18,8 @@ from nbllm.frame.truth import right_answers
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
 
+_FEW = 10  # labels below which the number of rows alone says why none can be held out
+
 
 @dataclass(frozen=True)
 class LearnedRow:
@@ -167,7 +169,7 @@ def _why_undivided(
             f"all {len(rows):,} rows have the same text, so that none can be held out. Pass rows "
             "of different texts."
         )
-    if len(strata) > 1 and all(len(groups) == 1 for groups in strata.values()):
+    if len(strata) >= _FEW and all(len(groups) == 1 for groups in strata.values()):
         return (
             f"each of {len(strata):,} labels has one text alone, so that none can be held out. "
             "Pass several rows a label; where labels are numbers on a scale, cut them into a few "
