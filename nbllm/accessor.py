@@ -860,8 +860,8 @@ class FrameAccessor:
 
         Args:
             column: the messages.
-            sources: what a reply may be made of: texts, or a frame of them, whose labels are
-                those of its index (positions in polars and in a list).
+            sources: what a reply may be made of: texts, or a frame or Series of them, whose labels
+                are those of its index (positions in polars and in a list); or label to text.
             intents: what a message may be about, as the labels of `classify`.
             source_column: the column of the texts in a frame of sources with several.
             k: how many sources a message.

@@ -9,7 +9,7 @@ another 300. What most others liked was the better guess there, with 5.0 and 6.0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,16 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
 
 
 def listed(history: Any) -> list[Any]:
-    """The values of a history that is neither a frame nor the name of a column."""
+    """The values of a history that is neither a frame nor the name of a column.
+
+    Raises:
+        FrameError: it is a mapping.
+    """
+    if isinstance(history, Mapping):
+        raise FrameError(
+            "history= is a mapping, which does not say what was liked. Pass a list of labels; for "
+            "many users, a frame whose first two columns are user and label."
+        )
     return history.tolist() if hasattr(history, "tolist") else list(history)
 
 

@@ -21,7 +21,7 @@ from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken, write_columns
 from nbllm.frame.run import answer_frame
 from nbllm.frame.search import check_wanted, search_frame, terms
-from nbllm.frame.tasks.arguments import check_names, require
+from nbllm.frame.tasks.arguments import check_names, listed, require
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
 from nbllm.frame.tasks.few_shot import TEXT
@@ -256,7 +256,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
     """The texts of sources and their labels, without those that are blank.
 
     Args:
-        sources: texts, or a frame of them.
+        sources: texts, a mapping or Series of label to text, or a frame of texts.
         column: of the texts in that frame, where it has several.
 
     Raises:
@@ -276,10 +276,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
         values = [None if i is None else rows.texts[i][0] for i in rows.position]
         labels = index_labels(sources)
     else:
-        if isinstance(sources, str):
-            raise FrameError("sources is one string. Pass a list of texts, or a frame of them.")
-        values = list(sources)
-        labels = range(len(values))
+        labels, values = _labelled(sources)
         odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
         if odd:
             raise FrameError(
@@ -293,6 +290,15 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
     if not found:
         raise FrameError("sources has no text. Pass what replies may be made of.")
     return [text for text, _ in found], [label for _, label in found]
+
+
+def _labelled(sources: Any) -> tuple[Sequence[Any], list[Any]]:
+    """Labels and values of sources that are no frame."""
+    if isinstance(sources, Mapping):
+        return list(sources), list(sources.values())
+    values = listed(sources, "sources")
+    is_series = nw.dependencies.is_pandas_series(sources)
+    return index_labels(sources) if is_series else range(len(values)), values
 
 
 def find_sources(

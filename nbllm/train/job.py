@@ -106,12 +106,6 @@ def choose_labels(
     return names
 
 
-def _asked_labels(asked: Sequence[Any]) -> tuple[str, ...]:
-    """The labels of any type that were asked for, as those of rows are read."""
-    found = [label_text(label) for label in listed(asked, "labels")]
-    return check_names(found, "labels", "label")
-
-
 def check_numbers(epochs: float, batch: int, rank: int, max_tokens: int | None) -> None:
     """Raise TrainingError for numbers that train nothing."""
     for name, value in (("epochs", epochs), ("batch", batch), ("rank", rank)):
@@ -154,3 +148,9 @@ def usual_rate(method: Method, base: Base) -> float:
 def verb_of(labels: Sequence[str]) -> str:
     """The verb of `df.llm` that asks a causal model for such labels."""
     return "sentiment" if set(labels) in _SENTIMENTS else "classify"
+
+
+def _asked_labels(asked: Sequence[Any]) -> tuple[str, ...]:
+    """The labels of any type that were asked for, as those of rows are read."""
+    found = [label_text(label) for label in listed(asked, "labels")]
+    return check_names(found, "labels", "label")

@@ -10,6 +10,7 @@ import pytest
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.evaluation import evaluate
+from nbllm.frame.reply import read_sources
 from nbllm.frame.tasks.arguments import check_labels
 from nbllm.models.model import Model
 from nbllm.train.finetuning import finetune
@@ -44,6 +45,12 @@ TAKERS: dict[str, Callable[[pd.DataFrame, Model, Any], Any]] = {
         text="text", label="label", labels=some, model=model, dry_run=True,
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in TAKERS if name not in ("labels", "intents")])
+def test_a_mapping_is_not_taken_for_its_keys(name: str, frame: pd.DataFrame, model: Model) -> None:
+    with pytest.raises(LabelError, match=rf"{name.split()[0]} is a mapping.*Pass a list"):
+        TAKERS[name](frame, model, dict.fromkeys(WORDS, "what it means"))
 
 
 @pytest.mark.parametrize("kind", [set, frozenset])
@@ -103,6 +110,26 @@ def test_what_has_an_order_keeps_it(values: Any) -> None:
 def test_what_is_no_list_of_labels_says_why(values: Any, message: str) -> None:
     with pytest.raises(LabelError, match=message):
         check_labels(values)
+
+
+def test_sources_have_the_labels_that_they_come_with() -> None:
+    texts, labels = ["Soup is warm.", " ", "Tea is cold."], ["s", "x", "t"]
+    whole = ["Soup is warm.", "Tea is cold."]
+    assert read_sources(texts, None) == (whole, [0, 2])
+    assert read_sources(iter(texts), None) == (whole, [0, 2])
+    assert read_sources(pl.Series(texts), None) == (whole, [0, 2])
+    series = pd.Series(texts, index=labels)
+    for given in (dict(zip(labels, texts, strict=True)), series, series.to_frame("text")):
+        assert read_sources(given, None) == (whole, ["s", "t"])
+    for odd in ("Soup.", {"Soup.", "Tea."}, 3):
+        with pytest.raises(FrameError, match="sources"):
+            read_sources(odd, None)
+
+
+def test_a_mapping_is_no_history() -> None:
+    items = pd.DataFrame({"plot": ["a", "b"]})
+    with pytest.raises(FrameError, match="history= is a mapping"):
+        items.llm.recommend("plot", history={0: 5.0}, model=tiny_model("encoder"))
 
 
 def test_a_set_of_liked_items_is_read_in_the_order_of_the_frame() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.blank import is_blank
@@ -53,7 +53,7 @@ def listed(values: Any, name: str) -> list[Any]:
         name: of the argument.
 
     Raises:
-        LabelError: it is one string, a set, or cannot be listed.
+        LabelError: it is one string, a set, a mapping, or cannot be listed.
     """
     if isinstance(values, str):
         raise LabelError(
@@ -63,6 +63,11 @@ def listed(values: Any, name: str) -> list[Any]:
         raise LabelError(
             f"{name} is a set, which has another order in each session, and the order is part of "
             f"what is asked. Pass a list, for instance {name}=sorted(...)."
+        )
+    if isinstance(values, Mapping):
+        raise LabelError(
+            f"{name} is a mapping, and what it says of each would be lost. Pass a list: "
+            f"{name}={list(values)!r:.80}."
         )
     if not isinstance(values, Iterable) or isinstance(values, bytes):
         raise LabelError(f"{name}={values!r:.80} is not a list. Pass a list: {name}=[...].")
