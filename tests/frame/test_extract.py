@@ -199,6 +199,17 @@ def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
         read_schema({"type": "string"})
     fields_too = read_schema({"type": "what kind of thing", "size": int})
     assert list(fields_too["properties"]) == ["type", "size"]
+    for named in (
+        {"type": "string", "size": int},
+        {"items": {"name": str, "price": float}},
+        {"items": {"name": "what was bought"}, "default": "a word"},
+        {"properties": {"area": float}},
+        {"enum": "which of them"},
+        {"required": bool, "pattern": "of the cloth"},
+    ):
+        assert list(read_schema(named)["properties"]) == list(named)
+    inner = read_schema({"order": {"items": {"name": str}}})["properties"]["order"]
+    assert list(inner["properties"]) == ["items"]
     book = {"title": "of the book", "description": "what it is about", "format": "hard or soft"}
     assert list(read_schema(book)["properties"]) == list(book)
 

@@ -41,7 +41,15 @@ _LIKE_A_TYPE = re.compile(
 
 _JSON_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
 # Of a part of a JSON schema: what says its type, and what may stand beside that.
-_TYPING = frozenset({"enum", "const", "anyOf", "oneOf", "allOf", "$ref", "properties", "items"})
+_TYPING = frozenset({"enum", "const", "anyOf", "oneOf", "allOf", "$ref", "items"})
+_BESIDE = frozenset(
+    {
+        "type", "title", "description", "default", "examples", "format", "pattern", "minLength",
+        "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
+        "minItems", "maxItems", "uniqueItems", "prefixItems", "required", "properties",
+        "additionalProperties", "readOnly", "writeOnly", "deprecated",
+    }
+)  # fmt: skip
 # Words of JSON schemas, whose values may be strings.
 _WORDS = frozenset(
     {"type", "title", "description", "default", "examples", "format", "pattern", "enum"}
@@ -81,6 +89,12 @@ def is_schema(part: Mapping[Any, Any]) -> bool:
         >>> is_schema({"type": "integer"}), is_schema({"type": str, "title": str})
         (True, False)
     """
+    properties = part.get("properties")
+    if isinstance(properties, Mapping):
+        return all(isinstance(inner, Mapping | str | bool) for inner in properties.values())
+    others = set(part) - _TYPING - _BESIDE
+    if not all(str(word).startswith(("$", "x-")) for word in others):
+        return False
     kinds = part.get("type")
     listed = [kinds] if isinstance(kinds, str) else kinds
     if isinstance(listed, list) and listed and _JSON_TYPES.issuperset(map(str, listed)):
@@ -107,8 +121,9 @@ def _says_a_type(word: str, value: Any) -> bool:
         return isinstance(value, str | int | float | bool | None)
     if word == "$ref":
         return isinstance(value, str)
-    wanted = Mapping if word in ("properties", "items") else list
-    return isinstance(value, wanted)
+    if word == "items":
+        return isinstance(value, Mapping) and is_schema(value)
+    return isinstance(value, list)
 
 
 def _typed_dict(types: Mapping[Any, Any]) -> Any:
