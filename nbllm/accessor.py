@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nbllm.frame.report import RunReport
     from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
     from nbllm.frame.search import How
-    from nbllm.frame.tasks.arguments import Examples
+    from nbllm.frame.tasks.examples import Examples
     from nbllm.models.model import Model
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
@@ -42,8 +42,9 @@ class FrameAccessor:
 
     Every verb returns a new frame: the rows, order and index of this one, plus the columns
     `<column>_<verb>` (the answer), `_score` where there is one, `_error` and `_run`. `into=`
-    names them otherwise. A missing or blank text gives a null; a row that fails has its error
-    in its column and stops nothing. Answers are kept in the ledger and not computed twice.
+    names them otherwise. A missing or blank text, in which nothing can be seen, gives a null; a
+    row that fails has its error in its column and stops nothing. Answers are kept in the ledger
+    and not computed twice.
     """
 
     def __init__(self, frame: Any) -> None:
@@ -83,7 +84,9 @@ class FrameAccessor:
                 classifier.
             into: name of the new column, instead of `<column>_sentiment`.
             instruction: what to say above the examples.
-            examples: (text, label) pairs, or a frame of them, instead of the built-in ones.
+            examples: (text, label) pairs instead of the built-in ones: in a list, as a mapping
+                of text to label, or as dicts or a frame by name: "text" (or the column) and
+                "label".
             probabilities: add one column a label.
             keep: which new columns to add, of "value", "score", "error" and "run".
             ledger: whether to look answers up on disk and keep new ones there.
@@ -149,15 +152,16 @@ class FrameAccessor:
 
         Args:
             column: the texts.
-            labels: two or more different strings; words that mean what they name do best. A
-                mapping describes each: {"refund": "wants money back", ...}. For a classifier,
-                which of its own, by default all.
+            labels: two or more different strings in a list, since their order is part of what is
+                asked; words that mean what they name do best. A mapping describes each:
+                {"refund": "wants money back", ...}. For a classifier, which of its own, by default
+                all.
             multi: ask about each label on its own, yes or no. The answer is then the list of
                 those with a probability of 0.5 or more, as JSON text ('["refund"]'), which
                 pandas, polars and Parquet hold alike, beside one column of probability a label
                 and no score. For causal models, and classifiers trained to give several.
-            examples: (text, label) pairs, or a frame of them, to show the model; with `multi`
-                a text may be in several.
+            examples: (text, label) pairs to show the model, in any form that `sentiment` takes;
+                with `multi` a text may be in several.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -216,8 +220,8 @@ class FrameAccessor:
             column: the texts.
             predicate: what should hold, as it goes on after "The text": "asks for a refund".
             threshold: the probability from which a row is taken.
-            examples: (text, predicate that holds of it) pairs, or a frame of them, instead of
-                the built-in ones.
+            examples: (text, predicate that holds of it) pairs instead of the built-in ones; as
+                dicts or a frame, by the names "text" and "predicate".
 
         The other arguments and errors are those of `sentiment`.
 
@@ -283,7 +287,8 @@ class FrameAccessor:
                 child", "as a headline".
             instruction: what to ask, instead of a summary of so many words; to an
                 encoder-decoder, the words that it was trained to see before a text.
-            examples: (text, summary) pairs, or a frame of them, to show a causal model.
+            examples: (text, summary) pairs to show a causal model; as dicts or a frame, by the
+                names "text" and "summary".
 
         The other arguments and errors are those of `sentiment`.
 
@@ -348,7 +353,8 @@ class FrameAccessor:
             source: the language of the texts, where the model should be told.
             instruction: what to ask instead; to an encoder-decoder, the words that it was
                 trained to see before a text.
-            examples: (text, translation) pairs, or a frame of them, to show a causal model.
+            examples: (text, translation) pairs to show a causal model; as dicts or a frame, by
+                the names "text" and "translation".
             max_new_tokens: where a translation is cut; by default 256, or half of the context.
 
         The other arguments and errors are those of `sentiment`.
@@ -418,7 +424,7 @@ class FrameAccessor:
             threshold: from 0 to 1; by default 0, and 0.5 for a model with such a head, which is
                 the rule of SQuAD 2.0.
             examples: (text, question, answer) to show the model, where "unanswerable" is an
-                answer too; without a text, (question, answer).
+                answer too; without a text, (question, answer). Dicts or a frame have these names.
             max_new_tokens: where an answer is cut.
 
         The other arguments and errors are those of `sentiment`.
@@ -510,12 +516,15 @@ class FrameAccessor:
     ) -> Any:
         """Ask your own prompt of each row.
 
+        A value that is missing or blank is an empty text in it; a row where all are has a null.
+
         Args:
             template: the prompt, with columns in braces; numbers and dates are written as
-                `str` does. A brace itself is `{{` or `}}`.
+                `str` does, whole numbers without a point. A brace itself is `{{` or `}}`.
             into: name of the new column.
             instruction: a system message.
-            examples: (prompt, answer) pairs, or a frame of them, to show the model first.
+            examples: (prompt, answer) pairs to show the model first; as dicts or a frame, by the
+                names "prompt" and "answer".
             max_new_tokens: where an answer is cut.
 
         The other arguments and errors are those of `sentiment`.
@@ -658,8 +667,8 @@ class FrameAccessor:
 
         Args:
             column: the texts.
-            query: what to look for, or several: then `<column>_search_query` says for which of
-                them a row was found.
+            query: what to look for, or a list of such: then `<column>_search_query` says for which
+                of them a row was found.
             k: how many rows a query.
             how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
                 vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of
@@ -780,9 +789,11 @@ class FrameAccessor:
         Args:
             column: the texts.
             schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
-                `{"product": "what was bought", "price": float | None}`. Objects and lists in it
-                become JSON text.
-            examples: (text, dict of fields) pairs to show the model.
+                `{"product": "what was bought", "price": float | None}`. A type may be named
+                ("int"), be a part of a JSON schema (`{"enum": ["red", "blue"]}`), or be such a
+                mapping of the fields inside. Objects and lists become JSON text.
+            examples: (text, dict of fields) pairs to show the model; as dicts or a frame, by the
+                names "text" and "fields". Times without an offset are taken as UTC's.
             max_new_tokens: what an answer may take; open strings are cut where it runs out.
 
         The other arguments and errors are those of `sentiment`.
@@ -849,8 +860,8 @@ class FrameAccessor:
 
         Args:
             column: the messages.
-            sources: what a reply may be made of: texts, or a frame of them, whose labels are
-                those of its index (positions in polars and in a list).
+            sources: what a reply may be made of: texts, or a frame or Series of them, whose labels
+                are those of its index (positions in polars and in a list); or label to text.
             intents: what a message may be about, as the labels of `classify`.
             source_column: the column of the texts in a frame of sources with several.
             k: how many sources a message.
@@ -859,7 +870,8 @@ class FrameAccessor:
             encoder: a sentence encoder, to find sources by meaning too and not by words alone.
             instruction: what to ask, below source and message, instead of an answer in one or
                 two sentences.
-            examples: (message, intent) pairs, or a frame of them, to show the model.
+            examples: (message, intent) pairs to show the model; as dicts or a frame, by the
+                names "message" and "intent".
             max_new_tokens: where a draft is cut, at the end of a sentence.
 
         The other arguments and errors are those of `sentiment`.
@@ -1129,14 +1141,16 @@ class FrameAccessor:
         `.selected`, `.filtered`, `.corrections`.
 
         Args:
-            truth: the right answers, for the confusion matrix: a column, or one value a row.
+            truth: the right answers, for the confusion matrix: a column, a Series with the
+                frame's index, or one value a row. They are checked as `evaluate` checks them.
             output: the column of the answers, where the frame has those of several runs.
             model: that explains a row; by default the one that its run names, loaded again if
                 need be.
 
         Raises:
             ColumnError: no such column, or two of the same name.
-            FrameError: `truth` has not one value a row.
+            FrameError: `truth` has not one value a row, or is a Series of other rows.
+            LabelError: `truth` has labels that the run does not give.
             ProvenanceError: the frame has no answers.
 
         Example:

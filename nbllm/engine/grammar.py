@@ -43,9 +43,11 @@ _LONGEST_LIST = 16
 _CHARACTERS_PER_TOKEN = 4
 
 # What ends an answer soonest, in the order to try. Of the two brackets only one can close
-# anything; where both are allowed they are text inside a string.
-_QUOTE, _BRACKETS = '"', "}]"
-_OTHERS = ',:1023456789ntf-."{[TZ' + "abcdefghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSUVWXY /_+@"
+# anything; where both are allowed, or a letter that no JSON has, they are text inside a string.
+# Of the others, one that was not tried yet comes first: where a format or a pattern takes digits
+# of any number, what ends them is another character.
+_QUOTE, _BRACKETS, _SEPARATORS, _LETTER = '"', "}]", ",:", "k"
+_OTHERS = '@TZDHMSWY1023456789ntf-."{[' + "abcdefghijklmopqrsuvwxyzABCEFGIJKLNOPQRUVX /_+"
 
 
 class JsonGrammar:
@@ -60,7 +62,7 @@ class JsonGrammar:
 
     Raises:
         FrameError: the schema cannot be used, or no answer is short enough.
-        UnsupportedModelError: the tokenizer has no fast form, or cannot write JSON.
+        UnsupportedModelError: the tokenizer has no fast form.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class JsonGrammar:
         self.closers = _Closers(self.tokenizer)
         way = self.closers.way_out(self.start, limit=4096)
         if way is None:
-            raise UnsupportedModelError(
-                "this model's tokens cannot write an answer of the schema. Take another model, "
-                "or fields without a pattern."
+            raise FrameError(
+                "no end was found for an answer of the schema, whose formats and patterns leave "
+                "open how long a text is. Leave the pattern or format out, and say in the "
+                "description what to write."
             )
         if len(way) > max_new_tokens:
             raise FrameError(
@@ -177,6 +180,8 @@ class _Closers:
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self._quote = _single(tokenizer, _QUOTE)
         self._brackets = _single(tokenizer, _BRACKETS)
+        self._letter = _single(tokenizer, _LETTER)
+        self._separators = _single(tokenizer, _SEPARATORS)
         self._others = _single(tokenizer, _OTHERS)
 
     def way_out(self, matcher: LLMatcher, *, limit: int) -> list[int] | None:
@@ -187,7 +192,7 @@ class _Closers:
         written: list[int] = []
         while not matcher.is_accepting():
             # What can only go on in one way is known at once.
-            step = matcher.compute_ff_tokens() or self._next(matcher)
+            step = matcher.compute_ff_tokens() or self._next(matcher, written)
             done = matcher.try_consume_tokens(step)
             written += step[:done]
             if not step or done < len(step) or len(written) > limit:
@@ -196,10 +201,13 @@ class _Closers:
         matcher.rollback(len(written))
         return written if completes else None
 
-    def _next(self, matcher: LLMatcher) -> list[int]:
+    def _next(self, matcher: LLMatcher, written: Sequence[int]) -> list[int]:
         closing = [bracket for bracket in self._brackets if matcher.validate_tokens([bracket])]
-        first = closing if len(closing) == 1 else []
-        order = [*first, *self._quote, *self._others]
+        in_text = any(matcher.validate_tokens([letter]) for letter in self._letter)
+        first = closing if len(closing) == 1 and not in_text else []
+        seen = set(written)
+        others = sorted(self._others, key=lambda token: token in seen)
+        order = [*first, *self._quote, *self._separators, *others]
         found = next((token for token in order if matcher.validate_tokens([token])), None)
         return _first_allowed(matcher) if found is None else [found]
 

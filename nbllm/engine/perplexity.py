@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.blank import is_blank
 from nbllm.engine.logits import head_input
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
@@ -158,7 +159,7 @@ def _tokenize(model: Model, texts: Iterable[Any]) -> list[Prompt | None]:
     if isinstance(texts, str):
         raise TextError("texts is one string. Pass a list of them: [text].")
     values = list(texts)
-    filled = [n for n, value in enumerate(values) if isinstance(value, str) and value.strip()]
+    filled = [n for n, value in enumerate(values) if isinstance(value, str) and not is_blank(value)]
     odd = [value for value in values if not isinstance(value, str) and not _is_missing(value)]
     if odd:
         raise TextError(f"{odd[0]!r:.80} is not a text. Pass strings, for instance str(value).")

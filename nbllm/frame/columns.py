@@ -10,11 +10,14 @@ from difflib import get_close_matches
 from typing import Any
 
 import narwhals as nw
+import numpy as np
 
+from nbllm.engine.blank import is_blank
 from nbllm.errors import ColumnError, FrameError
 
 __all__ = [
     "Rows",
+    "cell_text",
     "index_labels",
     "is_missing",
     "new_series",
@@ -26,6 +29,8 @@ __all__ = [
     "with_rows_of_now",
     "write_columns",
 ]
+
+_EXACT = 2**53  # above it, floats are whole numbers for want of precision
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> 
     Args:
         frame: a pandas or polars DataFrame.
         columns: names of columns.
-        any_type: take numbers and dates too, as `str` writes them.
+        any_type: read them as a template does: numbers and dates too, as `cell_text` writes
+            them, and a missing or blank value as an empty text, where another column has one.
 
     Raises:
         ColumnError: a column is not there, is there twice, or is not text.
@@ -58,11 +64,17 @@ def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> 
         if odd is not None:
             errors[row] = f"not a text but a value of type {type(odd).__name__}: {odd!r:.80}"
             position.append(None)
-        elif any(cell is None or not cell.strip() for cell in cells):
+        elif (texts := _filled(cells, any_type)) is None:
             position.append(None)
         else:
-            position.append(distinct.setdefault(tuple(cells), len(distinct)))
+            position.append(distinct.setdefault(texts, len(distinct)))
     return Rows(list(distinct), position, errors)
+
+
+def _filled(cells: Sequence[str | None], any_type: bool) -> tuple[str, ...] | None:
+    """The texts of a row's cells; None where it lacks one, or with `any_type` all of them."""
+    texts = tuple("" if cell is None or is_blank(cell) else cell for cell in cells)
+    return texts if (any(texts) if any_type else all(texts)) else None
 
 
 def with_rows_of_now(frame: Any) -> Any:
@@ -99,22 +111,35 @@ def row_position(frame: Any, row: Any) -> int:
     return found[0]
 
 
-def row_values(frame: Any, columns: Sequence[str], row: int) -> tuple[str, ...]:
+def row_values(
+    frame: Any, columns: Sequence[str], row: int, *, any_type: bool = False
+) -> tuple[str, ...]:
     """The texts of one row, by its position, as `read_rows` would read them.
+
+    Args:
+        any_type: as for `read_rows`.
 
     Raises:
         ColumnError: a column is not there.
-        FrameError: one of them is missing or blank.
+        FrameError: one of them is missing or blank; with `any_type`, all of them.
     """
     data = _wrap(frame)
-    texts = []
+    cells: list[str | None] = []
     for name in columns:
         _check_column(data, name)
-        value = data[name][row]
-        if is_missing(value) or not str(value).strip():
-            raise FrameError(f"row {row} has no text in {name!r}. Choose a row that has one.")
-        texts.append(str(value))
-    return tuple(texts)
+        value = data[name][[row]].to_list()[0]
+        cells.append(None if is_missing(value) else cell_text(value))
+    texts = _filled(cells, any_type)
+    if texts is None:
+        lacking = [
+            repr(name)
+            for name, cell in zip(columns, cells, strict=True)
+            if cell is None or is_blank(cell)
+        ]
+        raise FrameError(
+            f"row {row} has no text in {' or '.join(lacking)}. Choose a row that has one."
+        )
+    return texts
 
 
 def row_key(texts: Sequence[str]) -> str:
@@ -230,7 +255,13 @@ def _check_column(data: nw.DataFrame[Any], name: str) -> None:
     names = [str(column) for column in data.columns]
     near = get_close_matches(str(name), names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise ColumnError(f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.")
+    # What stands in the braces of a prompt, and may be no name at all.
+    braces = (
+        " In a prompt, a brace itself is written {{ or }}." if set(name) & set("\"':\n") else ""
+    )
+    raise ColumnError(
+        f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.{braces}"
+    )
 
 
 def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[Any]:
@@ -239,7 +270,7 @@ def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[A
     dtype = column.dtype
     values = [None if is_missing(value) else value for value in column.to_list()]
     if any_type:
-        return [value if value is None else str(value) for value in values]
+        return [value if value is None else cell_text(value) for value in values]
     present = [value for value in values if value is not None]
     if present and not any(isinstance(value, str) for value in present):
         raise ColumnError(
@@ -247,6 +278,22 @@ def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[A
             f"frame[{name!r}].astype(str) in pandas."
         )
     return values
+
+
+def cell_text(value: Any) -> str:
+    """A value as text: as `str` writes it, but a whole number without a point.
+
+    A column of integers becomes one of floats in pandas once a row has none, and what the other
+    rows say does not change by that.
+
+    Example:
+        >>> cell_text(5.0), cell_text(2.5), cell_text("5.0")
+        ('5', '2.5', '5.0')
+    """
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < _EXACT else str(value)
+    return str(value)
 
 
 def is_missing(value: Any) -> bool:

@@ -16,11 +16,12 @@ import torch
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.columns import is_missing, read_rows, write_columns
-from nbllm.frame.comparison import Comparison, Side, right_answers
+from nbllm.frame.comparison import Comparison, Side
 from nbllm.frame.kinds.label import Choice
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.provenance import find_report, run_ids
 from nbllm.frame.run import answer_frame
+from nbllm.frame.truth import refuse_unknown, right_answers
 from nbllm.frame.verbs import make_task, verb_columns
 from nbllm.models import quantization
 from nbllm.models.device import choose_device
@@ -85,6 +86,8 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
+    # Each model is asked what is in them, and an iterator has an end.
+    options = {k: list(v) if isinstance(v, Iterator) else v for k, v in options.items()}
     columns = verb_columns(verb, subject, options)
     choices = _choices(a, b, quantize)
     if not 0 < confidence < 1:
@@ -197,14 +200,7 @@ def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) ->
             f"a label {reserved[0]!r} cannot be told from the column of that name. Call it "
             f"otherwise, such as {reserved[0].upper()!r}."
         )
-    unknown = sorted({value for value in right or () if value is not None} - set(task.labels))
-    if unknown:
-        some = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
-        raise LabelError(
-            f"column {truth!r} holds {some}, and {task.verb} answers with "
-            f"{', '.join(map(repr, task.labels))}. Map it first, for instance with "
-            f"frame[{truth!r}].map({{{unknown[0]!r}: {task.labels[0]!r}, ...}}) in pandas."
-        )
+    refuse_unknown(right or (), task.labels, f"column {truth!r}", task.verb)
 
 
 @contextmanager

@@ -12,17 +12,18 @@ import numpy as np
 
 from nbllm.engine.perplexity import Perplexity
 from nbllm.frame import comparison_view
-from nbllm.frame.columns import is_missing, read_rows
+from nbllm.frame.columns import is_missing
 from nbllm.frame.comparison_view import plain, share
 from nbllm.frame.evaluate import Estimate, bootstrap, mcnemar, paired_difference, proportion
 from nbllm.frame.report import RunReport
+from nbllm.frame.truth import right_answers
 from nbllm.models.memory import readable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
-__all__ = ["Comparison", "Measure", "Side", "right_answers"]
+__all__ = ["Comparison", "Measure", "Side"]
 
 MARGINS = (0.0, 0.1, 0.2, 0.5)
 
@@ -261,16 +262,6 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return comparison_view.html(self)
-
-
-def right_answers(frame: Any, column: str) -> list[str | None]:
-    """The right answer of each row as text, None where it is missing.
-
-    Raises:
-        ColumnError: the column is not there.
-    """
-    found = read_rows(frame, [column], any_type=True)
-    return [None if i is None else found.texts[i][0] for i in found.position]
 
 
 def _exactly(value: float) -> Estimate:

@@ -13,7 +13,6 @@ import numpy as np
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import evaluation_view
 from nbllm.frame.columns import is_missing
-from nbllm.frame.comparison import right_answers
 from nbllm.frame.evaluate import (
     Bin,
     Estimate,
@@ -26,7 +25,9 @@ from nbllm.frame.evaluate import (
 )
 from nbllm.frame.outputs import choose_output
 from nbllm.frame.provenance import attached_records, find_record, run_ids
+from nbllm.frame.tasks.arguments import listed
 from nbllm.frame.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
+from nbllm.frame.truth import refuse_unknown, right_answers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -397,12 +398,7 @@ def _of_labels(
         raise FrameError(_METRICS_ARE_OF_TEXTS)
     output, right = common["output"], common["right"]
     known = {label for record in records for label in record["parameters"]["labels"]}
-    unknown = sorted(set(right) - known)
-    if unknown:
-        raise LabelError(
-            f"column {common['truth']!r} holds {', '.join(map(repr, unknown[:3]))}, and "
-            f"{common['verb']} answers with {', '.join(sorted(known))}. Map it first."
-        )
+    refuse_unknown(right, sorted(known), f"column {common['truth']!r}", common["verb"])
     score = f"{output}_score"
     most = max(sorted(set(right)), key=right.count)
     return LabelEvaluation(
@@ -419,7 +415,7 @@ def _of_texts(
     common: dict[str, Any],
 ) -> TextEvaluation:
     verb = common["verb"]
-    chosen = _DEFAULT.get(verb, _ROUGE) if metrics is None else tuple(metrics)
+    chosen = _DEFAULT.get(verb, _ROUGE) if metrics is None else tuple(listed(metrics, "metrics"))
     unknown = [name for name in chosen if name not in METRICS]
     if unknown:
         raise FrameError(f"there is no metric {unknown[0]!r}. Use {', '.join(METRICS)}.")

@@ -13,10 +13,10 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import evaluation_view
 from nbllm.frame.columns import read_rows, row_key
-from nbllm.frame.comparison import right_answers
 from nbllm.frame.evaluate import bootstrap, bootstrap_counts, label_scores
 from nbllm.frame.evaluation import CONFIDENCE, SEED, Evaluation, Measure
 from nbllm.frame.kinds.statement import StatementTask
+from nbllm.frame.truth import right_answers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

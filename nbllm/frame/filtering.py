@@ -8,6 +8,7 @@ from typing import Any
 
 import narwhals as nw
 
+from nbllm.engine.blank import is_blank
 from nbllm.frame import KEEP
 from nbllm.frame.columns import is_missing
 from nbllm.warned import warn_user
@@ -53,4 +54,4 @@ def _why(text: Any, error: Any) -> str:
     if isinstance(error, str):
         return "failed"
     # Only a run that was stopped leaves a text without an answer and without an error.
-    return "blank" if is_missing(text) or not text.strip() else "unreached"
+    return "blank" if is_missing(text) or is_blank(text) else "unreached"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError
 from nbllm.frame import KEEP
@@ -266,7 +267,7 @@ def _pieces(text: str, spans: Sequence[tuple[int, int]], room: int) -> list[str]
         pieces.append(text[begin:end].strip())
         begin, first = end, max(first + 1, bisect_left(starts, end))
     pieces.append(text[begin:].strip())
-    return [piece for piece in pieces if piece]
+    return [piece for piece in pieces if not is_blank(piece)]
 
 
 def _warn(long: _Long, failed: Sequence[Any]) -> None:

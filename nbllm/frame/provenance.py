@@ -174,7 +174,9 @@ def recorded_prompt(record: Mapping[str, Any], frame: Any, row: int, model: Mode
             "a question and a text in a way that is not explained yet. To see what a model looks "
             "at while it answers, ask a causal one."
         )
-    texts = row_values(frame, list(record["columns"].values()), row)
+    texts = row_values(
+        frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
+    )
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             question = record["question"]

@@ -9,7 +9,7 @@ another 300. What most others liked was the better guess there, with 5.0 and 6.0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -196,11 +196,21 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         liked[None] = [row_of(label) for label in given]
     if not any(liked.values()):
         raise FrameError("the history has no items. Name one or more that were liked.")
-    return {user: list(dict.fromkeys(rows)) for user, rows in liked.items()}
+    # In the order of the frame: a set has none, and of two that are as close the first is named.
+    return {user: sorted(set(rows)) for user, rows in liked.items()}
 
 
 def listed(history: Any) -> list[Any]:
-    """The values of a history that is neither a frame nor the name of a column."""
+    """The values of a history that is neither a frame nor the name of a column.
+
+    Raises:
+        FrameError: it is a mapping.
+    """
+    if isinstance(history, Mapping):
+        raise FrameError(
+            "history= is a mapping, which does not say what was liked. Pass a list of labels; for "
+            "many users, a frame whose first two columns are user and label."
+        )
     return history.tolist() if hasattr(history, "tolist") else list(history)
 
 

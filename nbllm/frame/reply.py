@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import regex
 
+from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken, write_columns
 from nbllm.frame.run import answer_frame
 from nbllm.frame.search import check_wanted, search_frame, terms
-from nbllm.frame.tasks.arguments import Examples, require
+from nbllm.frame.tasks.arguments import check_names, listed, require
 from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
 from nbllm.warned import warn_user
@@ -97,7 +99,7 @@ def reply_frame(
     rows = read_rows(frame, [column])
     texts, labels = read_sources(sources, source_column)
     refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
-    asked = reply_tasks(model, intents, examples)
+    asked = reply_tasks(model, column, intents, examples)
     # First, since it is quick and may be refused.
     messages_once = [text for (text,) in rows.texts]
     found = find_sources(texts, messages_once, k, encoder, ledger=use_ledger, watch=watch)
@@ -147,13 +149,23 @@ def reply_frame(
 
 
 def reply_tasks(
-    model: Model, intents: Sequence[str] | Mapping[str, str], examples: Examples | None
+    model: Model,
+    column: str,
+    intents: Sequence[str] | Mapping[str, str],
+    examples: Examples | None,
 ) -> dict[str, Task]:
     """What is told of each message before a draft, by the suffix of its column.
 
+    Args:
+        column: the messages.
+
     Raises:
-        LabelError: intents that are no labels.
+        LabelError: intents that are no labels, or examples that cannot be read.
     """
+    if examples is not None:
+        examples = examples_of(examples, FIELDS["reply"], columns=[column], verb="intent")
+    if not isinstance(intents, Mapping):
+        intents = check_names(intents, "intents", "intent")
     return {
         "_intent": classify(model, labels=intents, examples=examples),
         "_sentiment": mood(model),
@@ -244,7 +256,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
     """The texts of sources and their labels, without those that are blank.
 
     Args:
-        sources: texts, or a frame of them.
+        sources: texts, a mapping or Series of label to text, or a frame of texts.
         column: of the texts in that frame, where it has several.
 
     Raises:
@@ -264,10 +276,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
         values = [None if i is None else rows.texts[i][0] for i in rows.position]
         labels = index_labels(sources)
     else:
-        if isinstance(sources, str):
-            raise FrameError("sources is one string. Pass a list of texts, or a frame of them.")
-        values = list(sources)
-        labels = range(len(values))
+        labels, values = _labelled(sources)
         odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
         if odd:
             raise FrameError(
@@ -276,11 +285,20 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
     found = [
         (value, label)
         for value, label in zip(values, labels, strict=True)
-        if isinstance(value, str) and value.strip()
+        if isinstance(value, str) and not is_blank(value)
     ]
     if not found:
         raise FrameError("sources has no text. Pass what replies may be made of.")
     return [text for text, _ in found], [label for _, label in found]
+
+
+def _labelled(sources: Any) -> tuple[Sequence[Any], list[Any]]:
+    """Labels and values of sources that are no frame."""
+    if isinstance(sources, Mapping):
+        return list(sources), list(sources.values())
+    values = listed(sources, "sources")
+    is_series = nw.dependencies.is_pandas_series(sources)
+    return index_labels(sources) if is_series else range(len(values)), values
 
 
 def find_sources(

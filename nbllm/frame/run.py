@@ -78,7 +78,7 @@ def answer_frame(
         frame: a pandas or polars DataFrame, left as it is.
         columns: field of the task's template to column of the frame.
         output: the column of the answers, and the beginning of the others' names.
-        any_type: take columns that are not text, as `str` writes their values.
+        any_type: take columns that are not text, and a blank value beside others as an empty text.
         probabilities_too: add one column a label.
         keep: which of `KEEP` to add.
         use_ledger: look answers up in the ledger and file new ones there.

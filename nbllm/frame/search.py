@@ -17,6 +17,7 @@ import numpy as np
 import regex
 
 from nbllm.engine.batching import TokenBudget
+from nbllm.engine.blank import is_blank
 from nbllm.engine.runner import run
 from nbllm.errors import FrameError, ModelError
 from nbllm.frame import KEEP
@@ -24,6 +25,7 @@ from nbllm.frame.columns import read_rows, refuse_taken, write_columns
 from nbllm.frame.kinds.vector import unit_vectors
 from nbllm.frame.provenance import attach, find_record, run_ids
 from nbllm.frame.run import answer_frame
+from nbllm.frame.tasks.arguments import listed
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 
@@ -303,10 +305,10 @@ def read_queries(query: str | Sequence[str]) -> list[str]:
     """One query or several as a list.
 
     Raises:
-        FrameError: there is none, or one without text.
+        FrameError: there is none, one without text, or a set of them.
     """
-    queries = [query] if isinstance(query, str) else list(query)
-    odd = [text for text in queries if not isinstance(text, str) or not text.strip()]
+    queries = [query] if isinstance(query, str) else listed(query, "query")
+    odd = [text for text in queries if not isinstance(text, str) or is_blank(text)]
     if odd or not queries:
         what = f"the query {odd[0]!r} has no text" if odd else "there is no query"
         raise FrameError(f"{what}. Pass a string with words, or a list of such.")

@@ -152,7 +152,7 @@ def _reply(
     texts, _ = read_sources(sources, source_column)
     steps = {
         suffix[1:]: estimate_run(frame, task, model, {TEXT: column}, truncate=truncate)
-        for suffix, task in reply_tasks(model, intents, examples).items()
+        for suffix, task in reply_tasks(model, column, intents, examples).items()
     }
     # By words alone, which asks no encoder: about as many and as long as those of both.
     found = find_sources(texts, [text for (text,) in rows.texts], k, None, ledger=False)

@@ -63,13 +63,15 @@ def preview_verb(
     from nbllm.models.loader import choose
 
     if verb == "reply":
-        return _reply(_text(frame, subject, row), choose(model), truncate, **options)
+        return _reply(subject, _text(frame, subject, row), choose(model), truncate, **options)
     if verb in ("embed", "similarity"):
         model = choose_encoder(model, verb)
     columns = verb_columns(verb, subject, options)
     model = choose(model)
     task = make_task(verb, subject, model, options)
-    texts = row_values(frame, list(columns.values()), row_position(frame, row))
+    texts = row_values(
+        frame, list(columns.values()), row_position(frame, row), any_type=verb == "prompt"
+    )
     return Preview(_prompt(task, model, texts, truncate))
 
 
@@ -94,6 +96,7 @@ def _text(frame: Any, column: str, row: Any) -> str:
 
 
 def _reply(
+    column: str,
     message: str,
     model: Model,
     truncate: bool,
@@ -108,7 +111,7 @@ def _reply(
     max_new_tokens: int = 96,
     threshold: float = 0.5,
 ) -> StepsPreview:
-    tasks = reply_tasks(model, intents, examples)
+    tasks = reply_tasks(model, column, intents, examples)
     texts, labels = read_sources(sources, source_column)
     steps = [
         PreviewStep.of(

@@ -9,6 +9,7 @@ from nbllm.errors import FrameError
 from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.embed import compared, embed, similarity
+from nbllm.frame.tasks.examples import FIELDS, example_fields, examples_of
 from nbllm.frame.tasks.extract import extract
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.filter import filter_task
@@ -57,8 +58,19 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
     return {TEXT: subject}
 
 
+def _named_by_columns(verb: str, subject: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with examples as tuples, since only here is known what the columns are called."""
+    examples = options.get("examples")
+    if examples is None or verb not in FIELDS:
+        return options
+    columns = [] if verb == "prompt" else list(verb_columns(verb, subject, options).values())
+    fields = example_fields(verb, options)
+    return {**options, "examples": examples_of(examples, fields, columns=columns, verb=verb)}
+
+
 def make_task(verb: str, subject: str, model: Model, options: Mapping[str, Any]) -> Task:
     """A verb's task for a model; `options` are the verb's arguments that shape its prompt."""
+    options = _named_by_columns(verb, subject, options)
     if verb == "prompt":
         return prompt(model, template=subject, **options)
     if verb == "similarity":  # the other column is among the columns

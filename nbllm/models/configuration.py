@@ -87,8 +87,8 @@ def refuse_unsized(config: PreTrainedConfig, source: str) -> None:
     if missing:
         raise UnsupportedModelError(
             f"the config.json of {source} ({config.model_type}) states no "
-            f"{' and no '.join(missing)}, which nbllm needs to plan memory. Check the file, or load "
-            "another model."
+            f"{' and no '.join(missing)}, which nbllm needs to plan memory. Check the file, or "
+            "load another model."
         )
 
 

@@ -17,6 +17,7 @@ from nbllm.activity.jobs import jobs
 from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.errors import ModelError
 from nbllm.models import quantization
+from nbllm.models.adapter import check as check_adapter
 from nbllm.models.architecture import skeleton
 from nbllm.models.catalog import DEFAULT
 from nbllm.models.configuration import (
@@ -86,7 +87,8 @@ def load(
         dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the processor computes in it, and
             with int4, else fp32. Quantized layers compute in it too.
         revision: a commit, branch or tag of the hub, else the sha256 of the weights.
-        adapter: a LoRA adapter on top: a folder, or `owner/name` on the hub.
+        adapter: a LoRA adapter on top, or another of peft's that works inside of the layers: a
+            folder, or `owner/name` on the hub.
         adapter_revision: as `revision`, of the adapter.
         merge_adapter: add the adapter into the weights, which makes it cost nothing.
         accept_license: say yes to a licence that asks to be accepted.
@@ -114,6 +116,8 @@ def load(
         quantization.check(quantize, where)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
+    if added is not None:
+        check_adapter(added.folder, merge=merge_adapter)
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)

@@ -35,7 +35,8 @@ def read(
         fetched: where the plan's folder came from.
 
     Raises ModelError where the weights are damaged, QuantizationError where a package is
-    missing, and UnsupportedModelError where weights are missing or there is no tokenizer.
+    missing, and UnsupportedModelError where weights are missing, or there is no tokenizer or one of
+    more tokens than the network knows.
     """
     local: dict[str, Any] = {
         "trust_remote_code": plan.trust_remote_code,
@@ -55,6 +56,7 @@ def read(
     # Weights that were made in inference mode could never be differentiated.
     with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
+        _refuse_larger_tokenizer(tokenizer, skeleton, plan.folder)
         try:
             # No attn_implementation: transformers takes sdpa, and eager for the models that
             # cannot have it, such as gemma2 with its soft-cap.
@@ -118,6 +120,46 @@ def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.model_max_length = plan.context_length
     return tokenizer
+
+
+def _refuse_larger_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, skeleton: PreTrainedModel, folder: Path
+) -> None:
+    """Raise where a text can have tokens that the network has no embedding for.
+
+    A special token that no prompt holds does no harm: no text is ever read as one. Gemma 3 has
+    one for images, which its models of text alone have no row for.
+    """
+    rows = _embedded_tokens(skeleton)
+    if rows is None:
+        return
+    beyond = {token: n for token, n in tokenizer.get_vocab().items() if n >= rows}
+    if not beyond:
+        return
+    template = str(tokenizer.chat_template or "")
+    named = {token for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
+    unused = {
+        added.content
+        for added in tokenizer.added_tokens_decoder.values()
+        if added.special and added.content not in named and added.content not in template
+    }
+    read = sorted(set(beyond) - unused, key=lambda token: beyond[token])
+    if read:
+        raise UnsupportedModelError(
+            f"The tokenizer in {folder} has tokens up to number {max(beyond.values()):,}, such as "
+            f"{read[0]!r}, and the model has embeddings for {rows:,} (0 to {rows - 1:,}). Save the "
+            "tokenizer that the model was trained with, or resize the model's embeddings to "
+            f"{max(beyond.values()) + 1:,} and train them."
+        )
+
+
+def _embedded_tokens(skeleton: PreTrainedModel) -> int | None:
+    """How many tokens have an embedding; None where a network has no such table."""
+    try:
+        weight = getattr(skeleton.get_input_embeddings(), "weight", None)
+    except (NotImplementedError, AttributeError):
+        return None
+    return None if weight is None else int(weight.shape[0])
 
 
 def _refuse_gaps(report: Mapping[str, Any], folder: Path) -> None:

@@ -35,7 +35,9 @@ class AttentionMagic(Magics):
         """
         options = _options(line)
         text = cell.removesuffix("\n")
-        if not text.strip():
+        from nbllm.engine.blank import is_blank
+
+        if is_blank(text):
             raise UsageError("%%attention needs a text: write it below, in the same cell.")
         # What is heavy is imported by the first cell that needs it, not by %load_ext.
         from nbllm.widgets.attention import inspect

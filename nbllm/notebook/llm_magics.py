@@ -77,7 +77,9 @@ class LlmMagics(Magics):
         assert self.shell is not None
         options = _cell_options(line)
         text = filled(cell.removesuffix("\n"), self.shell.user_ns)
-        if not text.strip():
+        from nbllm.engine.blank import is_blank
+
+        if is_blank(text):
             raise UsageError("%%llm needs a prompt: write it below, in the same cell.")
         # What is heavy is imported by the first cell that needs it, not by %load_ext.
         from nbllm.engine.streaming import write

@@ -108,7 +108,8 @@ def finetune(
         frame: a pandas or polars DataFrame.
         text: the column to read, with `label`.
         label: the column of labels, of any type.
-        prompt: the column to read, or a prompt with columns in braces, with `answer`.
+        prompt: the column to read, or a prompt with columns in braces, with `answer`. Of several
+            columns, a blank one is an empty text.
         answer: the column of texts to be written.
         model: a name or folder as `nbllm.load` takes it, or a loaded model, of which a copy is
             trained. By default "minilm" for labels, and "smollm2" for answers.

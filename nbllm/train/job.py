@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from nbllm.errors import FrameError, LabelError, TrainingError, UnsupportedModelError
+from nbllm.frame.tasks.arguments import check_names, listed
 from nbllm.frame.tasks.prompt import prompt_columns
+from nbllm.frame.truth import label_text
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
 from nbllm.warned import warn_user
@@ -26,6 +29,10 @@ __all__ = [
 Method = Literal["full", "lora", "qlora"]
 
 _SENTIMENTS = ({"positive", "negative"}, {"positive", "neutral", "negative"})
+
+# Half stars and the like are classes; more numbers with a fraction than these are a measurement.
+_FRACTION = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
+_MOST_FRACTIONS = 50
 
 # By method; those of full fine-tuning are for encoders, and a tenth of that for causal models.
 _RATES: Mapping[str, float] = {"full": 1e-4, "lora": 5e-4, "qlora": 5e-4}
@@ -72,9 +79,14 @@ def choose_labels(
             f"all rows are labelled {next(iter(counts), None)!r}, so there is nothing to tell "
             "apart. Pass rows of two labels or more."
         )
-    names = tuple(sorted(counts) if asked is None else map(str, asked))
-    if len(set(names)) < len(names):
-        raise LabelError(f"labels={list(names)} names a label twice. Name each once.")
+    names = tuple(sorted(counts)) if asked is None else _asked_labels(asked)
+    numbers = [name for name in counts if _FRACTION.fullmatch(name)]
+    if len(counts) > _MOST_FRACTIONS and len(numbers) > len(counts) / 2:
+        raise LabelError(
+            f"the labels are {len(counts):,} different numbers, such as {numbers[0]}, and what is "
+            "trained chooses among classes. Cut them into a few ranges first, for instance with "
+            "pandas.cut."
+        )
     unlearned = sorted({row.answer for row in held} - set(counts))
     unknown = sorted(set(counts) - set(names))
     if unknown or unlearned:
@@ -136,3 +148,9 @@ def usual_rate(method: Method, base: Base) -> float:
 def verb_of(labels: Sequence[str]) -> str:
     """The verb of `df.llm` that asks a causal model for such labels."""
     return "sentiment" if set(labels) in _SENTIMENTS else "classify"
+
+
+def _asked_labels(asked: Sequence[Any]) -> tuple[str, ...]:
+    """The labels of any type that were asked for, as those of rows are read."""
+    found = [label_text(label) for label in listed(asked, "labels")]
+    return check_names(found, "labels", "label")

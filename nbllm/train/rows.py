@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 
-from nbllm.errors import FrameError
+from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import read_rows
+from nbllm.frame.truth import right_answers
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
+
+_FEW = 10  # labels below which the number of rows alone says why none can be held out
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,15 @@ def learned_rows(
     Args:
         read: columns of text.
         answer: the column of labels or answers, of any type; None where there is none.
-        any_type: read columns that are not text too, as `str` writes their values.
+        any_type: read columns that are not text too, and a blank one beside others as an empty
+            text, as `df.llm.prompt` does.
 
     Raises:
-        ColumnError: a column is not there, or is not text.
+        ColumnError: a column is not there, is not text, or has several answers a row.
         FrameError: no row is left.
     """
     texts = read_rows(frame, list(read), any_type=any_type)
-    answers = None if answer is None else read_rows(frame, [answer], any_type=True)
+    answers = None if answer is None else _answers(frame, answer)
     found: list[LearnedRow] = []
     aside: Counter[str] = Counter()
     for row, place in enumerate(texts.position):
@@ -70,10 +75,10 @@ def learned_rows(
             aside["blank"] += 1
         elif answers is None:
             found.append(LearnedRow(texts.texts[place]))
-        elif (at := answers.position[row]) is None or not _is_unicode(answers.texts[at]):
+        elif (told := answers[row]) is None or not _is_unicode([told]):
             aside["unanswered"] += 1
         else:
-            found.append(LearnedRow(texts.texts[place], answers.texts[at][0].strip()))
+            found.append(LearnedRow(texts.texts[place], told))
     counts = Counts(
         len(texts.position), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
     )
@@ -83,6 +88,23 @@ def learned_rows(
             f"{' and '.join([*read, *([] if answer is None else [answer])])}."
         )
     return found, counts
+
+
+def _answers(frame: Any, column: str) -> list[str | None]:
+    """Labels or answers as `evaluate` reads them, so that what is trained can be measured.
+
+    Raises:
+        ColumnError: the column is not there, or holds lists or the like, whose text is no label.
+    """
+    right = right_answers(frame, column)
+    for value in nw.from_native(frame, eager_only=True)[column].to_list():
+        if not isinstance(value, str) and hasattr(value, "__iter__"):
+            raise ColumnError(
+                f"column {column!r} holds {value!r:.80}, a {type(value).__name__}, and a row has "
+                "one label or answer. Take one of each, or make a row of each with "
+                f"frame.explode({column!r})."
+            )
+    return right
 
 
 def _is_unicode(texts: Sequence[str]) -> bool:
@@ -133,11 +155,30 @@ def hold_out(
     train = [row for row in rows if row.texts not in texts_out]
     held = [row for row in rows if row.texts in texts_out]
     if not held or not train:
-        raise FrameError(
-            f"{len(rows)} rows are too few to train on some and hold out others. Pass more rows, "
-            "or a frame as validation=."
-        )
+        raise FrameError(f"{_why_undivided(rows, strata)} Or pass a frame as validation=.")
     return train, held
+
+
+def _why_undivided(
+    rows: Sequence[LearnedRow], strata: Mapping[str, Mapping[tuple[str, ...], _Group]]
+) -> str:
+    """Why no row can be held out while others are trained on."""
+    texts = len({row.texts for row in rows})
+    if texts == 1 and len(rows) > 1:
+        return (
+            f"all {len(rows):,} rows have the same text, so that none can be held out. Pass rows "
+            "of different texts."
+        )
+    if len(strata) >= _FEW and all(len(groups) == 1 for groups in strata.values()):
+        return (
+            f"each of {len(strata):,} labels has one text alone, so that none can be held out. "
+            "Pass several rows a label; where labels are numbers on a scale, cut them into a few "
+            "ranges first, for instance with pandas.cut."
+        )
+    return (
+        f"{len(rows):,} rows with {texts:,} different texts are too few to train on some and hold "
+        "out others. Pass more rows."
+    )
 
 
 def digest(rows: Sequence[LearnedRow]) -> str:

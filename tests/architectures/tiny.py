@@ -33,15 +33,18 @@ SIZES: dict[str, Any] = {
     **_each(
         "hidden_size n_embd d_model dim embed_dim emb_dim embedding_size embedding_dim model_dim "
         "word_embed_proj_dim input_embedding_size output_embedding_size attention_hidden_size "
-        "true_hidden_size hidden_size_global pronunciation_embed_dim shape_embed_dim lru_width backbone_hidden_size dim_model_base block_dim",
+        "true_hidden_size hidden_size_global pronunciation_embed_dim shape_embed_dim "
+        "lru_width backbone_hidden_size dim_model_base block_dim",
         32,
     ),
     **_each(
-        "intermediate_size ffn_dim d_ff n_inner encoder_ffn_dim decoder_ffn_dim hidden_dim dim_ff dff "
+        "intermediate_size ffn_dim d_ff n_inner encoder_ffn_dim decoder_ffn_dim hidden_dim "
+        "dim_ff dff "
         "ffn_hidden_size moe_intermediate_size shared_expert_intermediate_size d_inner "
         "shared_intermediate_size dense_intermediate_size feed_forward_size intermediate_size_mlp "
         "expert_ffn_hidden_size shared_experts_intermediate_size intermediate_dim "
-        "moe_shared_expert_intermediate_size classifier_proj_size prompt_mid_dim router_hidden_size",
+        "moe_shared_expert_intermediate_size classifier_proj_size prompt_mid_dim "
+        "router_hidden_size",
         48,
     ),
     **_each(

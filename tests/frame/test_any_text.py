@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing
@@ -124,7 +125,7 @@ def check_rows(frame: Any, answered: Any, verb: str) -> None:
         assert kept is cell or kept == cell
         if verb == "sentiment":
             assert answer in ("positive", "negative", None)
-        if is_missing(cell) or (isinstance(cell, str) and not cell.strip()):
+        if is_missing(cell) or (isinstance(cell, str) and is_blank(cell)):
             assert answer is None and error is None
         elif isinstance(cell, str) or verb == "prompt":  # which takes any value
             assert (answer is None) != (error is None)
@@ -159,7 +160,9 @@ def test_a_filter_leaves_out_what_is_no_text(
     else:
         frame = pd.DataFrame({"text": pd.Series(["a text", *texts], dtype=object)})
     found = ask(frame, "filter")["text"].to_list()
-    whole = [text for text in frame["text"].to_list() if isinstance(text, str) and text.strip()]
+    whole = [
+        text for text in frame["text"].to_list() if isinstance(text, str) and not is_blank(text)
+    ]
     assert found == [text for text in whole if is_unicode(text)]
 
 

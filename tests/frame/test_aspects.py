@@ -141,8 +141,9 @@ def test_a_failed_row_has_its_error_and_stops_nothing(tiny_llama: Model) -> None
     [
         ("food", "one string"),
         ([], "aspects is empty"),
-        (["food", " "], "' ' has no name"),
-        (["food", None], "None has no name"),
+        (["food", " "], r"aspect 1 of \['food', ' '\] is empty"),
+        (["food", None], r"aspect 1 of aspects= is missing \(None\)"),
+        ({"food", "service"}, "aspects is a set"),
         (["food", "food "], "repeated aspects: food"),
         (["food", "error"], "'error' wants the column"),
         (["food", "food_score"], "'food_score' wants the column"),

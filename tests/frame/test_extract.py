@@ -1,22 +1,28 @@
 """What extraction asks and how it reads answers; that answers are valid is the grammar's test."""
 
 import datetime
+import enum
 import json
+import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import narwhals as nw
+import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from pydantic import BaseModel, Field
 
 import nbllm  # noqa: F401  registers df.llm
+from nbllm.engine.grammar import JsonGrammar, accepts
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.tasks.extract import extract, fields, parse, read_schema
 from nbllm.models.model import Model
+from tests.conftest import tiny_model
 
 
 class Maker(BaseModel):
@@ -115,6 +121,174 @@ def test_each_type_has_its_column(part: Any, dtype: Any, value: Any, kept: Any) 
     schema = read_schema({"type": "object", "properties": {"x": part}})
     assert fields(schema) == {"x": dtype}
     assert parse(json.dumps({"x": value}), schema) == {"x": kept}
+
+
+def closed(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+NAMED = {**closed(name={"type": "string"}), "required": ["name"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        # Types that are named.
+        ("int", {"type": "integer"}),
+        ("integer", {"type": "integer"}),
+        (" float ", {"type": "number"}),
+        ("number", {"type": "number"}),
+        ("str", {"type": "string"}),
+        ("string", {"type": "string"}),
+        ("bool", {"type": "boolean"}),
+        ("date", {"type": "string", "format": "date"}),
+        ("datetime.datetime", {"type": "string", "format": "date-time"}),
+        ("int | None", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        ("Optional[float]", {"anyOf": [{"type": "number"}, {"type": "null"}]}),
+        ("list[str]", {"type": "array", "items": {"type": "string"}}),
+        ("list[int]", {"type": "array", "items": {"type": "integer"}}),
+        # Descriptions.
+        ("the number of the order", {"type": "string", "description": "the number of the order"}),
+        ("int or float", {"type": "string", "description": "int or float"}),
+        ("red | blue", {"type": "string", "description": "red | blue"}),
+        # Parts of a JSON schema.
+        ({"type": "integer", "minimum": 1}, {"type": "integer", "minimum": 1}),
+        ({"type": ["integer", "null"]}, {"type": ["integer", "null"]}),
+        ({"enum": ["red", "blue"]}, {"enum": ["red", "blue"]}),
+        ({"const": True}, {"const": True}),
+        ({"anyOf": [{"type": "null"}, {"const": 1}]}, {"anyOf": [{"type": "null"}, {"const": 1}]}),
+        ({"type": "string", "description": "a word"}, {"type": "string", "description": "a word"}),
+        ({"properties": {"name": {"type": "string"}}}, closed(name={"type": "string"})),
+        # Fields inside.
+        ({"name": str}, NAMED),
+        ({"name": "str"}, NAMED),
+        ({"name": {"type": "string"}}, NAMED),
+        ({"type": str}, {**closed(type={"type": "string"}), "required": ["type"]}),
+        (list[Maker], {"type": "array", "items": NAMED}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_way_to_say_a_field(kind: Any, part: Any) -> None:
+    schema = read_schema({"x": kind, "y": int})
+    assert schema == {**closed(x=part, y={"type": "integer"}), "required": ["x", "y"]}
+    deeper = read_schema({"outer": {"x": kind, "y": int}})
+    assert deeper["properties"]["outer"] == schema
+    JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=200)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "list", "dict", "list[thing]", "dict[str, int]", "Literal['a', 'b']", "timedelta", "Any",
+        "", "  ", "\u200b", {}, {"type": "int"}, {"type": "text", "description": "a word"},
+        {"title": "a title"}, {"type": ["int"]}, {"enum": "red"}, [], [str], ["red", "blue"], 3,
+        1.5, b"x", {"a"}, ..., (1, 2), np.int64, np.dtype("int64"), type, dict, bytes,
+        {"x": {"y": {}}}, {1: str}, {"$ref": "#/$defs/no"}, {"type": "string", "format": "binary"},
+        {"not": {}}, {"type": "object"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_field_says_why(kind: Any) -> None:
+    with pytest.raises(FrameError) as refused:
+        read_schema({"x": kind, "y": int})
+    assert len(str(refused.value)) > 30
+
+
+def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
+    with pytest.raises(FrameError, match="no object with named fields"):
+        read_schema({"type": "string"})
+    fields_too = read_schema({"type": "what kind of thing", "size": int})
+    assert list(fields_too["properties"]) == ["type", "size"]
+    for named in (
+        {"type": "string", "size": int},
+        {"items": {"name": str, "price": float}},
+        {"items": {"name": "what was bought"}, "default": "a word"},
+        {"properties": {"area": float}},
+        {"enum": "which of them"},
+        {"required": bool, "pattern": "of the cloth"},
+    ):
+        assert list(read_schema(named)["properties"]) == list(named)
+    inner = read_schema({"order": {"items": {"name": str}}})["properties"]["order"]
+    assert list(inner["properties"]) == ["items"]
+    book = {"title": "of the book", "description": "what it is about", "format": "hard or soft"}
+    assert list(read_schema(book)["properties"]) == list(book)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        datetime.timedelta, datetime.date, datetime.time, datetime.datetime, uuid.UUID, Decimal,
+        {"type": "string", "format": "email"}, {"type": "string", "format": "ipv4"},
+        {"type": "string", "pattern": "^(ab)+c$"}, {"type": "string", "pattern": r"^\d{3}-\d{4}$"},
+        list[datetime.timedelta],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_each_format_can_be_written_to_its_end(kind: Any) -> None:
+    schema = read_schema({"x": kind})
+    grammar = JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=60)
+    assert accepts(schema, grammar.tokenizer.decode_str(grammar.way_out))
+
+
+def test_a_pattern_without_an_end_is_not_laid_at_the_models_door(tiny_llama: Model) -> None:
+    schema = read_schema({"x": {"type": "string", "pattern": "^[PQ][^0]+Z$"}})
+    with pytest.raises(FrameError, match=r"no end was found.*pattern") as refused:
+        JsonGrammar(schema, tiny_llama.tokenizer, max_new_tokens=60)
+    assert "another model" not in str(refused.value)
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "written"),
+    [
+        (int, np.int64(3), "3"),
+        (int, pd.Series([3])[0], "3"),
+        (float, np.float32(2.5), "2.5"),
+        (bool, np.bool_(True), "true"),
+        (str, np.str_("soup"), '"soup"'),
+        (list[int], np.array([1, 2]), "[1,2]"),
+        (list[int], (1, np.int8(2)), "[1,2]"),
+        (float | None, float("nan"), "null"),
+        (float | None, pd.NA, "null"),
+        (str | None, pd.NaT, "null"),
+        (datetime.date, datetime.date(2026, 1, 2), '"2026-01-02"'),
+        (datetime.date, np.datetime64("2026-01-02"), '"2026-01-02"'),
+        (str, datetime.date(2026, 1, 2), '"2026-01-02"'),
+        (datetime.datetime, datetime.datetime(2026, 1, 2, 3, 4), '"2026-01-02T03:04:00Z"'),
+        (datetime.datetime, pd.Timestamp("2026-01-02 03:04"), '"2026-01-02T03:04:00Z"'),
+        (datetime.datetime, np.datetime64("2026-01-02T03:04", "ns"), '"2026-01-02T03:04:00Z"'),
+        (datetime.datetime, pd.Timestamp("2026-01-02 03:04+01:00"), '"2026-01-02T03:04:00+01:00"'),
+        (datetime.time, datetime.time(3, 4), '"03:04:00Z"'),
+        (Literal["red", "blue"], Color.RED, '"red"'),
+        ({"name": str}, {"name": np.str_("B")}, '{"name":"B"}'),
+        (Maker, Maker(name="B"), '{"name":"B"}'),
+    ],
+)
+def test_the_values_of_examples_as_frames_hold_them(
+    tiny_llama: Model, kind: Any, value: Any, written: str
+) -> None:
+    text = shown(tiny_llama, schema={"x": kind}, examples=[("A pot.", {"x": value})])
+    assert '<|im_start|>assistant\n{"x":' + written + "}<|im_end|>" in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [datetime.timedelta(1), np.timedelta64(1, "D"), np.timedelta64(1, "ns"), b"x", {"a"},
+     float("inf"), 1j, object(), pd.Timedelta(1, "D")],
+    ids=str,
+)  # fmt: skip
+def test_a_value_that_json_has_not_is_refused(tiny_llama: Model, value: Any) -> None:
+    for kind in (str, float | None, datetime.timedelta):
+        with pytest.raises(FrameError, match="which JSON cannot hold"):
+            extract(tiny_llama, schema={"x": kind}, examples=[("A pot.", {"x": value})])
+
+
+def test_an_example_may_be_an_object_of_the_model(tiny_llama: Model) -> None:
+    as_dict = shown(tiny_llama, schema=Maker, examples=[("By B.", {"name": "B"})])
+    assert shown(tiny_llama, schema=Maker, examples=[("By B.", Maker(name="B"))]) == as_dict
 
 
 @pytest.mark.parametrize(

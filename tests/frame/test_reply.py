@@ -186,7 +186,7 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
         (["a"], {"k": 0}, FrameError, "k=0"),
         (["a"], {"threshold": 2}, FrameError, "threshold=2"),
         (["a"], {"intents": ["order"]}, LabelError, "nothing to choose"),
-        (["a"], {"intents": ["order", "order"]}, LabelError, "repeated labels"),
+        (["a"], {"intents": ["order", "order"]}, LabelError, "repeated intents"),
         (["a"], {"keep": ("values",)}, FrameError, "keep='values'"),
         (["a"], {"into": "n"}, ColumnError, "already has a column 'n'"),
     ],

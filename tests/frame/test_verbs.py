@@ -210,7 +210,7 @@ def test_the_preview_is_the_prompt_that_is_run(tiny_llama: Model, forwards) -> N
 
 
 def test_prompt_takes_columns_of_any_type_and_literal_braces(tiny_llama: Model) -> None:
-    frame = pd.DataFrame({"thing": ["soup {hot}", None], "price": [3.5, 4.0]})
+    frame = pd.DataFrame({"thing": ["soup {hot}", None], "price": [3.5, None]})
     template = "A {thing} for {price}? Answer {{yes}} or {{no}}."
     preview = frame.llm.preview("prompt", template, model=tiny_llama)
     assert "A soup {hot} for 3.5? Answer {yes} or {no}." in str(preview)

@@ -10,10 +10,18 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Gemma2Config, Gemma2ForCausalLM, MarianConfig, MarianMTModel
+from transformers import (
+    AddedToken,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MarianConfig,
+    MarianMTModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from nbllm.attention.capture import record
@@ -21,7 +29,7 @@ from nbllm.errors import ModelError, TooLargeError, UnknownModelError, Unsupport
 from nbllm.models import loader, plan
 from nbllm.models.device import choose_dtype
 from nbllm.models.loader import load, loaded, reload
-from tests.conftest import CORPUS, seeded
+from tests.conftest import CORPUS, seeded, tiny_network
 
 Folder = Callable[[str], Path]
 
@@ -447,3 +455,60 @@ def test_the_context_is_the_least_that_the_files_state(
         old = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps(old | change))
     assert context_length_of(AutoConfig.from_pretrained(folder), fetch(folder)) == tokens
+
+
+def with_tokens(folder: Path, *tokens: str, special: bool, template: str | None = None) -> int:
+    """Add tokens to a folder's tokenizer, which the model's embeddings have none for."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    before = len(tokenizer)
+    tokenizer.add_tokens([AddedToken(token, special=special) for token in tokens])
+    if template is not None:
+        tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    return before
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq", "encoder", "classifier"])
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(
+    tiny_folder: Folder, kind: str
+) -> None:
+    folder = tiny_folder(kind)
+    own = with_tokens(folder, "tomato", "potato", special=False)
+    said = rf"up to number {own + 1}, such as 'tomato'.*embeddings for {own} \(0 to {own - 1}\)"
+    with pytest.raises(UnsupportedModelError, match=said):
+        load(folder, quantize="none")
+
+
+def test_a_special_token_that_prompts_have_is_refused_too(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    own = with_tokens(folder, "<|turn|>", special=True, template="<|turn|>{{ messages }}")
+    with pytest.raises(UnsupportedModelError, match=rf"'<\|turn\|>'.*embeddings for {own}"):
+        load(folder, quantize="none")
+
+
+def test_a_pad_token_without_an_embedding_is_refused(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UnsupportedModelError, match="'<pad>'"):
+        load(folder, quantize="none")
+
+
+def test_a_special_token_that_nothing_reads_does_no_harm(tiny_folder: Folder) -> None:
+    """As that of images in the tokenizer of Gemma 3's models of text alone."""
+    folder = tiny_folder("causal")
+    own = with_tokens(folder, "<image_soft_token>", special=True)
+    model = load(folder, quantize="none", dtype="fp32")
+    frame = pd.DataFrame({"text": ["one <image_soft_token> two", "three"]})
+    answered = frame.llm.sentiment("text", model=model, ledger=False)
+    assert answered["text_sentiment"].notna().all()
+    assert len(model.tokenizer) == own + 1
+
+
+def test_more_embeddings_than_tokens_are_fine(tiny_folder: Folder) -> None:
+    folder = tiny_folder("causal")
+    network, _ = tiny_network("causal")
+    network.resize_token_embeddings(network.config.vocab_size + 24)
+    network.save_pretrained(folder)
+    assert load(folder, quantize="none").tokenizer is not None

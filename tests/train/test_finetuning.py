@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import nbllm
 from nbllm.activity.jobs import Job, cancel, jobs
 from nbllm.errors import (
+    ColumnError,
     FrameError,
     LabelError,
     TooLargeError,
@@ -415,6 +416,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
     ("change", "options", "error", "said"),
     [
         ({"label": "positive"}, {}, LabelError, "nothing to tell apart"),
+        ({"label": [["positive"]] * 40}, {}, ColumnError, "one label or answer"),
+        ({"label": np.arange(40) / 7}, {}, FrameError, "each of 40 labels has one text"),
+        ({"text": "the same"}, {}, FrameError, "all 40 rows have the same text"),
         ({}, {"labels": ["positive", "neutral"]}, LabelError, "'negative', which is none of"),
         ({}, {"text": None}, FrameError, "wants text= and label="),
         ({}, {"method": "lora"}, UnsupportedModelError, "for causal models"),

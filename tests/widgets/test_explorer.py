@@ -41,7 +41,7 @@ def once() -> pd.DataFrame:
         "review", model=tiny_model("causal"), probabilities=True, ledger=False
     )
     found["review"] = pd.Series(TEXTS, dtype=object)
-    found["label"] = ["positive", "negative", None, "negative", "positive", " ", "positive", "?"]
+    found["label"] = ["positive", "negative", None, "negative", "positive", " ", "positive", "positive"]
     found[OUTPUT] = [*"PN", None, *"PN", None, *"PN"]
     found[OUTPUT] = found[OUTPUT].map({"P": "positive", "N": "negative"})
     found[f"{OUTPUT}_score"] = [0.9, 0.8, np.nan, 0.7, 0.6, np.nan, 0.75, 0.51]
@@ -103,7 +103,7 @@ def test_the_columns_of_the_run_come_first(answered) -> None:
         ({"text": "surrogate \ud83d"}, [7]),
         ({"labels": ["negative"]}, [1, 4, 7]),
         ({"labels": ["negative", "positive"]}, [0, 1, 3, 4, 6, 7]),
-        ({"truths": ["positive"], "labels": ["negative"]}, [4]),
+        ({"truths": ["positive"], "labels": ["negative"]}, [4, 7]),
         ({"score": [0.6, 0.75]}, [3, 4, 6]),
         ({"only": "failed"}, [5]),
         ({"only": "unasked"}, [2]),
@@ -152,8 +152,8 @@ def test_counts_leave_out_their_own_part_of_the_query(answered) -> None:
     assert (counts["labels"]["all"], counts["labels"]["shown"]) == ([3, 3], [0, 2])
     assert sum(counts["scores"]["all"]) == 6 and sum(counts["scores"]["shown"]) == 3
     everything = Answers(answered, OUTPUT, "label").counts(Query())["confusion"]
-    assert everything["truths"] == ("positive", "negative", "?")
-    assert everything["counts"] == [[2, 1], [1, 1], [0, 1]]
+    assert everything["truths"] == ("positive", "negative")
+    assert everything["counts"] == [[2, 2], [1, 1]]
 
 
 def test_what_the_rows_do_not_have_is_refused(view) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
-
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, chat, plain
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import FrameError
 from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.kinds.span import SpanTask
 from nbllm.frame.kinds.text import TextTask
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import QUESTION_FIELDS, Examples, read_examples, read_triples
 from nbllm.frame.tasks.few_shot import label_parts
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def answer(
         LabelError: an example of another form.
     """
     require(model, "answer", "causal", "reader")
-    if question is not None and not question.strip():
-        raise FrameError("question='' asks nothing. Write one, or leave it out.")
+    if question is not None and is_blank(question):
+        raise FrameError(f"question={question!r} asks nothing. Write one, or leave it out.")
     if threshold is not None and not 0 <= threshold <= 1:
         raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     if model.kind == "reader":
@@ -110,7 +110,7 @@ def answer(
         "Answer each question with words of the text. Where the text does not say, "
         f"write: {_REFUSAL}."
     )
-    shown = _GROUNDED if examples is None else _triples(examples)
+    shown = _GROUNDED if examples is None else read_triples(examples)
     solved = "".join(
         f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n" for text, asks, answers in shown
     )
@@ -161,25 +161,13 @@ def _known(
     """Questions to what the model itself knows."""
     asked = instruction or "Answer the question in a few words."
     if model.tokenizer.chat_template is None:
-        shown = _KNOWN if examples is None else read_examples(examples, None)
+        shown = _KNOWN if examples is None else read_examples(examples, QUESTION_FIELDS)
         parts = label_parts(asked, shown, text="Question", answer="Answer")
         whole = [Part("field", _QUESTION) if part.kind == "field" else part for part in parts]
         return TextTask("answer", plain(model.tokenizer, whole), max_new_tokens, stop="\n")
     turns = []
-    for asks, answers in [] if examples is None else read_examples(examples, None):
+    for asks, answers in [] if examples is None else read_examples(examples, QUESTION_FIELDS):
         turns.append(("user", [Part("text", f"{asked}\n\n{asks}")]))
         turns.append(("assistant", [Part("text", answers)]))
     turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", _QUESTION)]))
     return TextTask("answer", chat(model.tokenizer, turns), max_new_tokens)
-
-
-def _triples(examples: Examples) -> list[tuple[str, str, str]]:
-    if nw.dependencies.is_into_dataframe(examples):
-        examples = nw.from_native(examples, eager_only=True).rows()
-    for example in examples:
-        if len(example) < 3 or not all(isinstance(value, str) for value in example[:3]):
-            raise LabelError(
-                f"the example {example!r} is not (text, question, answer), three strings. Pass "
-                f"such ones; the answer to a question that the text leaves open is {_REFUSAL!r}."
-            )
-    return [(example[0], example[1], example[2]) for example in examples]

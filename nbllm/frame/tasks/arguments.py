@@ -1,18 +1,18 @@
-"""What several verbs take: a model of some kind, labels, solved examples."""
+"""What several verbs take: a model of some kind, labels and other lists of strings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
-
+from nbllm.engine.blank import is_blank
 from nbllm.errors import LabelError, UnsupportedModelError
+from nbllm.frame.columns import is_missing
 
 if TYPE_CHECKING:
     from nbllm.models.model import Kind, Model
 
-__all__ = ["Examples", "check_labels", "read_examples", "require"]
+__all__ = ["check_labels", "check_names", "listed", "require"]
 
 _CALLED: dict[Kind, str] = {
     "causal": "a causal language model",
@@ -29,9 +29,6 @@ _INSTEAD: dict[Kind, str] = {
     "reader": "Load one that was trained on SQuAD",
 }
 
-# Pairs of (text, answer), or a frame whose first two columns are those.
-Examples = Any
-
 
 def require(model: Model, verb: str, *kinds: Kind) -> None:
     """Refuse a model of another kind than a verb can use.
@@ -46,52 +43,75 @@ def require(model: Model, verb: str, *kinds: Kind) -> None:
         )
 
 
-def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels as a tuple of stripped strings.
+def listed(values: Any, name: str) -> list[Any]:
+    """Return the values of an argument that takes several, in their order.
+
+    A set is refused: Python orders its strings anew in each process, and the order of labels or
+    queries is part of what is asked.
+
+    Args:
+        name: of the argument.
 
     Raises:
-        LabelError: fewer than two, blank, repeated, or not strings.
+        LabelError: it is one string, a set, a mapping, or cannot be listed.
     """
-    if isinstance(labels, str):
+    if isinstance(values, str):
         raise LabelError(
-            f"labels is one string, {labels!r}. Pass a list: labels=[{labels!r}, ...]."
+            f"{name} is one string, {values!r}. Pass a list: {name}=[{values!r}, ...]."
         )
-    found = list(labels)
-    odd = [label for label in found if not isinstance(label, str)]
-    if odd:
-        raise LabelError(f"labels must be strings, and {odd[0]!r} is not. Pass str(label).")
-    stripped = [label.strip() for label in found]
-    if len(stripped) < 2:
-        raise LabelError(f"{len(stripped)} labels leave nothing to choose. Pass two or more.")
-    if "" in stripped:
-        raise LabelError(f"label {stripped.index('')} of {found!r} is empty. Remove or name it.")
-    repeated = sorted({label for label in stripped if stripped.count(label) > 1})
+    if isinstance(values, set | frozenset):
+        raise LabelError(
+            f"{name} is a set, which has another order in each session, and the order is part of "
+            f"what is asked. Pass a list, for instance {name}=sorted(...)."
+        )
+    if isinstance(values, Mapping):
+        raise LabelError(
+            f"{name} is a mapping, and what it says of each would be lost. Pass a list: "
+            f"{name}={list(values)!r:.80}."
+        )
+    if not isinstance(values, Iterable) or isinstance(values, bytes):
+        raise LabelError(f"{name}={values!r:.80} is not a list. Pass a list: {name}=[...].")
+    return list(values)
+
+
+def check_names(values: Any, name: str, one: str) -> tuple[str, ...]:
+    """Return different strings that have words in them, stripped, in their order.
+
+    Args:
+        name: of the argument, such as "aspects".
+        one: of its values, such as "aspect".
+
+    Raises:
+        LabelError: a set or no list; or a value that is missing, blank, repeated, or no string.
+    """
+    found = listed(values, name)
+    for place, value in enumerate(found):
+        if isinstance(value, str):
+            if is_blank(value):
+                raise LabelError(
+                    f"{one} {place} of {found!r:.200} is empty. Remove or name it, in {name}=."
+                )
+        elif is_missing(value):
+            raise LabelError(
+                f"{one} {place} of {name}= is missing ({value!r}). Leave it out, for instance with "
+                ".dropna() in pandas."
+            )
+        else:
+            raise LabelError(f"{name} must be strings, and {value!r} is not. Pass str({one}).")
+    stripped = [str(value.strip()) for value in found]
+    repeated = sorted({value for value in stripped if stripped.count(value) > 1})
     if repeated:
-        raise LabelError(f"repeated labels: {', '.join(repeated)}. Name each once.")
+        raise LabelError(f"repeated {name}: {', '.join(repeated)}. Name each once.")
     return tuple(stripped)
 
 
-def read_examples(examples: Examples, labels: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Examples as (text, answer) pairs, from pairs or from a frame's first two columns.
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return labels as a tuple of stripped strings, in their order.
 
     Raises:
-        LabelError: an example that is not a pair of strings, or whose answer is no label.
+        LabelError: a set, fewer than two, missing, blank, repeated, or not strings.
     """
-    if nw.dependencies.is_into_dataframe(examples):
-        examples = nw.from_native(examples, eager_only=True).rows()
-    pairs = []
-    for example in examples:
-        pair = tuple(example)
-        if len(pair) < 2 or not all(isinstance(value, str) for value in pair[:2]):
-            raise LabelError(
-                f"the example {example!r} is not a (text, answer) pair of strings. Pass pairs, "
-                "or a frame whose first two columns are text and answer."
-            )
-        text, answer = pair[:2]
-        if labels is not None and answer not in labels:
-            raise LabelError(
-                f"the example {text[:40]!r} is labelled {answer!r}, which is none of "
-                f"{', '.join(labels)}. Correct it, or add the label."
-            )
-        pairs.append((text, answer))
-    return pairs
+    names = check_names(labels, "labels", "label")
+    if len(names) < 2:
+        raise LabelError(f"{len(names)} labels leave nothing to choose. Pass two or more.")
+    return names

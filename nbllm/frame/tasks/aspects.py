@@ -16,7 +16,7 @@ import regex
 from nbllm.engine.prompt import Part, plain
 from nbllm.errors import LabelError
 from nbllm.frame.kinds.aspects import AspectTask
-from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.arguments import check_names, require
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
@@ -109,20 +109,7 @@ def aspect_sentiment(
 
 
 def _check_aspects(aspects: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(aspects, str):
-        raise LabelError(
-            f"aspects is one string, {aspects!r}. Pass a list: aspects=[{aspects!r}, ...]."
-        )
-    names = []
-    for aspect in aspects:
-        if not isinstance(aspect, str) or not aspect.strip():
-            raise LabelError(
-                f"the aspect {aspect!r} has no name. Pass words such as 'food', or leave it out."
-            )
-        names.append(aspect.strip())
+    names = check_names(aspects, "aspects", "aspect")
     if not names:
         raise LabelError("aspects is empty. Name one or more: aspects=['food', 'service'].")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise LabelError(f"repeated aspects: {', '.join(repeated)}. Name each once.")
-    return tuple(names)
+    return names

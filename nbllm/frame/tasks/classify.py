@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import plain
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.frame.kinds.label import HeadTask, LabelTask
 from nbllm.frame.kinds.nearest import NearestTask
 from nbllm.frame.kinds.several import SeveralHeadsTask, SeveralTask
 from nbllm.frame.kinds.task import Task
-from nbllm.frame.tasks.arguments import Examples, check_labels, read_examples, require
+from nbllm.frame.tasks.arguments import check_labels, require
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import label_parts
 from nbllm.frame.tasks.head import head_labels, refuse_prompt
 
@@ -109,7 +111,7 @@ def classify(
                 "is nearest. Pass a causal language model."
             )
         return NearestTask(verb="classify", labels=names, described=tuple(described.values()))
-    shown = [] if examples is None else read_examples(examples, names)
+    shown = [] if examples is None else read_examples(examples, FIELDS["classify"], names)
     if multi:
         questions = (_is_about(model, name, described[name], instruction, shown) for name in names)
         return SeveralTask(verb="classify", labels=names, questions=tuple(questions))
@@ -131,7 +133,7 @@ def _described(names: Sequence[str], labels: Sequence[str] | Mapping[str, str]) 
         return dict(zip(names, names, strict=True))
     described = dict(zip(names, labels.values(), strict=True))
     for name, text in described.items():
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or is_blank(text):
             raise LabelError(
                 f"the label {name!r} is described by {text!r}, which is no text. Describe it in "
                 "some words, or pass a list of labels."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError, ModelError
 from nbllm.frame.kinds.vector import SimilarityTask, VectorTask
 from nbllm.frame.tasks.arguments import require
@@ -34,7 +35,7 @@ def similarity(model: Model, *, to: str | None = None) -> SimilarityTask:
         FrameError: `to` is blank or no text.
     """
     require(model, "similarity", "encoder")
-    if to is not None and (not isinstance(to, str) or not to.strip()):
+    if to is not None and (not isinstance(to, str) or is_blank(to)):
         raise FrameError(f"to={to!r} is not a text to compare with. Pass a string with words.")
     return SimilarityTask(verb="similarity", to=to)
 

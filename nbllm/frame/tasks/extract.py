@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
+import numpy as np
 
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.grammar import accepts, check_schema
 from nbllm.engine.prompt import Part, Template, chat, plain
 from nbllm.errors import FrameError
+from nbllm.frame.columns import is_missing
 from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.task import Output
 from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
 from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.frame.tasks.field_types import is_schema, schema_of_types
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -86,7 +93,7 @@ def extract(
     *,
     schema: Any,
     instruction: str | None = None,
-    examples: Any | None = None,
+    examples: Examples | None = None,
     max_new_tokens: int = 128,
 ) -> ExtractTask:
     """The task of writing the fields of a schema, always as JSON that is valid against it.
@@ -96,7 +103,8 @@ def extract(
 
     Args:
         schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
-            `{"product": "what was bought", "price": float | None}`.
+            `{"product": "what was bought", "price": float | None}`. A type may be named
+            ("int"), be a part of a JSON schema, or be such a mapping of the fields inside.
         instruction: what to ask, instead of the fields that the text speaks of.
         examples: (text, dict of fields) pairs to show.
         max_new_tokens: what an answer may take; strings are cut where it runs out.
@@ -108,7 +116,8 @@ def extract(
     require(model, "extract", "causal")
     known = read_schema(schema)
     asked = f"{instruction or _INSTRUCTION}\n{_list_fields(known)}"
-    shown = [_read_example(example, known) for example in ([] if examples is None else examples)]
+    given = [] if examples is None else examples_of(examples, FIELDS["extract"])
+    shown = [_read_example(text, answer, known) for text, answer in given]
     if model.tokenizer.chat_template is not None:
         turns = []
         for text, answer in shown:
@@ -183,34 +192,7 @@ def _describe(schema: Any) -> Mapping[str, Any]:
             f"schema is a {type(schema).__name__}. Pass a Pydantic model (the class), a JSON "
             'schema, or a mapping such as {"product": str, "price": float | None}.'
         )
-    if schema.get("type") == "object" or isinstance(schema.get("properties"), Mapping):
-        return schema
-    return _from_types(schema)
-
-
-def _from_types(types: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Names with types or descriptions as a JSON schema, by way of Pydantic."""
-    from pydantic import Field, PydanticUserError, TypeAdapter
-    from typing_extensions import TypedDict  # the one that Pydantic takes before Python 3.12
-
-    odd = [name for name in types if not isinstance(name, str) or not name.strip()]
-    if not types or odd:
-        raise FrameError(
-            f"{odd[0]!r} is no name of a field. Use a string."
-            if odd
-            else 'the schema names no fields. Name one, such as {"product": str}.'
-        )
-    named: dict[str, Any] = {
-        name: Annotated[str, Field(description=kind)] if isinstance(kind, str) else kind
-        for name, kind in types.items()
-    }
-    try:
-        return dict(TypeAdapter(TypedDict("Fields", named)).json_schema())  # type: ignore[operator]
-    except (PydanticUserError, TypeError) as error:
-        raise FrameError(
-            f"the schema cannot be read: {str(error).splitlines()[0]} Give each field a type "
-            "(str, float | None, list[str], Literal['a', 'b'] ...) or a description."
-        ) from error
+    return schema if is_schema(schema) else schema_of_types(schema)
 
 
 def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
@@ -331,19 +313,53 @@ def _called_kind(kind: str, part: Mapping[str, Any]) -> str:
     return _CALLED.get(kind, kind)
 
 
-def _read_example(example: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
-    pair = tuple(example)
-    if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Mapping):
+def _read_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
+    answer = _without_model(answer)
+    if not isinstance(text, str) or not isinstance(answer, Mapping):
         raise FrameError(
-            f"the example {example!r:.120} is not a (text, fields) pair. Pass pairs of a string "
-            "and a dict of its fields."
+            f"the example {(text, answer)!r:.120} is not a (text, fields) pair. Pass pairs of a "
+            "string and a dict of its fields."
         )
-    text, answer = pair
     ordered = {name: answer[name] for name in schema["properties"] if name in answer}
-    written = _written({**ordered, **answer})
+    written = _written(_plain({**ordered, **answer}, text))
     if not accepts(schema, written):
         raise FrameError(
             f"the fields of the example {text[:40]!r} do not fit the schema: {written:.200}. "
             "Give each field that is required, of its type and no other."
         )
     return text, written
+
+
+def _without_model(value: Any) -> Any:
+    """An object of a Pydantic model as a dict."""
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _plain(value: Any, text: str) -> Any:
+    """A value of an example as JSON has it; a time without an offset is taken as UTC's.
+
+    Raises:
+        FrameError: JSON has no such value.
+    """
+    if is_missing(value):
+        return None
+    if isinstance(value, np.datetime64) and not isinstance(value.item(), datetime.date):
+        value = value.astype("datetime64[us]")  # Python has no nanoseconds
+    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
+        value = value.item()
+    value = _without_model(value.value if isinstance(value, Enum) else value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part, text) for name, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part, text) for part in value]
+    if isinstance(value, datetime.datetime | datetime.time):
+        # RFC 3339, which JSON schemas mean by a time, has no form without an offset.
+        return value.isoformat() + ("" if value.tzinfo else "Z")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise FrameError(
+        f"the example {text[:40]!r} has {value!r:.80}, a {type(value).__name__}, which JSON cannot "
+        "hold. Write it as a text or a number, as the model should."
+    )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, plain
-from nbllm.errors import FrameError
+from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.statement import StatementTask
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ _EXAMPLES = (
     ("How many eggs do I need for the cake?", "asks for advice on cooking"),
     ("Our keeper saved a penalty in the last minute.", "mentions a match"),
 )
+
+# What is an answer to a predicate, and none itself.
+_ANSWERS = frozenset({"yes", "no", "true", "false", "0", "1"})
 
 # On many subjects and of many kinds, so that most statements hold of few of them.
 _CALIBRATION = (
@@ -73,9 +78,10 @@ def filter_task(
 
     Raises:
         FrameError: a predicate without words, or a threshold that is no probability.
+        LabelError: an example that says yes or no instead of a predicate.
     """
     require(model, "filter", "causal")
-    if not isinstance(predicate, str) or not predicate.strip():
+    if not isinstance(predicate, str) or is_blank(predicate):
         raise FrameError(
             f"the predicate {predicate!r} says nothing. Say what should hold, as it goes on after "
             "'The text': 'asks for a refund'."
@@ -83,7 +89,12 @@ def filter_task(
     if not 0 <= threshold <= 1:
         raise FrameError(f"threshold={threshold} is no probability. Pass one such as 0.5.")
     head = f"{instruction}\n\n" if instruction else ""
-    for text, holds in _EXAMPLES if examples is None else read_examples(examples, None):
+    for text, holds in _EXAMPLES if examples is None else read_examples(examples, FIELDS["filter"]):
+        if _phrase(holds).lower() in _ANSWERS:
+            raise LabelError(
+                f"the example {text[:40]!r} says {holds!r}, and not what holds of the text. Write "
+                "that, as it goes on after 'The text': 'asks for a refund'."
+            )
         head += f"Text: {text}\nThe text {_phrase(holds)}.\n\n"
     parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
     return StatementTask(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.errors import LabelError
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.arguments import Examples
+    from nbllm.frame.tasks.examples import Examples
     from nbllm.models.model import Model
 
 __all__ = ["head_labels", "refuse_prompt"]

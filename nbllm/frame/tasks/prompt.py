@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from string import Formatter
+import re
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
 from nbllm.frame.kinds.text import TextTask
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
 __all__ = ["prompt", "prompt_columns"]
 
+# As str.format has it, but a name goes on to its brace: columns may have a colon in theirs.
+_PIECE = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]+)\}|(?P<text>[^{}]+)|[{}]", re.DOTALL)
+
 
 def prompt_columns(template: str) -> list[str]:
     """The columns that a prompt names in braces, each once.
 
     Raises:
-        FrameError: it names none, or its braces do not close.
+        FrameError: it names none, or a brace names no column.
 
     Example:
         >>> prompt_columns("Is {product} any good? {review}")
@@ -30,7 +34,8 @@ def prompt_columns(template: str) -> list[str]:
     if not names:
         raise FrameError(
             f"the prompt {template!r} names no column. Put the name of one in braces, such as "
-            "{review}; write a brace itself as {{ or }}."
+            "{review}; write a brace itself as {{ or }}. A column whose own name has a brace has "
+            "to be renamed first."
         )
     return list(dict.fromkeys(names))
 
@@ -53,7 +58,7 @@ def prompt(
     """
     require(model, "prompt", "causal")
     parts = _parse(template)
-    shown = [] if examples is None else read_examples(examples, None)
+    shown = [] if examples is None else read_examples(examples, FIELDS["prompt"])
     if model.tokenizer.chat_template is not None:
         turns = [("system", [Part("text", instruction)])] if instruction else []
         for asked, answered in shown:
@@ -69,23 +74,31 @@ def prompt(
 
 
 def _parse(template: str) -> list[Part]:
-    try:
-        pieces = list(Formatter().parse(template))
-    except ValueError as error:
-        raise FrameError(
-            f"the prompt {template!r} cannot be read: {error}. "
-            "Write a brace itself as {{ or }}."
-        ) from error
-    parts = []
-    for literal, name, spec, conversion in pieces:
-        if literal:
-            parts.append(Part("text", literal))
-        if name is None:
-            continue
-        if not name or spec or conversion:
+    """The text of a prompt and the columns that it names, whatever else these have than braces."""
+    parts: list[Part] = []
+    for piece in _PIECE.finditer(template):
+        name, text = piece["name"], piece["text"]
+        if name is not None:
+            parts.append(Part("field", name))
+        elif piece["brace"] is not None:
+            parts.append(Part("text", piece["brace"][0]))
+        elif text is not None:
+            parts.append(Part("text", text))
+        else:
             raise FrameError(
-                f"the prompt {template!r} formats a column. Name it alone, as {{review}}, and "
-                "format the column itself before."
+                f"the prompt {template!r:.200} has a brace at {piece.start()} that names no "
+                "column. Put the name of one in braces, such as {review}, or write a brace itself "
+                "as {{ or }}. A column whose own name has a brace has to be renamed first."
             )
-        parts.append(Part("field", name))
-    return parts
+    return _joined(parts)
+
+
+def _joined(parts: list[Part]) -> list[Part]:
+    """The parts with texts that follow each other as one."""
+    joined: list[Part] = []
+    for part in parts:
+        if joined and part.kind == joined[-1].kind == "text":
+            joined[-1] = Part("text", joined[-1].value + part.value)
+        else:
+            joined.append(part)
+    return joined

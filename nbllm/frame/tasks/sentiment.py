@@ -13,8 +13,9 @@ from nbllm.engine.prompt import plain
 from nbllm.errors import LabelError
 from nbllm.frame.kinds.label import HeadTask, LabelTask
 from nbllm.frame.kinds.task import Task
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.aspects import aspect_sentiment
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import label_parts
 from nbllm.frame.tasks.head import head_labels, refuse_prompt
 
@@ -200,7 +201,7 @@ def sentiment(
     if instruction is None:
         instruction = _NEUTRAL_INSTRUCTION if neutral else _INSTRUCTION
     built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
-    shown = built_in if examples is None else read_examples(examples, labels)
+    shown = built_in if examples is None else read_examples(examples, FIELDS["sentiment"], labels)
     return LabelTask(
         verb="sentiment",
         template=plain(

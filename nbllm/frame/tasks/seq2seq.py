@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, Template, enclosed
 from nbllm.errors import FrameError
-from nbllm.frame.tasks.arguments import Examples
+from nbllm.frame.tasks.examples import Examples
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
 from nbllm.frame.kinds.text import TextTask
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
 from nbllm.frame.tasks.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
 
@@ -86,16 +88,17 @@ def summarize(
     asked = instruction or (
         f"Summarize the text{manner} in one or two sentences, at most {max_words} words."
     )
+    given = None if examples is None else read_examples(examples, FIELDS["summarize"])
     instruct = model.tokenizer.chat_template is not None
     if instruct:
         turns = []
-        for text, summary in [] if examples is None else read_examples(examples, None):
+        for text, summary in given or []:
             turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
             turns.append(("assistant", [Part("text", summary)]))
         turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
         template = chat(model.tokenizer, turns)
     else:
-        shown = _EXAMPLES if examples is None else read_examples(examples, None)
+        shown = _EXAMPLES if given is None else given
         template = plain(model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary"))
     return TextTask(
         verb="summarize",
@@ -107,7 +110,7 @@ def summarize(
 
 
 def _check_style(model: Model, style: str, instruction: str | None) -> None:
-    if not isinstance(style, str) or not style.strip():
+    if not isinstance(style, str) or is_blank(style):
         raise FrameError(f"style={style!r} says nothing. Pass words, such as 'for a child'.")
     if instruction is not None:
         raise FrameError("an instruction says the style too. Pass style= or instruction=.")

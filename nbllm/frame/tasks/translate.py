@@ -9,10 +9,12 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, Template, chat, plain
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.frame.kinds.text import TextTask
-from nbllm.frame.tasks.arguments import Examples, read_examples, require
+from nbllm.frame.tasks.arguments import require
+from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
 from nbllm.frame.tasks.languages import language_code, language_name
 from nbllm.frame.tasks.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
@@ -101,8 +103,8 @@ def translate(
         UnsupportedModelError: the model does not translate, or not between these languages.
     """
     require(model, "translate", "causal", "seq2seq")
-    if not to.strip():
-        raise FrameError("to='' names no language. Pass one, such as to='German'.")
+    if is_blank(to):
+        raise FrameError(f"to={to!r} names no language. Pass one, such as to='German'.")
     if max_new_tokens is not None and max_new_tokens < 1:
         raise FrameError(
             f"max_new_tokens={max_new_tokens} leaves no room for a translation. Leave it out."
@@ -115,15 +117,16 @@ def translate(
     target = language_name(to)
     origin = language_name(source) if source else None
     pair = f"from {origin} into {target}" if origin else f"into {target}"
+    given = None if examples is None else read_examples(examples, FIELDS["translate"])
     if model.tokenizer.chat_template is not None:
         asked = instruction or f"Translate the text {pair}. Write only the translation."
         turns = []
-        for text, translation in [] if examples is None else read_examples(examples, None):
+        for text, translation in given or []:
             turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
             turns.append(("assistant", [Part("text", translation)]))
         turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
         return TextTask("translate", chat(model.tokenizer, turns), cut)
-    shown = _pairs(origin, target) if examples is None else read_examples(examples, None)
+    shown = _pairs(origin, target) if given is None else given
     parts = label_parts(
         instruction or f"Translate each text {pair}.", shown, text=origin or "Text", answer=target
     )

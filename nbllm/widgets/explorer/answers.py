@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from nbllm.errors import FrameError, ProvenanceError, SelectionError
 from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
 from nbllm.frame.provenance import find_record, run_ids
+from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
 
@@ -31,7 +32,8 @@ _MOST_COLUMNS = 40
 class Answers:
     """A frame, what each of its columns is to the run that answered it, and its rows by query.
 
-    Raises FrameError where the truth has not one value a row.
+    Raises FrameError where the truth has not one value a row, and LabelError where it has labels
+    that the run does not give.
 
         Answers(frame, "review_sentiment", truth="label").matching(Query(only="wrong"))
     """
@@ -44,7 +46,10 @@ class Answers:
         self._data = nw.from_native(frame, eager_only=True)
         self.columns = {column.name: column for column in map(Column, self._data.iter_columns())}
         self.records = _records(frame, output)
-        self.truth = None if truth is None else self._right(truth)
+        self.truth: Column | None = None
+        self._right: list[str | None] = []
+        if truth is not None:
+            self.truth, self._right = self._read_truth(truth)
         self.corrections: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -299,26 +304,21 @@ class Answers:
 
     # Truth
 
-    def _right(self, truth: Any) -> Column:
-        """The column of the right answers; where they are no column, one that only this has."""
+    def _read_truth(self, truth: Any) -> tuple[Column, list[str | None]]:
+        """The column of the right answers, or one that only this has, and these as text."""
+        right = given_answers(self.frame, truth)
+        if self.choices:
+            name = f"column {truth!r}" if isinstance(truth, str) else "truth="
+            refuse_unknown(right, self.choices, name, self.verb)
         if isinstance(truth, str):
-            if truth not in self.columns:
-                read_rows(self.frame, [truth])  # says which columns there are
-            return self.columns[truth]
-        values = truth.tolist() if hasattr(truth, "tolist") else list(truth)
-        if len(values) != len(self):
-            raise FrameError(
-                f"truth has {len(values):,} values and the frame {len(self):,} rows. Give one a "
-                "row, in the order of the frame, or the name of a column."
-            )
-        texts = [None if is_missing(value) else str(value) for value in values]
-        name = getattr(truth, "name", None)
-        if name in self.columns and self.columns[name].texts.to_pylist() == texts:
-            return self.columns[name]
+            return self.columns[truth], right
+        own = getattr(truth, "name", None)
+        if own in self.columns and right_answers(self.frame, own) == right:
+            return self.columns[own], right
         free = next(n for n in ("truth", "right answer", "truth given") if n not in self.columns)
-        made = Column(new_series(free, texts, nw.String, self._data.implementation))
+        made = Column(new_series(free, right, nw.String, self._data.implementation))
         self.columns[free] = made
-        return made
+        return made, right
 
     @cached_property
     def _given(self) -> pa.Array:
@@ -330,9 +330,9 @@ class Answers:
         """The right answers as text; blank ones are none."""
         if self.truth is None:
             return pa.nulls(len(self), pa.string())
-        texts = self.truth.texts
-        blank = pc.equal(pc.utf8_trim_whitespace(texts), "")
-        return pc.if_else(pc.fill_null(blank, True), pa.scalar(None, texts.type), texts)
+        if self.columns[self.output].is_number:  # whose texts are rounded, as those of answers
+            return self.truth.texts
+        return pa.array([readable(text, None) for text in self._right], pa.string())
 
     # Criteria
 

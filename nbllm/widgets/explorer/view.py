@@ -101,7 +101,7 @@ class Explorer(anywidget.AnyWidget):
         Args:
             frame: a pandas or polars DataFrame that has the `_run` column of the answers.
             output: the column of the answers.
-            truth: the right ones: a column, or one value a row.
+            truth: the right ones: a column, a Series with the frame's index, or one value a row.
             explain: from the position of a row to its explanation.
         """
         self.answers = Answers(frame, output, truth)
