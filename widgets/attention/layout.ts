@@ -90,7 +90,7 @@ export function weightText(weight: number): string {
   if (weight === 0) return "0";
   const sign = weight < 0 ? "−" : "";
   const size = Math.abs(weight);
-  return size < 0.0001 ? `${sign || "<"}0.0001` : `${sign}${size.toFixed(4)}`;
+  return `${sign}${size < 0.001 ? size.toExponential(2).replace("-", "−") : size.toFixed(4)}`;
 }
 
 export function percent(weight: number): string {
