@@ -1117,7 +1117,8 @@ class FrameAccessor:
         Raises:
             FrameError: the row has no answer.
             LabelError: its answer is none of the run's labels.
-            ProvenanceError: the row was not asked, or its run is not on record.
+            ProvenanceError: the row was not asked, its run is not on record, or its text was
+                changed since.
 
         Example:
             >>> why = answered.llm.explain(17)  # doctest: +SKIP
@@ -1169,21 +1170,11 @@ class FrameAccessor:
 
     def _explain_at(self, position: int, output: str, model: Model | None) -> Explanation:
         """The explanation of a row by its position."""
-        from nbllm.engine.prompt import with_answer
-        from nbllm.frame.columns import row_values
-        from nbllm.frame.contrast import contrast
-        from nbllm.frame.provenance import find_record, recorded_prompt, row_run
-        from nbllm.models.loader import reload
+        from nbllm.frame.explained_row import explained_row
         from nbllm.widgets.explanation import Explanation
 
-        record = find_record(row_run(self._frame, f"{output}_run", position), self._frame)
-        model = model or reload(record["model"])
-        prompt = recorded_prompt(record, self._frame, position, model)
-        if record["writes"]:
-            answer = row_values(self._frame, [output], position)[0]
-            return Explanation(model, with_answer(prompt, answer, model.tokenizer), None)
-        found = contrast(record, self._frame, output, position, prompt, model)
-        return Explanation(model, prompt, found)
+        found = explained_row(self._frame, output, position, model)
+        return Explanation(found.model, found.prompt, found.contrast)
 
     def _ask(
         self,

@@ -38,7 +38,7 @@ class Overview:
     sink: int | None  # the key that takes most of the weight without regard to the text
     token: int  # where to start reading: the query token,
     layer: int  # and the head of the upper layers that, from there,
-    head: int  # puts the most weight on the text of interest
+    head: int  # puts the most weight on the content
     share: float  # that weight
 
 
@@ -47,11 +47,12 @@ def survey(recording: Recording) -> Overview:
     """Find the attention sink, and the head that is worth opening first.
 
     The query token is the one that the answer is read from: the last of a causal model or
-    of what was written, the first of an encoder. The text of interest is what the prompt marks
-    as the user's own; without marks, all but special tokens, the sink and the query token
-    itself. The head is one of the upper half of the layers: those below spread their weight
-    mostly by position and word form. Rows are sampled beyond 64 tokens; in texts of thousands
-    fewer of them, and layers too, and for the sink heads.
+    of what was written, the first of an encoder. The content is what the prompt marks as the
+    user's own; without marks, all but special tokens. The sink, the query token itself and the
+    tokens beside it are none: what a head puts there it puts there whatever the text says. The
+    head is one of the upper half of the layers: those below spread their weight mostly by
+    position and word form. Rows are sampled beyond 64 tokens; in texts of thousands fewer of
+    them, and layers too, and for the sink heads.
 
         recording.weights(survey(recording).layer, survey(recording).head)
     """
@@ -68,7 +69,7 @@ def survey(recording: Recording) -> Overview:
         received[index] = sampled.mean((0, 1)).cpu().numpy()
         opening[index] = layer.weights(None, torch.tensor([token], device=device))[:, 0].cpu()
     sink = _sink(received.mean(0), rows, recording.causal)
-    share = opening @ _of_interest(recording, token, sink)
+    share = opening @ _content(recording, token, sink)
     upper = len(layers) // 2
     best, head = np.unravel_index(int(share[upper:].argmax()), share[upper:].shape)
     return Overview(
@@ -101,17 +102,16 @@ def _sink(received: NDArray[np.float32], rows: list[int], causal: bool) -> int |
     return token if received[token] > SINK_FACTOR * even else None
 
 
-def _of_interest(recording: Recording, token: int, sink: int | None) -> NDArray[np.float32]:
-    """1 for each key that the user wrote, else 0: (keys,)."""
+def _content(recording: Recording, token: int, sink: int | None) -> NDArray[np.float32]:
+    """1 for each key that the query token may look at for what it says, else 0: (keys,)."""
     keys = recording.keys
     wanted = np.zeros(len(keys), np.float32)
     for mark in keys.marks:
         wanted[mark.start : mark.stop] = 1
-    if wanted.any():
-        return wanted
-    wanted[:] = np.logical_not(keys.special)
-    if recording.queries is keys:
-        wanted[token] = 0
+    if not wanted.any():
+        wanted[:] = np.logical_not(keys.special)
     if sink is not None:
         wanted[sink] = 0
+    if recording.queries is keys:
+        wanted[max(0, token - 1) : token + 2] = 0
     return wanted

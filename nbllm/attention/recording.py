@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,8 @@ __all__ = ["EncoderDecoderRecording", "Recording", "RecordingKind", "TokenRow"]
 
 RecordingKind = Literal["causal", "encoder", "decoder", "cross"]
 Selection = slice | Sequence[int] | None
+
+LEAST_LEFT = math.log(1e-6)  # of a row without its masked key, below which it is nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,10 @@ class Recording:
     prompt_length: int | None = None
     # Keeps the files of an offloaded recording until nothing reads them any more.
     storage: Storage | None = field(default=None, repr=False)
-    _sums: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, init=False, repr=False)
+    # By layer, head and masked key.
+    _sums: dict[tuple[int, int, int | None], torch.Tensor] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def causal(self) -> bool:
@@ -106,13 +112,20 @@ class Recording:
 
     @one_thread()
     def weights(
-        self, layer: int, head: int, rows: Selection = None, columns: Selection = None
+        self,
+        layer: int,
+        head: int,
+        rows: Selection = None,
+        columns: Selection = None,
+        *,
+        masked: int | None = None,
     ) -> NDArray[np.float32]:
         """Attention weights of one head: how much each query took from each key.
 
         `rows` chooses queries and `columns` keys, as slices or as token positions; without
         them all are given. A part equals that part of the whole to rounding: a row of the whole
-        sums to 1 (to less with a model that has attention sinks).
+        sums to 1 (to less with a model that has attention sinks). `masked` is a key, such as the
+        attention sink, that is taken out, and what is left of each row made whole again.
 
         Returns float32, (rows, columns). Raises SelectionError for a layer, head or token
         that is not in the recording.
@@ -120,44 +133,75 @@ class Recording:
             recording.weights(layer=3, head=1, rows=[-1 + len(recording)])
         """
         self.check(layer, head)
-        chosen = self.layer(layer)
-        device = chosen.query.device
-        one = torch.tensor([head], device=device)
+        device = self.layer(layer).query.device
         queries = torch.tensor(self._places(rows, self.queries), dtype=torch.long, device=device)
         keys = torch.tensor(self._places(columns, self.keys), dtype=torch.long, device=device)
-        if self.knows(layer, head) or 2 * len(queries) > len(self.queries):
-            sums = self.log_sum_exp(layer, head)[queries]
-        else:  # a tile of a head that has not been seen does not wait for its other rows
-            sums = chosen.log_sum_exp(one, queries)[0]
-        scores = chosen.scores(one, queries, keys)[0]
-        weights: NDArray[np.float32] = torch.exp(scores - sums[:, None]).cpu().numpy()
+        logs = self.log_weights(layer, head, queries, keys, masked)
+        weights: NDArray[np.float32] = logs.exp_().cpu().numpy()
         return weights
 
+    def log_weights(
+        self,
+        layer: int,
+        head: int,
+        rows: torch.Tensor,
+        keys: torch.Tensor,
+        masked: int | None = None,
+    ) -> torch.Tensor:
+        """Logarithms of the weights of one head: what every picture, tile and table is made of.
+
+        Returns float32, (rows, keys), on the device of the recording.
+        """
+        chosen = self.layer(layer)
+        one = torch.tensor([head], device=rows.device)
+        if self.knows(layer, head, masked) or 2 * len(rows) > len(self.queries):
+            sums = self.log_sum_exp(layer, head, masked)[rows]
+        else:  # a tile of a head that has not been seen does not wait for its other rows
+            sums = self._log_sum_exp(layer, head, rows, masked)
+        logs = chosen.scores(one, rows, keys)[0].sub_(sums[:, None])
+        if masked is not None:
+            logs[:, keys == masked] = -torch.inf
+        return logs
+
     @one_thread()
-    def log_sum_exp(self, layer: int, head: int) -> torch.Tensor:
+    def log_sum_exp(self, layer: int, head: int, masked: int | None = None) -> torch.Tensor:
         """What the softmax of each row of a head divides by, as a logarithm.
 
-        Computed when first asked for, and kept. Returns float32, (rows,), on the device of the
-        recording. Raises SelectionError for a layer or head that is not in it.
+        Computed when first asked for, and kept. Without the `masked` key; infinite where the rest
+        of a row is nothing but rounding. Returns float32, (rows,), on the device of the
+        recording. Raises SelectionError for a layer, head or key that is not in it.
 
             recording.log_sum_exp(layer=3, head=1)
         """
         self.check(layer, head)
-        if not self.knows(layer, head):
-            chosen = self.layer(layer)
-            device = chosen.query.device
-            every = torch.arange(len(self.queries), device=device)
-            one = torch.tensor([head], device=device)
-            self._sums[layer, head] = chosen.log_sum_exp(one, every)[0]
-        return self._sums[layer, head]
+        if not self.knows(layer, head, masked):
+            every = torch.arange(len(self.queries), device=self.layer(layer).query.device)
+            self._sums[layer, head, masked] = self._log_sum_exp(layer, head, every, masked)
+        return self._sums[layer, head, masked]
 
-    def knows(self, layer: int, head: int) -> bool:
+    def _log_sum_exp(
+        self, layer: int, head: int, rows: torch.Tensor, masked: int | None
+    ) -> torch.Tensor:
+        chosen = self.layer(layer)
+        one = torch.tensor([head], device=rows.device)
+        if masked is None:
+            return chosen.log_sum_exp(one, rows)[0]
+        self._check_token(masked, self.keys)
+        if self.knows(layer, head):
+            whole = self.log_sum_exp(layer, head)[rows]
+        else:
+            whole = chosen.log_sum_exp(one, rows)[0]
+        # Not by subtraction: where the key takes nearly all, that would leave only rounding.
+        rest = chosen.log_sum_exp(one, rows, masked)[0]
+        return torch.where(rest - whole > LEAST_LEFT, rest, torch.inf)
+
+    def knows(self, layer: int, head: int, masked: int | None = None) -> bool:
         """Whether the log-sum-exp of a head has been computed."""
-        return (layer, head) in self._sums
+        return (layer, head, masked) in self._sums
 
     def keep(self, layer: int, head: int, sums: torch.Tensor) -> None:
         """Take in the log-sum-exp of a head, (rows,), which its picture came by."""
-        self._sums[layer, head] = sums
+        self._sums[layer, head, None] = sums
 
     def closure(self) -> float:
         """How far the recorded weights are from explaining what the kernel returned.

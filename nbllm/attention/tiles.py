@@ -8,13 +8,13 @@ largest score: pictures are pooled from scores, and few exponentials are compute
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
+from nbllm.attention.colour_levels import codes, full_colour
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
@@ -28,7 +28,6 @@ __all__ = [
     "combined",
     "dimension_scores",
     "evenly",
-    "full_colour",
     "pooled",
     "sampled_rows",
     "thumbnails",
@@ -41,9 +40,7 @@ How = Literal["mean", "max"]
 MOST_THUMBNAIL_ROWS = 256
 LEAST_THUMBNAIL_ROWS = 64
 THUMBNAIL_SCORES = 2**18  # of a head, beyond which fewer rows are sampled
-LEAST_LEFT = math.log(1e-6)  # of a row without its masked key, below which it is nothing
 SHORT_BLOCK = 16  # columns, up to which a step in all blocks is quicker than block after block
-FULL_COLOUR_ROWS = 0.9  # share of rows whose largest weight lies within the colour scale
 
 
 @one_thread()
@@ -74,20 +71,21 @@ def pooled(
     rows, columns = _window(recording, rows, columns)
     tops, lefts = _starts(rows, side), _starts(columns, side)
     chosen = recording.layer(layer)
-    one = torch.tensor([head], device=chosen.query.device)
     # The first picture of a whole head sums up its rows on the way: their scores are there.
     whole = (0, len(recording.queries)), (0, len(recording.keys))
     first_look = masked is None and (rows, columns) == whole and not recording.knows(layer, head)
+    one = torch.tensor([head], device=chosen.query.device)
     found: list[torch.Tensor] = []
-    sums = None if first_look else _sums(recording, layer, head, rows, masked)
+    if not first_look:
+        recording.log_sum_exp(layer, head, masked)  # of all rows at once, for the parts below
     picture = np.full((len(tops), len(lefts)), -np.inf, np.float32)
     for first, last, part in _parts(chosen, tops, rows[1]):
         keys = _keys(chosen, part, columns)
-        if sums is None:
+        if first_look:
             (logs,), (total,) = chosen.log_weights(one, part, keys)
             found.append(total)
         elif len(keys):
-            logs = _logs(chosen, one, part, keys, sums, masked)
+            logs = recording.log_weights(layer, head, part, keys, masked)
         else:
             continue
         _pool_into(picture, logs.cpu().numpy(), (first, last), tops, lefts, int(keys[0]))
@@ -123,7 +121,8 @@ def combined(
     rows, columns = _window(recording, rows, columns)
     tops, lefts = _starts(rows, side), _starts(columns, side)
     chosen = recording.layer(layer)
-    sums = [_sums(recording, layer, head, rows, masked) for head in range(recording.heads)]
+    for head in range(recording.heads):
+        recording.log_sum_exp(layer, head, masked)
     picture = np.zeros((len(tops), len(lefts)), np.float32)
     for first, last, part in _parts(chosen, tops, rows[1]):
         keys = _keys(chosen, part, columns)
@@ -131,8 +130,7 @@ def combined(
             continue
         together = torch.zeros(len(part), len(keys), device=part.device)
         for head in range(recording.heads):
-            one = torch.tensor([head], device=part.device)
-            weights = _logs(chosen, one, part, keys, sums[head], masked).exp_()
+            weights = recording.log_weights(layer, head, part, keys, masked).exp_()
             if how == "mean":
                 together += weights
             else:
@@ -147,9 +145,9 @@ def combined(
 def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) -> NDArray[np.uint8]:
     """A small picture of every head of a layer: (heads, side, side), side <= size.
 
-    0 is no weight and 255 full colour, by the square root of the weight. `sink` is the key
-    that is left out of the colour scale. Rows are sampled in long texts: `sampled_rows` says
-    which. Raises SelectionError for a layer that was not recorded.
+    They are `codes`, 255 the largest weight of the head outside of the column of the `sink`.
+    Rows are sampled in long texts: `sampled_rows` says which. Raises SelectionError for a layer
+    that was not recorded.
 
         thumbnails(recording, layer=5, sink=0, size=24)
     """
@@ -158,14 +156,13 @@ def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) ->
     device = chosen.query.device
     rows = torch.tensor(sampled_rows(recording), device=device)
     tops, lefts = _starts((0, len(rows)), size), _starts((0, len(recording.keys)), size)
-    levels = np.zeros((recording.heads, len(tops), len(lefts)), np.uint8)
+    found = np.zeros((recording.heads, len(tops), len(lefts)), np.uint8)
     group = recording.heads // chosen.key.shape[0]
     for heads in torch.split(torch.arange(recording.heads, device=device), group):
         for head, weights in zip(heads, chosen.weights(heads, rows).cpu().numpy(), strict=True):
             small = block_max(block_max(weights, lefts, axis=1), tops, axis=0)
-            scaled = np.sqrt(np.clip(small / full_colour(weights, sink), 0, 1))
-            levels[int(head)] = np.rint(255 * scaled)
-    return levels
+            found[int(head)] = codes(small, full_colour(weights, sink), signed=False)
+    return found
 
 
 def sampled_rows(recording: Recording) -> list[int]:
@@ -210,19 +207,6 @@ def block_max(
     return found
 
 
-def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
-    """The weight that gets full colour in the picture of a head, (rows, columns).
-
-    It is the largest weight of a row outside of the sink's column, taken so that nine
-    rows in ten lie below: one odd row does not wash out the others.
-    """
-    sides = [weights] if sink is None else [weights[:, :sink], weights[:, sink + 1 :]]
-    largest = [side.max(1) for side in sides if side.shape[1]]
-    if not largest:
-        return 1.0
-    return max(float(np.quantile(np.maximum.reduce(largest), FULL_COLOUR_ROWS)), 1e-6)
-
-
 @one_thread()
 def top_edges(
     recording: Recording,
@@ -249,18 +233,18 @@ def top_edges(
         raise ValueError(f"k is {k}. Give a number of at least 1.")
     rows, columns = _window(recording, rows, columns)
     chosen = recording.layer(layer)
-    one = torch.tensor([head], device=chosen.query.device)
-    sums = recording.log_sum_exp(layer, head)
-    values = sums.new_empty(0)
-    places = torch.empty(2, 0, dtype=torch.long, device=sums.device)
-    for part in chosen.blocks(1, torch.arange(*rows, device=sums.device)):
+    device = chosen.query.device
+    recording.log_sum_exp(layer, head)  # of all rows at once, for the parts below
+    values = torch.empty(0, device=device)
+    places = torch.empty(2, 0, dtype=torch.long, device=device)
+    for part in chosen.blocks(1, torch.arange(*rows, device=device)):
         keys = _keys(chosen, part, columns)
         if without is not None:
             keys = keys[keys != without]
         if not len(keys):
             continue
         # Logarithms of weights: they have the same order.
-        found = _logs(chosen, one, part, keys, sums).flatten()
+        found = recording.log_weights(layer, head, part, keys).flatten()
         largest = found.topk(min(k, len(found)))
         here = torch.stack([part[largest.indices // len(keys)], keys[largest.indices % len(keys)]])
         values, places = torch.cat([values, largest.values]), torch.cat([places, here], 1)
@@ -291,41 +275,6 @@ def dimension_scores(
     product = chosen.query[head, query].float() * chosen.key[head // group, key].float()
     scores: NDArray[np.float32] = (product * chosen.scale).cpu().numpy()
     return scores
-
-
-def _sums(
-    recording: Recording, layer: int, head: int, rows: Span, masked: int | None
-) -> torch.Tensor:
-    """What softmax divides each row by, without the masked key, as a logarithm.
-
-    Of all rows, (queries,); infinite outside of the span and where the rest of a row is nothing.
-    """
-    whole = recording.log_sum_exp(layer, head)
-    if masked is None:
-        return whole
-    _window(recording, None, (masked, masked + 1))
-    one = torch.tensor([head], device=whole.device)
-    here = torch.arange(*rows, device=whole.device)
-    # Not by subtraction: where the key takes nearly all, that would leave only rounding.
-    rest = recording.layer(layer).log_sum_exp(one, here, masked)[0]
-    sums = torch.full_like(whole, torch.inf)
-    sums[here] = torch.where(rest - whole[here] > LEAST_LEFT, rest, torch.inf)
-    return sums
-
-
-def _logs(
-    layer: Layer,
-    one: torch.Tensor,
-    rows: torch.Tensor,
-    keys: torch.Tensor,
-    sums: torch.Tensor,
-    masked: int | None = None,
-) -> torch.Tensor:
-    """Logarithms of the weights of one head, float32, (rows, keys)."""
-    logs = layer.scores(one, rows, keys)[0].sub_(sums[rows, None])
-    if masked is not None:
-        logs[:, keys == masked] = -torch.inf
-    return logs
 
 
 def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tuple[Span, Span]:

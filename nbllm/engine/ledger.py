@@ -138,10 +138,6 @@ class Ledger:
             found.update((key, self._parsed(answer)) for key, answer in rows)
         return found
 
-    def any_known(self, question: str) -> bool:
-        """Whether any answer to a question is on file."""
-        return bool(self._rows("select 1 from answers where question = ? limit 1", question))
-
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
         self._write(

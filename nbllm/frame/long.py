@@ -19,20 +19,31 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from nbllm.engine.blank import is_blank
-from nbllm.engine.prompt import CompiledTemplate, Prompt
-from nbllm.errors import ColumnError
+from nbllm.engine.ledger import ledger_path
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
+from nbllm.errors import ColumnError, ProvenanceError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows, refuse_taken
+from nbllm.frame.columns import (
+    index_labels,
+    is_missing,
+    new_series,
+    read_rows,
+    refuse_taken,
+    row_key,
+)
+from nbllm.frame.provenance import known_answers
 from nbllm.frame.run import answer_frame
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from nbllm.frame.kinds.task import Task
     from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
 
-__all__ = ["group_texts", "summarize_frame"]
+__all__ = ["condensed", "group_texts", "summarize_frame"]
 
 # Where to cut, best first: after a paragraph, a line, a sentence, a word.
 _BORDERS = (
@@ -74,7 +85,8 @@ def summarize_frame(
     """
     refuse_taken(frame, [output], ours=f"{output}_run")
     rows = read_rows(frame, [column])
-    cutter = _Cutter(task, model)
+    limit = model.context_length - task.answer_tokens(model)
+    cutter = _Cutter(task.template, limit, model.tokenizer)
     long = _Long()
     if not truncate:
         texts = [None if i is None else rows.texts[i][0] for i in rows.position]
@@ -123,6 +135,38 @@ def summarize_frame(
         return answered
     whole = nw.from_native(frame, eager_only=True)[column]
     return _replaced(answered, whole, f"{output}_error", long.errors)
+
+
+def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
+    """What a run of `summarize` read in the place of a text: itself, or summaries of its pieces.
+
+    Args:
+        record: of the run.
+
+    Raises:
+        ProvenanceError: a summary of a piece is neither in the ledger nor of this process.
+    """
+    template = tuple(Part(kind, value) for kind, value in record["template"])
+    cutter = _Cutter(template, record["limit"], model.tokenizer)
+    if record["truncate"] or cutter.fits(text):
+        return text
+
+    def filed(pieces: Sequence[str], _: Sequence[Any]) -> list[tuple[str | None, str | None]]:
+        keys = [row_key((piece,)) for piece in pieces]
+        known = known_answers(record["question"], keys)
+        if not all(key in known for key in keys):
+            raise ProvenanceError(
+                "the text of this row was summarized in pieces, whose summaries are neither in "
+                f"the ledger {ledger_path()} nor of this process; or it was changed since. Ask it "
+                "again, or point NBLLM_LEDGER at the ledger that the run wrote."
+            )
+        return [(known[key], None) for key in keys]
+
+    long = _Long({0: text})
+    long.condense(cutter, filed, [0])
+    if long.errors:
+        raise ProvenanceError(f"this row has no summary: {long.errors[0]}.")
+    return long.texts[0]
 
 
 def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
@@ -207,9 +251,8 @@ class _Long:
 class _Cutter:
     """Counts tokens, and cuts texts into pieces that fit the prompt of a task."""
 
-    def __init__(self, task: Task, model: Model) -> None:
-        self._template = CompiledTemplate(task.template, model.tokenizer)
-        limit = model.context_length - task.answer_tokens(model)
+    def __init__(self, template: Template, limit: int, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._template = CompiledTemplate(template, tokenizer)
         self.room = limit - self._template.own_length
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,6 @@ from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import LedgerError, ProvenanceError, UnsupportedModelError
-from nbllm.frame.columns import row_key, row_values
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
 from nbllm.models.model import Model
@@ -27,8 +26,10 @@ __all__ = [
     "earlier_columns",
     "find_record",
     "find_report",
+    "known_answers",
     "recorded_prompt",
     "remember",
+    "remember_unfiled",
     "row_run",
     "run_ids",
     "run_record",
@@ -41,6 +42,8 @@ _ATTRS = "nbllm_runs"
 # Runs of this process, so that a row can be explained with the ledger switched off.
 _records: dict[str, dict[str, Any]] = {}
 _reports: dict[str, RunReport] = {}
+# Answers that are in no ledger, by question and row: the text that was written, else None.
+_unfiled: dict[str, dict[str, str | None]] = {}
 
 
 def run_record(
@@ -91,6 +94,30 @@ def remember(record: dict[str, Any], report: RunReport) -> None:
     """Keep a run for this process."""
     _records[record["id"]] = record
     _reports[record["id"]] = report
+
+
+def remember_unfiled(question: str, answers: Mapping[str, Any]) -> None:
+    """Keep for this process which rows a run without a ledger answered, and what it wrote.
+
+    Args:
+        answers: by `row_key`.
+    """
+    kept = {key: value if isinstance(value, str) else None for key, value in answers.items()}
+    _unfiled.setdefault(question, {}).update(kept)
+
+
+def known_answers(question: str, keys: Iterable[str]) -> dict[str, Any]:
+    """The answers to a question that are in the ledger or were given by this process, by key.
+
+    Of those that are in no ledger, only a written text is kept; others are None.
+    """
+    keys = list(keys)
+    kept = _unfiled.get(question, {})
+    found = {key: kept[key] for key in keys if key in kept}
+    if ledger_path().exists():
+        with Ledger(ledger_path()) as ledger:
+            found |= ledger.known(question, keys)
+    return found
 
 
 def find_report(run_id: str) -> RunReport:
@@ -149,23 +176,29 @@ def row_run(frame: Any, column: str, row: int) -> str:
     Raises:
         ProvenanceError: no run answered it.
     """
-    value = nw.from_native(frame, eager_only=True)[column][row]
-    if not isinstance(value, str):
-        raise ProvenanceError(
-            "this row was not asked: its text is missing, blank or no text. Choose another."
-        )
-    return value
+    data = nw.from_native(frame, eager_only=True)
+    value = data[column][row]
+    if isinstance(value, str):
+        return value
+    # A reply is written from sources; where there is none, a column of its own says so.
+    beside = f"{column.removesuffix('_run')}_reason"
+    reason = data[beside][row] if beside in data.columns else None
+    if isinstance(reason, str):
+        raise ProvenanceError(f"no reply was written to this row: {reason}. Choose another.")
+    raise ProvenanceError(
+        "this row was not asked: its text is missing, blank or no text, or the run was stopped "
+        "before it. Choose another."
+    )
 
 
-def recorded_prompt(record: Mapping[str, Any], frame: Any, row: int, model: Model) -> Prompt:
-    """The prompt that a run gave the model for one row, rebuilt from its record.
+def recorded_prompt(record: Mapping[str, Any], texts: tuple[str, ...], model: Model) -> Prompt:
+    """The prompt that a run gave the model for a row of these texts, rebuilt from its record.
 
     Args:
-        row: position in the frame.
+        texts: of the columns that the record names.
 
     Raises:
-        ColumnError: a column that the prompt was made of is not in the frame.
-        ProvenanceError: the row's text is not one that the run answered.
+        TextError: they make no prompt: `TextTooLongError` where they do not fit.
         UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
     if model.kind == "reader":
@@ -174,17 +207,6 @@ def recorded_prompt(record: Mapping[str, Any], frame: Any, row: int, model: Mode
             "a question and a text in a way that is not explained yet. To see what a model looks "
             "at while it answers, ask a causal one."
         )
-    texts = row_values(
-        frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
-    )
-    if ledger_path().exists():
-        with Ledger(ledger_path()) as ledger:
-            question = record["question"]
-            if ledger.any_known(question) and not ledger.known(question, [row_key(texts)]):
-                raise ProvenanceError(
-                    f"run {record['id']!r} did not answer the text of this row: "
-                    f"{texts[0][:60]!r}. It was changed since, or has no answer. Ask it again."
-                )
     template = tuple(Part(kind, value) for kind, value in record["template"])
     ready = CompiledTemplate(template, model.tokenizer) if template else framed(model)
     prompt = ready.encode([texts], limit=record["limit"], truncate=record["truncate"])[0]

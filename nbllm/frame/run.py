@@ -19,7 +19,13 @@ from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
 from nbllm.frame.forecast import Forecast
 from nbllm.frame.progress import Step, Watch, watching
-from nbllm.frame.provenance import attach, earlier_columns, remember, run_record
+from nbllm.frame.provenance import (
+    attach,
+    earlier_columns,
+    remember,
+    remember_unfiled,
+    run_record,
+)
 from nbllm.frame.report import RunReport
 from nbllm.frame.scale import answer_on_workers
 from nbllm.frame.steps import answer_here
@@ -123,6 +129,9 @@ def answer_frame(
             report.ledger_bytes = ledger.size
         ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
+    if report.ledger is None:
+        keys = [row_key(text) for text in rows.texts]
+        remember_unfiled(record["question"], {keys[i]: v for i, v in answers.values.items()})
     # Scores and probabilities of another model would be taken for those of these answers.
     outdated = earlier_columns(frame, output) - {*columns.values()}
     answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]), outdated)

@@ -19,6 +19,8 @@ CHART: dict[str, Any] = {
     "font_color": GREY,
     "paper_bgcolor": _CLEAR,
     "plot_bgcolor": _CLEAR,
+    # Else it is half of the paper's colour, and half of a clear black is a dark slab.
+    "modebar": {"bgcolor": _CLEAR, "color": "rgba(136,136,136,0.7)", "activecolor": GREY},
 }
 
 _FAINT = "color:var(--jp-ui-font-color2,CanvasText)"

@@ -17,22 +17,24 @@ import traitlets
 from IPython.display import DisplayHandle, publish_display_data
 
 from nbllm.attention.capture import record
+from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.export import Export, on_screen
+from nbllm.widgets.export import Export, drawing_of, on_screen
 from nbllm.widgets.head_values import value_names
+from nbllm.widgets.matrix_svg import picture_size, svg_url
 from nbllm.widgets.opening import opening_answers, opening_side
-from nbllm.widgets.picture import png_url
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
 
 __all__ = ["AttentionView", "inspect"]
 
-STATIC_SIDE = 256
+STATIC_SIDE = 256  # cells of the picture that needs no kernel
+STATIC_PIXELS = 460.0
 
 
 class _Position(traitlets.Int[int, int]):
@@ -58,6 +60,8 @@ class AttentionView(Export, anywidget.AnyWidget):
     - `window`: the queries and keys in the matrix, (start, stop, start, stop); None for all
     - `mask_sink`: the sink is left out, and the rest of each row made whole again
     - `words`: tokens are joined to words
+    - `scale`: colours by the square root of a weight, "sqrt", or by its logarithm, "log"; full
+      colour is the largest weight outside of the sink
     - `measure`: what the heads are sorted by, or None for their pictures; also a column of
       `measures`
     - `part`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
@@ -86,6 +90,7 @@ class AttentionView(Export, anywidget.AnyWidget):
     measured = traitlets.Dict().tag(sync=True)
     part = traitlets.Unicode().tag(sync=True)
     side = traitlets.Unicode("a").tag(sync=True)
+    scale = traitlets.Enum(("sqrt", "log"), "sqrt").tag(sync=True)
     # The first answers, while the view is being shown.
     _opening = traitlets.Any(None).tag(sync=True)
 
@@ -286,36 +291,46 @@ class AttentionView(Export, anywidget.AnyWidget):
         place = self.part, self.side
         size = opening_side(self.questions)
         weights, _, full = self.questions.drawn(*place, shown, rows, columns, size)
-        small = np.abs(shrunk(weights, STATIC_SIDE))
-        levels = np.sqrt(np.clip(small / full, 0, 1)) * 255
+        small = shrunk(weights, STATIC_SIDE)
+        shades = np.rint(255 * levels(small, full, cast(Scale, self.scale))).astype(np.uint8)
+        drawing = drawing_of(self, shades, full, largest=STATIC_PIXELS, as_picture=True)
         head = f"layer {self.layer}, head {self.head}"
         if self.how != "head":
             head = f"layer {self.layer}, the {self.how} of its heads"
+        kind = "square root" if self.scale == "sqrt" else "logarithm"
         lines = [
             f"<strong>{escape(self.recording.model)}</strong>: attention of {head} over "
             f"{len(rows):,} tokens. A row is a token that looks, a column one that is looked "
-            f"at; colour is the square root of the weight, full from {full:.3g}."
+            f"at; colour is the {kind} of the weight, full at the largest, {full:.3g}."
         ]
         if sheet.signed:
             lines.append("It shows by how much two recordings differ, over their common tokens.")
         elif sheet.sink is not None:
             share = sheet.sink_mass(shown, rows).mean()
             lines.append(
-                f"{self._quoted(sheet.sink)} takes {share:.0%} of the weight and is left out of "
-                "the colour scale."
+                f"{self._quoted(sheet.sink)} takes {share:.0%} of the weight"
+                + (
+                    " and is masked: the rest of each row is made whole again."
+                    if self.mask_sink
+                    else " and is left out of the colour scale."
+                )
             )
         if self.token is not None:
             row = sheet.weights(shown, [self.token], columns)[0]
             strongest = ", ".join(
-                f"{self._quoted(key)} {row[key]:.3f}" for key in np.argsort(-np.abs(row))[:6]
+                f"{self._quoted(key)} {row[key]:.3g}"
+                for key in np.argsort(-np.abs(row))[:6]
+                if row[key]
             )
             query = escape(_visible(sheet.queries.tokens[self.token]))
             lines.append(f"From “{query}” (token {self.token}): {strongest}.")
+        width, height = picture_size(drawing)
+        # Its size as attributes too: where styles are stripped, a picture has no other.
         return (
-            '<figure class="nbllm-attention-still" style="margin:8px 0;max-width:520px">'
-            f'<img src="{png_url(np.rint(levels).astype(np.uint8))}" alt="Attention matrix of '
-            f'{escape(self.recording.model)}, {head}" '
-            'style="width:100%;max-width:400px;image-rendering:pixelated;border:1px solid #8888">'
+            '<figure class="nbllm-attention-still" style="margin:8px 0;max-width:640px">'
+            f'<img src="{svg_url(drawing)}" width="{width}" height="{height}" '
+            f'alt="Attention matrix of {escape(self.recording.model)}, {head}" '
+            'style="max-width:100%;height:auto;border:1px solid #8888">'
             f'<figcaption style="font-size:90%">{" ".join(lines)}</figcaption></figure>'
         )
 
@@ -341,7 +356,7 @@ def inspect(
 
     Two recordings, `inspect(a, b)`, are shown beside each other and as their difference.
     Opens at the head that puts the most weight, from the token that the answer is read
-    from, on the user's text. Options go to `record`: `layers`, `target`, `generate`. Raises
+    from, on the user's text, apart from the sink, that token and its neighbours. Options go to `record`: `layers`, `target`, `generate`. Raises
     what `record` raises, and UnsupportedModelError for two recordings that cannot be compared.
     As any widget, a view stays in the kernel's memory with its recording until `view.close()`.
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from anywidget import AnyWidget
 
+from nbllm.attention.colour_levels import Scale, levels, scale_ticks
 from nbllm.attention.recording import Recording, TokenRow
 from nbllm.errors import SelectionError
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.matrix_svg import LABELLED, LARGEST_SIDE, matrix_svg
+from nbllm.widgets.matrix_svg import LARGEST_SIDE, matrix_svg
 from nbllm.widgets.page import Answers, page
 from nbllm.widgets.picture import png
 from nbllm.widgets.questions import Questions
-from nbllm.widgets.sheets import Sheet, Shown, picture, scale
+from nbllm.widgets.sheets import Sheet, Shown, largest, picture
 from nbllm.widgets.stored import Matrix, Stock, store
 from nbllm.widgets.tidy import tidy
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Export", "Page", "on_screen"]
+__all__ = ["Export", "Page", "drawing_of", "on_screen"]
 
 Head = tuple[int, int]  # layer and head
 
@@ -50,6 +51,7 @@ class Viewed(Protocol):
     token: int | None
     part: str
     side: str
+    scale: Scale
     keys: list[str]  # names of the synced traits
     measured: dict[str, dict[str, int]]
     questions: Questions
@@ -90,15 +92,19 @@ class Export:
     ) -> pd.DataFrame:
         """The weights as a tidy DataFrame: those on screen, or of `heads`.
 
-        `heads` are pairs of layer and head; `queries` token positions, by default all. Weights
-        up to `above` are left out, and so are, at 0, the keys that a query cannot see.
+        `heads` are pairs of layer and head, of which the sink is masked where the view masks it;
+        `queries` token positions, by default all. Weights up to `above` are left out, and so are,
+        at 0, the keys that a query cannot see. It is always by token, not by word.
 
         Returns the columns layer, head, query, key, query_token, key_token, weight. Raises
         SelectionError for what is not in the recording, and for a table too large.
 
             view.to_frame(heads=[(5, 2), (5, 3)], above=0.01)
         """
-        chosen = [self.shown] if heads is None else _chosen(self.sheet, heads)
+        chosen = [self.shown]
+        if heads is not None:
+            mask = self.shown.mask_sink
+            chosen = [replace(shown, mask_sink=mask) for shown in _chosen(self.sheet, heads)]
         count = len(self.sheet.queries)
         rows = range(count) if queries is None else list(queries)
         if any(not 0 <= row < count for row in rows):
@@ -109,7 +115,9 @@ class Export:
         return tidy(self.sheet, chosen, rows, above)
 
     def to_png(self: Viewed, path: str | Path | None = None) -> bytes:
-        """The matrix on screen as a PNG, in the light colours: a row is a query, a column a key.
+        """The matrix on screen as a PNG, in the light colours and on the view's `scale`.
+
+        A row is a query, a column a key; full colour is the largest weight outside of the sink.
 
         A text of more than 1024 tokens is pooled by the largest weight of each block; in a
         shorter one a weight has several pixels. Returns the file's bytes and, where `path` is
@@ -117,32 +125,24 @@ class Export:
 
             view.to_png("head.png")
         """
-        levels, _ = _levels(self.sheet, self.shown, PNG_SIDE)
-        larger = max(1, PNG_SIDE // max(levels.shape))
-        data = png(levels.repeat(larger, 0).repeat(larger, 1))
+        shades, _ = _levels(self.sheet, self.shown, PNG_SIDE, self.scale)
+        larger = max(1, PNG_SIDE // max(shades.shape))
+        data = png(shades.repeat(larger, 0).repeat(larger, 1))
         if path is not None:
             Path(path).write_bytes(data)
         return data
 
     def to_svg(self: Viewed, path: str | Path | None = None) -> str:
-        """The matrix on screen as SVG, in the light colours.
+        """The matrix on screen as SVG, in the light colours and on the view's `scale`.
 
-        Up to 64 tokens, each is written at its row and column; beyond 128 the matrix is pooled
-        by the largest weight of each block. Returns the file's text and, where `path` is
-        given, writes it.
+        A token stands at its row and column; of long texts, as many as there is room for. Beyond
+        128 tokens the matrix is pooled by the largest weight of each block. Returns the file's
+        text and, where `path` is given, writes it.
 
             view.to_svg("head.svg")
         """
-        levels, full = _levels(self.sheet, self.shown, LARGEST_SIDE)
-        rows, columns = _labels(self.sheet.queries), _labels(self.sheet.keys)
-        labelled = max(len(rows), len(columns)) <= LABELLED
-        drawing = matrix_svg(
-            levels,
-            title=f"{self.recording.model}: attention of {_name(self.shown)}",
-            legend=f"Rows look at columns; √weight, full colour from {full:.3g}",
-            rows=rows if labelled else (),
-            columns=columns if labelled else (),
-        )
+        shades, full = _levels(self.sheet, self.shown, LARGEST_SIDE, self.scale)
+        drawing = drawing_of(self, shades, full)
         if path is not None:
             Path(path).write_text(drawing, encoding="utf-8")
         return drawing
@@ -230,13 +230,36 @@ def _state(view: Viewed) -> dict[str, Any]:
     return {name: getattr(view, name) for name in names}
 
 
-def _levels(sheet: Sheet, shown: Shown, side: int) -> tuple[NDArray[np.uint8], float]:
+def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **how: Any) -> str:
+    """The matrix of a view as SVG, with its tokens and what the colours stand for.
+
+    Args:
+        shades: colour levels, (rows, columns).
+        full: the weight of full colour.
+        how: more for `matrix_svg`.
+    """
+    sheet = view.sheet
+    kind = "square root" if view.scale == "sqrt" else "logarithm"
+    aside = f", {_labels(sheet.keys)[sheet.sink]!r} aside" if sheet.sink is not None else ""
+    return matrix_svg(
+        shades,
+        title=f"{view.recording.model}: attention of {_name(view.shown)}",
+        legend=f"Rows look at columns. Colour by the {kind}, full at the largest{aside}.",
+        ticks=scale_ticks(full, view.scale),
+        rows=_labels(sheet.queries),
+        columns=_labels(sheet.keys),
+        **how,
+    )
+
+
+def _levels(
+    sheet: Sheet, shown: Shown, side: int, scale: Scale
+) -> tuple[NDArray[np.uint8], float]:
     """Colour levels of what is on screen, at most side × side, and the weight of full colour."""
     rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
     weights, _ = picture(sheet, shown, rows, columns, side)
-    full = scale(sheet, shown)
-    levels = np.rint(255 * np.sqrt(np.clip(np.abs(weights) / full, 0, 1)))
-    return levels.astype(np.uint8), full
+    full = largest(sheet, shown, weights)
+    return np.rint(255 * levels(weights, full, scale)).astype(np.uint8), full
 
 
 def _chosen(sheet: Sheet, heads: Sequence[Head]) -> list[Shown]:

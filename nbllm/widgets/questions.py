@@ -6,15 +6,14 @@ the stack of an encoder-decoder, and which of two recordings or their difference
 
     {"kind": "contents"}                     the parts, the sides, and the sizes of each sheet
     {"kind": "outline", part, side}          tokens, marks, sink
-    {"kind": "thumbnails", ..., layer}       uint8 levels (heads, height, width)
+    {"kind": "thumbnails", ..., layer}       uint8 codes (heads, height, width)
     {"kind": "measures", ...}                float32 (measures, layers, heads)
     {"kind": "own_measure", ..., name, version}
                                              float32 (layers, heads), of a table that was given
     {"kind": "picture", ..., layer, head, how, mask_sink, rows, columns, size}
                                              float32 weights where each cell has its pixel,
-                                             else their colour levels, pooled to the size: of
-                                             √(weight / full), uint8 to 255, or int8 to ±127
-                                             of a difference
+                                             else, pooled to the size, their codes of
+                                             nbllm/attention/colour_levels.py, with `full`
     {"kind": "tile", ..., layer, head, how, mask_sink, rows, columns}
                                              float32 weights, exact
     {"kind": "dimensions", ..., layer, head, pair}
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbllm.attention.colour_levels import codes
 from nbllm.attention.recording import EncoderDecoderRecording, Recording, TokenRow
 from nbllm.attention.tiles import dimension_scores, evenly, sampled_rows, thumbnails
 from nbllm.errors import SelectionError, UnsupportedModelError
@@ -40,8 +40,8 @@ from nbllm.widgets.sheets import (
     RecordingSheet,
     Sheet,
     Shown,
+    largest,
     picture,
-    scale,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ MEASURES = ("entropy", "mean_distance", "sink_mass", "previous_token", "duplicat
 THUMBNAIL_SIDE = 24
 MASS_ROWS = 256  # sampled to say how much weight rests on the sink
 LARGEST_SIDE = 512  # of a picture: 512² int16 is half a megabyte
-PICTURES_KEPT = 4  # a megabyte each
+PICTURES_KEPT = 6  # a megabyte each: of three sides, the window and the whole
 LARGEST_EXACT = 65_536  # cells of a picture that are sent as float32: 256 × 256
 LARGEST_TILE = 200_000  # weights: with a picture, below 1 MB an interaction
 DIFFERENCE_ROWS = 32  # sampled to measure how much a head differs
@@ -210,23 +210,24 @@ class Questions:
         }
         if exact:
             return message, weights.astype("<f4")
-        roots = np.sign(weights) * np.sqrt(np.minimum(np.abs(weights) / np.float32(full), 1))
-        if sheet.signed:
-            return message, np.rint(127 * roots).astype(np.int8)
-        return message, np.rint(255 * roots).astype(np.uint8)
+        return message, codes(weights, full, signed=sheet.signed)
 
     def _draw(
         self, part: str, side: str, shown: Shown, rows: range, columns: range, size: int
     ) -> tuple[NDArray[np.float32], bool, float]:
-        """A picture, whether its rows are a sample, and its weight of full colour.
+        """A picture, whether its rows are a sample, and the weight of full colour.
 
-        The last are kept: what stands in the notebook's output is asked for again at once, by
-        the browser that opens the view.
+        That is the largest of the whole head, so that colours stay when a reader zooms. The last
+        are kept: what stands in the notebook's output is asked for again at once, by the browser
+        that opens the view.
         """
         sheet = self.sheet(part, side)
         weights, sampled = picture(sheet, shown, rows, columns, size)
         weights.flags.writeable = False
-        return weights, sampled, scale(sheet, shown)
+        whole = range(len(sheet.queries)), range(len(sheet.keys))
+        if (rows, columns) != whole:
+            return weights, sampled, self.drawn(part, side, shown, *whole, size)[2]
+        return weights, sampled, largest(sheet, shown, weights)
 
     def _tile(self, question: dict[str, Any]) -> Answer:
         sheet, shown, rows, columns = self._asked(question)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from nbllm.attention.colour_levels import full_colour
 from nbllm.attention.overview import survey
 from nbllm.attention.recording import Recording, TokenRow
-from nbllm.attention.tiles import block_max, combined, evenly, full_colour, pooled
+from nbllm.attention.tiles import block_max, combined, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -29,17 +30,15 @@ __all__ = [
     "RecordingSheet",
     "Sheet",
     "Shown",
+    "largest",
     "picture",
-    "scale",
     "shrunk",
 ]
 
 How = Literal["head", "mean", "max"]
 
-LEAST_LEFT = 1e-6  # of a row's weight: below it there is nothing but rounding to make whole
 CELLS_AT_ONCE = 4_000_000  # bounds the memory of pooling a long text
 CELLS_A_PICTURE = 100_000_000  # beyond it, one row stands for each row of pixels
-SCALE_ROWS = 128  # sampled to set the colour scale of a head
 
 
 @dataclass(frozen=True)
@@ -120,13 +119,10 @@ class RecordingSheet:
     def _head(
         self, shown: Shown, head: int, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
-        weights = self.recording.weights(shown.layer, head, _slice(rows), _slice(columns))
-        if not shown.mask_sink or self.sink is None:
-            return weights
-        left = 1 - self._on_sink(shown.layer, head, rows)
-        weights = np.where(left > LEAST_LEFT, weights / np.maximum(left, LEAST_LEFT), 0)
-        weights[:, np.asarray(columns) == self.sink] = 0
-        return weights.astype(np.float32, copy=False)
+        masked = self.sink if shown.mask_sink else None
+        return self.recording.weights(
+            shown.layer, head, _slice(rows), _slice(columns), masked=masked
+        )
 
     def _on_sink(self, layer: int, head: int, rows: Sequence[int]) -> NDArray[np.float32]:
         assert self.sink is not None
@@ -248,13 +244,6 @@ def _chosen(row: TokenRow, places: list[int]) -> TokenRow:
     )
 
 
-def scale(sheet: Sheet, shown: Shown) -> float:
-    """The weight that gets full colour, from a sample of rows; of differences, either way."""
-    rows = evenly(len(sheet.queries), SCALE_ROWS)
-    weights = np.abs(sheet.weights(shown, rows, range(len(sheet.keys))))
-    return full_colour(weights, sheet.sink)
-
-
 def picture(
     sheet: Sheet, shown: Shown, rows: range, columns: range, size: int
 ) -> tuple[NDArray[np.float32], bool]:
@@ -262,10 +251,9 @@ def picture(
 
     Over all heads of a long text, one row stands for each row of pixels.
     """
-    heads = 1 if shown.how == "head" else sheet.heads
-    if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:
+    chosen = _sample(sheet, shown, rows, columns, size)
+    if chosen is None:
         return sheet.pooled(shown, rows, columns, size), False
-    chosen = [rows[edge] for edge in _edges(len(rows), size)[:-1]]
     across = _edges(len(columns), size)[:-1]
     step = max(1, CELLS_AT_ONCE // len(columns))
     bands = [chosen[top : top + step] for top in range(0, len(chosen), step)]
@@ -275,6 +263,36 @@ def picture(
             for band in bands
         ]
     ), True
+
+
+def largest(sheet: Sheet, shown: Shown, whole: NDArray[np.float32]) -> float:
+    """The largest weight of a head outside of its sink, which gets full colour.
+
+    Args:
+        whole: its `picture`, of all rows and columns.
+    """
+    if sheet.sink is None:
+        return full_colour(whole, None)
+    queries, keys = range(len(sheet.queries)), range(len(sheet.keys))
+    edges = _edges(len(keys), whole.shape[1])
+    block = int(np.searchsorted(edges, sheet.sink, side="right")) - 1
+    found = np.delete(whole, block, axis=1)
+    # Those keys share their pixels with the sink.
+    beside = [key for key in range(edges[block], edges[block + 1]) if key != sheet.sink]
+    if beside:
+        rows = _sample(sheet, shown, queries, keys, len(whole)) or queries
+        found = np.append(found, sheet.weights(shown, rows, beside))
+    return full_colour(found.reshape(1, -1), None)
+
+
+def _sample(
+    sheet: Sheet, shown: Shown, rows: range, columns: range, size: int
+) -> list[int] | None:
+    """The rows that a picture of these is made from, where they are too many; else None."""
+    heads = 1 if shown.how == "head" else sheet.heads
+    if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:
+        return None
+    return [rows[edge] for edge in _edges(len(rows), size)[:-1]]
 
 
 def shrunk(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -6,11 +6,11 @@ import torch
 
 from nbllm.attention import tiles
 from nbllm.attention.capture import record
+from nbllm.attention.colour_levels import codes
 from nbllm.attention.tiles import (
     block_max,
     combined,
     dimension_scores,
-    full_colour,
     pooled,
     sampled_rows,
     thumbnails,
@@ -143,7 +143,7 @@ def test_a_masked_sink_is_gone_and_rows_are_whole_again(recording_of) -> None:
     expected[3] = 0
     np.testing.assert_allclose(pooled(recording, 0, 0, masked=0), expected, atol=1e-5)
     np.testing.assert_allclose(combined(recording, 0, masked=0), expected, atol=1e-5)
-    with pytest.raises(SelectionError, match="columns 4 to 5"):
+    with pytest.raises(SelectionError, match="token 4 is not in"):
         pooled(recording, 0, 0, masked=4)
 
 
@@ -177,23 +177,16 @@ def test_heads_combined(blocks, random_recording, how, kind) -> None:
     np.testing.assert_allclose(part, largest(together[20:60, 5:31], 7), atol=1e-6)
 
 
-def test_full_colour_is_set_by_the_other_tokens() -> None:
-    weights = np.full((20, 20), 0.06 / 18, np.float32)
-    weights[:, 0], weights[:, 5] = 0.9, 0.04
-    weights[3, 11] = 0.8  # one odd row
-    assert full_colour(weights, sink=0) == pytest.approx(0.04, rel=1e-4)
-    assert full_colour(weights, sink=None) == pytest.approx(0.9, rel=1e-4)
-    assert full_colour(np.ones((1, 1), np.float32), sink=0) == 1.0
-
-
-def test_thumbnails_are_levels_by_square_root(recording_of) -> None:
+def test_thumbnails_are_codes_of_which_the_largest_outside_of_the_sink_is_full(
+    recording_of,
+) -> None:
     reads = np.tile(np.r_[0.7, np.full(4, 0.1 / 8), 0.2, np.full(4, 0.1 / 8)], (10, 1))
     even = np.full((10, 10), 0.1)
-    levels = thumbnails(recording_of(np.stack([[reads, even]])), 0, sink=0, size=24)
-    assert levels.shape == (2, 10, 10) and levels.dtype == np.uint8
-    assert (levels[0][:, [0, 5]] == 255).all()
-    assert levels[0, 0, 1] == round(255 * np.sqrt(reads[0, 1] / 0.2))
-    assert (levels[1] == 255).all()  # an even head is even
+    found = thumbnails(recording_of(np.stack([[reads, even]])), 0, sink=0, size=24)
+    assert found.shape == (2, 10, 10) and found.dtype == np.uint8
+    assert (found[0][:, [0, 5]] == 255).all()
+    assert found[0, 0, 1] == round(1 + 254 * (1 + np.log10(reads[0, 1] / 0.2) / 4))
+    assert (found[1] == 255).all()  # an even head is even
 
 
 def test_thumbnails_of_a_long_text_are_of_sampled_rows(random_recording, monkeypatch) -> None:
@@ -202,13 +195,12 @@ def test_thumbnails_of_a_long_text_are_of_sampled_rows(random_recording, monkeyp
     monkeypatch.setattr(tiles, "MOST_THUMBNAIL_ROWS", 40)
     rows = sampled_rows(short)
     assert len(rows) == 40 and rows[0] == 0 and rows[-1] == 99
-    levels = thumbnails(short, 1, sink=None, size=10)
+    found = thumbnails(short, 1, sink=None, size=10).astype(int)
     for head in range(4):
         weights = whole(short, 1, head)[rows]
-        full = np.quantile(weights.max(1), 0.9)
-        expected = np.rint(255 * np.sqrt(np.clip(largest(weights, 10) / full, 0, 1)))
-        # float32 may round a level differently.
-        assert np.abs(levels[head] - expected).max() <= 1
+        expected = codes(largest(weights, 10), weights.max(), signed=False).astype(int)
+        # float32 may round a code differently.
+        assert np.abs(found[head] - expected).max() <= 1
 
 
 def test_rows_are_sampled_by_the_length_of_a_text(random_recording) -> None:

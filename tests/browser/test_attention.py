@@ -16,6 +16,7 @@ llm = tiny_model("causal")
 
 def fresh(view):
     view.how, view.words, view.mask_sink, view.measure = "head", False, False, None
+    view.scale = "sqrt"
     view.layer, view.head, view.token = 0, 0, len(view.sheet.queries) - 1
     view.key = view.window = None
 """
@@ -227,16 +228,16 @@ def test_words_are_joined_in_the_matrix(show) -> None:
     first, last = len(tokens) - 4, len(tokens) - 2
     assert tokens[first : last + 1] == [" k", "in", "d"]
     lab.evaluate("words.set_trait('words', True)")
-    wait_for_text(lab, f"{WIDGET} .legend", "Pieces of a word are joined")
+    wait_for_text(lab, f"{WIDGET} .legend", "The pieces of a word are joined")
     lab.evaluate(f"[words.set_trait('token', {first}), words.set_trait('key', {first})]")
     lab.page.wait_for_selector(f"{WIDGET}[data-shown='0/0/{first}']")
     lab.page.evaluate("document.activeElement.blur()")
     lab.page.locator(f"{WIDGET} .stage").focus()
     lab.page.keyboard.press("ArrowDown")  # starts at the selected cell
-    said = wait_for_text(lab, f"{WIDGET} .readout", r"largest of 3 × 3 cells")
+    said = wait_for_text(lab, f"{WIDGET} .readout", r"joined, 3 × 3 cells")
     assert said.startswith(f"kind {first}–{last} → kind {first}–{last}: ")
     block = f"[{first}:{last + 1}, {first}:{last + 1}]"
-    exact = lab.evaluate(f"float(words.recording.weights(0, 0){block}.max())")
+    exact = lab.evaluate(f"float(words.recording.weights(0, 0){block}.sum(1).mean())")
     assert float(said.split(": ")[1].split()[0]) == pytest.approx(exact, abs=1e-4)
     lab.page.keyboard.press("ArrowLeft")  # to the word before, and not to a piece of this one
     wait_for_text(lab, f"{WIDGET} .readout", r"→ and")
@@ -380,6 +381,34 @@ def test_at_double_zoom_nothing_overflows(show) -> None:
         )
         == []
     )
+
+
+def test_full_colour_is_the_largest_weight_and_colours_switch_to_the_logarithm(show) -> None:
+    lab = show("steps")
+    legend = f"{WIDGET} .legend"
+    largest = lab.evaluate(
+        "max(float(steps.recording.weights(0, 0, columns=[key]).max())"
+        " for key in range(len(steps.sheet.keys)) if key != steps.sheet.sink)"
+    )
+    assert f"{largest:.4f} (square-root scale" in wait_for_text(lab, legend, "full at the largest")
+    lab.page.wait_for_selector(f"{WIDGET} [role=grid]:not([aria-busy])")
+    colours = "(part) => document.querySelector(`{WIDGET} ${part} canvas`).toDataURL()".replace(
+        "{WIDGET}", WIDGET
+    )
+    before = {part: lab.page.evaluate(colours, part) for part in (".matrix", ".heads")}
+    lab.page.locator(f"{WIDGET} .stage").focus()
+    lab.page.keyboard.press("l")
+    lab.wait_for_value("steps.scale", "log")
+    assert f"{largest:.4f} (logarithmic scale" in wait_for_text(lab, legend, "logarithmic")
+    box = lab.page.locator(WIDGET).get_by_label("log colours")
+    expect(box).to_be_checked()
+    assert all(lab.page.evaluate(colours, part) != was for part, was in before.items())
+    lab.evaluate("steps.set_trait('scale', 'sqrt')")
+    wait_for_text(lab, legend, "square-root")
+    assert lab.page.evaluate(colours, ".matrix") == before[".matrix"]
+    box.focus()
+    lab.page.keyboard.press("Space")
+    lab.wait_for_value("steps.scale", "log")
 
 
 def test_a_kernel_that_died_is_said_and_the_picture_comes_back(show) -> None:

@@ -110,7 +110,7 @@ def test_the_record_tells_of_the_scaling(tiny_llama: Model, ledger_path) -> None
     with Ledger(ledger_path) as ledger:
         assert json.dumps(ledger.record(after)) == json.dumps(record)
     # What was asked is the same, so the row can still be explained.
-    prompt = recorded_prompt(record, new, 3, tiny_llama)
+    prompt = recorded_prompt(record, (TEXTS[3],), tiny_llama)
     assert TEXTS[3] in prompt.text
     assert new.llm.report().run == after and new.llm.evaluate("text_sentiment").count == 24
 

@@ -8,6 +8,7 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import FrameError, LabelError
+from nbllm.frame.columns import row_values
 from nbllm.frame.contrast import contrast
 from nbllm.frame.provenance import find_record, recorded_prompt, row_run
 
@@ -17,7 +18,7 @@ LABELS = ["service", "service desk", "kitchen"]
 
 def contrast_of(frame, output, row, model):
     record = find_record(row_run(frame, f"{output}_run", row), frame)
-    prompt = recorded_prompt(record, frame, row, model)
+    prompt = recorded_prompt(record, row_values(frame, ["review"], row), model)
     return contrast(record, frame, output, row, prompt, model)
 
 
@@ -86,7 +87,7 @@ def test_an_answer_that_is_missing_or_was_changed(tiny_llama) -> None:
 def test_the_same_tokens_in_another_case_is_the_models_to_refuse(tiny_llama) -> None:
     answered = pd.DataFrame({"review": TEXTS}).llm.sentiment("review", model=tiny_llama)
     record = find_record(row_run(answered, "review_sentiment_run", 0), answered)
-    prompt = recorded_prompt(record, answered, 0, tiny_llama)
+    prompt = recorded_prompt(record, (TEXTS[0],), tiny_llama)
     same = {**record["parameters"], "answers": (" x", " x")}
     with pytest.raises(LabelError, match="as the same tokens"):
         contrast(

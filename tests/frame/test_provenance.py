@@ -10,6 +10,7 @@ import torch
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, ProvenanceError
 from nbllm.frame import provenance
+from nbllm.frame.explained_row import explained_row
 from nbllm.models.model import Model
 
 TEXTS = ["The soup was warm.", "We waited an hour.", None, "A quiet film about two brothers."]
@@ -22,14 +23,14 @@ def answered(tiny_llama: Model) -> pd.DataFrame:
 
 
 def prompt_of(frame, row: int, model: Model, column: str = "review_sentiment_run") -> str:
-    record = provenance.find_record(provenance.row_run(frame, column, row), frame)
-    return provenance.recorded_prompt(record, frame, row, model).text
+    return explained_row(frame, column.removesuffix("_run"), row, model).prompt.text
 
 
 def as_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, as if the frame had been read by a process that did not run it."""
     monkeypatch.setattr(provenance, "_records", {})
     monkeypatch.setattr(provenance, "_reports", {})
+    monkeypatch.setattr(provenance, "_unfiled", {})
 
 
 def test_the_prompt_is_the_one_that_was_run(answered: pd.DataFrame, tiny_llama: Model) -> None:

@@ -157,7 +157,8 @@ def test_a_group_needs_its_columns(tiny_llama: Model) -> None:
 )
 def test_pieces_are_the_whole_text_and_each_fits(tiny_llama: Model, text: str) -> None:
     tiny_llama.context_length = CONTEXT
-    cutter = _Cutter(summarize(tiny_llama, max_words=8), tiny_llama)
+    task = summarize(tiny_llama, max_words=8)
+    cutter = _Cutter(task.template, CONTEXT - task.max_new_tokens, tiny_llama.tokenizer)
     assert not cutter.fits(text)
     pieces = cutter.cut(text)
     assert "".join("".join(pieces).split()) == "".join(text.split())

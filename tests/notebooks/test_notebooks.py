@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
@@ -180,6 +183,59 @@ def test_runs_to_its_end(
         if output.output_type == "stream" and "Warning" in output.text
     ]
     assert not warned
+    charts = [
+        output.data[PLOTLY]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if PLOTLY in output.get("data", {})
+    ]
+    assert [cut for chart in charts for cut in cut_off(chart)] == []
+
+
+PLOTLY = "application/vnd.plotly.v1+json"
+
+
+def numbers(values: Any) -> list[float]:
+    """What of a trace's values are numbers, as plotly writes them: as a list, or packed."""
+    if isinstance(values, dict):
+        values = np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]).tolist()
+    return [value for value in values or () if isinstance(value, (int, float)) and value == value]
+
+
+def cut_off(chart: dict[str, Any]) -> list[str]:
+    """What lies outside of the range that an axis was given, and bars without their foot."""
+    found = []
+    for trace in chart["data"]:
+        kind = trace.get("type")
+        foot = trace.get("orientation") or "v"
+        for side in "xy":
+            axis = trace.get(f"{side}axis", side).replace(side, f"{side}axis", 1)
+            settings = chart["layout"].get(axis, {})
+            if "range" not in settings:
+                continue
+            low, high = settings["range"]
+            if settings.get("type") == "log":
+                low, high = 10.0**low, 10.0**high
+            outside = [n for n in numbers(trace.get(side)) if not low - 1e-9 <= n <= high + 1e-9]
+            if outside:
+                found.append(f"{kind} {side}: {outside[:3]} outside of {low} to {high}")
+            if kind == "bar" and (foot == "v") == (side == "y") and low > 0:
+                found.append(f"a bar begins at {low}")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("trace", "axis", "said"),
+    [
+        ({"type": "scatter", "x": [1, 2], "y": [0.4, 0.9]}, [0.5, 1], "[0.4] outside"),
+        ({"type": "scatter", "x": [1, 2], "y": [0.5, 1.0]}, [0.5, 1], ""),
+        ({"type": "bar", "x": ["a"], "y": [0.9]}, [0.4, 1], "a bar begins at 0.4"),
+        ({"type": "bar", "x": ["a"], "y": [0.9]}, [0, 1], ""),
+    ],
+)
+def test_what_a_chart_cuts_off_is_found(trace, axis, said) -> None:
+    found = cut_off({"data": [trace], "layout": {"yaxis": {"range": axis}}})
+    assert (said in found[0]) if said else not found
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from html import unescape
 import threading
 from typing import Any
 
@@ -281,7 +282,7 @@ def test_no_rows(answered) -> None:
     assert asked(view, "rows", query={"sort": "review"}, start=0, stop=9)["total"] == 0
     assert asked(view, "counts", query={"text": "x"}) is not None
     assert len(view.filtered) == 0 and len(view.corrections) == 0
-    assert "0 rows" in still(view.answers)
+    assert "0 rows" in view._still()
 
 
 def test_frames_that_cannot_be_explored(answered) -> None:
@@ -356,12 +357,59 @@ def test_a_reader_who_goes_on_waits_for_the_last_row_alone(answered) -> None:
     assert seen == [3]
 
 
+def of_all(answers: Answers) -> str:
+    return still(answers, Query(), range(len(answers)))
+
+
 def test_the_still_is_text(answered) -> None:
-    shown = still(Answers(pd.concat([answered] * 20, ignore_index=True), OUTPUT, "label"))
+    shown = of_all(Answers(pd.concat([answered] * 20, ignore_index=True), OUTPUT, "label"))
     assert "<script" not in shown and "&lt;script&gt;alert(1)" in shown
     assert shown.count("<tr>") == 51
     assert "160 rows, 60 positive, 60 negative, 20 failed, 20 not asked, 60 other than" in shown
     assert len(shown) < 40_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"only": "wrong"},
+        {"only": "failed"},
+        {"only": "unasked"},
+        {"only": "corrected"},
+        {"labels": ["positive"], "sort": f"{OUTPUT}_score"},
+        {"truths": ["negative"], "sort": "stars", "descending": True},
+        {"score": (0.65, 0.95), "descending": True},
+        {"text": "soup", "sort": "review"},
+    ],
+)
+def test_the_still_shows_the_rows_that_the_table_shows(view, query) -> None:
+    view.correct(3, "positive")
+    for name, value in query.items():
+        setattr(view, name, value)
+    shown = view._still()
+    rows = re.findall("<tr><td nowrap>([^<]*)<td", shown)
+    assert rows == [str(row) for row in view._rows(view.query)]
+    assert ("Only " in shown) == any(name not in ("sort", "descending") for name in query)
+    assert (f"Sorted by {query.get('sort')}, " in shown) == ("sort" in query)
+
+
+def test_the_stills_short_cells_have_one_line_and_its_texts_few(view) -> None:
+    [head, *body] = re.findall("<tr>(.*?)(?=<tr>|</table>)", view._still(), re.DOTALL)
+    names = re.findall("<th[^>]*>([^<]*)", head)
+    assert names[:3] == ["", "review", OUTPUT] and f"{OUTPUT}_run" not in names
+    for line in body:
+        cells = re.findall("<td( nowrap)?>([^<]*)", line)
+        for name, (nowrap, cell) in zip(names, cells, strict=True):
+            is_text = name in ("review", f"{OUTPUT}_error")
+            assert (nowrap == "") == is_text
+            assert len(unescape(cell)) <= (121 if is_text else 33)
+
+
+def test_the_still_leaves_out_a_column_of_errors_that_has_none(answered) -> None:
+    fine = answered.assign(**{f"{OUTPUT}_error": None})
+    assert f"<th nowrap>{OUTPUT}_error" in of_all(Answers(answered, OUTPUT))
+    assert f"<th nowrap>{OUTPUT}_error" not in of_all(Answers(fine, OUTPUT))
 
 
 def test_what_the_widget_holds_is_small_however_many_rows(answered) -> None:

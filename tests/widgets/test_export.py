@@ -12,8 +12,10 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import traitlets
 
 from nbllm.attention.capture import record
+from nbllm.attention.colour_levels import scale_ticks
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import SelectionError
 from nbllm.widgets.attention import AttentionView, inspect
@@ -169,20 +171,37 @@ def test_svg_writes_each_token_and_paints_each_weight(view, tmp_path) -> None:
     count = len(view.recording)
     texts = [element.text for element in root.iter(f"{SVG}text")]
     assert f"layer {view.layer}, head {view.head}" in texts[0]
-    assert len(texts) == 2 + 2 * count
     labels = [token.strip() for token in view.recording.tokens]
-    assert texts[2 : 2 + count] == labels and texts[2 + count :] == labels
+    assert texts[2 : 2 + count] == labels and texts[2 + count : 2 + 2 * count] == labels
+    weights = view.recording.weights(view.layer, view.head)
+    assert texts[2 + 2 * count :] == [*scale_ticks(float(weights.max()), "sqrt")]
 
 
 def test_svg_of_a_long_text_is_pooled_and_light(long_view) -> None:
     drawing = long_view.to_svg()
     assert len(drawing) < 300_000
-    assert len([*ET.fromstring(drawing).iter(f"{SVG}text")]) == 2
+    texts = [*ET.fromstring(drawing).iter(f"{SVG}text")][2:-3]
+    count = len(long_view.recording)
+    assert count > 128 and 20 < len(texts) < count  # as many tokens as there is room for
+    places = [float(text.get("y")) for text in texts if text.get("text-anchor") == "end"]
+    assert min(np.diff(places)) >= 11
+
+
+def test_png_and_svg_are_on_the_scale_of_the_view(view) -> None:
+    made = {}
+    for scale in ("sqrt", "log"):
+        view.scale = scale
+        made[scale] = view.to_png(), view.to_svg(), view._still()
+    assert all(a != b for a, b in zip(*made.values(), strict=True))
+    assert "square root" in made["sqrt"][1] and "logarithm" in made["log"][1]
+    assert "logarithm of the weight" in made["log"][2]
+    with pytest.raises(traitlets.TraitError):
+        view.scale = "linear"
 
 
 def test_svg_paints_cells_where_they_are() -> None:
-    levels = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
-    root = ET.fromstring(matrix_svg(levels, "title", "legend"))
+    shades = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
+    root = ET.fromstring(matrix_svg(shades, "title", "legend", ("0", "1", "2")))
     [path] = root.iter(f"{SVG}path")
     assert path.get("d") == "M1 0h2v1H1zM0 1h1v1H0z"
     assert path.get("fill") == "#" + palette()[255].tobytes().hex()
@@ -193,7 +212,7 @@ def test_svg_shows_markup_and_control_characters_as_text(hostile) -> None:
     assert "<script" not in drawing and "<img" not in drawing
     texts = [element.text for element in ET.fromstring(drawing).iter(f"{SVG}text")]
     assert texts[2] == "</script><script>…"
-    assert matrix_svg(np.zeros((1, 1), np.uint8), "\x07\ud800", "").count("␇\ufffd") == 2
+    assert matrix_svg(np.zeros((1, 1), np.uint8), "\x07\ud800", "", ("", "", "")).count("␇\ufffd") == 2
 
 
 # -- to_html
@@ -340,7 +359,7 @@ nbllm.inspect(model, {TEXT!r} * 30)
     shown = [output.data for output in notebook.cells[0].outputs if "data" in output]
     stills = [data["text/html"] for data in shown if "text/html" in data]
     assert len(stills) == 1
-    assert "data:image/png;base64," in stills[0] and "<script" not in stills[0]
+    assert "data:image/svg+xml;base64," in stills[0] and "<script" not in stills[0]
 
 
 def test_a_page_can_sort_by_measures_of_ones_own(tiny_llama, tmp_path) -> None:

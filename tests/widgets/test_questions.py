@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from nbllm.attention.capture import record
+from nbllm.attention.colour_levels import codes
 from nbllm.attention.measures import head_measures
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.questions import LARGEST_EXACT, MEASURES, Questions
@@ -63,8 +64,8 @@ def test_a_pooled_picture_keeps_the_largest_of_each_block(ask, recording) -> Non
         for a, b in itertools.pairwise(edges)
     ]
     assert small.dtype == np.uint8
-    shares = np.minimum(np.array(blocks) / message["full"], 1)
-    assert_allclose(small / 255, np.sqrt(shares), atol=0.51 / 255)
+    assert message["full"] == pytest.approx(weights.max(), rel=1e-5)  # of which no sink is left out
+    assert (small == codes(np.array(blocks), message["full"], signed=False)).all()
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
@@ -142,8 +143,8 @@ def test_a_pooled_difference_keeps_its_sign(tiny_llama, recording) -> None:
     for row, column in np.ndindex(3, 3):
         block = exact[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
         hottest = block.flat[np.abs(block).argmax()]
-        root = np.sign(hottest) * np.sqrt(min(abs(hottest) / message["full"], 1))
-        assert small[row, column] / 127 == pytest.approx(root, abs=0.51 / 127)
+        assert small[row, column] == codes(hottest, message["full"], signed=True)
+    assert message["full"] == pytest.approx(np.abs(exact).max(), rel=1e-5)
 
 
 def test_recordings_of_two_kinds_are_not_compared(recording, tiny_encoder) -> None:

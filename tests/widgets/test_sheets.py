@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 import nbllm.widgets.sheets as sheets
 from nbllm.attention.capture import record
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.widgets.sheets import DifferenceSheet, RecordingSheet, Shown, matched, picture, scale
+from nbllm.widgets.sheets import DifferenceSheet, RecordingSheet, Shown, largest, matched, picture
 
 TEXT = "The soup was warm, and the staff were kind."
 ONE = Shown(layer=1, head=2)
@@ -59,7 +59,8 @@ def test_a_difference_is_over_the_tokens_that_both_have(tiny_llama, sheet) -> No
     block = expected[edges[3] : edges[4], edges[1] : edges[2]].ravel()
     assert small[3, 1] == pytest.approx(block[np.abs(block).argmax()], abs=2e-6)
     assert small.min() < 0 < small.max()
-    assert scale(difference, ONE) > 0
+    whole = picture(difference, ONE, *every(difference), 500)[0]
+    assert largest(difference, ONE, whole) == pytest.approx(np.abs(expected).max(), abs=2e-6)
 
 
 def test_the_same_recording_does_not_differ(sheet) -> None:

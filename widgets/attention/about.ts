@@ -30,12 +30,12 @@ export function aboutHead(state: State, outline: Outline, { sinkShare }: Picture
       opened &&
         how === "head" &&
         share > 0.005 &&
-        `The view opens here because, in the upper half of the layers, this head puts the most weight (${percent(share)}) from the ${openedToken === 0 ? "first" : "last"} token on ${aim}.`,
+        `The view opens here because, in the upper half of the layers, this head puts the most weight (${percent(share)}) from the ${openedToken === 0 ? "first" : "last"} token on ${aim}${outline.queries === outline.keys ? ", that token, its neighbours and the sink left out" : ""}.`,
       sinkShare !== null &&
         `Averaged over its queries, ${percent(sinkShare)} of its weight rests on ${sink}: a sink, which takes weight in most heads whatever the text says. ` +
           (mask_sink
             ? "It is masked: that part is removed, and the rest of each row made whole again."
-            : "The colour scales are set by the other tokens."),
+            : "The colour scales are set by the other tokens: full is the largest weight among them."),
       outline.sampled !== null && `The small pictures are of ${outline.sampled} sampled rows.`,
     );
   }

@@ -27,6 +27,7 @@ export class Controls {
   #offered: string | undefined;
   #mask: HTMLInputElement;
   #words: HTMLInputElement;
+  #log: HTMLInputElement;
   #name = h("span", { class: "name" });
   #about = h("span", { class: "size" });
   #outline: Outline | undefined;
@@ -52,6 +53,7 @@ export class Controls {
     this.#quiet(this.#measure);
     this.#mask = this.#toggle((mask_sink) => ({ mask_sink }));
     this.#words = this.#toggle((words) => ({ words }));
+    this.#log = this.#toggle((on) => ({ scale: on ? "log" : "sqrt" }));
     this.element = h(
       "div",
       { class: "header" },
@@ -66,6 +68,7 @@ export class Controls {
       this.#field("Sort heads by", this.#measure, true),
       h("label", {}, this.#mask, "mask the sink"),
       h("label", {}, this.#words, "whole words"),
+      h("label", { title: "Colour by the logarithm of a weight: what is a hundredth of the largest has half the colour" }, this.#log, "log colours"),
     );
   }
 
@@ -81,6 +84,7 @@ export class Controls {
     if (!outline.signed) this.#measure.value = state.measure ?? "";
     this.#mask.checked = state.mask_sink;
     this.#words.checked = state.words;
+    this.#log.checked = state.scale === "log";
     this.#head.disabled = state.how !== "head";
   }
 

@@ -2,7 +2,7 @@
 
 import { h, svg } from "../shared/dom";
 import { NOT_STORED } from "../shared/stored";
-import { label } from "./layout";
+import { label, weightText } from "./layout";
 import type { Head, Outline, Sheet } from "./recording";
 
 const HEIGHT = 34;
@@ -42,7 +42,7 @@ export class Detail {
     this.#text.replaceChildren(
       h("b", {}, pair(outline, query, key)),
       `: score ${signed(total)}${plain ? "" : " before soft-cap and bias"}, the sum over ${product.length} dimensions of q·k·scale`,
-      weight === undefined ? "" : `; weight ${weight.toFixed(4)}`,
+      weight === undefined ? "" : `; weight ${weightText(weight)}`,
       `. Dimensions that made most of it: ${named}.`,
     );
     this.#bars.replaceChildren(

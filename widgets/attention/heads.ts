@@ -1,9 +1,9 @@
 // All heads at a glance: one small picture for each layer and head, or their values of a
 // measure, sorted. Layers run from left to right, as the text runs through them.
 
-import { css } from "../shared/colour";
+import { css, level } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
-import { scaleOf, type Theme } from "../shared/theme";
+import type { Theme } from "../shared/theme";
 import { cellSide } from "./layout";
 import { type Ranking, rank } from "./measures";
 import type { Head, Sheet, Thumbnails } from "./recording";
@@ -96,8 +96,11 @@ export class HeadsGrid {
     this.#draw();
   }
 
-  show({ layer, head }: Head, whole: boolean) {
+  show({ layer, head }: Head, whole: boolean, theme: Theme) {
+    const recoloured = theme.scale !== this.#theme?.scale;
+    this.#theme = theme;
     if (!this.isFilled) this.#fill();
+    else if (recoloured) this.#draw();
     for (const cell of this.#grid.querySelectorAll("[aria-selected]")) {
       cell.removeAttribute("aria-selected");
     }
@@ -191,23 +194,23 @@ export class HeadsGrid {
       const head = this.#head(at, slot);
       const ranking = this.#ranking;
       const value = ranking ? ranking.level(at, head) : 0;
-      context.fillStyle = css(ranking ? scaleOf(this.#theme, false, 1).map[value]! : map[0]!);
+      context.fillStyle = css(map[value]!);
       context.fillRect(left, top, inner, inner);
-      if (!ranking && picture) drawThumbnail(context, picture, head, map, [left, top, inner]);
+      if (!ranking && picture) drawThumbnail(context, picture, head, this.#theme, [left, top, inner]);
     }
   }
 }
 
 function drawThumbnail(
   context: CanvasRenderingContext2D,
-  { height, width, levels }: Thumbnails,
+  { height, width, shares }: Thumbnails,
   head: number,
-  map: Theme["map"],
+  { map, scale }: Theme,
   [left, top, inner]: [number, number, number],
 ) {
   const pixels = new ImageData(width, height);
   for (let index = 0; index < height * width; index++) {
-    pixels.data.set(map[levels[head * height * width + index]!]!, 4 * index);
+    pixels.data.set(map[level(shares[head * height * width + index]!, 1, scale)]!, 4 * index);
     pixels.data[4 * index + 3] = 255;
   }
   const small = new OffscreenCanvas(width, height);

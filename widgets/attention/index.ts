@@ -10,7 +10,7 @@ import { onTheme, themeOf } from "../shared/theme";
 import { Controls, sideName } from "./controls";
 import { LARGEST, Matrix } from "./matrix";
 import { Panels } from "./panels";
-import { GUTTER } from "./plot";
+import { GUTTER, wholeWords } from "./plot";
 import { type Contents, type Outline, outlineOf, pictureOf, Sheet } from "./recording";
 import { carried, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
 
@@ -75,15 +75,19 @@ class View {
     };
   }
 
+  get #theme() {
+    return themeOf(this.root, this.model.get("scale"));
+  }
+
   #layOut() {
-    this.root.classList.toggle("dark", themeOf(this.root).dark);
+    this.root.classList.toggle("dark", this.#theme.dark);
     this.#arrange();
     void this.#update();
   }
 
   #arrange() {
     if (!this.#panels) return;
-    this.#panels.layOut(this.root.clientWidth - PADDING, themeOf(this.root));
+    this.#panels.layOut(this.root.clientWidth - PADDING, this.#theme);
     for (const matrix of this.#parts.get(this.#panels.sheet.outline.part)!.matrices.values()) {
       matrix.layOut(matrix.element.clientWidth);
     }
@@ -117,12 +121,13 @@ class View {
       const its = part.sheets.get(side)!;
       const theirs = this.#carried(state, sheet.outline, part, side);
       const shown = shownOf(theirs);
-      const asked = its.picture(shown, windowOf(theirs), matrix.resolution);
+      const window = theirs.words ? wholeWords(windowOf(theirs), its.units(true)) : windowOf(theirs);
+      const asked = its.picture(shown, window, matrix.resolution);
       return { side, matrix, shown, words: theirs.words, token: theirs.token, key: theirs.key, asked };
     });
     const panels = this.#bring(part, sheet);
     this.#controls.show(state, sheet.outline);
-    const theme = themeOf(this.root);
+    const theme = this.#theme;
     const pictures = views.map(async ({ side, matrix, asked, ...view }) => {
       const picture = await asked.catch((error: Error) => {
         matrix.clear();
@@ -142,14 +147,14 @@ class View {
       await Promise.race([Promise.allSettled(pictures), after(GRID_WAITS)]);
       await painted();
     }
-    panels.grid.show(state, state.how !== "head");
+    panels.grid.show(state, state.how !== "head", theme);
     const [rows] = await all;
     this.fail(null);
     const { key, weight } = panels.showRows(state, rows, theme);
     this.root.dataset.shown = `${state.layer}/${state.head}/${state.token}`;
     // After what was asked for: a picture never waits for those of the other heads.
     void panels.showDetail(state, key, weight).catch(this.fail);
-    void panels.sort(state).catch(this.fail);
+    void panels.sort(state, theme).catch(this.fail);
     void panels.grid.load(state.layer).catch(this.fail);
   }
 
@@ -186,6 +191,7 @@ class View {
         isCompared(this.contents) ? PIXELS.compared : PIXELS.alone,
         (token, key) => this.#set({ side, token, key, window: this.#windowOn(part, side) }),
         (window) => this.#set(side === this.model.get("side") ? { window } : { side, token: null, key: null, window }),
+        () => this.#set({ scale: this.model.get("scale") === "log" ? "sqrt" : "log" }),
       );
       part.matrices.set(side, matrix);
     }

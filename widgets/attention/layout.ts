@@ -85,12 +85,12 @@ export function block(index: number, side: number, [first, last]: Range): Range 
   ];
 }
 
-/** Three to four digits, without a misleading zero. */
-export function weightText(weight: number): string {
+/** A weight with so many decimals, without a misleading zero. */
+export function weightText(weight: number, decimals = 4): string {
   if (weight === 0) return "0";
   const sign = weight < 0 ? "−" : "";
   const size = Math.abs(weight);
-  return size < 0.0001 ? `${sign || "<"}0.0001` : `${sign}${size.toFixed(4)}`;
+  return `${sign}${size < 0.001 ? size.toExponential(decimals - 2).replace("-", "−") : size.toFixed(decimals)}`;
 }
 
 export function percent(weight: number): string {

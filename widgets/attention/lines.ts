@@ -2,7 +2,7 @@
 // ones that take most of its weight, wherever in the text they lie.
 
 import { svg } from "../shared/dom";
-import { fullOfRow, strongest, windowAround } from "./layout";
+import { fullOfRow, strongest, weightText, windowAround } from "./layout";
 import type { Outline, Range, Rows } from "./recording";
 import { meanRow, type Units } from "./units";
 
@@ -98,7 +98,7 @@ export class Lines {
         const bar = { x: right + 2, y: y(slot) - PITCH / 2 + 2, height: PITCH - 4, rx: 2 };
         const kind = place === sink ? "bar sink" : chosen[place]! < 0 ? "bar less" : "bar";
         parts.push(svg("rect", { ...bar, width: (room - 50) * part, class: kind }));
-        const number = chosen[place]!.toFixed(3).replace("-", "−");
+        const number = weightText(chosen[place]!, 3);
         parts.push(svg("text", { x: this.#width - 2, y: y(slot) + 4, class: "end number" }, number));
       }
       const at = [right + 8, y(slot)] as const;
@@ -150,6 +150,6 @@ function describe(queries: Units, keys: Units, chosen: Float32Array | undefined,
   if (!chosen || unit === null) return "Lines from queries to keys; no query is selected.";
   const named = strongest(chosen, 5)
     .sort((a, b) => Math.abs(chosen[b]!) - Math.abs(chosen[a]!))
-    .map((key) => `${keys.label(key)} ${chosen[key]!.toFixed(3)}`);
+    .map((key) => `${keys.label(key)} ${weightText(chosen[key]!, 3)}`);
   return `Strongest keys of “${queries.label(unit)}”: ${named.join(", ")}.`;
 }

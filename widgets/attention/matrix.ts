@@ -1,13 +1,13 @@
 // One head as a matrix: a row is a query token, a column the key that it looks at. Far away
 // it is pooled by the largest weight; near, and in what is said of a cell, it is exact.
 
-import { css } from "../shared/colour";
+import { css, ticks } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
 import { scaleOf, type Theme } from "../shared/theme";
 import { block, label, percent, weightText } from "./layout";
 import {
-  byWord, covered, drawAxes, drawPicture, fitting, indexOf, isByToken, pixelsOf, type Place, place, shrunk,
-  type Size,
+  byWord, covered, drawAxes, drawPicture, fitting, indexOf, isByToken, joinedWeight, largestOf, pixelsOf,
+  type Place, place, shrunk, type Size,
 } from "./plot";
 import type { Joined, Picture, Range, Sheet, Shown } from "./recording";
 import type { Units } from "./units";
@@ -46,7 +46,7 @@ export class Matrix {
   #window: [Range, Range];
   #theme: Theme | undefined;
   #place: Place | undefined;
-  #image: { of: Picture; units: Joined; dark: boolean; most: Size; data: ImageData } | undefined;
+  #image: { of: Picture; units: Joined; theme: string; most: Size; data: ImageData; full: number } | undefined;
   #at: [query: number, key: number] | undefined;
   #found: [query: number, key: number] | undefined; // the hottest cell of the block there
   #settling = 0;
@@ -58,6 +58,7 @@ export class Matrix {
     readonly resolution: number, // pixels a side that are asked for, whatever the screen has
     private select: (query: number, key: number) => void,
     private zoom: (window: Window | null) => void,
+    private rescale: () => void, // to the other scale of colours
   ) {
     const { queries, keys } = sheet.outline;
     this.#window = [[0, queries.tokens.length], [0, keys.tokens.length]];
@@ -70,7 +71,7 @@ export class Matrix {
         "aria-roledescription": "attention matrix",
         "aria-label":
           `${title}. Arrow keys move over queries and keys, Enter selects the cell, plus and ` +
-          "minus zoom, with Shift arrow keys pan, 0 shows all.",
+          "minus zoom, with Shift arrow keys pan, 0 shows all, L switches to logarithmic colours and back.",
       },
       this.#canvas,
       this.#row,
@@ -145,17 +146,22 @@ export class Matrix {
     const ratio = window.devicePixelRatio || 1;
     const context = sharpen(this.#canvas, at.left + at.width, at.top + at.height);
     const most = fitting(view.picture, [rows, columns], at, ratio);
-    const now = { of: view.picture, units: this.#units, dark: theme.dark, most };
+    const now = { of: view.picture, units: this.#units, theme: `${theme.dark} ${theme.scale}`, most };
     const known = this.#image;
     if (
-      known?.of !== now.of || known.units !== now.units || known.dark !== now.dark ||
+      known?.of !== now.of || known.units !== now.units || known.theme !== now.theme ||
       String(known.most) !== String(most)
     ) {
-      const scale = scaleOf(theme, outline.signed, view.picture.full);
       const joins = this.#joins;
-      const picture = shrunk(joins ? byWord(view.picture, now.units) : view.picture, most);
+      const whole = joins ? byWord(view.picture, now.units) : view.picture;
+      // The weights of a word's pieces add up to more than the largest of a token.
+      const full = joins
+        ? Math.max(view.picture.full, largestOf(whole, now.units.keys, outline.sink))
+        : view.picture.full;
+      const scale = scaleOf(theme, outline.signed, full);
+      const picture = shrunk(whole, most);
       const units = joins ? now.units : this.sheet.units(false);
-      this.#image = { ...now, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
+      this.#image = { ...now, full, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
     }
     drawPicture(context, this.#image!.data, view.picture, [rows, columns], at);
     const style = getComputedStyle(this.element);
@@ -199,21 +205,25 @@ export class Matrix {
     const { picture, shown } = this.#view!;
     const { map } = scaleOf(this.#theme!, outline.signed, 1);
     const gradient = [0, 0.25, 0.5, 0.75, 1].map((part) => css(map[Math.round(part * 255)]!));
-    const full = picture.full.toPrecision(2);
+    const { full } = this.#image!;
+    const { scale } = this.#theme!;
+    const [least, half, most] = ticks(full, scale).map((weight) => weightText(weight)) as [string, string, string];
     const name = outline.sink === null ? "" : `“${label(outline.sink, outline.keys)}”`;
     const sink = !name ? "" : shown.mask_sink ? `; ${name} masked` : `, ${name} left aside`;
     const removed =
       shown.mask_sink && picture.sinkShare !== null && !outline.signed
         ? `: ${percent(picture.sinkShare)} of the weight removed, each row made whole again`
         : "";
+    const bar = h("span", { class: "ramp", style: `background:linear-gradient(90deg,${gradient})` });
+    const kind = scale === "log" ? "logarithmic" : "square-root";
     this.#legend.replaceChildren(
-      outline.signed ? `−${full} (less)` : "0",
-      h("span", { class: "ramp", style: `background:linear-gradient(90deg,${gradient})` }),
-      outline.signed ? `+${full} (more)` : `${full} and above`,
-      ` (square-root scale, full colour set per head${sink}${removed})`,
+      outline.signed ? `−${most} (less)` : scale === "log" ? `${least} and less` : "0",
+      bar,
+      outline.signed ? `+${most} (more)` : most,
+      ` (${kind} scale, half colour at ${half}, full at the largest${sink}${removed})`,
       picture.sampled ? " Sampled: one row stands for each row of pixels." : "",
       this.#joins
-        ? " Pieces of a word are joined by their largest weight."
+        ? " The pieces of a word are joined: summed over keys, averaged over queries."
         : this.#view!.words
           ? " A pixel is about a word; nearer, their pieces are joined."
           : "",
@@ -306,6 +316,8 @@ export class Matrix {
       "=": () => this.#zoomBy(0.5),
       "-": () => this.#zoomBy(2),
       "0": () => this.#move(null),
+      l: this.rescale,
+      L: this.rescale,
     };
     const act = step ? () => this.#step(step, event.shiftKey) : acts[event.key];
     if (!this.#view || !act || event.ctrlKey || event.metaKey) return;
@@ -421,14 +433,16 @@ export class Matrix {
     );
     this.#found = [query, key];
     const [height, width] = [rows[1] - rows[0], columns[1] - columns[0]];
+    const joins = this.#joins;
+    const cells = joins ? `joined, ${height} × ${width} cells` : `largest of ${height} × ${width} cells`;
     const [looks, looked] = [queries.of[query]!, keys.of[key]!];
     this.#readout.replaceChildren(
       h("b", {}, queries.label(looks)),
       ` ${numbers(queries.tokens(looks))} → `,
       h("b", {}, keys.label(looked)),
       ` ${numbers(keys.tokens(looked))}: `,
-      h("b", { class: "weight" }, weightText(most)),
-      height * width > 1 ? ` (largest of ${height} × ${width} cells)` : "",
+      h("b", { class: "weight" }, weightText(joins ? joinedWeight(tile.weights) : most)),
+      height * width > 1 ? ` (${cells})` : "",
     );
   }
 }

@@ -181,7 +181,7 @@ export class Panels {
   }
 
   /** Sorts the heads as the state says; the measure is computed when first asked for. */
-  async sort(state: State) {
+  async sort(state: State, theme: Theme) {
     const measure = this.#measureOf(state);
     const version = measure ? state.measured[this.sheet.outline.part]?.[measure] : undefined;
     const sorting = measure && `${measure} ${version ?? ""}`;
@@ -193,7 +193,7 @@ export class Panels {
     this.grid.sort(measure, values);
     this.#order.textContent = measure ? `by ${titleOf(measure)}, the largest of each layer at its top` : HEADS;
     const now = this.#told!;
-    this.grid.show(now.state, now.state.how !== "head");
+    this.grid.show(now.state, now.state.how !== "head", theme);
     this.tell(now.state, now.picture);
   }
 

@@ -70,7 +70,31 @@ export function covered(units: Units, [start, stop]: Range): Range {
 export const isByToken = ({ rows, columns, height, width }: Picture): boolean =>
   height === rows[1] - rows[0] && width === columns[1] - columns[0];
 
-/** A picture by token in which all pieces of a word have the largest weight of the word. */
+/** A window of the matrix with all tokens of the words that it cuts: else a word had but a part of its weight. */
+export function wholeWords(window: [Range, Range] | null, { queries, keys }: Joined): [Range, Range] | null {
+  return window && [covered(queries, window[0]), covered(keys, window[1])];
+}
+
+/** The weight of words on words: summed over the keys, averaged over the queries, as the lines have it. */
+export function joinedWeight(rows: ArrayLike<number>[]): number {
+  let sum = 0;
+  for (const row of rows) for (let at = 0; at < row.length; at++) sum += row[at]!;
+  return sum / rows.length;
+}
+
+/** The largest weight of a picture outside of the sink, in magnitude. */
+export function largestOf({ columns, height, width, weights }: Picture, keys: Units, sink: number | null): number {
+  const [first, last] = sink === null ? [0, 0] : covered(keys, [sink, sink + 1]).map((at) => at - columns[0]);
+  let most = 0;
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      if (column < first! || column >= last!) most = Math.max(most, Math.abs(weights[row * width + column]!));
+    }
+  }
+  return most;
+}
+
+/** A picture by token in which all pieces of a word have the weight of the word. */
 export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
   const { rows, columns, height, width } = picture;
   const weights = new Float32Array(height * width);
@@ -78,14 +102,9 @@ export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
     bottom = Math.min(covered(queries, [rows[0] + top, rows[0] + top + 1])[1] - rows[0], height);
     for (let left = 0, right; left < width; left = right) {
       right = Math.min(covered(keys, [columns[0] + left, columns[0] + left + 1])[1] - columns[0], width);
-      let most = 0;
-      for (let row = top; row < bottom; row++) {
-        for (let column = left; column < right; column++) {
-          const weight = picture.weights[row * width + column]!;
-          if (Math.abs(weight) > Math.abs(most)) most = weight;
-        }
-      }
-      for (let row = top; row < bottom; row++) weights.fill(most, row * width + left, row * width + right);
+      const line = (row: number) => picture.weights.subarray(row * width + left, row * width + right);
+      const weight = joinedWeight(Array.from({ length: bottom - top }, (_, down) => line(top + down)));
+      for (let row = top; row < bottom; row++) weights.fill(weight, row * width + left, row * width + right);
     }
   }
   return { ...picture, weights };

@@ -1,6 +1,7 @@
 // What the browser knows of a recording, and how it asks for more. The questions are
 // answered by nbllm/widgets/questions.py.
 
+import { weightsOf } from "../shared/colour";
 import type { Kernel, Question } from "../shared/kernel";
 import { Units } from "./units";
 
@@ -59,7 +60,7 @@ export interface Picture {
   width: number;
   exact: boolean; // a pixel is a cell
   sampled: boolean;
-  full: number; // weight of full colour
+  full: number; // weight of full colour: the largest of the head outside of its sink
   sinkShare: number | null;
   weights: Float32Array; // (height, width)
 }
@@ -67,7 +68,7 @@ export interface Picture {
 export interface Thumbnails {
   height: number;
   width: number;
-  levels: Uint8Array; // (heads, height, width)
+  shares: Float32Array; // of the largest weight of each head, (heads, height, width)
 }
 
 export interface Rows {
@@ -132,7 +133,7 @@ export class Sheet {
 
   async thumbnails(layer: number): Promise<Thumbnails> {
     const { message, buffers } = await this.#ask("thumbnails", { layer });
-    return { ...(message as unknown as Thumbnails), levels: new Uint8Array(buffers[0]!) };
+    return { ...(message as unknown as Thumbnails), shares: weightsOf(new Uint8Array(buffers[0]!), 1) };
   }
 
   /** Values of a measure, by layer and head. */
@@ -163,9 +164,8 @@ export class Sheet {
     const picture = message as unknown as Omit<Picture, "weights">;
     const block = buffers[0]!;
     if (picture.exact) return { ...picture, weights: new Float32Array(block) };
-    const { signed } = this.outline;
-    const levels = signed ? new Int8Array(block) : new Uint8Array(block);
-    return { ...picture, weights: weightsOf(levels, signed ? 127 : 255, picture.full) };
+    const codes = this.outline.signed ? new Int8Array(block) : new Uint8Array(block);
+    return { ...picture, weights: weightsOf(codes, picture.full) };
   }
 
   /** Exact weights of some rows and columns, one array a row. */
@@ -191,14 +191,4 @@ export class Sheet {
     const [q, k, product] = [0, 1, 2].map((at) => all.subarray(at * size, (at + 1) * size));
     return { q: q!, k: k!, product: product!, plain: message.plain as boolean };
   }
-}
-
-/** Weights from their colour levels, as those of a pooled picture come; `full` and above are one. */
-function weightsOf(levels: Int8Array | Uint8Array, most: number, full: number): Float32Array {
-  const weights = new Float32Array(levels.length);
-  for (let at = 0; at < levels.length; at++) {
-    const root = levels[at]! / most;
-    weights[at] = full * root * Math.abs(root);
-  }
-  return weights;
 }

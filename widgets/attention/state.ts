@@ -1,5 +1,6 @@
 // What a reader sets, shared with Python and with every other view of the same widget.
 
+import type { Scale } from "../shared/colour";
 import type { Told } from "../shared/kernel";
 import type { Contents, Outline, Places, Range, Shown } from "./recording";
 
@@ -12,6 +13,7 @@ export interface State extends Shown {
   measured: Record<string, Record<string, number>>; // given from Python: by part and name, a version
   part: string;
   side: string;
+  scale: Scale;
 }
 
 /** What the model holds beside what a reader sets. */
@@ -30,7 +32,7 @@ export interface Model {
 
 export const TRAITS = [
   "layer", "head", "how", "token", "key", "window", "mask_sink", "words", "measure", "measured", "part",
-  "side",
+  "side", "scale",
 ] as const;
 
 export function read(model: Model): State {

@@ -41,13 +41,38 @@ export function ramp(stops: readonly string[]): RGB[] {
   });
 }
 
-/** Colour level 0–255 of a weight: by its square root, full from `full` on. */
-export const level = (weight: number, full: number): number =>
-  full <= 0 ? 0 : Math.round((LEVELS - 1) * Math.sqrt(Math.min(Math.max(weight / full, 0), 1)));
+export type Scale = "sqrt" | "log";
+
+// As nbllm/attention/colour_levels.py has it, of the scales and of the codes.
+const DECADES = 4;
+
+/** From no colour, 0, to full colour, 1: by the square root of a share of the largest, or its logarithm. */
+const part = (share: number, scale: Scale): number => {
+  const within = Math.min(Math.max(share, 0), 1);
+  return scale === "sqrt" ? Math.sqrt(within) : Math.max(0, 1 + Math.log10(within) / DECADES);
+};
+
+/** Colour level 0–255 of a weight, full from `full` on. */
+export const level = (weight: number, full: number, scale: Scale = "sqrt"): number =>
+  full <= 0 ? 0 : Math.round((LEVELS - 1) * part(weight / full, scale));
 
 /** Colour level 0–255 of a difference: 128 is none, full colour from `full` on either way. */
-export const signedLevel = (weight: number, full: number): number =>
-  128 + Math.sign(weight) * Math.round((LEVELS / 2 - 1) * Math.sqrt(Math.min(Math.abs(weight) / full, 1)));
+export const signedLevel = (weight: number, full: number, scale: Scale = "sqrt"): number =>
+  128 + Math.sign(weight) * Math.round((LEVELS / 2 - 1) * part(Math.abs(weight) / full, scale));
+
+/** The weights of no colour, of half and of full. */
+export function ticks(full: number, scale: Scale): [least: number, half: number, full: number] {
+  return scale === "sqrt" ? [0, full / 4, full] : [full / 10 ** DECADES, full / 10 ** (DECADES / 2), full];
+}
+
+/** Weights from the codes that a pooled picture comes in, a byte each. */
+export function weightsOf(codes: Int8Array | Uint8Array, full: number): Float32Array {
+  const most = codes instanceof Int8Array ? 127 : 255;
+  const shares = Float32Array.from({ length: most + 1 }, (_, code) =>
+    code === 0 ? 0 : full * 10 ** (DECADES * ((code - 1) / (most - 1) - 1)),
+  );
+  return Float32Array.from(codes, (code) => Math.sign(code) * shares[Math.abs(code)]!);
+}
 
 /** Relative luminance, WCAG 2. */
 export function luminance(colour: RGB): number {

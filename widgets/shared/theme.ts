@@ -1,13 +1,14 @@
 // Light or dark, as it looks: canvases cannot follow CSS variables by themselves.
 
 import {
-  DARK, DARK_DIVERGING, LIGHT, LIGHT_DIVERGING, level, luminance, ramp, type RGB, signedLevel,
+  DARK, DARK_DIVERGING, LIGHT, LIGHT_DIVERGING, level, luminance, ramp, type RGB, type Scale, signedLevel,
 } from "./colour";
 
 export interface Theme {
   dark: boolean;
   map: RGB[];
   diverging: RGB[];
+  scale: Scale; // of weights to colours
 }
 
 const MAPS = {
@@ -16,18 +17,18 @@ const MAPS = {
 };
 
 /** The theme of what the element stands on, read from its own background. */
-export function themeOf(element: HTMLElement): Theme {
+export function themeOf(element: HTMLElement, scale: Scale = "sqrt"): Theme {
   const parts = getComputedStyle(element).backgroundColor.match(/[\d.]+/g)?.map(Number);
   const [red = 255, green = 255, blue = 255, alpha = 1] = parts ?? [];
   const dark = alpha > 0 && luminance([red, green, blue]) < 0.2;
-  return { dark, ...MAPS[dark ? "dark" : "light"] };
+  return { dark, scale, ...MAPS[dark ? "dark" : "light"] };
 }
 
 /** The map for weights, or for differences, and the level in it of a weight. */
 export function scaleOf(theme: Theme, signed: boolean, full: number) {
   return signed
-    ? { map: theme.diverging, none: 128, level: (weight: number) => signedLevel(weight, full) }
-    : { map: theme.map, none: 0, level: (weight: number) => level(weight, full) };
+    ? { map: theme.diverging, none: 128, level: (weight: number) => signedLevel(weight, full, theme.scale) }
+    : { map: theme.map, none: 0, level: (weight: number) => level(weight, full, theme.scale) };
 }
 
 /** Calls back when the theme may have changed; returns the function that stops it. */

@@ -1,8 +1,24 @@
 import { expect, test } from "vitest";
 
 import {
-  DARK, DARK_DIVERGING, ink, level, LIGHT, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel,
+  DARK, DARK_DIVERGING, ink, level, LIGHT, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel, ticks,
 } from "../shared/colour";
+
+test("on the logarithmic scale each of four decades has a quarter of the levels", () => {
+  const shares = [0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 3];
+  expect(shares.map((share) => level(0.3 * share, 0.3, "log"))).toEqual([0, 0, 0, 64, 128, 191, 255, 255]);
+  expect(shares.map((share) => signedLevel(-0.3 * share, 0.3, "log"))).toEqual([128, 128, 128, 96, 64, 33, 1, 1]);
+  for (const scale of ["sqrt", "log"] as const) {
+    const [least, half, full] = ticks(0.3, scale);
+    expect([least, half, full].map((weight) => level(weight, 0.3, scale))).toEqual([0, 128, 255]);
+  }
+});
+
+test("weights that differ thirtyfold differ in colour, up to the largest", () => {
+  for (const scale of ["sqrt", "log"] as const) {
+    expect(level(0.997, 0.997, scale) - level(0.033, 0.997, scale)).toBeGreaterThan(80);
+  }
+});
 
 test("levels follow the square root and stop at full colour", () => {
   expect([0, 0.01, 0.04, 0.16, 0.9].map((weight) => level(weight, 0.16))).toEqual([

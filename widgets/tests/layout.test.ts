@@ -74,7 +74,8 @@ test("cells fit the room within limits", () => {
 
 test("numbers do not pretend", () => {
   expect(layout.weightText(0)).toBe("0");
-  expect(layout.weightText(0.00004)).toBe("<0.0001");
+  expect(layout.weightText(0.00004)).toBe("4.00e−5");
+  expect(layout.weightText(0.000123, 3)).toBe("1.2e−4");
   expect(layout.weightText(0.12345)).toBe("0.1235");
   expect(layout.weightText(-0.5)).toBe("−0.5000");
   expect([0, 0.001, 0.334, -0.2].map(layout.percent)).toEqual(["0 %", "< 1 %", "33 %", "−20 %"]);

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 
-import { byWord, covered, fitting, isByToken, shrunk } from "../attention/plot";
-import type { Picture, TokenRow } from "../attention/recording";
+import { joinRows } from "../attention/lines";
+import { byWord, covered, fitting, isByToken, joinedWeight, largestOf, shrunk, wholeWords } from "../attention/plot";
+import type { Picture, Range, TokenRow } from "../attention/recording";
 import { Units } from "../attention/units";
 
 const tokens = ["The", " sou", "p", " is", " luke", "warm"];
@@ -21,20 +22,48 @@ function picture(change: Partial<Picture>): Picture {
   return { ...made, weights: Float32Array.from({ length: 36 }, (_, cell) => cell / 64), ...change } as Picture;
 }
 
-test("all pieces of a word have the largest weight of the word, of either sign", () => {
+test("a cell of two words has one weight: in the matrix, in what is said of it and in the lines", () => {
   const whole = picture({});
-  whole.weights[1 * 6 + 2] = -0.75; // “sou” to “p”
+  whole.weights.forEach((_, cell) => (whole.weights[cell] = Math.sin(cell))); // of either sign
+  const line = (token: number) => whole.weights.slice(6 * token, 6 * token + 6);
+  const rows = { weights: [0, 1, 2, 3, 4, 5].map(line), sinkMass: [] };
+  const lines = joinRows(rows, words, words, [0, words.length]);
   const { weights } = byWord(whole, both);
-  const at = (query: number, key: number) => weights[query * 6 + key];
-  for (const query of [1, 2]) for (const key of [1, 2]) expect(at(query, key)).toBe(-0.75);
-  for (const query of [4, 5]) expect(at(query, 0)).toBe(30 / 64); // of token 5
-  expect(at(0, 3)).toBe(3 / 64); // words of one piece stay as they are
+  for (let query = 0; query < 6; query++) {
+    for (let key = 0; key < 6; key++) {
+      const [looks, looked] = [words.of[query]!, words.of[key]!];
+      const [tops, lefts] = [words.tokens(looks), words.tokens(looked)];
+      const tile = rows.weights.slice(...tops).map((row) => row.subarray(...lefts));
+      const sum = tile.flatMap((row) => [...row]).reduce((all, weight) => all + weight, 0);
+      expect(weights[query * 6 + key]).toBeCloseTo(sum / (tops[1] - tops[0]), 5);
+      expect(lines[looks]![looked]).toBeCloseTo(sum / (tops[1] - tops[0]), 5);
+      expect(joinedWeight(tile)).toBeCloseTo(sum / (tops[1] - tops[0]), 5);
+    }
+  }
 });
 
-test("of a word that the window cuts, the pieces in it are joined", () => {
-  const part = picture({ rows: [2, 5], columns: [2, 4], height: 3, width: 2, weights: Float32Array.from([1, 2, 3, 4, 5, 6]) });
-  expect([...byWord(part, both).weights]).toEqual([1, 2, 3, 4, 5, 6]);
+test("a window that cuts words is asked for with the whole of them, so that a zoom changes no weight", () => {
+  const window: [Range, Range] = [[2, 5], [2, 4]];
+  expect(wholeWords(window, both)).toEqual([[1, 6], [1, 4]]);
+  expect(wholeWords(null, both)).toBeNull();
+  const whole = byWord(picture({}), both).weights;
+  const cells = [1, 2, 3, 4, 5].flatMap((row) => [1, 2, 3].map((column) => (6 * row + column) / 64));
+  const part = picture({ rows: [1, 6], columns: [1, 4], height: 5, width: 3, weights: Float32Array.from(cells) });
+  const joined = byWord(part, both).weights;
+  for (let row = 0; row < 5; row++) {
+    for (let column = 0; column < 3; column++) {
+      expect(joined[3 * row + column]).toBeCloseTo(whole[6 * (row + 1) + column + 1]!, 6);
+    }
+  }
   expect(covered(words, [2, 5])).toEqual([1, 6]);
+});
+
+test("the largest weight is that outside of the sink, with all pieces of its word", () => {
+  const whole = picture({});
+  expect(largestOf(whole, words, null)).toBe(35 / 64);
+  expect(largestOf(whole, words, 5)).toBe(33 / 64); // “luke” goes with “warm”
+  whole.weights[7] = -0.9;
+  expect(largestOf(whole, words, 5)).toBeCloseTo(0.9, 6);
 });
 
 test("a pooled picture has no cells to join", () => {

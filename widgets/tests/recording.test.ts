@@ -18,12 +18,14 @@ test("an exact picture comes as it is", async () => {
   expect(await weightsOf(block, { exact: true, full: 0.1 }, false)).toEqual([0.25, 0.5]);
 });
 
-test("a pooled picture comes as colour levels, by the square root", async () => {
-  const weights = await weightsOf(Uint8Array.from([0, 51, 255]).buffer, { exact: false, full: 0.5 }, false);
-  [0, 0.02, 0.5].forEach((weight, at) => expect(weights[at]).toBeCloseTo(weight, 6));
+test("a pooled picture comes as codes, even in the logarithm over four decades", async () => {
+  const block = Uint8Array.from([0, 1, 128, 255]).buffer;
+  const weights = await weightsOf(block, { exact: false, full: 0.5 }, false);
+  [0, 0.5e-4, 0.5e-2, 0.5].forEach((weight, at) => expect(weights[at]! / (weight || 1)).toBeCloseTo(weight ? 1 : 0, 5));
 });
 
 test("that of a difference has a sign", async () => {
-  const weights = await weightsOf(Int8Array.from([-127, 0, 127]).buffer, { exact: false, full: 0.5 }, true);
-  [-0.5, 0, 0.5].forEach((weight, at) => expect(weights[at]).toBeCloseTo(weight, 6));
+  const block = Int8Array.from([-127, 0, 64, 127]).buffer;
+  const weights = await weightsOf(block, { exact: false, full: 0.5 }, true);
+  [-0.5, 0, 0.5e-2, 0.5].forEach((weight, at) => expect(weights[at]).toBeCloseTo(weight, 6));
 });

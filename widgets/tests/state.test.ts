@@ -19,7 +19,7 @@ const outline = (change: Partial<Outline>): Outline => ({
 });
 const state = (change: Partial<State>): State => ({
   layer: 0, head: 0, how: "head", mask_sink: false, token: null, key: null, window: null,
-  words: false, measure: null, measured: {}, part: "cross", side: "a",
+  words: false, measure: null, measured: {}, part: "cross", side: "a", scale: "sqrt",
   ...change,
 });
 

@@ -52,3 +52,16 @@ class Query:
                 f"only={given['only']!r} is none of {', '.join(ONLY)}. Choose one, or None."
             )
         return cls(**{**given, "text": str(given.get("text") or "")})
+
+    def filters(self) -> list[str]:
+        """What the filter lets through, in words; empty where that is every row."""
+        found = [f"{self.only} rows"] if self.only else []
+        if self.labels:
+            found.append(f"answered {' or '.join(self.labels)}")
+        if self.truths:
+            found.append(f"truly {' or '.join(self.truths)}")
+        if self.score is not None:
+            found.append(f"scores from {self.score[0]:g} to {self.score[1]:g}")
+        if self.text:
+            found.append(f"with {self.text!r}")
+        return found

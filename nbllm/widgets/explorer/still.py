@@ -1,38 +1,69 @@
-"""The explorer without its kernel: the first rows as HTML, without script."""
+"""The explorer without its kernel: the first rows of its filter as HTML, without script."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from nbllm.models.theme import STYLE
 from nbllm.widgets.explorer.answers import Answers
+from nbllm.widgets.explorer.query import Query
 
 __all__ = ["still"]
 
 ROWS = 50
-_COLUMNS = 8
-_CUT = 160  # characters of a cell
+_COLUMNS = 7
+_CUT = 120  # characters of a text: about two lines of the table
+_SHORT = 32  # of any other cell, which has one line
+_LONG = ("text", "error")
+_LEFT_OUT = ("run",)
 
 
-def still(answers: Answers) -> str:
-    """The first 50 rows, how many there are of each label, and how many failed."""
-    rows = range(min(len(answers), ROWS))
-    names = list(answers.roles)[:_COLUMNS]
-    cells = [answers.columns[name].cells(rows, _CUT) for name in names]
-    head = _line("th", ("", *names))
+def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
+    """The first 50 rows of a query, how many there are of each label, and how many failed.
+
+    Args:
+        rows: the positions of the rows that the query leaves, in its order.
+    """
+    first = list(rows[:ROWS])
+    roles = {name: answers.roles[name] for name in _names(answers)}
+    cells = [
+        answers.columns[name].cells(first, _CUT if _is_long(answers, name, role) else _SHORT)
+        for name, role in roles.items()
+    ]
+    wraps = [False, *(_is_long(answers, name, role) for name, role in roles.items())]
+    head = _line("th", ("", *roles), [False] * len(wraps))
     body = "".join(
-        _line("td", (answers.named(row), *(column[row] or "" for column in cells))) for row in rows
+        _line("td", (answers.named(row), *(column[place] or "" for column in cells)), wraps)
+        for place, row in enumerate(first)
     )
+    about = _about(answers, query, len(rows), len(roles))
+    # As wide as the page, since a table no wider than it must be breaks texts into short lines.
     return (
-        f"<div class='nbllm-explorer-still' style='{STYLE['card']}'>"
+        f"<div class='nbllm-explorer-still' style='{STYLE['card']};display:block;max-width:100%'>"
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
-        f"<div style='{STYLE['about']}'>{escape(_about(answers))}</div>"
+        f"<div style='{STYLE['about']}'>{escape(about)}</div>"
         "<div style='max-height:30em;overflow:auto' tabindex='0'>"
-        f"<table style='{STYLE['table']};text-align:left'>{head}{body}</table></div></div>"
+        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}</table></div></div>"
     )
 
 
-def _about(answers: Answers) -> str:
+def _names(answers: Answers) -> list[str]:
+    """The columns to show: those of the run first, and none that says nothing."""
+    wanted = [
+        name
+        for name, role in answers.roles.items()
+        if role not in _LEFT_OUT and not (role == "error" and answers.columns[name].missing.all())
+    ]
+    return wanted[:_COLUMNS]
+
+
+def _is_long(answers: Answers, name: str, role: str) -> bool:
+    """Whether a column holds texts, which may have several lines."""
+    return role in _LONG or (role == "answer" and not answers.labels)
+
+
+def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
     counted = [f"{len(answers):,} rows"]
     shown = answers.counts_of_labels()
     counted += [f"{count:,} {label}" for label, count in shown.items()]
@@ -41,14 +72,23 @@ def _about(answers: Answers) -> str:
             counted.append(f"{int(mask.sum()):,} {name}")
     if answers.truth is not None and answers.labels:
         counted.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
-    about = ", ".join(counted) + "."
-    if len(answers) > ROWS:
-        about += f" The first {ROWS} are below."
-    if len(answers.roles) > _COLUMNS:
-        about += f" {len(answers.roles) - _COLUMNS} more columns are in the frame."
-    return f"{about} Run the cell to sort, filter and correct them."
+    sentences = [", ".join(counted) + "."]
+    if filters := query.filters():
+        sentences.append(f"Only {', '.join(filters)}: {found:,} rows.")
+    if query.sort is not None:
+        way = "descending" if query.descending else "ascending"
+        sentences.append(f"Sorted by {query.sort}, {way}.")
+    if found > ROWS:
+        sentences.append(f"The first {ROWS} are below.")
+    if len(answers.roles) > columns:
+        sentences.append(f"{len(answers.roles) - columns} more columns are in the frame.")
+    return " ".join([*sentences, "Run the cell to sort, filter and correct them."])
 
 
-def _line(tag: str, cells: tuple[str, ...]) -> str:
-    # A style of each cell would be most of what a saved notebook holds.
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}" for cell in cells) + "</tr>"
+def _line(tag: str, cells: Sequence[str], wraps: Sequence[bool]) -> str:
+    # An attribute of each cell: a style would be most of what a saved notebook holds, and is
+    # stripped by some that show it.
+    return "<tr>" + "".join(
+        f"<{tag}{'' if wrap else ' nowrap'}>{escape(cell)}"
+        for cell, wrap in zip(cells, wraps, strict=True)
+    )

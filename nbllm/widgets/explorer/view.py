@@ -348,7 +348,11 @@ class Explorer(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live widget, and the first rows for front ends that have no widgets."""
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
-        return {**data, "text/html": still(self.answers)}, metadata
+        return {**data, "text/html": self._still()}, metadata
+
+    def _still(self) -> str:
+        """The first rows of the filter and the sort that are set."""
+        return still(self.answers, self.query, self._rows(self.query).tolist())
 
     def _ipython_display_(self) -> None:
         """Show the first rows and, after them, the widget, which hides them.
@@ -356,7 +360,7 @@ class Explorer(anywidget.AnyWidget):
         As one output JupyterLab would take the widget alone, and a notebook opened without
         its kernel would show nothing.
         """
-        publish_display_data({"text/plain": repr(self), "text/html": still(self.answers)})  # type: ignore[no-untyped-call]
+        publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
         publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
 
 

@@ -1,0 +1,66 @@
+"""Colour levels of weights: by their square root or logarithm, full at the largest weight shown.
+
+Pictures travel to the browser as one byte a cell, which holds the logarithm: from it come both
+scales. widgets/shared/colour.ts reads it and has the same two scales.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Scale", "codes", "full_colour", "levels", "scale_ticks"]
+
+Scale = Literal["sqrt", "log"]
+
+DECADES = 4  # of weights below the largest that the logarithmic scale and the codes tell apart
+
+
+def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
+    """The weight that gets full colour in the picture of a head, (rows, columns).
+
+    It is the largest outside of the sink's column, in magnitude; 1 where there is none.
+    """
+    sides = [weights] if sink is None else [weights[:, :sink], weights[:, sink + 1 :]]
+    return max(float(np.abs(side).max(initial=0)) for side in sides) or 1.0
+
+
+def levels(weights: NDArray[np.float32], full: float, scale: Scale) -> NDArray[np.float32]:
+    """Levels from 0 (no colour) to 1 (full, from a weight of `full` on), of the same shape.
+
+    On the logarithmic scale, `full` / 10,000 and less have no colour.
+    """
+    shares = np.minimum(np.abs(weights) / np.float32(full), 1)
+    if scale == "sqrt":
+        return np.sqrt(shares)
+    with np.errstate(divide="ignore"):
+        return np.maximum(1 + np.log10(shares) / DECADES, 0).astype(np.float32)
+
+
+def codes(
+    weights: NDArray[np.float32], full: float, *, signed: bool
+) -> NDArray[np.uint8] | NDArray[np.int8]:
+    """Weights as a byte each, right to a few percent: uint8, or int8 where they have a sign.
+
+    0 is none; from 1, which is `full` / 10,000, to 255 (±127) at `full` the steps are even in the
+    logarithm. What lies below is 0.
+    """
+    most = 127 if signed else 255
+    with np.errstate(divide="ignore"):
+        places = 1 + np.log10(np.minimum(np.abs(weights) / np.float32(full), 1)) / DECADES
+    steps = np.where(places >= 0, 1 + np.rint(places * (most - 1)), 0)
+    return (np.sign(weights) * steps).astype(np.int8) if signed else steps.astype(np.uint8)
+
+
+def scale_ticks(full: float, scale: Scale) -> tuple[str, str, str]:
+    """The weights of no colour, of half and of full, as text.
+
+    scale_ticks(0.36, "sqrt")      # ("0", "0.09", "0.36")
+    """
+    half = full / 4 if scale == "sqrt" else full / 10 ** (DECADES / 2)
+    least = "0" if scale == "sqrt" else f"{full / 10**DECADES:.1e}"
+    return least, f"{half:.3g}", f"{full:.3g}"

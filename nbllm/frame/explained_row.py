@@ -1,0 +1,101 @@
+"""What answered one row of a frame: the model, its prompt, and the label that came second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+
+from nbllm.engine.prompt import Prompt, with_answer
+from nbllm.errors import ProvenanceError
+from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
+from nbllm.frame.contrast import Contrast, contrast
+from nbllm.frame.long import condensed
+from nbllm.frame.provenance import find_record, known_answers, recorded_prompt, row_run
+from nbllm.models.loader import reload
+from nbllm.warned import warn_user
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["ExplainedRow", "explained_row"]
+
+# By how much probabilities of the same text may differ: quantized models round by batch.
+_ROUNDING = 0.05
+
+
+@dataclass(frozen=True)
+class ExplainedRow:
+    """What a row was answered by, and with."""
+
+    model: Model
+    prompt: Prompt  # with the answer behind it, where that was written
+    contrast: Contrast | None  # None where the answer is no choice between labels
+
+
+def explained_row(frame: Any, output: str, row: int, model: Model | None) -> ExplainedRow:
+    """Rebuild from the record of its run what a row was asked.
+
+    Whether the row's text is still the one that was answered is known where the answer is in
+    the ledger or was given by this process. Elsewhere a label is held against what the model
+    says to the text now, and of other answers a warning says that it is not known.
+
+    Args:
+        output: the column of the answers.
+        row: position in the frame.
+        model: by default the one that the record names, loaded again if need be.
+
+    Raises:
+        ColumnError: a column that the prompt was made of is not in the frame.
+        FrameError: the row has no answer.
+        LabelError: its answer is none of the run's labels.
+        ProvenanceError: no run answered the row, its run is not on record, or its text is not
+            the one that got the answer.
+        UnsupportedModelError: the model points at its answer, and has no prompt like others.
+    """
+    record = find_record(row_run(frame, f"{output}_run", row), frame)
+    model = model or reload(record["model"])
+    texts = row_values(
+        frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
+    )
+    if record["verb"] == "summarize":
+        texts = (condensed(record, texts[0], model),)
+    prompt = recorded_prompt(record, texts, model)
+    key = row_key(texts)
+    on_record = key in known_answers(record["question"], [key])
+    if record["writes"]:
+        [answer] = row_values(frame, [output], row)
+        found, prompt = None, with_answer(prompt, answer, model.tokenizer)
+    else:
+        found = contrast(record, frame, output, row, prompt, model)
+    if not on_record:
+        _check_answer(record, frame, output, row, found)
+    return ExplainedRow(model, prompt, found)
+
+
+def _check_answer(
+    record: Mapping[str, Any], frame: Any, output: str, row: int, found: Contrast | None
+) -> None:
+    """Refuse a label that the text does not get; warn where an answer cannot be checked so."""
+    label = index_labels(frame)[row]
+    if found is None:
+        warn_user(
+            f"explain: nothing on record says that the text of row {label!r} is the one that run "
+            f"{record['id']!r} answered: it may have been changed since, or answered without this "
+            "ledger. What is shown is of the text that is there now.",
+        )
+        return
+    gets, chance = found.label, found.probability
+    if found.other_probability > chance + _ROUNDING:
+        gets, chance = found.other, found.other_probability
+    data = nw.from_native(frame, eager_only=True)
+    score: Any = data[f"{output}_score"][row] if f"{output}_score" in data.columns else None
+    expected = chance if is_missing(score) else float(score)
+    if gets != found.label or abs(chance - expected) > _ROUNDING:
+        answer = f"{found.label!r}" + ("" if is_missing(score) else f" with {expected:.2f}")
+        raise ProvenanceError(
+            f"the text of row {label!r} gets {gets!r} with {chance:.2f}, and its answer is "
+            f"{answer}: the text was changed since, or another model answered it. Ask it again."
+        )
