@@ -29,10 +29,10 @@ WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -p
 BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test notebooks gallery lint bench bench-gpu clean
+.PHONY: help setup model lab demo test architectures notebooks gallery lint bench bench-gpu clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/installed $(BUNDLES) ## the environment in .venv, and the widgets
 
@@ -71,6 +71,10 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadscope --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
+
+architectures: setup ## every text architecture of transformers against itself: docs/architectures.md
+	NBLLM_ALL_ARCHITECTURES=1 NBLLM_ARCHITECTURES_TABLE=docs/architectures.md OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n auto --maxprocesses=4 $(ARGS) tests/architectures
 
 notebooks: model ## every curated notebook executed, with fewer rows than a reader sees
 	NBLLM_ALL_NOTEBOOKS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=2 --dist=worksteal $(ARGS) tests/notebooks

@@ -10,7 +10,6 @@ from typing import Any
 
 import narwhals as nw
 
-from nbllm import __version__
 from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
@@ -21,6 +20,7 @@ from nbllm.models.model import Model
 from nbllm.versions import versions
 
 __all__ = [
+    "ANSWER_FORMAT",
     "attach",
     "attached_records",
     "earlier_columns",
@@ -34,6 +34,10 @@ __all__ = [
     "run_ids",
     "run_record",
 ]
+
+# Raised when the same question to the same model would be answered otherwise than before: answers
+# on file of an earlier number are not served again. 2: rows of a batch do not touch each other.
+ANSWER_FORMAT = 2
 
 # What in a model's provenance decides its answers; the rest says where it came from.
 _DECIDES = ("revision", "quantization", "dtype", "adapter_revision", "adapter_merged")
@@ -74,7 +78,7 @@ def run_record(
         "parameters": task.parameters(),
         "limit": limit,
         "truncate": truncate,
-        "nbllm": __version__,
+        "format": ANSWER_FORMAT,
     }
     question = _digest(decides)
     return {

@@ -163,7 +163,7 @@ def test_rows_that_cannot_be_explained(model) -> None:
 def test_a_text_that_is_all_special_tokens_is_said_to_have_no_words(
     tiny_classifier, outputs_of
 ) -> None:
-    odd = pd.DataFrame({"review": ["\u200b\u200b"]})  # BERT's normalizer removes them
+    odd = pd.DataFrame({"review": ["\ufffd\ufffd"]})  # BERT's normalizer removes them
     found = odd.llm.sentiment("review", model=tiny_classifier)
     why = found.llm.explain(0, model=tiny_classifier)
     with pytest.raises(TextError, match="nothing to attribute to"):
