@@ -8,6 +8,7 @@ here each class is asked for what it is mostly loaded for.
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +212,14 @@ QUICK: dict[str, tuple[Task, ...]] = {
     "encoder": (vectors,),
     "classifier": (vectors,),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """Unloading a model collects garbage, which takes longer than most of these tests."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize("architecture", architectures(every=EVERYTHING), ids=str)
