@@ -13,6 +13,7 @@ from nbllm.engine.decoding import decode
 from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.writing import TokenWritten
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -109,7 +110,10 @@ class TextGenerator:
                 )
             else:
                 out = self.model.network.generate(  # type: ignore[operator]
-                    input_ids=ids, attention_mask=mask, generation_config=self.config
+                    input_ids=ids,
+                    attention_mask=mask,
+                    generation_config=self.config,
+                    stopping_criteria=[TokenWritten()],
                 )
                 # A decoder's own sequence holds nothing of the prompt; its first token starts it.
                 written = out[:, 1:].tolist()

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.models.model import Model
+from nbllm.progress_bar import bar_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,8 +133,8 @@ def perplexity(
     nll = np.zeros(len(prompts))
     tokens = np.zeros(len(prompts), dtype=np.int64)
     budget = TokenBudget.of(model, decodes=False)
-    bar = tqdm(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True)
-    with bar:
+    make_bar = bar_class()
+    with make_bar(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True) as bar:
         for batch in batches([len(piece.ids) for piece in windows], budget):
             some = [windows[i] for i in batch]
             for piece, value in zip(some, _read(model, some, budget), strict=True):

@@ -14,6 +14,7 @@ import narwhals as nw
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.runner import Answered
 from nbllm.engine.turns import turn
+from nbllm.engine.writing import following
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
@@ -175,7 +176,7 @@ def _answer_texts(
         if watch.cancelled:
             raise _Stopped
 
-    with watch.following(step):
+    with watch.following(step), following(step.wrote):
         try:
             pause()
             with turn:

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.browser
 
 VIEW = ".nbllm-run"
 STILL = ".nbllm-run-summary"
+BEGUN = ".nbllm-run-begun"
+ENDED = ".nbllm-run-ended"
 EVIL = "<img src=x onerror=window.hacked=1>"
 # Batches of a few rows that take their time, as those of a large model do.
 SETUP = f"""
@@ -47,6 +49,7 @@ pause = 0.4
 run = df.head(40).llm.classify('review', ledger=False, background=True, **options)
 run""",
     "look": "run",
+    "reloaded": "pause = 0.5\nkept = df.llm.classify('review', ledger=False, **options)",
     "dies": "pause = 0.4\ndf.llm.classify('review', ledger=False, **options)",
     "unheard": "pause = 0.4\nlast = df.head(60).llm.classify('review', ledger=False, **options)",
 }
@@ -63,14 +66,16 @@ async (seconds) => {
     return seen.size / seconds;
 }
 """
-# Whether all that a cell shows, and would save, is one summary.
+# Whether all that a cell shows, and would save, is one summary and, of the widget, nothing.
 SUMMED_UP = """
 (source) => {
     const cell = jupyterapp.shell.currentWidget.model.sharedModel.cells
         .find((cell) => cell.source === source);
     const shown = cell.outputs.filter((output) => output.data);
     const types = shown.map((output) => Object.keys(output.data).sort().join(' '));
-    return types.join() === 'text/html text/plain';
+    const html = shown.at(-1)?.data['text/html'] ?? '';
+    return types.join() === 'text/plain,text/html text/plain' && shown[0].data['text/plain'] === ''
+        && html.includes('nbllm-run-summary');
 }
 """
 
@@ -97,6 +102,10 @@ def run_cell(lab: Any, name: str) -> None:
         }""",
         list(CELLS).index(name),
     )
+
+
+def save(lab: Any) -> None:
+    lab.page.evaluate("jupyterapp.commands.execute('docmanager:save').then(() => null)")
 
 
 def in_both_themes(lab: Any, selector: str, name: str) -> None:
@@ -196,3 +205,37 @@ def test_the_summary_is_there_without_kernel_and_widget(lab) -> None:
     summary.locator("summary").click()
     expect(summary).to_contain_text("shared prefix", use_inner_text=True)
     in_both_themes(lab, STILL, "run-summary")
+
+
+def test_a_page_that_is_loaded_again_meanwhile_shows_how_the_run_ended(lab) -> None:
+    lab.write("reloaded.ipynb", *CELLS.values())
+    lab.open("reloaded.ipynb")
+    run_cell(lab, "setup")
+    run_cell(lab, "reloaded")
+    lab.page.wait_for_selector(f"{VIEW} .labels td.number", timeout=30_000)
+    expect(lab.page.locator(BEGUN)).to_be_hidden()
+    save(lab)
+    lab.page.reload()
+    # The kernel is busy and answers for no widget yet; what was saved says what is going on.
+    lab.page.wait_for_selector(f"{BEGUN}:visible", timeout=60_000)
+    lab.screenshot("run-begun")
+    assert lab.violations(BEGUN) == []
+    for name in ("run-reloaded", "run-reloaded-again"):
+        lab.page.wait_for_selector(f"{ENDED} {STILL}", timeout=60_000)
+        summary = lab.page.locator(f"{ENDED} {STILL}")
+        expect(summary).to_contain_text("120 rows, 119 texts computed", use_inner_text=True)
+        assert EVIL in summary.inner_text() and lab.page.evaluate("window.hacked") is None
+        expect(lab.page.locator(BEGUN)).to_be_hidden()
+        assert lab.violations(ENDED) == []
+        lab.screenshot(name)
+        save(lab)
+        lab.page.reload()
+    lab.wait_for_kernel()
+    assert lab.evaluate("int(kept['kind'].notna().sum())") == 119
+
+    # Without the kernel, what was saved is there and says what to do.
+    lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
+    lab.page.reload()
+    lab.page.wait_for_selector(f"{BEGUN}:visible", timeout=60_000)
+    expect(lab.page.locator(BEGUN)).to_contain_text("run the cell again", use_inner_text=True)
+    lab.screenshot("run-reloaded-without-kernel")

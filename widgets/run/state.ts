@@ -18,6 +18,7 @@ export interface State extends Partial<Told> {
   verb: string;
   output: string;
   phase: Phase;
+  summary?: string; // HTML without script, once it has ended
   steps: Told[];
   job?: string | null;
   keeps?: boolean; // whether answers are filed in the ledger
