@@ -248,8 +248,15 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
             assert left == state["secondsLeft"] == record.seconds_left == bar.seconds_left
             assert bar.n == step.percent == int(share * 100 + 1e-9)
 
+    wrote = Forecast.wrote
+
+    def slow(self: Forecast) -> None:
+        time.sleep(0.02)
+        wrote(self)
+
+    monkeypatch.setattr(Forecast, "wrote", slow)
     monkeypatch.setattr(progress, "_others", [Compared])
-    frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=48, ledger=False)
+    frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=16, ledger=False)
     assert len({share for share, *_ in seen}) > 3
 
 
