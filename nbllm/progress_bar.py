@@ -20,6 +20,7 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
     """
 
     _written: float | None = None
+    _line = ""
     _is_over = False
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
@@ -28,9 +29,10 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
             return super().display(msg, pos)
         now = time.monotonic()
         due = self._written is None or self._is_over or now - self._written >= LINES_EVERY
-        if due and msg != "":  # which takes a bar away
-            self._written = now
-            self.fp.write(f"{str(self) if msg is None else msg}\n")
+        line = str(self) if msg is None else msg
+        if due and line not in ("", self._line):  # an empty one takes a bar away
+            self._written, self._line = now, line
+            self.fp.write(f"{line}\n")
             self.fp.flush()
         return due
 

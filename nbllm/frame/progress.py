@@ -62,10 +62,15 @@ class Step:
     latest: list[tuple[str, str]] = field(default_factory=list)  # row and what was written
 
     @property
+    def held_up(self) -> str:
+        """What it waits for; empty while it waits for nothing."""
+        holder = turn.awaited_by(self.thread) if self.state == "running" else None
+        return "" if holder is None else f"waiting for {holder}"
+
+    @property
     def doing(self) -> str:
         """What it does instead of answering rows; empty while it answers them."""
-        holder = turn.awaited_by(self.thread) if self.state == "running" else None
-        return self.note if holder is None else f"waiting for {holder}"
+        return self.held_up or self.note
 
     @property
     def seconds(self) -> float:

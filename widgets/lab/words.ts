@@ -15,12 +15,12 @@ export function bytes(count: number): string {
   return `${value < 9.95 ? value.toFixed(1) : Math.round(value)}${NBSP}${UNITS[unit]}`;
 }
 
-/** Seconds as people read them: 9 s, 2 min 5 s, 1 h 3 min. */
+/** Seconds as people read them: 9 s, 2 min, 2 min 5 s, 1 h 3 min. */
 export function duration(seconds: number): string {
   const whole = Math.max(Math.round(seconds), 0);
   const units: [number, string][] =
     whole < 60 ? [[whole, "s"]]
-    : whole < 3600 ? [[Math.floor(whole / 60), "min"], [whole % 60, "s"]]
+    : whole < 3600 ? [[Math.floor(whole / 60), "min"], ...(whole % 60 ? [[whole % 60, "s"] as [number, string]] : [])]
     : [[Math.floor(whole / 3600), "h"], [Math.floor((whole % 3600) / 60), "min"]];
   return units.map(([count, unit]) => `${count}${NBSP}${unit}`).join(NBSP);
 }

@@ -30,7 +30,7 @@ test("bytes and durations read as people say them", () => {
     "0.0 kB", "1.0 kB", "142 MB", "1.0 GB", "3.4 GB", "10 GB", "80 GB",
   ]);
   expect([-1, 0.4, 59.4, 59.6, 125.4, 3599.6, 3780].map(duration).map(plain)).toEqual([
-    "0 s", "0 s", "59 s", "1 min 0 s", "2 min 5 s", "1 h 0 min", "1 h 3 min",
+    "0 s", "0 s", "59 s", "1 min", "2 min 5 s", "1 h 0 min", "1 h 3 min",
   ]);
 });
 
