@@ -883,7 +883,7 @@ class FrameAccessor:
         from nbllm.frame.verbs import choose_model
 
         output = into or f"{column}_reply"
-        asked = {
+        asked: dict[str, Any] = {
             "intents": intents,
             "source_column": source_column,
             "k": k,

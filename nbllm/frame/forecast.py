@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbllm.engine.batching import TokenBudget
+from nbllm.engine.batching import TokenBudget, first_rows
 from nbllm.engine.prompt import Prompt
 from nbllm.models.work import Read, operations
 
@@ -75,6 +75,8 @@ class Forecast:
         while ends[-1] < len(longest_first):
             length = longest_first[ends[-1]]
             count = min(rows(int(length)), len(longest_first) - ends[-1])
+            if not ends[-1]:
+                count = first_rows(count, len(longest_first))
             ends.append(ends[-1] + count)
             reads.append(reads[-1] + reading(count, float(length)))
             writes.append(writes[-1] + writing(count, float(length)))

@@ -49,6 +49,26 @@ pause = 0.4
 run = df.head(40).llm.classify('review', ledger=False, background=True, **options)
 run""",
     "look": "run",
+    "writes": """
+from nbllm.frame.forecast import Forecast
+wrote = Forecast.wrote
+Forecast.wrote = lambda self: (time.sleep(0.06), wrote(self))
+written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens=32, ledger=False)
+Forecast.wrote = wrote""",
+    "waits": """
+import threading
+from nbllm.engine.turns import doing, turn
+
+def explain():
+    with doing('an explanation of a row'), turn:
+        time.sleep(5)
+
+threading.Thread(target=explain).start()
+time.sleep(0.2)
+began = time.monotonic()
+late = df.head(4).llm.classify('review', ledger=False, background=True, **options)
+started_in = time.monotonic() - began
+late""",
     "reloaded": "pause = 0.5\nkept = df.llm.classify('review', ledger=False, **options)",
     "dies": "pause = 0.4\ndf.llm.classify('review', ledger=False, **options)",
     "unheard": "pause = 0.4\nlast = df.head(60).llm.classify('review', ledger=False, **options)",
@@ -157,6 +177,57 @@ def test_a_run_beside_the_notebook_is_shown_once_a_cell_and_wherever_it_is_asked
         lab.page.wait_for_function(SUMMED_UP, arg=CELLS[name])
     lab.page.wait_for_function(f"document.querySelectorAll('{VIEW}').length === 0")
     assert lab.evaluate("len(run.result())") == 40
+
+
+# What the widget and the status bar say at the same moment, as long as both show a run.
+FIGURES = """
+async () => {
+    const seen = [];
+    const start = performance.now();
+    for (;;) {
+        const view = document.querySelector('.nbllm-run');
+        const status = document.querySelector('.nbllm-Lab-status').textContent;
+        const bar = status.match(/^prompt (\\d+)\\s%(.*)/);
+        if (!view && seen.length) return seen;
+        if (performance.now() - start > 60000) throw new Error('it does not end');
+        const share = view?.querySelector('.counts').textContent.match(/^(\\d+) %/);
+        if (share && bar) {
+            seen.push([
+                performance.now(), Number(share[1]), view.querySelector('.doing').textContent,
+                Number(bar[1]), bar[2],
+            ]);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+}
+"""
+
+
+def test_of_a_text_run_all_displays_have_one_figure_and_none_stands_still(lab) -> None:
+    run_cell(lab, "writes")
+    lab.page.wait_for_selector(VIEW, timeout=30_000)
+    seen = lab.page.evaluate(FIGURES)
+    assert len(seen) > 20
+    # Each is as old as its last look: what one shows, the other has shown in the second before.
+    for at, _, _, in_bar, left in seen:
+        if at > seen[0][0] + 1500:
+            near = [share for when, share, *_ in seen if abs(when - at) <= 1500]
+            assert min(near) <= in_bar <= max(near), (at, in_bar, near)
+            said = {doing.removeprefix("about ") for when, _, doing, *_ in seen if when <= at}
+            assert left.replace("\xa0", " ").removeprefix(" · ") in said
+    shares = [share for _, share, *_ in seen]
+    assert shares == sorted(shares) and len(set(shares)) > 12
+    told = [doing for *_, doing, _, _ in seen if "left" in doing]
+    assert len(told) > len(seen) / 2 and len(set(told)) >= 3, told
+    lab.wait_for_value("len(written)", 10, 30)
+
+
+def test_a_run_that_starts_beside_a_pass_waits_for_it_and_not_its_cell(lab) -> None:
+    run_cell(lab, "waits")
+    lab.wait_for_value("'started_in' in globals() and started_in < 1", True, 4)
+    waiting = lab.page.locator(f"{VIEW} .doing:has-text('waiting for an explanation of a row')")
+    waiting.wait_for(timeout=10_000)
+    lab.wait_for_value("late.done", True, 30)
 
 
 def test_where_the_server_passes_nothing_on_it_says_to_interrupt(lab) -> None:

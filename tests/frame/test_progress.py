@@ -177,8 +177,8 @@ def test_of_texts_that_are_written_the_time_left_follows_their_tokens(
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
     left = Forecast(
-        [100.0] * 8,
-        rows=lambda _: 2,
+        [200.0] * 4,
+        rows=lambda _: 1,
         reading=lambda rows, tokens: rows * tokens,
         writing=lambda rows, tokens: 50.0,
         most=64,
@@ -192,7 +192,7 @@ def test_of_texts_that_are_written_the_time_left_follows_their_tokens(
             assert left.seconds_left is not None  # from the first token on
             told.append((batch, now[0], left.seconds_left))
             shares.append(left.share)
-        left.advance(2)
+        left.advance(1)
     assert shares == sorted(shares) and len(set(shares)) > 3 * written
     assert left.share == 1 and left.seconds_left == 0
     # What is taken to be written is known from the first batch on, or what may be.
@@ -224,8 +224,8 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
 
     monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(700))
     bars = Bar()
-    frame = pd.DataFrame({"text": ["A long story of a warm soup. " * 12] + ["Soup."] * 9})
-    frame["text"] += [f" {n}" for n in range(10)]
+    frame = pd.DataFrame({"text": ["A long story of a warm soup. " * 12] + ["Soup."] * 3})
+    frame["text"] += [f" {n}" for n in range(4)]
     seen: list[tuple[Any, ...]] = []
 
     class Compared(Shown):
@@ -256,8 +256,13 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
 
     monkeypatch.setattr(Forecast, "wrote", slow)
     monkeypatch.setattr(progress, "_others", [Compared])
-    frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=16, ledger=False)
+    frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=8, ledger=False)
     assert len({share for share, *_ in seen}) > 3
+
+
+def test_what_is_left_is_told_no_finer_than_it_is_known() -> None:
+    told = {0.0: 0, 0.2: 1, 3.4: 4, 17.6: 20, 58: 60, 137: 140, 1234: 1260, 7300: 7200}
+    assert {seconds: progress._as_known(seconds) for seconds in told} == told
 
 
 def test_rows_that_cannot_be_asked_take_no_time() -> None:
