@@ -146,6 +146,7 @@ def test_a_notebook_from_its_first_model_to_the_death_of_its_kernel(
         "answered": 3,
         "known": 1,
         "failed": 1,
+        "share": 0.5,
         "rows_per_second": 2.5,
         "seconds_left": 4.0,
         "started": pytest.approx(time.time(), abs=30),

@@ -257,7 +257,7 @@ def test_status_tells_of_memory_jobs_and_ledger(held: Any, ledger_path: Path) ->
     shown = str(held.shell.run_line_magic("llm", "status"))
     assert f"{held.name}: " in shown and "not quantized" in shown
     assert " free of " in shown
-    assert "sentiment → mood: " in shown and "of 8 texts" in shown
+    assert "sentiment → mood: 0 %, 0 of 8 texts" in shown
     assert str(ledger_path) in shown
     job.end("done")
     assert "none is running" in str(held.shell.run_line_magic("llm", "status"))
