@@ -36,6 +36,9 @@ def _widget() -> Display | None:
 
 show_with(_widget)
 
+# What decides which columns a run adds, beside the verb itself.
+_ADDED = ("keep", "probabilities_too")
+
 
 class FrameAccessor:
     """A language model as one more column operation.
@@ -231,8 +234,10 @@ class FrameAccessor:
         Example:
             >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
         """
+        from nbllm.frame.columns import check_keep
         from nbllm.frame.filtering import matching
 
+        check_keep(keep)
         output = into or f"{column}_filter"
         return self._ask(
             "filter",
@@ -297,31 +302,34 @@ class FrameAccessor:
             >>> df.llm.summarize("review", by="product")  # doctest: +SKIP
         """
         from nbllm.frame.background import start
+        from nbllm.frame.call_checks import check_call
         from nbllm.frame.long import group_texts, summarize_frame
-        from nbllm.frame.verbs import make_task
-        from nbllm.models.loader import choose
+        from nbllm.frame.verbs import choose_model, make_task
 
-        model = choose(model)
         options = {
             "max_words": max_words,
             "style": style,
             "instruction": instruction,
             "examples": examples,
         }
+        output = into or f"{column}_summarize"
+        frame = self._asked(background) if by is None else group_texts(self._frame, by, column)
+        check_call(frame, "summarize", column, options, output=output, keep=keep)
+        model = choose_model("summarize", model)
         work = partial(
             summarize_frame,
-            self._asked(background) if by is None else group_texts(self._frame, by, column),
+            frame,
             make_task("summarize", column, model, options),
             model,
             column,
-            output=into or f"{column}_summarize",
+            output=output,
             keep=keep,
             use_ledger=ledger,
             truncate=truncate,
             engine=engine,
             workers=workers,
         )
-        return start("summarize", into or f"{column}_summarize", work, background=background)
+        return start("summarize", output, work, background=background)
 
     def translate(
         self,
@@ -580,12 +588,12 @@ class FrameAccessor:
             >>> nbllm.load("minilm")  # doctest: +SKIP
             >>> np.stack(df.llm.embed("review")["review_embed"].dropna())  # doctest: +SKIP
         """
-        from nbllm.frame.tasks.embed import cells_of, choose_encoder
+        from nbllm.frame.tasks.embed import cells_of
 
         return self._ask(
             "embed",
             column,
-            choose_encoder(model, "embed"),
+            model,
             {"cells": cells_of(self._frame)},
             into or f"{column}_embed",
             keep=keep,
@@ -629,12 +637,10 @@ class FrameAccessor:
             >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
             >>> df.llm.similarity("message", to="I want my money back.")  # doctest: +SKIP
         """
-        from nbllm.frame.tasks.embed import choose_encoder
-
         return self._ask(
             "similarity",
             column,
-            choose_encoder(model, "similarity"),
+            model,
             {"other": other, "to": to},
             into or f"{column}_similarity",
             keep=keep,
@@ -885,23 +891,28 @@ class FrameAccessor:
             >>> df.llm.reply("message", faq, intents=["order", "refund"])  # doctest: +SKIP
         """
         from nbllm.frame.background import start
-        from nbllm.frame.reply import reply_frame
-        from nbllm.models.loader import choose
+        from nbllm.frame.reply import check_reply, reply_frame
+        from nbllm.frame.verbs import choose_model
 
+        output = into or f"{column}_reply"
+        asked: dict[str, Any] = {
+            "intents": intents,
+            "source_column": source_column,
+            "k": k,
+            "threshold": threshold,
+            "examples": examples,
+        }
+        check_reply(self._frame, column, sources, **asked, output=output, keep=keep)
         work = partial(
             reply_frame,
             self._asked(background),
             column,
             sources,
-            choose(model),
-            intents=intents,
-            source_column=source_column,
-            k=k,
-            threshold=threshold,
+            choose_model("reply", model),
+            **asked,
             encoder=encoder,
-            output=into or f"{column}_reply",
+            output=output,
             instruction=instruction,
-            examples=examples,
             max_new_tokens=max_new_tokens,
             keep=keep,
             use_ledger=ledger,
@@ -909,7 +920,7 @@ class FrameAccessor:
             engine=engine,
             workers=workers,
         )
-        return start("reply", into or f"{column}_reply", work, background=background)
+        return start("reply", output, work, background=background)
 
     def preview(
         self,
@@ -1189,18 +1200,19 @@ class FrameAccessor:
         **run_options: Any,
     ) -> Any:
         from nbllm.frame.background import start
+        from nbllm.frame.call_checks import check_call
         from nbllm.frame.run import answer_frame
-        from nbllm.frame.verbs import make_task, verb_columns
-        from nbllm.models.loader import choose
+        from nbllm.frame.verbs import choose_model, make_task, verb_columns
 
-        columns = verb_columns(verb, subject, options)
-        model = choose(model)
+        added = {name: run_options[name] for name in _ADDED if name in run_options}
+        check_call(self._frame, verb, subject, options, output=output, **added)
+        model = choose_model(verb, model)
         work = partial(
             answer_frame,
             self._asked(background),
             make_task(verb, subject, model, options),
             model,
-            columns,
+            verb_columns(verb, subject, options),
             output=output,
             any_type=verb == "prompt",
             **run_options,

@@ -14,6 +14,7 @@ FLOORS = {
     "__version__": 0,  # of the package itself, nothing but a string
     "errors": 0,
     "home": 0,
+    "progress_bar": 0,
     "versions": 0,
     "warned": 0,
     "activity": 1,

@@ -58,6 +58,7 @@ class JobRecord:
     answered: int = 0
     known: int = 0  # answers that the ledger had
     failed: int = 0
+    share: float = 0.0  # of the work that is done
     rows_per_second: float = 0.0
     seconds_left: float | None = None
     error: str = ""
@@ -86,6 +87,7 @@ class JobRecord:
             answered=int(record["answered"]),
             known=int(record["known"]),
             failed=int(record["failed"]),
+            share=finite(record["share"]),
             rows_per_second=finite(record["rows_per_second"]),
             seconds_left=None if left is None else finite(left),
             error=str(record["error"]),
@@ -100,7 +102,9 @@ class Job:
 
     Example:
         >>> job = Job.begin(verb="sentiment", output="r", model="m", rows=9, texts=8)
-        >>> job.update(answered=4, known=0, failed=0, rows_per_second=2.0, seconds_left=2.0)
+        >>> job.update(
+        ...     answered=4, known=0, failed=0, share=0.5, rows_per_second=2.0, seconds_left=2.0
+        ... )
         >>> job.cancelled
         False
         >>> job.end("done")
@@ -162,6 +166,7 @@ class Job:
         answered: int,
         known: int,
         failed: int,
+        share: float,
         rows_per_second: float,
         seconds_left: float | None,
     ) -> None:
@@ -171,6 +176,7 @@ class Job:
             answered: texts with an answer, those of the ledger among them.
             known: answers that the ledger had.
             failed: texts without an answer.
+            share: of the work that is done, from 0 to 1; texts differ in what they take.
             rows_per_second: so far.
             seconds_left: until the end; None where that cannot be told yet.
         """
@@ -183,6 +189,7 @@ class Job:
                 answered=int(answered),
                 known=int(known),
                 failed=int(failed),
+                share=float(share),
                 # JSON has no infinity, and a browser refuses the whole answer for one.
                 rows_per_second=float(rows_per_second) if math.isfinite(rows_per_second) else 0.0,
                 seconds_left=None if left is None else float(left),

@@ -25,6 +25,7 @@ from nbllm.attention.integrated_gradients import LARGEST_GAP, integrated
 from nbllm.attention.text import answer_id, is_special, read, token_texts
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
+from nbllm.engine.turns import tokenizing
 from nbllm.errors import TextError, UnsupportedModelError
 from nbllm.models.model import Model
 from nbllm.warned import warn_user
@@ -121,16 +122,18 @@ def attribute(
     other = None if against is None else answer_id(model, against)
     prompt = read(model, text)
     varied = _varied(model, prompt)
-    with gradients(model):
-        answer = EmbeddedAnswer(model, prompt, varied)
+    with gradients(model) as passing:
+        with passing():
+            answer = EmbeddedAnswer(model, prompt, varied)
         present = answer.present
         if chosen is None:
-            with torch.no_grad():
+            with passing(), torch.no_grad():
                 chosen = int(answer.logits(present)[0].argmax())
 
         def score(embedded: torch.Tensor) -> torch.Tensor:
             """The logit, or the difference of two, of each row of (rows, tokens, width)."""
-            logits = answer.logits(embedded)
+            with passing():
+                logits = answer.logits(embedded)
             return logits[:, chosen] - (0 if other is None else logits[:, other])
 
         _check_gradients(model, score, present)
@@ -195,7 +198,8 @@ def _blank(model: Model) -> int:
     tokenizer = model.tokenizer
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
-    space = tokenizer(" ", add_special_tokens=False).input_ids
+    with tokenizing:
+        space = tokenizer(" ", add_special_tokens=False).input_ids
     known = [*(space if len(space) == 1 else []), tokenizer.pad_token_id, tokenizer.eos_token_id]
     found = [int(token) for token in known if token is not None]
     if not found:

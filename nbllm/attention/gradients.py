@@ -7,8 +7,8 @@ time: the arithmetic of a float32 model, without its memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from nbllm.attention.hooks import hooked
+from nbllm.engine.turns import doing, turn
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -28,27 +29,38 @@ _TAKE_WEIGHTS = (functional.linear, torch.addmm, functional.layer_norm, function
 
 
 @contextmanager
-def gradients(model: Model) -> Iterator[None]:
+def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None]]]:
     """Gradients to the input alone, computed in float32 where weights are half precision.
+
+    Yields what each pass forward is to be in. It holds the turn, and before each such pass others
+    have theirs: an attribution takes many, and minutes.
 
     Raises UnsupportedModelError where a part of the network passes none on.
 
-        with gradients(model):
-            torch.autograd.grad(score(given), given)
+        with gradients(model) as passing:
+            with passing():
+                answer = score(given)
+            torch.autograd.grad(answer, given)
     """
     parts = [part for part in model.network.modules() if not any(part.children())]
     weights = [weight for weight in model.network.parameters() if weight.requires_grad]
     arithmetic = _InFloat32() if model.dtype in _HALF else nullcontext()
+
+    def passing() -> AbstractContextManager[None]:
+        turn.let_others()
+        return hooked(after=[(part, _with_gradient) for part in parts])
+
     with (
+        doing("an explanation of a row"),
+        turn,
         torch.inference_mode(False),
         torch.enable_grad(),
         arithmetic,
-        hooked(after=[(part, _with_gradient) for part in parts]),
     ):
         for weight in weights:
             weight.requires_grad_(False)
         try:
-            yield
+            yield passing
         finally:
             for weight in weights:
                 weight.requires_grad_(True)

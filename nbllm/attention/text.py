@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbllm.engine.prompt import Prompt, found_spans
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import tokenizing
 from nbllm.errors import LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 
@@ -56,7 +56,8 @@ def token_id(model: Model, token: int | str) -> int:
         token_id(model, " good")
     """
     if isinstance(token, str):
-        ids = model.tokenizer(token, add_special_tokens=False).input_ids
+        with tokenizing:
+            ids = model.tokenizer(token, add_special_tokens=False).input_ids
         if len(ids) != 1:
             pieces = ", ".join(repr(model.tokenizer.decode([piece])) for piece in ids)
             raise SelectionError(
@@ -114,7 +115,7 @@ def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer
     side = {"text_target": text} if as_target else {"text": text}
-    with turn:
+    with tokenizing:
         coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids = tuple(coded["input_ids"])
     if tokenizer.is_fast:

@@ -15,6 +15,7 @@ from transformers import DynamicCache, StoppingCriteria, StopStringCriteria
 from transformers.cache_utils import DynamicLayer
 
 from nbllm.engine.grammar import JsonConstraint
+from nbllm.engine.writing import token_written
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -95,6 +96,7 @@ class _Finished(StoppingCriteria):
         self._drops = drops
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        token_written()
         self.done |= torch.isin(input_ids[:, -1], self._ends)
         if self._stop is not None:
             self.done |= self._stop(input_ids, scores)

@@ -22,7 +22,7 @@ from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import tokenizing
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.model import Kind, Model
 from nbllm.models.sizes import largest, text_config
@@ -192,7 +192,7 @@ def framed(model: Model) -> CompiledTemplate:
     As a template, so that special tokens spelled out in the text stay text.
     """
     tokenizer = model.tokenizer
-    with turn:
+    with tokenizing:
         whole: Any = tokenizer("a")
     ids = whole["input_ids"]
     template = CompiledTemplate(enclosed(tokenizer, [Part("field", _FIELD)]), tokenizer)

@@ -21,6 +21,7 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
+from nbllm.engine.writing import TokenWritten
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -150,7 +151,10 @@ class TextGenerator:
                     attention_mask=mask,
                     generation_config=self.config,
                     logits_processor=[constraint] if constraint else [],
-                    stopping_criteria=[self._stopping] if self._stopping else [],
+                    stopping_criteria=[
+                        TokenWritten(),
+                        *([self._stopping] if self._stopping else []),
+                    ],
                 )
                 # A decoder's own sequence holds nothing of the prompt; its first token starts it.
                 written = out[:, ids.shape[1] if self._continues else 1 :].tolist()

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.blank import is_blank
@@ -23,6 +22,7 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.models.model import Model
+from nbllm.progress_bar import bar_class
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,8 +137,8 @@ def perplexity(
     nll = np.zeros(len(prompts))
     tokens = np.zeros(len(prompts), dtype=np.int64)
     budget = TokenBudget.of(model, decodes=False)
-    bar = tqdm(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True)
-    with bar:
+    make_bar = bar_class()
+    with make_bar(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True) as bar:
         for batch in batches([len(piece.ids) for piece in windows], budget):
             some = [windows[i] for i in batch]
             for piece, value in zip(some, _read(model, some, budget), strict=True):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import tokenizing
 from nbllm.errors import TextError, TextTooLongError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class _Tokens:
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
     """A template that the model continues, opened by the tokenizer's BOS where it has one."""
     bos = tokenizer.bos_token
-    with turn:
+    with tokenizing:
         opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
 
@@ -95,7 +95,7 @@ def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Templ
         >>> enclosed(t5.tokenizer, [Part("field", "text")])  # doctest: +SKIP
         (Part(kind='field', value='text'), Part(kind='markup', value='</s>'))
     """
-    with turn:
+    with tokenizing:
         whole = tokenizer("a").input_ids
     (bare,) = answer_ids(tokenizer, ["a"])
     front = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
@@ -265,7 +265,7 @@ class CompiledTemplate:
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
     """The tokens of answers as they would continue a prompt."""
-    with turn:
+    with tokenizing:
         ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     return ids
 
@@ -288,7 +288,7 @@ def _tokenize(
 ) -> list[_Tokens]:
     # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
     # run, beside the notebook, may turn in the meantime.
-    with turn:
+    with tokenizing:
         encoded: Any = tokenizer(
             texts,
             add_special_tokens=False,

@@ -19,7 +19,7 @@ from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import tokenizing
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def pair_template(model: Model) -> tuple[Template, tuple[int, int]]:
         UnsupportedModelError: the tokenizer joins them in another way, or nothing stands in front.
     """
     tokenizer = model.tokenizer
-    with turn:
+    with tokenizing:
         both: Any = tokenizer("a", "b")
         first, second = (
             tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b")

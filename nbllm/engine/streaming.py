@@ -10,7 +10,8 @@ import torch
 from transformers import GenerationConfig, TextStreamer
 
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import doing, turn
+from nbllm.engine.writing import token_written
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -70,7 +71,7 @@ def write(
     ids = torch.tensor([prompt.ids], device=model.device)
     streamer = _Told(model.tokenizer, tell)
     try:
-        with turn, torch.inference_mode():
+        with doing("a text being written"), turn, torch.inference_mode():
             network: Any = model.network
             network.generate(
                 input_ids=ids,
@@ -104,6 +105,7 @@ class _Told(TextStreamer):
             self.last = int(value.reshape(-1)[-1])
             self.written.tokens += value.numel()
         super().put(value)  # type: ignore[no-untyped-call]
+        token_written()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self.written.text += text

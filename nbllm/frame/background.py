@@ -114,7 +114,9 @@ class Run:
             return f"{self.verb}: {state}"
         speed = f"{report.rows_per_second:,.1f} rows/s" if report.computed else ""
         counts = f"{report.answered:,} of {report.texts:,} texts"
-        return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed]))
+        step = self._watch.step
+        held_up = "" if step is None else step.held_up
+        return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, held_up]))
 
     __repr__ = __str__
 

@@ -1,29 +1,31 @@
-"""A run in a terminal: tqdm's bar."""
+"""A run in a terminal or a log: tqdm's bar."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tqdm.std import tqdm
+from nbllm.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
 
 __all__ = ["Bar"]
 
-# Rows are asked the longest first, so what is left cannot be told by rows alone, as tqdm would.
-_FORMAT = (
-    "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}, {rate_fmt}{postfix}]"
-)
+# Rows are asked the longest first, so neither what is done nor what is left can be told by their
+# number, as tqdm would.
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {texts} [{elapsed}<{left}, {speed}{postfix}]"
 
 
-class _Bar(tqdm):  # type: ignore[misc]
+class _Bar(ProgressBar):
+    """Counts per cent of the work."""
+
+    texts, speed = "", ""
     seconds_left: float | None = None
 
     @property
     def format_dict(self) -> dict[str, Any]:
         left = "?" if self.seconds_left is None else self.format_interval(self.seconds_left)
-        return {**super().format_dict, "left": left}
+        return {**super().format_dict, "left": left, "texts": self.texts, "speed": self.speed}
 
 
 class Bar:
@@ -38,13 +40,12 @@ class Bar:
             self._finish()
             self._bars.append(
                 _Bar(
-                    total=step.report.texts,
-                    initial=step.report.known,
+                    total=100,
                     desc=step.report.verb,
-                    unit="row",
                     dynamic_ncols=True,
                     bar_format=_FORMAT,
                     mininterval=0,
+                    delay=1e-9,  # nothing is drawn before there is something to say
                 )
             )
             self._bars[-1].start_t -= step.seconds
@@ -61,14 +62,16 @@ class Bar:
         self._finish()
 
     def _set(self, step: Step, *, stopping: bool) -> None:
-        bar = self._bars[-1]
-        bar.n = step.report.answered
+        bar, report = self._bars[-1], step.report
+        bar.n = step.percent
+        bar.texts = f"{report.answered}/{report.texts}"
+        bar.speed = f"{report.rows_per_second:,.2f} texts/s"
         bar.seconds_left = 0.0 if step.state == "done" else step.seconds_left
-        said = [step.note if step.state == "running" else step.state.replace("done", "")]
+        said = [step.doing if step.state == "running" else step.state.replace("done", "")]
         if stopping:
             said = ["stopping after this batch"]
-        if step.report.failed:
-            said.append(f"{step.report.failed:,} failed")
+        if report.failed:
+            said.append(f"{report.failed:,} failed")
         bar.set_postfix_str(", ".join(filter(None, said)), refresh=False)
         bar.refresh()
 

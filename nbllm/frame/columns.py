@@ -14,10 +14,13 @@ import numpy as np
 
 from nbllm.engine.blank import is_blank
 from nbllm.errors import ColumnError, FrameError
+from nbllm.frame import KEEP
 
 __all__ = [
     "Rows",
     "cell_text",
+    "check_columns",
+    "check_keep",
     "index_labels",
     "is_missing",
     "new_series",
@@ -75,6 +78,30 @@ def _filled(cells: Sequence[str | None], any_type: bool) -> tuple[str, ...] | No
     """The texts of a row's cells; None where it lacks one, or with `any_type` all of them."""
     texts = tuple("" if cell is None or is_blank(cell) else cell for cell in cells)
     return texts if (any(texts) if any_type else all(texts)) else None
+
+
+def check_columns(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> None:
+    """Refuse what `read_rows` would, without reading the rows.
+
+    Raises:
+        ColumnError: a column is not there, is there twice, or is not text.
+    """
+    data = _wrap(frame)
+    for name in columns:
+        _check_column(data, name)
+        if data[name].dtype != nw.String:  # whose kind only its values tell
+            _column_values(data, name, any_type)
+
+
+def check_keep(keep: Sequence[str]) -> None:
+    """Refuse parts of an answer that there are not.
+
+    Raises:
+        FrameError: something of `keep` is not of `KEEP`.
+    """
+    unknown = [name for name in keep if name not in KEEP]
+    if unknown:
+        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
 
 
 def with_rows_of_now(frame: Any) -> Any:

@@ -15,6 +15,7 @@ import torch
 
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
+from nbllm.frame.call_checks import task_without_model
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison import Comparison, Side
 from nbllm.frame.kinds.label import Choice
@@ -106,6 +107,8 @@ def compare(
             f"fewer than two rows have a text in {', '.join(map(repr, columns.values()))}. "
             "Pass a frame with more."
         )
+    if (asked := task_without_model(verb, subject, options)) is not None:
+        _check(asked, truth, right)
     for given, choice in zip((a, b), choices, strict=True):
         # What can be refused is, before the first of them spends any time.
         if isinstance(given, Model):

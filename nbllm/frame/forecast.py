@@ -1,8 +1,8 @@
 """How long a run will take: by the work that is left, and the speed of the batches so far.
 
 Rows are asked the longest first, so at any time those that are left are quicker than those that
-are done, and rows a second would promise too little. Work is counted in tokens read, and a token
-counts for more the more tokens it looks at.
+are done, and rows a second would promise too little. Work is counted in tokens read and written,
+and a token counts for more the more tokens it looks at.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbllm.engine.batching import TokenBudget
+from nbllm.engine.batching import TokenBudget, first_rows
 from nbllm.engine.prompt import Prompt
 from nbllm.models.work import Read, operations
 
@@ -36,7 +36,8 @@ _MEMORY = 60.0  # seconds after which a batch counts half: the machine may have 
 # How much of the first batch's seconds are for its rows where it is only read: what is done once
 # shows there. Where each row is written token by token, it does not.
 _FIRST_READ = 0.75
-_MOST_OF_A_BATCH = 0.95  # that is taken to be done while it is not
+# How long a batch is taken to write, of what it has written, once that is more than usual.
+_LONGER = 1.1
 
 
 class Forecast:
@@ -45,7 +46,9 @@ class Forecast:
     Args:
         tokens: of each text that is to be read, as far as known.
         rows: how many texts of so many tokens make a batch.
-        work: of a batch of so many rows of so many tokens, in any unit.
+        reading: the work of a batch of so many rows of so many tokens, in any unit.
+        writing: that of one token more for each row of such a batch; 0 where nothing is written.
+        most: tokens that are written at most.
         first: how much of the first batch's seconds are for its rows.
     """
 
@@ -53,23 +56,31 @@ class Forecast:
         self,
         tokens: Sequence[float] | NDArray[np.float64],
         rows: Callable[[int], int],
-        work: Callable[[int, float], float],
+        reading: Callable[[int, float], float],
+        writing: Callable[[int, float], float] = lambda rows, tokens: 0.0,
         *,
+        most: int = 0,
         first: float = 1.0,
     ) -> None:
         self._done = 0  # texts
+        self._most = most
+        self._written = 0  # tokens a row of the batch at work
+        self._lengths: list[int] = []  # of the longest answer of each batch that is done
         self._share_of_first = first
         self._since = time.monotonic()
         self._first: tuple[float, float] | None = None
-        self._work = self._seconds = 0.0
+        self._work = self._seconds = self._shown = 0.0
         longest_first = np.sort(np.asarray(tokens, dtype=float))[::-1]
-        ends, works = [0], [0.0]
+        ends, reads, writes = [0], [0.0], [0.0]
         while ends[-1] < len(longest_first):
             length = longest_first[ends[-1]]
             count = min(rows(int(length)), len(longest_first) - ends[-1])
+            if not ends[-1]:
+                count = first_rows(count, len(longest_first))
             ends.append(ends[-1] + count)
-            works.append(works[-1] + work(count, float(length)))
-        self._ends, self._works = np.array(ends), np.array(works)
+            reads.append(reads[-1] + reading(count, float(length)))
+            writes.append(writes[-1] + writing(count, float(length)))
+        self._ends, self._reads, self._writes = np.array(ends), np.array(reads), np.array(writes)
 
     @classmethod
     def of(
@@ -89,25 +100,30 @@ class Forecast:
             for n, prompt in zip(some, prompts, strict=True)
             if isinstance(prompt, Prompt)
         ]
-        budget, written = TokenBudget.of(model, decodes=task.decodes), task.answer_tokens(model)
+        budget, most = TokenBudget.of(model, decodes=task.decodes), task.answer_tokens(model)
         shared = asked.prefix_tokens
         a_token = operations(model.network, Read(tokens=1))
         a_look = _ATTENTION * operations(model.network, Read(attended=1)) / a_token
-
         step = _SHARED_ROWS.get(model.device.type, _SHARED_ROWS_ELSEWHERE)
 
-        def work(count: int, length: float) -> float:
-            reading = count * length * (1 + a_look * (length + shared))
-            if not task.decodes:
-                return reading
-            return reading + written * (step + count * (1 + a_look * (length + shared)))
+        def reading(count: int, length: float) -> float:
+            return count * length * (1 + a_look * (length + shared))
+
+        def writing(count: int, length: float) -> float:
+            return step + count * (1 + a_look * (length + shared)) if task.decodes else 0.0
 
         return cls(
             _tokens(characters, known),
-            lambda length: budget.rows(length + written, shared),
-            work,
+            lambda length: budget.rows(length + most, shared),
+            reading,
+            writing,
+            most=most if task.decodes else 0,
             first=1.0 if task.decodes else _FIRST_READ,
         )
+
+    def wrote(self) -> None:
+        """Each row of the batch at work has one token more."""
+        self._written = min(self._written + 1, self._most)
 
     def advance(self, texts: int, *, computed: bool = True) -> float:
         """So many texts more are done; the seconds that they took.
@@ -117,10 +133,15 @@ class Forecast:
         """
         now = time.monotonic()
         seconds, self._since = now - self._since, now
-        work = self._until(self._done + texts) - self._until(self._done)
+        # Where nobody tells of tokens, as many are taken to be written as can be.
+        length, self._written = self._written or self._usual, 0
+        read, wrote = self._between(self._done, self._done + texts)
         self._done += texts
         if not computed:
             return seconds
+        if self._most:
+            self._lengths.append(round(length))
+        work = read + length * wrote
         # The first batch also pays for what is done once. It counts while there is no other.
         if self._first is None:
             self._first = work, self._share_of_first * seconds
@@ -131,31 +152,66 @@ class Forecast:
 
     @property
     def share(self) -> float:
-        """How much of the work is done, from 0 to 1, with what is thought of the batch at work."""
-        return min(1.0, self._reached() / self._works[-1]) if self._works[-1] else 1.0
+        """How much of the work is done, from 0 to 1; it never falls."""
+        left, whole = self._left(), self._reads[-1] + self._usual * self._writes[-1]
+        self._shown = max(self._shown, 1.0 - min(1.0, left / whole) if whole else 1.0)
+        return self._shown
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all is done; None before the first batch is."""
+        """Until all is done; None while nothing is known of the speed."""
         speed = self._speed()
-        return None if speed is None else max(0.0, self._works[-1] - self._reached()) / speed
+        return None if speed is None else self._left() / speed
+
+    @property
+    def _usual(self) -> float:
+        """Tokens that a batch writes: as many as those before it, or all that it may."""
+        return float(np.mean(self._lengths)) if self._lengths else float(self._most)
 
     def _speed(self) -> float | None:
         """Work a second."""
         work, seconds = (self._work, self._seconds) if self._seconds else self._first or (0, 0)
+        if self._written:  # what the batch at work has done is known too
+            read, write = self._at_work()
+            work += read + self._written * write
+            seconds += time.monotonic() - self._since
         return work / seconds if work and seconds else None
 
-    def _reached(self) -> float:
-        done = self._until(self._done)
-        at_work = self._works[np.searchsorted(self._ends, self._done, side="right") :][:1]
-        speed = self._speed()
-        if not len(at_work) or speed is None:
-            return done
-        passed = speed * (time.monotonic() - self._since)
-        return done + float(min(passed, _MOST_OF_A_BATCH * max(0.0, at_work[0] - done)))
+    def _left(self) -> float:
+        """Work that is to be done."""
+        read, write = self._at_work()
+        later_read, later_write = self._between(self._done + self._texts_at_work, self._ends[-1])
+        return self._left_at_work(read, write) + later_read + self._usual * later_write
 
-    def _until(self, texts: int) -> float:
-        return float(np.interp(texts, self._ends, self._works))
+    def _left_at_work(self, read: float, write: float) -> float:
+        """That of the batch at work."""
+        if self._written:
+            length = max(self._usual, min(_LONGER * self._written, self._most))
+            return (length - self._written) * write
+        speed = self._speed()
+        if not read or speed is None:
+            return read + self._usual * write
+        # Of what is only read nobody tells how far it is: time does, and once it is overdue, less
+        # and less of it.
+        passed = speed * (time.monotonic() - self._since) / read
+        over = passed if passed <= 0.5 else 1 - 0.25 / passed
+        return (1 - over) * read + self._usual * write
+
+    @property
+    def _texts_at_work(self) -> int:
+        ends = self._ends[np.searchsorted(self._ends, self._done, side="right") :][:1]
+        return int(ends[0]) - self._done if len(ends) else 0
+
+    def _at_work(self) -> tuple[float, float]:
+        return self._between(self._done, self._done + self._texts_at_work)
+
+    def _between(self, first: float, last: float) -> tuple[float, float]:
+        """The work of reading some texts, and of one token more for each."""
+        read, write = (
+            np.interp(last, self._ends, works) - np.interp(first, self._ends, works)
+            for works in (self._reads, self._writes)
+        )
+        return float(read), float(write)
 
 
 def _tokens(

@@ -20,11 +20,12 @@ import pyarrow.parquet
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
+from nbllm.frame.call_checks import check_call
 from nbllm.frame.provenance import run_record
 from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
-from nbllm.frame.verbs import make_task, verb_columns
-from nbllm.models.loader import choose, reload
+from nbllm.frame.verbs import choose_model, make_task, verb_columns
+from nbllm.models.loader import reload
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -90,9 +91,18 @@ def answer_folder(
     left = [path for path in files if not (target / path).exists()]
     if not left:
         return []
-    model = choose(model)
-    task = make_task(verb, subject, model, options)
     output = into or f"{subject}_{verb}"
+    check_call(
+        pyarrow.parquet.read_schema(source / left[0]).empty_table().to_pandas(),
+        verb,
+        subject,
+        options,
+        output=output,
+        keep=keep,
+        probabilities_too=probabilities,
+    )
+    model = choose_model(verb, model)
+    task = make_task(verb, subject, model, options)
     settings = {
         "columns": columns,
         "output": output,

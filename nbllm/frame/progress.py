@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nbllm.activity.jobs import Job
+from nbllm.engine.turns import doing, turn
 from nbllm.errors import NbllmError
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Step:
     state: State = "running"
     error: str = ""
     note: str = "getting ready"  # what it does before the first row
+    thread: int = field(default_factory=threading.get_ident)  # that works on it
     job: str | None = None  # its id
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -59,24 +62,42 @@ class Step:
     latest: list[tuple[str, str]] = field(default_factory=list)  # row and what was written
 
     @property
+    def held_up(self) -> str:
+        """What it waits for; empty while it waits for nothing."""
+        holder = turn.awaited_by(self.thread) if self.state == "running" else None
+        return "" if holder is None else f"waiting for {holder}"
+
+    @property
+    def doing(self) -> str:
+        """What it does instead of answering rows; empty while it answers them."""
+        return self.held_up or self.note
+
+    @property
     def seconds(self) -> float:
         """Of wall clock, so far or until it ended."""
         return (self.ended or time.monotonic()) - self.started
 
     @property
     def share(self) -> float:
-        """How much of the work is done, from 0 to 1."""
-        known = self.report.known / max(1, self.report.texts)
-        if self.forecast is None or self.state != "running":
-            return self.report.answered / max(1, self.report.texts)
-        return known + (1 - known) * self.forecast.share
+        """How much of the work is done, from 0 to 1: the one figure that all displays show."""
+        share = self.report.answered / max(1, self.report.texts)
+        if self.forecast is not None and self.state == "running":
+            known = self.report.known / max(1, self.report.texts)
+            share = known + (1 - known) * self.forecast.share
+        return floor(share * 10_000) / 10_000
+
+    @property
+    def percent(self) -> int:
+        """The share as a whole number; 100 only when all is done."""
+        return min(floor(self.share * 100 + 1e-9), 99 if self.state == "running" else 100)
 
     @property
     def seconds_left(self) -> float | None:
         """Until its end; None while that cannot be told."""
         if self.forecast is None or self.state != "running":
             return None
-        return self.forecast.seconds_left
+        left = self.forecast.seconds_left
+        return None if left is None else _as_known(left)
 
     @property
     def share_of_limit(self) -> float | None:
@@ -90,6 +111,11 @@ class Step:
         """The model is ready, and rows are asked from now on."""
         self.forecast = forecast
         self.note = ""
+
+    def wrote(self) -> None:
+        """Each row of the batch at work has one token more."""
+        if self.forecast is not None:
+            self.forecast.wrote()
 
     def end_batch(self, rows: Sequence[Any], done: Answered) -> None:
         """Tell how long a batch took.
@@ -212,7 +238,8 @@ class Watch:
         self.steps.append(step)
         self._begin_telling()
         try:
-            yield
+            with doing(f"{report.verb} → {report.output}"):
+                yield
             if step.state == "running":
                 step.state = "done"
         except BaseException as error:
@@ -309,12 +336,21 @@ def _display() -> Display:
     return Bar()
 
 
+def _as_known(seconds: float) -> float:
+    """A length of time to come, no finer than it is known."""
+    if seconds < 4:
+        return float(ceil(seconds))
+    unit = 5 if seconds < 55 else 10 if seconds < 600 else 60 if seconds < 3600 else 300
+    return float(unit * round(seconds / unit))
+
+
 def _update(job: Job, step: Step) -> None:
     report = step.report
     job.update(
         answered=report.known + report.computed,
         known=report.known,
         failed=report.failed,
+        share=step.share,
         rows_per_second=report.rows_per_second,
         seconds_left=step.seconds_left,
     )

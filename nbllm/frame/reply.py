@@ -18,7 +18,15 @@ import regex
 from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken, write_columns
+from nbllm.frame.call_checks import stand_in
+from nbllm.frame.columns import (
+    check_columns,
+    index_labels,
+    is_missing,
+    read_rows,
+    refuse_taken,
+    write_columns,
+)
 from nbllm.frame.run import answer_frame
 from nbllm.frame.search import check_wanted, search_frame, terms
 from nbllm.frame.tasks.arguments import check_names, listed, require
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from nbllm.models.model import Model
 
 __all__ = [
+    "check_reply",
     "find_sources",
     "grounded",
     "read_sources",
@@ -83,13 +92,10 @@ def reply_frame(
         examples: (message, intent) pairs to show.
 
     Raises:
-        FrameError: sources without a text, k below 1, or a threshold that is no probability.
-        LabelError: intents that are no labels.
         UnsupportedModelError: the model is not causal, or the encoder is none.
+
+    What `check_reply` refuses is not checked again.
     """
-    check_wanted(k, keep)
-    if not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     require(model, "reply", "causal")
     if encoder is not None and encoder.kind != "encoder":
         raise UnsupportedModelError(
@@ -146,6 +152,36 @@ def reply_frame(
         answered.attrs |= steps.frame.attrs
     _warn_of_failures(frame, [row["_error"] for row in answers], output)
     return answered
+
+
+def check_reply(
+    frame: Any,
+    column: str,
+    sources: Any,
+    *,
+    intents: Sequence[str] | Mapping[str, str],
+    source_column: str | None,
+    k: int,
+    threshold: float,
+    examples: Examples | None,
+    output: str | None = None,
+    keep: Sequence[str] = KEEP,
+) -> None:
+    """Refuse what `reply_frame` could not take, before a model is loaded for it.
+
+    Raises:
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        FrameError: sources without a text, k below 1, or a threshold that is no probability.
+        LabelError: intents that are no labels, or examples that cannot be read.
+    """
+    check_columns(frame, [column])
+    check_wanted(k, keep)
+    if not 0 <= threshold <= 1:
+        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
+    read_sources(sources, source_column)
+    reply_tasks(stand_in("reply"), column, intents, examples)
+    if output is not None:
+        refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
 
 
 def reply_tasks(

@@ -14,9 +14,18 @@ import narwhals as nw
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.runner import Answered
 from nbllm.engine.turns import turn
+from nbllm.engine.writing import following
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
+from nbllm.frame.columns import (
+    Rows,
+    check_keep,
+    index_labels,
+    read_rows,
+    refuse_taken,
+    row_key,
+    write_columns,
+)
 from nbllm.frame.forecast import Forecast
 from nbllm.frame.progress import Step, Watch, watching
 from nbllm.frame.provenance import (
@@ -95,9 +104,6 @@ def answer_frame(
 
     Stopped by an interrupt or a cancel, it returns what it has, with a warning.
     """
-    unknown = [name for name in keep if name not in KEEP]
-    if unknown:
-        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
     rows = read_rows(frame, list(columns.values()), any_type=any_type)
     added = added_columns(task, output, keep, probabilities_too)
     refuse_taken(frame, list(added), ours=f"{output}_run")
@@ -184,7 +190,7 @@ def _answer_texts(
         if watch.cancelled:
             raise _Stopped
 
-    with watch.following(step):
+    with watch.following(step), following(step.wrote):
         try:
             pause()
             with turn:
@@ -227,7 +233,13 @@ def _answer_texts(
 def added_columns(
     task: Task, output: str, keep: Sequence[str], probabilities_too: bool
 ) -> dict[str, Output | str]:
-    """The columns that a run adds, in their order: name to one of the task's, "error" or "run"."""
+    """The columns that a run adds, in their order: name to one of the task's, "error" or "run".
+
+    Raises:
+        FrameError: `keep` has what is no part of an answer.
+        LabelError: two columns would have the same name.
+    """
+    check_keep(keep)
     wanted = {*keep, "field", *(["probability"] if probabilities_too else [])}
     columns = [column for column in task.outputs if column.part in wanted]
     ours = [f"{output}_{part}" for part in ("error", "run") if part in wanted]

@@ -21,7 +21,7 @@ from nbllm.engine.blank import is_blank
 from nbllm.engine.runner import run
 from nbllm.errors import FrameError, ModelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import read_rows, refuse_taken, write_columns
+from nbllm.frame.columns import check_keep, read_rows, refuse_taken, write_columns
 from nbllm.frame.kinds.vector import unit_vectors
 from nbllm.frame.provenance import attach, find_record, run_ids
 from nbllm.frame.run import answer_frame
@@ -235,9 +235,7 @@ def check_wanted(k: int, keep: Sequence[str]) -> None:
     """
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise FrameError(f"k={k!r} is no number of rows to find. Pass 1 or more.")
-    unknown = [name for name in keep if name not in KEEP]
-    if unknown:
-        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
+    check_keep(keep)
 
 
 class WordIndex:

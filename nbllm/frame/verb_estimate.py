@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.frame.columns import read_rows, write_columns
+from nbllm.frame.call_checks import check_call
+from nbllm.frame.columns import check_columns, read_rows, write_columns
 from nbllm.frame.recommend import read_histories
-from nbllm.frame.reply import find_sources, read_sources, reply_tasks
+from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
 from nbllm.frame.run_estimate import RunEstimate, StepsEstimate, estimate_run
 from nbllm.frame.search import WordIndex, check_how, check_wanted, read_queries
 from nbllm.frame.tasks.embed import cells_of, choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.mask import Masker
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
-from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.frame.verbs import choose_model, make_task, verb_columns
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -55,14 +56,11 @@ def estimate_verb(
         return _search(frame, subject, model, truncate, **options)
     if verb == "recommend":
         return _recommend(frame, subject, model, truncate, **options)
-    from nbllm.models.loader import choose
-
     if verb == "reply":
-        return _reply(frame, subject, choose(model), truncate, **options)
-    if verb in ("embed", "similarity"):
-        model = choose_encoder(model, verb)
+        return _reply(frame, subject, model, truncate, **options)
+    check_call(frame, verb, subject, options)
     columns = verb_columns(verb, subject, options)
-    model = choose(model)
+    model = choose_model(verb, model)
     if verb == "embed":
         options = {"cells": cells_of(frame), **options}
     return estimate_run(
@@ -120,6 +118,7 @@ def _search(
 def _recommend(
     frame: Any, column: str, model: Model | None, truncate: bool, *, history: Any, k: int = 10
 ) -> RunEstimate:
+    check_columns(frame, [column])
     check_wanted(k, ())
     read_histories(frame, history)
     encoder = choose_encoder(model, "recommend")
@@ -135,7 +134,7 @@ def _embedding(verb: str, frame: Any, column: str, encoder: Model, truncate: boo
 def _reply(
     frame: Any,
     column: str,
-    model: Model,
+    model: Model | None,
     truncate: bool,
     *,
     sources: Any,
@@ -148,8 +147,19 @@ def _reply(
     max_new_tokens: int = 96,
     threshold: float = 0.5,
 ) -> StepsEstimate:
+    check_reply(
+        frame,
+        column,
+        sources,
+        intents=intents,
+        source_column=source_column,
+        k=k,
+        threshold=threshold,
+        examples=examples,
+    )
     rows = read_rows(frame, [column])
     texts, _ = read_sources(sources, source_column)
+    model = choose_model("reply", model)
     steps = {
         suffix[1:]: estimate_run(frame, task, model, {TEXT: column}, truncate=truncate)
         for suffix, task in reply_tasks(model, column, intents, examples).items()

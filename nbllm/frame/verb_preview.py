@@ -10,16 +10,17 @@ import narwhals as nw
 
 from nbllm.engine.encoding import framed
 from nbllm.engine.prompt import CompiledTemplate, Prompt
+from nbllm.frame.call_checks import check_call
 from nbllm.frame.columns import index_labels, read_rows, row_position, row_values
 from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.recommend import read_histories
-from nbllm.frame.reply import find_sources, read_sources, reply_tasks
+from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
 from nbllm.frame.search import check_how, check_wanted, read_queries, terms
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.mask import Masker, masked
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
-from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.frame.verbs import choose_model, make_task, verb_columns
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -60,19 +61,15 @@ def preview_verb(
         return _search(_text(frame, subject, row), model, truncate, **options)
     if verb == "recommend":
         return _recommend(frame, _text(frame, subject, row), model, truncate, **options)
-    from nbllm.models.loader import choose
-
     if verb == "reply":
-        return _reply(subject, _text(frame, subject, row), choose(model), truncate, **options)
-    if verb in ("embed", "similarity"):
-        model = choose_encoder(model, verb)
+        return _reply(frame, subject, row, model, truncate, **options)
+    check_call(frame, verb, subject, options)
     columns = verb_columns(verb, subject, options)
-    model = choose(model)
-    task = make_task(verb, subject, model, options)
     texts = row_values(
         frame, list(columns.values()), row_position(frame, row), any_type=verb == "prompt"
     )
-    return Preview(_prompt(task, model, texts, truncate))
+    model = choose_model(verb, model)
+    return Preview(_prompt(make_task(verb, subject, model, options), model, texts, truncate))
 
 
 def _prompt(task: Task, model: Model, texts: tuple[str, ...], truncate: bool) -> Prompt:
@@ -96,9 +93,10 @@ def _text(frame: Any, column: str, row: Any) -> str:
 
 
 def _reply(
+    frame: Any,
     column: str,
-    message: str,
-    model: Model,
+    row: Any,
+    model: Model | None,
     truncate: bool,
     *,
     sources: Any,
@@ -111,6 +109,18 @@ def _reply(
     max_new_tokens: int = 96,
     threshold: float = 0.5,
 ) -> StepsPreview:
+    check_reply(
+        frame,
+        column,
+        sources,
+        intents=intents,
+        source_column=source_column,
+        k=k,
+        threshold=threshold,
+        examples=examples,
+    )
+    message = _text(frame, column, row)
+    model = choose_model("reply", model)
     tasks = reply_tasks(model, column, intents, examples)
     texts, labels = read_sources(sources, source_column)
     steps = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.errors import FrameError
 from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
-from nbllm.frame.tasks.embed import compared, embed, similarity
+from nbllm.frame.tasks.embed import choose_encoder, compared, embed, similarity
 from nbllm.frame.tasks.examples import FIELDS, example_fields, examples_of
 from nbllm.frame.tasks.extract import extract
 from nbllm.frame.tasks.few_shot import TEXT
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
     from nbllm.models.model import Model
 
-__all__ = ["make_task", "verb_columns"]
+__all__ = ["ENCODER_VERBS", "choose_model", "make_task", "verb_columns"]
+
+ENCODER_VERBS = frozenset({"embed", "similarity"})
 
 _TASKS: dict[str, Callable[..., Task]] = {
     "embed": embed,
@@ -66,6 +68,16 @@ def _named_by_columns(verb: str, subject: str, options: Mapping[str, Any]) -> Ma
     columns = [] if verb == "prompt" else list(verb_columns(verb, subject, options).values())
     fields = example_fields(verb, options)
     return {**options, "examples": examples_of(examples, fields, columns=columns, verb=verb)}
+
+
+def choose_model(verb: str, model: Model | None) -> Model:
+    """The model that a verb asks: the one given, else the one of its kind that was loaded last.
+
+    This may load one: what can be refused without is refused before.
+    """
+    from nbllm.models.loader import choose
+
+    return choose_encoder(model, verb) if verb in ENCODER_VERBS else choose(model)
 
 
 def make_task(verb: str, subject: str, model: Model, options: Mapping[str, Any]) -> Task:

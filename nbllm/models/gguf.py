@@ -18,7 +18,6 @@ import gguf
 import psutil
 import torch
 import transformers.modeling_gguf_pytorch_utils as transformers_gguf
-from tqdm.auto import tqdm
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
@@ -35,6 +34,7 @@ from nbllm.errors import TooLargeError, UnsupportedModelError
 from nbllm.models.cache import require_space
 from nbllm.models.gguf_header import complete
 from nbllm.models.quiet import quiet
+from nbllm.progress_bar import bar_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -214,7 +214,7 @@ def _reading_once(description: str) -> Iterator[None]:
     """
 
     def bar(tensors: Any, **_: Any) -> Any:
-        return tqdm(tensors, desc=description, unit="tensor")
+        return bar_class()(tensors, desc=description, unit="tensor")
 
     theirs = vars(transformers_gguf).get("tqdm"), vars(gguf)["GGUFReader"]
     vars(transformers_gguf)["tqdm"] = bar

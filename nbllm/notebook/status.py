@@ -67,8 +67,8 @@ def _told(job: JobRecord) -> str:
     left = "" if job.seconds_left is None else f", about {job.seconds_left:,.0f} s left"
     state = ", stopping after this batch" if job.cancelling else left
     return (
-        f"{job.verb} → {job.output}{where}: {job.answered + job.failed:,} of {job.texts:,} "
-        f"{job.unit}s{state}"
+        f"{job.verb} → {job.output}{where}: {int(job.share * 100)} %, "
+        f"{job.answered + job.failed:,} of {job.texts:,} {job.unit}s{state}"
     )
 
 

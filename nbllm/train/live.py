@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.activity.jobs import Ended, Job
 from nbllm.models.theme import STYLE
+from nbllm.progress_bar import ProgressBar
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 
@@ -113,7 +114,12 @@ class Live:
 
     def _tell(self, step: int, speed: float, left: float | None) -> None:
         self._job.update(
-            answered=step, known=0, failed=0, rows_per_second=speed * self.rows, seconds_left=left
+            answered=step,
+            known=0,
+            failed=0,
+            share=step / max(1, self.steps),
+            rows_per_second=speed * self.rows,
+            seconds_left=left,
         )
 
     def _show(self, history: History, step: int, state: str) -> None:
@@ -138,10 +144,8 @@ class Live:
             self._handle.update(shown)
 
     def _write(self, history: History, step: int, state: str) -> None:
-        from tqdm import tqdm
-
         if self._bar is None:
-            self._bar = tqdm(
+            self._bar = ProgressBar(
                 total=self.steps, desc=self.title, unit="step", initial=step, dynamic_ncols=True
             )
         self._bar.n = step

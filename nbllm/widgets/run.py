@@ -1,16 +1,22 @@
 """A run as it works, in the notebook: pushed to the browser while the kernel computes.
 
 A busy kernel hears no message of a widget, so that the cancel button asks the Jupyter server, which
-leaves a flag that the run looks for after each batch. When the run ends, what is on screen becomes
-a summary without script, so that a saved notebook holds no widget that nobody answers for.
+leaves a flag that the run looks for after each batch.
+
+In a cell it has two outputs: the widget, and one without script, which the widget hides. When the
+run ends, the second becomes its summary and the first nothing, so that a saved notebook holds no
+widget that nobody answers for. But a page that was loaded again meanwhile hears of neither, since
+JupyterLab no longer knows which cell the outputs are of. So the widget too becomes the summary, and
+the kernel goes on answering for it; without a kernel, the other output says how it stood.
 """
 
 from __future__ import annotations
 
 import secrets
 import sys
-import threading
-import time
+from collections import deque
+from collections.abc import Callable
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -18,7 +24,7 @@ import traitlets
 from IPython.display import publish_display_data
 
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.run_summary import summary, summary_text
+from nbllm.widgets.run_summary import begun, summary, summary_text
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
@@ -27,8 +33,9 @@ __all__ = ["RunDisplay", "RunView"]
 
 _LABELS = 12  # bars of the histogram; what is left is one more
 _STEPS = 8  # earlier runs of the same call that are named
-# Seconds that a view lives at least: anywidget complains of one that is closed while it loads.
-_SETTLING = 3.0
+# Views of runs that have ended. Older ones are closed: a page asks for all when it is loaded.
+_ended: deque[RunView] = deque()
+_ENDED = 50
 
 
 class RunView(anywidget.AnyWidget):
@@ -45,8 +52,8 @@ class RunDisplay:
 
     def __init__(self) -> None:
         self._view: RunView | None = None
-        self._opened = 0.0
-        self._places: dict[str, str] = {}  # of each cell, by its request: the id of the display
+        self._hears: Callable[..., None]
+        self._places: dict[str, _Place] = {}  # by the request of their cell
 
     def show(self, watch: Watch) -> None:
         """As `Display.show`."""
@@ -61,29 +68,22 @@ class RunDisplay:
         if not watch.ended:
             self._place(watch)
         elif watch.steps:
-            publish_display_data(_still(watch))  # type: ignore[no-untyped-call]
+            _publish(_still(watch))
         return not watch.ended or bool(watch.steps)
 
     def end(self, watch: Watch) -> None:
         """As `Display.end`."""
-        still = _still(watch) if watch.steps else _nothing(watch)
+        still = _still(watch)
         for place in self._places.values():
-            publish_display_data(  # type: ignore[no-untyped-call]
-                still, transient={"display_id": place}, update=True
-            )
+            _publish(still, place.still, update=True)
+            _publish({"text/plain": ""}, place.view, update=True)
         if not self._places:
-            publish_display_data(still)  # type: ignore[no-untyped-call]
+            _publish(still)
         if self._view is not None:
-            self._close(self._view)
-
-    def _close(self, view: RunView) -> None:
-        age = time.monotonic() - self._opened
-        if age >= _SETTLING:
-            view.close()
-            return
-        later = threading.Timer(_SETTLING - age, view.close)
-        later.daemon = True
-        later.start()
+            # What it would do with a message holds the run, and the run its model.
+            self._view.on_msg(self._hears, remove=True)
+            _end_view(self._view, watch)
+            self._view = None
 
     def _place(self, watch: Watch) -> None:
         """Put it into the cell that is at work, unless it is there."""
@@ -91,15 +91,35 @@ class RunDisplay:
         if cell in self._places:
             return
         if self._view is None:
-            self._view, self._opened = RunView(state=state_of(watch)), time.monotonic()
-            self._view.on_msg(lambda view, content, buffers: _hear(content, watch))
-        place = secrets.token_hex(16)
-        self._places[cell] = place
+            self._view = RunView(state=state_of(watch))
+            self._hears = lambda view, content, buffers: _hear(content, watch)
+            self._view.on_msg(self._hears)
+        place = self._places[cell] = _Place()
         data, metadata = self._view._repr_mimebundle_() or ({}, {})
-        data = {**data, "text/plain": summary_text(watch)}
-        publish_display_data(  # type: ignore[no-untyped-call]
-            data, metadata, transient={"display_id": place}
-        )
+        _publish({**data, "text/plain": ""}, place.view, metadata)
+        _publish({"text/html": begun(watch), "text/plain": summary_text(watch)}, place.still)
+
+
+class _Place:
+    """The ids of the two displays of a run in a cell."""
+
+    def __init__(self) -> None:
+        self.view, self.still = secrets.token_hex(16), secrets.token_hex(16)
+
+
+def _publish(
+    data: dict[str, Any], place: str | None = None, metadata: Any = None, *, update: bool = False
+) -> None:
+    transient = {} if place is None else {"display_id": place}
+    publish_display_data(data, metadata, transient=transient, update=update)  # type: ignore[no-untyped-call]
+
+
+def _end_view(view: RunView, watch: Watch) -> None:
+    """Make a view the summary, for pages that hear of nothing else."""
+    view.state = {**state_of(watch), "summary": _still(watch)["text/html"]}
+    _ended.append(view)
+    while len(_ended) > _ENDED:
+        _ended.popleft().close()
 
 
 def make_display() -> RunDisplay | None:
@@ -141,7 +161,7 @@ def _details(step: Step) -> dict[str, Any]:
     return {
         "job": step.job,
         "keeps": report.ledger is not None,
-        "note": step.note,
+        "note": step.doing,
         "share": round(step.share, 4),
         "secondsLeft": None if left is None else round(left, 1),
         "rowsPerSecond": round(report.rows_per_second, 3),
@@ -162,11 +182,9 @@ def _hear(content: Any, watch: Watch) -> None:
 
 
 def _still(watch: Watch) -> dict[str, str]:
-    return {"text/html": summary(watch), "text/plain": summary_text(watch)}
-
-
-def _nothing(watch: Watch) -> dict[str, str]:
-    return {"text/plain": summary_text(watch)}
+    text = summary_text(watch)
+    html = summary(watch) if watch.steps else f"<div>{escape(text)}</div>"
+    return {"text/html": html, "text/plain": text}
 
 
 def _kernel() -> Any:

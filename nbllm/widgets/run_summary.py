@@ -11,7 +11,7 @@ from nbllm.models.theme import STYLE
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
 
-__all__ = ["duration", "summary", "summary_text"]
+__all__ = ["begun", "duration", "summary", "summary_text"]
 
 _LABELS = 12  # bars; what is left is one more
 _STEPS = 7  # last ones, and the first
@@ -20,6 +20,7 @@ _BLUE = "#3a7bbf"
 # JupyterLab stripes the rows of tables, and lets terms float.
 _PLAIN = "background:none"
 _FREE = "float:none;width:auto;padding:0"
+_KEPT = ": what was answered is in the ledger, and is not asked again."
 _SHOWN = {
     "running": "at work",
     "done": "done",
@@ -33,6 +34,18 @@ def summary_text(watch: Watch) -> str:
     """One line: what was done, and how it ended."""
     head = f"{watch.verb} → {watch.output}: {_SHOWN[watch.state]}"
     return f"{head}, {_about(watch)}" if watch.steps else head
+
+
+def begun(watch: Watch) -> str:
+    """What a cell shows of a run whose end it never heard of."""
+    kept = watch.step is None or watch.step.report.ledger
+    return (
+        f"<div class='nbllm-run-begun' style='{STYLE['card']}'>"
+        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
+        f"<code>{escape(watch.output)}</code></div><div style='{STYLE['about']}'>It was at work "
+        "when this was saved. How it ended is shown here once its kernel has time to say so. If "
+        f"the kernel has stopped, run the cell again{_KEPT if kept else '.'}</div></div>"
+    )
 
 
 def summary(watch: Watch) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tqdm.auto import tqdm
 
+from nbllm.progress_bar import bar_class
 from nbllm.widgets.page import Answers, Question
 from nbllm.widgets.questions import LARGEST_SIDE, LARGEST_TILE, Questions
 from nbllm.widgets.sheets import Sheet, Shown
@@ -123,7 +123,7 @@ def store(
 
 def _store(answers: Answers, what: str, asked: Sequence[Question]) -> int:
     """Store the answers in order, until the budget is spent; how many were."""
-    for count, question in enumerate(tqdm(asked, desc=what, delay=2, leave=False)):
+    for count, question in enumerate(bar_class()(asked, desc=what, delay=2, leave=False)):
         if not answers.store(question):
             return count
     return len(asked)

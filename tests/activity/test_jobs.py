@@ -26,8 +26,8 @@ def begin(verb: str = "sentiment") -> Job:
 
 
 def update(job: Job, answered: int, **others: Any) -> None:
-    counts = {"known": 1, "failed": 2, "rows_per_second": 4.5, "seconds_left": 1.5, **others}
-    job.update(answered=answered, **counts)
+    counts = {"known": 1, "failed": 2, "share": 0.25, "rows_per_second": 4.5, "seconds_left": 1.5}
+    job.update(answered=answered, **counts | others)
 
 
 def only() -> JobRecord:

@@ -29,7 +29,9 @@ def _verdicts(reporter: Any) -> dict[tuple[str, str], dict[str, str]]:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for reports in reporter.stats.values():
         for report in reports:
-            if getattr(report, "when", None) != "call" or "tests/architectures" not in report.nodeid:
+            if getattr(report, "when", None) != "call":
+                continue
+            if "tests/architectures" not in report.nodeid:
                 continue
             kind, _, name = report.nodeid.partition("[")[2].rstrip("]").partition("-")
             for key, value in report.user_properties:

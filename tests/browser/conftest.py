@@ -254,6 +254,11 @@ class Lab:
         self.page.goto(
             f"{self.server.url}/{self.server.pages}/{name}?reset&token={self.server.token}"
         )
+        self.wait_for_kernel()
+        self.theme("JupyterLab Light")
+
+    def wait_for_kernel(self) -> None:
+        """Wait until the notebook on the page has its kernel."""
         self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
         # To run before the kernel is connected asks the user to select one, and stalls.
         self.page.wait_for_function(
@@ -262,7 +267,6 @@ class Lab:
             timeout=60_000,
         )
         self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
-        self.theme("JupyterLab Light")
 
     def open_card(self, title: str, folder: str, copy: str) -> None:
         """Click the launcher's card of a curated notebook and wait for its copy in the folder."""

@@ -184,6 +184,85 @@ def test_a_run_whose_kernel_dies_is_lost_and_the_way_on_is_said(watched) -> None
     )
 
 
+LONG = "support_ticket_message_after_the_second_reply_classify"
+JOB_STATES = [
+    ("running", False, "classify", "kind"),
+    ("running", True, "sentiment", "review_sentiment"),
+    ("running", True, "classify", LONG),
+    ("cancelled", False, "classify", LONG),
+    ("failed", False, "translate", "review_translate"),
+    ("lost", False, "reply", LONG.replace("_", "")),
+]
+# Of each job's title, the lines that it takes, and those that it needs in a whole line of the row.
+TITLES = """
+(width) => {
+    const before = (a, b) => a.right <= b.left + 0.5 || a.bottom <= b.top + 0.5;
+    const panel = document.querySelector('#nbllm-panel');
+    panel.style.width = `${width}px`;
+    return [...panel.querySelectorAll('.nbllm-Lab-jobs .nbllm-Lab-row')].map((row) => {
+        const name = row.querySelector('.nbllm-Lab-name');
+        const lines = (element) => {
+            const range = document.createRange();
+            range.selectNodeContents(element);
+            return new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size;
+        };
+        const alone = name.cloneNode(true);
+        alone.style.cssText = 'display: block';
+        row.append(alone);
+        const needed = lines(alone);
+        alone.remove();
+        const parts = [...row.querySelectorAll('.nbllm-Lab-line:first-child > *')]
+            .filter((part) => !part.hidden)
+            .map((part) => part.getBoundingClientRect());
+        const inside = row.getBoundingClientRect();
+        return {
+            text: name.textContent, lines: lines(name), needed,
+            fits: parts.every((part) => part.right <= inside.right + 0.5),
+            apart: parts.every((a, i) => i === 0 || before(parts[i - 1], a)),
+        };
+    });
+}
+"""
+
+
+def test_a_title_is_as_wide_as_its_words_whatever_stands_beside_it(lab) -> None:
+    page, server = lab.page, lab.server
+    now = time.time()
+    jobs = [
+        {
+            **{"id": str(n), "verb": verb, "output": output, "state": state, "model": "smollm2"},
+            **{"cancelling": cancelling, "unit": "text", "rows": 298, "texts": 298, "known": 0},
+            **{"answered": 8, "failed": 0, "share": 0.09, "rows_per_second": 0.2},
+            **{"seconds_left": 600.0, "started": now - 40, "updated": now, "error": "no room"},
+            **{"notebook": None, "kernel": None},
+        }
+        for n, (state, cancelling, verb, output) in enumerate(JOB_STATES)
+    ]
+    page.route(
+        re.compile(r"/nbllm/activity"),
+        lambda route: route.fulfill(json={"processes": [], "jobs": jobs, "devices": []}),
+    )
+    page.goto(f"{server.url}/lab?reset&token={server.token}")
+    page.wait_for_selector(".jp-Launcher", timeout=60_000)
+    show_panel(lab)
+    page.wait_for_selector(f"{JOB}:has-text('Stops after this batch')")
+    for page_width, width in ((1440, 220), (1440, 260), (1440, 480), (1100, 220), (1100, 320)):
+        page.set_viewport_size({"width": page_width, "height": page_width * 5 // 8})
+        titles = page.evaluate(TITLES, width)
+        assert len(titles) == len(JOB_STATES)
+        for title in titles:
+            assert title["lines"] == title["needed"], (width, title)
+            assert title["fits"] and title["apart"], (width, title)
+    # One figure: of the work, and not of the texts.
+    expect(page.locator(JOB).first).to_contain_text("9 %", use_inner_text=True)
+    assert "9 %" in page.locator(STATUS).inner_text().replace("\xa0", " ")
+    lab.theme("JupyterLab Dark")
+    page.evaluate(TITLES, 260)
+    assert lab.violations(PANEL) == []
+    lab.screenshot("panel-titles-dark")
+    lab.theme("JupyterLab Light")
+
+
 def test_a_launcher_card_opens_a_copy_beside_the_first(lab, settings) -> None:
     settings(pollInterval="soon", launcher=7, area=None, unknown={})  # all of it means the defaults
     page, server = lab.page, lab.server

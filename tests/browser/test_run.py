@@ -13,10 +13,12 @@ pytestmark = pytest.mark.browser
 
 VIEW = ".nbllm-run"
 STILL = ".nbllm-run-summary"
+BEGUN = ".nbllm-run-begun"
+ENDED = ".nbllm-run-ended"
 EVIL = "<img src=x onerror=window.hacked=1>"
 # Batches of a few rows that take their time, as those of a large model do.
 SETUP = f"""
-import time, warnings
+import os, time, warnings
 import pandas as pd, nbllm
 from nbllm.engine.batching import TokenBudget
 from nbllm.frame.kinds.label import _Repeatable
@@ -25,9 +27,14 @@ from tests.conftest import tiny_model
 warnings.simplefilter("ignore")
 llm = tiny_model("causal")
 TokenBudget.of = classmethod(lambda *_, **__: TokenBudget(240))
-score, pause = _Repeatable.__call__, 0.8
+score, pause, free = _Repeatable.__call__, 0.8, None
 
 def slow(self, prompts):
+    global free
+    if free is not None:  # batches, before it waits for a file
+        free -= 1
+        while free < 0 and not os.path.exists("go"):
+            time.sleep(0.05)
     if any("broken" in prompt.text for prompt in prompts):
         raise ValueError({EVIL!r})
     time.sleep(pause)
@@ -47,6 +54,27 @@ pause = 0.4
 run = df.head(40).llm.classify('review', ledger=False, background=True, **options)
 run""",
     "look": "run",
+    "writes": """
+from nbllm.frame.forecast import Forecast
+wrote = Forecast.wrote
+Forecast.wrote = lambda self: (time.sleep(0.06), wrote(self))
+written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens=32, ledger=False)
+Forecast.wrote = wrote""",
+    "waits": """
+import threading
+from nbllm.engine.turns import doing, turn
+
+def explain():
+    with doing('an explanation of a row'), turn:
+        time.sleep(3.5)
+
+threading.Thread(target=explain).start()
+time.sleep(0.2)
+began = time.monotonic()
+late = df.head(4).llm.classify('review', ledger=False, background=True, **options)
+started_in = time.monotonic() - began
+late""",
+    "reloaded": "pause, free = 0.2, 2\nkept = df.llm.classify('review', ledger=False, **options)",
     "dies": "pause = 0.4\ndf.llm.classify('review', ledger=False, **options)",
     "unheard": "pause = 0.4\nlast = df.head(60).llm.classify('review', ledger=False, **options)",
 }
@@ -63,14 +91,16 @@ async (seconds) => {
     return seen.size / seconds;
 }
 """
-# Whether all that a cell shows, and would save, is one summary.
+# Whether all that a cell shows, and would save, is one summary and, of the widget, nothing.
 SUMMED_UP = """
 (source) => {
     const cell = jupyterapp.shell.currentWidget.model.sharedModel.cells
         .find((cell) => cell.source === source);
     const shown = cell.outputs.filter((output) => output.data);
     const types = shown.map((output) => Object.keys(output.data).sort().join(' '));
-    return types.join() === 'text/html text/plain';
+    const html = shown.at(-1)?.data['text/html'] ?? '';
+    return types.join() === 'text/plain,text/html text/plain' && shown[0].data['text/plain'] === ''
+        && html.includes('nbllm-run-summary');
 }
 """
 
@@ -97,6 +127,10 @@ def run_cell(lab: Any, name: str) -> None:
         }""",
         list(CELLS).index(name),
     )
+
+
+def save(lab: Any) -> None:
+    lab.page.evaluate("jupyterapp.commands.execute('docmanager:save').then(() => null)")
 
 
 def in_both_themes(lab: Any, selector: str, name: str) -> None:
@@ -150,6 +184,57 @@ def test_a_run_beside_the_notebook_is_shown_once_a_cell_and_wherever_it_is_asked
     assert lab.evaluate("len(run.result())") == 40
 
 
+# What the widget and the status bar say at the same moment, as long as both show a run.
+FIGURES = """
+async () => {
+    const seen = [];
+    const start = performance.now();
+    for (;;) {
+        const view = document.querySelector('.nbllm-run');
+        const status = document.querySelector('.nbllm-Lab-status').textContent;
+        const bar = status.match(/^prompt (\\d+)\\s%(.*)/);
+        if (!view && seen.length) return seen;
+        if (performance.now() - start > 60000) throw new Error('it does not end');
+        const share = view?.querySelector('.counts').textContent.match(/^(\\d+) %/);
+        if (share && bar) {
+            seen.push([
+                performance.now(), Number(share[1]), view.querySelector('.doing').textContent,
+                Number(bar[1]), bar[2],
+            ]);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+}
+"""
+
+
+def test_of_a_text_run_all_displays_have_one_figure_and_none_stands_still(lab) -> None:
+    run_cell(lab, "writes")
+    lab.page.wait_for_selector(VIEW, timeout=30_000)
+    seen = lab.page.evaluate(FIGURES)
+    assert len(seen) > 20
+    # Each is as old as its last look: what one shows, the other has shown in the second before.
+    for at, _, _, in_bar, left in seen:
+        if at > seen[0][0] + 1500:
+            near = [share for when, share, *_ in seen if abs(when - at) <= 1500]
+            assert min(near) <= in_bar <= max(near), (at, in_bar, near)
+            said = {doing.removeprefix("about ") for when, _, doing, *_ in seen if when <= at}
+            assert left.replace("\xa0", " ").removeprefix(" · ") in said
+    shares = [share for _, share, *_ in seen]
+    assert shares == sorted(shares) and len(set(shares)) > 12
+    told = [doing for *_, doing, _, _ in seen if "left" in doing]
+    assert len(told) > len(seen) / 2 and len(set(told)) >= 3, told
+    lab.wait_for_value("len(written)", 10, 30)
+
+
+def test_a_run_that_starts_beside_a_pass_waits_for_it_and_not_its_cell(lab) -> None:
+    run_cell(lab, "waits")
+    lab.wait_for_value("'started_in' in globals() and started_in < 1", True, 4)
+    waiting = lab.page.locator(f"{VIEW} .doing:has-text('waiting for an explanation of a row')")
+    waiting.wait_for(timeout=10_000)
+    lab.wait_for_value("late.done", True, 30)
+
+
 def test_where_the_server_passes_nothing_on_it_says_to_interrupt(lab) -> None:
     lab.page.route("**/nbllm/jobs/**", lambda route: route.fulfill(status=404, body="none"))
     run_cell(lab, "unheard")
@@ -196,3 +281,38 @@ def test_the_summary_is_there_without_kernel_and_widget(lab) -> None:
     summary.locator("summary").click()
     expect(summary).to_contain_text("shared prefix", use_inner_text=True)
     in_both_themes(lab, STILL, "run-summary")
+
+
+def test_a_page_that_is_loaded_again_meanwhile_shows_how_the_run_ended(lab) -> None:
+    lab.write("reloaded.ipynb", *CELLS.values())
+    lab.open("reloaded.ipynb")
+    run_cell(lab, "setup")
+    run_cell(lab, "reloaded")
+    lab.page.wait_for_selector(f"{VIEW} .labels td.number", timeout=30_000)
+    expect(lab.page.locator(BEGUN)).to_be_hidden()
+    save(lab)
+    lab.page.reload()
+    # The kernel is busy and answers for no widget yet; what was saved says what is going on.
+    lab.page.wait_for_selector(f"{BEGUN}:visible", timeout=60_000)
+    lab.screenshot("run-begun")
+    assert lab.violations(BEGUN) == []
+    (lab.server.folder / "go").touch()
+    for name in ("run-reloaded", "run-reloaded-again"):
+        lab.page.wait_for_selector(f"{ENDED} {STILL}", timeout=60_000)
+        summary = lab.page.locator(f"{ENDED} {STILL}")
+        expect(summary).to_contain_text("120 rows, 119 texts computed", use_inner_text=True)
+        assert EVIL in summary.inner_text() and lab.page.evaluate("window.hacked") is None
+        expect(lab.page.locator(BEGUN)).to_be_hidden()
+        assert lab.violations(ENDED) == []
+        lab.screenshot(name)
+        save(lab)
+        lab.page.reload()
+    lab.wait_for_kernel()
+    assert lab.evaluate("int(kept['kind'].notna().sum())") == 119
+
+    # Without the kernel, what was saved is there and says what to do.
+    lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
+    lab.page.reload()
+    lab.page.wait_for_selector(f"{BEGUN}:visible", timeout=60_000)
+    expect(lab.page.locator(BEGUN)).to_contain_text("run the cell again", use_inner_text=True)
+    lab.screenshot("run-reloaded-without-kernel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import polars as pl
 import pytest
 
 import nbllm  # noqa: F401  registers df.llm
+from nbllm.engine import turns
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import doing, turn
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.label import Calibrated, _Repeatable
 from nbllm.frame.tasks.sentiment import sentiment
@@ -152,17 +154,16 @@ def test_calibration_lets_others_have_their_turn_between_its_batches(
     free = []
 
     def another_run() -> None:
-        free.append(turn.acquire(blocking=False))
-        if free[-1]:
-            turn.release()
+        with turn:
+            free.append(True)
 
     def step() -> None:
         beside = threading.Thread(target=another_run)
         beside.start()
-        beside.join()
+        beside.join(10)
 
     asked.calibrate(None, step)
-    assert len(free) > 2 and all(free)
+    assert len(free) > 2
 
 
 def test_an_interrupt_while_calibrating_ends_all_steps_of_a_reply(
@@ -182,12 +183,52 @@ def test_an_interrupt_while_calibrating_ends_all_steps_of_a_reply(
 
 
 def test_what_fails_beside_the_notebook_is_raised_with_the_result(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise LabelError("no such thing")
+
+    monkeypatch.setattr(Calibrated, "calibrate", failing)
+    run = frame.llm.sentiment("review", model=tiny_llama, background=True)
+    with pytest.raises(LabelError, match="no such thing"):
+        run.result(60)
+    assert str(run) == f"sentiment: failed, 0 of {ROWS} texts"
+
+
+def test_what_is_wrong_with_the_call_is_raised_at_once(
     frame: pd.DataFrame, tiny_llama: Model
 ) -> None:
-    labels = ["score", "other"]
-    run = frame.llm.classify(
-        "review", labels, model=tiny_llama, probabilities=True, background=True
-    )
     with pytest.raises(LabelError, match="review_classify_score"):
-        run.result(60)
-    assert str(run) == "classify: failed"
+        frame.llm.classify(
+            "review", ["score", "other"], model=tiny_llama, probabilities=True, background=True
+        )
+
+
+@pytest.mark.parametrize("verb", ["sentiment", "summarize", "prompt", "reply"])
+def test_a_cell_that_starts_a_run_waits_for_no_pass(
+    frame: pd.DataFrame, tiny_llama: Model, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the explanation of a row, say; the run waits beside the notebook, and says what for."""
+    monkeypatch.setattr(turns, "_LONG", 0.0)
+    options = {"prompt": {"into": "told"}, "reply": {"sources": ["Soup."], "intents": ["a", "b"]}}
+    subject = "{review}" if verb == "prompt" else "review"
+    holding, started = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with doing("an explanation of a row"), turn:
+            holding.set()
+            assert started.wait(30)
+
+    beside = threading.Thread(target=hold)
+    beside.start()
+    assert holding.wait(10)
+    ask = getattr(frame.head(3).llm, verb)
+    run = ask(subject, model=tiny_llama, ledger=False, background=True, **options.get(verb, {}))
+    until = time.monotonic() + 20
+    while (step := run._watch.step) is None or step.doing != "waiting for an explanation of a row":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert "waiting for an explanation of a row" in str(run)
+    started.set()
+    assert len(run.result(60)) == 3
+    beside.join()

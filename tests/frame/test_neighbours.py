@@ -1,4 +1,4 @@
-"""A row's answer is the same alone and beside any other, also where the model sees a window only."""
+"""A row's answer is the same alone and beside others, also where the model sees but a window."""
 
 from collections.abc import Callable
 

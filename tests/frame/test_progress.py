@@ -21,6 +21,7 @@ from nbllm.frame.forecast import Forecast
 from nbllm.frame.kinds.label import Calibrated, _Repeatable
 from nbllm.frame.progress import Watch
 from nbllm.models.model import Model
+from nbllm.progress_bar import ProgressBar
 
 ROWS = 40
 
@@ -155,7 +156,7 @@ def test_while_a_batch_is_at_work_the_bar_goes_on_and_never_back(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
-    left = Forecast([10.0] * 8, rows=lambda _: 2, work=lambda rows, tokens: rows * tokens)
+    left = Forecast([10.0] * 8, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
     shares = []
     for _ in range(4):
         for _ in range(20):
@@ -168,8 +169,104 @@ def test_while_a_batch_is_at_work_the_bar_goes_on_and_never_back(
     assert max(shares[:-1]) < 1
 
 
+@pytest.mark.parametrize("written", [64, 20])
+def test_of_texts_that_are_written_the_time_left_follows_their_tokens(
+    written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four batches of 60 s, of answers that end where they may or before: no time stands still."""
+    now = [0.0]
+    monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
+    left = Forecast(
+        [200.0] * 4,
+        rows=lambda _: 1,
+        reading=lambda rows, tokens: rows * tokens,
+        writing=lambda rows, tokens: 50.0,
+        most=64,
+    )
+    told, shares = [], [left.share]
+    for batch in range(4):
+        now[0] += 60 * 200 / (200 + written * 50)
+        for _ in range(written):
+            now[0] += 60 * 50 / (200 + written * 50)
+            left.wrote()
+            assert left.seconds_left is not None  # from the first token on
+            told.append((batch, now[0], left.seconds_left))
+            shares.append(left.share)
+        left.advance(1)
+    assert shares == sorted(shares) and len(set(shares)) > 3 * written
+    assert left.share == 1 and left.seconds_left == 0
+    # What is taken to be written is known from the first batch on, or what may be.
+    known = [(at, promised) for batch, at, promised in told if batch or written == 64]
+    assert max(abs(at + promised - 240) for at, promised in known) < (1 if written == 64 else 10)
+
+
+def test_a_batch_that_takes_longer_than_thought_leaves_some_time_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
+    left = Forecast([10.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
+    now[0] += 10
+    left.advance(2)
+    promised = []
+    for _ in range(60):
+        now[0] += 1
+        promised.append(left.seconds_left)
+    assert promised == sorted(promised, reverse=True) and len(set(promised)) == 60
+
+
+def test_one_figure_is_shown_by_bar_widget_panel_and_status(
+    tiny_llama: Model, shown: list[Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a text is written, and rows differ in what they take."""
+    from nbllm.frame.bar import Bar
+    from nbllm.widgets.run import state_of
+
+    monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(700))
+    bars = Bar()
+    frame = pd.DataFrame({"text": ["A long story of a warm soup. " * 12] + ["Soup."] * 3})
+    frame["text"] += [f" {n}" for n in range(4)]
+    seen: list[tuple[Any, ...]] = []
+
+    class Compared(Shown):
+        def show(self, watch: Watch) -> None:
+            step, job = watch.step, watch._job
+            if step is None or job is None or step.forecast is None:
+                return
+            share, left = step.share, step.seconds_left
+            with monkeypatch.context() as fixed:  # at one moment
+                fixed.setattr(progress.Step, "share", share)
+                fixed.setattr(progress.Step, "seconds_left", left)
+                job._written = 0.0
+                progress._update(job, step)
+                bars.show(watch)
+                state = state_of(watch)
+            record = next(job for job in jobs() if job.id == step.job)
+            bar = bars._bars[-1]
+            seen.append((share, state["share"], record.share))
+            assert share == state["share"] == record.share
+            assert left == state["secondsLeft"] == record.seconds_left == bar.seconds_left
+            assert bar.n == step.percent == int(share * 100 + 1e-9)
+
+    wrote = Forecast.wrote
+
+    def slow(self: Forecast) -> None:
+        time.sleep(0.02)
+        wrote(self)
+
+    monkeypatch.setattr(Forecast, "wrote", slow)
+    monkeypatch.setattr(progress, "_others", [Compared])
+    frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=8, ledger=False)
+    assert len({share for share, *_ in seen}) > 3
+
+
+def test_what_is_left_is_told_no_finer_than_it_is_known() -> None:
+    told = {0.0: 0, 0.2: 1, 3.4: 4, 17.6: 20, 58: 60, 137: 140, 1234: 1260, 7300: 7200}
+    assert {seconds: progress._as_known(seconds) for seconds in told} == told
+
+
 def test_rows_that_cannot_be_asked_take_no_time() -> None:
-    left = Forecast([9.0] * 4, rows=lambda _: 2, work=lambda rows, tokens: rows * tokens)
+    left = Forecast([9.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
     left.advance(2, computed=False)
     assert left.share == 0.5 and left.seconds_left is None
 
@@ -352,12 +449,25 @@ def test_in_a_terminal_it_is_a_bar_with_its_own_forecast(
     frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(progress, "_PAUSE", 0.02)
+    monkeypatch.setattr(ProgressBar, "_is_terminal", lambda _: True)
     slowed(monkeypatch, 0.05)
     frame.llm.sentiment("review", model=tiny_llama, ledger=False)
     lines = capsys.readouterr().err.split("\r")
     assert any(f"| 0/{ROWS} [" in line and "getting ready" in line for line in lines)
+    assert len(lines) > 5
     assert "sentiment: 100%|" in lines[-1] and f"| {ROWS}/{ROWS} [" in lines[-1]
     assert lines[-1].endswith("\n")
+
+
+def test_in_a_log_it_is_its_first_and_its_last_line(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(progress, "_PAUSE", 0.02)
+    slowed(monkeypatch, 0.05)
+    frame.llm.sentiment("review", model=tiny_llama, ledger=False)
+    first, last = capsys.readouterr().err.splitlines()
+    assert "getting ready" in first
+    assert "sentiment: 100%|" in last and f"| {ROWS}/{ROWS} [" in last
 
 
 def test_telling_costs_little() -> None:

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from nbllm.engine.prompt import CompiledTemplate
-from nbllm.engine.turns import turn
+from nbllm.engine.turns import tokenizing
 from nbllm.frame import steps
 from nbllm.frame.kinds.prompted import Prompted
 from nbllm.frame.tasks.sentiment import sentiment
@@ -50,7 +50,7 @@ def test_a_part_is_tokenized_when_it_is_its_turn(
     assert sum(d.padding for d in parts) < 2 * sum(d.padding for d in whole) + 100
 
 
-def test_a_tokenizer_is_used_in_turns(tiny_llama: Model) -> None:
+def test_a_tokenizer_is_used_by_one_at_a_time(tiny_llama: Model) -> None:
     """Else a run beside the notebook could make a special token of a text that spells one out."""
     template = CompiledTemplate(sentiment(tiny_llama).template, tiny_llama.tokenizer)
     done = threading.Event()
@@ -59,7 +59,7 @@ def test_a_tokenizer_is_used_in_turns(tiny_llama: Model) -> None:
         template.encode([("a text",)], limit=10**6)
         done.set()
 
-    with turn:
+    with tokenizing:
         beside = threading.Thread(target=encode)
         beside.start()
         assert not done.wait(0.2)

@@ -33,7 +33,7 @@ import time
 from nbllm.activity.jobs import Job
 job = Job.begin(verb="filter", output="kept", model="smollm2", rows=12, texts=9)
 while not job.cancelled:
-    job.update(answered=3, known=1, failed=1, rows_per_second=2.5, seconds_left=4.0)
+    job.update(answered=3, known=1, failed=1, share=0.5, rows_per_second=2.5, seconds_left=4.0)
     time.sleep(0.02)
 job.end("cancelled")
 """
@@ -146,6 +146,7 @@ def test_a_notebook_from_its_first_model_to_the_death_of_its_kernel(
         "answered": 3,
         "known": 1,
         "failed": 1,
+        "share": 0.5,
         "rows_per_second": 2.5,
         "seconds_left": 4.0,
         "started": pytest.approx(time.time(), abs=30),

@@ -253,11 +253,11 @@ def test_status_tells_of_memory_jobs_and_ledger(held: Any, ledger_path: Path) ->
     with Ledger(ledger_path) as ledger:
         ledger.commit("question", {"key": "value"})
     job = Job.begin(verb="sentiment", output="mood", model="m", rows=9, texts=8)
-    job.update(answered=3, known=1, failed=1, rows_per_second=2.0, seconds_left=2.4)
+    job.update(answered=3, known=1, failed=1, share=0.5, rows_per_second=2.0, seconds_left=2.4)
     shown = str(held.shell.run_line_magic("llm", "status"))
     assert f"{held.name}: " in shown and "not quantized" in shown
     assert " free of " in shown
-    assert "sentiment → mood: " in shown and "of 8 texts" in shown
+    assert "sentiment → mood: 0 %, 0 of 8 texts" in shown
     assert str(ledger_path) in shown
     job.end("done")
     assert "none is running" in str(held.shell.run_line_magic("llm", "status"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -45,7 +44,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]
     seen: list[dict[str, Any]] = []
 
     def publish(data: dict[str, str], metadata: Any = None, **options: Any) -> None:
-        seen.append({"data": data, "update": False, **options})
+        seen.append({"data": data, **options})
 
     monkeypatch.setattr(run, "publish_display_data", publish)
     monkeypatch.setattr(run, "_kernel", lambda: SimpleNamespace(get_parent=lambda _: request))
@@ -103,35 +102,56 @@ def test_the_state_is_small_json_that_adds_up(watch: Watch) -> None:
 
 
 def test_one_view_a_cell_that_becomes_the_summary_everywhere(
-    watch: Watch, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    watch: Watch, published: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(run, "_SETTLING", 0.2)
     display = RunDisplay()
     display.show(watch)
     display.show(watch)
     display.open(watch)
-    assert len(published) == 1
+    assert len(published) == 2
     from_cell("two")
     assert display.open(watch)
-    assert len(published) == 2
-    for shown in published:
-        assert "application/vnd.jupyter.widget-view+json" in shown["data"]
-        assert shown["data"]["text/plain"].startswith("classify → ")
+    assert len(published) == 4
+    for view, still in zip(published[::2], published[1::2], strict=True):
+        assert "application/vnd.jupyter.widget-view+json" in view["data"]
+        # What is there while the widget is not: a notebook that is opened without its kernel.
+        assert set(still["data"]) == {"text/html", "text/plain"}
+        assert still["data"]["text/plain"].startswith("classify → ")
+        assert "run the cell again" in Tags(still["data"]["text/html"]).text
+        assert EVIL in Tags(still["data"]["text/html"]).text
+    places = [shown["transient"]["display_id"] for shown in published]
+    assert len(set(places)) == 4
     view = display._view
-    assert view is not None and view.comm is not None
+    assert view is not None
     watch.steps[0].state, watch.ended = "done", True
     display.end(watch)
-    still = published[2:]
-    assert [shown["update"] for shown in still] == [True, True]
-    assert [s["transient"] for s in still] == [s["transient"] for s in published[:2]]
-    assert all(set(shown["data"]) == {"text/html", "text/plain"} for shown in still)
-    until = time.monotonic() + 5
-    while view.comm is not None:  # closed, but not while the browser loads it
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    ended = {shown["transient"]["display_id"]: shown for shown in published[4:]}
+    assert set(ended) == set(places) and all(shown["update"] for shown in ended.values())
+    assert [ended[place]["data"] for place in places[::2]] == [{"text/plain": ""}] * 2
+    for place in places[1::2]:
+        assert ended[place]["data"]["text/html"] == summary(watch)
     from_cell("three")
     assert display.open(watch)
-    assert set(published[-1]["data"]) == {"text/html", "text/plain"}
+    assert published[-1]["data"]["text/html"] == summary(watch)
+
+
+def test_a_view_goes_on_as_the_summary_and_holds_nothing_of_the_run(
+    watch: Watch, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is loaded again knows only of the widget."""
+    monkeypatch.setattr(run, "_ENDED", 2)
+    views = []
+    for _ in range(3):
+        display = RunDisplay()
+        watch.ended, watch.steps[0].state = False, "running"
+        display.show(watch)
+        views.append(display._view)
+        watch.ended, watch.steps[0].state = True, "done"
+        display.end(watch)
+        assert views[-1].comm is not None
+        assert views[-1].state["summary"] == summary(watch)
+        assert views[-1]._msg_callbacks.callbacks == []
+    assert [view.comm is None for view in views] == [True, False, False]
 
 
 def test_nobody_looks_when_a_notebook_is_executed_by_a_program(

@@ -33,6 +33,7 @@ export interface Job {
   answered: number; // those of the ledger among them
   known: number; // answers that the ledger had
   failed: number;
+  share: number; // of the work that is done, 0 to 1: texts differ in what they take
   rows_per_second: number;
   seconds_left: number | null;
   started: number; // seconds since 1970, as is `updated`
@@ -65,18 +66,13 @@ export function readActivity(answer: unknown): Activity {
   return { processes, jobs, devices };
 }
 
-/** Share of a job's texts that are over with, 0 to 1; one without texts has nothing to do. */
-export function share(job: Job): number {
-  return job.texts > 0 ? Math.min((job.answered + job.failed) / job.texts, 1) : 1;
-}
-
 export const running = (activity: Activity): Job[] =>
   activity.jobs.filter((job) => job.state === "running");
 
-/** Share of all running jobs that is done, each by its texts. */
+/** Share of the work of some jobs that is done, each counting by its texts. */
 export function shareOf(jobs: readonly Job[]): number {
   const texts = jobs.reduce((sum, job) => sum + job.texts, 0);
-  return texts > 0 ? jobs.reduce((sum, job) => sum + share(job) * job.texts, 0) / texts : 1;
+  return texts > 0 ? jobs.reduce((sum, job) => sum + job.share * job.texts, 0) / texts : 1;
 }
 
 /** A device's memory by who holds it: each model, others' programs, and what is free. */

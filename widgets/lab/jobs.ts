@@ -1,10 +1,10 @@
 // Running and past runs of verbs, and trainings, across notebooks.
 
 import { h } from "../shared/dom";
-import { type Activity, type Job, running, share } from "./activity";
+import { type Activity, type Job, running } from "./activity";
 import { mark, type Row, Rows, say } from "./rows";
 import { Section } from "./section";
-import { advice, basename, modelName, percent, progress, state, title, when } from "./words";
+import { advice, basename, modelName, percent, progress, state, title, when, whole } from "./words";
 
 export interface JobActions {
   notebookOf: (kernel: string | null, announced: string | null) => string | null;
@@ -93,12 +93,11 @@ export class Jobs {
         say(model, modelName(job.model));
         mark(model, "title", job.model);
         say(time, when(runs ? job.started : job.updated, new Date()));
-        const done = Math.floor(share(job) * 1000) / 10;
-        fill.style.width = `${done}%`;
+        fill.style.width = `${job.share * 100}%`;
         mark(bar, "hidden", runs ? undefined : "");
         mark(bar, "aria-label", title(job));
-        mark(bar, "aria-valuenow", String(Math.floor(done)));
-        mark(bar, "aria-valuetext", percent(share(job)));
+        mark(bar, "aria-valuenow", String(whole(job.share)));
+        mark(bar, "aria-valuetext", percent(job.share));
         say(facts, progress(job));
         const said = runs ? refused : advice(job);
         say(note, said);

@@ -1,6 +1,9 @@
 // Activity in words. Pure, so that what is shown, announced and tested is one text.
 
-import { type Activity, type Job, type Model, running, share, shareOf } from "./activity";
+import { wholePercent as whole } from "../shared/progress";
+import { type Activity, type Job, type Model, running, shareOf } from "./activity";
+
+export { whole };
 
 const UNITS = ["kB", "MB", "GB", "TB"];
 const NBSP = "\u00a0"; // a line never ends between a number and its unit
@@ -12,12 +15,12 @@ export function bytes(count: number): string {
   return `${value < 9.95 ? value.toFixed(1) : Math.round(value)}${NBSP}${UNITS[unit]}`;
 }
 
-/** Seconds as people read them: 9 s, 2 min 5 s, 1 h 3 min. */
+/** Seconds as people read them: 9 s, 2 min, 2 min 5 s, 1 h 3 min. */
 export function duration(seconds: number): string {
   const whole = Math.max(Math.round(seconds), 0);
   const units: [number, string][] =
     whole < 60 ? [[whole, "s"]]
-    : whole < 3600 ? [[Math.floor(whole / 60), "min"], [whole % 60, "s"]]
+    : whole < 3600 ? [[Math.floor(whole / 60), "min"], ...(whole % 60 ? [[whole % 60, "s"] as [number, string]] : [])]
     : [[Math.floor(whole / 3600), "h"], [Math.floor((whole % 3600) / 60), "min"]];
   return units.map(([count, unit]) => `${count}${NBSP}${unit}`).join(NBSP);
 }
@@ -33,8 +36,7 @@ export function when(seconds: number, now: Date): string {
 export const number = (value: number): string => value.toLocaleString("en");
 
 /** Whole per cent; all only when it is all. */
-export const percent = (part: number): string =>
-  `${part < 1 ? Math.min(Math.floor(part * 100), 99) : 100}${NBSP}%`;
+export const percent = (part: number): string => `${whole(part)}${NBSP}%`;
 
 export const counted = (count: number, thing: string): string =>
   `${number(count)} ${thing}${count === 1 ? "" : "s"}`;
@@ -56,6 +58,7 @@ export function progress(job: Job): string {
   const done = job.answered + job.failed;
   if (job.state === "running") {
     return [
+      percent(job.share),
       `${number(done)} of ${counted(job.texts, job.unit)}`,
       ...(job.rows_per_second > 0 ? [rate(job.rows_per_second)] : []),
       ...(job.seconds_left !== null ? [`${duration(job.seconds_left)}${NBSP}left`] : []),
@@ -148,7 +151,7 @@ export function news(before: Activity, after: Activity): string[] {
     const was = known.get(job.id)?.state;
     if (was === job.state) continue;
     if (job.state === "running") said.push(`${title(job)} began, ${counted(job.texts, job.unit)}.`);
-    else if (was !== undefined || share(job) > 0) said.push(`${title(job)}: ${state(job)}, ${progress(job)}.`);
+    else if (was !== undefined || job.answered + job.failed > 0) said.push(`${title(job)}: ${state(job)}, ${progress(job)}.`);
   }
   const [had, has] = [held(before), held(after)];
   for (const [key, name] of has) if (!had.has(key)) said.push(`${name} was loaded.`);

@@ -3,6 +3,7 @@
 import type { Render } from "@anywidget/types";
 
 import { h } from "../shared/dom";
+import { wholePercent } from "../shared/progress";
 import { cancel } from "./server";
 import { answered, count, doing, figures, spoken, type State, type Told } from "./state";
 
@@ -19,7 +20,7 @@ interface Model {
 }
 
 class View {
-  readonly root = h("div", { class: "nbllm-run", role: "group" });
+  root = h("div", { class: "nbllm-run", role: "group" });
   #title = h("span", { class: "verb" });
   #column = h("code");
   #doing = h("span", { class: "doing" });
@@ -68,6 +69,7 @@ class View {
   #show = () => {
     if (this.#gone) return;
     const state = this.model.get("state");
+    if (state.summary !== undefined) return this.#end(state.summary);
     const { share = 0, texts = 0, phase } = state;
     const done = answered(state);
     this.root.setAttribute("aria-label", `${state.verb} at work`);
@@ -77,12 +79,12 @@ class View {
     put(this.#doing, doing(state));
     this.#bar.style.transform = `scaleX(${share})`;
     this.#progress.classList.toggle("waiting", phase === "running" && Boolean(state.note));
-    this.#progress.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+    this.#progress.setAttribute("aria-valuenow", String(wholePercent(share)));
     this.#progress.setAttribute("aria-valuetext", `${count(done)} of ${count(texts)} texts`);
     this.#progress.setAttribute("aria-label", `${state.verb}, work done`);
     const failures = state.failures ? `, ${count(state.failures)} failed` : "";
     const step = state.steps.length ? `${state.step}: ` : "";
-    put(this.#counts, `${step}${count(done)} of ${count(texts)} texts${failures}`);
+    put(this.#counts, `${step}${wholePercent(share)} %, ${count(done)} of ${count(texts)} texts${failures}`);
     this.#figures.replaceChildren(
       ...figures(state).map(([name, value, meaning]) =>
         h("div", { title: meaning }, h("dt", {}, name), h("dd", {}, value)),
@@ -100,6 +102,15 @@ class View {
     put(this.#cancel, phase === "stopping" || this.#asked ? "Cancelling…" : "Cancel");
     this.#say(state);
   };
+
+  /** What stays of a run: the summary that its cell would show, had it heard of the end. */
+  #end(summary: string) {
+    this.close();
+    const ended = h("div", { class: "nbllm-run-ended" });
+    ended.innerHTML = summary;
+    this.root.replaceWith(ended);
+    this.root = ended;
+  }
 
   #showLabels({ labels = [], otherLabels }: State) {
     this.#labels.hidden = labels.length === 0;

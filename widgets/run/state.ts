@@ -18,6 +18,7 @@ export interface State extends Partial<Told> {
   verb: string;
   output: string;
   phase: Phase;
+  summary?: string; // HTML without script, once it has ended
   steps: Told[];
   job?: string | null;
   keeps?: boolean; // whether answers are filed in the ledger
@@ -51,12 +52,8 @@ export function duration(seconds: number): string {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** What is left, no finer than it is known. */
-export function left(seconds: number): string {
-  if (seconds < 4) return "a few seconds left";
-  const step = seconds < 55 ? 5 : seconds < 600 ? 10 : seconds < 3600 ? 60 : 300;
-  return `about ${duration(Math.round(seconds / step) * step)} left`;
-}
+/** What is left, which comes no finer than it is known. */
+export const left = (seconds: number): string => `about ${duration(seconds)} left`;
 
 /** Texts that need not be asked any more. */
 export const answered = ({ known = 0, computed = 0, failures = 0 }: State): number =>

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-import { type Activity, type Device, type Job, parts, readActivity, share, shareOf } from "../lab/activity";
+import { type Activity, type Device, type Job, parts, readActivity, shareOf } from "../lab/activity";
 import { segments, spoken } from "../lab/memory";
 import { NotEnabled } from "../lab/server";
 import { DEFAULTS, readSettings } from "../lab/settings";
@@ -12,8 +12,8 @@ const plain = (text: string) => text.replaceAll("\u00a0", " ");
 function job(change: Partial<Job> = {}): Job {
   return {
     id: "1", verb: "sentiment", output: "review_sentiment", model: "m", state: "running",
-    unit: "text", rows: 1200, texts: 1000, answered: 598, known: 30, failed: 2, rows_per_second: 47.3,
-    seconds_left: 125.4, started: 100, updated: 142, cancelling: false, notebook: "a.ipynb",
+    unit: "text", rows: 1200, texts: 1000, answered: 598, known: 30, failed: 2, share: 0.7,
+    rows_per_second: 47.3, seconds_left: 125.4, started: 100, updated: 142, cancelling: false, notebook: "a.ipynb",
     kernel: "k", error: "", ...change,
   };
 }
@@ -30,25 +30,24 @@ test("bytes and durations read as people say them", () => {
     "0.0 kB", "1.0 kB", "142 MB", "1.0 GB", "3.4 GB", "10 GB", "80 GB",
   ]);
   expect([-1, 0.4, 59.4, 59.6, 125.4, 3599.6, 3780].map(duration).map(plain)).toEqual([
-    "0 s", "0 s", "59 s", "1 min 0 s", "2 min 5 s", "1 h 0 min", "1 h 3 min",
+    "0 s", "0 s", "59 s", "1 min", "2 min 5 s", "1 h 0 min", "1 h 3 min",
   ]);
 });
 
 test("all is said only when it is all", () => {
-  expect([0, 0.5999, 0.9999, 1].map(percent).map(plain)).toEqual(["0 %", "59 %", "99 %", "100 %"]);
+  expect([0, 0.5999, 0.29, 0.9999, 1].map(percent).map(plain)).toEqual(["0 %", "59 %", "29 %", "99 %", "100 %"]);
 });
 
-test("texts that failed are done too, and a job without texts has nothing to do", () => {
-  expect(share(job())).toBe(0.6);
-  expect(share(job({ texts: 0, answered: 0, failed: 0 }))).toBe(1);
-  expect(share(job({ answered: 5000 }))).toBe(1);
-  expect(shareOf([job(), job({ texts: 3000, answered: 0, failed: 0 })])).toBe(0.15);
+test("of several jobs each counts by its texts", () => {
+  expect(shareOf([job()])).toBe(0.7);
+  expect(shareOf([job(), job({ texts: 3000, share: 0.1 })])).toBe(0.25);
+  expect(shareOf([])).toBe(1);
 });
 
 test("a running job says how far it is, how fast, how long and what failed", () => {
-  expect(plain(progress(job()))).toBe("600 of 1,000 texts · 47 rows/s · 2 min 5 s left · 2 failed");
-  const beginning = { answered: 0, failed: 0, rows_per_second: 0, seconds_left: null };
-  expect(plain(progress(job(beginning)))).toBe("0 of 1,000 texts");
+  expect(plain(progress(job()))).toBe("70 % · 600 of 1,000 texts · 47 rows/s · 2 min 5 s left · 2 failed");
+  const beginning = { share: 0, answered: 0, failed: 0, rows_per_second: 0, seconds_left: null };
+  expect(plain(progress(job(beginning)))).toBe("0 % · 0 of 1,000 texts");
 });
 
 test("a job that ended says what it did, in what time, and what the ledger spared it", () => {
@@ -68,8 +67,8 @@ test("a lost job says that its kernel died and that the ledger resumes", () => {
 });
 
 test("a training is told in steps, and goes on from its checkpoint", () => {
-  const training = job({ verb: "finetune", output: "tuned", unit: "step", texts: 400, answered: 120, known: 0, failed: 0 });
-  expect(plain(progress(training))).toBe("120 of 400 steps · 47 rows/s · 2 min 5 s left");
+  const training = job({ verb: "finetune", output: "tuned", unit: "step", texts: 400, share: 0.3, answered: 120, known: 0, failed: 0 });
+  expect(plain(progress(training))).toBe("30 % · 120 of 400 steps · 47 rows/s · 2 min 5 s left");
   expect(plain(progress({ ...training, state: "done" }))).toBe("120 steps in 42 s"); // stopped early
   expect(state({ ...training, cancelling: true })).toBe("Stops after this step");
   expect(advice({ ...training, state: "cancelled" })).toBe(
@@ -94,8 +93,8 @@ test("the status bar shows jobs before models, and nothing where there is neithe
   expect(status(NOTHING)).toBe("");
   expect(plain(status(holding(model)))).toBe("m · 142 MB");
   expect(plain(status(holding(model, { ...model, key: "2" })))).toBe("2 models · 284 MB");
-  expect(plain(status({ ...holding(model), jobs: [job()] }))).toBe("sentiment 60 % · 2 min 5 s left");
-  expect(plain(status(of(job(), job({ id: "2" }), job({ id: "3", state: "done" }))))).toBe("2 jobs 60 %");
+  expect(plain(status({ ...holding(model), jobs: [job()] }))).toBe("sentiment 70 % · 2 min 5 s left");
+  expect(plain(status(of(job(), job({ id: "2" }), job({ id: "3", state: "done" }))))).toBe("2 jobs 70 %");
 });
 
 test("what began, ended, came and went is told once, and progress is not", () => {

@@ -1,0 +1,63 @@
+"""Progress bars: redrawn in a terminal and a notebook; in a log, a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from tqdm import auto, std
+
+__all__ = ["LINES_EVERY", "ProgressBar", "bar_class"]
+
+LINES_EVERY = 10.0  # seconds at least between two lines of a log
+
+
+class ProgressBar(std.tqdm):  # type: ignore[misc]
+    """A bar of tqdm that writes whole lines where its file is no terminal.
+
+    Its first state and its last are always written, and between them one every ten seconds.
+    """
+
+    _written: float | None = None
+    _line = ""
+    _is_over = False
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> Any:
+        """As tqdm's: draw the bar, or another text in its place."""
+        if self._is_terminal():
+            return super().display(msg, pos)
+        now = time.monotonic()
+        due = self._written is None or self._is_over or now - self._written >= LINES_EVERY
+        line = str(self) if msg is None else msg
+        if due and line not in ("", self._line):  # an empty one takes a bar away
+            self._written, self._line = now, line
+            self.fp.write(f"{line}\n")
+            self.fp.flush()
+        return due
+
+    def clear(self, *arguments: Any, **options: Any) -> None:
+        """As tqdm's: what is written stays."""
+        if self._is_terminal():
+            super().clear(*arguments, **options)
+
+    def close(self) -> None:
+        """As tqdm's: leave the last state, unless the bar is to vanish."""
+        if not self.disable and not self._is_terminal():
+            self._is_over = True
+            if self.leave is not False and self._written is not None:
+                self.display()
+            self.sp = None  # so that tqdm draws it no more
+        super().close()
+
+    def _is_terminal(self) -> bool:
+        return bool(getattr(self.fp, "isatty", bool)())
+
+
+def bar_class() -> type[Any]:
+    """The class of bars for where this process writes: tqdm's widget in a notebook, or ours."""
+    notebook = sys.modules.get("tqdm.notebook")
+    if notebook is not None and issubclass(auto.tqdm, notebook.tqdm_notebook):
+        widget: type[Any] = auto.tqdm
+        return widget
+    return ProgressBar
