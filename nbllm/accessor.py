@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbllm.errors import ProvenanceError
+from nbllm.checks import check_choice, near
+from nbllm.errors import FrameError, ProvenanceError
 from nbllm.frame import KEEP
+from nbllm.frame.checks import read_argument, read_options, reads_arguments, shaping
 from nbllm.frame.progress import Display, show_with
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
     from nbllm.frame.search import How
     from nbllm.frame.tasks.arguments import Examples
-    from nbllm.models.model import Model
+    from nbllm.models.model import ModelLike
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
@@ -49,13 +51,31 @@ class FrameAccessor:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
 
+    def __repr__(self) -> str:
+        others = [name for name in dir(FrameAccessor) if name[0] != "_" and name not in _VERBS]
+        return (
+            f"df.llm: a language model as one more column operation.\n"
+            f"Verbs: {', '.join(_VERBS)}.\n"
+            f"Beside them: {', '.join(others)}.\n"
+            "help(df.llm.sentiment) tells of a verb; nbllm.load(name) loads a model for them."
+        )
+
+    if not TYPE_CHECKING:  # typed, it would hide every misspelt verb from the checker
+
+        def __getattr__(self, name: str) -> object:
+            known = [known for known in dir(FrameAccessor) if not known.startswith("_")]
+            raise AttributeError(
+                f"df.llm has no {name!r}. {near(name, known)}It has: {', '.join(known)}."
+            )
+
+    @reads_arguments
     def sentiment(
         self,
         column: str,
         *,
         neutral: bool = False,
         aspects: Sequence[str] | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -123,13 +143,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def classify(
         self,
         column: str,
         labels: Sequence[str] | Mapping[str, str] | None = None,
         *,
         multi: bool = False,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -188,13 +209,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def filter(
         self,
         column: str,
         predicate: str,
         *,
         threshold: float = 0.5,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -249,6 +271,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def summarize(
         self,
         column: str,
@@ -256,7 +279,7 @@ class FrameAccessor:
         max_words: int = 40,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -318,13 +341,14 @@ class FrameAccessor:
         )
         return start("summarize", into or f"{column}_summarize", work, background=background)
 
+    @reads_arguments
     def translate(
         self,
         column: str,
         to: str = "German",
         *,
         source: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -379,6 +403,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def answer(
         self,
         column: str,
@@ -386,7 +411,7 @@ class FrameAccessor:
         question: str | None = None,
         context: str | None = None,
         threshold: float | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -448,6 +473,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def mask(
         self,
         column: str,
@@ -492,12 +518,13 @@ class FrameAccessor:
             keep=keep,
         )
 
+    @reads_arguments
     def prompt(
         self,
         template: str,
         *,
         into: str,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
         max_new_tokens: int = 64,
@@ -541,11 +568,12 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def embed(
         self,
         column: str,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -587,13 +615,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def similarity(
         self,
         column: str,
         other: str | None = None,
         *,
         to: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -636,6 +665,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def search(
         self,
         column: str,
@@ -643,7 +673,7 @@ class FrameAccessor:
         *,
         k: int = 10,
         how: How = "fused",
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -695,13 +725,14 @@ class FrameAccessor:
         )
         return start("search", output, work, background=background)
 
+    @reads_arguments
     def recommend(
         self,
         column: str,
         history: Any,
         *,
         k: int = 10,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -754,12 +785,13 @@ class FrameAccessor:
         )
         return start("recommend", output, work, background=background)
 
+    @reads_arguments
     def extract(
         self,
         column: str,
         schema: Any,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -814,6 +846,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def reply(
         self,
         column: str,
@@ -823,8 +856,8 @@ class FrameAccessor:
         source_column: str | None = None,
         k: int = 2,
         threshold: float = 0.5,
-        model: Model | None = None,
-        encoder: Model | None = None,
+        model: ModelLike | None = None,
+        encoder: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -899,13 +932,14 @@ class FrameAccessor:
         )
         return start("reply", into or f"{column}_reply", work, background=background)
 
+    @reads_arguments
     def preview(
         self,
         verb: str,
         subject: str,
         *,
         row: Any = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         truncate: bool = False,
         **options: Any,
     ) -> Preview | StepsPreview:
@@ -928,16 +962,18 @@ class FrameAccessor:
         """
         from nbllm.frame.verb_preview import preview_verb
 
+        subject, options = _read(verb, subject, options)
         return preview_verb(
             self._frame, verb, subject, options, row=row, model=model, truncate=truncate
         )
 
+    @reads_arguments
     def estimate(
         self,
         verb: str,
         subject: str,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         truncate: bool = False,
         **options: Any,
     ) -> RunEstimate | StepsEstimate:
@@ -956,8 +992,10 @@ class FrameAccessor:
         """
         from nbllm.frame.verb_estimate import estimate_verb
 
+        subject, options = _read(verb, subject, options)
         return estimate_verb(self._frame, verb, subject, options, model=model, truncate=truncate)
 
+    @reads_arguments
     def report(self, output: str | None = None) -> RunReport:
         """What the run that answered this frame did: rows, tokens, time, failures, model.
 
@@ -967,17 +1005,11 @@ class FrameAccessor:
         Raises:
             ProvenanceError: the frame has no answers, or their run is not on record.
         """
-        from nbllm.frame.provenance import find_report, run_ids
+        from nbllm.frame.provenance import find_report, only_run
 
-        output = self._output(output)
-        ids = run_ids(self._frame, f"{output}_run")
-        if len(ids) != 1:
-            raise ProvenanceError(
-                f"the rows of {output!r} come from {len(ids)} runs ({', '.join(ids)}). "
-                "Filter the frame to one of them."
-            )
-        return find_report(ids[0])
+        return find_report(only_run(self._frame, self._output(output)))
 
+    @reads_arguments
     def evaluate(
         self,
         truth: Any,
@@ -1042,6 +1074,7 @@ class FrameAccessor:
             self._frame, truth, output, metrics=metrics, among=among, history=history, key=key, k=k
         )
 
+    @reads_arguments
     def calibrate(self, corrections: Any, *, output: str | None = None) -> Any:
         """Scale the scores of this frame so that they fit some true labels; some 200 do well.
 
@@ -1068,6 +1101,7 @@ class FrameAccessor:
 
         return calibrate(self._frame, corrections, self._output(output))
 
+    @reads_arguments
     def corrected(self, corrections: Any, *, output: str | None = None) -> Any:
         """The texts of corrected rows beside their true labels: to show as examples, or train on.
 
@@ -1088,8 +1122,9 @@ class FrameAccessor:
 
         return corrected(self._frame, corrections, self._output(output))
 
+    @reads_arguments
     def explain(
-        self, row: Any, *, output: str | None = None, model: Model | None = None
+        self, row: Any, *, output: str | None = None, model: ModelLike | None = None
     ) -> Explanation:
         """Why a row got its label and not the next likely one, and what the model looked at.
 
@@ -1115,12 +1150,13 @@ class FrameAccessor:
 
         return self._explain_at(row_position(self._frame, row), self._output(output), model)
 
+    @reads_arguments
     def explore(
         self,
         *,
         truth: Any = None,
         output: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
     ) -> Explorer:
         """Open the answers as a table to sort, filter and correct, with charts that filter it.
 
@@ -1153,17 +1189,17 @@ class FrameAccessor:
             explain=lambda row: self._explain_at(row, output, model),
         )
 
-    def _explain_at(self, position: int, output: str, model: Model | None) -> Explanation:
+    def _explain_at(self, position: int, output: str, model: ModelLike | None) -> Explanation:
         """The explanation of a row by its position."""
         from nbllm.engine.prompt import with_answer
         from nbllm.frame.columns import row_values
         from nbllm.frame.contrast import contrast
         from nbllm.frame.provenance import find_record, recorded_prompt, row_run
-        from nbllm.models.loader import reload
+        from nbllm.models.loader import reload, resolve
         from nbllm.widgets.explanation import Explanation
 
         record = find_record(row_run(self._frame, f"{output}_run", position), self._frame)
-        model = model or reload(record["model"])
+        model = reload(record["model"]) if model is None else resolve(model)
         prompt = recorded_prompt(record, self._frame, position, model)
         if record["writes"]:
             answer = row_values(self._frame, [output], position)[0]
@@ -1175,7 +1211,7 @@ class FrameAccessor:
         self,
         verb: str,
         subject: str,
-        model: Model | None,
+        model: ModelLike | None,
         options: dict[str, Any],
         output: str,
         *,
@@ -1223,6 +1259,37 @@ class FrameAccessor:
                 "Use the frame that a verb such as .llm.sentiment returned."
             )
         raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
+
+
+# Those that answer rows; the other methods say something of a verb or of its answers.
+_VERBS = (
+    "answer",
+    "classify",
+    "embed",
+    "extract",
+    "filter",
+    "mask",
+    "prompt",
+    "recommend",
+    "reply",
+    "search",
+    "sentiment",
+    "similarity",
+    "summarize",
+    "translate",
+)
+
+
+def _read(verb: str, subject: Any, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The arguments of a verb, as `preview` and `estimate` take them for it.
+
+    Raises:
+        FrameError: no such verb, or an argument that it cannot take.
+    """
+    check_choice("verb", verb, _VERBS, error=FrameError)
+    first = "template" if verb == "prompt" else "column"
+    parameters = shaping(getattr(FrameAccessor, verb))
+    return read_argument(first, subject), read_options(verb, options, parameters)
 
 
 def register_on_pandas(pandas: Any) -> None:

@@ -23,10 +23,12 @@ from nbllm.attention.embedded import EmbeddedAnswer
 from nbllm.attention.gradients import gradients
 from nbllm.attention.integrated_gradients import LARGEST_GAP, integrated
 from nbllm.attention.text import answer_id, is_special, read, token_texts
+from nbllm.checks import check_choice, check_whole
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
-from nbllm.errors import TextError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.errors import NbllmError, TextError, UnsupportedModelError
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
 from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ class Attribution:
 
 
 def attribute(
-    model: Model,
+    model: ModelLike,
     text: str | Prompt,
     *,
     target: int | str | None = None,
@@ -108,15 +110,14 @@ def attribute(
         >>> found = attribute(llm, "A warm and funny film. I was", target=" glad")  # doctest: +SKIP
         >>> found.frame().nlargest(3, "score")  # doctest: +SKIP
     """
+    model = resolve(model)
     if model.kind not in ("causal", "classifier"):
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and attribution asks for a model with one "
             "answer: a causal model or a classifier. Load one, such as nbllm.load()."
         )
-    if method not in get_args(Method):
-        raise ValueError(f"There is no method {method!r}. Give one of {get_args(Method)}.")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}. Give a number of at least 1.")
+    check_choice("method", method, get_args(Method))
+    steps = check_whole("steps", steps)
     chosen = None if target is None else answer_id(model, target)
     other = None if against is None else answer_id(model, against)
     prompt = read(model, text)
@@ -223,6 +224,8 @@ def _check_gradients(
     given = present.detach().requires_grad_()
     try:
         torch.autograd.grad(score(given).sum(), given)
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except (RuntimeError, NotImplementedError, TypeError) as error:
         if is_out_of_memory(error):
             raise

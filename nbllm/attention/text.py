@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, found_spans
 from nbllm.engine.turns import turn
-from nbllm.errors import LabelError, SelectionError, TextError, TextTooLongError
+from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 
 __all__ = ["answer_id", "end_ids", "is_special", "read", "token_id", "token_texts"]
@@ -109,7 +110,9 @@ def end_ids(model: Model) -> tuple[int, ...]:
 
 def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     if not isinstance(text, str):
-        raise TypeError(f"The text must be a str or a Prompt, not {type(text).__name__}.")
+        raise ArgumentError(
+            f"text={shown(text)} is neither a string nor a Prompt. Pass one of them."
+        )
     # Half of a surrogate pair, as pandas may read it from a broken file, is no text.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer

@@ -18,6 +18,7 @@ import torch
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
+from nbllm.checks import check_choice, check_whole
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ def combined(
 
         combined(recording, layer=5, how="max", side=256)
     """
-    if how not in get_args(How):
-        raise ValueError(f"Heads are combined by 'mean' or 'max', not by {how!r}.")
+    check_choice("how", how, get_args(How))
     recording.check(layer, 0)
     rows, columns = _window(recording, rows, columns)
     tops, lefts = _starts(rows, side), _starts(columns, side)
@@ -245,8 +245,7 @@ def top_edges(
         top_edges(recording, layer=5, head=2, k=100, without=0)
     """
     recording.check(layer, head)
-    if k < 1:
-        raise ValueError(f"k is {k}. Give a number of at least 1.")
+    k = check_whole("k", k)
     rows, columns = _window(recording, rows, columns)
     chosen = recording.layer(layer)
     one = torch.tensor([head], device=chosen.query.device)
@@ -345,8 +344,7 @@ def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tu
 
 def _starts(span: Span, side: int) -> NDArray[np.int64]:
     """Where each block begins, from the start of the span."""
-    if side < 1:
-        raise ValueError(f"side is {side}. Give a number of at least 1.")
+    side = check_whole("side", side)
     length = span[1] - span[0]
     blocks = min(length, side)
     return span[0] + np.arange(blocks) * length // blocks

@@ -20,7 +20,8 @@ from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.loader import resolve
+from nbllm.models.model import CALLED, Model, ModelLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +85,7 @@ class _Window:
 
 
 def perplexity(
-    model: Model, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
+    model: ModelLike, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
 ) -> Perplexity:
     """How well a causal model foretells texts; lower is better.
 
@@ -108,10 +109,11 @@ def perplexity(
         >>> perplexity(llm, df["review"]).bits_per_byte  # doctest: +SKIP
         1.31
     """
+    model = resolve(model)
     if model.kind != "causal":
         raise UnsupportedModelError(
-            f"perplexity asks a causal language model, and {model.name} is a {model.kind}. Load "
-            "one that generates text, such as nbllm.load()."
+            f"perplexity asks a causal language model, and {model.name} is "
+            f"{CALLED[model.kind]}. Load one that generates text, such as nbllm.load()."
         )
     window = min(_WINDOW, model.context_length) if window is None else window
     stride = max(1, window // 2) if stride is None else stride

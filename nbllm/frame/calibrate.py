@@ -16,7 +16,7 @@ from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
 from nbllm.frame.evaluate import calibration_error
-from nbllm.frame.provenance import attach, find_record, find_report, remember, run_ids
+from nbllm.frame.provenance import attach, find_record, find_report, only_run, remember
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,13 +142,7 @@ def corrected(frame: Any, corrections: Any, output: str) -> Any:
 
 
 def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
-    ids = run_ids(frame, f"{output}_run")
-    if len(ids) != 1:
-        raise FrameError(
-            f"the rows of {output!r} come from {len(ids)} runs, and a calibration fits one. "
-            "Filter the frame to one of them."
-        )
-    record = find_record(ids[0], frame)
+    record = find_record(only_run(frame, output), frame)
     parameters = record["parameters"]
     if "labels" not in parameters or "several" in parameters:
         raise FrameError(f"{output!r} does not hold one label a row, so nothing can be calibrated.")

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import narwhals as nw
 
+from nbllm.checks import near, shown
 from nbllm.errors import ColumnError, FrameError
+from nbllm.wording import with_article
 
 __all__ = [
     "Rows",
@@ -212,6 +213,11 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
         )
     try:
         return nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        raise FrameError(
+            f"the frame is {with_article(type(frame).__name__)}. Pass a DataFrame of pandas or of "
+            "polars; collect() one that is lazy first."
+        ) from error
     except nw.exceptions.DuplicateError as error:
         raise ColumnError(
             "two columns of the frame have the same name. Rename one; "
@@ -220,17 +226,24 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
 
 
 def _check_column(data: nw.DataFrame[Any], name: str) -> None:
+    by_strings = (
+        "Name columns by strings, for instance with frame.columns = frame.columns.map(str) in "
+        "pandas."
+    )
     if not isinstance(name, str):
-        raise ColumnError(
-            f"the column is called {name!r}, which is no string. Name it by one, for instance with "
-            "frame.columns = frame.columns.map(str) in pandas."
-        )
+        raise ColumnError(f"the column is called {shown(name)}, which is no string. {by_strings}")
     if name in data.columns:
         return
+    called = next((column for column in data.columns if str(column) == name), None)
+    if called is not None:
+        raise ColumnError(
+            f"the frame has no column {name!r}: what is written so is {called!r}, "
+            f"{with_article(type(called).__name__)} and no string. {by_strings}"
+        )
     names = [str(column) for column in data.columns]
-    near = get_close_matches(str(name), names, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise ColumnError(f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.")
+    raise ColumnError(
+        f"the frame has no column {name!r}. {near(name, names)}It has: {', '.join(names)}."
+    )
 
 
 def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[Any]:

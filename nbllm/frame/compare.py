@@ -15,16 +15,17 @@ import torch
 
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
+from nbllm.frame.checks import reads_arguments
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison import Comparison, Side, right_answers
 from nbllm.frame.kinds.label import Choice
 from nbllm.frame.kinds.task import Task
 from nbllm.frame.provenance import find_report, run_ids
 from nbllm.frame.run import answer_frame
-from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.frame.verbs import make_task, read_verb
 from nbllm.models import quantization
 from nbllm.models.device import choose_device
-from nbllm.models.loader import load
+from nbllm.models.loader import check_named, load
 from nbllm.models.memory import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.sources import fetch_configuration
@@ -38,6 +39,7 @@ _PARTS = ("score", "margin", "error", "run")
 _CALLED = ("name", "source")
 
 
+@reads_arguments
 def compare(
     a: Model | str | Path,
     b: Model | str | Path,
@@ -85,10 +87,10 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    columns = verb_columns(verb, subject, options)
+    subject, options, columns = read_verb(verb, subject, options)
+    for name, given in (("a", a), ("b", b)):
+        check_named(name, given)
     choices = _choices(a, b, quantize)
-    if not 0 < confidence < 1:
-        raise FrameError(f"confidence={confidence} is no probability. Pass one such as 0.95.")
     if perplexity and len(columns) > 1:
         raise FrameError(
             f"perplexity=True reads one column, and the prompt names {len(columns)}. Leave it out, "
@@ -165,8 +167,8 @@ def _choices(
     a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
 ) -> tuple[str, str]:
     """The quantization of each."""
-    choices = (quantize, quantize) if isinstance(quantize, str) else tuple(quantize)
-    if len(choices) != 2:
+    choices = (quantize, quantize) if isinstance(quantize, str) else quantize
+    if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
         raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
     for given, choice in zip((a, b), choices, strict=True):
         if isinstance(given, Model) and choice not in ("auto", given.quantization):

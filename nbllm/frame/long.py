@@ -124,7 +124,7 @@ def summarize_frame(
     return _replaced(answered, whole, f"{output}_error", long.errors)
 
 
-def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
+def group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
     """One row a group, in order of appearance: its keys, and its texts as the paragraphs of one.
 
     Rows without a key belong to no group; a group without a text has a null.
@@ -136,7 +136,11 @@ def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
     Raises:
         ColumnError: a column is missing, or a value of `column` is not text.
     """
-    keys = [by] if isinstance(by, str) else list(by)
+    keys = list(by)
+    if column in keys:
+        raise ColumnError(
+            f"by= names {column!r}, whose texts are to be summarized. Group by another column."
+        )
     rows = read_rows(frame, [column])
     if rows.errors:
         raise ColumnError(

@@ -27,6 +27,7 @@ __all__ = [
     "earlier_columns",
     "find_record",
     "find_report",
+    "only_run",
     "recorded_prompt",
     "remember",
     "row_run",
@@ -126,6 +127,26 @@ def run_ids(frame: Any, column: str) -> list[str]:
     """The ids of the runs that answered a frame, in alphabetical order."""
     values = nw.from_native(frame, eager_only=True)[column].to_list()
     return sorted({value for value in values if isinstance(value, str)})
+
+
+def only_run(frame: Any, output: str) -> str:
+    """The id of the one run that answered a frame.
+
+    Raises:
+        ProvenanceError: no row was answered, or several runs answered them.
+    """
+    ids = run_ids(frame, f"{output}_run")
+    if not ids:
+        raise ProvenanceError(
+            f"no row of {output!r} was answered, so there is no run to look at. Take a frame with "
+            "answered rows."
+        )
+    if len(ids) > 1:
+        raise ProvenanceError(
+            f"the rows of {output!r} come from {len(ids)} runs ({', '.join(ids)}), and this is "
+            "about one. Filter the frame to one of them."
+        )
+    return ids[0]
 
 
 def earlier_columns(frame: Any, output: str) -> set[str]:

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import regex
 
-from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.checks import shown
+from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken, write_columns
 from nbllm.frame.run import answer_frame
-from nbllm.frame.search import check_wanted, search_frame, terms
+from nbllm.frame.search import search_frame, terms
 from nbllm.frame.tasks.arguments import Examples, require
 from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.embed import choose_encoder
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
 from nbllm.warned import warn_user
@@ -29,7 +31,7 @@ from nbllm.warned import warn_user
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
     from nbllm.frame.progress import Watch
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = [
     "find_sources",
@@ -57,7 +59,7 @@ def reply_frame(
     source_column: str | None,
     k: int,
     threshold: float,
-    encoder: Model | None,
+    encoder: ModelLike | None,
     output: str,
     instruction: str | None = None,
     examples: Examples | None = None,
@@ -85,15 +87,9 @@ def reply_frame(
         LabelError: intents that are no labels.
         UnsupportedModelError: the model is not causal, or the encoder is none.
     """
-    check_wanted(k, keep)
-    if not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     require(model, "reply", "causal")
-    if encoder is not None and encoder.kind != "encoder":
-        raise UnsupportedModelError(
-            f"encoder={encoder.name} is a {encoder.kind}, which has no vectors of sentences. Pass "
-            "one that embeds texts, such as nbllm.load('minilm'), or none."
-        )
+    if encoder is not None:
+        encoder = choose_encoder(encoder, "reply with encoder=")
     rows = read_rows(frame, [column])
     texts, labels = read_sources(sources, source_column)
     refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
@@ -264,14 +260,17 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
         values = [None if i is None else rows.texts[i][0] for i in rows.position]
         labels = index_labels(sources)
     else:
-        if isinstance(sources, str):
-            raise FrameError("sources is one string. Pass a list of texts, or a frame of them.")
+        if isinstance(sources, (str, bytes, Mapping)) or not isinstance(sources, Iterable):
+            raise FrameError(
+                f"sources={shown(sources)} are no texts. Pass a list of them, or a frame."
+            )
         values = list(sources)
         labels = range(len(values))
         odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
         if odd:
             raise FrameError(
-                f"the source {odd[0]!r:.80} is not a text. Pass strings, or a frame of them."
+                f"sources= holds {shown(odd[0])}, which is not a text. Pass strings, or a frame of "
+                "them."
             )
     found = [
         (value, label)

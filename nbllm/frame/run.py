@@ -14,7 +14,7 @@ import narwhals as nw
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.runner import Answered
 from nbllm.engine.turns import turn
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_key, write_columns
 from nbllm.frame.forecast import Forecast
@@ -89,9 +89,6 @@ def answer_frame(
 
     Stopped by an interrupt or a cancel, it returns what it has, with a warning.
     """
-    unknown = [name for name in keep if name not in KEEP]
-    if unknown:
-        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
     rows = read_rows(frame, list(columns.values()), any_type=any_type)
     added = added_columns(task, output, keep, probabilities_too)
     refuse_taken(frame, list(added), ours=f"{output}_run")
@@ -141,11 +138,9 @@ def _engine(
         return lambda texts, offset, asked: answer_here(
             texts, task, model, asked, truncate=record["truncate"]
         )
-    if engine == "ray":
-        return lambda texts, offset, asked: answer_on_workers(
-            texts, task, model, record, offset, workers=workers
-        )
-    raise FrameError(f"engine={engine!r} is neither local nor ray. Choose one of them.")
+    return lambda texts, offset, asked: answer_on_workers(
+        texts, task, model, record, offset, workers=workers
+    )
 
 
 def _answer_texts(

@@ -168,8 +168,6 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
             "engine='ray' needs Ray, which is not installed. Install it with "
             "pip install 'nbllm[ray]'."
         ) from error
-    if workers is not None and workers < 1:
-        raise FrameError(f"workers={workers} answer nothing. Pass 1 or more.")
     if not ray.is_initialized():
         _start(ray)
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from nbllm.frame.columns import read_rows, write_columns
 from nbllm.frame.recommend import read_histories
 from nbllm.frame.reply import find_sources, read_sources, reply_tasks
 from nbllm.frame.run_estimate import RunEstimate, StepsEstimate, estimate_run
-from nbllm.frame.search import WordIndex, check_how, check_wanted, read_queries
+from nbllm.frame.search import WordIndex, read_queries
 from nbllm.frame.tasks.embed import cells_of, choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.mask import Masker
@@ -21,7 +21,7 @@ from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
 from nbllm.frame.verbs import make_task, verb_columns
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["estimate_verb"]
 
@@ -34,7 +34,7 @@ def estimate_verb(
     subject: str,
     options: Mapping[str, Any],
     *,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
 ) -> RunEstimate | StepsEstimate:
     """What a verb will take.
@@ -91,7 +91,7 @@ def _mask(
 def _search(
     frame: Any,
     column: str,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     query: str | Sequence[str],
@@ -99,8 +99,6 @@ def _search(
     how: str = "fused",
 ) -> RunEstimate | StepsEstimate:
     queries = read_queries(query)
-    check_wanted(k, ())
-    check_how(how)
 
     def find(texts: Sequence[str]) -> None:
         index = WordIndex(texts)
@@ -118,9 +116,8 @@ def _search(
 
 
 def _recommend(
-    frame: Any, column: str, model: Model | None, truncate: bool, *, history: Any, k: int = 10
+    frame: Any, column: str, model: ModelLike | None, truncate: bool, *, history: Any, k: int = 10
 ) -> RunEstimate:
-    check_wanted(k, ())
     read_histories(frame, history)
     encoder = choose_encoder(model, "recommend")
     return _embedding("recommend", frame, column, encoder, truncate)
@@ -142,7 +139,7 @@ def _reply(
     intents: Sequence[str] | Mapping[str, str],
     source_column: str | None = None,
     k: int = 2,
-    encoder: Model | None = None,
+    encoder: ModelLike | None = None,
     instruction: str | None = None,
     examples: Any = None,
     max_new_tokens: int = 96,
@@ -168,7 +165,8 @@ def _reply(
         import pandas
 
         held = pandas.DataFrame({TEXT: texts}, dtype=object)
-        steps = {"sources": _embedding("reply", held, TEXT, encoder, truncate=True), **steps}
+        finding = choose_encoder(encoder, "reply with encoder=")
+        steps = {"sources": _embedding("reply", held, TEXT, finding, truncate=True), **steps}
     return StepsEstimate("reply", {name: replace(s, verb="reply") for name, s in steps.items()})
 
 

@@ -15,7 +15,7 @@ from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.recommend import read_histories
 from nbllm.frame.reply import find_sources, read_sources, reply_tasks
-from nbllm.frame.search import check_how, check_wanted, read_queries, terms
+from nbllm.frame.search import read_queries, terms
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.mask import Masker, masked
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
@@ -23,7 +23,7 @@ from nbllm.frame.verbs import make_task, verb_columns
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["preview_verb"]
 
@@ -37,7 +37,7 @@ def preview_verb(
     options: Mapping[str, Any],
     *,
     row: Any,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
 ) -> Preview | StepsPreview:
     """What a verb would do with one row.
@@ -102,13 +102,15 @@ def _reply(
     intents: Sequence[str] | Mapping[str, str],
     source_column: str | None = None,
     k: int = 2,
-    encoder: Model | None = None,
+    encoder: ModelLike | None = None,
     instruction: str | None = None,
     examples: Any = None,
     max_new_tokens: int = 96,
     threshold: float = 0.5,
 ) -> StepsPreview:
     tasks = reply_tasks(model, intents, examples)
+    if encoder is not None:
+        encoder = choose_encoder(encoder, "reply with encoder=")
     texts, labels = read_sources(sources, source_column)
     steps = [
         PreviewStep.of(
@@ -138,7 +140,7 @@ def _embedded(title: str, text: str, encoder: Model, truncate: bool) -> PreviewS
 
 def _search(
     text: str,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     query: str | Sequence[str],
@@ -146,8 +148,6 @@ def _search(
     how: str = "fused",
 ) -> StepsPreview:
     queries = read_queries(query)
-    check_wanted(k, ())
-    check_how(how)
     steps = []
     if how != "dense":
         words = ", ".join(dict.fromkeys(terms(text)))
@@ -176,9 +176,8 @@ def _search(
 
 
 def _recommend(
-    frame: Any, text: str, model: Model | None, truncate: bool, *, history: Any, k: int = 10
+    frame: Any, text: str, model: ModelLike | None, truncate: bool, *, history: Any, k: int = 10
 ) -> StepsPreview:
-    check_wanted(k, ())
     liked = read_histories(frame, history)
     encoder = choose_encoder(model, "recommend")
     labels = index_labels(frame)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from nbllm.checks import check_choice
 from nbllm.errors import FrameError
+from nbllm.frame.checks import read_argument, read_options
 from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.embed import compared, embed, similarity
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
     from nbllm.models.model import Model
 
-__all__ = ["make_task", "verb_columns"]
+__all__ = ["make_task", "read_verb", "verb_columns"]
 
 _TASKS: dict[str, Callable[..., Task]] = {
     "embed": embed,
@@ -36,6 +39,25 @@ _TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
+def read_verb(
+    verb: str, subject: Any, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """A row verb with its arguments as the user wrote them: subject, options, and its columns.
+
+    Raises:
+        FrameError: no such verb, or an argument that it cannot take.
+    """
+    check_choice("verb", verb, (*_TASKS, "prompt"), error=FrameError)
+    parameters = dict(signature(prompt if verb == "prompt" else _TASKS[verb]).parameters)
+    for given in ("model", "template"):
+        parameters.pop(given, None)
+    if verb == "similarity":  # whose other column is no part of the task
+        parameters["other"] = parameters["to"].replace(name="other")
+    subject = read_argument("template" if verb == "prompt" else "column", subject)
+    read = read_options(verb, options, parameters)
+    return subject, read, verb_columns(verb, subject, read)
+
+
 def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Field of the task's template to column of the frame.
 
@@ -44,7 +66,7 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
         options: its other arguments, which may name columns too.
 
     Raises:
-        FrameError: no such verb, or a prompt that names no column.
+        FrameError: a prompt that names no column.
     """
     if verb == "prompt":
         return {name: name for name in prompt_columns(subject)}
@@ -52,8 +74,6 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
         return answer_columns(subject, options)
     if verb == "similarity":
         return compared(subject, options.get("other"), options.get("to"))
-    if verb not in _TASKS:
-        raise FrameError(f"there is no verb {verb!r}. Use {', '.join(_TASKS)} or prompt.")
     return {TEXT: subject}
 
 

@@ -162,8 +162,10 @@ def estimate(
     """
     from nbllm.models.configuration import context_length_of, kind_of, read_configuration
     from nbllm.models.device import choose_device, choose_dtype
+    from nbllm.models.loader import check_named
     from nbllm.models.sources import fetch_configuration
 
+    check_named("name_or_path", name_or_path)
     where = choose_device(device)
     fetched = fetch_configuration(name_or_path, revision)
     config = read_configuration(fetched, trust_remote_code)

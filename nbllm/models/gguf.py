@@ -31,7 +31,7 @@ from transformers import (
 from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from nbllm.errors import TooLargeError, UnsupportedModelError
+from nbllm.errors import NbllmError, TooLargeError, UnsupportedModelError
 from nbllm.models.cache import require_space
 from nbllm.models.gguf_header import complete
 from nbllm.models.quiet import quiet
@@ -187,6 +187,8 @@ def _explained(file: Path, metadata: dict[str, Any]) -> Iterator[None]:
     """Turn what transformers raises on a model that it cannot read into our error."""
     try:
         yield
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except (NotImplementedError, AttributeError, TypeError, RuntimeError, *_DAMAGE) as error:
         architecture = metadata["general.architecture"]
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from narwhals.dependencies import is_into_dataframe
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.label import LabelTask
@@ -18,6 +19,7 @@ from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.prompt import prompt as prompt_task
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.catalog import DEFAULT
+from nbllm.models.loader import check_named
 from nbllm.models.memory import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.models.training_record import prompt_digest
@@ -133,6 +135,7 @@ def finetune(
         dry_run: give the forecast of memory and time, and train nothing.
 
     Raises:
+        ArgumentError: a number that nothing can be trained with.
         FrameError: a column is missing or no text, or too few rows are left.
         LabelError: there are not two labels.
         TooLargeError: it does not fit in memory; nothing was trained.
@@ -144,11 +147,17 @@ def finetune(
         >>> tuned = nbllm.finetune(df, text="review", label="stars")  # doctest: +SKIP
         >>> df.llm.classify("review", model=tuned.load())  # doctest: +SKIP
     """
+    check_numbers(
+        epochs=epochs, learning_rate=learning_rate, batch=batch, patience=patience, rank=rank,
+        max_tokens=max_tokens, seed=seed,
+    )  # fmt: skip
+    if model is not None:
+        check_named("model", model)
     job = read_job(text, label, prompt, answer)
     # df.llm.prompt reads columns of any type, too.
     any_type = bool(job.prompt)
     rows, counts = learned_rows(frame, job.reads, job.answer, any_type=any_type)
-    if isinstance(validation, (int, float)):
+    if not is_into_dataframe(validation):
         train, held = hold_out(rows, validation, seed, by_answer=label is not None)
         leaked = 0
     else:
@@ -160,7 +169,6 @@ def finetune(
         job = replace(job, labels=choose_labels(train, held, labels))
     elif labels is not None:
         raise LabelError("labels= goes with label=. Leave it out where answers are texts.")
-    check_numbers(epochs, batch, rank, max_tokens)
     which = model if model is not None else ("minilm" if job.labels else DEFAULT)
     base = find(
         which,

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from narwhals.dependencies import is_into_dataframe
 
+from nbllm.checks import shown
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
-from nbllm.errors import TooLargeError, TrainingError
+from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.models.device import choose_device
 from nbllm.models.memory import free_memory, give_freed_memory_back, readable
@@ -23,6 +25,7 @@ from nbllm.models.model import Model
 from nbllm.models.quiet import quiet
 from nbllm.train import loop
 from nbllm.train.folder import RunFolder, writing
+from nbllm.train.job import check_numbers
 from nbllm.train.layout import Blocks, pack
 from nbllm.train.live import Live
 from nbllm.train.loop import Recipe, Schedule
@@ -62,17 +65,13 @@ class _Shape:
     context: int
 
     def check(self) -> None:
-        """Raise TrainingError where there can be no such network."""
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise TrainingError(f"{name}={value} makes no model. Pass a number above 0.")
+        """Raise ArgumentError or TrainingError where there can be no such network."""
+        check_numbers(**asdict(self))
         if self.hidden % self.heads or self.hidden // self.heads % 2:
             raise TrainingError(
                 f"hidden={self.hidden} cannot be split into {self.heads} heads of an even width, "
                 f"which rotary positions want. Pass a multiple of {2 * self.heads}."
             )
-        if self.context < 8:
-            raise TrainingError(f"context={self.context} is too short to learn. Pass 8 or more.")
 
     def network(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
         """Of random weights, in float32."""
@@ -156,6 +155,7 @@ def pretrain(
         dry_run: give the forecast of memory and time, and train nothing.
 
     Raises:
+        ArgumentError: a number that nothing can be trained with.
         FrameError: the column is missing or no text, or too few rows are left.
         TooLargeError: it does not fit in memory; nothing was trained.
         TrainingError: settings that make no model, texts that fill no block, a folder that holds
@@ -169,11 +169,14 @@ def pretrain(
     shape.check()
     if steps is not None and minutes is not None:
         raise TrainingError("steps and minutes both say how long to train. Pass one of them.")
-    for name, value in (("steps", steps), ("minutes", minutes), ("batch", batch)):
-        if value is not None and value <= 0:
-            raise TrainingError(f"{name}={value} trains nothing. Pass a number above 0.")
+    check_numbers(
+        steps=steps, minutes=minutes, batch=batch, learning_rate=learning_rate, patience=patience,
+        seed=seed,
+    )  # fmt: skip
+    if not isinstance(sample, str):
+        raise ArgumentError(f"sample={shown(sample)} is no text. Pass a string.")
     rows, counts = learned_rows(frame, [text], None)
-    if isinstance(validation, (int, float)):
+    if not is_into_dataframe(validation):
         train, held = hold_out(rows, validation, seed, by_answer=False)
     else:
         train, held = rows, learned_rows(validation, [text], None)[0]

@@ -7,10 +7,12 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame.columns import read_rows
 
@@ -113,10 +115,10 @@ def hold_out(
     Raises:
         FrameError: a share that cannot be, or too few rows to hold one out.
     """
-    if not 0 < share < 1:
+    if not isinstance(share, Real) or isinstance(share, bool) or not 0 < float(share) < 1:
         raise FrameError(
-            f"validation={share!r} is no share of the rows. Pass a number above 0 and below 1, "
-            "such as 0.1, or a frame of rows to hold out."
+            f"validation={shown(share)} is no share of the rows. Pass a number above 0 and below "
+            "1, such as 0.1, or a frame of rows to hold out."
         )
     strata: dict[str, dict[tuple[str, ...], _Group]] = defaultdict(dict)
     for number, row in enumerate(rows):

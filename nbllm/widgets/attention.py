@@ -19,8 +19,8 @@ from IPython.display import DisplayHandle, publish_display_data
 from nbllm.attention.capture import record
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import NbllmError, SelectionError
-from nbllm.models.model import Model
+from nbllm.errors import ArgumentError, NbllmError, SelectionError
+from nbllm.models.model import ModelLike
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export, on_screen
 from nbllm.widgets.head_values import value_names
@@ -333,7 +333,7 @@ def _nearest(layer: int, numbers: tuple[int, ...]) -> int:
 
 
 def inspect(
-    model: Model | Recording | EncoderDecoderRecording,
+    model: ModelLike | Recording | EncoderDecoderRecording,
     text: str | Prompt | Recording | EncoderDecoderRecording | None = None,
     **options: Any,
 ) -> AttentionView:
@@ -351,11 +351,11 @@ def inspect(
     recorded = (Recording, EncoderDecoderRecording)
     if isinstance(model, recorded):
         if options or not (text is None or isinstance(text, recorded)):
-            raise TypeError(
-                "A recording has its text already: call inspect(recording) alone, or give a "
-                "second recording to compare it with."
+            raise ArgumentError(
+                "a recording has its text already, and inspect was given more. Call "
+                "inspect(recording) alone, or give a second recording to compare it with."
             )
         return AttentionView(model, text)
     if text is None or isinstance(text, recorded):
-        raise TypeError("inspect(model, text) needs the text to look at.")
+        raise ArgumentError("inspect(model, text) was given no text. Pass the one to look at.")
     return AttentionView(record(model, text, **options))

@@ -222,7 +222,7 @@ def test_windows_that_cannot_be_are_refused(tiny_llama: Model, choice) -> None:
 
 
 def test_a_model_of_another_kind_is_refused(tiny_encoder: Model) -> None:
-    with pytest.raises(UnsupportedModelError, match="tiny-encoder is a encoder"):
+    with pytest.raises(UnsupportedModelError, match="tiny-encoder is a sentence encoder"):
         perplexity(tiny_encoder, TEXTS)
 
 

@@ -83,7 +83,7 @@ def test_what_cannot_be_masked_is_refused() -> None:
     frame = pd.DataFrame({"text": TEXTS, "text_mask": 1})
     with pytest.raises(ColumnError, match="into="):
         frame.llm.mask("text")
-    with pytest.raises(FrameError, match=r"no entity SHOE_SIZE.*EMAIL_ADDRESS"):
+    with pytest.raises(FrameError, match=r"no entity 'SHOE_SIZE'.*EMAIL_ADDRESS"):
         frame.llm.mask("text", ["SHOE_SIZE"])
     with pytest.raises(FrameError, match="keep='run'"):
         frame.llm.mask("text", keep=("run",))

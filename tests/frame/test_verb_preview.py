@@ -141,12 +141,12 @@ def test_mask_is_previewed_and_estimated() -> None:
 def test_what_a_verb_refuses_its_preview_refuses(tiny_llama: Model, tiny_encoder: Model) -> None:
     frame = frame_of()
     refused = [
-        ("search", {"query": " "}, FrameError, "no text"),
+        ("search", {"query": " "}, FrameError, "query=' ' says nothing"),
         ("search", {"query": "a", "how": "best"}, FrameError, "how='best'"),
         ("recommend", {"history": [99]}, FrameError, "no item is labelled 99"),
         ("reply", {"sources": [], "intents": INTENTS}, FrameError, "sources has no text"),
         ("reply", {"sources": SOURCES, "intents": ["a"]}, LabelError, "two or more"),
-        ("mask", {"entities": ["SHOE"]}, FrameError, "no entity SHOE"),
+        ("mask", {"entities": ["SHOE"]}, FrameError, "no entity 'SHOE'"),
     ]
     for verb, options, kind, message in refused:
         model = {"reply": tiny_llama, "mask": None}.get(verb, tiny_encoder)

@@ -24,11 +24,17 @@ def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
     Raises:
         TextTooLongError: it leaves no room for a row.
     """
+    if limit < 1:
+        raise TextTooLongError(
+            f"an answer may take {model.context_length - limit:,} tokens, and {model.name} has "
+            f"{model.context_length:,} for text and answer together. Pass a smaller "
+            "max_new_tokens=, or max_words= of a summary."
+        )
     ready = CompiledTemplate(template, model.tokenizer)
     if ready.own_length >= limit:
         raise TextTooLongError(
             f"the instruction and examples alone have {ready.own_length:,} tokens, "
-            f"and {model.name} takes {limit:,} here. Shorten them."
+            f"and {model.name} has room for {limit:,} beside its answer. Shorten them."
         )
     return ready
 

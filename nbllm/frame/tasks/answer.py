@@ -93,15 +93,10 @@ def answer(
             reader 0.5, where it finds no answer likelier than one.
 
     Raises:
-        FrameError: a blank question, a threshold that is no probability, or what a reader cannot
-            be given: no text, an instruction, examples.
+        FrameError: what a reader cannot be given: no text, an instruction, examples.
         LabelError: an example of another form.
     """
     require(model, "answer", "causal", "reader")
-    if question is not None and not question.strip():
-        raise FrameError("question='' asks nothing. Write one, or leave it out.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     if model.kind == "reader":
         return _pointed_at(model, question, context, instruction, examples, threshold)
     if question is None and context is None:

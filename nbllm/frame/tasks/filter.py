@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, plain
-from nbllm.errors import FrameError
 from nbllm.frame.kinds.statement import StatementTask
 from nbllm.frame.tasks.arguments import Examples, read_examples, require
 from nbllm.frame.tasks.few_shot import TEXT
@@ -70,18 +69,8 @@ def filter_task(
         threshold: the probability from which the answer is yes.
         instruction: what to say first.
         examples: (text, predicate that holds of it) pairs to show instead of the built-in ones.
-
-    Raises:
-        FrameError: a predicate without words, or a threshold that is no probability.
     """
     require(model, "filter", "causal")
-    if not isinstance(predicate, str) or not predicate.strip():
-        raise FrameError(
-            f"the predicate {predicate!r} says nothing. Say what should hold, as it goes on after "
-            "'The text': 'asks for a refund'."
-        )
-    if not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one such as 0.5.")
     head = f"{instruction}\n\n" if instruction else ""
     for text, holds in _EXAMPLES if examples is None else read_examples(examples, None):
         head += f"Text: {text}\nThe text {_phrase(holds)}.\n\n"

@@ -71,8 +71,8 @@ class Masker:
         unknown = [name for name in self.entities if name not in known]
         if unknown or not self.entities:
             raise FrameError(
-                f"mask knows no entity {', '.join(unknown) or 'in an empty list'}. "
-                f"Use some of {', '.join(known)}."
+                f"mask knows no entity {', '.join(map(repr, unknown)) or 'in the empty list'} of "
+                f"entities=. Use some of {', '.join(known)}."
             )
         by_model = [name for name in self.entities if name in _BY_MODEL]
         self._analyzer = _analyzer(language, by_model[0] if by_model else None)
@@ -175,7 +175,13 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
         ) from error
 
     named = _names_model(language, wanted, spacy.util.get_installed_models()) if wanted else None
-    pipeline = spacy.load(named) if named else spacy.blank(language)
+    try:
+        pipeline = spacy.load(named) if named else spacy.blank(language)
+    except ImportError as error:
+        raise FrameError(
+            f"language={language!r} is none whose words spaCy can tell. Pass a code of ISO 639, "
+            "such as 'de', or 'xx' for any language."
+        ) from error
     if not named:  # spaCy's limit of a million characters is for what its models take in memory
         pipeline.max_length = sys.maxsize
     # Its list of domain endings as it was published with it, where it would fetch the newest.

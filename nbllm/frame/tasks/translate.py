@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, Template, chat, plain
-from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.errors import UnsupportedModelError
 from nbllm.frame.kinds.text import TextTask
 from nbllm.frame.tasks.arguments import Examples, read_examples, require
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
@@ -97,16 +97,10 @@ def translate(
         max_new_tokens: where a translation is cut; by default 256, or half of the context.
 
     Raises:
-        FrameError: no language, no room for a translation, or examples for an encoder-decoder.
+        FrameError: examples for an encoder-decoder.
         UnsupportedModelError: the model does not translate, or not between these languages.
     """
     require(model, "translate", "causal", "seq2seq")
-    if not to.strip():
-        raise FrameError("to='' names no language. Pass one, such as to='German'.")
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise FrameError(
-            f"max_new_tokens={max_new_tokens} leaves no room for a translation. Leave it out."
-        )
     cut = max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
     if model.kind == "seq2seq":
         refuse_examples(model, "translate", examples)
