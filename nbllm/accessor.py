@@ -488,14 +488,16 @@ class FrameAccessor:
         By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
         asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
         `_entities` lists as JSON what was masked: entity, start and end as character offsets in
-        the text as it was, and presidio's score. Not all personal data follows a pattern: look
-        at samples before you hand a text on.
+        the text as it was, and presidio's score. By default **names, places, organizations and
+        dates stay as they are**, and street addresses are never found: each call says what it
+        did not look for, and how to. Look at samples before you hand a text on.
 
         Args:
             column: the texts.
             entities: what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
-                IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL is known too, and
-                PERSON, LOCATION, ORGANIZATION and NRP where a spaCy model is installed.
+                IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and
+                US_DRIVER_LICENSE are known too, and PERSON, LOCATION, ORGANIZATION and NRP where
+                a spaCy model is installed (`python -m spacy download en_core_web_sm`).
             language: of the texts, as a code of ISO 639.
             into: name of the new column, instead of `<column>_mask`.
             keep: which new columns to add, of "value" and "error".

@@ -215,5 +215,6 @@ def _mask(
             PreviewStep("entities, and presidio's recognizers of each", "\n".join(by)),
             PreviewStep("the row; what would be masked is marked", text, seen, listed or "nothing"),
             PreviewStep("masked", masked(text, found), note="No model is asked."),
+            PreviewStep("what stays as it is", masker.not_looked_for),
         ),
     )

@@ -129,10 +129,11 @@ def test_mask_is_previewed_and_estimated() -> None:
     pytest.importorskip("presidio_analyzer")
     frame = pd.DataFrame({"text": ["Write to <ann@example.org> at 10.", "Nothing.", None]})
     shown = frame.llm.preview("mask", "text", entities=["EMAIL_ADDRESS", "IBAN_CODE"])
-    assert "IBAN_CODE: IbanRecognizer" in step(shown, "entities")
-    assert "EMAIL_ADDRESS: OfflineEmailRecognizer" in step(shown, "entities")
+    assert "IBAN_CODE: IbanInLowerCase, IbanRecognizer" in step(shown, "entities")
+    assert "EMAIL_ADDRESS: EmailRecognizer" in step(shown, "entities")
     assert ">ann@example.org</mark>&gt;" in shown._repr_html_()
     assert step(shown, "masked") == frame.llm.mask("text")["text_mask"].iloc[0]
+    assert "PHONE_NUMBER" in step(shown, "what stays as it is")
     found = frame.llm.estimate("mask", "text")
     assert (found.rows, found.blank, found.texts, found.tokens) == (3, 1, 2, 0)
     assert "no model is asked" in str(found)
