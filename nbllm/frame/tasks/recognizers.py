@@ -7,7 +7,7 @@ card number"). Imported only where presidio is installed.
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 import phonenumbers
 from presidio_analyzer import EntityRecognizer, Pattern, RecognizerResult
@@ -30,6 +30,26 @@ _CARDS = re.compile(
     r"|(5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15}"  # Maestro
     r"|220[0-4]\d{12,15}"  # Mir
 )
+
+_CARD_PATTERNS = [
+    *presidio.CreditCardRecognizer.PATTERNS,
+    Pattern("Card number in one piece", r"(?<![\w.,-])\d{12,19}(?![\w-])", 0.3),
+    Pattern(
+        "Card number in groups",
+        r"(?<![\w.,-])\d{4}(?:([ -])\d{4})(?:\1\d{4}){1,2}(?:\1\d{1,4})?(?![\w-])",
+        0.3,
+    ),
+]
+
+_IBAN_PATTERNS = [
+    Pattern(
+        "IBAN in lower case",
+        r"(?<![A-Za-z0-9])([a-z]{2}[0-9]{2}[ -]?[a-z0-9]{4}"
+        r"(?:[ -]?(?=[a-z]{0,3}[0-9])[a-z0-9]{4}){1,6})"
+        r"((?:[ -]?(?=[a-z]{0,2}[0-9])[a-z0-9]{1,3})?)(?![A-Za-z0-9])",
+        0.5,
+    )
+]
 
 # Said right before a telephone number, or right behind it.
 _BEFORE = re.compile(
@@ -59,15 +79,7 @@ class CardRecognizer(presidio.CreditCardRecognizer):
     to be in a range that is issued.
     """
 
-    PATTERNS: ClassVar[list[Pattern]] = [
-        *presidio.CreditCardRecognizer.PATTERNS,
-        Pattern("Card number in one piece", r"(?<![\w.,-])\d{12,19}(?![\w-])", 0.3),
-        Pattern(
-            "Card number in groups",
-            r"(?<![\w.,-])\d{4}(?:([ -])\d{4})(?:\1\d{4}){1,2}(?:\1\d{1,4})?(?![\w-])",
-            0.3,
-        ),
-    ]
+    PATTERNS = _CARD_PATTERNS
 
     def validate_result(self, pattern_text: str) -> bool | None:  # type: ignore[override]
         """False without a valid check sum; None, which lets the words nearby decide."""
@@ -80,15 +92,7 @@ class CardRecognizer(presidio.CreditCardRecognizer):
 class IbanInLowerCase(presidio.IbanRecognizer):
     """IBANs in lower case; each group behind the first has a digit, unlike the word after them."""
 
-    PATTERNS: ClassVar[list[Pattern]] = [
-        Pattern(
-            "IBAN in lower case",
-            r"(?<![A-Za-z0-9])([a-z]{2}[0-9]{2}[ -]?[a-z0-9]{4}"
-            r"(?:[ -]?(?=[a-z]{0,3}[0-9])[a-z0-9]{4}){1,6})"
-            r"((?:[ -]?(?=[a-z]{0,2}[0-9])[a-z0-9]{1,3})?)(?![A-Za-z0-9])",
-            0.5,
-        )
-    ]
+    PATTERNS = _IBAN_PATTERNS
 
 
 class PhoneRecognizer(presidio.PhoneRecognizer):
