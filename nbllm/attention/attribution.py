@@ -30,6 +30,7 @@ from nbllm.errors import NbllmError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -144,7 +145,7 @@ def attribute(
     if gap > LARGEST_GAP:
         warn_user(
             f"The scores add up to the answer's difference from the baseline only within "
-            f"{gap:.1%} after {steps} steps: trust their order more than their size. An "
+            f"{gap:.1%} after {counted(steps, 'step')}: trust their order more than their size. An "
             "unquantized model, or another `against`, may close the gap.",
         )
     return Attribution(

@@ -174,8 +174,8 @@ def _record_generation(
     length = len(prompt.ids)
     if length + most > model.context_length:
         raise TextTooLongError(
-            f"The text has {length:,} tokens and is to have {most:,} more, and {model.name} reads "
-            f"at most {model.context_length:,}. Shorten it, or generate fewer."
+            f"The text has {counted(length, 'token')} and is to have {most:,} more, and "
+            f"{model.name} reads at most {model.context_length:,}. Shorten it, or generate fewer."
         )
     depths = depths_of(model)
     every = slice(None)

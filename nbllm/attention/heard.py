@@ -12,6 +12,7 @@ from nbllm.attention.text import is_special, token_texts
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.model import Model
+from nbllm.wording import counted
 
 __all__ = ["check_heard", "depths_of", "recorded", "token_row", "wanted_layers"]
 
@@ -81,8 +82,8 @@ def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths
         )
     raise UnsupportedModelError(
         f"{model.name} ({_architecture(model)}) computes the attention of {missing} of its "
-        f"{sum(depths.values())} layers outside of transformers' AttentionInterface, or has none "
-        f"there, so what it looked at cannot be recorded. {_FAMILIES}"
+        f"{counted(sum(depths.values()), 'layer')} outside of transformers' AttentionInterface, "
+        f"or has none there, so what it looked at cannot be recorded. {_FAMILIES}"
     )
 
 

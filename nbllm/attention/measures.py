@@ -25,6 +25,7 @@ from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
+from nbllm.wording import counted
 
 __all__ = ["head_measures", "induction_scores"]
 
@@ -185,8 +186,8 @@ def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prom
     sequences, seed = check_whole("sequences", sequences), check_whole("seed", seed, least=0)
     if length > len(words):
         raise ArgumentError(
-            f"length={length} is more than the {len(words):,} tokens of {model.name}, of which "
-            "each comes once. Give a smaller one."
+            f"length={length} is more than the {counted(len(words), 'token')} of {model.name}, of "
+            "which each comes once. Give a smaller one."
         )
     begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     rng = np.random.default_rng(seed)

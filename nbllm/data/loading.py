@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.data.catalog import KNOWN, SHIPPED_FOLDER, DataSet
 from nbllm.errors import DataError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def load(
     frame = read_alike(one_split(frame, split, name), known)
     chosen = draw(frame, rows, seed)
     chosen.attrs["source"] = (
-        f"{name}: {len(chosen):,} of {len(frame):,} rows from {place}; "
+        f"{name}: {len(chosen):,} of {counted(len(frame), 'row')} from {place}; "
         f"licence: {known.licence}; origin: {known.origin}"
     )
     print(chosen.attrs["source"])

@@ -22,6 +22,7 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import CALLED, Model, ModelLike
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,8 @@ class Perplexity:
     def __repr__(self) -> str:
         return (
             f"perplexity {self.value:.4g}, {self.bits_per_byte:.4g} bits a byte: {self.model} on "
-            f"{int((self.tokens > 0).sum()):,} texts, {int(self.tokens.sum()):,} tokens"
+            f"{counted(int((self.tokens > 0).sum()), 'text')}, "
+            f"{counted(int(self.tokens.sum()), 'token')}"
         )
 
 
@@ -120,8 +122,8 @@ def perplexity(
     if not 2 <= window <= model.context_length or not 1 <= stride <= window:
         raise ModelError(
             f"window={window} with stride={stride} cannot be. Pass a window of 2 to "
-            f"{model.context_length:,} tokens, which is all that {model.name} takes, and a stride "
-            "of 1 to a window."
+            f"{counted(model.context_length, 'token')}, which is all that {model.name} takes, and "
+            "a stride of 1 to a window."
         )
     prompts = _tokenize(model, texts)
     windows = [

@@ -20,6 +20,7 @@ from nbllm.engine.encoding import fine_logits
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.turns import turn
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -128,8 +129,8 @@ class SpanReader:
         room = self.limit - len(before) - len(after)
         if room < self.limit // 2:
             return TextTooLongError(
-                f"the question has {asked.stop - asked.start:,} tokens, and {self.model.name} "
-                f"reads {self.limit:,} at once, the text included; shorten it"
+                f"the question has {counted(asked.stop - asked.start, 'token')}, and "
+                f"{self.model.name} reads {self.limit:,} at once, the text included; shorten it"
             )
         tokens = prompt.ids[said.start : said.stop]
         # Of the text alone, which is the end of the prompt but for what closes it.

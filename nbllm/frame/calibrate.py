@@ -17,6 +17,7 @@ from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
 from nbllm.frame.evaluate import calibration_error
 from nbllm.frame.provenance import attach, find_record, find_report, only_run, remember
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def calibrate(frame: Any, corrections: Any, output: str) -> Any:
     scaling = fit(log_chances[rows], truth)
     before, after = _errors(log_chances[rows], truth)
     print(
-        f"nbllm: {output} calibrated on {len(rows):,} rows: temperature "
+        f"nbllm: {output} calibrated on {counted(len(rows), 'row')}: temperature "
         f"{scaling.temperature:.2f}, calibration error {before:.3f} before and {after:.3f} after, "
         f"by {_FOLDS}-fold cross-validation"
     )

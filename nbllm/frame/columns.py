@@ -12,7 +12,7 @@ import narwhals as nw
 
 from nbllm.checks import near, shown
 from nbllm.errors import ColumnError, FrameError
-from nbllm.wording import with_article
+from nbllm.wording import counted, with_article
 
 __all__ = [
     "Rows",
@@ -94,8 +94,8 @@ def row_position(frame: Any, row: Any) -> int:
         raise FrameError(f"no row is labelled {row!r}. The first is {index[0]!r}.")
     if len(found) > 1:
         raise FrameError(
-            f"{len(found)} rows are labelled {row!r}. Give each a label of its own with "
-            "frame.reset_index(drop=True)."
+            f"{counted(len(found), 'row is', 'rows are')} labelled {row!r}. Give each a label of "
+            "its own with frame.reset_index(drop=True)."
         )
     return found[0]
 
@@ -208,8 +208,9 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
     levels = getattr(getattr(frame, "columns", None), "nlevels", 1)
     if levels > 1:
         raise ColumnError(
-            f"the names of the frame's columns have {levels} levels, and those of the answer have "
-            "one. Join them first: frame.columns = ['_'.join(map(str, c)) for c in frame.columns]."
+            f"the names of the frame's columns have {counted(levels, 'level')}, and those of the "
+            "answer have one. Join them first: frame.columns = ['_'.join(map(str, c)) for c in "
+            "frame.columns]."
         )
     try:
         return nw.from_native(frame, eager_only=True)

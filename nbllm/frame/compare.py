@@ -30,6 +30,7 @@ from nbllm.models.memory import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.sources import fetch_configuration
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 __all__ = ["compare"]
 
@@ -157,8 +158,8 @@ def compare(
     if comparison.count < 2:
         errors = [error for side in sides for error in side.report.errors]
         raise FrameError(
-            f"both models answered {comparison.count} of {len(texts.position):,} rows, and a "
-            f"comparison needs two. The first error: {errors[0] if errors else 'none'}"
+            f"both models answered {comparison.count} of {counted(len(texts.position), 'row')}, "
+            f"and a comparison needs two. The first error: {errors[0] if errors else 'none'}"
         )
     return comparison
 

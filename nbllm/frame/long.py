@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.engine.prompt import CompiledTemplate, Prompt
+from nbllm.engine.prompt import Prompt
 from nbllm.errors import ColumnError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows, refuse_taken
+from nbllm.frame.kinds.prompted import compiled
 from nbllm.frame.run import answer_frame
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -211,15 +213,16 @@ class _Cutter:
     """Counts tokens, and cuts texts into pieces that fit the prompt of a task."""
 
     def __init__(self, task: Task, model: Model) -> None:
-        self._template = CompiledTemplate(task.template, model.tokenizer)
         limit = model.context_length - task.answer_tokens(model)
+        self._template = compiled(task.template, model, limit)
         self.room = limit - self._template.own_length
 
     @property
     def no_shorter(self) -> str:
         return (
             "the summaries of its pieces are no shorter than the text itself, of which "
-            f"{self.room:,} tokens fit the context; pass a smaller max_words"
+            f"{counted(self.room, 'token fits', 'tokens fit')} the context; pass a smaller "
+            "max_words"
         )
 
     def tokens(self, text: str) -> int:
@@ -281,8 +284,8 @@ def _warn(long: _Long, failed: Sequence[Any]) -> None:
         )
     elif failed:
         warn_user(
-            f"summarize: {len(failed):,} long texts have no answer (index {failed[0]!r}): "
-            f"{next(iter(long.errors.values()))}",
+            f"summarize: {counted(len(failed), 'long text has', 'long texts have')} no answer "
+            f"(index {failed[0]!r}): {next(iter(long.errors.values()))}",
         )
 
 

@@ -20,6 +20,7 @@ from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
 from nbllm.models.model import Model
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 __all__ = [
     "attach",
@@ -143,8 +144,8 @@ def only_run(frame: Any, output: str) -> str:
         )
     if len(ids) > 1:
         raise ProvenanceError(
-            f"the rows of {output!r} come from {len(ids)} runs ({', '.join(ids)}), and this is "
-            "about one. Filter the frame to one of them."
+            f"the rows of {output!r} come from {counted(len(ids), 'run')} ({', '.join(ids)}), and "
+            "this is about one. Filter the frame to one of them."
         )
     return ids[0]
 

@@ -25,6 +25,7 @@ from nbllm.frame.search import Vectors, best, take
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Watch
@@ -151,8 +152,9 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
     if are_marks(given):
         if len(given) != len(labels):
             raise FrameError(
-                f"history= has {len(given):,} values that are true or false, and the frame has "
-                f"{len(labels):,} items. Pass one for each, or the labels of those liked."
+                f"history= has {counted(len(given), 'value')} that are true or false, and the "
+                f"frame has {counted(len(labels), 'item')}. Pass one for each, or the labels of "
+                "those liked."
             )
         if nw.dependencies.is_pandas_series(history) and list(history.index) != list(labels):
             raise FrameError(

@@ -27,6 +27,7 @@ from nbllm.frame.tasks.embed import choose_encoder
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -193,7 +194,7 @@ class _Steps:
             return
         with warnings.catch_warnings():
             # Said once at the end, of all steps together.
-            warnings.filterwarnings("ignore", message=r"(?s).* have no answer \(index")
+            warnings.filterwarnings("ignore", message=r"(?s).* ha(s|ve) no answer \(index")
             self.frame = answer_frame(
                 self.frame, task, model, columns, output=output, watch=self.watch, **options
             )
@@ -252,8 +253,8 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
             named = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
             if len(named) != 1:
                 raise FrameError(
-                    f"sources has {len(named)} columns of text. Say which holds the sources: "
-                    "source_column=."
+                    f"sources has {counted(len(named), 'column')} of text. Say which holds the "
+                    "sources: source_column=."
                 )
             column = named[0]
         rows = read_rows(sources, [column])
@@ -352,6 +353,6 @@ def _warn_of_failures(frame: Any, errors: Sequence[str | None], output: str) -> 
         some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
         warn_user(
-            f"reply: {len(failed):,} of {len(errors):,} rows have no answer (index {some}{more}): "
-            f"{errors[failed[0]]} All are in {output}_error.",
+            f"reply: {len(failed):,} of {counted(len(errors), 'row has', 'rows have')} no answer "
+            f"(index {some}{more}): {errors[failed[0]]} All are in {output}_error.",
         )

@@ -26,6 +26,7 @@ from nbllm.frame.steps import answer_here
 from nbllm.frame.telling import Teller
 from nbllm.models.work import Read, matrix_rate, operation_counter
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -283,8 +284,8 @@ def _warn_of_failures(
         more = ", ..." if len(failed) > 5 else ""
         where = f" All are in {report.output}_error." if said else ""
         warn_user(
-            f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "
-            f"{some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
+            f"{report.verb}: {len(failed):,} of {counted(report.rows, 'row has', 'rows have')} no "
+            f"answer (index {some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
         )
 
 
@@ -295,5 +296,6 @@ def _warn_of_a_stop(report: RunReport, how: str) -> None:
         else "Nothing is on disk, since the ledger is off."
     )
     warn_user(
-        f"{report.verb}: {how} with {report.left:,} texts unanswered; their rows are null. {kept}",
+        f"{report.verb}: {how} with {counted(report.left, 'text')} unanswered; their rows are "
+        f"null. {kept}",
     )

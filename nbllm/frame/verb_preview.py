@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from nbllm.engine.encoding import framed
-from nbllm.engine.prompt import CompiledTemplate, Prompt
+from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import index_labels, read_rows, row_position, row_values
+from nbllm.frame.kinds.prompted import compiled
 from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.recommend import read_histories
@@ -20,6 +21,7 @@ from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.mask import Masker, masked
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
 from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -79,7 +81,7 @@ def _prompt(task: Task, model: Model, texts: tuple[str, ...], truncate: bool) ->
         [prompt] = task.on(model, limit).encode([texts], truncate=truncate)
     else:
         template = task.template
-        ready = CompiledTemplate(template, model.tokenizer) if template else framed(model)
+        ready = compiled(template, model, limit) if template else framed(model)
         [prompt] = ready.encode([texts], limit=limit, truncate=truncate)
     if isinstance(prompt, Exception):
         raise prompt
@@ -170,7 +172,9 @@ def _search(
         "fused": "By the sum of 1 / (60 + rank) over the ranks by words (BM25) and by meaning "
         "(cosine).",
     }[how]
-    many = f"The first {k:,} rows" + (f" of each of {len(queries):,} queries" * (len(queries) > 1))
+    many = f"The first {counted(k, 'row')}" + (
+        f" of each of {counted(len(queries), 'query', 'queries')}" * (len(queries) > 1)
+    )
     steps.append(PreviewStep("ranking", f"{ranked} {many}, best first."))
     return StepsPreview("search", tuple(steps))
 
@@ -183,7 +187,9 @@ def _recommend(
     labels = index_labels(frame)
     if nw.dependencies.is_into_dataframe(history):
         items = sum(map(len, liked.values()))
-        whose = f"what each of {len(liked):,} users liked ({items:,} items in all)"
+        whose = (
+            f"what each of {counted(len(liked), 'user')} liked ({counted(items, 'item')} in all)"
+        )
     else:
         [rows] = liked.values()
         more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
@@ -194,8 +200,8 @@ def _recommend(
             _embedded(f"the item, embedded by {encoder.name}", text, encoder, truncate),
             PreviewStep(
                 "ranking",
-                f"By the cosine with the nearest of {whose}. The first {k:,} items that were not "
-                "liked before, best first.",
+                f"By the cosine with the nearest of {whose}. The first {counted(k, 'item')} that "
+                "were not liked before, best first.",
             ),
         ),
     )

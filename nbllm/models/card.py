@@ -15,6 +15,7 @@ from nbllm.models.memory import held_bytes, kv_bytes, readable
 from nbllm.models.quantization import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.theme import STYLE
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.catalog import CatalogEntry
@@ -101,10 +102,10 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
     if model.kind == "classifier":
         lines["labels"] = _some(list((model.network.config.id2label or {}).values()))
     elif model.kind == "encoder":
-        lines["embedding"] = f"{config.hidden_size:,} dimensions"
+        lines["embedding"] = counted(config.hidden_size, "dimension")
     lines |= {
-        "vocabulary": f"{len(model.tokenizer):,} tokens",
-        "context": f"{model.context_length:,} tokens",
+        "vocabulary": counted(len(model.tokenizer), "token"),
+        "context": counted(model.context_length, "token"),
         "attention": getattr(model.network.config, "_attn_implementation", None) or "its own",
     }
     stated = {

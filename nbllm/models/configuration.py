@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
 from nbllm.models.sources import Fetched
+from nbllm.wording import with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -49,6 +50,9 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
     return config
 
 
+_NAMELESS = "a model whose config.json names no architecture"
+
+
 def kind_of(config: PreTrainedConfig, source: str) -> Kind:
     """What a model of this architecture does: write on, write anew, label, embed, or point.
 
@@ -69,7 +73,7 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(
-        f"{source} is a {architecture or 'model whose config.json names no architecture'}, which "
+        f"{source} is {with_article(architecture) if architecture else _NAMELESS}, which "
         "nbllm cannot run yet. It runs causal language models (…ForCausalLM), encoder-decoders "
         "(T5, BART, Marian: …ForConditionalGeneration), classifiers (…ForSequenceClassification), "
         "encoders (BertModel, …ForMaskedLM and the like) and extractive question answering "

@@ -14,6 +14,7 @@ from nbllm.models.footprint import quantizing_bytes
 from nbllm.models.memory import device_memory, free_memory, kv_bytes, weight_bytes
 from nbllm.models.published import published
 from nbllm.models.quantization import Quantization, quantized_layers
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -175,8 +176,8 @@ def estimate(
     batches = _counts("batch", batch)
     if max(contexts) > longest:
         raise TextTooLongError(
-            f"{name_or_path} takes {longest:,} tokens, not {max(contexts):,}. Give a smaller "
-            "context."
+            f"{name_or_path} takes {counted(longest, 'token')}, not {max(contexts):,}. Give a "
+            "smaller context."
         )
     subject = _Subject(config, kind, choose_dtype(dtype, where), where, trust_remote_code)
     network = subject.network()

@@ -35,6 +35,7 @@ from nbllm.errors import NbllmError, TooLargeError, UnsupportedModelError
 from nbllm.models.cache import require_space
 from nbllm.models.gguf_header import complete
 from nbllm.models.quiet import quiet
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -113,8 +114,9 @@ def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
         complete(config, metadata, tensors, file.name)
     if metadata.get("split.count", 1) > 1:
         raise UnsupportedModelError(
-            f"{file.name} is one of {metadata['split.count']} parts of a model, and transformers "
-            "reads a GGUF file only whole. Join them with llama.cpp's `llama-gguf-split --merge`."
+            f"{file.name} is one of {counted(metadata['split.count'], 'part')} of a model, and "
+            "transformers reads a GGUF file only whole. Join them with llama.cpp's "
+            "`llama-gguf-split --merge`."
         )
     if metadata["general.architecture"].startswith("t5encoder"):
         raise UnsupportedModelError(
@@ -148,8 +150,8 @@ def _read(file: Path) -> Any:
 
 def _damaged(file: Path) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"{file.name} cannot be read as GGUF: with {file.stat().st_size:,} bytes it is cut off, or "
-        "it is damaged. Fetch it again."
+        f"{file.name} cannot be read as GGUF: with {counted(file.stat().st_size, 'byte')} it is "
+        "cut off, or it is damaged. Fetch it again."
     )
 
 

@@ -57,6 +57,7 @@ from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import known_as, save_adapter, save_whole, write_readme
 from nbllm.train.scores import label_metrics
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -257,9 +258,9 @@ class _Run:
         validated = _some([e for e in seen if e is not None], self.recipe.seed)
         if not examples or not validated:
             raise FrameError(
-                f"{long:,} of {len(learned) + len(seen):,} rows have more tokens than the "
-                f"{self.limit:,} that are read here, and too few are left. Pass truncate=True to "
-                "cut them, or a larger max_tokens=."
+                f"{long:,} of {counted(len(learned) + len(seen), 'row has', 'rows have')} more "
+                f"tokens than the {self.limit:,} that are read here, and too few are left. Pass "
+                "truncate=True to cut them, or a larger max_tokens=."
             )
         network = self._network(model)
         layout = self._layout(model, examples)
@@ -385,7 +386,7 @@ class _Run:
     ) -> str:
         said = f"{counts}, {len(train):,} to train on and {len(held):,} held out"
         if long:
-            said += f", {long:,} left out with more than {self.limit:,} tokens"
+            said += f", {long:,} left out with more than {counted(self.limit, 'token')}"
         if leaked:
             said += f"; {leaked:,} held-out texts are among those to train on too"
         return said
@@ -483,7 +484,8 @@ class _Run:
             f"{base}, fine-tuned",
             [
                 f"{base} ({record['base']['source']}, revision {record['base']['revision']}), "
-                f"fine-tuned by nbllm ({self.method}) on {record['rows']['train']:,} rows.",
+                f"fine-tuned by nbllm ({self.method}) on "
+                f"{counted(record['rows']['train'], 'row')}.",
                 f"On {record['rows']['held']:,} held-out rows: {figures}.",
                 f"`{how}` loads it. training.json has the record of how it was made.",
             ],

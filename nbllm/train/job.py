@@ -12,6 +12,7 @@ from nbllm.frame.tasks.prompt import prompt_columns
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 __all__ = [
     "Job",
@@ -93,8 +94,8 @@ def choose_labels(
     rare = [name for name in names if counts.get(name, 0) < 2]
     if rare:
         warn_user(
-            f"finetune: {len(rare)} of {len(names)} labels have a single row or none to train on, "
-            f"and will hardly be learned: {', '.join(rare[:5])}"
+            f"finetune: {len(rare)} of {counted(len(names), 'label has', 'labels have')} a single "
+            f"row or none to train on, and will hardly be learned: {', '.join(rare[:5])}"
             f"{', ...' if len(rare) > 5 else ''}.",
         )
     return names

@@ -37,6 +37,7 @@ from nbllm.train.rows import LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import save_whole, write_readme
 from nbllm.train.tokenizer import END, train_tokenizer
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -69,8 +70,8 @@ class _Shape:
         check_numbers(**asdict(self))
         if self.hidden % self.heads or self.hidden // self.heads % 2:
             raise TrainingError(
-                f"hidden={self.hidden} cannot be split into {self.heads} heads of an even width, "
-                f"which rotary positions want. Pass a multiple of {2 * self.heads}."
+                f"hidden={self.hidden} cannot be split into {counted(self.heads, 'head')} of an "
+                f"even width, which rotary positions want. Pass a multiple of {2 * self.heads}."
             )
 
     def network(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -313,8 +314,9 @@ class _Run:
         blocks = list(pack(texts, self.shape.context))
         if not blocks:
             raise TrainingError(
-                f"The texts to {what} have {sum(map(len, texts)):,} tokens together, which fill no "
-                f"block of context={self.shape.context}. Pass a shorter context, or more texts."
+                f"The texts to {what} have {counted(sum(map(len, texts)), 'token')} together, "
+                f"which fill no block of context={self.shape.context}. Pass a shorter context, or "
+                "more texts."
             )
         return blocks
 
@@ -388,9 +390,9 @@ class _Run:
             self.place.path,
             "A LLaMA of its own",
             [
-                f"A model of {record['shape']['parameters']:,} weights, trained from scratch by "
-                f"nbllm on {record['tokens']['train']:,} tokens of "
-                f"{record['rows']['train']:,} texts. It knows nothing else.",
+                f"A model of {counted(record['shape']['parameters'], 'weight')}, trained from "
+                f"scratch by nbllm on {counted(record['tokens']['train'], 'token')} of "
+                f"{counted(record['rows']['train'], 'text')}. It knows nothing else.",
                 f"On {record['rows']['held']:,} held-out texts: {figures}.",
                 "`nbllm.load(folder)` loads it. training.json has the record of how it was made.",
             ],

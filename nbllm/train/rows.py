@@ -15,6 +15,7 @@ import numpy as np
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame.columns import read_rows
+from nbllm.wording import counted
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
 
@@ -44,7 +45,9 @@ class Counts:
             "with a value that is no text": self.not_text,
         }
         said = ", ".join(f"{count:,} {what}" for what, count in aside.items() if count)
-        return f"{self.used:,} of {self.rows:,} rows" + (f" (set aside: {said})" if said else "")
+        return f"{self.used:,} of {counted(self.rows, 'row')}" + (
+            f" (set aside: {said})" if said else ""
+        )
 
 
 def learned_rows(
@@ -136,8 +139,8 @@ def hold_out(
     held = [row for row in rows if row.texts in texts_out]
     if not held or not train:
         raise FrameError(
-            f"{len(rows)} rows are too few to train on some and hold out others. Pass more rows, "
-            "or a frame as validation=."
+            f"{counted(len(rows), 'row is', 'rows are')} too few to train on some and hold out "
+            "others. Pass more rows, or a frame as validation=."
         )
     return train, held
 

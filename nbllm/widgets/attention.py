@@ -29,6 +29,7 @@ from nbllm.widgets.picture import png_url
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.wording import counted
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -152,7 +153,7 @@ class AttentionView(Export, anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return (
-            f"AttentionView({self.recording.model}, {len(self.sheet.queries)} tokens, "
+            f"AttentionView({self.recording.model}, {counted(len(self.sheet.queries), 'token')}, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )
 
@@ -208,8 +209,9 @@ class AttentionView(Export, anywidget.AnyWidget):
             if not 0 <= start < stop <= len(row):
                 raise SelectionError(
                     f"The window {tuple(window)} is not within the matrix of "
-                    f"{len(sheet.queries)} queries × {len(sheet.keys)} keys. Give (first query, "
-                    "end, first key, end), or None for all."
+                    f"{counted(len(sheet.queries), 'query', 'queries')} × "
+                    f"{counted(len(sheet.keys), 'key')}. Give (first query, end, first key, end), "
+                    "or None for all."
                 )
         return window
 
@@ -293,8 +295,8 @@ class AttentionView(Export, anywidget.AnyWidget):
             head = f"layer {self.layer}, the {self.how} of its heads"
         lines = [
             f"<strong>{escape(self.recording.model)}</strong>: attention of {head} over "
-            f"{len(rows):,} tokens. A row is a token that looks, a column one that is looked "
-            f"at; colour is the square root of the weight, full from {full:.3g}."
+            f"{counted(len(rows), 'token')}. A row is a token that looks, a column one that is "
+            f"looked at; colour is the square root of the weight, full from {full:.3g}."
         ]
         if sheet.signed:
             lines.append("It shows by how much two recordings differ, over their common tokens.")

@@ -164,7 +164,7 @@ def test_a_label_whose_column_is_taken(tiny_llama: Model) -> None:
     ("labels", "message"),
     [
         ([], "leave nothing to choose"),
-        (["one"], "leave nothing to choose"),
+        (["one"], "leaves nothing to choose"),
         (["a", " "], "is empty"),
         (["a", "b", "a "], "repeated labels: a"),
         (["a", 3], "must be strings"),

@@ -9,6 +9,7 @@ import narwhals as nw
 
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.models.model import CALLED
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Kind, Model
@@ -56,7 +57,10 @@ def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
         raise LabelError(f"labels must be strings, and {odd[0]!r} is not. Pass str(label).")
     stripped = [label.strip() for label in found]
     if len(stripped) < 2:
-        raise LabelError(f"{len(stripped)} labels leave nothing to choose. Pass two or more.")
+        raise LabelError(
+            f"{counted(len(stripped), 'label leaves', 'labels leave')} nothing to choose. Pass "
+            "two or more."
+        )
     if "" in stripped:
         raise LabelError(f"label {stripped.index('')} of {found!r} is empty. Remove or name it.")
     repeated = sorted({label for label in stripped if stripped.count(label) > 1})

@@ -17,6 +17,7 @@ from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.task import Output
 from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.wording import with_article
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -180,7 +181,8 @@ def _describe(schema: Any) -> Mapping[str, Any]:
         return dict(schema.model_json_schema())
     if not isinstance(schema, Mapping):
         raise FrameError(
-            f"schema is a {type(schema).__name__}. Pass a Pydantic model (the class), a JSON "
+            f"schema is {with_article(type(schema).__name__)}. Pass a Pydantic model (the class), "
+            "a JSON "
             'schema, or a mapping such as {"product": str, "price": float | None}.'
         )
     if schema.get("type") == "object" or isinstance(schema.get("properties"), Mapping):

@@ -141,7 +141,7 @@ def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Se
     failed = sum(error is not None for error in made["_error"])
     if failed:
         warn_user(
-            f"mask: {failed:,} of {len(rows.position):,} rows have no answer: "
+            f"mask: {failed:,} of {counted(len(rows.position), 'row has', 'rows have')} no answer: "
             f"{next(filter(None, made['_error']))} All are in {output}_error.",
         )
     touched = sum(entities not in (None, "[]") for entities in made["_entities"])

@@ -16,6 +16,7 @@ from nbllm.frame.tasks.arguments import Examples, read_examples, require
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
 from nbllm.frame.tasks.languages import language_code, language_name
 from nbllm.frame.tasks.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -175,6 +176,6 @@ def _marian_token(model: Model, to: str, source: str | None) -> str | None:
             return codes[code]
     near = get_close_matches(wanted or to, codes, n=3, cutoff=0.3) or sorted(codes)[:5]
     raise UnsupportedModelError(
-        f"{model.name} translates into {len(codes)} languages by codes of its own, and "
+        f"{model.name} translates into {counted(len(codes), 'language')} by codes of its own, and "
         f"{to!r} is none of them. Pass one of the codes, such as {', '.join(near)}."
     )

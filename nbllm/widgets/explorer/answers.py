@@ -16,6 +16,7 @@ from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -308,8 +309,9 @@ class Answers:
         values = truth.tolist() if hasattr(truth, "tolist") else list(truth)
         if len(values) != len(self):
             raise FrameError(
-                f"truth has {len(values):,} values and the frame {len(self):,} rows. Give one a "
-                "row, in the order of the frame, or the name of a column."
+                f"truth has {counted(len(values), 'value')} and the frame "
+                f"{counted(len(self), 'row')}. Give one a row, in the order of the frame, or the "
+                "name of a column."
             )
         texts = [None if is_missing(value) else str(value) for value in values]
         name = getattr(truth, "name", None)

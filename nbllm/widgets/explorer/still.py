@@ -6,6 +6,7 @@ from html import escape
 
 from nbllm.models.theme import STYLE
 from nbllm.widgets.explorer.answers import Answers
+from nbllm.wording import counted
 
 __all__ = ["still"]
 
@@ -33,19 +34,19 @@ def still(answers: Answers) -> str:
 
 
 def _about(answers: Answers) -> str:
-    counted = [f"{len(answers):,} rows"]
+    counts = [counted(len(answers), "row")]
     shown = answers.counts_of_labels()
-    counted += [f"{count:,} {label}" for label, count in shown.items()]
+    counts += [f"{count:,} {label}" for label, count in shown.items()]
     for name, mask in (("failed", answers.failed), ("not asked", answers.unasked)):
         if mask.any():
-            counted.append(f"{int(mask.sum()):,} {name}")
+            counts.append(f"{int(mask.sum()):,} {name}")
     if answers.truth is not None and answers.labels:
-        counted.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
-    about = ", ".join(counted) + "."
+        counts.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
+    about = ", ".join(counts) + "."
     if len(answers) > ROWS:
         about += f" The first {ROWS} are below."
     if len(answers.roles) > _COLUMNS:
-        about += f" {len(answers.roles) - _COLUMNS} more columns are in the frame."
+        about += f" {counted(len(answers.roles) - _COLUMNS, 'more column is', 'more columns are')} in the frame."
     return f"{about} Run the cell to sort, filter and correct them."
 
 
