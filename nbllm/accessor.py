@@ -99,8 +99,8 @@ class FrameAccessor:
                 answer is then JSON text ('{"food": "positive"}'), beside a column an aspect,
                 `<column>_sentiment_<aspect>`, which is null where the text does not speak of
                 it, and its `_score`. Name them in the language of the texts.
-            model: by default the model loaded last, else `nbllm.load()`; a causal one or a
-                classifier.
+            model: a causal one or a classifier, as `nbllm.load` returned it or by its name,
+                such as "smollm2"; by default the one loaded last, else `nbllm.load()`.
             into: name of the new column, instead of `<column>_sentiment`.
             instruction: what to say above the examples.
             examples: (text, label) pairs, or a frame of them, instead of the built-in ones.
@@ -590,7 +590,8 @@ class FrameAccessor:
         `numpy.stack` makes a matrix of those of rows with a text.
 
         Args:
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -598,8 +599,8 @@ class FrameAccessor:
             ModelError: no sentence encoder is loaded.
 
         Example:
-            >>> nbllm.load("minilm")  # doctest: +SKIP
-            >>> np.stack(df.llm.embed("review")["review_embed"].dropna())  # doctest: +SKIP
+            >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
+            >>> np.stack(embedded["review_embed"].dropna())  # doctest: +SKIP
         """
         from nbllm.frame.tasks.embed import cells_of, choose_encoder
 
@@ -639,7 +640,8 @@ class FrameAccessor:
             column: the texts.
             other: a column with what to compare them with, row by row.
             to: one text to compare all with, instead of `other`.
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -696,7 +698,8 @@ class FrameAccessor:
             how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
                 vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of
                 1 / (60 + rank)).
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`. The texts' vectors are kept in
         the ledger, those of the queries are not.
@@ -758,7 +761,8 @@ class FrameAccessor:
                 users, a frame whose first two columns are user and label: then
                 `<column>_recommend_user` says for whom a row is.
             k: how many items a user.
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -891,7 +895,8 @@ class FrameAccessor:
             k: how many sources a message.
             threshold: from 0 to 1; moving it costs no new answers.
             model: a causal model.
-            encoder: a sentence encoder, to find sources by meaning too and not by words alone.
+            encoder: a sentence encoder or its name, to find sources by meaning too and not by
+                words alone.
             instruction: what to ask, below source and message, instead of an answer in one or
                 two sentences.
             examples: (message, intent) pairs, or a frame of them, to show the model.
