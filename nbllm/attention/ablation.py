@@ -28,7 +28,7 @@ from nbllm.attention.listening import listening
 from nbllm.attention.recording import RecordingKind
 from nbllm.attention.residual import allowed_gap
 from nbllm.attention.text import answer_id, read
-from nbllm.checks import check_choice
+from nbllm.checks import check_choice, check_integers, check_token, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -41,6 +41,7 @@ Replacement = Literal["zero", "mean"]
 _TOKENS = 1024  # that go through the network at a time
 
 
+@reads(target=check_token, layers=check_integers)
 def head_importance(
     model: ModelLike,
     text: str | Prompt,

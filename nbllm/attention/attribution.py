@@ -23,7 +23,7 @@ from nbllm.attention.embedded import EmbeddedAnswer
 from nbllm.attention.gradients import gradients
 from nbllm.attention.integrated_gradients import LARGEST_GAP, integrated
 from nbllm.attention.text import answer_id, is_special, read, token_texts
-from nbllm.checks import check_choice, check_whole
+from nbllm.checks import check_choice, check_token, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
@@ -73,6 +73,7 @@ class Attribution:
         )
 
 
+@reads(target=check_token, against=check_token)
 def attribute(
     model: ModelLike,
     text: str | Prompt,

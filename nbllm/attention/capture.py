@@ -26,7 +26,7 @@ from nbllm.attention.recording import EncoderDecoderRecording, Recording, Record
 from nbllm.attention.storage import Storage
 from nbllm.attention.text import end_ids, read
 from nbllm.attention.written import continued
-from nbllm.checks import check_whole
+from nbllm.checks import check_integers, check_listed, check_place, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, TextTooLongError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -36,6 +36,7 @@ from nbllm.wording import counted
 __all__ = ["Recording", "record", "record_batch"]
 
 
+@reads(layers=check_integers, offload=check_place)
 def record(
     model: ModelLike,
     text: str | Prompt,
@@ -83,6 +84,7 @@ def record(
     return _record_texts(model, [prompt], layers, offload)[0]
 
 
+@reads(texts=check_listed, layers=check_integers, offload=check_place, targets=check_listed)
 def record_batch(
     model: ModelLike,
     texts: Sequence[str | Prompt],

@@ -26,6 +26,7 @@ from nbllm.attention.residual import (
     residual_stream,
 )
 from nbllm.attention.text import read, token_id, token_texts
+from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -174,6 +175,7 @@ class LogitLens:
         return str(self.model.tokenizer.decode([token]))
 
 
+@reads(positions=check_integers, top=check_whole)
 def logit_lens(
     model: ModelLike, text: str | Prompt, *, positions: Sequence[int] | None = None, top: int = 5
 ) -> LogitLens:

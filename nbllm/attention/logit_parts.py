@@ -26,6 +26,7 @@ from nbllm.attention.residual import (
     residual_stream,
 )
 from nbllm.attention.text import read, token_id
+from nbllm.checks import check_integer, check_token, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -34,6 +35,7 @@ from nbllm.models.model import Model, ModelLike
 __all__ = ["direct_logit_attribution"]
 
 
+@reads(token=check_token, against=check_token, position=check_integer)
 def direct_logit_attribution(
     model: ModelLike,
     text: str | Prompt,

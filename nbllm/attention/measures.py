@@ -20,7 +20,7 @@ from nbllm.attention.overview import survey
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
 from nbllm.attention.tiles import evenly
-from nbllm.checks import check_whole
+from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -44,6 +44,7 @@ _MEASURES = (
 
 
 @one_thread()
+@reads(layers=check_integers)
 def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) -> pd.DataFrame:
     """How each head spreads its weight, averaged over the queries of a text.
 

@@ -9,7 +9,7 @@ largest score: pictures are pooled from scores, and few exponentials are compute
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import torch
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
-from nbllm.checks import check_choice, check_whole
+from nbllm.checks import check_choice, check_integer, check_span, check_whole, reads
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -48,6 +48,18 @@ FULL_COLOUR_ROWS = 0.9  # share of rows whose largest weight lies within the col
 
 
 @one_thread()
+def _key_or_none(name: str, value: Any) -> int | None:
+    return None if value is None else check_integer(name, value)
+
+
+@reads(
+    layer=check_integer,
+    head=check_integer,
+    rows=check_span,
+    columns=check_span,
+    masked=check_integer,
+    side=check_whole,
+)
 def pooled(
     recording: Recording,
     layer: int,
@@ -98,6 +110,9 @@ def pooled(
 
 
 @one_thread()
+@reads(
+    layer=check_integer, rows=check_span, columns=check_span, masked=check_integer, side=check_whole
+)
 def combined(
     recording: Recording,
     layer: int,
@@ -144,6 +159,7 @@ def combined(
 
 
 @one_thread()
+@reads(layer=check_integer, sink=_key_or_none, size=check_whole)
 def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) -> NDArray[np.uint8]:
     """A small picture of every head of a layer: (heads, side, side), side <= size.
 
@@ -224,6 +240,14 @@ def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
 
 
 @one_thread()
+@reads(
+    layer=check_integer,
+    head=check_integer,
+    k=check_whole,
+    without=check_integer,
+    rows=check_span,
+    columns=check_span,
+)
 def top_edges(
     recording: Recording,
     layer: int,
@@ -271,6 +295,7 @@ def top_edges(
     return frame[frame["weight"] > 0]
 
 
+@reads(layer=check_integer, head=check_integer, query=check_integer, key=check_integer)
 def dimension_scores(
     recording: Recording, layer: int, head: int, query: int, key: int
 ) -> NDArray[np.float32]:

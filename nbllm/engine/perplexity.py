@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from nbllm.checks import check_listed, check_whole, reads
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
@@ -86,6 +87,7 @@ class _Window:
     first: int
 
 
+@reads(texts=check_listed, window=check_whole, stride=check_whole)
 def perplexity(
     model: ModelLike, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
 ) -> Perplexity:

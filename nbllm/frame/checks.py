@@ -10,11 +10,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial, wraps
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from nbllm.checks import check_choice, check_whole, near, shown
+from nbllm.checks import (
+    Reader,
+    check_choice,
+    check_flag,
+    check_text,
+    check_whole,
+    near,
+    reads,
+    shown,
+)
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 
@@ -25,32 +34,6 @@ __all__ = [
     "reads_arguments",
     "shaping",
 ]
-
-Reader = Callable[[str, Any], Any]
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-def reads_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Read the arguments of a function, or of a method, before it is called with what was read.
-
-    None is read only where the argument has another default: else it stands for "not given".
-    """
-    signature = inspect.signature(function)
-
-    @wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError:
-            # Python says which argument is missing, and of which verb.
-            return function(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            optional = signature.parameters[name].default is None
-            bound.arguments[name] = read_argument(name, value, optional=optional)
-        return function(*bound.args, **bound.kwargs)
-
-    return call
 
 
 def read_options(
@@ -146,17 +129,10 @@ def _own_name(value: Any) -> str:
     return f" Pass {inside!r}." if isinstance(inside, str) else " Pass that, such as 'review'."
 
 
-def _text(name: str, value: Any) -> str:
-    if isinstance(value, str) and value.strip():
-        return value
-    odd = "says nothing" if isinstance(value, str) else "is no text"
-    raise FrameError(f"{name}={shown(value)} {odd}. Pass a string with words.")
-
-
 def _texts(name: str, value: Any) -> str | list[str]:
     """One text, or several."""
     if isinstance(value, str):
-        return _text(name, value)
+        return check_text(name, value, error=FrameError)
     if not _is_listed(value):
         raise FrameError(
             f"{name}={shown(value)} is no text. Pass a string with words, or a list of such."
@@ -200,13 +176,6 @@ def _is_listed(value: Any) -> bool:
     return isinstance(value, Iterable)
 
 
-def _truth(name: str, value: Any) -> bool:
-    # numpy's truth values are no bool, and say so by their type's name alone.
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        return bool(value)
-    raise FrameError(f"{name}={shown(value)} is neither True nor False. Pass one of them.")
-
-
 def _share(name: str, value: Any) -> float:
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1:
         return float(value)
@@ -247,14 +216,14 @@ _READERS: Mapping[str, Reader] = {
             "into", "instruction", "predicate", "question", "style", "to", "source", "template",
             "language", "output",
         ),
-        _text,
+        partial(check_text, error=FrameError),
     ),
     "query": _texts,
     **dict.fromkeys(("entities", "metrics"), _names),
     "keep": partial(check_names, known=KEEP),
     **dict.fromkeys(
         ("neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background"),
-        _truth,
+        partial(check_flag, error=FrameError),
     ),
     **dict.fromkeys(
         ("k", "max_words", "max_new_tokens", "workers"), partial(check_whole, error=FrameError)
@@ -273,3 +242,6 @@ _OF_A_RUN = frozenset(
     {"background", "by", "engine", "into", "keep", "ledger", "model", "probabilities", "truncate",
      "workers"}
 )  # fmt: skip
+
+# A function whose arguments are read before anything else is done.
+reads_arguments = reads(**_READERS)

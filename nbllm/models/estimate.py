@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError
 from nbllm.models import quantization
 from nbllm.models.catalog import DEFAULT
@@ -125,6 +126,7 @@ class _Held:
     loading: int  # bytes at the worst moment
 
 
+@reads(revision=check_text)
 def estimate(
     name_or_path: str | Path = DEFAULT,
     *,
@@ -219,10 +221,10 @@ def estimate(
 
 
 def _counts(name: str, asked: int | Sequence[int]) -> list[int]:
-    counts = [asked] if isinstance(asked, int) else list(asked)
-    if not counts or any(not isinstance(n, int) or n < 1 for n in counts):
+    counts = asked if isinstance(asked, (list, tuple, range)) else [asked]
+    if not counts or any(type(n) is not int or n < 1 for n in counts):
         raise ModelError(f"{name}={asked!r} is no number of things. Give 1 or more, or a list.")
-    return counts
+    return list(counts)
 
 
 def _choices(
@@ -231,8 +233,8 @@ def _choices(
     known = get_args(Quantization) if as_published is None else (as_published, "none")
     if asked is None:
         return known if as_published is None else (as_published,)
-    choices = (asked,) if isinstance(asked, str) else tuple(asked)
-    wrong = [choice for choice in choices if choice not in known]
+    choices = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
+    wrong = [choice for choice in choices if not isinstance(choice, str) or choice not in known]
     if wrong or not choices:
         stated = "" if as_published is None else f" {source} was published in {as_published}."
         raise QuantizationError(

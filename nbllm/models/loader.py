@@ -15,7 +15,7 @@ import torch
 
 from nbllm.activity.jobs import jobs
 from nbllm.activity.processes import DeviceMemory, HeldModel, announce
-from nbllm.checks import shown
+from nbllm.checks import check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.models import quantization
 from nbllm.models.architecture import skeleton
@@ -50,6 +50,13 @@ _in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
 _lock = RLock()
 
 
+@reads(
+    revision=check_text,
+    adapter_revision=check_text,
+    merge_adapter=check_flag,
+    accept_license=check_flag,
+    trust_remote_code=check_flag,
+)
 def load(
     name_or_path: str | Path = DEFAULT,
     *,
@@ -110,9 +117,9 @@ def load(
     if merge_adapter and adapter is None:
         raise ModelError("merge_adapter=True merges an adapter, and none was given as adapter=.")
     where = choose_device(device)
-    precision = choose_dtype(dtype, where, quantize)
-    if quantize != "auto":
+    if not isinstance(quantize, str) or quantize != "auto":
         quantization.check(quantize, where)
+    precision = choose_dtype(dtype, where, quantize)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     config = read_configuration(fetched, trust_remote_code)
