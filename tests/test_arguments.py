@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,9 @@ def calls(model: Model) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_function_reads_a_value_or_names_what_is_wrong(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where an offloaded recording finds "no such thing"
     def stop(*_: Any, **__: Any) -> None:
         raise ModelError("Arguments were read before anything is fetched.")
 
