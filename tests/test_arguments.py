@@ -74,6 +74,7 @@ def test_a_function_reads_a_value_or_names_what_is_wrong(
     model: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # where an offloaded recording finds "no such thing"
+
     def stop(*_: Any, **__: Any) -> None:
         raise ModelError("Arguments were read before anything is fetched.")
 

@@ -1,6 +1,8 @@
 """nbllm's exceptions: the tree is as drawn, Python's own catch them, and no other is raised."""
 
 import ast
+import builtins
+import importlib
 import pickle
 import re
 from collections.abc import Iterator
@@ -103,3 +105,72 @@ def test_what_is_raised_is_nbllms_own() -> None:
             if kind not in CLASSES.keys() | ALWAYS | private:
                 met.add((name, function, kind))
     assert met == INTERNAL.keys()
+
+
+# Handlers of Python's exceptions around code of nbllm that raises none of its own.
+RAISES_NONE_OF_OURS = {
+    "activity/jobs.py": 2,
+    "activity/processes.py": 1,
+    "activity/records.py": 2,
+    "attention/storage.py": 1,
+    "engine/batch_memory.py": 2,
+    "engine/ledger.py": 1,
+    "frame/mask_evaluation.py": 1,
+    "models/architecture.py": 1,
+    "models/configuration.py": 1,
+    "models/disk.py": 1,
+    "models/published.py": 1,
+    "models/reading.py": 1,
+    "models/wheel.py": 1,
+    "notebook/asked.py": 2,
+}
+
+
+def swallowing(path: Path) -> Iterator[int]:
+    """The lines of `try` whose handlers may take an error of nbllm's for one of Python's.
+
+    There is code of nbllm within, or what a `with` holds, and no `except NbllmError` before.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nbllm"):
+            own |= {alias.asname or alias.name for alias in node.names}
+    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Try):
+            continue
+        names = vars(builtins) | vars(importlib.import_module(module.removesuffix(".__init__")))
+        inside = [part for statement in node.body for part in ast.walk(statement)]
+        called = {
+            part.func.id if isinstance(part.func, ast.Name) else part.func.attr
+            for part in inside
+            if isinstance(part, ast.Call) and isinstance(part.func, ast.Name | ast.Attribute)
+        }
+        if not called & own and not any(isinstance(p, ast.Yield | ast.YieldFrom) for p in inside):
+            continue
+        for handler in node.handlers:
+            try:
+                kinds = eval(ast.unparse(handler.type), names) if handler.type else BaseException
+            except NameError:  # imported within a function: another library's
+                continue
+            kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+            if errors.NbllmError in kinds:
+                break
+            if any(
+                issubclass(ours, kind) and kind not in (Exception, BaseException)
+                for kind in kinds
+                for ours in CLASSES.values()
+                if not issubclass(kind, errors.NbllmError)
+            ):
+                yield node.lineno
+                break
+
+
+def test_no_handler_of_pythons_errors_swallows_one_of_ours() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix(): len(lines)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if "lab" not in path.parts and (lines := list(swallowing(path)))
+    }
+    assert found == RAISES_NONE_OF_OURS

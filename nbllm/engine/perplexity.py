@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from nbllm.checks import check_listed, check_whole, reads
+from nbllm.checks import check_whole, reads, shown
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
@@ -87,7 +87,7 @@ class _Window:
     first: int
 
 
-@reads(texts=check_listed, window=check_whole, stride=check_whole)
+@reads(window=check_whole, stride=check_whole)
 def perplexity(
     model: ModelLike, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
 ) -> Perplexity:
@@ -160,6 +160,8 @@ def _tokenize(model: Model, texts: Iterable[Any]) -> list[Prompt | None]:
     """Each text as tokens, after BOS where the tokenizer writes one; None without a text."""
     if isinstance(texts, str):
         raise TextError("texts is one string. Pass a list of them: [text].")
+    if not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:
+        raise TextError(f"texts={shown(texts)} is no list. Pass one of strings.")
     values = list(texts)
     filled = [n for n, value in enumerate(values) if isinstance(value, str) and value.strip()]
     odd = [value for value in values if not isinstance(value, str) and not _is_missing(value)]
