@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nbllm.errors import ProvenanceError
+from nbllm.checks import check_choice, near
+from nbllm.errors import FrameError, ProvenanceError
 from nbllm.frame import KEEP
+from nbllm.frame.checks import read_argument, read_options, reads_arguments, shaping
 from nbllm.frame.progress import Display, show_with
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
     from nbllm.frame.search import How
     from nbllm.frame.tasks.examples import Examples
-    from nbllm.models.model import Model
+    from nbllm.models.model import ModelLike
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
@@ -53,13 +55,31 @@ class FrameAccessor:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
 
+    def __repr__(self) -> str:
+        others = [name for name in dir(FrameAccessor) if name[0] != "_" and name not in _VERBS]
+        return (
+            f"df.llm: a language model as one more column operation.\n"
+            f"Verbs: {', '.join(_VERBS)}.\n"
+            f"Beside them: {', '.join(others)}.\n"
+            "help(df.llm.sentiment) tells of a verb; nbllm.load(name) loads a model for them."
+        )
+
+    if not TYPE_CHECKING:  # typed, it would hide every misspelt verb from the checker
+
+        def __getattr__(self, name: str) -> object:
+            known = [known for known in dir(FrameAccessor) if not known.startswith("_")]
+            raise AttributeError(
+                f"df.llm has no {name!r}. {near(name, known)}It has: {', '.join(known)}."
+            )
+
+    @reads_arguments
     def sentiment(
         self,
         column: str,
         *,
         neutral: bool = False,
         aspects: Sequence[str] | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -83,8 +103,8 @@ class FrameAccessor:
                 answer is then JSON text ('{"food": "positive"}'), beside a column an aspect,
                 `<column>_sentiment_<aspect>`, which is null where the text does not speak of
                 it, and its `_score`. Name them in the language of the texts.
-            model: by default the model loaded last, else `nbllm.load()`; a causal one or a
-                classifier.
+            model: a causal one or a classifier, as `nbllm.load` returned it or by its name,
+                such as "smollm2"; by default the one loaded last, else `nbllm.load()`.
             into: name of the new column, instead of `<column>_sentiment`.
             instruction: what to say above the examples.
             examples: (text, label) pairs instead of the built-in ones: in a list, as a mapping
@@ -129,13 +149,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def classify(
         self,
         column: str,
         labels: Sequence[str] | Mapping[str, str] | None = None,
         *,
         multi: bool = False,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -195,13 +216,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def filter(
         self,
         column: str,
         predicate: str,
         *,
         threshold: float = 0.5,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -234,10 +256,8 @@ class FrameAccessor:
         Example:
             >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
         """
-        from nbllm.frame.columns import check_keep
         from nbllm.frame.filtering import matching
 
-        check_keep(keep)
         output = into or f"{column}_filter"
         return self._ask(
             "filter",
@@ -258,6 +278,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def summarize(
         self,
         column: str,
@@ -265,7 +286,7 @@ class FrameAccessor:
         max_words: int = 40,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -331,13 +352,14 @@ class FrameAccessor:
         )
         return start("summarize", output, work, background=background)
 
+    @reads_arguments
     def translate(
         self,
         column: str,
         to: str = "German",
         *,
         source: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -393,6 +415,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def answer(
         self,
         column: str,
@@ -400,7 +423,7 @@ class FrameAccessor:
         question: str | None = None,
         context: str | None = None,
         threshold: float | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -462,6 +485,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def mask(
         self,
         column: str,
@@ -476,14 +500,16 @@ class FrameAccessor:
         By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
         asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
         `_entities` lists as JSON what was masked: entity, start and end as character offsets in
-        the text as it was, and presidio's score. Not all personal data follows a pattern: look
-        at samples before you hand a text on.
+        the text as it was, and presidio's score. By default **names, places, organizations and
+        dates stay as they are**, and street addresses are never found: each call says what it
+        did not look for, and how to. Look at samples before you hand a text on.
 
         Args:
             column: the texts.
             entities: what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
-                IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL is known too, and
-                PERSON, LOCATION, ORGANIZATION and NRP where a spaCy model is installed.
+                IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and
+                US_DRIVER_LICENSE are known too, and PERSON, LOCATION, ORGANIZATION and NRP where
+                a spaCy model is installed (`python -m spacy download en_core_web_sm`).
             language: of the texts, as a code of ISO 639.
             into: name of the new column, instead of `<column>_mask`.
             keep: which new columns to add, of "value" and "error".
@@ -506,12 +532,13 @@ class FrameAccessor:
             keep=keep,
         )
 
+    @reads_arguments
     def prompt(
         self,
         template: str,
         *,
         into: str,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
         max_new_tokens: int = 64,
@@ -558,11 +585,12 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def embed(
         self,
         column: str,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -577,7 +605,8 @@ class FrameAccessor:
         `numpy.stack` makes a matrix of those of rows with a text.
 
         Args:
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -585,8 +614,8 @@ class FrameAccessor:
             ModelError: no sentence encoder is loaded.
 
         Example:
-            >>> nbllm.load("minilm")  # doctest: +SKIP
-            >>> np.stack(df.llm.embed("review")["review_embed"].dropna())  # doctest: +SKIP
+            >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
+            >>> np.stack(embedded["review_embed"].dropna())  # doctest: +SKIP
         """
         from nbllm.frame.tasks.embed import cells_of
 
@@ -604,13 +633,14 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def similarity(
         self,
         column: str,
         other: str | None = None,
         *,
         to: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -625,7 +655,8 @@ class FrameAccessor:
             column: the texts.
             other: a column with what to compare them with, row by row.
             to: one text to compare all with, instead of `other`.
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -651,6 +682,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def search(
         self,
         column: str,
@@ -658,7 +690,7 @@ class FrameAccessor:
         *,
         k: int = 10,
         how: How = "fused",
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -679,7 +711,8 @@ class FrameAccessor:
             how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
                 vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of
                 1 / (60 + rank)).
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`. The texts' vectors are kept in
         the ledger, those of the queries are not.
@@ -710,13 +743,14 @@ class FrameAccessor:
         )
         return start("search", output, work, background=background)
 
+    @reads_arguments
     def recommend(
         self,
         column: str,
         history: Any,
         *,
         k: int = 10,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
         ledger: bool = True,
@@ -740,7 +774,8 @@ class FrameAccessor:
                 users, a frame whose first two columns are user and label: then
                 `<column>_recommend_user` says for whom a row is.
             k: how many items a user.
-            model: a sentence encoder; by default the one loaded last.
+            model: a sentence encoder, or its name, such as "minilm"; by default the one loaded
+                last.
 
         The other arguments and errors are those of `sentiment`.
 
@@ -769,12 +804,13 @@ class FrameAccessor:
         )
         return start("recommend", output, work, background=background)
 
+    @reads_arguments
     def extract(
         self,
         column: str,
         schema: Any,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -831,6 +867,7 @@ class FrameAccessor:
             workers=workers,
         )
 
+    @reads_arguments
     def reply(
         self,
         column: str,
@@ -840,8 +877,8 @@ class FrameAccessor:
         source_column: str | None = None,
         k: int = 2,
         threshold: float = 0.5,
-        model: Model | None = None,
-        encoder: Model | None = None,
+        model: ModelLike | None = None,
+        encoder: ModelLike | None = None,
         into: str | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -873,7 +910,8 @@ class FrameAccessor:
             k: how many sources a message.
             threshold: from 0 to 1; moving it costs no new answers.
             model: a causal model.
-            encoder: a sentence encoder, to find sources by meaning too and not by words alone.
+            encoder: a sentence encoder or its name, to find sources by meaning too and not by
+                words alone.
             instruction: what to ask, below source and message, instead of an answer in one or
                 two sentences.
             examples: (message, intent) pairs to show the model; as dicts or a frame, by the
@@ -898,11 +936,9 @@ class FrameAccessor:
         asked: dict[str, Any] = {
             "intents": intents,
             "source_column": source_column,
-            "k": k,
-            "threshold": threshold,
             "examples": examples,
         }
-        check_reply(self._frame, column, sources, **asked, output=output, keep=keep)
+        check_reply(self._frame, column, sources, **asked, output=output)
         work = partial(
             reply_frame,
             self._asked(background),
@@ -910,6 +946,8 @@ class FrameAccessor:
             sources,
             choose_model("reply", model),
             **asked,
+            k=k,
+            threshold=threshold,
             encoder=encoder,
             output=output,
             instruction=instruction,
@@ -922,13 +960,14 @@ class FrameAccessor:
         )
         return start("reply", output, work, background=background)
 
+    @reads_arguments
     def preview(
         self,
         verb: str,
         subject: str,
         *,
         row: Any = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         truncate: bool = False,
         **options: Any,
     ) -> Preview | StepsPreview:
@@ -951,16 +990,18 @@ class FrameAccessor:
         """
         from nbllm.frame.verb_preview import preview_verb
 
+        subject, options = _read(verb, subject, options)
         return preview_verb(
             self._frame, verb, subject, options, row=row, model=model, truncate=truncate
         )
 
+    @reads_arguments
     def estimate(
         self,
         verb: str,
         subject: str,
         *,
-        model: Model | None = None,
+        model: ModelLike | None = None,
         truncate: bool = False,
         **options: Any,
     ) -> RunEstimate | StepsEstimate:
@@ -979,8 +1020,10 @@ class FrameAccessor:
         """
         from nbllm.frame.verb_estimate import estimate_verb
 
+        subject, options = _read(verb, subject, options)
         return estimate_verb(self._frame, verb, subject, options, model=model, truncate=truncate)
 
+    @reads_arguments
     def report(self, output: str | None = None) -> RunReport:
         """What the run that answered this frame did: rows, tokens, time, failures, model.
 
@@ -990,17 +1033,11 @@ class FrameAccessor:
         Raises:
             ProvenanceError: the frame has no answers, or their run is not on record.
         """
-        from nbllm.frame.provenance import find_report, run_ids
+        from nbllm.frame.provenance import find_report, only_run
 
-        output = self._output(output)
-        ids = run_ids(self._frame, f"{output}_run")
-        if len(ids) != 1:
-            raise ProvenanceError(
-                f"the rows of {output!r} come from {len(ids)} runs ({', '.join(ids)}). "
-                "Filter the frame to one of them."
-            )
-        return find_report(ids[0])
+        return find_report(only_run(self._frame, self._output(output)))
 
+    @reads_arguments
     def evaluate(
         self,
         truth: Any,
@@ -1065,6 +1102,7 @@ class FrameAccessor:
             self._frame, truth, output, metrics=metrics, among=among, history=history, key=key, k=k
         )
 
+    @reads_arguments
     def calibrate(self, corrections: Any, *, output: str | None = None) -> Any:
         """Scale the scores of this frame so that they fit some true labels; some 200 do well.
 
@@ -1091,6 +1129,7 @@ class FrameAccessor:
 
         return calibrate(self._frame, corrections, self._output(output))
 
+    @reads_arguments
     def corrected(self, corrections: Any, *, output: str | None = None) -> Any:
         """The texts of corrected rows beside their true labels: to show as examples, or train on.
 
@@ -1111,8 +1150,9 @@ class FrameAccessor:
 
         return corrected(self._frame, corrections, self._output(output))
 
+    @reads_arguments
     def explain(
-        self, row: Any, *, output: str | None = None, model: Model | None = None
+        self, row: Any, *, output: str | None = None, model: ModelLike | None = None
     ) -> Explanation:
         """Why a row got its label and not the next likely one, and what the model looked at.
 
@@ -1139,12 +1179,13 @@ class FrameAccessor:
 
         return self._explain_at(row_position(self._frame, row), self._output(output), model)
 
+    @reads_arguments
     def explore(
         self,
         *,
         truth: Any = None,
         output: str | None = None,
-        model: Model | None = None,
+        model: ModelLike | None = None,
     ) -> Explorer:
         """Open the answers as a table to sort, filter and correct, with charts that filter it.
 
@@ -1179,7 +1220,7 @@ class FrameAccessor:
             explain=lambda row: self._explain_at(row, output, model),
         )
 
-    def _explain_at(self, position: int, output: str, model: Model | None) -> Explanation:
+    def _explain_at(self, position: int, output: str, model: ModelLike | None) -> Explanation:
         """The explanation of a row by its position."""
         from nbllm.frame.explained_row import explained_row
         from nbllm.widgets.explanation import Explanation
@@ -1191,7 +1232,7 @@ class FrameAccessor:
         self,
         verb: str,
         subject: str,
-        model: Model | None,
+        model: ModelLike | None,
         options: dict[str, Any],
         output: str,
         *,
@@ -1240,6 +1281,37 @@ class FrameAccessor:
                 "Use the frame that a verb such as .llm.sentiment returned."
             )
         raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
+
+
+# Those that answer rows; the other methods say something of a verb or of its answers.
+_VERBS = (
+    "answer",
+    "classify",
+    "embed",
+    "extract",
+    "filter",
+    "mask",
+    "prompt",
+    "recommend",
+    "reply",
+    "search",
+    "sentiment",
+    "similarity",
+    "summarize",
+    "translate",
+)
+
+
+def _read(verb: str, subject: Any, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The arguments of a verb, as `preview` and `estimate` take them for it.
+
+    Raises:
+        FrameError: no such verb, or an argument that it cannot take.
+    """
+    check_choice("verb", verb, _VERBS, error=FrameError)
+    first = "template" if verb == "prompt" else "column"
+    parameters = shaping(getattr(FrameAccessor, verb))
+    return read_argument(first, subject), read_options(verb, options, parameters)
 
 
 def register_on_pandas(pandas: Any) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nbllm.errors import NbllmError
+from nbllm.wording import counted
 
 __all__ = ["main"]
 
@@ -149,12 +150,12 @@ def _ledger(options: argparse.Namespace) -> int:
             return 1
         print(f"{path}: {readable(ledger.size)}")
         for filed in ledger.contents():
-            told = f"{filed.answers:,} answers"
+            told = counted(filed.answers, "answer")
             if filed.started is None:
                 told += ", of runs that were killed"
             else:
                 day = datetime.fromtimestamp(filed.started)
-                told += f" of {filed.runs:,} runs, the newest of {day:%Y-%m-%d}"
+                told += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
             print(f"  {filed.verb:<11} {told}")
     return 0
 
@@ -174,7 +175,7 @@ def _purge(options: argparse.Namespace) -> int:
         days = options.older_than
         deleted = ledger.purge(older_than=None if days is None else days * 86400)
         given_back = readable(max(0, before - ledger.size))
-    print(f"{path}: {deleted:,} answers deleted, {given_back} given back")
+    print(f"{path}: {counted(deleted, 'answer')} deleted, {given_back} given back")
     return 0
 
 

@@ -17,6 +17,8 @@ FLOORS = {
     "progress_bar": 0,
     "versions": 0,
     "warned": 0,
+    "wording": 0,
+    "checks": 1,
     "activity": 1,
     "models": 2,
     "data": 2,

@@ -142,8 +142,8 @@ def test_the_ledger_is_shown_and_purged(nbllm: Said, ledger_path: Path) -> None:
         ledger.commit("of a run that was killed", {"c": 3})
     status, said, _ = nbllm("ledger")
     assert status == 0 and said.startswith(f"{ledger_path}: ")
-    assert re.search(r"sentiment +2 answers of 1 runs, the newest of 20\d\d-\d\d-\d\d", said)
-    assert re.search(r"\? +1 answers, of runs that were killed", said)
+    assert re.search(r"sentiment +2 answers of 1 run, the newest of 20\d\d-\d\d-\d\d", said)
+    assert re.search(r"\? +1 answer, of runs that were killed", said)
     assert nbllm("ledger", "purge", "--older-than", "1")[1].startswith(
         f"{ledger_path}: 0 answers deleted"
     )

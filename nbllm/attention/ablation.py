@@ -28,9 +28,11 @@ from nbllm.attention.listening import listening
 from nbllm.attention.recording import RecordingKind
 from nbllm.attention.residual import allowed_gap
 from nbllm.attention.text import answer_id, read
+from nbllm.checks import check_choice, check_integers, check_token, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
 
 __all__ = ["head_importance"]
 
@@ -39,8 +41,9 @@ Replacement = Literal["zero", "mean"]
 _TOKENS = 1024  # that go through the network at a time
 
 
+@reads(target=check_token, layers=check_integers)
 def head_importance(
-    model: Model,
+    model: ModelLike,
     text: str | Prompt,
     *,
     target: int | str | None = None,
@@ -75,13 +78,13 @@ def head_importance(
         >>> heads = head_importance(llm, "The capital of France is")  # doctest: +SKIP
         >>> heads.nlargest(5, "importance")  # doctest: +SKIP
     """
+    model = resolve(model)
     if model.kind not in ("causal", "classifier"):
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and importance is asked of a model with one "
             "answer: a causal model or a classifier. Load one, such as nbllm.load()."
         )
-    if replacement not in get_args(Replacement):
-        raise ValueError(f"A head is replaced by 'zero' or 'mean', not by {replacement!r}.")
+    check_choice("replacement", replacement, get_args(Replacement))
     chosen = None if target is None else answer_id(model, target)
     prompt = read(model, text)
     ((kind, depth),) = depths_of(model).items()

@@ -23,12 +23,15 @@ from nbllm.attention.embedded import EmbeddedAnswer
 from nbllm.attention.gradients import gradients
 from nbllm.attention.integrated_gradients import LARGEST_GAP, integrated
 from nbllm.attention.text import answer_id, is_special, read, token_texts
+from nbllm.checks import check_choice, check_token, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.turns import tokenizing
-from nbllm.errors import TextError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.errors import NbllmError, TextError, UnsupportedModelError
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,8 +74,9 @@ class Attribution:
         )
 
 
+@reads(target=check_token, against=check_token)
 def attribute(
-    model: Model,
+    model: ModelLike,
     text: str | Prompt,
     *,
     target: int | str | None = None,
@@ -109,15 +113,14 @@ def attribute(
         >>> found = attribute(llm, "A warm and funny film. I was", target=" glad")  # doctest: +SKIP
         >>> found.frame().nlargest(3, "score")  # doctest: +SKIP
     """
+    model = resolve(model)
     if model.kind not in ("causal", "classifier"):
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and attribution asks for a model with one "
             "answer: a causal model or a classifier. Load one, such as nbllm.load()."
         )
-    if method not in get_args(Method):
-        raise ValueError(f"There is no method {method!r}. Give one of {get_args(Method)}.")
-    if steps < 1:
-        raise ValueError(f"steps is {steps}. Give a number of at least 1.")
+    check_choice("method", method, get_args(Method))
+    steps = check_whole("steps", steps)
     chosen = None if target is None else answer_id(model, target)
     other = None if against is None else answer_id(model, against)
     prompt = read(model, text)
@@ -146,7 +149,7 @@ def attribute(
     if gap > LARGEST_GAP:
         warn_user(
             f"The scores add up to the answer's difference from the baseline only within "
-            f"{gap:.1%} after {steps} steps: trust their order more than their size. An "
+            f"{gap:.1%} after {counted(steps, 'step')}: trust their order more than their size. An "
             "unquantized model, or another `against`, may close the gap.",
         )
     return Attribution(
@@ -227,6 +230,8 @@ def _check_gradients(
     given = present.detach().requires_grad_()
     try:
         torch.autograd.grad(score(given).sum(), given)
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except (RuntimeError, NotImplementedError, TypeError) as error:
         if is_out_of_memory(error):
             raise

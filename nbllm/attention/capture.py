@@ -25,15 +25,19 @@ from nbllm.attention.recording import EncoderDecoderRecording, Recording, Record
 from nbllm.attention.storage import Storage
 from nbllm.attention.text import end_ids, read
 from nbllm.attention.written import continued
+from nbllm.checks import check_integers, check_listed, check_place, check_whole, reads
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import NbllmError, TextTooLongError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.errors import ArgumentError, NbllmError, TextTooLongError, UnsupportedModelError
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
+from nbllm.wording import counted
 
 __all__ = ["Recording", "record", "record_batch"]
 
 
+@reads(layers=check_integers, offload=check_place)
 def record(
-    model: Model,
+    model: ModelLike,
     text: str | Prompt,
     *,
     layers: Sequence[int] | None = None,
@@ -69,6 +73,7 @@ def record(
         recording = nbllm.record(model, "The plot was thin, but I loved it.")
         recording.weights(layer=5, head=2)      # (tokens, tokens)
     """
+    model = resolve(model)
     _check_options(model, target, generate)
     prompt = read(model, text)
     if model.kind == "seq2seq":
@@ -78,8 +83,9 @@ def record(
     return _record_texts(model, [prompt], layers, offload)[0]
 
 
+@reads(texts=check_listed, layers=check_integers, offload=check_place, targets=check_listed)
 def record_batch(
-    model: Model,
+    model: ModelLike,
     texts: Sequence[str | Prompt],
     *,
     layers: Sequence[int] | None = None,
@@ -89,13 +95,17 @@ def record_batch(
     """Several texts in one forward pass: a recording of each, as `record` gives it.
 
     Shorter texts are padded on the right, and the padding is cut off. Raises
-    what `record` raises, and ValueError for as many targets as there are not texts.
+    what `record` raises, and ArgumentError for as many targets as there are not texts.
 
         short, long = record_batch(model, ["Too loud.", "The plot was thin, but I loved it."])
     """
+    model = resolve(model)
     given = list(targets) if targets is not None else [None] * len(texts)
     if len(given) != len(texts):
-        raise ValueError(f"There are {len(texts)} texts and {len(given)} targets. Give one each.")
+        raise ArgumentError(
+            f"there are {counted(len(texts), 'text')} and {counted(len(given), 'target')}. Give "
+            "one each."
+        )
     for target in given:
         _check_options(model, target, 0)
     prompts = [read(model, text) for text in texts]
@@ -107,15 +117,14 @@ def record_batch(
 
 
 def _check_options(model: Model, target: str | Prompt | None, generate: int) -> None:
-    if generate < 0:
-        raise ValueError(f"generate is {generate}. Give the number of tokens to write.")
+    check_whole("generate", generate, least=0)
     if target is not None and model.kind != "seq2seq":
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and only an encoder-decoder (seq2seq) writes "
             "a target. Give the whole text, or generate= to let a causal model write on."
         )
     if generate and target is not None:
-        raise ValueError("Give either a target or the number of tokens to generate, not both.")
+        raise ArgumentError("target= and generate= are both given. Pass one of them.")
     if generate and model.kind not in ("causal", "seq2seq"):
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, which writes nothing. Leave generate= away, "
@@ -180,8 +189,8 @@ def _record_generation(
     length = len(prompt.ids)
     if length + most > model.context_length:
         raise TextTooLongError(
-            f"The text has {length:,} tokens and is to have {most:,} more, and {model.name} reads "
-            f"at most {model.context_length:,}. Shorten it, or generate fewer."
+            f"The text has {counted(length, 'token')} and is to have {most:,} more, and "
+            f"{model.name} reads at most {model.context_length:,}. Shorten it, or generate fewer."
         )
     depths = depths_of(model)
     every = slice(None)

@@ -26,9 +26,11 @@ from nbllm.attention.residual import (
     residual_stream,
 )
 from nbllm.attention.text import read, token_id, token_texts
+from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,8 +175,9 @@ class LogitLens:
         return str(self.model.tokenizer.decode([token]))
 
 
+@reads(positions=check_integers, top=check_whole)
 def logit_lens(
-    model: Model, text: str | Prompt, *, positions: Sequence[int] | None = None, top: int = 5
+    model: ModelLike, text: str | Prompt, *, positions: Sequence[int] | None = None, top: int = 5
 ) -> LogitLens:
     """What a causal model would say after each of its layers.
 
@@ -190,6 +193,7 @@ def logit_lens(
         lens = logit_lens(model, "The capital of France is", positions=[-1])
         lens.top(layer=20, position=-1)      # [(" Paris", 7042, 0.31), ...]
     """
+    model = resolve(model)
     check_causal(model)
     prompt = read(model, text)
     chosen = places(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))

@@ -26,15 +26,18 @@ from nbllm.attention.residual import (
     residual_stream,
 )
 from nbllm.attention.text import read, token_id
+from nbllm.checks import check_integer, check_token, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
 
 __all__ = ["direct_logit_attribution"]
 
 
+@reads(token=check_token, against=check_token, position=check_integer)
 def direct_logit_attribution(
-    model: Model,
+    model: ModelLike,
     text: str | Prompt,
     token: int | str,
     against: int | str | None = None,
@@ -70,6 +73,7 @@ def direct_logit_attribution(
         >>> parts = direct_logit_attribution(llm, text, " good", " bad")  # doctest: +SKIP
         >>> parts.nlargest(5, "contribution")  # doctest: +SKIP
     """
+    model = resolve(model)
     check_causal(model)
     wanted = token_id(model, token)
     other = None if against is None else token_id(model, against)

@@ -20,9 +20,12 @@ from nbllm.attention.overview import survey
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
 from nbllm.attention.tiles import evenly
+from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.errors import ArgumentError, SelectionError, UnsupportedModelError
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
+from nbllm.wording import counted
 
 __all__ = ["head_measures", "induction_scores"]
 
@@ -41,6 +44,7 @@ _MEASURES = (
 
 
 @one_thread()
+@reads(layers=check_integers)
 def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) -> pd.DataFrame:
     """How each head spreads its weight, averaged over the queries of a text.
 
@@ -134,7 +138,7 @@ def _seeing(layer: Layer, rows: torch.Tensor, sink: int | None, causal: bool) ->
 
 
 def induction_scores(
-    model: Model, *, length: int = 50, sequences: int = 4, seed: int = 0
+    model: ModelLike, *, length: int = 50, sequences: int = 4, seed: int = 0
 ) -> pd.DataFrame:
     """How far each head of a causal model looks at what followed the last time.
 
@@ -146,11 +150,12 @@ def induction_scores(
 
     Returns one row a head, with the columns layer, head and induction (0 to 1). Raises
     UnsupportedModelError for a model that is not causal or cannot be recorded,
-    TextTooLongError for a length that does not fit twice into the context, and ValueError for
-    more tokens than there are.
+    TextTooLongError for a length that does not fit twice into the context, and ArgumentError
+    for more tokens than there are.
 
         induction_scores(model).nlargest(5, "induction")
     """
+    model = resolve(model)
     if model.kind != "causal":
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and induction is asked of a causal model, "
@@ -178,10 +183,12 @@ def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prom
     size = min(len(tokenizer), model.network.config.get_text_config().vocab_size)
     special = set(tokenizer.all_special_ids)
     words = [token for token in range(size) if token not in special]
-    if not 1 < length <= len(words) or sequences < 1:
-        raise ValueError(
-            f"length is {length} and sequences {sequences}. Give a length from 2 to the "
-            f"{len(words):,} tokens of {model.name}, and at least one sequence."
+    length = check_whole("length", length, least=2)
+    sequences, seed = check_whole("sequences", sequences), check_whole("seed", seed, least=0)
+    if length > len(words):
+        raise ArgumentError(
+            f"length={length} is more than the {counted(len(words), 'token')} of {model.name}, of "
+            "which each comes once. Give a smaller one."
         )
     begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     rng = np.random.default_rng(seed)

@@ -19,6 +19,7 @@ from nbllm.attention.written import continued
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
+from nbllm.wording import counted
 
 __all__ = ["record_pairs"]
 
@@ -88,8 +89,8 @@ def _given(model: Model, target: str | Prompt) -> Prompt:
     start = _start(model)
     if count >= model.context_length:
         raise TextTooLongError(
-            f"The target has {count:,} tokens, and the decoder of {model.name} reads at most "
-            f"{model.context_length - 1:,} and the one that starts it. Shorten it."
+            f"The target has {counted(count, 'token')}, and the decoder of {model.name} reads at "
+            f"most {model.context_length - 1:,} and the one that starts it. Shorten it."
         )
     return Prompt(
         ids=(*start.ids, *text.ids[:count]),

@@ -10,6 +10,7 @@ import torch
 
 from nbllm.attention.attribution import Attribution
 from nbllm.attention.recording import Recording
+from nbllm.checks import check_integer, reads
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["agreement", "attended", "top_shared"]
 _TOP = 5  # tokens, in the overlap of attention and attribution
 
 
+@reads(layer=check_integer)
 def agreement(
     recording: Recording, attribution: Attribution, layer: int | None = None
 ) -> pd.DataFrame:

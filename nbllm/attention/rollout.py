@@ -11,6 +11,7 @@ import torch
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
+from nbllm.checks import check_integer, check_integers, reads
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["attention_rollout"]
 _LEAST_LEFT = 1e-6  # of a row without its masked key: below it there is nothing but rounding
 
 
+@reads(rows=check_integers, start_layer=check_integer, masked=check_integer)
 def attention_rollout(
     recording: Recording,
     *,
@@ -55,7 +57,7 @@ def attention_rollout(
     for token in (*chosen, *(() if masked is None else (masked,))):
         recording.check(recording.layer_numbers[0], 0, token)
     device = recording.layers[0].query.device
-    places = torch.tensor(list(chosen), device=device)
+    places = torch.tensor(list(chosen), dtype=torch.long, device=device)
     rollout = torch.zeros(len(places), len(recording), device=device)
     rollout[torch.arange(len(places), device=device), places] = 1
     for number in reversed(_followed(recording, start_layer)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, found_spans
 from nbllm.engine.turns import tokenizing
-from nbllm.errors import LabelError, SelectionError, TextError, TextTooLongError
+from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
+from nbllm.wording import counted
 
 __all__ = ["answer_id", "end_ids", "is_special", "read", "token_id", "token_texts"]
 
@@ -24,8 +26,9 @@ def read(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt
         raise TextError("There is no text to read: it has no tokens. Give one that has words.")
     if count > model.context_length:
         raise TextTooLongError(
-            f"The text has {count:,} tokens, and {model.name} reads at most "
-            f"{model.context_length:,}. Shorten it by {count - model.context_length:,} tokens."
+            f"The text has {counted(count, 'token')}, and {model.name} reads at most "
+            f"{model.context_length:,}. Shorten it by "
+            f"{counted(count - model.context_length, 'token')}."
         )
     return prompt
 
@@ -61,8 +64,9 @@ def token_id(model: Model, token: int | str) -> int:
         if len(ids) != 1:
             pieces = ", ".join(repr(model.tokenizer.decode([piece])) for piece in ids)
             raise SelectionError(
-                f"{token!r} is {len(ids)} tokens of {model.name}{': ' if ids else ''}{pieces}. "
-                "Give a text that is one token, such as the first of its tokens, or an id."
+                f"{token!r} is {counted(len(ids), 'token')} of "
+                f"{model.name}{': ' if ids else ''}{pieces}. Give a text that is one token, such "
+                "as the first of its tokens, or an id."
             )
         return int(ids[0])
     size = model.network.config.get_text_config().vocab_size
@@ -110,7 +114,9 @@ def end_ids(model: Model) -> tuple[int, ...]:
 
 def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     if not isinstance(text, str):
-        raise TypeError(f"The text must be a str or a Prompt, not {type(text).__name__}.")
+        raise ArgumentError(
+            f"text={shown(text)} is neither a string nor a Prompt. Pass one of them."
+        )
     # Half of a surrogate pair, as pandas may read it from a broken file, is no text.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer

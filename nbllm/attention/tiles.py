@@ -8,7 +8,7 @@ largest score: pictures are pooled from scores, and few exponentials are compute
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from nbllm.attention.colour_levels import codes, full_colour
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
+from nbllm.checks import check_choice, check_integer, check_span, check_whole, reads
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -44,6 +45,18 @@ SHORT_BLOCK = 16  # columns, up to which a step in all blocks is quicker than bl
 
 
 @one_thread()
+def _key_or_none(name: str, value: Any) -> int | None:
+    return None if value is None else check_integer(name, value)
+
+
+@reads(
+    layer=check_integer,
+    head=check_integer,
+    rows=check_span,
+    columns=check_span,
+    masked=check_integer,
+    side=check_whole,
+)
 def pooled(
     recording: Recording,
     layer: int,
@@ -95,6 +108,9 @@ def pooled(
 
 
 @one_thread()
+@reads(
+    layer=check_integer, rows=check_span, columns=check_span, masked=check_integer, side=check_whole
+)
 def combined(
     recording: Recording,
     layer: int,
@@ -115,8 +131,7 @@ def combined(
 
         combined(recording, layer=5, how="max", side=256)
     """
-    if how not in get_args(How):
-        raise ValueError(f"Heads are combined by 'mean' or 'max', not by {how!r}.")
+    check_choice("how", how, get_args(How))
     recording.check(layer, 0)
     rows, columns = _window(recording, rows, columns)
     tops, lefts = _starts(rows, side), _starts(columns, side)
@@ -142,6 +157,7 @@ def combined(
 
 
 @one_thread()
+@reads(layer=check_integer, sink=_key_or_none, size=check_whole)
 def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) -> NDArray[np.uint8]:
     """A small picture of every head of a layer: (heads, side, side), side <= size.
 
@@ -208,6 +224,14 @@ def block_max(
 
 
 @one_thread()
+@reads(
+    layer=check_integer,
+    head=check_integer,
+    k=check_whole,
+    without=check_integer,
+    rows=check_span,
+    columns=check_span,
+)
 def top_edges(
     recording: Recording,
     layer: int,
@@ -229,8 +253,7 @@ def top_edges(
         top_edges(recording, layer=5, head=2, k=100, without=0)
     """
     recording.check(layer, head)
-    if k < 1:
-        raise ValueError(f"k is {k}. Give a number of at least 1.")
+    k = check_whole("k", k)
     rows, columns = _window(recording, rows, columns)
     chosen = recording.layer(layer)
     device = chosen.query.device
@@ -256,6 +279,7 @@ def top_edges(
     return frame[frame["weight"] > 0]
 
 
+@reads(layer=check_integer, head=check_integer, query=check_integer, key=check_integer)
 def dimension_scores(
     recording: Recording, layer: int, head: int, query: int, key: int
 ) -> NDArray[np.float32]:
@@ -294,8 +318,7 @@ def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tu
 
 def _starts(span: Span, side: int) -> NDArray[np.int64]:
     """Where each block begins, from the start of the span."""
-    if side < 1:
-        raise ValueError(f"side is {side}. Give a number of at least 1.")
+    side = check_whole("side", side)
     length = span[1] - span[0]
     blocks = min(length, side)
     return span[0] + np.arange(blocks) * length // blocks

@@ -12,8 +12,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbllm.checks import check_whole, shown
 from nbllm.data.catalog import KNOWN, SHIPPED_FOLDER, DataSet
-from nbllm.errors import DataError
+from nbllm.errors import ArgumentError, DataError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +48,11 @@ def load(
 
     >>> reviews = nbllm.data.load("sst2", split="validation", otherwise="reviews", rows=200)
     """
-    if rows is not None and rows < 1:
-        raise DataError(f"rows={rows}: ask for at least one row, or leave it out for all of them.")
+    if not isinstance(name, str) or not name.strip():
+        raise ArgumentError(f"name={shown(name)} is no name of a data set. Pass one as a string.")
+    if rows is not None:
+        rows = check_whole("rows", rows)
+    seed = check_whole("seed", seed, least=0)
     if name.startswith(HUB):
         frame, place = read_hub(name.removeprefix(HUB), split)
         known = DataSet(name, str(frame.attrs.pop("licence")), f"huggingface.co/datasets/{place}")
@@ -63,7 +68,7 @@ def load(
     frame = read_alike(one_split(frame, split, name), known)
     chosen = draw(frame, rows, seed)
     chosen.attrs["source"] = (
-        f"{name}: {len(chosen):,} of {len(frame):,} rows from {place}; "
+        f"{name}: {len(chosen):,} of {counted(len(frame), 'row')} from {place}; "
         f"licence: {known.licence}; origin: {known.origin}"
     )
     print(chosen.attrs["source"])

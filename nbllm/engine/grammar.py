@@ -21,6 +21,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from transformers import LogitsProcessor
 
 from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -85,7 +86,7 @@ class JsonGrammar:
             )
         if len(way) > max_new_tokens:
             raise FrameError(
-                f"the shortest answer of the schema takes {len(way)} tokens, and "
+                f"the shortest answer of the schema takes {counted(len(way), 'token')}, and "
                 f"max_new_tokens={max_new_tokens}. Raise it to {4 * len(way)} or so."
             )
         self.way_out = way

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbllm.errors import LedgerError
+from nbllm.wording import counted
 
 __all__ = ["check_bytes", "check_tables", "is_damage", "ledger_error"]
 
@@ -81,7 +82,9 @@ def _fault(path: Path) -> str | None:
     page = int.from_bytes(header[16:18], "big")
     expected = int.from_bytes(header[28:32], "big") * (1 << 16 if page == 1 else page)
     if whole and size < expected:
-        return f"the file was cut short: {size:,} of {expected:,} bytes are there"
+        return (
+            f"the file was cut short: {size:,} of {counted(expected, 'byte is', 'bytes are')} there"
+        )
     return None
 
 

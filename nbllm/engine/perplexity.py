@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nbllm.checks import check_whole, reads, shown
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.blank import is_blank
 from nbllm.engine.logits import head_input
@@ -21,8 +22,10 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.loader import resolve
+from nbllm.models.model import CALLED, Model, ModelLike
 from nbllm.progress_bar import bar_class
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +75,8 @@ class Perplexity:
     def __repr__(self) -> str:
         return (
             f"perplexity {self.value:.4g}, {self.bits_per_byte:.4g} bits a byte: {self.model} on "
-            f"{int((self.tokens > 0).sum()):,} texts, {int(self.tokens.sum()):,} tokens"
+            f"{counted(int((self.tokens > 0).sum()), 'text')}, "
+            f"{counted(int(self.tokens.sum()), 'token')}"
         )
 
 
@@ -85,8 +89,9 @@ class _Window:
     first: int
 
 
+@reads(window=check_whole, stride=check_whole)
 def perplexity(
-    model: Model, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
+    model: ModelLike, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
 ) -> Perplexity:
     """How well a causal model foretells texts; lower is better.
 
@@ -110,10 +115,11 @@ def perplexity(
         >>> perplexity(llm, df["review"]).bits_per_byte  # doctest: +SKIP
         1.31
     """
+    model = resolve(model)
     if model.kind != "causal":
         raise UnsupportedModelError(
-            f"perplexity asks a causal language model, and {model.name} is a {model.kind}. Load "
-            "one that generates text, such as nbllm.load()."
+            f"perplexity asks a causal language model, and {model.name} is "
+            f"{CALLED[model.kind]}. Load one that generates text, such as nbllm.load()."
         )
     if not shares_prefix(model.network):
         refuse_unless_scored(model)
@@ -122,8 +128,8 @@ def perplexity(
     if not 2 <= window <= model.context_length or not 1 <= stride <= window:
         raise ModelError(
             f"window={window} with stride={stride} cannot be. Pass a window of 2 to "
-            f"{model.context_length:,} tokens, which is all that {model.name} takes, and a stride "
-            "of 1 to a window."
+            f"{counted(model.context_length, 'token')}, which is all that {model.name} takes, and "
+            "a stride of 1 to a window."
         )
     prompts = _tokenize(model, texts)
     windows = [
@@ -158,6 +164,8 @@ def _tokenize(model: Model, texts: Iterable[Any]) -> list[Prompt | None]:
     """Each text as tokens, after BOS where the tokenizer writes one; None without a text."""
     if isinstance(texts, str):
         raise TextError("texts is one string. Pass a list of them: [text].")
+    if not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:
+        raise TextError(f"texts={shown(texts)} is no list. Pass one of strings.")
     values = list(texts)
     filled = [n for n, value in enumerate(values) if isinstance(value, str) and not is_blank(value)]
     odd = [value for value in values if not isinstance(value, str) and not _is_missing(value)]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nbllm.engine.turns import tokenizing
 from nbllm.errors import TextError, TextTooLongError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -237,12 +238,12 @@ class CompiledTemplate:
         if total > limit:
             if not truncate:
                 return TextTooLongError(
-                    f"the prompt has {total:,} tokens and the model takes {limit:,} here; "
+                    f"the prompt has {counted(total, 'token')} and the model takes {limit:,} here; "
                     "pass truncate=True to cut the text, or split it"
                 )
             if constant >= limit:
                 return TextTooLongError(
-                    f"the instruction and examples alone have {constant:,} tokens of the "
+                    f"the instruction and examples alone have {counted(constant, 'token')} of the "
                     f"{limit:,} that the model takes here; shorten them"
                 )
             values = _shorten(values, limit - constant)

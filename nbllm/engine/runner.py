@@ -9,6 +9,7 @@ from typing import Any
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import turn
+from nbllm.errors import NbllmError
 from nbllm.models.work import Read
 
 __all__ = ["Answered", "Engine", "run"]
@@ -108,7 +109,12 @@ def _answer(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device."""
+    """Whether an exception says that memory ran out, on any device.
+
+    None of nbllm's own does, though TooLargeError is a MemoryError: it is raised beforehand.
+    """
+    if isinstance(error, NbllmError):
+        return False
     text = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(said in text for said in _NO_MEMORY)

@@ -21,6 +21,7 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.engine.turns import tokenizing
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -147,8 +148,8 @@ class SpanReader:
         room = self.limit - len(before) - len(after)
         if room < self.limit // 2:
             return TextTooLongError(
-                f"the question has {asked.stop - asked.start:,} tokens, and {self.model.name} "
-                f"reads {self.limit:,} at once, the text included; shorten it"
+                f"the question has {counted(asked.stop - asked.start, 'token')}, and "
+                f"{self.model.name} reads {self.limit:,} at once, the text included; shorten it"
             )
         tokens = prompt.ids[said.start : said.stop]
         # Of the text alone, which is the end of the prompt but for what closes it.

@@ -13,7 +13,7 @@ from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import doing, turn
 from nbllm.engine.writing import token_written
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import Model
+from nbllm.models.model import CALLED, Model
 
 __all__ = ["Written", "write"]
 
@@ -52,8 +52,8 @@ def write(
     """
     if model.kind not in ("causal", "seq2seq"):
         raise UnsupportedModelError(
-            f"{model.name} is a {model.kind}, which writes no text. Pass a causal language model, "
-            "or an encoder-decoder."
+            f"{model.name} is {CALLED[model.kind]}, which writes no text. Pass a causal "
+            "language model, or an encoder-decoder."
         )
     own: Any = model.network.generation_config
     end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nbllm.errors import FrameError
 from nbllm.frame.progress import Watch
+from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
     from nbllm.frame.report import RunReport
@@ -112,8 +113,8 @@ class Run:
         report = self.report
         if report is None:
             return f"{self.verb}: {state}"
-        speed = f"{report.rows_per_second:,.1f} rows/s" if report.computed else ""
-        counts = f"{report.answered:,} of {report.texts:,} texts"
+        speed = rate(report.rows_per_second, "rows") if report.computed else ""
+        counts = f"{report.answered:,} of {counted(report.texts, 'text')}"
         step = self._watch.step
         held_up = "" if step is None else step.held_up
         return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, held_up]))

@@ -16,7 +16,8 @@ from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
 from nbllm.frame.evaluate import calibration_error
-from nbllm.frame.provenance import attach, find_record, find_report, remember, run_ids
+from nbllm.frame.provenance import attach, find_record, find_report, only_run, remember
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,7 +101,7 @@ def calibrate(frame: Any, corrections: Any, output: str) -> Any:
     scaling = fit(log_chances[rows], truth)
     before, after = _errors(log_chances[rows], truth)
     print(
-        f"nbllm: {output} calibrated on {len(rows):,} rows: temperature "
+        f"nbllm: {output} calibrated on {counted(len(rows), 'row')}: temperature "
         f"{scaling.temperature:.2f}, calibration error {before:.3f} before and {after:.3f} after, "
         f"by {_FOLDS}-fold cross-validation"
     )
@@ -142,13 +143,7 @@ def corrected(frame: Any, corrections: Any, output: str) -> Any:
 
 
 def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
-    ids = run_ids(frame, f"{output}_run")
-    if len(ids) != 1:
-        raise FrameError(
-            f"the rows of {output!r} come from {len(ids)} runs, and a calibration fits one. "
-            "Filter the frame to one of them."
-        )
-    record = find_record(ids[0], frame)
+    record = find_record(only_run(frame, output), frame)
     parameters = record["parameters"]
     if "labels" not in parameters or "several" in parameters:
         raise FrameError(f"{output!r} does not hold one label a row, so nothing can be calibrated.")

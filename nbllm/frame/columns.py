@@ -6,21 +6,20 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 
+from nbllm.checks import near, shown
 from nbllm.engine.blank import is_blank
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame import KEEP
+from nbllm.wording import counted, with_article
 
 __all__ = [
     "Rows",
     "cell_text",
     "check_columns",
-    "check_keep",
     "index_labels",
     "is_missing",
     "new_series",
@@ -93,17 +92,6 @@ def check_columns(frame: Any, columns: Sequence[str], *, any_type: bool = False)
             _column_values(data, name, any_type)
 
 
-def check_keep(keep: Sequence[str]) -> None:
-    """Refuse parts of an answer that there are not.
-
-    Raises:
-        FrameError: something of `keep` is not of `KEEP`.
-    """
-    unknown = [name for name in keep if name not in KEEP]
-    if unknown:
-        raise FrameError(f"keep={unknown[0]!r} is none of {', '.join(KEEP)}. Choose among those.")
-
-
 def with_rows_of_now(frame: Any) -> Any:
     """The same frame, whose rows stay when those of the given one are sorted or dropped in place.
 
@@ -132,8 +120,8 @@ def row_position(frame: Any, row: Any) -> int:
         raise FrameError(f"no row is labelled {row!r}. The first is {index[0]!r}.")
     if len(found) > 1:
         raise FrameError(
-            f"{len(found)} rows are labelled {row!r}. Give each a label of its own with "
-            "frame.reset_index(drop=True)."
+            f"{counted(len(found), 'row is', 'rows are')} labelled {row!r}. Give each a label of "
+            "its own with frame.reset_index(drop=True)."
         )
     return found[0]
 
@@ -259,11 +247,17 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
     levels = getattr(getattr(frame, "columns", None), "nlevels", 1)
     if levels > 1:
         raise ColumnError(
-            f"the names of the frame's columns have {levels} levels, and those of the answer have "
-            "one. Join them first: frame.columns = ['_'.join(map(str, c)) for c in frame.columns]."
+            f"the names of the frame's columns have {counted(levels, 'level')}, and those of the "
+            "answer have one. Join them first: frame.columns = ['_'.join(map(str, c)) for c in "
+            "frame.columns]."
         )
     try:
         return nw.from_native(frame, eager_only=True)
+    except TypeError as error:
+        raise FrameError(
+            f"the frame is {with_article(type(frame).__name__)}. Pass a DataFrame of pandas or of "
+            "polars; collect() one that is lazy first."
+        ) from error
     except nw.exceptions.DuplicateError as error:
         raise ColumnError(
             "two columns of the frame have the same name. Rename one; "
@@ -272,22 +266,27 @@ def _wrap(frame: Any) -> nw.DataFrame[Any]:
 
 
 def _check_column(data: nw.DataFrame[Any], name: str) -> None:
+    by_strings = (
+        "Name columns by strings, for instance with frame.columns = frame.columns.map(str) in "
+        "pandas."
+    )
     if not isinstance(name, str):
-        raise ColumnError(
-            f"the column is called {name!r}, which is no string. Name it by one, for instance with "
-            "frame.columns = frame.columns.map(str) in pandas."
-        )
+        raise ColumnError(f"the column is called {shown(name)}, which is no string. {by_strings}")
     if name in data.columns:
         return
+    called = next((column for column in data.columns if str(column) == name), None)
+    if called is not None:
+        raise ColumnError(
+            f"the frame has no column {name!r}: what is written so is {called!r}, "
+            f"{with_article(type(called).__name__)} and no string. {by_strings}"
+        )
     names = [str(column) for column in data.columns]
-    near = get_close_matches(str(name), names, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
     # What stands in the braces of a prompt, and may be no name at all.
     braces = (
         " In a prompt, a brace itself is written {{ or }}." if set(name) & set("\"':\n") else ""
     )
     raise ColumnError(
-        f"the frame has no column {name!r}. {hint}It has: {', '.join(names)}.{braces}"
+        f"the frame has no column {name!r}. {near(name, names)}It has: {', '.join(names)}.{braces}"
     )
 
 

@@ -16,6 +16,7 @@ import torch
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.call_checks import task_without_model
+from nbllm.frame.checks import reads_arguments
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison import Comparison, Side
 from nbllm.frame.kinds.label import Choice
@@ -23,14 +24,15 @@ from nbllm.frame.kinds.task import Task
 from nbllm.frame.provenance import find_report, run_ids
 from nbllm.frame.run import answer_frame
 from nbllm.frame.truth import refuse_unknown, right_answers
-from nbllm.frame.verbs import make_task, verb_columns
+from nbllm.frame.verbs import make_task, read_verb
 from nbllm.models import quantization
 from nbllm.models.device import choose_device
-from nbllm.models.loader import load
+from nbllm.models.loader import check_named, load
 from nbllm.models.memory import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.sources import fetch_configuration
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 __all__ = ["compare"]
 
@@ -40,6 +42,7 @@ _PARTS = ("score", "margin", "error", "run")
 _CALLED = ("name", "source")
 
 
+@reads_arguments
 def compare(
     a: Model | str | Path,
     b: Model | str | Path,
@@ -89,10 +92,10 @@ def compare(
     """
     # Each model is asked what is in them, and an iterator has an end.
     options = {k: list(v) if isinstance(v, Iterator) else v for k, v in options.items()}
-    columns = verb_columns(verb, subject, options)
+    subject, options, columns = read_verb(verb, subject, options)
+    for name, given in (("a", a), ("b", b)):
+        check_named(name, given)
     choices = _choices(a, b, quantize)
-    if not 0 < confidence < 1:
-        raise FrameError(f"confidence={confidence} is no probability. Pass one such as 0.95.")
     if perplexity and len(columns) > 1:
         raise FrameError(
             f"perplexity=True reads one column, and the prompt names {len(columns)}. Leave it out, "
@@ -161,8 +164,8 @@ def compare(
     if comparison.count < 2:
         errors = [error for side in sides for error in side.report.errors]
         raise FrameError(
-            f"both models answered {comparison.count} of {len(texts.position):,} rows, and a "
-            f"comparison needs two. The first error: {errors[0] if errors else 'none'}"
+            f"both models answered {comparison.count} of {counted(len(texts.position), 'row')}, "
+            f"and a comparison needs two. The first error: {errors[0] if errors else 'none'}"
         )
     return comparison
 
@@ -171,8 +174,8 @@ def _choices(
     a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
 ) -> tuple[str, str]:
     """The quantization of each."""
-    choices = (quantize, quantize) if isinstance(quantize, str) else tuple(quantize)
-    if len(choices) != 2:
+    choices = (quantize, quantize) if isinstance(quantize, str) else quantize
+    if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
         raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
     for given, choice in zip((a, b), choices, strict=True):
         if isinstance(given, Model) and choice not in ("auto", given.quantization):

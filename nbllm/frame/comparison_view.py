@@ -11,6 +11,7 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.models.theme import CHART
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def html(comparison: Comparison) -> str:
     head = ("", f"a: {comparison.a.name}", f"b: {comparison.b.name}", "b against a")
     differences = nw.from_native(comparison.differences, eager_only=True)
     names = [name for name in differences.columns if name not in ("a_run", "b_run")]
-    found = f"{len(differences):,} rows differ."
+    found = f"{counted(len(differences), 'row differs', 'rows differ')}."
     if len(differences):
         shown = differences.select(names).head(_SHOWN).rows()
         found += f" The most surprising of them:{_table(names, shown)}"
@@ -77,7 +78,7 @@ def html(comparison: Comparison) -> str:
 
 def _heading(comparison: Comparison) -> str:
     columns = ", ".join(map(repr, comparison.columns))
-    return f"{comparison.verb} of {columns}, {comparison.count:,} rows"
+    return f"{comparison.verb} of {columns}, {counted(comparison.count, 'row')}"
 
 
 def _lines(comparison: Comparison) -> list[tuple[str, str, str, str]]:
@@ -91,7 +92,7 @@ def _lines(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     rows = nw.from_native(comparison.by_margin, eager_only=True).rows(named=True)
     sure = [
         (
-            f"  where a's margin > {row['margin_above']:g} ({row['rows']:,} rows)",
+            f"  where a's margin > {row['margin_above']:g} ({counted(row['rows'], 'row')})",
             "",
             "",
             _interval(row["agreement"], row["low"], row["high"], share),
@@ -128,16 +129,16 @@ def _remarks(comparison: Comparison) -> list[str]:
     """What is to be known about the figures."""
     a, b = comparison.a.report, comparison.b.report
     found = [
-        f"Of {a.rows:,} rows {a.blank:,} are blank; {a.failed:,} failed with a, {b.failed:,} with "
-        f"b. The intervals hold with {100 * comparison.confidence:g} %."
+        f"Of {counted(a.rows, 'row')} {a.blank:,} are blank; {a.failed:,} failed with a, "
+        f"{b.failed:,} with b. The intervals hold with {100 * comparison.confidence:g} %."
     ]
     judged = int(comparison.judged.sum())
     if comparison.truth is not None and judged < comparison.count:
-        found.append(f"Accuracy is of the {judged:,} rows that have a truth.")
+        found.append(f"Accuracy is of the {counted(judged, 'row')} that have a truth.")
     if a.known or b.known:
         found.append(
-            f"{a.known:,} texts with a and {b.known:,} with b came from the ledger; time is of the "
-            f"{a.computed:,} and {b.computed:,} computed here, where they are as many."
+            f"{counted(a.known, 'text')} with a and {b.known:,} with b came from the ledger; time "
+            f"is of the {a.computed:,} and {b.computed:,} computed here, where they are as many."
         )
     return found
 

@@ -14,11 +14,11 @@ from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
 from nbllm.frame.contrast import Contrast, contrast
 from nbllm.frame.long import condensed
 from nbllm.frame.provenance import find_record, known_answers, recorded_prompt, row_run
-from nbllm.models.loader import reload
+from nbllm.models.loader import reload, resolve
 from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["ExplainedRow", "explained_row"]
 
@@ -35,7 +35,7 @@ class ExplainedRow:
     contrast: Contrast | None  # None where the answer is no choice between labels
 
 
-def explained_row(frame: Any, output: str, row: int, model: Model | None) -> ExplainedRow:
+def explained_row(frame: Any, output: str, row: int, model: ModelLike | None) -> ExplainedRow:
     """Rebuild from the record of its run what a row was asked.
 
     Whether the row's text is still the one that was answered is known where the answer is in
@@ -56,7 +56,7 @@ def explained_row(frame: Any, output: str, row: int, model: Model | None) -> Exp
         UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
     record = find_record(row_run(frame, f"{output}_run", row), frame)
-    model = model or reload(record["model"])
+    model = reload(record["model"]) if model is None else resolve(model)
     texts = row_values(
         frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
     )

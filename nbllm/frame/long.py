@@ -20,7 +20,7 @@ import narwhals as nw
 
 from nbllm.engine.blank import is_blank
 from nbllm.engine.ledger import ledger_path
-from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ColumnError, ProvenanceError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import (
@@ -31,14 +31,14 @@ from nbllm.frame.columns import (
     refuse_taken,
     row_key,
 )
+from nbllm.frame.kinds.prompted import compiled
 from nbllm.frame.provenance import known_answers
 from nbllm.frame.run import answer_frame
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from nbllm.frame.kinds.task import Task
     from nbllm.frame.progress import Watch
     from nbllm.models.model import Model
@@ -86,7 +86,7 @@ def summarize_frame(
     refuse_taken(frame, [output], ours=f"{output}_run")
     rows = read_rows(frame, [column])
     limit = model.context_length - task.answer_tokens(model)
-    cutter = _Cutter(task.template, limit, model.tokenizer)
+    cutter = _Cutter(compiled(task.template, model, limit), limit)
     long = _Long()
     if not truncate:
         texts = [None if i is None else rows.texts[i][0] for i in rows.position]
@@ -147,7 +147,7 @@ def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
         ProvenanceError: a summary of a piece is neither in the ledger nor of this process.
     """
     template = tuple(Part(kind, value) for kind, value in record["template"])
-    cutter = _Cutter(template, record["limit"], model.tokenizer)
+    cutter = _Cutter(CompiledTemplate(template, model.tokenizer), record["limit"])
     if record["truncate"] or cutter.fits(text):
         return text
 
@@ -169,7 +169,7 @@ def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
     return long.texts[0]
 
 
-def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
+def group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
     """One row a group, in order of appearance: its keys, and its texts as the paragraphs of one.
 
     Rows without a key belong to no group; a group without a text has a null.
@@ -181,7 +181,11 @@ def group_texts(frame: Any, by: str | Sequence[str], column: str) -> Any:
     Raises:
         ColumnError: a column is missing, or a value of `column` is not text.
     """
-    keys = [by] if isinstance(by, str) else list(by)
+    keys = list(by)
+    if column in keys:
+        raise ColumnError(
+            f"by= names {column!r}, whose texts are to be summarized. Group by another column."
+        )
     rows = read_rows(frame, [column])
     if rows.errors:
         raise ColumnError(
@@ -251,15 +255,16 @@ class _Long:
 class _Cutter:
     """Counts tokens, and cuts texts into pieces that fit the prompt of a task."""
 
-    def __init__(self, template: Template, limit: int, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._template = CompiledTemplate(template, tokenizer)
+    def __init__(self, template: CompiledTemplate, limit: int) -> None:
+        self._template = template
         self.room = limit - self._template.own_length
 
     @property
     def no_shorter(self) -> str:
         return (
             "the summaries of its pieces are no shorter than the text itself, of which "
-            f"{self.room:,} tokens fit the context; pass a smaller max_words"
+            f"{counted(self.room, 'token fits', 'tokens fit')} the context; pass a smaller "
+            "max_words"
         )
 
     def tokens(self, text: str) -> int:
@@ -321,8 +326,8 @@ def _warn(long: _Long, failed: Sequence[Any]) -> None:
         )
     elif failed:
         warn_user(
-            f"summarize: {len(failed):,} long texts have no answer (index {failed[0]!r}): "
-            f"{next(iter(long.errors.values()))}",
+            f"summarize: {counted(len(failed), 'long text has', 'long texts have')} no answer "
+            f"(index {failed[0]!r}): {next(iter(long.errors.values()))}",
         )
 
 

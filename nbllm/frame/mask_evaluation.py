@@ -54,6 +54,18 @@ class SpanEvaluation(Evaluation):
         """What is judged, in the plural."""
         return "texts"
 
+    @property
+    def remark(self) -> str:
+        """Which entities of the truth nothing was masked as: they may not have been looked for."""
+        masked_as = {span.entity for spans in self.answers for span in spans}
+        never = sorted({span.entity for spans in self.right for span in spans} - masked_as)
+        if not never:
+            return ""
+        return (
+            f"Nothing was masked as {', '.join(never)}: mask looks for what its entities= name, "
+            "and says on each call what else it knows."
+        )
+
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """Recall, precision and F1 of all, then the recall of each entity."""

@@ -21,15 +21,16 @@ from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.call_checks import check_call
+from nbllm.frame.checks import check_names, read_argument
 from nbllm.frame.provenance import run_record
 from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
-from nbllm.frame.verbs import choose_model, make_task, verb_columns
+from nbllm.frame.verbs import choose_model, make_task, read_verb
 from nbllm.models.loader import reload
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["answer_folder"]
 
@@ -44,7 +45,7 @@ def answer_folder(
     verb: str,
     subject: str,
     *,
-    model: Model | None = None,
+    model: ModelLike | None = None,
     workers: int | None = None,
     into: str | None = None,
     probabilities: bool = False,
@@ -79,10 +80,15 @@ def answer_folder(
     Example:
         >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
     """
+    keep = check_names("keep", keep, KEEP)
+    for name, value in {"model": model, "workers": workers, "into": into}.items():
+        read_argument(name, value, optional=True)
+    for name, value in {"probabilities": probabilities, "truncate": truncate}.items():
+        read_argument(name, value)
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
         raise FrameError(f"source and target are both {source}. Name another folder to write in.")
-    columns = verb_columns(verb, subject, options)
+    subject, options, columns = read_verb(verb, subject, options)
     if into is None and verb == "prompt":
         raise FrameError("a prompt of your own wants a name for its answers: into=.")
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
@@ -108,7 +114,7 @@ def answer_folder(
         "output": output,
         "any_type": verb == "prompt",
         "probabilities_too": probabilities,
-        "keep": tuple(keep),
+        "keep": keep,
         "truncate": truncate,
     }
     limit = model.context_length - task.answer_tokens(model)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from nbllm.engine.prompt import Prompt
+from nbllm.wording import counted
 
 __all__ = ["Preview", "PreviewStep", "StepsPreview"]
 
@@ -46,7 +47,7 @@ class Preview:
     def length(self) -> str:
         """What it costs, in words."""
         shared = self.prompt.prefix_length
-        return f"{self.tokens:,} tokens" + (f", {shared:,} shared" if shared else "")
+        return f"{counted(self.tokens, 'token')}" + (f", {shared:,} shared" if shared else "")
 
     def __str__(self) -> str:
         return self.text
@@ -59,7 +60,8 @@ class Preview:
         first = f", the first {shared:,} shared by all rows" if shared else ""
         return (
             _passage(self.text, self.marked)
-            + f"<small>{self.tokens:,} tokens{first}; the row's own text is marked.</small>"
+            + f"<small>{counted(self.tokens, 'token')}{first}; the row's own text is "
+            "marked.</small>"
         )
 
 

@@ -18,6 +18,7 @@ from nbllm.frame.kinds.task import Task
 from nbllm.frame.report import RunReport
 from nbllm.models.model import Model
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 __all__ = [
     "ANSWER_FORMAT",
@@ -27,6 +28,7 @@ __all__ = [
     "find_record",
     "find_report",
     "known_answers",
+    "only_run",
     "recorded_prompt",
     "remember",
     "remember_unfiled",
@@ -157,6 +159,26 @@ def run_ids(frame: Any, column: str) -> list[str]:
     """The ids of the runs that answered a frame, in alphabetical order."""
     values = nw.from_native(frame, eager_only=True)[column].to_list()
     return sorted({value for value in values if isinstance(value, str)})
+
+
+def only_run(frame: Any, output: str) -> str:
+    """The id of the one run that answered a frame.
+
+    Raises:
+        ProvenanceError: no row was answered, or several runs answered them.
+    """
+    ids = run_ids(frame, f"{output}_run")
+    if not ids:
+        raise ProvenanceError(
+            f"no row of {output!r} was answered, so there is no run to look at. Take a frame with "
+            "answered rows."
+        )
+    if len(ids) > 1:
+        raise ProvenanceError(
+            f"the rows of {output!r} come from {counted(len(ids), 'run')} ({', '.join(ids)}), and "
+            "this is about one. Filter the frame to one of them."
+        )
+    return ids[0]
 
 
 def earlier_columns(frame: Any, output: str) -> set[str]:

@@ -19,7 +19,7 @@ from nbllm.frame.evaluation import Evaluation, Measure, mean_estimate
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.rank_metrics import RANK_METRICS, by_chance, rank_metric
 from nbllm.frame.recommend import are_marks, listed, read_histories
-from nbllm.frame.search import WordIndex, best, check_wanted
+from nbllm.frame.search import WordIndex, best
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
@@ -286,5 +286,4 @@ def _by_words(
 def _depth(k: int | None, ranks: Sequence[int]) -> int:
     if k is None:
         return int(max(ranks, default=1))
-    check_wanted(k, ())
     return k

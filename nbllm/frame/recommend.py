@@ -9,25 +9,27 @@ another 300. What most others liked was the better guess there, with 5.0 and 6.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 
+from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import index_labels, is_missing, read_rows, refuse_taken
 from nbllm.frame.run import answer_frame
-from nbllm.frame.search import Vectors, best, check_wanted, take
+from nbllm.frame.search import Vectors, best, take
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Watch
-    from nbllm.models.model import Model
+    from nbllm.models.model import ModelLike
 
 __all__ = ["are_marks", "listed", "read_histories", "recommend_frame"]
 
@@ -38,7 +40,7 @@ def recommend_frame(
     history: Any,
     *,
     k: int,
-    model: Model | None,
+    model: ModelLike | None,
     into: str,
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
@@ -61,7 +63,6 @@ def recommend_frame(
         FrameError: an item of the history is not in the frame, twice there, or without text;
             a history without items; or k below 1.
     """
-    check_wanted(k, keep)
     read_rows(frame, [column])
     several = nw.dependencies.is_into_dataframe(history)
     liked_by = read_histories(frame, history)
@@ -151,8 +152,9 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
     if are_marks(given):
         if len(given) != len(labels):
             raise FrameError(
-                f"history= has {len(given):,} values that are true or false, and the frame has "
-                f"{len(labels):,} items. Pass one for each, or the labels of those liked."
+                f"history= has {counted(len(given), 'value')} that are true or false, and the "
+                f"frame has {counted(len(labels), 'item')}. Pass one for each, or the labels of "
+                "those liked."
             )
         if nw.dependencies.is_pandas_series(history) and list(history.index) != list(labels):
             raise FrameError(
@@ -168,9 +170,9 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         place[label] = row
 
     def row_of(label: Any) -> int:
-        if label not in place:
+        if not isinstance(label, Hashable) or label not in place:
             raise FrameError(
-                f"no item is labelled {label!r}, which the history names. Labels are those of "
+                f"no item is labelled {shown(label)}, which the history names. Labels are those of "
                 f"the frame's index; its first is {labels[0]!r}."
                 if len(labels)
                 else "the frame has no items. Fill it first."
@@ -204,14 +206,20 @@ def listed(history: Any) -> list[Any]:
     """The values of a history that is neither a frame nor the name of a column.
 
     Raises:
-        FrameError: it is a mapping.
+        FrameError: it is a mapping, one value, or text.
     """
     if isinstance(history, Mapping):
         raise FrameError(
             "history= is a mapping, which does not say what was liked. Pass a list of labels; for "
             "many users, a frame whose first two columns are user and label."
         )
-    return history.tolist() if hasattr(history, "tolist") else list(history)
+    values = history.tolist() if hasattr(history, "tolist") else history
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise FrameError(
+            f"history={shown(history)} lists no items. Pass the labels of those liked, such as "
+            "history=[0, 3]."
+        )
+    return list(values)
 
 
 def are_marks(given: Sequence[Any]) -> bool:

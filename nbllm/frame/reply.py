@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import regex
 
+from nbllm.checks import shown
 from nbllm.engine.blank import is_blank
-from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.call_checks import stand_in
 from nbllm.frame.columns import (
@@ -28,18 +29,20 @@ from nbllm.frame.columns import (
     write_columns,
 )
 from nbllm.frame.run import answer_frame
-from nbllm.frame.search import check_wanted, search_frame, terms
+from nbllm.frame.search import search_frame, terms
 from nbllm.frame.tasks.arguments import check_names, listed, require
 from nbllm.frame.tasks.classify import classify
+from nbllm.frame.tasks.embed import choose_encoder
 from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft, mood, urgency
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
     from nbllm.frame.progress import Watch
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = [
     "check_reply",
@@ -68,7 +71,7 @@ def reply_frame(
     source_column: str | None,
     k: int,
     threshold: float,
-    encoder: Model | None,
+    encoder: ModelLike | None,
     output: str,
     instruction: str | None = None,
     examples: Examples | None = None,
@@ -97,11 +100,8 @@ def reply_frame(
     What `check_reply` refuses is not checked again.
     """
     require(model, "reply", "causal")
-    if encoder is not None and encoder.kind != "encoder":
-        raise UnsupportedModelError(
-            f"encoder={encoder.name} is a {encoder.kind}, which has no vectors of sentences. Pass "
-            "one that embeds texts, such as nbllm.load('minilm'), or none."
-        )
+    if encoder is not None:
+        encoder = choose_encoder(encoder, "reply with encoder=")
     rows = read_rows(frame, [column])
     texts, labels = read_sources(sources, source_column)
     refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
@@ -161,23 +161,17 @@ def check_reply(
     *,
     intents: Sequence[str] | Mapping[str, str],
     source_column: str | None,
-    k: int,
-    threshold: float,
     examples: Examples | None,
     output: str | None = None,
-    keep: Sequence[str] = KEEP,
 ) -> None:
     """Refuse what `reply_frame` could not take, before a model is loaded for it.
 
     Raises:
         ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: sources without a text, k below 1, or a threshold that is no probability.
+        FrameError: sources without a text.
         LabelError: intents that are no labels, or examples that cannot be read.
     """
     check_columns(frame, [column])
-    check_wanted(k, keep)
-    if not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     read_sources(sources, source_column)
     reply_tasks(stand_in("reply"), column, intents, examples)
     if output is not None:
@@ -245,7 +239,7 @@ class _Steps:
             return
         with warnings.catch_warnings():
             # Said once at the end, of all steps together.
-            warnings.filterwarnings("ignore", message=r"(?s).* have no answer \(index")
+            warnings.filterwarnings("ignore", message=r"(?s).* ha(s|ve) no answer \(index")
             self.frame = answer_frame(
                 self.frame, task, model, columns, output=output, watch=self.watch, **options
             )
@@ -304,8 +298,8 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
             named = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
             if len(named) != 1:
                 raise FrameError(
-                    f"sources has {len(named)} columns of text. Say which holds the sources: "
-                    "source_column=."
+                    f"sources has {counted(len(named), 'column')} of text. Say which holds the "
+                    "sources: source_column=."
                 )
             column = named[0]
         rows = read_rows(sources, [column])
@@ -316,7 +310,8 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
         odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
         if odd:
             raise FrameError(
-                f"the source {odd[0]!r:.80} is not a text. Pass strings, or a frame of them."
+                f"sources= holds {shown(odd[0])}, which is not a text. Pass strings, or a frame of "
+                "them."
             )
     found = [
         (value, label)
@@ -407,6 +402,6 @@ def _warn_of_failures(frame: Any, errors: Sequence[str | None], output: str) -> 
         some = ", ".join(repr(labels[row]) for row in failed[:5])
         more = ", ..." if len(failed) > 5 else ""
         warn_user(
-            f"reply: {len(failed):,} of {len(errors):,} rows have no answer (index {some}{more}): "
-            f"{errors[failed[0]]} All are in {output}_error.",
+            f"reply: {len(failed):,} of {counted(len(errors), 'row has', 'rows have')} no answer "
+            f"(index {some}{more}): {errors[failed[0]]} All are in {output}_error.",
         )

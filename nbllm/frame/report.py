@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from nbllm.wording import counted, rate
+
 if TYPE_CHECKING:
     from nbllm.engine.runner import Answered
 
@@ -68,11 +70,11 @@ class RunReport:
         share = f" ({self.padding / padded:.0%} padding)" if padded else ""
         lines = {
             "rows": f"{self.rows:,} ({self.computed:,} computed, {self.known:,} from the ledger, "
-            f"{self.merged:,} duplicates, {self.blank:,} blank, {self.failed:,} failed"
+            f"{counted(self.merged, 'duplicate')}, {self.blank:,} blank, {self.failed:,} failed"
             + (f", stopped with {self.left:,} left)" if self.stopped else ")"),
             "time": f"{self.seconds:.1f} s" + self._speed(),
-            "tokens": f"{self.tokens:,}{share} in {self.forwards:,} batches, behind a shared "
-            f"prefix of {self.prefix_tokens:,}",
+            "tokens": f"{self.tokens:,}{share} in {counted(self.forwards, 'batch', 'batches')}, "
+            f"behind a shared prefix of {self.prefix_tokens:,}",
             "model": ", ".join(
                 self.model[key] for key in ("name", "quantization", "dtype", "device")
             )
@@ -90,7 +92,9 @@ class RunReport:
     def _speed(self) -> str:
         if not self.computed or not self.seconds:
             return ""
-        speed = f", {self.rows_per_second:.1f} rows/s, {self.tokens / self.seconds:,.0f} tokens/s"
+        speed = (
+            f", {rate(self.rows_per_second, 'rows')}, {rate(self.tokens / self.seconds, 'tokens')}"
+        )
         if self.operations and self.matrix_rate:
             share = self.operations / self.seconds / self.matrix_rate
             speed += f", {share:.0%} of the matrix products that {self.model['device']} can do"

@@ -15,11 +15,10 @@ from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.runner import Answered
 from nbllm.engine.turns import turn
 from nbllm.engine.writing import following
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import (
     Rows,
-    check_keep,
     index_labels,
     read_rows,
     refuse_taken,
@@ -41,6 +40,7 @@ from nbllm.frame.steps import answer_here
 from nbllm.frame.telling import Teller
 from nbllm.models.work import Read, matrix_rate, operation_counter
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Asked, Output, Task
@@ -156,11 +156,9 @@ def _engine(
         return lambda texts, offset, asked: answer_here(
             texts, task, model, asked, truncate=record["truncate"]
         )
-    if engine == "ray":
-        return lambda texts, offset, asked: answer_on_workers(
-            texts, task, model, record, offset, workers=workers
-        )
-    raise FrameError(f"engine={engine!r} is neither local nor ray. Choose one of them.")
+    return lambda texts, offset, asked: answer_on_workers(
+        texts, task, model, record, offset, workers=workers
+    )
 
 
 def _answer_texts(
@@ -236,10 +234,8 @@ def added_columns(
     """The columns that a run adds, in their order: name to one of the task's, "error" or "run".
 
     Raises:
-        FrameError: `keep` has what is no part of an answer.
         LabelError: two columns would have the same name.
     """
-    check_keep(keep)
     wanted = {*keep, "field", *(["probability"] if probabilities_too else [])}
     columns = [column for column in task.outputs if column.part in wanted]
     ours = [f"{output}_{part}" for part in ("error", "run") if part in wanted]
@@ -309,8 +305,8 @@ def _warn_of_failures(
         more = ", ..." if len(failed) > 5 else ""
         where = f" All are in {report.output}_error." if said else ""
         warn_user(
-            f"{report.verb}: {len(failed):,} of {report.rows:,} rows have no answer (index "
-            f"{some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
+            f"{report.verb}: {len(failed):,} of {counted(report.rows, 'row has', 'rows have')} no "
+            f"answer (index {some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
         )
 
 
@@ -321,5 +317,6 @@ def _warn_of_a_stop(report: RunReport, how: str) -> None:
         else "Nothing is on disk, since the ledger is off."
     )
     warn_user(
-        f"{report.verb}: {how} with {report.left:,} texts unanswered; their rows are null. {kept}",
+        f"{report.verb}: {how} with {counted(report.left, 'text')} unanswered; their rows are "
+        f"null. {kept}",
     )

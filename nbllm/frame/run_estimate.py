@@ -17,6 +17,7 @@ from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.kinds.prompted import Prompted
 from nbllm.frame.provenance import run_record
 from nbllm.models.memory import held_bytes, kv_bytes, readable
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -54,7 +55,8 @@ class RunEstimate:
         """The estimate as label and text, in reading order."""
         if not self.weights:
             return {
-                "rows": f"{self.rows:,} ({self.texts:,} texts to read, {self.blank:,} blank)",
+                "rows": f"{self.rows:,} ({counted(self.texts, 'text')} to read, {self.blank:,} "
+                "blank)",
                 "tokens": "none: no model is asked",
                 "time": _duration(self.seconds),
                 "memory": "no weights",
@@ -62,9 +64,9 @@ class RunEstimate:
         to_ask = self.texts - self.known - self.failing
         written = f", up to {self.answer_tokens:,} written" if self.answer_tokens else ""
         return {
-            "rows": f"{self.rows:,} ({to_ask:,} texts to ask, {self.known:,} in the ledger, "
-            f"{self.blank:,} blank, {self.failing:,} that cannot be asked)",
-            "tokens": f"{self.tokens:,} read in {self.batches:,} batches "
+            "rows": f"{self.rows:,} ({counted(to_ask, 'text')} to ask, {self.known:,} in the "
+            f"ledger, {self.blank:,} blank, {self.failing:,} that cannot be asked)",
+            "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
             f"(and {self.padding:,} of padding){written}",
             "time": _duration(self.seconds) + (" at most" if self.answer_tokens else ""),
             "memory": f"{readable(self.weights)} of weights, {readable(self.cache)} of keys and "

@@ -21,6 +21,7 @@ from nbllm.engine.runner import Answered
 from nbllm.errors import FrameError
 from nbllm.frame.steps import answer_here
 from nbllm.models.work import Read
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -168,8 +169,6 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
             "engine='ray' needs Ray, which is not installed. Install it with "
             "pip install 'nbllm[ray]'."
         ) from error
-    if workers is not None and workers < 1:
-        raise FrameError(f"workers={workers} answer nothing. Pass 1 or more.")
     if not ray.is_initialized():
         _start(ray)
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -177,7 +176,10 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
     on_gpu = model.device.type == "cuda"
     size = workers or (gpus if on_gpu else int(cores // 4)) or 1
     if on_gpu and size > gpus:
-        raise FrameError(f"{size} workers want a GPU each, and Ray has {gpus}. Pass fewer.")
+        raise FrameError(
+            f"{counted(size, 'worker wants', 'workers want')} a GPU each, and Ray has {gpus}. "
+            "Pass fewer."
+        )
     # Ray's own tasks, which cut the data up, want a little of a core too.
     cpus = max(0.5, (cores - 0.5) / size)
     context = ray.data.DataContext.get_current()

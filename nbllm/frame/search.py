@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import bm25s
 import narwhals as nw
@@ -17,15 +17,13 @@ import numpy as np
 import regex
 
 from nbllm.engine.batching import TokenBudget
-from nbllm.engine.blank import is_blank
 from nbllm.engine.runner import run
-from nbllm.errors import FrameError, ModelError
+from nbllm.errors import ModelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import check_keep, read_rows, refuse_taken, write_columns
+from nbllm.frame.columns import read_rows, refuse_taken, write_columns
 from nbllm.frame.kinds.vector import unit_vectors
 from nbllm.frame.provenance import attach, find_record, run_ids
 from nbllm.frame.run import answer_frame
-from nbllm.frame.tasks.arguments import listed
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 
@@ -33,15 +31,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nbllm.frame.progress import Watch
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = [
     "How",
     "Vectors",
     "WordIndex",
     "best",
-    "check_how",
-    "check_wanted",
     "fuse",
     "read_queries",
     "search_frame",
@@ -67,7 +63,7 @@ def search_frame(
     *,
     k: int,
     how: How,
-    model: Model | None,
+    model: ModelLike | None,
     into: str,
     keep: Sequence[str] = KEEP,
     use_ledger: bool = True,
@@ -84,12 +80,9 @@ def search_frame(
         watch: that of the verb's call.
 
     Raises:
-        FrameError: a query without text, an unknown `how`, or k below 1.
         TextTooLongError: a query that does not fit the encoder.
     """
     queries = read_queries(query)
-    check_wanted(k, keep)
-    check_how(how)
     rows = read_rows(frame, [column])
     several = not isinstance(query, str)
     names = [into, *(f"{into}_{part}" for part in ("score", "query", "run"))]
@@ -227,17 +220,6 @@ def take(
     return taken
 
 
-def check_wanted(k: int, keep: Sequence[str]) -> None:
-    """Refuse a number of rows that is none, and columns that there are not.
-
-    Raises:
-        FrameError: k is below 1 or no integer, or something of `keep` is not of `KEEP`.
-    """
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise FrameError(f"k={k!r} is no number of rows to find. Pass 1 or more.")
-    check_keep(keep)
-
-
 class WordIndex:
     """BM25 over the terms of texts.
 
@@ -289,25 +271,6 @@ def _embed(
     return dict(zip(vectors, unit_vectors(list(vectors.values())), strict=True))
 
 
-def check_how(how: str) -> None:
-    """Refuse a way to search that there is not.
-
-    Raises:
-        FrameError: it is none of `How`.
-    """
-    if how not in get_args(How):
-        raise FrameError(f"how={how!r} is none of {', '.join(get_args(How))}. Choose among those.")
-
-
 def read_queries(query: str | Sequence[str]) -> list[str]:
-    """One query or several as a list.
-
-    Raises:
-        FrameError: there is none, one without text, or a set of them.
-    """
-    queries = [query] if isinstance(query, str) else listed(query, "query")
-    odd = [text for text in queries if not isinstance(text, str) or is_blank(text)]
-    if odd or not queries:
-        what = f"the query {odd[0]!r} has no text" if odd else "there is no query"
-        raise FrameError(f"{what}. Pass a string with words, or a list of such.")
-    return queries
+    """One query or several as a list, which is refused where one has no text."""
+    return [query] if isinstance(query, str) else list(query)

@@ -14,7 +14,7 @@ from nbllm.frame.columns import check_columns, read_rows, write_columns
 from nbllm.frame.recommend import read_histories
 from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
 from nbllm.frame.run_estimate import RunEstimate, StepsEstimate, estimate_run
-from nbllm.frame.search import WordIndex, check_how, check_wanted, read_queries
+from nbllm.frame.search import WordIndex, read_queries
 from nbllm.frame.tasks.embed import cells_of, choose_encoder, embed
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.mask import Masker
@@ -22,7 +22,7 @@ from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
 from nbllm.frame.verbs import choose_model, make_task, verb_columns
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["estimate_verb"]
 
@@ -35,7 +35,7 @@ def estimate_verb(
     subject: str,
     options: Mapping[str, Any],
     *,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
 ) -> RunEstimate | StepsEstimate:
     """What a verb will take.
@@ -89,7 +89,7 @@ def _mask(
 def _search(
     frame: Any,
     column: str,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     query: str | Sequence[str],
@@ -97,8 +97,6 @@ def _search(
     how: str = "fused",
 ) -> RunEstimate | StepsEstimate:
     queries = read_queries(query)
-    check_wanted(k, ())
-    check_how(how)
 
     def find(texts: Sequence[str]) -> None:
         index = WordIndex(texts)
@@ -116,10 +114,9 @@ def _search(
 
 
 def _recommend(
-    frame: Any, column: str, model: Model | None, truncate: bool, *, history: Any, k: int = 10
+    frame: Any, column: str, model: ModelLike | None, truncate: bool, *, history: Any, k: int = 10
 ) -> RunEstimate:
     check_columns(frame, [column])
-    check_wanted(k, ())
     read_histories(frame, history)
     encoder = choose_encoder(model, "recommend")
     return _embedding("recommend", frame, column, encoder, truncate)
@@ -134,14 +131,14 @@ def _embedding(verb: str, frame: Any, column: str, encoder: Model, truncate: boo
 def _reply(
     frame: Any,
     column: str,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     sources: Any,
     intents: Sequence[str] | Mapping[str, str],
     source_column: str | None = None,
     k: int = 2,
-    encoder: Model | None = None,
+    encoder: ModelLike | None = None,
     instruction: str | None = None,
     examples: Any = None,
     max_new_tokens: int = 96,
@@ -153,8 +150,6 @@ def _reply(
         sources,
         intents=intents,
         source_column=source_column,
-        k=k,
-        threshold=threshold,
         examples=examples,
     )
     rows = read_rows(frame, [column])
@@ -178,7 +173,8 @@ def _reply(
         import pandas
 
         held = pandas.DataFrame({TEXT: texts}, dtype=object)
-        steps = {"sources": _embedding("reply", held, TEXT, encoder, truncate=True), **steps}
+        finding = choose_encoder(encoder, "reply with encoder=")
+        steps = {"sources": _embedding("reply", held, TEXT, finding, truncate=True), **steps}
     return StepsEstimate("reply", {name: replace(s, verb="reply") for name, s in steps.items()})
 
 

@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from nbllm.engine.encoding import framed
-from nbllm.engine.prompt import CompiledTemplate, Prompt
+from nbllm.engine.prompt import Prompt
 from nbllm.frame.call_checks import check_call
 from nbllm.frame.columns import index_labels, read_rows, row_position, row_values
+from nbllm.frame.kinds.prompted import compiled
 from nbllm.frame.kinds.reader import ReaderTask
 from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.recommend import read_histories
 from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
-from nbllm.frame.search import check_how, check_wanted, read_queries, terms
+from nbllm.frame.search import read_queries, terms
 from nbllm.frame.tasks.embed import choose_encoder, embed
 from nbllm.frame.tasks.mask import Masker, masked
 from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
 from nbllm.frame.verbs import choose_model, make_task, verb_columns
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["preview_verb"]
 
@@ -38,7 +40,7 @@ def preview_verb(
     options: Mapping[str, Any],
     *,
     row: Any,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
 ) -> Preview | StepsPreview:
     """What a verb would do with one row.
@@ -78,7 +80,7 @@ def _prompt(task: Task, model: Model, texts: tuple[str, ...], truncate: bool) ->
         [prompt] = task.on(model, limit).encode([texts], truncate=truncate)
     else:
         template = task.template
-        ready = CompiledTemplate(template, model.tokenizer) if template else framed(model)
+        ready = compiled(template, model, limit) if template else framed(model)
         [prompt] = ready.encode([texts], limit=limit, truncate=truncate)
     if isinstance(prompt, Exception):
         raise prompt
@@ -96,14 +98,14 @@ def _reply(
     frame: Any,
     column: str,
     row: Any,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     sources: Any,
     intents: Sequence[str] | Mapping[str, str],
     source_column: str | None = None,
     k: int = 2,
-    encoder: Model | None = None,
+    encoder: ModelLike | None = None,
     instruction: str | None = None,
     examples: Any = None,
     max_new_tokens: int = 96,
@@ -115,13 +117,13 @@ def _reply(
         sources,
         intents=intents,
         source_column=source_column,
-        k=k,
-        threshold=threshold,
         examples=examples,
     )
     message = _text(frame, column, row)
     model = choose_model("reply", model)
     tasks = reply_tasks(model, column, intents, examples)
+    if encoder is not None:
+        encoder = choose_encoder(encoder, "reply with encoder=")
     texts, labels = read_sources(sources, source_column)
     steps = [
         PreviewStep.of(
@@ -151,7 +153,7 @@ def _embedded(title: str, text: str, encoder: Model, truncate: bool) -> PreviewS
 
 def _search(
     text: str,
-    model: Model | None,
+    model: ModelLike | None,
     truncate: bool,
     *,
     query: str | Sequence[str],
@@ -159,8 +161,6 @@ def _search(
     how: str = "fused",
 ) -> StepsPreview:
     queries = read_queries(query)
-    check_wanted(k, ())
-    check_how(how)
     steps = []
     if how != "dense":
         words = ", ".join(dict.fromkeys(terms(text)))
@@ -183,21 +183,24 @@ def _search(
         "fused": "By the sum of 1 / (60 + rank) over the ranks by words (BM25) and by meaning "
         "(cosine).",
     }[how]
-    many = f"The first {k:,} rows" + (f" of each of {len(queries):,} queries" * (len(queries) > 1))
+    many = f"The first {counted(k, 'row')}" + (
+        f" of each of {counted(len(queries), 'query', 'queries')}" * (len(queries) > 1)
+    )
     steps.append(PreviewStep("ranking", f"{ranked} {many}, best first."))
     return StepsPreview("search", tuple(steps))
 
 
 def _recommend(
-    frame: Any, text: str, model: Model | None, truncate: bool, *, history: Any, k: int = 10
+    frame: Any, text: str, model: ModelLike | None, truncate: bool, *, history: Any, k: int = 10
 ) -> StepsPreview:
-    check_wanted(k, ())
     liked = read_histories(frame, history)
     encoder = choose_encoder(model, "recommend")
     labels = index_labels(frame)
     if nw.dependencies.is_into_dataframe(history):
         items = sum(map(len, liked.values()))
-        whose = f"what each of {len(liked):,} users liked ({items:,} items in all)"
+        whose = (
+            f"what each of {counted(len(liked), 'user')} liked ({counted(items, 'item')} in all)"
+        )
     else:
         [rows] = liked.values()
         more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
@@ -208,8 +211,8 @@ def _recommend(
             _embedded(f"the item, embedded by {encoder.name}", text, encoder, truncate),
             PreviewStep(
                 "ranking",
-                f"By the cosine with the nearest of {whose}. The first {k:,} items that were not "
-                "liked before, best first.",
+                f"By the cosine with the nearest of {whose}. The first {counted(k, 'item')} that "
+                "were not liked before, best first.",
             ),
         ),
     )
@@ -229,5 +232,6 @@ def _mask(
             PreviewStep("entities, and presidio's recognizers of each", "\n".join(by)),
             PreviewStep("the row; what would be masked is marked", text, seen, listed or "nothing"),
             PreviewStep("masked", masked(text, found), note="No model is asked."),
+            PreviewStep("what stays as it is", masker.not_looked_for),
         ),
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from nbllm.checks import check_choice
 from nbllm.errors import FrameError
+from nbllm.frame.checks import read_argument, read_options
 from nbllm.frame.tasks.answer import answer, answer_columns
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.embed import choose_encoder, compared, embed, similarity
@@ -20,9 +23,9 @@ from nbllm.frame.tasks.translate import translate
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
-__all__ = ["ENCODER_VERBS", "choose_model", "make_task", "verb_columns"]
+__all__ = ["ENCODER_VERBS", "choose_model", "make_task", "read_verb", "verb_columns"]
 
 ENCODER_VERBS = frozenset({"embed", "similarity"})
 
@@ -39,6 +42,25 @@ _TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
+def read_verb(
+    verb: str, subject: Any, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """A row verb with its arguments as the user wrote them: subject, options, and its columns.
+
+    Raises:
+        FrameError: no such verb, or an argument that it cannot take.
+    """
+    check_choice("verb", verb, (*_TASKS, "prompt"), error=FrameError)
+    parameters = dict(signature(prompt if verb == "prompt" else _TASKS[verb]).parameters)
+    for given in ("model", "template"):
+        parameters.pop(given, None)
+    if verb == "similarity":  # whose other column is no part of the task
+        parameters["other"] = parameters["to"].replace(name="other")
+    subject = read_argument("template" if verb == "prompt" else "column", subject)
+    read = read_options(verb, options, parameters)
+    return subject, read, verb_columns(verb, subject, read)
+
+
 def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Field of the task's template to column of the frame.
 
@@ -47,7 +69,7 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
         options: its other arguments, which may name columns too.
 
     Raises:
-        FrameError: no such verb, or a prompt that names no column.
+        FrameError: a prompt that names no column.
     """
     if verb == "prompt":
         return {name: name for name in prompt_columns(subject)}
@@ -55,8 +77,6 @@ def verb_columns(verb: str, subject: str, options: Mapping[str, Any]) -> dict[st
         return answer_columns(subject, options)
     if verb == "similarity":
         return compared(subject, options.get("other"), options.get("to"))
-    if verb not in _TASKS:
-        raise FrameError(f"there is no verb {verb!r}. Use {', '.join(_TASKS)} or prompt.")
     return {TEXT: subject}
 
 
@@ -70,8 +90,8 @@ def _named_by_columns(verb: str, subject: str, options: Mapping[str, Any]) -> Ma
     return {**options, "examples": examples_of(examples, fields, columns=columns, verb=verb)}
 
 
-def choose_model(verb: str, model: Model | None) -> Model:
-    """The model that a verb asks: the one given, else the one of its kind that was loaded last.
+def choose_model(verb: str, model: ModelLike | None) -> Model:
+    """The model that a verb asks: the one given or named, else that of its kind loaded last.
 
     This may load one: what can be refused without is refused before.
     """

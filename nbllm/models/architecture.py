@@ -9,6 +9,7 @@ import torch
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
 from nbllm.models.quiet import quiet
+from nbllm.wording import with_article
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import (
@@ -48,7 +49,7 @@ def skeleton(
             )
     except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         raise UnsupportedModelError(
-            f"transformers cannot build a {kind} model from this config.json "
+            f"transformers cannot build {with_article(kind)} model from this config.json "
             f"({config.model_type}): {str(error).splitlines()[0]}. Check the file, or update "
             "transformers."
         ) from error

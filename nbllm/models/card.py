@@ -16,6 +16,7 @@ from nbllm.models.quantization import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
 from nbllm.models.theme import STYLE
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.catalog import CatalogEntry
@@ -102,10 +103,10 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
     if model.kind == "classifier":
         lines["labels"] = _some(list((model.network.config.id2label or {}).values()))
     elif model.kind == "encoder":
-        lines["embedding"] = f"{largest(config, 'hidden_size'):,} dimensions"
+        lines["embedding"] = counted(largest(config, "hidden_size"), "dimension")
     lines |= {
-        "vocabulary": f"{len(model.tokenizer):,} tokens",
-        "context": f"{model.context_length:,} tokens",
+        "vocabulary": counted(len(model.tokenizer), "token"),
+        "context": counted(model.context_length, "token"),
         "attention": getattr(model.network.config, "_attn_implementation", None) or "its own",
     }
     stated = {

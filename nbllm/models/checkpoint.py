@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nbllm.errors import ModelError, UnsupportedModelError
+from nbllm.wording import counted
 
 __all__ = [
     "ADAPTER_CONFIG",
@@ -120,14 +121,14 @@ def _problem(file: Path) -> str | None:
     with file.open("rb") as opened:
         prefix = opened.read(8)
         if len(prefix) < 8:
-            return f"is cut off after {size:,} bytes"
+            return f"is cut off after {counted(size, 'byte')}"
         (length,) = struct.unpack("<Q", prefix)
         if length > size - 8:
-            return f"is cut off after {size:,} bytes, or is no safetensors file"
+            return f"is cut off after {counted(size, 'byte')}, or is no safetensors file"
         try:
             header = json.loads(opened.read(length))
             ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return "has a header that cannot be read"
     promised = 8 + length + max(ends, default=0)
-    return None if size == promised else f"has {size:,} bytes, and its header {promised:,}"
+    return None if size == promised else f"has {counted(size, 'byte')}, and its header {promised:,}"

@@ -12,6 +12,7 @@ from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
 from nbllm.models.sizes import largest, text_config
 from nbllm.models.sources import Fetched
+from nbllm.wording import with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -52,6 +53,9 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
     return config
 
 
+_NAMELESS = "a model whose config.json names no architecture"
+
+
 def kind_of(config: PreTrainedConfig, source: str) -> Kind:
     """What a model of this architecture does: write on, write anew, label, embed, or point.
 
@@ -72,7 +76,7 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(
-        f"{source} is a {architecture or 'model whose config.json names no architecture'}, which "
+        f"{source} is {with_article(architecture) if architecture else _NAMELESS}, which "
         "nbllm cannot run yet. It runs causal language models (…ForCausalLM), encoder-decoders "
         "(T5, BART, Marian: …ForConditionalGeneration), classifiers (…ForSequenceClassification), "
         "encoders (BertModel, …ForMaskedLM and the like) and extractive question answering "

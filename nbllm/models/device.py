@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from nbllm.checks import shown
 from nbllm.errors import ModelError
 
 __all__ = ["choose_device", "choose_dtype"]
@@ -20,14 +21,14 @@ def choose_device(device: str | torch.device) -> torch.device:
 
     Raises ModelError where the device is not on this machine.
     """
-    if device == "auto":
+    if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         where = torch.device(device)
         torch.empty(1, device=where)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(
             f"device={str(device)!r} is not usable on this machine: "
             f"{str(error).splitlines()[0]}. Give 'auto', 'cpu' or a device that torch finds here."
@@ -47,12 +48,12 @@ def choose_dtype(
     """
     if isinstance(dtype, torch.dtype):
         return dtype
-    if dtype == "auto":
+    if isinstance(dtype, str) and dtype == "auto":
         packed = quantize == "int4" and device.type == "cpu"
         return torch.bfloat16 if packed or _computes_in_bf16(device) else torch.float32
-    if dtype not in _DTYPES:
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ModelError(
-            f"There is no dtype {dtype!r} here. Give 'auto', 'fp32', 'bf16' or 'fp16'."
+            f"There is no dtype {shown(dtype)} here. Give 'auto', 'fp32', 'bf16' or 'fp16'."
         )
     return _DTYPES[dtype]
 

@@ -23,6 +23,7 @@ from nbllm.models.catalog import CATALOG, unknown_model
 from nbllm.models.identity import sha256
 from nbllm.models.published import method_of
 from nbllm.models.readme import read_readme
+from nbllm.wording import counted
 
 __all__ = ["Kept", "Verified", "find", "kept", "remove", "verify"]
 
@@ -66,11 +67,13 @@ class Verified:
             )
         unknown = f" No hash is on record for {self.unrecorded} more." if self.unrecorded else ""
         if self.ok:
-            return f"{self.name}: {self.files} files compared, all as they were fetched.{unknown}"
+            compared = counted(self.files, "file")
+            return f"{self.name}: {compared} compared, all as they were fetched.{unknown}"
         found = "; ".join(f"{file} {problem}" for file, problem in self.damaged.items())
         return (
-            f"{self.name}: {len(self.damaged)} of {self.files} files damaged: {found}. Remove it "
-            f"(nbllm remove {self.name}) and fetch it again (nbllm get {self.name}).{unknown}"
+            f"{self.name}: {len(self.damaged)} of {counted(self.files, 'file')} damaged: {found}. "
+            f"Remove it (nbllm remove {self.name}) and fetch it again (nbllm get "
+            f"{self.name}).{unknown}"
         )
 
     __repr__ = __str__

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError
 from nbllm.models import quantization
 from nbllm.models.catalog import DEFAULT
@@ -14,6 +15,7 @@ from nbllm.models.footprint import quantizing_bytes
 from nbllm.models.memory import device_memory, free_memory, kv_bytes, weight_bytes
 from nbllm.models.published import published
 from nbllm.models.quantization import Quantization, quantized_layers
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas
@@ -124,6 +126,7 @@ class _Held:
     loading: int  # bytes at the worst moment
 
 
+@reads(revision=check_text)
 def estimate(
     name_or_path: str | Path = DEFAULT,
     *,
@@ -167,8 +170,10 @@ def estimate(
         refuse_unsized,
     )
     from nbllm.models.device import choose_device, choose_dtype
+    from nbllm.models.loader import check_named
     from nbllm.models.sources import fetch_configuration
 
+    check_named("name_or_path", name_or_path)
     where = choose_device(device)
     fetched = fetch_configuration(name_or_path, revision)
     config = read_configuration(fetched, trust_remote_code)
@@ -179,8 +184,8 @@ def estimate(
     batches = _counts("batch", batch)
     if max(contexts) > longest:
         raise TextTooLongError(
-            f"{name_or_path} takes {longest:,} tokens, not {max(contexts):,}. Give a smaller "
-            "context."
+            f"{name_or_path} takes {counted(longest, 'token')}, not {max(contexts):,}. Give a "
+            "smaller context."
         )
     subject = _Subject(config, kind, choose_dtype(dtype, where), where, trust_remote_code)
     network = subject.network()
@@ -222,10 +227,10 @@ def estimate(
 
 
 def _counts(name: str, asked: int | Sequence[int]) -> list[int]:
-    counts = [asked] if isinstance(asked, int) else list(asked)
-    if not counts or any(not isinstance(n, int) or n < 1 for n in counts):
+    counts = asked if isinstance(asked, (list, tuple, range)) else [asked]
+    if not counts or any(type(n) is not int or n < 1 for n in counts):
         raise ModelError(f"{name}={asked!r} is no number of things. Give 1 or more, or a list.")
-    return counts
+    return list(counts)
 
 
 def _choices(
@@ -234,8 +239,8 @@ def _choices(
     known = get_args(Quantization) if as_published is None else (as_published, "none")
     if asked is None:
         return known if as_published is None else (as_published,)
-    choices = (asked,) if isinstance(asked, str) else tuple(asked)
-    wrong = [choice for choice in choices if choice not in known]
+    choices = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
+    wrong = [choice for choice in choices if not isinstance(choice, str) or choice not in known]
     if wrong or not choices:
         stated = "" if as_published is None else f" {source} was published in {as_published}."
         raise QuantizationError(

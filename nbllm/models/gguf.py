@@ -30,11 +30,12 @@ from transformers import (
 from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
-from nbllm.errors import TooLargeError, UnsupportedModelError
+from nbllm.errors import NbllmError, TooLargeError, UnsupportedModelError
 from nbllm.models.cache import require_space
 from nbllm.models.gguf_header import complete
 from nbllm.models.quiet import quiet
 from nbllm.progress_bar import bar_class
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -113,8 +114,9 @@ def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
         complete(config, metadata, tensors, file.name)
     if metadata.get("split.count", 1) > 1:
         raise UnsupportedModelError(
-            f"{file.name} is one of {metadata['split.count']} parts of a model, and transformers "
-            "reads a GGUF file only whole. Join them with llama.cpp's `llama-gguf-split --merge`."
+            f"{file.name} is one of {counted(metadata['split.count'], 'part')} of a model, and "
+            "transformers reads a GGUF file only whole. Join them with llama.cpp's "
+            "`llama-gguf-split --merge`."
         )
     if metadata["general.architecture"].startswith("t5encoder"):
         raise UnsupportedModelError(
@@ -148,8 +150,8 @@ def _read(file: Path) -> Any:
 
 def _damaged(file: Path) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"{file.name} cannot be read as GGUF: with {file.stat().st_size:,} bytes it is cut off, or "
-        "it is damaged. Fetch it again."
+        f"{file.name} cannot be read as GGUF: with {counted(file.stat().st_size, 'byte')} it is "
+        "cut off, or it is damaged. Fetch it again."
     )
 
 
@@ -187,6 +189,8 @@ def _explained(file: Path, metadata: dict[str, Any]) -> Iterator[None]:
     """Turn what transformers raises on a model that it cannot read into our error."""
     try:
         yield
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except (NotImplementedError, AttributeError, TypeError, RuntimeError, *_DAMAGE) as error:
         architecture = metadata["general.architecture"]
         reason = str(error).strip().partition("\n")[0] or type(error).__name__

@@ -34,7 +34,13 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     hf_raise_for_status,
 )
 
-from nbllm.errors import DownloadError, ModelError, UnknownModelError, UnsupportedModelError
+from nbllm.errors import (
+    DownloadError,
+    ModelError,
+    NbllmError,
+    UnknownModelError,
+    UnsupportedModelError,
+)
 from nbllm.models.cache import explained_when_full, require_space
 from nbllm.models.catalog import CATALOG
 from nbllm.models.checkpoint import (
@@ -139,6 +145,8 @@ def fetch_head(name: str, filename: str, revision: str | None, count: int, targe
                 whole = response.headers.get("Content-Range", "").rpartition("/")[2]
                 if whole.isdigit():
                     file.truncate(int(whole))
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except _FAILURES as error:
         raise _explained(name, revision, error) from error
     return str(info.sha)
@@ -167,6 +175,8 @@ def _fetch(
             folder = Path(
                 _patiently(lambda: snapshot_download(name, revision=info.sha, allow_patterns=files))
             )
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except _FAILURES as error:
         found = _cached_path(name, landmark, revision) if _is_outage(error) else None
         if found is None:

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from nbllm.activity.jobs import jobs
 from nbllm.activity.processes import DeviceMemory, HeldModel, announce
-from nbllm.errors import ModelError
+from nbllm.checks import check_flag, check_text, reads, shown
+from nbllm.errors import ArgumentError, ModelError
 from nbllm.models import quantization
 from nbllm.models.adapter import check as check_adapter
 from nbllm.models.architecture import skeleton
@@ -28,7 +29,7 @@ from nbllm.models.configuration import (
 )
 from nbllm.models.device import choose_device, choose_dtype
 from nbllm.models.memory import give_freed_memory_back, held_by_device
-from nbllm.models.model import Model
+from nbllm.models.model import Model, ModelLike
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
 from nbllm.models.reading import read
@@ -37,7 +38,7 @@ from nbllm.models.sources import fetch, fetch_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["choose", "holders", "load", "loaded", "reload", "unload"]
+__all__ = ["check_named", "choose", "holders", "load", "loaded", "reload", "resolve", "unload"]
 
 
 @dataclass(eq=False)
@@ -55,6 +56,13 @@ _in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
 _lock = RLock()
 
 
+@reads(
+    revision=check_text,
+    adapter_revision=check_text,
+    merge_adapter=check_flag,
+    accept_license=check_flag,
+    trust_remote_code=check_flag,
+)
 def load(
     name_or_path: str | Path = DEFAULT,
     *,
@@ -108,12 +116,17 @@ def load(
         >>> llm = load("smollm2")  # doctest: +SKIP
         >>> with load("owner/name", quantize="nf4") as model: ...  # doctest: +SKIP
     """
+    if isinstance(name_or_path, Model):
+        raise ArgumentError(
+            f"{name_or_path.name} is a model already. Use it as it is, or load its name."
+        )
+    check_named("name_or_path", name_or_path)
     if merge_adapter and adapter is None:
         raise ModelError("merge_adapter=True merges an adapter, and none was given as adapter=.")
     where = choose_device(device)
-    precision = choose_dtype(dtype, where, quantize)
-    if quantize != "auto":
+    if not isinstance(quantize, str) or quantize != "auto":
         quantization.check(quantize, where)
+    precision = choose_dtype(dtype, where, quantize)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     if added is not None:
@@ -178,11 +191,44 @@ def loaded() -> list[Model]:
         return [shared.newest for shared in _in_memory.values() if shared.newest is not None]
 
 
-def choose(model: Model | None = None) -> Model:
-    """The model given, else the one loaded last that can be asked, else the default one."""
+def choose(model: ModelLike | None = None) -> Model:
+    """The model given, else the one loaded last that can be asked, else the default one.
+
+    Raises what `resolve` raises.
+    """
+    if model is not None:
+        return resolve(model)
     # A sentence encoder is loaded beside the model that answers, for search and the like.
     able = [candidate for candidate in loaded() if candidate.kind != "encoder"]
-    return model or (able or [load()])[-1]
+    return (able or [load()])[-1]
+
+
+def resolve(model: ModelLike) -> Model:
+    """A model by itself or by its name: the one loaded last by that name, else loaded now.
+
+    Raises:
+        ArgumentError: it is neither a model nor a name.
+        NbllmError: whatever `load` raises.
+    """
+    if isinstance(model, Model):
+        return model
+    check_named("model", model)
+    called = [known for known in loaded() if known.name == str(model)]
+    return called[-1] if called else load(model)
+
+
+def check_named(argument: str, model: Any) -> None:
+    """Refuse what is neither a model nor may be the name of one, before anything is loaded.
+
+    Raises:
+        ArgumentError: naming the argument.
+    """
+    if isinstance(model, Model) or (isinstance(model, (str, Path)) and str(model).strip()):
+        return
+    raise ArgumentError(
+        f"{argument}={shown(model)} is neither a model nor the name of one. Pass what nbllm.load() "
+        f"returned, or what it takes, such as {DEFAULT!r}."
+    )
 
 
 def unload(key: str) -> None:

@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Kind", "Model"]
+__all__ = ["CALLED", "Kind", "Model", "ModelLike"]
 
 Kind = Literal["causal", "seq2seq", "classifier", "encoder", "reader"]
+
+# As a message says what a model is, or what is wanted.
+CALLED: dict[Kind, str] = {
+    "causal": "a causal language model",
+    "seq2seq": "an encoder-decoder",
+    "classifier": "a classifier",
+    "encoder": "a sentence encoder",
+    "reader": "a model that points at answers (…ForQuestionAnswering)",
+}
 
 
 @dataclass(eq=False, repr=False)
@@ -123,3 +132,7 @@ class Model:
                     f"nbllm.load({self.name!r})."
                 )
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+
+# What functions take as a model: itself, or what `nbllm.load` takes, which they load then.
+ModelLike = Model | str | Path

@@ -9,6 +9,7 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nbllm.checks import shown
 from nbllm.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ _SMALL = 500_000_000
 def check(quantization: str, device: torch.device) -> None:
     """Raise QuantizationError unless `quantization` is known and runs on `device`."""
     known = get_args(Quantization)
-    if quantization not in known:
+    if not isinstance(quantization, str) or quantization not in known:
         named = ", ".join(repr(q) for q in ("auto", *known[:-1]))
         raise QuantizationError(
-            f"There is no quantization {quantization!r}. Give {named} or {known[-1]!r}."
+            f"There is no quantization {shown(quantization)}. Give {named} or {known[-1]!r}."
         )
     problem = kernel_problem(quantization, device)
     if problem is None:

@@ -16,6 +16,7 @@ from nbllm.errors import NbllmError
 from nbllm.notebook.asked import filled, prompt_of
 from nbllm.notebook.named import named_model
 from nbllm.notebook.stream import Stream
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -99,7 +100,7 @@ class LlmMagics(Magics):
         except NbllmError as error:
             raise UsageError(str(error)) from error
         seconds = time.perf_counter() - started
-        about = f"{model.name}, {written.tokens:,} tokens in {seconds:.1f} s"
+        about = f"{model.name}, {counted(written.tokens, 'token')} in {seconds:.1f} s"
         if written.cut:
             about += f"; cut there, --max-tokens {2 * options.max_tokens} would allow more"
         if written.interrupted:

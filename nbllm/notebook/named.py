@@ -17,13 +17,8 @@ def named_model(shell: InteractiveShell, name: str | None) -> Model:
 
     Without a name, the model loaded last that can be asked, else the default one.
     """
-    from nbllm.models.loader import choose, load, loaded
+    from nbllm.models.loader import choose
     from nbllm.models.model import Model
 
-    if name is None:
-        return choose()
-    variable = shell.user_ns.get(name)
-    if isinstance(variable, Model):
-        return variable
-    named = [model for model in loaded() if model.name == name]
-    return named[-1] if named else load(name)
+    variable = None if name is None else shell.user_ns.get(name)
+    return choose(variable if isinstance(variable, Model) else name)

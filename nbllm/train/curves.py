@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from math import floor, log10
 
+from nbllm.wording import counted
+
 __all__ = ["svg"]
 
 # Of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind eyes can tell apart and
@@ -147,4 +149,5 @@ def _told(train: Sequence[Point], held: Sequence[Point], unit: str) -> str:
         for name, points in (("training", train), ("held-out", held))
         if points
     ]
-    return f"{' and '.join(said)} in {max(x for x, _ in (*train, *held)):,.0f} steps"
+    steps = counted(round(max(x for x, _ in (*train, *held))), "step")
+    return f"{' and '.join(said)} in {steps}"

@@ -11,6 +11,7 @@ from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -47,8 +48,8 @@ class Finetuned(TrainingResult):
         lines = {
             "from": f"{record['base']['name']}, revision {record['base']['revision'][:12]}, "
             + ("not quantized" if bits == "none" else bits),
-            "trained": f"{record['method']} on {record['rows']['train']:,} rows, "
-            f"{record['steps']:,} steps in {spoken(record['seconds'])}"
+            "trained": f"{record['method']} on {counted(record['rows']['train'], 'row')}, "
+            f"{counted(record['steps'], 'step')} in {spoken(record['seconds'])}"
             + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }
@@ -132,7 +133,7 @@ def _by_label(metrics: Mapping[str, Any]) -> str:
         + f'<td style="{number}">{int(scores["rows"]):,}</td></tr>'
         for label, scores in some
     )
-    more = f'<div style="{STYLE["about"]}">and {left:,} more labels</div>' if left else ""
+    more = f'<div style="{STYLE["about"]}">and {counted(left, "more label")}</div>' if left else ""
     return (
         f'<table style="{STYLE["table"]};width:auto"><thead><tr>'
         f'<th style="{STYLE["head"]};{STYLE["text"]}">label</th>'

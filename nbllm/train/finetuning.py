@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from narwhals.dependencies import is_into_dataframe
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.kinds.label import LabelTask
@@ -18,6 +19,7 @@ from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.prompt import prompt as prompt_task
 from nbllm.frame.tasks.sentiment import sentiment
 from nbllm.models.catalog import DEFAULT
+from nbllm.models.loader import check_named
 from nbllm.models.memory import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.models.training_record import prompt_digest
@@ -55,6 +57,7 @@ from nbllm.train.rows import Counts, LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import known_as, save_adapter, save_whole, write_readme
 from nbllm.train.scores import label_metrics
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -134,6 +137,7 @@ def finetune(
         dry_run: give the forecast of memory and time, and train nothing.
 
     Raises:
+        ArgumentError: a number that nothing can be trained with.
         FrameError: a column is missing or no text, or too few rows are left.
         LabelError: there are not two labels.
         TooLargeError: it does not fit in memory; nothing was trained.
@@ -145,11 +149,17 @@ def finetune(
         >>> tuned = nbllm.finetune(df, text="review", label="stars")  # doctest: +SKIP
         >>> df.llm.classify("review", model=tuned.load())  # doctest: +SKIP
     """
+    check_numbers(
+        epochs=epochs, learning_rate=learning_rate, batch=batch, patience=patience, rank=rank,
+        max_tokens=max_tokens, seed=seed,
+    )  # fmt: skip
+    if model is not None:
+        check_named("model", model)
     job = read_job(text, label, prompt, answer)
     # df.llm.prompt reads columns of any type, too.
     any_type = bool(job.prompt)
     rows, counts = learned_rows(frame, job.reads, job.answer, any_type=any_type)
-    if isinstance(validation, (int, float)):
+    if not is_into_dataframe(validation):
         train, held = hold_out(rows, validation, seed, by_answer=label is not None)
         leaked = 0
     else:
@@ -161,7 +171,6 @@ def finetune(
         job = replace(job, labels=choose_labels(train, held, labels))
     elif labels is not None:
         raise LabelError("labels= goes with label=. Leave it out where answers are texts.")
-    check_numbers(epochs, batch, rank, max_tokens)
     which = model if model is not None else ("minilm" if job.labels else DEFAULT)
     base = find(
         which,
@@ -250,9 +259,9 @@ class _Run:
         validated = _some([e for e in seen if e is not None], self.recipe.seed)
         if not examples or not validated:
             raise FrameError(
-                f"{long:,} of {len(learned) + len(seen):,} rows have more tokens than the "
-                f"{self.limit:,} that are read here, and too few are left. Pass truncate=True to "
-                "cut them, or a larger max_tokens=."
+                f"{long:,} of {counted(len(learned) + len(seen), 'row has', 'rows have')} more "
+                f"tokens than the {self.limit:,} that are read here, and too few are left. Pass "
+                "truncate=True to cut them, or a larger max_tokens=."
             )
         network = self._network(model)
         layout = self._layout(model, examples)
@@ -378,7 +387,7 @@ class _Run:
     ) -> str:
         said = f"{counts}, {len(train):,} to train on and {len(held):,} held out"
         if long:
-            said += f", {long:,} left out with more than {self.limit:,} tokens"
+            said += f", {long:,} left out with more than {counted(self.limit, 'token')}"
         if leaked:
             said += f"; {leaked:,} held-out texts are among those to train on too"
         return said
@@ -476,7 +485,8 @@ class _Run:
             f"{base}, fine-tuned",
             [
                 f"{base} ({record['base']['source']}, revision {record['base']['revision']}), "
-                f"fine-tuned by nbllm ({self.method}) on {record['rows']['train']:,} rows.",
+                f"fine-tuned by nbllm ({self.method}) on "
+                f"{counted(record['rows']['train'], 'row')}.",
                 f"On {record['rows']['held']:,} held-out rows: {figures}.",
                 f"`{how}` loads it. training.json has the record of how it was made.",
             ],

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nbllm.errors import TrainingError
+from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home
 from nbllm.models.memory import readable
 from nbllm.models.training_record import RECORD
@@ -147,6 +147,8 @@ def writing(folder: Path) -> Iterator[None]:
     """Turn a disk that is full or read-only into a TrainingError."""
     try:
         yield
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
     except OSError as error:
         raise _unwritten(folder, error.strerror or str(error)) from error
     except Exception as error:

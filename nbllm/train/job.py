@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nbllm.errors import FrameError, LabelError, TrainingError, UnsupportedModelError
+from nbllm.checks import check_choice, check_number, check_whole, shown
+from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.tasks.arguments import check_names, listed
 from nbllm.frame.tasks.prompt import prompt_columns
 from nbllm.frame.truth import label_text
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 __all__ = [
     "Job",
@@ -53,6 +55,11 @@ def read_job(text: str | None, label: str | None, prompt: str | None, answer: st
     """What the named columns come to. Raises FrameError where they are no pair."""
     given = {"text": text, "label": label, "prompt": prompt, "answer": answer}
     names = {name for name, value in given.items() if value is not None}
+    for name in sorted(names):
+        if not isinstance(given[name], str):
+            raise FrameError(
+                f"{name}={shown(given[name])} is no name of a column. Pass that, as a string."
+            )
     if names == {"text", "label"}:
         assert text is not None and label is not None
         return Job((text,), label)
@@ -99,20 +106,26 @@ def choose_labels(
     rare = [name for name in names if counts.get(name, 0) < 2]
     if rare:
         warn_user(
-            f"finetune: {len(rare)} of {len(names)} labels have a single row or none to train on, "
-            f"and will hardly be learned: {', '.join(rare[:5])}"
+            f"finetune: {len(rare)} of {counted(len(names), 'label has', 'labels have')} a single "
+            f"row or none to train on, and will hardly be learned: {', '.join(rare[:5])}"
             f"{', ...' if len(rare) > 5 else ''}.",
         )
     return names
 
 
-def check_numbers(epochs: float, batch: int, rank: int, max_tokens: int | None) -> None:
-    """Raise TrainingError for numbers that train nothing."""
-    for name, value in (("epochs", epochs), ("batch", batch), ("rank", rank)):
-        if value <= 0:
-            raise TrainingError(f"{name}={value} trains nothing. Pass a number above 0.")
-    if max_tokens is not None and max_tokens < 2:
-        raise TrainingError(f"max_tokens={max_tokens} leaves no room for a row. Pass more.")
+def check_numbers(**numbers: float | None) -> None:
+    """Raise ArgumentError for arguments, by name, that are no numbers to train with."""
+    for name, value in numbers.items():
+        if value is None and name in _MAY_BE_NONE:
+            continue
+        if name in _FRACTIONS:
+            check_number(name, value)
+        else:
+            check_whole(name, value, least={"seed": 0, "max_tokens": 2, "context": 8}.get(name, 1))
+
+
+_FRACTIONS = ("epochs", "minutes", "learning_rate")
+_MAY_BE_NONE = ("learning_rate", "max_tokens", "minutes", "patience", "steps")
 
 
 def choose_method(method: str | None, base: Base, job: Job) -> Method:
@@ -120,10 +133,8 @@ def choose_method(method: str | None, base: Base, job: Job) -> Method:
 
     Raises UnsupportedModelError where the model's kind cannot be trained so.
     """
-    if method is not None and method not in get_args(Method):
-        raise TrainingError(
-            f"There is no method {method!r}. Pass {', '.join(map(repr, get_args(Method)))}."
-        )
+    if method is not None:
+        check_choice("method", method, get_args(Method))
     kind = base.plan.kind
     if kind == "seq2seq" or (kind != "causal" and not job.labels):
         raise UnsupportedModelError(

@@ -13,6 +13,7 @@ from nbllm.errors import TooLargeError
 from nbllm.models.memory import free_memory, readable
 from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
 from nbllm.train.order import Order
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.train.examples import Example
@@ -64,7 +65,7 @@ class Forecast:
         again = ", activations computed again to save memory" if self.recompute else ""
         return (
             f"{_count(self.trained)} of {_count(self.parameters)} weights move in at "
-            f"most {self.steps:,} steps of {self.rows:,} rows; memory about "
+            f"most {counted(self.steps, 'step')} of {counted(self.rows, 'row')}; memory about "
             f"{readable(self.memory)} ({listed}{again}) with {readable(self.free)} free; about "
             f"{spoken(self.seconds)}, after a step that was measured"
         )
@@ -212,9 +213,10 @@ def schedule(
             break
     else:
         raise TooLargeError(
-            f"The longest row has {longest:,} tokens, whose activations take {readable(need)}, and "
-            f"{readable(max(room, 0))} can be had for them. Pass max_tokens= to leave long rows "
-            "out, or truncate=True with it to cut them; or take a smaller model."
+            f"The longest row has {counted(longest, 'token')}, whose activations take "
+            f"{readable(need)}, and {readable(max(room, 0))} can be had for them. Pass "
+            "max_tokens= to leave long rows out, or truncate=True with it to cut them; or take a "
+            "smaller model."
         )
     each_step = seconds_a_step(measured, layout, train, recipe) * (_RECOMPUTED if recompute else 1)
     most = max(_INTERVAL / max(each_step, 1e-6), steps / _MOST)

@@ -10,6 +10,7 @@ from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -36,10 +37,12 @@ class Pretrained(TrainingResult):
         """The account as label and text."""
         record, shape = self.record, self.record["shape"]
         lines = {
-            "model": f"LLaMA of {shape['parameters']:,} weights: {shape['layers']} layers × "
-            f"{shape['heads']} heads, width {shape['hidden']}, {shape['vocabulary']:,} tokens, "
-            f"context {shape['context']}",
-            "trained": f"{record['steps']:,} steps on {record['tokens']['train']:,} tokens in "
+            "model": f"LLaMA of {counted(shape['parameters'], 'weight')}: "
+            f"{counted(shape['layers'], 'layer')} × {counted(shape['heads'], 'head')}, width "
+            f"{shape['hidden']}, {counted(shape['vocabulary'], 'token')}, context "
+            f"{shape['context']}",
+            "trained": f"{counted(record['steps'], 'step')} on "
+            f"{counted(record['tokens']['train'], 'token')} in "
             f"{spoken(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }

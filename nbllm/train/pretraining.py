@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from narwhals.dependencies import is_into_dataframe
 
+from nbllm.checks import shown
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
-from nbllm.errors import TooLargeError, TrainingError
+from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.models.device import choose_device
 from nbllm.models.memory import free_memory, give_freed_memory_back, readable
@@ -23,6 +25,7 @@ from nbllm.models.model import Model
 from nbllm.models.quiet import quiet
 from nbllm.train import loop
 from nbllm.train.folder import RunFolder, writing
+from nbllm.train.job import check_numbers
 from nbllm.train.layout import Blocks, pack
 from nbllm.train.live import Live
 from nbllm.train.loop import Recipe, Schedule
@@ -34,6 +37,7 @@ from nbllm.train.rows import LearnedRow, digest, hold_out, learned_rows
 from nbllm.train.saving import save_whole, write_readme
 from nbllm.train.tokenizer import END, train_tokenizer
 from nbllm.versions import versions
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -62,17 +66,13 @@ class _Shape:
     context: int
 
     def check(self) -> None:
-        """Raise TrainingError where there can be no such network."""
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise TrainingError(f"{name}={value} makes no model. Pass a number above 0.")
+        """Raise ArgumentError or TrainingError where there can be no such network."""
+        check_numbers(**asdict(self))
         if self.hidden % self.heads or self.hidden // self.heads % 2:
             raise TrainingError(
-                f"hidden={self.hidden} cannot be split into {self.heads} heads of an even width, "
-                f"which rotary positions want. Pass a multiple of {2 * self.heads}."
+                f"hidden={self.hidden} cannot be split into {counted(self.heads, 'head')} of an "
+                f"even width, which rotary positions want. Pass a multiple of {2 * self.heads}."
             )
-        if self.context < 8:
-            raise TrainingError(f"context={self.context} is too short to learn. Pass 8 or more.")
 
     def network(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
         """Of random weights, in float32."""
@@ -156,6 +156,7 @@ def pretrain(
         dry_run: give the forecast of memory and time, and train nothing.
 
     Raises:
+        ArgumentError: a number that nothing can be trained with.
         FrameError: the column is missing or no text, or too few rows are left.
         TooLargeError: it does not fit in memory; nothing was trained.
         TrainingError: settings that make no model, texts that fill no block, a folder that holds
@@ -169,11 +170,14 @@ def pretrain(
     shape.check()
     if steps is not None and minutes is not None:
         raise TrainingError("steps and minutes both say how long to train. Pass one of them.")
-    for name, value in (("steps", steps), ("minutes", minutes), ("batch", batch)):
-        if value is not None and value <= 0:
-            raise TrainingError(f"{name}={value} trains nothing. Pass a number above 0.")
+    check_numbers(
+        steps=steps, minutes=minutes, batch=batch, learning_rate=learning_rate, patience=patience,
+        seed=seed,
+    )  # fmt: skip
+    if not isinstance(sample, str):
+        raise ArgumentError(f"sample={shown(sample)} is no text. Pass a string.")
     rows, counts = learned_rows(frame, [text], None)
-    if isinstance(validation, (int, float)):
+    if not is_into_dataframe(validation):
         train, held = hold_out(rows, validation, seed, by_answer=False)
     else:
         train, held = rows, learned_rows(validation, [text], None)[0]
@@ -310,8 +314,9 @@ class _Run:
         blocks = list(pack(texts, self.shape.context))
         if not blocks:
             raise TrainingError(
-                f"The texts to {what} have {sum(map(len, texts)):,} tokens together, which fill no "
-                f"block of context={self.shape.context}. Pass a shorter context, or more texts."
+                f"The texts to {what} have {counted(sum(map(len, texts)), 'token')} together, "
+                f"which fill no block of context={self.shape.context}. Pass a shorter context, or "
+                "more texts."
             )
         return blocks
 
@@ -385,9 +390,9 @@ class _Run:
             self.place.path,
             "A LLaMA of its own",
             [
-                f"A model of {record['shape']['parameters']:,} weights, trained from scratch by "
-                f"nbllm on {record['tokens']['train']:,} tokens of "
-                f"{record['rows']['train']:,} texts. It knows nothing else.",
+                f"A model of {counted(record['shape']['parameters'], 'weight')}, trained from "
+                f"scratch by nbllm on {counted(record['tokens']['train'], 'token')} of "
+                f"{counted(record['rows']['train'], 'text')}. It knows nothing else.",
                 f"On {record['rows']['held']:,} held-out texts: {figures}.",
                 "`nbllm.load(folder)` loads it. training.json has the record of how it was made.",
             ],

@@ -7,14 +7,17 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 
+from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import read_rows
 from nbllm.frame.truth import right_answers
+from nbllm.wording import counted
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
 
@@ -46,7 +49,9 @@ class Counts:
             "with a value that is no text": self.not_text,
         }
         said = ", ".join(f"{count:,} {what}" for what, count in aside.items() if count)
-        return f"{self.used:,} of {self.rows:,} rows" + (f" (set aside: {said})" if said else "")
+        return f"{self.used:,} of {counted(self.rows, 'row')}" + (
+            f" (set aside: {said})" if said else ""
+        )
 
 
 def learned_rows(
@@ -135,10 +140,10 @@ def hold_out(
     Raises:
         FrameError: a share that cannot be, or too few rows to hold one out.
     """
-    if not 0 < share < 1:
+    if not isinstance(share, Real) or isinstance(share, bool) or not 0 < float(share) < 1:
         raise FrameError(
-            f"validation={share!r} is no share of the rows. Pass a number above 0 and below 1, "
-            "such as 0.1, or a frame of rows to hold out."
+            f"validation={shown(share)} is no share of the rows. Pass a number above 0 and below "
+            "1, such as 0.1, or a frame of rows to hold out."
         )
     strata: dict[str, dict[tuple[str, ...], _Group]] = defaultdict(dict)
     for number, row in enumerate(rows):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nbllm.errors import TrainingError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,8 +35,8 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
     fewest = _BYTES + len(special)
     if vocabulary < fewest:
         raise TrainingError(
-            f"vocabulary={vocabulary} has no room for all {_BYTES} bytes and {len(special)} "
-            f"special tokens. Pass {fewest} or more; some thousands do well."
+            f"vocabulary={vocabulary} has no room for all {counted(_BYTES, 'byte')} and "
+            f"{len(special)} special tokens. Pass {fewest} or more; some thousands do well."
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -20,8 +20,8 @@ from nbllm.attention.capture import record
 from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import NbllmError, SelectionError
-from nbllm.models.model import Model
+from nbllm.errors import ArgumentError, NbllmError, SelectionError
+from nbllm.models.model import ModelLike
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export, drawing_of, on_screen
 from nbllm.widgets.head_values import value_names
@@ -30,6 +30,7 @@ from nbllm.widgets.opening import opening_answers, opening_side
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.wording import counted
 
 __all__ = ["AttentionView", "inspect"]
 
@@ -157,7 +158,7 @@ class AttentionView(Export, anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         return (
-            f"AttentionView({self.recording.model}, {len(self.sheet.queries)} tokens, "
+            f"AttentionView({self.recording.model}, {counted(len(self.sheet.queries), 'token')}, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )
 
@@ -213,8 +214,9 @@ class AttentionView(Export, anywidget.AnyWidget):
             if not 0 <= start < stop <= len(row):
                 raise SelectionError(
                     f"The window {tuple(window)} is not within the matrix of "
-                    f"{len(sheet.queries)} queries × {len(sheet.keys)} keys. Give (first query, "
-                    "end, first key, end), or None for all."
+                    f"{counted(len(sheet.queries), 'query', 'queries')} × "
+                    f"{counted(len(sheet.keys), 'key')}. Give (first query, end, first key, end), "
+                    "or None for all."
                 )
         return window
 
@@ -300,8 +302,8 @@ class AttentionView(Export, anywidget.AnyWidget):
         kind = "square root" if self.scale == "sqrt" else "logarithm"
         lines = [
             f"<strong>{escape(self.recording.model)}</strong>: attention of {head} over "
-            f"{len(rows):,} tokens. A row is a token that looks, a column one that is looked "
-            f"at; colour is the {kind} of the weight, full at the largest, {full:.3g}."
+            f"{counted(len(rows), 'token')}. A row is a token that looks, a column one that is "
+            f"looked at; colour is the {kind} of the weight, full at the largest, {full:.3g}."
         ]
         if sheet.signed:
             lines.append("It shows by how much two recordings differ, over their common tokens.")
@@ -348,7 +350,7 @@ def _nearest(layer: int, numbers: tuple[int, ...]) -> int:
 
 
 def inspect(
-    model: Model | Recording | EncoderDecoderRecording,
+    model: ModelLike | Recording | EncoderDecoderRecording,
     text: str | Prompt | Recording | EncoderDecoderRecording | None = None,
     **options: Any,
 ) -> AttentionView:
@@ -366,11 +368,11 @@ def inspect(
     recorded = (Recording, EncoderDecoderRecording)
     if isinstance(model, recorded):
         if options or not (text is None or isinstance(text, recorded)):
-            raise TypeError(
-                "A recording has its text already: call inspect(recording) alone, or give a "
-                "second recording to compare it with."
+            raise ArgumentError(
+                "a recording has its text already, and inspect was given more. Call "
+                "inspect(recording) alone, or give a second recording to compare it with."
             )
         return AttentionView(model, text)
     if text is None or isinstance(text, recorded):
-        raise TypeError("inspect(model, text) needs the text to look at.")
+        raise ArgumentError("inspect(model, text) was given no text. Pass the one to look at.")
     return AttentionView(record(model, text, **options))

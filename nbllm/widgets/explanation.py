@@ -22,6 +22,7 @@ from nbllm.frame.contrast import Contrast
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView, inspect
 from nbllm.widgets.painted import painted
+from nbllm.wording import counted
 
 __all__ = ["Explanation"]
 
@@ -56,7 +57,7 @@ class Explanation:
         self.prompt = continued(prompt, shared, model.tokenizer) if shared else prompt
 
     def __repr__(self) -> str:
-        tokens = f"{self.model.name}, {len(self.prompt.ids)} tokens"
+        tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"
         if self.contrast is None:
             return f"Explanation(attention of {tokens})"
         found = self.contrast

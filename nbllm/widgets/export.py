@@ -21,6 +21,7 @@ from nbllm.widgets.questions import Questions
 from nbllm.widgets.sheets import Sheet, Shown, largest, picture
 from nbllm.widgets.stored import Matrix, Stock, store
 from nbllm.widgets.tidy import tidy
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,7 @@ class Export:
         )
         if stock.pictures == 0:
             raise SelectionError(
-                f"A budget of {budget:,} bytes is too small for this recording of "
+                f"A budget of {counted(budget, 'byte')} is too small for this recording of "
                 f"{self.recording.model}. Give a larger one; the default is 10,000,000."
             )
         several = len(self.questions.sheets) > 1
@@ -303,5 +304,6 @@ def _about(stock: Stock, names: tuple[str, str]) -> str:
         return f"The page holds the exact weights of {heads}."
     return (
         f"The page holds pictures of {stock.pictures} of {heads}, of at most {stock.side} × "
-        f"{stock.side} cells, and exact weights of {stock.exact}, for {stock.queries} queries."
+        f"{counted(stock.side, 'cell')}, and exact weights of {stock.exact}, for "
+        f"{counted(stock.queries, 'query', 'queries')}."
     )

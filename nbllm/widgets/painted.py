@@ -8,6 +8,7 @@ from html import escape
 import pandas as pd
 
 from nbllm.frame.contrast import Contrast
+from nbllm.wording import counted
 
 __all__ = ["painted"]
 
@@ -52,8 +53,8 @@ def painted(
         '<figcaption style="font-size:90%">'
         f"{_key(_FOR, 'solid')} speaks for “{label}”, {_key(_AGAINST, 'dashed')} for “{other}”. "
         "Attribution (integrated gradients): compared with blanks in their place, the words move "
-        f"the log-odds by {odds}; {complete} ({steps} steps). The attention below is another "
-        f"thing: attention and attribution share {both} of their top {count} "
+        f"the log-odds by {odds}; {complete} ({counted(steps, 'step')}). The attention below is "
+        f"another thing: attention and attribution share {both} of their top {count} "
         f"{'word' if count == 1 else 'words'}.</figcaption></figure>"
     )
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from nbllm.models.theme import STYLE
+from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
@@ -96,17 +97,17 @@ def _about(watch: Watch) -> str:
     if len(watch.steps) == 1:
         return _counts(watch.steps[0])
     whole = watch.steps[-1].seconds + watch.steps[-1].started - watch.steps[0].started
-    return f"{len(watch.steps)} steps in {duration(whole)}"
+    return f"{counted(len(watch.steps), 'step')} in {duration(whole)}"
 
 
 def _counts(step: Step) -> str:
     report = step.report
-    counts = [f"{report.rows:,} rows"]
+    counts = [counted(report.rows, "row")]
     if report.known:
-        counts.append(f"{report.known:,} texts from the ledger")
-    counts.append(f"{report.computed:,} texts computed in {duration(step.seconds)}")
+        counts.append(f"{counted(report.known, 'text')} from the ledger")
+    counts.append(f"{counted(report.computed, 'text')} computed in {duration(step.seconds)}")
     if report.computed and report.seconds:
-        counts[-1] += f" ({report.rows_per_second:,.1f} a second)"
+        counts[-1] += f" ({rate(report.rows_per_second, 'texts')})"
     if report.failed:
         counts.append(f"{report.failed:,} failed")
     if report.stopped and report.left:
@@ -125,7 +126,7 @@ def _histogram(step: Step) -> str:
     bars = ranked[:_LABELS]
     if len(ranked) > _LABELS:
         rest = sum(count for _, count in ranked[_LABELS:])
-        bars.append((f"{len(ranked) - _LABELS:,} others", rest))
+        bars.append((counted(len(ranked) - _LABELS, "other"), rest))
     most, total = max(count for _, count in bars), sum(step.labels.values())
     lines = "".join(
         f"<tr style='{_PLAIN}'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"

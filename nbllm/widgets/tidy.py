@@ -9,6 +9,7 @@ import numpy as np
 
 from nbllm.errors import SelectionError
 from nbllm.widgets.sheets import Sheet, Shown
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +42,8 @@ def tidy(
         found += parts
         if sum(counts) > MOST_ROWS:
             raise SelectionError(
-                f"The table would have more than {MOST_ROWS:,} rows. Choose fewer heads or "
-                "queries, or leave small weights out, as in above=0.01."
+                f"The table would have more than {counted(MOST_ROWS, 'row')}. Choose fewer heads "
+                "or queries, or leave small weights out, as in above=0.01."
             )
     query, key, weight = (np.concatenate(column) for column in zip(*found, strict=True))
     return pd.DataFrame(

@@ -141,7 +141,7 @@ def test_the_model_is_as_before(tiny_llama) -> None:
 def test_what_cannot_be_ablated_is_refused(tiny_llama, tiny_classifier, tiny_encoder) -> None:
     with pytest.raises(UnsupportedModelError, match="of kind encoder"):
         head_importance(tiny_encoder, TEXT)
-    with pytest.raises(ValueError, match="'zero' or 'mean', not by 'noise'"):
+    with pytest.raises(ValueError, match="replacement='noise' is none of"):
         head_importance(tiny_llama, TEXT, replacement="noise")
     with pytest.raises(SelectionError, match="layer 2 is not in tiny-causal"):
         head_importance(tiny_llama, TEXT, layers=[0, 2])

@@ -182,7 +182,7 @@ def test_flash_is_heard_through_the_interface(monkeypatch) -> None:
 def test_no_text(tiny_llama) -> None:
     with pytest.raises(TextError, match="no text to read"):
         record(tiny_llama, "")
-    with pytest.raises(TypeError, match="a str or a Prompt, not float"):
+    with pytest.raises(TypeError, match="neither a string nor a Prompt"):
         record(tiny_llama, float("nan"))
 
 

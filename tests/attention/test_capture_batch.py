@@ -67,5 +67,5 @@ def test_batches_that_are_none(tiny_llama) -> None:
     assert record_batch(tiny_llama, []) == []
     with pytest.raises(TextError):
         record_batch(tiny_llama, ["a", ""])
-    with pytest.raises(ValueError, match="2 texts and 1 targets"):
+    with pytest.raises(ValueError, match="2 texts and 1 target"):
         record_batch(tiny_llama, ["a", "b"], targets=["c"])

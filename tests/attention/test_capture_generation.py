@@ -76,7 +76,7 @@ def test_beyond_the_context(tiny_llama) -> None:
 def test_who_cannot_write(tiny_encoder, tiny_llama) -> None:
     with pytest.raises(UnsupportedModelError, match="kind encoder, which writes nothing"):
         record(tiny_encoder, "the staff", generate=3)
-    with pytest.raises(ValueError, match="generate is -1"):
+    with pytest.raises(ValueError, match="generate=-1 is no whole"):
         record(tiny_llama, TEXT, generate=-1)
     with pytest.raises(UnsupportedModelError, match="only an encoder-decoder"):
         record(tiny_llama, TEXT, target="kind")

@@ -336,7 +336,7 @@ def test_a_model_that_says_no_next_token(request, kind) -> None:
 def test_texts_that_cannot_be_read(tiny_llama) -> None:
     with pytest.raises(TextError, match="no text to read"):
         logit_lens(tiny_llama, "")
-    with pytest.raises(TypeError, match="a str or a Prompt, not float"):
+    with pytest.raises(TypeError, match="neither a string nor a Prompt"):
         logit_lens(tiny_llama, float("nan"))
     short = dataclasses.replace(tiny_llama, context_length=10)
     with pytest.raises(TextTooLongError, match=r"reads at most 10\. Shorten it by \d+ tokens"):

@@ -9,7 +9,7 @@ import scipy.stats
 import nbllm.attention.measures as measures
 from nbllm.attention.capture import record, record_batch
 from nbllm.attention.measures import head_measures, induction_scores
-from nbllm.errors import SelectionError, TextTooLongError, UnsupportedModelError
+from nbllm.errors import ArgumentError, SelectionError, TextTooLongError, UnsupportedModelError
 
 # Its tokens repeat.
 TEXT = "The soup was warm and the staff were kind, and the soup was warm again and we stayed."
@@ -193,9 +193,11 @@ def test_the_real_model_has_induction_heads(smollm2) -> None:
 def test_induction_asks_for_a_causal_model_and_a_length_that_fits(tiny_llama, tiny_encoder) -> None:
     with pytest.raises(UnsupportedModelError, match="of kind encoder"):
         induction_scores(tiny_encoder)
-    for wrong in ({"length": 1}, {"length": 10_000}, {"sequences": 0}):
-        with pytest.raises(ValueError, match="Give a length from 2"):
-            induction_scores(tiny_llama, **wrong)
+    for name, value in {"length": 1, "sequences": 0}.items():
+        with pytest.raises(ArgumentError, match=f"{name}={value} is no whole number"):
+            induction_scores(tiny_llama, **{name: value})
+    with pytest.raises(ArgumentError, match="length=10000 is more than"):
+        induction_scores(tiny_llama, length=10_000)
     tiny_llama.context_length = 30
     with pytest.raises(TextTooLongError):
         induction_scores(tiny_llama, length=15)

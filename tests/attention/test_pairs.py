@@ -113,7 +113,7 @@ def test_offload_is_the_same() -> None:
 
 
 def test_a_target_or_a_number_of_tokens() -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="both given"):
         record(tiny_pair("T5"), TEXT, target=TARGET, generate=3)
 
 

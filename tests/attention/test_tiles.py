@@ -278,11 +278,11 @@ def test_what_is_not_in_the_recording_is_refused(random_recording) -> None:
         dimension_scores(recording, 0, 0, 10, 0)
     with pytest.raises(SelectionError, match="columns 6 to 7"):
         dimension_scores(recording, 0, 0, 0, 6)
-    with pytest.raises(ValueError, match="'mean' or 'max', not by 'sum'"):
+    with pytest.raises(ValueError, match="how='sum' is none of"):
         combined(recording, 0, "sum")
-    with pytest.raises(ValueError, match="side is 0"):
+    with pytest.raises(ValueError, match="side=0 is no whole"):
         pooled(recording, 0, 0, side=0)
-    with pytest.raises(ValueError, match="k is 0"):
+    with pytest.raises(ValueError, match="k=0 is no whole"):
         top_edges(recording, 0, 0, 0)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import nbllm.data
 from nbllm.data.catalog import KNOWN, SHIPPED_FOLDER
-from nbllm.errors import DataError
+from nbllm.errors import ArgumentError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_rows_are_drawn_by_seed_and_keep_order_and_index() -> None:
 
 @pytest.mark.parametrize("rows", [0, -3])
 def test_rows_below_one_are_refused(rows: int) -> None:
-    with pytest.raises(DataError, match="at least one row"):
+    with pytest.raises(ArgumentError, match=f"rows={rows} is no whole number of 1 or more"):
         nbllm.data.load("reviews", rows=rows)
 
 

@@ -234,7 +234,7 @@ def test_what_a_reader_cannot_be_given_is_refused() -> None:
         frame.llm.answer("q", model=model)
     with pytest.raises(FrameError, match="neither instruction= nor"):
         frame.llm.answer("q", context="t", model=model, instruction="Be short.")
-    with pytest.raises(UnsupportedModelError, match="and bert is a reader"):
+    with pytest.raises(UnsupportedModelError, match="and bert is a model that points at answers"):
         frame.llm.sentiment("t", model=model)
 
 

@@ -122,7 +122,7 @@ def test_examples_take_the_place_of_the_built_in_ones(tiny_llama: Model) -> None
 
 def test_what_cannot_be_asked_is_refused(tiny_llama: Model, tiny_encoder: Model) -> None:
     for options in ({"threshold": 2}, {"question": " "}):
-        with pytest.raises(FrameError, match=r"threshold=2|asks nothing"):
+        with pytest.raises(FrameError, match=r"threshold=2|question=' ' says nothing"):
             frame_of(pd).llm.answer("text", model=tiny_llama, **options)
     with pytest.raises(UnsupportedModelError, match="answer asks a causal"):
         frame_of(pd).llm.answer("q", context="text", model=tiny_encoder)

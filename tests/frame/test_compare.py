@@ -325,7 +325,7 @@ def test_points_below_zero_are_the_rows_that_differ(tiny_llama: Model, other: Mo
         ("n", {}, ColumnError, "not text"),
         ("review", {"truth": "nothing"}, ColumnError, "no column 'nothing'"),
         ("review", {"truth": "n"}, LabelError, r"column 'n' holds '0', '1', '10', \.\.\., and"),
-        ("review", {"verb": "transliterate"}, FrameError, "no verb 'transliterate'"),
+        ("review", {"verb": "transliterate"}, FrameError, "verb='transliterate' is none of"),
         ("review", {"verb": "prompt"}, FrameError, "names no column"),
         ("review", {"confidence": 95}, FrameError, "confidence=95 is no probability"),
         ("review", {"quantize": "nf4"}, ModelError, "loaded already, as none"),

@@ -350,7 +350,7 @@ def test_a_filter_runs_beside_the_notebook(module, tiny_llama: Model) -> None:
 
 @pytest.mark.parametrize(
     ("predicate", "threshold", "message"),
-    [(" ", 0.5, "says nothing"), (3, 0.5, "says nothing"), ("is kind", 1.5, "no probability")],
+    [(" ", 0.5, "says nothing"), (3, 0.5, "is no text"), ("is kind", 1.5, "no probability")],
 )
 def test_what_filters_nothing_is_refused(predicate, threshold, message, tiny_llama: Model) -> None:
     from nbllm.errors import FrameError

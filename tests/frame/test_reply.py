@@ -147,7 +147,10 @@ def test_an_encoder_finds_sources_without_a_word_in_common(asked, tiny_encoder: 
     both = frame_of(pd).llm.reply("message", list(FAQ.values()), k=1, encoder=tiny_encoder, **asked)
     assert plain["message_reply_sources"]["f"] == "[]"
     assert len(json.loads(both["message_reply_sources"]["f"])) == 1
-    with pytest.raises(UnsupportedModelError, match="no vectors of sentences"):
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"encoder= asks.*is a causal language",
+    ):
         frame_of(pd).llm.reply(
             "message", list(FAQ.values()), **{**asked, "encoder": asked["model"]}
         )
@@ -179,8 +182,8 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     [
         ([], {}, FrameError, "sources has no text"),
         ([None, " "], {}, FrameError, "sources has no text"),
-        ("one", {}, FrameError, "one string"),
-        (["a", 3], {}, FrameError, "the source 3 is not a text"),
+        ("one", {}, FrameError, "sources='one' are no texts"),
+        (["a", 3], {}, FrameError, "holds 3, which is not a text"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), {}, FrameError, "2 columns of text"),
         (pd.DataFrame({"a": ["x"]}), {"source_column": "q"}, ColumnError, "no column 'q'"),
         (["a"], {"k": 0}, FrameError, "k=0"),

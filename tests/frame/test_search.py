@@ -184,9 +184,9 @@ def test_searching_again_replaces_what_was_found(tiny_encoder: Model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"query": " "}, FrameError, "has no text"),
-        ({"query": []}, FrameError, "there is no query"),
-        ({"query": ["soup", None]}, FrameError, "the query None has no text"),
+        ({"query": " "}, FrameError, "says nothing"),
+        ({"query": []}, FrameError, "query= is empty"),
+        ({"query": ["soup", None]}, FrameError, "query= holds None"),
         ({"query": "soup", "k": 0}, FrameError, "k=0"),
         ({"query": "soup", "how": "magic"}, FrameError, "none of fused, dense, bm25"),
         ({"query": "soup", "keep": ("rank",)}, FrameError, "keep='rank'"),

@@ -204,6 +204,7 @@ def test_masks_are_judged_by_what_can_still_be_seen(module) -> None:
     assert measured["recall"][1] == 1 and measured["precision"][1] == 4 / 5
     assert found.rows()["n"].to_list() == [1] and found.rows("PERSON")["n"].to_list() == []
     assert len(found.plot().data) == 2
+    assert "Nothing was masked as ORDER, PERSON: mask looks for" in str(found)
 
 
 def test_a_truth_of_masks_that_is_refused() -> None:

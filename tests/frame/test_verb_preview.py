@@ -129,10 +129,11 @@ def test_mask_is_previewed_and_estimated() -> None:
     pytest.importorskip("presidio_analyzer")
     frame = pd.DataFrame({"text": ["Write to <ann@example.org> at 10.", "Nothing.", None]})
     shown = frame.llm.preview("mask", "text", entities=["EMAIL_ADDRESS", "IBAN_CODE"])
-    assert "IBAN_CODE: IbanRecognizer" in step(shown, "entities")
-    assert "EMAIL_ADDRESS: OfflineEmailRecognizer" in step(shown, "entities")
+    assert "IBAN_CODE: IbanInLowerCase, IbanRecognizer" in step(shown, "entities")
+    assert "EMAIL_ADDRESS: EmailRecognizer" in step(shown, "entities")
     assert ">ann@example.org</mark>&gt;" in shown._repr_html_()
     assert step(shown, "masked") == frame.llm.mask("text")["text_mask"].iloc[0]
+    assert "PHONE_NUMBER" in step(shown, "what stays as it is")
     found = frame.llm.estimate("mask", "text")
     assert (found.rows, found.blank, found.texts, found.tokens) == (3, 1, 2, 0)
     assert "no model is asked" in str(found)
@@ -141,12 +142,12 @@ def test_mask_is_previewed_and_estimated() -> None:
 def test_what_a_verb_refuses_its_preview_refuses(tiny_llama: Model, tiny_encoder: Model) -> None:
     frame = frame_of()
     refused = [
-        ("search", {"query": " "}, FrameError, "no text"),
+        ("search", {"query": " "}, FrameError, "query=' ' says nothing"),
         ("search", {"query": "a", "how": "best"}, FrameError, "how='best'"),
         ("recommend", {"history": [99]}, FrameError, "no item is labelled 99"),
         ("reply", {"sources": [], "intents": INTENTS}, FrameError, "sources has no text"),
         ("reply", {"sources": SOURCES, "intents": ["a"]}, LabelError, "two or more"),
-        ("mask", {"entities": ["SHOE"]}, FrameError, "no entity SHOE"),
+        ("mask", {"entities": ["SHOE"]}, FrameError, "no entity 'SHOE'"),
     ]
     for verb, options, kind, message in refused:
         model = {"reply": tiny_llama, "mask": None}.get(verb, tiny_encoder)

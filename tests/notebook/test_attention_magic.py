@@ -28,7 +28,7 @@ def test_a_cell_of_the_notebook_has_the_view_as_its_value(loaded) -> None:
 
 
 def test_without_a_model_the_one_that_verbs_take(loaded, tiny_llama, monkeypatch) -> None:
-    monkeypatch.setattr(loader, "choose", lambda: tiny_llama)
+    monkeypatch.setattr(loader, "choose", lambda given: tiny_llama)
     assert loaded.run_cell_magic("attention", "", TEXT).recording.model == tiny_llama.name
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import nbllm
 from nbllm.activity.jobs import Job, cancel, jobs
 from nbllm.errors import (
+    ArgumentError,
     ColumnError,
     FrameError,
     LabelError,
@@ -422,8 +423,9 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
         ({}, {"labels": ["positive", "neutral"]}, LabelError, "'negative', which is none of"),
         ({}, {"text": None}, FrameError, "wants text= and label="),
         ({}, {"method": "lora"}, UnsupportedModelError, "for causal models"),
-        ({}, {"method": "ppo"}, TrainingError, "no method 'ppo'"),
-        ({}, {"epochs": 0}, TrainingError, "epochs=0 trains nothing"),
+        ({}, {"method": "ppo"}, ArgumentError, "method='ppo' is none of"),
+        ({}, {"epochs": 0}, ArgumentError, "epochs=0 is no number above 0"),
+        ({}, {"validation": None}, FrameError, "validation=None is no share"),
         ({}, {"max_tokens": 3}, FrameError, "have more tokens than the 3"),
         ({}, {"validation": 1.5}, FrameError, "no share"),
     ],

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import nbllm
-from nbllm.errors import TooLargeError, TrainingError
+from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.train.plan import Forecast
 from nbllm.train.pretrained import Pretrained
 
@@ -112,7 +112,7 @@ def test_minutes_become_steps_by_a_step_that_was_measured(
     ("options", "error", "said"),
     [
         ({"hidden": 30, "heads": 4}, TrainingError, "Pass a multiple of 8"),
-        ({"layers": 0}, TrainingError, "layers=0 makes no model"),
+        ({"layers": 0}, ArgumentError, "layers=0 is no whole number"),
         ({"vocabulary": 50}, TrainingError, "no room for all 256 bytes"),
         ({"context": 4000}, TrainingError, "which fill no block of context=4000"),
         ({"minutes": 1}, TrainingError, "Pass one of them"),

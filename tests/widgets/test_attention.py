@@ -66,7 +66,7 @@ def test_inspect_takes_a_recording(tiny_llama, view) -> None:
     assert inspect(recording).recording is recording
     with pytest.raises(TypeError, match="has its text already"):
         inspect(recording, TEXT)
-    with pytest.raises(TypeError, match="needs the text"):
+    with pytest.raises(TypeError, match="was given no text"):
         inspect(tiny_llama)
 
 

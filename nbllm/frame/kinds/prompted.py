@@ -11,6 +11,7 @@ from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import TextTooLongError
 from nbllm.models.work import Read
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -24,11 +25,17 @@ def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
     Raises:
         TextTooLongError: it leaves no room for a row.
     """
+    if limit < 1:
+        raise TextTooLongError(
+            f"an answer may take {counted(model.context_length - limit, 'token')}, and "
+            f"{model.name} has {model.context_length:,} for text and answer together. Pass a "
+            "smaller max_new_tokens=, or max_words= of a summary."
+        )
     ready = CompiledTemplate(template, model.tokenizer)
     if ready.own_length >= limit:
         raise TextTooLongError(
-            f"the instruction and examples alone have {ready.own_length:,} tokens, "
-            f"and {model.name} takes {limit:,} here. Shorten them."
+            f"the instruction and examples alone have {counted(ready.own_length, 'token')}, "
+            f"and {model.name} has room for {limit:,} beside its answer. Shorten them."
         )
     return ready
 

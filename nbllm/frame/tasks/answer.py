@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
 from nbllm.frame.kinds.reader import ReaderTask
@@ -93,15 +92,10 @@ def answer(
             reader 0.5, where it finds no answer likelier than one.
 
     Raises:
-        FrameError: a blank question, a threshold that is no probability, or what a reader cannot
-            be given: no text, an instruction, examples.
+        FrameError: what a reader cannot be given: no text, an instruction, examples.
         LabelError: an example of another form.
     """
     require(model, "answer", "causal", "reader")
-    if question is not None and is_blank(question):
-        raise FrameError(f"question={question!r} asks nothing. Write one, or leave it out.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one from 0 to 1.")
     if model.kind == "reader":
         return _pointed_at(model, question, context, instruction, examples, threshold)
     if question is None and context is None:

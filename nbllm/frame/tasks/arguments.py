@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Any
 from nbllm.engine.blank import is_blank
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
+from nbllm.models.model import CALLED
 
 if TYPE_CHECKING:
     from nbllm.models.model import Kind, Model
 
 __all__ = ["check_labels", "check_names", "listed", "require"]
 
-_CALLED: dict[Kind, str] = {
-    "causal": "a causal language model",
-    "seq2seq": "an encoder-decoder",
-    "classifier": "a classifier",
-    "encoder": "a sentence encoder",
-    "reader": "a model that points at answers (…ForQuestionAnswering)",
-}
 _INSTEAD: dict[Kind, str] = {
     "causal": "Load one that generates text, such as nbllm.load()",
     "seq2seq": "Load one that translates or summarizes",
@@ -38,8 +32,8 @@ def require(model: Model, verb: str, *kinds: Kind) -> None:
     """
     if model.kind not in kinds:
         raise UnsupportedModelError(
-            f"{verb} asks {' or '.join(_CALLED[kind] for kind in kinds)}, and {model.name} is a "
-            f"{model.kind}. {_INSTEAD[kinds[0]]}, and pass it as model=."
+            f"{verb} asks {' or '.join(CALLED[kind] for kind in kinds)}, and {model.name} is "
+            f"{CALLED[model.kind]}. {_INSTEAD[kinds[0]]}, and pass it as model=."
         )
 
 

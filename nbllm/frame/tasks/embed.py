@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError, ModelError
 from nbllm.frame.kinds.vector import SimilarityTask, VectorTask
 from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.few_shot import TEXT
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Model
+    from nbllm.models.model import Model, ModelLike
 
 __all__ = ["cells_of", "choose_encoder", "compared", "embed", "similarity"]
 
@@ -29,14 +28,8 @@ def embed(model: Model, *, cells: Any = nw.Object) -> VectorTask:
 
 
 def similarity(model: Model, *, to: str | None = None) -> SimilarityTask:
-    """The task of comparing two texts a row, or one with `to`.
-
-    Raises:
-        FrameError: `to` is blank or no text.
-    """
+    """The task of comparing two texts a row, or one with `to`."""
     require(model, "similarity", "encoder")
-    if to is not None and (not isinstance(to, str) or is_blank(to)):
-        raise FrameError(f"to={to!r} is not a text to compare with. Pass a string with words.")
     return SimilarityTask(verb="similarity", to=to)
 
 
@@ -65,21 +58,21 @@ def cells_of(frame: Any) -> Any:
     return nw.Object if pandas else nw.List(nw.Float32)
 
 
-def choose_encoder(model: Model | None, verb: str) -> Model:
-    """The sentence encoder given, else the one loaded last.
+def choose_encoder(model: ModelLike | None, verb: str) -> Model:
+    """The sentence encoder given, also by its name, else the one loaded last.
 
     Raises:
         ModelError: none is given and none is loaded.
         UnsupportedModelError: the one given is of another kind.
     """
-    from nbllm.models.loader import loaded
+    from nbllm.models.loader import loaded, resolve
 
     if model is None:
         model = next((known for known in reversed(loaded()) if known.kind == "encoder"), None)
     if model is None:
         raise ModelError(
-            f"{verb} asks a sentence encoder, and none is loaded. Load one with "
-            "nbllm.load('minilm'), or pass yours as model=."
+            f"{verb} asks a sentence encoder, and none is loaded. Pass one: model='minilm'."
         )
-    require(model, verb, "encoder")
-    return model
+    found = resolve(model)
+    require(found, verb, "encoder")
+    return found

@@ -24,6 +24,7 @@ from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.frame.tasks.field_types import is_schema, schema_of_types
+from nbllm.wording import with_article
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -189,7 +190,8 @@ def _describe(schema: Any) -> Mapping[str, Any]:
         return dict(schema.model_json_schema())
     if not isinstance(schema, Mapping):
         raise FrameError(
-            f"schema is a {type(schema).__name__}. Pass a Pydantic model (the class), a JSON "
+            f"schema is {with_article(type(schema).__name__)}. Pass a Pydantic model (the class), "
+            "a JSON "
             'schema, or a mapping such as {"product": str, "price": float | None}.'
         )
     return schema if is_schema(schema) else schema_of_types(schema)

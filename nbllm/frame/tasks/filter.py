@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, plain
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import LabelError
 from nbllm.frame.kinds.statement import StatementTask
 from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
@@ -77,17 +76,9 @@ def filter_task(
         examples: (text, predicate that holds of it) pairs to show instead of the built-in ones.
 
     Raises:
-        FrameError: a predicate without words, or a threshold that is no probability.
         LabelError: an example that says yes or no instead of a predicate.
     """
     require(model, "filter", "causal")
-    if not isinstance(predicate, str) or is_blank(predicate):
-        raise FrameError(
-            f"the predicate {predicate!r} says nothing. Say what should hold, as it goes on after "
-            "'The text': 'asks for a refund'."
-        )
-    if not 0 <= threshold <= 1:
-        raise FrameError(f"threshold={threshold} is no probability. Pass one such as 0.5.")
     head = f"{instruction}\n\n" if instruction else ""
     for text, holds in _EXAMPLES if examples is None else read_examples(examples, FIELDS["filter"]):
         if _phrase(holds).lower() in _ANSWERS:

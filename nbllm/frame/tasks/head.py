@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import LabelError
+from nbllm.models.model import CALLED
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.examples import Examples
@@ -27,6 +28,6 @@ def refuse_prompt(model: Model, *, instruction: str | None, examples: Examples |
     """
     if instruction is not None or examples is not None:
         raise LabelError(
-            f"{model.name} is a {model.kind}, which reads the text alone: it can be told no "
+            f"{model.name} is {CALLED[model.kind]}, which reads the text alone: it can be told no "
             "instruction= and shown no examples=. Leave them out, or pass a causal language model."
         )

@@ -17,6 +17,7 @@ import narwhals as nw
 from nbllm.errors import FrameError
 from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
 from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from presidio_analyzer import AnalyzerEngine, RecognizerResult
@@ -33,11 +34,15 @@ _BY_PATTERN = (
     "CRYPTO",
     "US_SSN",
     "URL",
+    "DATE_TIME",
+    "US_DRIVER_LICENSE",
 )
 _BY_MODEL = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 
-# A web address seldom tells who somebody is.
-_DEFAULT = tuple(name for name in _BY_PATTERN if name != "URL")
+# A web address or a date seldom tells who somebody is, and a licence looks like any other number.
+_ASKED_FOR = ("URL", "DATE_TIME", "US_DRIVER_LICENSE")
+_DEFAULT = tuple(name for name in _BY_PATTERN if name not in _ASKED_FOR)
+_NEVER_FOUND = "street addresses, ages and titles"
 
 # The least score of presidio that counts: a telephone number without a word such as "call".
 _LEAST = 0.4
@@ -57,7 +62,8 @@ class Masker:
     """Finds personal data of some kinds in texts of one language.
 
     Args:
-        entities: names of presidio; by default those that patterns tell, without URL.
+        entities: names of presidio; by default those that patterns tell, without URL, DATE_TIME
+            and US_DRIVER_LICENSE.
         language: a code of ISO 639, such as "en".
 
     Raises:
@@ -71,17 +77,30 @@ class Masker:
         unknown = [name for name in self.entities if name not in known]
         if unknown or not self.entities:
             raise FrameError(
-                f"mask knows no entity {', '.join(unknown) or 'in an empty list'}. "
-                f"Use some of {', '.join(known)}."
+                f"mask knows no entity {', '.join(map(repr, unknown)) or 'in the empty list'} of "
+                f"entities=. Use some of {', '.join(known)}."
             )
         by_model = [name for name in self.entities if name in _BY_MODEL]
         self._analyzer = _analyzer(language, by_model[0] if by_model else None)
+
+    @property
+    def not_looked_for(self) -> str:
+        """What personal data is left in the texts, and how to have it masked too, in sentences."""
+        by_model = [name for name in _BY_MODEL if name not in self.entities]
+        by_pattern = [name for name in _BY_PATTERN if name not in self.entities]
+        ways = []
+        if by_model:
+            ways.append(f"{', '.join(by_model)} (by a spaCy model: {_get_model(self.language)})")
+        if by_pattern:
+            ways.append(", ".join(by_pattern))
+        said = f"Not looked for: {'; '.join(ways)}. Name those in entities=. " if ways else ""
+        return f"{said}Never found: {_NEVER_FOUND}."
 
     def recognizers(self) -> dict[str, list[str]]:
         """By entity, the names of what finds it."""
         known = self._analyzer.get_recognizers(self.language)
         return {
-            entity: [type(r).__name__ for r in known if entity in r.supported_entities]
+            entity: sorted(type(r).__name__ for r in known if entity in r.supported_entities)
             for entity in self.entities
         }
 
@@ -122,9 +141,14 @@ def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Se
     failed = sum(error is not None for error in made["_error"])
     if failed:
         warn_user(
-            f"mask: {failed:,} of {len(rows.position):,} rows have no answer: "
+            f"mask: {failed:,} of {counted(len(rows.position), 'row has', 'rows have')} no answer: "
             f"{next(filter(None, made['_error']))} All are in {output}_error.",
         )
+    touched = sum(entities not in (None, "[]") for entities in made["_entities"])
+    print(
+        f"nbllm: mask: {', '.join(masker.entities)} in {touched:,} of "
+        f"{counted(len(rows.position), 'row')}. {masker.not_looked_for}"
+    )
     return write_columns(frame, added)
 
 
@@ -167,7 +191,8 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
         import spacy
         from presidio_analyzer import predefined_recognizers as recognizers
         from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
-        from tldextract import TLDExtract
+
+        from nbllm.frame.tasks import recognizers as ours
     except ImportError as error:
         raise FrameError(
             "mask needs presidio, which is not installed. Install it with "
@@ -175,15 +200,15 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
         ) from error
 
     named = _names_model(language, wanted, spacy.util.get_installed_models()) if wanted else None
-    pipeline = spacy.load(named) if named else spacy.blank(language)
+    try:
+        pipeline = spacy.load(named) if named else spacy.blank(language)
+    except ImportError as error:
+        raise FrameError(
+            f"language={language!r} is none whose words spaCy can tell. Pass a code of ISO 639, "
+            "such as 'de', or 'xx' for any language."
+        ) from error
     if not named:  # spaCy's limit of a million characters is for what its models take in memory
         pipeline.max_length = sys.maxsize
-    # Its list of domain endings as it was published with it, where it would fetch the newest.
-    endings = TLDExtract(cache_dir=None, suffix_list_urls=())
-
-    class OfflineEmailRecognizer(recognizers.EmailRecognizer):
-        def validate_result(self, pattern_text: str) -> bool:
-            return bool(endings(pattern_text).fqdn)
 
     class Words(SpacyNlpEngine):
         """The words of a text, by a spaCy pipeline that is here; presidio would fetch one."""
@@ -201,10 +226,13 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
 
     registry = presidio.RecognizerRegistry(supported_languages=[language])
     for kind in (
-        OfflineEmailRecognizer,
-        recognizers.PhoneRecognizer,
-        recognizers.CreditCardRecognizer,
+        ours.EmailRecognizer,
+        ours.PhoneRecognizer,
+        ours.CardRecognizer,
         recognizers.IbanRecognizer,
+        ours.IbanInLowerCase,
+        recognizers.DateRecognizer,
+        recognizers.UsLicenseRecognizer,
         recognizers.IpRecognizer,
         recognizers.MacAddressRecognizer,
         recognizers.CryptoRecognizer,
@@ -218,6 +246,13 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
     )
 
 
+def _get_model(language: str) -> str:
+    """How to get a spaCy model of names."""
+    if language == "en":
+        return "python -m spacy download en_core_web_sm"
+    return f"one of {language!r} of https://spacy.io/models, by python -m spacy download"
+
+
 def _names_model(language: str, wanted: str, installed: Sequence[str]) -> str:
     """The largest installed spaCy model of a language.
 
@@ -229,7 +264,7 @@ def _names_model(language: str, wanted: str, installed: Sequence[str]) -> str:
     if not found:
         raise FrameError(
             f"mask finds {wanted} by a spaCy model, and none for {language!r} is installed. "
-            f"Install one (for English: python -m spacy download en_core_web_sm), or leave "
-            f"{', '.join(_BY_MODEL)} out of entities=."
+            f"Install one ({_get_model(language)}), or leave {', '.join(_BY_MODEL)} out of "
+            "entities=."
         )
     return max(found, key=lambda name: sizes.index(name[-2:]))

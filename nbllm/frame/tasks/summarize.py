@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
 from nbllm.frame.kinds.text import TextTask
@@ -71,14 +70,11 @@ def summarize(
         examples: (text, summary) pairs to show a causal model.
 
     Raises:
-        FrameError: max_words is not a positive number, a style without words or beside an
-            instruction, or a style or examples for an encoder-decoder.
+        FrameError: a style beside an instruction, or a style or examples for an encoder-decoder.
     """
     require(model, "summarize", "causal", "seq2seq")
-    if max_words < 1:
-        raise FrameError(f"max_words={max_words} leaves no room for a summary. Pass 10 or more.")
     if style is not None:
-        _check_style(model, style, instruction)
+        _check_style(model, instruction)
     room = round(max_words * _TOKENS_PER_WORD) + 8
     if model.kind == "seq2seq":
         refuse_examples(model, "summarize", examples)
@@ -109,9 +105,7 @@ def summarize(
     )
 
 
-def _check_style(model: Model, style: str, instruction: str | None) -> None:
-    if not isinstance(style, str) or is_blank(style):
-        raise FrameError(f"style={style!r} says nothing. Pass words, such as 'for a child'.")
+def _check_style(model: Model, instruction: str | None) -> None:
     if instruction is not None:
         raise FrameError("an instruction says the style too. Pass style= or instruction=.")
     if model.kind == "seq2seq":

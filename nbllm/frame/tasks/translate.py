@@ -9,15 +9,15 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from nbllm.engine.blank import is_blank
 from nbllm.engine.prompt import Part, Template, chat, plain
-from nbllm.errors import FrameError, UnsupportedModelError
+from nbllm.errors import UnsupportedModelError
 from nbllm.frame.kinds.text import TextTask
 from nbllm.frame.tasks.arguments import require
 from nbllm.frame.tasks.examples import FIELDS, Examples, read_examples
 from nbllm.frame.tasks.few_shot import TEXT, label_parts
 from nbllm.frame.tasks.languages import language_code, language_name
 from nbllm.frame.tasks.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -99,16 +99,10 @@ def translate(
         max_new_tokens: where a translation is cut; by default 256, or half of the context.
 
     Raises:
-        FrameError: no language, no room for a translation, or examples for an encoder-decoder.
+        FrameError: examples for an encoder-decoder.
         UnsupportedModelError: the model does not translate, or not between these languages.
     """
     require(model, "translate", "causal", "seq2seq")
-    if is_blank(to):
-        raise FrameError(f"to={to!r} names no language. Pass one, such as to='German'.")
-    if max_new_tokens is not None and max_new_tokens < 1:
-        raise FrameError(
-            f"max_new_tokens={max_new_tokens} leaves no room for a translation. Leave it out."
-        )
     cut = max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
     if model.kind == "seq2seq":
         refuse_examples(model, "translate", examples)
@@ -184,6 +178,6 @@ def _marian_token(model: Model, to: str, source: str | None) -> str | None:
             return codes[code]
     near = get_close_matches(wanted or to, codes, n=3, cutoff=0.3) or sorted(codes)[:5]
     raise UnsupportedModelError(
-        f"{model.name} translates into {len(codes)} languages by codes of its own, and "
+        f"{model.name} translates into {counted(len(codes), 'language')} by codes of its own, and "
         f"{to!r} is none of them. Pass one of the codes, such as {', '.join(near)}."
     )

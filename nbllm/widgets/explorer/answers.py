@@ -17,6 +17,7 @@ from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

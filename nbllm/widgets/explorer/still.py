@@ -8,6 +8,7 @@ from html import escape
 from nbllm.models.theme import STYLE
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import Query
+from nbllm.wording import counted
 
 __all__ = ["still"]
 
@@ -64,24 +65,25 @@ def _is_long(answers: Answers, name: str, role: str) -> bool:
 
 
 def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
-    counted = [f"{len(answers):,} rows"]
+    counts = [counted(len(answers), "row")]
     shown = answers.counts_of_labels()
-    counted += [f"{count:,} {label}" for label, count in shown.items()]
+    counts += [f"{count:,} {label}" for label, count in shown.items()]
     for name, mask in (("failed", answers.failed), ("not asked", answers.unasked)):
         if mask.any():
-            counted.append(f"{int(mask.sum()):,} {name}")
+            counts.append(f"{int(mask.sum()):,} {name}")
     if answers.truth is not None and answers.labels:
-        counted.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
-    sentences = [", ".join(counted) + "."]
+        counts.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
+    sentences = [", ".join(counts) + "."]
     if filters := query.filters():
-        sentences.append(f"Only {', '.join(filters)}: {found:,} rows.")
+        sentences.append(f"Only {', '.join(filters)}: {counted(found, 'row')}.")
     if query.sort is not None:
         way = "descending" if query.descending else "ascending"
         sentences.append(f"Sorted by {query.sort}, {way}.")
     if found > ROWS:
         sentences.append(f"The first {ROWS} are below.")
     if len(answers.roles) > columns:
-        sentences.append(f"{len(answers.roles) - columns} more columns are in the frame.")
+        more = counted(len(answers.roles) - columns, "more column is", "more columns are")
+        sentences.append(f"{more} in the frame.")
     return " ".join([*sentences, "Run the cell to sort, filter and correct them."])
 
 

@@ -41,6 +41,7 @@ from nbllm.widgets.explorer.query import ONLY, Query
 from nbllm.widgets.explorer.still import still
 from nbllm.widgets.explorer.why import Why
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.wording import counted
 
 __all__ = ["Explorer"]
 
@@ -196,7 +197,7 @@ class Explorer(anywidget.AnyWidget):
         return self.why.open(row_position(self.frame, label))
 
     def __repr__(self) -> str:
-        return f"Explorer({self.answers.output}, {len(self.answers):,} rows)"
+        return f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})"
 
     # What the browser asks
 

@@ -1,0 +1,122 @@
+"""Recognizers of cards, IBANs and telephone numbers, where presidio's own leave out too much.
+
+Ranges and lengths of card numbers are those of their issuers (ISO/IEC 7812; Wikipedia, "Payment
+card number"). Imported only where presidio is installed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import phonenumbers
+from presidio_analyzer import EntityRecognizer, Pattern, RecognizerResult
+from presidio_analyzer import predefined_recognizers as presidio
+from tldextract import TLDExtract
+
+__all__ = ["CardRecognizer", "EmailRecognizer", "IbanInLowerCase", "PhoneRecognizer"]
+
+# The list of domain endings as it was published with tldextract, which would fetch the newest.
+_ENDINGS = TLDExtract(cache_dir=None, suffix_list_urls=())
+
+_CARDS = re.compile(
+    r"4\d{12}(\d{3}){0,2}"  # Visa
+    r"|(5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(0[0-5]|[689]\d)\d{11,16}"  # Diners Club
+    r"|(6011|64[4-9]\d|65\d\d)\d{12,15}"  # Discover
+    r"|35(2[89]|[3-8]\d)\d{12,15}|(2131|1800)\d{11}"  # JCB
+    r"|62\d{14,17}"  # UnionPay
+    r"|(5018|5020|5038|5893|6304|6759|676[1-3])\d{8,15}"  # Maestro
+    r"|220[0-4]\d{12,15}"  # Mir
+)
+
+_CARD_PATTERNS = [
+    *presidio.CreditCardRecognizer.PATTERNS,
+    Pattern("Card number in one piece", r"(?<![\w.,-])\d{12,19}(?![\w-])", 0.3),
+    Pattern(
+        "Card number in groups",
+        r"(?<![\w.,-])\d{4}(?:([ -])\d{4})(?:\1\d{4}){1,2}(?:\1\d{1,4})?(?![\w-])",
+        0.3,
+    ),
+]
+
+_IBAN_PATTERNS = [
+    Pattern(
+        "IBAN in lower case",
+        r"(?<![A-Za-z0-9])([a-z]{2}[0-9]{2}[ -]?[a-z0-9]{4}"
+        r"(?:[ -]?(?=[a-z]{0,3}[0-9])[a-z0-9]{4}){1,6})"
+        r"((?:[ -]?(?=[a-z]{0,2}[0-9])[a-z0-9]{1,3})?)(?![A-Za-z0-9])",
+        0.5,
+    )
+]
+
+# Said right before a telephone number, or right behind it.
+_BEFORE = re.compile(
+    r"(?:\b(?:(?:tele|cell)?phones?|tel|mobile|cell|fax|hotline|office|home|work|call(?:ing|ed)?|dial"
+    r"|ring|reach(?:ed)?|contact|answering|whats\s?app|sms|telefon\w*|handy|t[ée]l[ée]phone"
+    r"|tel[ée]fono|m[óo]vil|celular)\b|电话|電話|手机|拨打|致电|携帯)[^\d\n.;!?]{0,24}$",
+    re.IGNORECASE,
+)
+_BEHIND = re.compile(r"\W{0,3}(?:fax|office|mobile|cell|phone|tel)\b", re.IGNORECASE)
+_LOOKED_BACK = 40  # characters
+_YEARS = re.compile(r"\(?(1[0-9]|20)\d\d\s?[-–—/]\s?(1[0-9]|20)\d\d\b")
+# Fewer are the number of a service or a year, and more are no telephone number (ITU-T E.164).
+_DIGITS = range(7, 16)
+
+
+class EmailRecognizer(presidio.EmailRecognizer):
+    """Presidio's, without the network."""
+
+    def validate_result(self, pattern_text: str) -> bool:
+        return bool(_ENDINGS(pattern_text).fqdn)
+
+
+class CardRecognizer(presidio.CreditCardRecognizer):
+    """Presidio's, with cards of 12, 18 and 19 digits; a number that no issuer has needs a word.
+
+    One number in ten has a valid check sum, so without a word such as "card" nearby it also has
+    to be in a range that is issued.
+    """
+
+    PATTERNS = _CARD_PATTERNS
+
+    def validate_result(self, pattern_text: str) -> bool | None:  # type: ignore[override]
+        """False without a valid check sum; None, which lets the words nearby decide."""
+        if not super().validate_result(pattern_text):
+            return False
+        digits = re.sub(r"\D", "", pattern_text)
+        return True if _CARDS.fullmatch(digits) else None
+
+
+class IbanInLowerCase(presidio.IbanRecognizer):
+    """IBANs in lower case; each group behind the first has a digit, unlike the word after them."""
+
+    PATTERNS = _IBAN_PATTERNS
+
+
+class PhoneRecognizer(presidio.PhoneRecognizer):
+    """Presidio's, without years; and numbers of any shape where a word says what they are."""
+
+    def analyze(
+        self, text: str, entities: list[str], nlp_artifacts: Any = None
+    ) -> list[RecognizerResult]:
+        found = super().analyze(text, entities, nlp_artifacts)
+        kept = [result for result in found if _may_be_phone(text[result.start : result.end])]
+        # Germany has numbers of every length, so that none is left out by its plan.
+        possible = phonenumbers.Leniency.POSSIBLE
+        for match in phonenumbers.PhoneNumberMatcher(text, "DE", leniency=possible):
+            if _may_be_phone(match.raw_string) and _is_said(text, match.start, match.end):
+                made: Any = self._get_recognizer_result  # untyped
+                kept.append(made(match, text, None, nlp_artifacts))
+        return EntityRecognizer.remove_duplicates(kept)
+
+
+def _may_be_phone(number: str) -> bool:
+    digits = sum(map(str.isdigit, number.partition("x")[0]))
+    return digits in _DIGITS and not _YEARS.match(number)
+
+
+def _is_said(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - _LOOKED_BACK) : start]
+    return bool(_BEFORE.search(before) or _BEHIND.match(text, end))

@@ -1,0 +1,45 @@
+"""Counts, rates and articles, so that no message says "1 rows", "a encoder" or "0.0 a second"."""
+
+from __future__ import annotations
+
+__all__ = ["counted", "rate", "with_article"]
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun, in the singular where it is one.
+
+    Args:
+        noun: in the singular, with words of its own before it, and a verb behind it: "row has".
+        plural: where it is not the noun with an s.
+
+    Example:
+        >>> counted(1, "row"), counted(2000, "row"), counted(0, "query", "queries")
+        ('1 row', '2,000 rows', '0 queries')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def rate(per_second: float, noun: str) -> str:
+    """How many a second, or where that is less than one in ten seconds, a minute or an hour.
+
+    Args:
+        noun: in the plural.
+
+    Example:
+        >>> rate(1234.5, "rows"), rate(0.02, "rows"), rate(0.001, "rows")
+        ('1,234.5 rows/s', '1.2 rows/min', '3.6 rows/h')
+    """
+    seconds, unit = next(
+        (pair for pair in ((1, "s"), (60, "min")) if per_second * pair[0] >= 0.1), (3600, "h")
+    )
+    return f"{per_second * seconds:,.1f} {noun}/{unit}"
+
+
+def with_article(noun: str) -> str:
+    """A noun with the indefinite article that goes before it.
+
+    Example:
+        >>> with_article("encoder"), with_article("classifier")
+        ('an encoder', 'a classifier')
+    """
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
