@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from nbllm.blank import is_blank
 from nbllm.errors import ArgumentError
 from nbllm.wording import with_article
 
@@ -112,7 +113,7 @@ def check_token(name: str, value: Any) -> int | str:
 
 def check_listed(name: str, value: Any) -> list[Any]:
     """Several values, in an order of their own."""
-    if isinstance(value, (str, bytes, Mapping)) or getattr(value, "ndim", 1) != 1:
+    if isinstance(value, (str, bytes, Mapping, set)) or getattr(value, "ndim", 1) != 1:
         raise ArgumentError(f"{name}={shown(value)} is not a list. Pass one.")
     if not isinstance(value, Iterable):
         raise ArgumentError(f"{name}={shown(value)} is not a list. Pass one.")
@@ -126,7 +127,7 @@ def check_text(name: str, value: Any, *, error: type[ArgumentError] = ArgumentEr
         name: of the argument.
         error: what is raised where it is none.
     """
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str) and not is_blank(value):
         return value
     odd = "says nothing" if isinstance(value, str) else "is no text"
     raise error(f"{name}={shown(value)} {odd}. Pass a string with words.")

@@ -12,6 +12,7 @@ PACKAGE = Path(nbllm.__file__).parent
 
 FLOORS = {
     "__version__": 0,  # of the package itself, nothing but a string
+    "blank": 0,
     "errors": 0,
     "home": 0,
     "progress_bar": 0,

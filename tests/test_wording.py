@@ -29,6 +29,7 @@ NO_COUNTS = {
     "readable(self.cache)",  # "2 MB of …"
     "plan.quantize",  # "int8 weights"
     "model.name",  # "… answers with"
+    "verb",  # the same
     "_count(self.parameters)",  # "1.2 million weights"
     "len(special)",  # three
 }

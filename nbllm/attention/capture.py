@@ -29,7 +29,7 @@ from nbllm.checks import check_integers, check_listed, check_place, check_whole,
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, NbllmError, TextTooLongError, UnsupportedModelError
 from nbllm.models.loader import resolve
-from nbllm.models.model import Model, ModelLike
+from nbllm.models.model import CALLED, Model, ModelLike
 from nbllm.wording import counted
 
 __all__ = ["Recording", "record", "record_batch"]
@@ -142,8 +142,8 @@ def _record_texts(
     kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
     if model.network.config.is_encoder_decoder:
         raise UnsupportedModelError(
-            f"{model.name} is a {model.kind} made of an encoder and a decoder, and only those that "
-            "write can be recorded. Load it as a model of kind seq2seq, or choose another."
+            f"{model.name}, {CALLED[model.kind]}, has an encoder and a decoder. Of such, only what "
+            "writes can be recorded: load one of kind seq2seq, or choose another."
         )
     depths = depths_of(model)
     padded = Padded.of(model, [prompt.ids for prompt in prompts])

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nbllm.blank import is_blank
 from nbllm.checks import check_whole, reads, shown
 from nbllm.engine.batching import TokenBudget, batches
-from nbllm.engine.blank import is_blank
 from nbllm.engine.logits import head_input
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory

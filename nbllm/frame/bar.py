@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.progress_bar import ProgressBar
+from nbllm.wording import rate
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
@@ -65,7 +66,7 @@ class Bar:
         bar, report = self._bars[-1], step.report
         bar.n = step.percent
         bar.texts = f"{report.answered}/{report.texts}"
-        bar.speed = f"{report.rows_per_second:,.2f} texts/s"
+        bar.speed = rate(report.rows_per_second, "texts")
         bar.seconds_left = 0.0 if step.state == "done" else step.seconds_left
         said = [step.doing if step.state == "running" else step.state.replace("done", "")]
         if stopping:

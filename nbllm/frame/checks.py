@@ -14,6 +14,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
+from nbllm.blank import is_blank
 from nbllm.checks import (
     Reader,
     check_choice,
@@ -24,7 +25,6 @@ from nbllm.checks import (
     reads,
     shown,
 )
-from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 

@@ -11,8 +11,8 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 
+from nbllm.blank import is_blank
 from nbllm.checks import near, shown
-from nbllm.engine.blank import is_blank
 from nbllm.errors import ColumnError, FrameError
 from nbllm.wording import counted, with_article
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
+from nbllm.checks import shown
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame import evaluation_view
 from nbllm.frame.columns import is_missing
@@ -348,6 +349,11 @@ def evaluate(
         return of_filter(frame, truth, output, records, among)
     if among is not None:
         raise FrameError("among= is for search, recommend and filter. Leave it out.")
+    if not isinstance(truth, str):
+        raise FrameError(
+            f"truth={shown(truth)} is no column. Put the right answers in one, for instance with "
+            "frame.assign(truth=...) in pandas, and pass its name."
+        )
     right = right_answers(frame, truth)
     data = nw.from_native(frame, eager_only=True)
     given = [None if is_missing(value) else value for value in data[output].to_list()]

@@ -8,7 +8,7 @@ from typing import Any
 
 import narwhals as nw
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 from nbllm.frame import KEEP
 from nbllm.frame.columns import is_missing
 from nbllm.warned import warn_user

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ColumnError, ProvenanceError

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import regex
 
+from nbllm.blank import is_blank
 from nbllm.checks import shown
-from nbllm.engine.blank import is_blank
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.call_checks import stand_in
@@ -30,7 +30,7 @@ from nbllm.frame.columns import (
 )
 from nbllm.frame.run import answer_frame
 from nbllm.frame.search import search_frame, terms
-from nbllm.frame.tasks.arguments import check_names, listed, require
+from nbllm.frame.tasks.arguments import check_labels, listed, require
 from nbllm.frame.tasks.classify import classify
 from nbllm.frame.tasks.embed import choose_encoder
 from nbllm.frame.tasks.examples import FIELDS, Examples, examples_of
@@ -194,8 +194,7 @@ def reply_tasks(
     """
     if examples is not None:
         examples = examples_of(examples, FIELDS["reply"], columns=[column], verb="intent")
-    if not isinstance(intents, Mapping):
-        intents = check_names(intents, "intents", "intent")
+    check_labels(list(intents) if isinstance(intents, Mapping) else intents, "intents", "intent")
     return {
         "_intent": classify(model, labels=intents, examples=examples),
         "_sentiment": mood(model),

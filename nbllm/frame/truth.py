@@ -7,9 +7,11 @@ from typing import Any
 
 import narwhals as nw
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
+from nbllm.checks import shown
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import cell_text, index_labels, is_missing, read_rows
+from nbllm.wording import counted
 
 __all__ = ["given_answers", "label_text", "refuse_unknown", "right_answers"]
 
@@ -91,12 +93,14 @@ def _aligned(frame: Any, truth: Any) -> list[Any]:
         )
     if not isinstance(truth, Iterable) or isinstance(truth, dict | set | frozenset | bytes):
         raise FrameError(
-            f"truth= is a {type(truth).__name__}. Pass the name of a column, or one value a row."
+            f"truth={shown(truth)} is no list of right answers. Pass the name of a column, or one "
+            "value a row."
         )
     values = list(truth)
     if len(values) != len(index):
         raise FrameError(
-            f"truth has {len(values):,} values and the frame {len(index):,} rows. Give one a "
-            "row, in the order of the frame, or the name of a column."
+            f"truth has {counted(len(values), 'value')} and the frame "
+            f"{counted(len(index), 'row')}. Give one a row, in the order of the frame, or the name "
+            "of a column."
         )
     return values

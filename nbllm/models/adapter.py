@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from safetensors import safe_open
 
 from nbllm.errors import UnsupportedModelError
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -142,9 +143,9 @@ def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str)
             rows = file.get_slice(name).get_shape()[0]
             if rows != own:
                 raise UnsupportedModelError(
-                    f"{alien} It has {name} for {rows:,} tokens, and the model has {own:,}. Resize "
-                    "the model's embeddings and save it with the tokenizer that the adapter was "
-                    "trained with, then load the adapter on that."
+                    f"{alien} It has {name} for {counted(rows, 'token')}, and the model has "
+                    f"{own:,}. Resize the model's embeddings and save it with the tokenizer that "
+                    "the adapter was trained with, then load the adapter on that."
                 )
 
 

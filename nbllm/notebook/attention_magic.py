@@ -35,7 +35,7 @@ class AttentionMagic(Magics):
         """
         options = _options(line)
         text = cell.removesuffix("\n")
-        from nbllm.engine.blank import is_blank
+        from nbllm.blank import is_blank
 
         if is_blank(text):
             raise UsageError("%%attention needs a text: write it below, in the same cell.")

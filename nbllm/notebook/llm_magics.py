@@ -78,7 +78,7 @@ class LlmMagics(Magics):
         assert self.shell is not None
         options = _cell_options(line)
         text = filled(cell.removesuffix("\n"), self.shell.user_ns)
-        from nbllm.engine.blank import is_blank
+        from nbllm.blank import is_blank
 
         if is_blank(text):
             raise UsageError("%%llm needs a prompt: write it below, in the same cell.")

@@ -17,7 +17,7 @@ from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import read_rows
 from nbllm.frame.truth import right_answers
-from nbllm.wording import counted
+from nbllm.wording import counted, with_article
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
 
@@ -105,8 +105,8 @@ def _answers(frame: Any, column: str) -> list[str | None]:
     for value in nw.from_native(frame, eager_only=True)[column].to_list():
         if not isinstance(value, str) and hasattr(value, "__iter__"):
             raise ColumnError(
-                f"column {column!r} holds {value!r:.80}, a {type(value).__name__}, and a row has "
-                "one label or answer. Take one of each, or make a row of each with "
+                f"column {column!r} holds {value!r:.80}, {with_article(type(value).__name__)}, "
+                "and a row has one label or answer. Take one of each, or make a row of each with "
                 f"frame.explode({column!r})."
             )
     return right
@@ -171,18 +171,18 @@ def _why_undivided(
     texts = len({row.texts for row in rows})
     if texts == 1 and len(rows) > 1:
         return (
-            f"all {len(rows):,} rows have the same text, so that none can be held out. Pass rows "
-            "of different texts."
+            f"all {counted(len(rows), 'row has', 'rows have')} the same text, so that none can be "
+            "held out. Pass rows of different texts."
         )
     if len(strata) >= _FEW and all(len(groups) == 1 for groups in strata.values()):
         return (
-            f"each of {len(strata):,} labels has one text alone, so that none can be held out. "
-            "Pass several rows a label; where labels are numbers on a scale, cut them into a few "
-            "ranges first, for instance with pandas.cut."
+            f"each of {counted(len(strata), 'label')} has one text alone, so that none can be held "
+            "out. Pass several rows a label; where labels are numbers on a scale, cut them into a "
+            "few ranges first, for instance with pandas.cut."
         )
     return (
-        f"{len(rows):,} rows with {texts:,} different texts are too few to train on some and hold "
-        "out others. Pass more rows."
+        f"{counted(len(rows), 'row')} with {counted(texts, 'different text')}: too few to train on "
+        "some and hold out others. Pass more rows."
     )
 
 

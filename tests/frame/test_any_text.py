@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing

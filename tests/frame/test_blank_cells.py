@@ -17,7 +17,7 @@ from nbllm.frame.tasks.arguments import check_labels
 from nbllm.models.model import Model
 from nbllm.train.rows import learned_rows
 from tests.conftest import tiny_model
-from tests.engine.test_blank import UNSEEN
+from tests.test_blank import UNSEEN
 
 # Among texts, one emoji that is joined by what is not seen.
 TEXTS = ["A warm soup.", "👩\u200d🍳", *UNSEEN]

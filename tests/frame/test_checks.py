@@ -45,8 +45,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     "explore": {},
 }
 ENCODED = ("embed", "similarity", "search", "recommend")
-# Read by readers of their own, which have tests of their own: what texts and labels are shown.
-READ_ELSEWHERE = {"aspects", "examples", "intents", "labels", "schema", "truth", "corrections"}
 WRONG: list[Any] = [
     None, float("nan"), -1, 0, 2.5, True, "", " ", "no such thing", b"x", [], ["text", "text"],
     [None], {}, object(), pd.Series(TEXTS, name="text"), np.zeros((2, 2)),
@@ -101,7 +99,7 @@ def outcomes(
         if known in parameters:
             given = {**given, known: value}
     for argument, parameter in parameters.items():
-        if argument in READ_ELSEWHERE or parameter.kind is parameter.VAR_KEYWORD:
+        if parameter.kind is parameter.VAR_KEYWORD:
             continue
         for value in WRONG:
             if value is None and parameter.default is None:
@@ -115,7 +113,10 @@ def outcomes(
             except NbllmError as error:
                 text = str(error)
                 # `subject` is what the verb calls column.
-                named = {argument, "column" if argument == "subject" else argument}
+                named = {
+                    argument.removesuffix("s"),
+                    "column" if argument == "subject" else argument,
+                }
                 if RAW.search(text.replace("<object object", "")) or text[-1:] != ".":
                     fault = f"raw: {text}"
                 elif not any(name in text for name in named) and repr(value) not in text:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
 from nbllm.models.model import CALLED
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Kind, Model
@@ -99,13 +100,18 @@ def check_names(values: Any, name: str, one: str) -> tuple[str, ...]:
     return tuple(stripped)
 
 
-def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+def check_labels(
+    labels: Sequence[str], name: str = "labels", one: str = "label"
+) -> tuple[str, ...]:
     """Return labels as a tuple of stripped strings, in their order.
 
     Raises:
         LabelError: a set, fewer than two, missing, blank, repeated, or not strings.
     """
-    names = check_names(labels, "labels", "label")
+    names = check_names(labels, name, one)
     if len(names) < 2:
-        raise LabelError(f"{len(names)} labels leave nothing to choose. Pass two or more.")
+        raise LabelError(
+            f"{counted(len(names), f'{one} leaves', f'{name} leave')} nothing to choose. Pass two "
+            f"or more as {name}=."
+        )
     return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 from nbllm.engine.prompt import plain
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.frame.kinds.label import HeadTask, LabelTask

@@ -12,6 +12,7 @@ from typing import Any
 
 import narwhals as nw
 
+from nbllm.checks import shown
 from nbllm.errors import LabelError
 
 __all__ = [
@@ -136,8 +137,8 @@ def examples_of(
         listed = examples.tolist() if hasattr(examples, "tolist") else examples
         return [names.example(example) for example in listed]
     raise LabelError(
-        f"examples is a {type(examples).__name__}, which does not say what is the text and what "
-        f"the answer. {_advice(fields)}"
+        f"examples={shown(examples)} does not say what is the text and what the answer. "
+        f"{_advice(fields)}"
     )
 
 

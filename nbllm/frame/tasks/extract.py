@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import narwhals as nw
 import numpy as np
 
+from nbllm.checks import shown
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.grammar import accepts, check_schema
 from nbllm.engine.prompt import Part, Template, chat, plain
@@ -190,8 +191,7 @@ def _describe(schema: Any) -> Mapping[str, Any]:
         return dict(schema.model_json_schema())
     if not isinstance(schema, Mapping):
         raise FrameError(
-            f"schema is {with_article(type(schema).__name__)}. Pass a Pydantic model (the class), "
-            "a JSON "
+            f"schema={shown(schema)} names no fields. Pass a Pydantic model (the class), a JSON "
             'schema, or a mapping such as {"product": str, "price": float | None}.'
         )
     return schema if is_schema(schema) else schema_of_types(schema)
@@ -362,6 +362,6 @@ def _plain(value: Any, text: str) -> Any:
     if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise FrameError(
-        f"the example {text[:40]!r} has {value!r:.80}, a {type(value).__name__}, which JSON cannot "
-        "hold. Write it as a text or a number, as the model should."
+        f"the example {text[:40]!r} has {value!r:.80}, {with_article(type(value).__name__)}, which "
+        "JSON cannot hold. Write it as a text or a number, as the model should."
     )

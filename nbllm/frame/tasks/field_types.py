@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Optional, Union
 
-from nbllm.engine.blank import is_blank
-from nbllm.errors import FrameError
+from nbllm.blank import is_blank
+from nbllm.errors import FrameError, NbllmError
 
 __all__ = ["is_schema", "schema_of_types"]
 
@@ -70,6 +70,8 @@ def schema_of_types(types: Mapping[Any, Any]) -> Mapping[str, Any]:
 
     try:
         return dict(TypeAdapter(_typed_dict(types)).json_schema())
+    except NbllmError:
+        raise
     except KeyError as error:
         raise FrameError(
             f"the schema refers to {error.args[0]!r}, which is not in it. Pass it as a whole JSON "

@@ -55,7 +55,7 @@ class Query:
 
     def filters(self) -> list[str]:
         """What the filter lets through, in words; empty where that is every row."""
-        found = [f"{self.only} rows"] if self.only else []
+        found = [f"rows that are {self.only}"] if self.only else []
         if self.labels:
             found.append(f"answered {' or '.join(self.labels)}")
         if self.truths:

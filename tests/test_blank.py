@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbllm.engine.blank import is_blank
+from nbllm.blank import is_blank
 
 # One of each kind that Unicode draws as nothing.
 UNSEEN = [
