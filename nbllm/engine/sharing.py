@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 from nbllm.engine.logits import logits_at
+from nbllm.engine.runner import is_out_of_memory
+from nbllm.engine.turns import turn
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.quiet import quiet
 
@@ -56,11 +58,11 @@ _OWN_POSITIONS = "create_position_ids_from_input_ids"
 _BLOCKS = re.compile(r"window|chunk(?!_size_feed_forward)|block|local|radius")
 
 _SHORT, _LONG = 5, 24  # tokens of the texts that are tried
-# By how much of its length a vector may differ: rounding depends on the shape of a batch.
-_TOLERANCE = {torch.float32: 3e-5, torch.float64: 3e-5}
-_TOLERANCE_HALF = 5e-2
-# A recurrent layer sums up in another order where it keeps its state: 1.6e-4 seen in fp32.
-_RECURRENT = 30
+# By how much of its length a vector may differ, since rounding depends on the shape of a batch: in
+# float32, and where the dtype or quantized weights round more. What decides on a refusal may differ
+# more: a recurrent layer sums up in another order where it keeps its state (1.6e-4 seen in fp32).
+_ROUNDING = (3e-5, 5e-2)
+_FAULT = (1e-3, 0.2)
 
 _known: WeakKeyDictionary[PreTrainedModel, dict[str, Any]] = WeakKeyDictionary()
 
@@ -132,13 +134,14 @@ def _batching(
             return "single"
         try:
             beside = padded()
-        except Exception:  # such as a classifier that has no token for padding
+        except Exception as error:  # such as a classifier that has no token for padding
+            _why(error)
             return "single"
     cut = not model.network._supports_attention_backend and any(
         _BLOCKS.search(name) and value and not isinstance(value, (bool, str))
         for name, value in fields.items()
     )
-    return "same length" if cut or not _agree(model, plain, beside) else "padded"
+    return "same length" if cut or not _agree(model, plain, beside, _ROUNDING) else "padded"
 
 
 def refuse_unless_scored(model: Model) -> None:
@@ -156,7 +159,7 @@ def refuse_unless_scored(model: Model) -> None:
                 followed = logits_at(model, ids.cpu().numpy(), np.array([[_SHORT - 1]]))[0, 0]
         except Exception as error:
             return _why(error)
-        if not _agree(model, alone, followed):
+        if not _agree(model, alone, followed, _FAULT):
             return "what it foretells depends on tokens that stand after it, so it is not causal"
         return None
 
@@ -190,7 +193,7 @@ def refuse_unless_written(model: Model, config: GenerationConfig) -> None:
         except Exception as error:
             return _why(error)
         for ours, plain in zip(with_cache.logits, without.logits, strict=False):
-            if not _agree(model, ours, plain, _RECURRENT):
+            if not _agree(model, ours, plain, _FAULT):
                 return "it writes another text with its cache than without"
             if ours.argmax() != plain.argmax():
                 break
@@ -208,6 +211,9 @@ def _refuse(model: Model, reason: str | None) -> None:
 
 
 def _why(error: Exception) -> str:
+    """What a trial's error says of the network; raises it again where memory ran out."""
+    if is_out_of_memory(error):
+        raise error
     said = str(error).strip().splitlines()
     return f"transformers fails on a short text ({type(error).__name__}: {said[0] if said else ''})"
 
@@ -222,16 +228,20 @@ def trial_text(model: Model) -> torch.Tensor:
     return torch.tensor([ids], device=model.device)
 
 
-def _agree(model: Model, one: torch.Tensor, other: torch.Tensor, factor: float = 1.0) -> bool:
-    allowed = min(_TOLERANCE.get(model.dtype, _TOLERANCE_HALF) * factor, _TOLERANCE_HALF)
-    return bool((one.float() - other.float()).norm() <= allowed * one.float().norm())
+def _agree(
+    model: Model, one: torch.Tensor, other: torch.Tensor, allowed: tuple[float, float]
+) -> bool:
+    fine = model.dtype in (torch.float32, torch.float64) and model.quantization == "none"
+    one, other = one.float(), other.float()
+    return bool((one - other).norm() <= allowed[not fine] * one.norm())
 
 
 def _once(network: PreTrainedModel, name: str, measure: Callable[[], Any]) -> Any:
     """What was measured of a network, the first time it is asked for."""
     known = _known.setdefault(network, {})
     if name not in known:
-        known[name] = measure()
+        with turn:  # another pass of this network may have a hook on it
+            known[name] = measure()
     return known[name]
 
 

@@ -11,7 +11,7 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.checks import shown
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import ColumnError, FrameError, LabelError
 from nbllm.frame import evaluation_view
 from nbllm.frame.columns import is_missing
 from nbllm.frame.evaluate import (
@@ -350,7 +350,7 @@ def evaluate(
     if among is not None:
         raise FrameError("among= is for search, recommend and filter. Leave it out.")
     if not isinstance(truth, str):
-        raise FrameError(
+        raise ColumnError(
             f"truth={shown(truth)} is no column. Put the right answers in one, for instance with "
             "frame.assign(truth=...) in pandas, and pass its name."
         )

@@ -278,7 +278,7 @@ def test_the_values_of_examples_as_frames_hold_them(
     "value",
     [datetime.timedelta(1), np.timedelta64(1, "D"), np.timedelta64(1, "ns"), b"x", {"a"},
      float("inf"), 1j, object(), pd.Timedelta(1, "D")],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_a_value_that_json_has_not_is_refused(tiny_llama: Model, value: Any) -> None:
     for kind in (str, float | None, datetime.timedelta):
