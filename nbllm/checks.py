@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
@@ -60,6 +60,8 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
                 # Python says which argument is missing, and of which function.
                 return function(*args, **kwargs)
             for name, value in bound.arguments.items():
+                # What is checked first is read again, and an iterator has an end.
+                value = bound.arguments[name] = _kept(value)
                 optional = declared.parameters[name].default is None
                 if name in readers and not (optional and value is None):
                     bound.arguments[name] = readers[name](name, value)
@@ -68,6 +70,14 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
         return call
 
     return decorate
+
+
+def _kept(value: Any) -> Any:
+    """The value, with what can be read but once as a list."""
+    if isinstance(value, Iterator):
+        return list(value)
+    # Such as the options of a verb, which come as one argument.
+    return {key: _kept(one) for key, one in value.items()} if type(value) is dict else value
 
 
 def check_flag(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> bool:

@@ -27,6 +27,7 @@ from nbllm.checks import (
 )
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
+from nbllm.frame.tasks.arguments import listed
 
 __all__ = [
     "check_names",
@@ -134,11 +135,7 @@ def _texts(name: str, value: Any) -> str | list[str]:
     """One text, or several."""
     if isinstance(value, str):
         return check_text(name, value, error=FrameError)
-    if not _is_listed(value):
-        raise FrameError(
-            f"{name}={shown(value)} is no text. Pass a string with words, or a list of such."
-        )
-    found = list(value)
+    found = listed(value, name)
     odd = [text for text in found if not isinstance(text, str) or is_blank(text)]
     if odd or not found:
         what = f"holds {shown(odd[0])}, which has no text" if odd else "is empty"

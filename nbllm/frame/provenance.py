@@ -10,6 +10,7 @@ from typing import Any
 
 import narwhals as nw
 
+from nbllm import __version__
 from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
@@ -92,6 +93,7 @@ def run_record(
         "output": output,
         "outputs": [column.suffix for column in task.outputs],
         "writes": task.decodes,
+        "nbllm": __version__,
         "versions": versions(),
     }
 

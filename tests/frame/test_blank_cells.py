@@ -12,7 +12,6 @@ from nbllm.engine.perplexity import perplexity
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_values
 from nbllm.frame.reply import read_sources
-from nbllm.frame.search import read_queries
 from nbllm.frame.tasks.arguments import check_labels
 from nbllm.models.model import Model
 from nbllm.train.rows import learned_rows
@@ -84,9 +83,9 @@ def test_they_are_not_found_nor_taken(model: Model) -> None:
 def test_they_are_no_arguments(model: Model, blank: str) -> None:
     with pytest.raises(LabelError, match="is empty"):
         check_labels(["food", blank])
-    with pytest.raises(FrameError, match="has no text"):
-        read_queries(["soup", blank])
     frame = pd.DataFrame({"text": ["a"]})
+    with pytest.raises(FrameError, match="has no text"):
+        frame.llm.search("text", ["soup", blank], how="bm25")
     for verb, options in (
         ("filter", {"predicate": blank}),
         ("answer", {"question": blank}),

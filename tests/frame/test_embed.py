@@ -39,6 +39,7 @@ OTHERS = ["The soup was warm.", "A film.", "Terrible service.", "A film.", None,
 def forwards(tiny_encoder: Model) -> list[int]:
     """The rows of each forward pass, as they happen."""
     rows: list[int] = []
+    TextEncoder(tiny_encoder)  # which tries the network once
     tiny_encoder.network.register_forward_pre_hook(
         lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )

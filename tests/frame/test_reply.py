@@ -182,7 +182,7 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     [
         ([], {}, FrameError, "sources has no text"),
         ([None, " "], {}, FrameError, "sources has no text"),
-        ("one", {}, FrameError, "sources='one' are no texts"),
+        ("one", {}, FrameError, "sources is one string"),
         (["a", 3], {}, FrameError, "holds 3, which is not a text"),
         (pd.DataFrame({"a": ["x"], "b": ["y"]}), {}, FrameError, "2 columns of text"),
         (pd.DataFrame({"a": ["x"]}), {"source_column": "q"}, ColumnError, "no column 'q'"),

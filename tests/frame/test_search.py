@@ -109,6 +109,7 @@ def test_fused_is_the_sum_of_reciprocal_ranks(tiny_encoder: Model) -> None:
 
 def test_the_second_search_embeds_the_query_alone(tiny_encoder: Model) -> None:
     rows: list[int] = []
+    TextEncoder(tiny_encoder)  # which tries the network once
     tiny_encoder.network.register_forward_pre_hook(
         lambda _module, _args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
     )

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from nbllm.engine.generation import TextGenerator
+from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.long import _Cutter, _pieces
 from nbllm.frame.tasks.summarize import summarize
@@ -158,7 +159,8 @@ def test_a_group_needs_its_columns(tiny_llama: Model) -> None:
 def test_pieces_are_the_whole_text_and_each_fits(tiny_llama: Model, text: str) -> None:
     tiny_llama.context_length = CONTEXT
     task = summarize(tiny_llama, max_words=8)
-    cutter = _Cutter(task.template, CONTEXT - task.max_new_tokens, tiny_llama.tokenizer)
+    template = CompiledTemplate(task.template, tiny_llama.tokenizer)
+    cutter = _Cutter(template, CONTEXT - task.max_new_tokens)
     assert not cutter.fits(text)
     pieces = cutter.cut(text)
     assert "".join("".join(pieces).split()) == "".join(text.split())

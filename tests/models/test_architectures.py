@@ -172,6 +172,8 @@ def test_it_loads_runs_and_shows_its_card(
 
 def runs(model: Model) -> None:
     """One pass, and where texts are written a few tokens, in finite numbers."""
+    if model.kind == "causal":
+        model.tokenizer.padding_side = "left"
     inputs = model.tokenizer([TEXT, "Terrible service."], padding=True, return_tensors="pt")
     inputs.pop("token_type_ids", None)
     with torch.inference_mode():

@@ -143,7 +143,7 @@ def test_too_few_rows_are_refused() -> None:
         ),
         (rows_of(*[("same", "ab"[n % 2]) for n in range(500)]), "all 500 rows have the same text"),
         (rows_of(*[("same", "a") for _ in range(500)]), "all 500 rows have the same text"),
-        (rows_of(("one", "a")), "1 rows with 1 different texts are too few"),
+        (rows_of(("one", "a")), "1 row with 1 different text: too few"),
     ],
 )
 def test_why_no_row_can_be_held_out_is_said(rows: list[LearnedRow], said: str) -> None:
