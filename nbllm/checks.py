@@ -57,8 +57,15 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
             try:
                 bound = declared.bind(*args, **kwargs)
             except TypeError:
-                # Python says which argument is missing, and of which function.
-                return function(*args, **kwargs)
+                odd = next((name for name in kwargs if name not in declared.parameters), None)
+                if odd is None:
+                    # Python says which argument is missing, and of which function.
+                    return function(*args, **kwargs)
+                known = [name for name in declared.parameters if name != "self"]
+                raise ArgumentError(
+                    f"{function.__name__} takes no {odd}=. {near(odd, known)}"
+                    f"It takes: {', '.join(known)}."
+                ) from None
             for name, value in bound.arguments.items():
                 # What is checked first is read again, and an iterator has an end.
                 value = bound.arguments[name] = _kept(value)

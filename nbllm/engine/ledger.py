@@ -138,6 +138,11 @@ class Ledger:
             found.update((key, self._parsed(answer)) for key, answer in rows)
         return found
 
+    def has_answers(self, question: str) -> bool:
+        """Whether any row's answer to a question is on file."""
+        found = self._rows("select 1 from answers where question = ? limit 1", question)
+        return next(iter(found), None) is not None
+
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
         self._write(

@@ -147,9 +147,10 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     """One string or several, which are read as a tuple."""
     if isinstance(value, str):
         return (value,)
-    if not _is_listed(value) or not all(isinstance(item, str) for item in value):
+    found = listed(value, name)
+    if not all(isinstance(item, str) for item in found):
         raise FrameError(f"{name}={shown(value)} holds no names. Pass a string, or several.")
-    return tuple(value)
+    return tuple(found)
 
 
 def _columns(name: str, value: Any) -> tuple[str, ...]:

@@ -13,7 +13,13 @@ from nbllm.errors import ProvenanceError
 from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
 from nbllm.frame.contrast import Contrast, contrast
 from nbllm.frame.long import condensed
-from nbllm.frame.provenance import find_record, known_answers, recorded_prompt, row_run
+from nbllm.frame.provenance import (
+    find_record,
+    keeps_answers,
+    known_answers,
+    recorded_prompt,
+    row_run,
+)
 from nbllm.models.loader import reload, resolve
 from nbllm.warned import warn_user
 
@@ -40,7 +46,8 @@ def explained_row(frame: Any, output: str, row: int, model: ModelLike | None) ->
 
     Whether the row's text is still the one that was answered is known where the answer is in
     the ledger or was given by this process. Elsewhere a label is held against what the model
-    says to the text now, and of other answers a warning says that it is not known.
+    says to the text now, and refused where that is another; where the run is on record and the
+    text is not, or the answer was written, a warning says that it may have been changed.
 
     Args:
         output: the column of the answers.
@@ -98,4 +105,10 @@ def _check_answer(
         raise ProvenanceError(
             f"the text of row {label!r} gets {gets!r} with {chance:.2f}, and its answer is "
             f"{answer}: the text was changed since, or another model answered it. Ask it again."
+        )
+    if keeps_answers(record["question"]):
+        warn_user(
+            f"explain: answers of run {record['id']!r} are on record, and none to the text that "
+            f"row {label!r} has now. It may have been changed since; the text that is there now "
+            "gets the same label, and is what is explained."
         )

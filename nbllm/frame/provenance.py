@@ -28,6 +28,7 @@ __all__ = [
     "earlier_columns",
     "find_record",
     "find_report",
+    "keeps_answers",
     "known_answers",
     "only_run",
     "recorded_prompt",
@@ -126,6 +127,16 @@ def known_answers(question: str, keys: Iterable[str]) -> dict[str, Any]:
         with Ledger(ledger_path()) as ledger:
             found |= ledger.known(question, keys)
     return found
+
+
+def keeps_answers(question: str) -> bool:
+    """Whether answers to a question are in the ledger, or were given by this process."""
+    if _unfiled.get(question):
+        return True
+    if not ledger_path().exists():
+        return False
+    with Ledger(ledger_path()) as ledger:
+        return ledger.has_answers(question)
 
 
 def find_report(run_id: str) -> RunReport:

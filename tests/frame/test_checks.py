@@ -213,3 +213,10 @@ def test_python_says_which_argument_is_missing() -> None:
     with pytest.raises(TypeError, match=r"reply\(\) missing 1 required keyword-only .*'intents'"):
         frame().llm.reply("text", ["Soup is warm."])
     assert list(inspect.signature(frame().llm.mask).parameters)[:2] == ["column", "entities"]
+
+
+def test_an_argument_that_there_is_not_has_a_suggestion(models: dict[str, Model]) -> None:
+    with pytest.raises(NbllmError, match=r"takes no neutrl=. Did you mean 'neutral'\?"):
+        pd.DataFrame({"text": TEXTS}).llm.sentiment("text", neutrl=True, model=models["causal"])
+    with pytest.raises(TypeError):
+        pd.DataFrame({"text": TEXTS}).llm.sentiment("text", neutrl=True, model=models["causal"])

@@ -223,8 +223,8 @@ def test_what_no_record_can_say_is_said(models, monkeypatch: pytest.MonkeyPatch)
     more = rows().assign(review="Another text.").iloc[:1]
     more.llm.sentiment("review", model=model)
     more.llm.prompt("Why {review}", **why)
-    # A label is checked by asking for it again, so that nothing is left to say.
-    frame.llm.explain("b", output="review_sentiment", model=model)
+    with pytest.warns(UserWarning, match="none to the text that row 'b' has now"):
+        frame.llm.explain("b", output="review_sentiment", model=model)
     with pytest.warns(UserWarning, match=r"explain: nothing on record says .* row 'b'"):
         frame.llm.explain("b", output="why", model=model)
 
@@ -256,3 +256,14 @@ def test_a_reply_that_was_not_written_says_why(models) -> None:
         answered.llm.explain("a", model=model)
     with pytest.raises(ProvenanceError, match="its text is missing"):
         answered.llm.explain("c", model=model)
+
+
+@pytest.mark.parametrize("ledger", [True, False])
+def test_a_changed_text_that_gets_the_same_label_is_warned_of(models, ledger: bool) -> None:
+    model, output = models["causal"], "review_sentiment"
+    changed = rows().assign(review=[text and f"{text} Really." for text in TEXTS])
+    frame = changed.llm.sentiment("review", model=model, ledger=False)
+    provenance._unfiled.clear()  # as if another process had asked that
+    rows().llm.sentiment("review", model=model, ledger=ledger)
+    with pytest.warns(UserWarning, match="none to the text that row 'a' has now"):
+        frame.llm.explain("a", output=output, model=model)

@@ -399,3 +399,7 @@ def test_a_field_called_as_a_column_of_the_run_is_refused(tiny_llama: Model, nam
     frame = pd.DataFrame({"note": ["A red pan for 3."]})
     with pytest.raises(LabelError, match=f"'{name}' wants the column note_extract_{name}"):
         frame.llm.extract("note", {name: int}, model=tiny_llama)
+
+
+def test_a_decimal_is_a_number() -> None:
+    assert read_schema({"price": Decimal})["properties"]["price"] == {"type": "number"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Optional, Union
 
 from nbllm.blank import is_blank
@@ -150,6 +151,8 @@ def _type(name: str, kind: Any) -> Any:
             return Annotated[Any, WithJsonSchema(dict(kind))]
         _refuse_unclear(kind)
         return _typed_dict(kind)
+    if kind is Decimal:  # which JSON schemas of Pydantic write as text too
+        return float
     if not isinstance(kind, str):
         return kind
     named = _named(kind)

@@ -42,7 +42,10 @@ _BY_MODEL = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 # A web address or a date seldom tells who somebody is, and a licence looks like any other number.
 _ASKED_FOR = ("URL", "DATE_TIME", "US_DRIVER_LICENSE")
 _DEFAULT = tuple(name for name in _BY_PATTERN if name not in _ASKED_FOR)
-_NEVER_FOUND = "street addresses, ages and titles"
+_NEVER_FOUND = (
+    "street addresses, ages, titles, passwords, numbers whose check digit is wrong, and papers of "
+    "other countries, such as passports and identity cards"
+)
 
 # The least score of presidio that counts: a telephone number without a word such as "call".
 _LEAST = 0.4
