@@ -27,6 +27,7 @@ from nbllm.attention.text import end_ids, read
 from nbllm.attention.written import continued
 from nbllm.checks import check_integers, check_listed, check_place, check_whole, reads
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import ArgumentError, NbllmError, TextTooLongError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import CALLED, Model, ModelLike
@@ -166,9 +167,9 @@ def _record_texts(
     with torch.inference_mode(), hearing.one_pass():
         try:
             body(input_ids=padded.ids, **options)
-        except NbllmError:
-            raise
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        except Exception as error:
+            if isinstance(error, NbllmError) or is_out_of_memory(error):
+                raise
             raise UnsupportedModelError(
                 f"transformers cannot run {model.name} ({type(model.network).__name__}) on a text "
                 f"alone: {error}. Choose a model that reads text."

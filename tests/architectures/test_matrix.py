@@ -174,6 +174,8 @@ def attention(model: Model) -> Iterator[str]:
                 "decoder": out.decoder_attentions,
                 "cross": out.cross_attentions,
             }
+        elif getattr(out, "attentions", None) is None:
+            raise NoReferenceError
         else:
             weights = {"all": out.attentions}
         for batch, recordings in recorded.items():
@@ -197,6 +199,10 @@ def _gap(recording: Any, layers: Any, *, normalized: bool) -> float:
                 found, plainly = (w / w.sum(-1, keepdim=True) for w in (found, plainly))
             gaps.append(float((found - plainly).abs().max()))
     return max(gaps)
+
+
+class NoReferenceError(Exception):
+    """transformers does not return what is to be compared."""
 
 
 Task = Callable[[Model], Iterator[str]]
@@ -245,6 +251,9 @@ def test_answers_as_plain_transformers_does_or_is_refused(
             except UnsupportedModelError as refused:
                 assert_own_words(refused)
                 record_property("verdict", (task.__name__, f"refused: {refused}"))
+                continue
+            except NoReferenceError:
+                record_property("verdict", (task.__name__, "no reference"))
                 continue
             assert wrong == []
             way = " (one pass for all)" if shares(model) else ""
