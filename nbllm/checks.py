@@ -29,6 +29,7 @@ __all__ = [
     "check_text",
     "check_token",
     "check_whole",
+    "kept",
     "near",
     "reads",
     "shown",
@@ -68,7 +69,7 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
                 ) from None
             for name, value in bound.arguments.items():
                 # What is checked first is read again, and an iterator has an end.
-                value = bound.arguments[name] = _kept(value)
+                value = bound.arguments[name] = kept(value)
                 optional = declared.parameters[name].default is None
                 if name in readers and not (optional and value is None):
                     bound.arguments[name] = readers[name](name, value)
@@ -79,12 +80,12 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
     return decorate
 
 
-def _kept(value: Any) -> Any:
+def kept(value: Any) -> Any:
     """The value, with what can be read but once as a list."""
     if isinstance(value, Iterator):
         return list(value)
     # Such as the options of a verb, which come as one argument.
-    return {key: _kept(one) for key, one in value.items()} if type(value) is dict else value
+    return {key: kept(one) for key, one in value.items()} if type(value) is dict else value
 
 
 def check_flag(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> bool:
@@ -130,9 +131,8 @@ def check_token(name: str, value: Any) -> int | str:
 
 def check_listed(name: str, value: Any) -> list[Any]:
     """Several values, in an order of their own."""
-    if isinstance(value, (str, bytes, Mapping, set)) or getattr(value, "ndim", 1) != 1:
-        raise ArgumentError(f"{name}={shown(value)} is not a list. Pass one.")
-    if not isinstance(value, Iterable):
+    unordered = isinstance(value, (str, bytes, Mapping, set, frozenset))
+    if unordered or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
         raise ArgumentError(f"{name}={shown(value)} is not a list. Pass one.")
     return list(value)
 

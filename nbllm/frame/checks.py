@@ -21,6 +21,7 @@ from nbllm.checks import (
     check_flag,
     check_text,
     check_whole,
+    kept,
     near,
     reads,
     shown,
@@ -59,7 +60,7 @@ def read_options(
         if parameter.default is parameter.empty and name not in options:
             raise FrameError(f"{verb} needs {name}=. Pass it as the verb itself takes it.")
     return {
-        name: read_argument(name, value, optional=parameters[name].default is None)
+        name: read_argument(name, kept(value), optional=parameters[name].default is None)
         for name, value in options.items()
     }
 

@@ -90,8 +90,6 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    # Each model is asked what is in them, and an iterator has an end.
-    options = {k: list(v) if isinstance(v, Iterator) else v for k, v in options.items()}
     subject, options, columns = read_verb(verb, subject, options)
     for name, given in (("a", a), ("b", b)):
         check_named(name, given)

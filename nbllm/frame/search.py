@@ -272,5 +272,5 @@ def _embed(
 
 
 def read_queries(query: str | Sequence[str]) -> list[str]:
-    """One query or several as a list, which is refused where one has no text."""
+    """One query or several as a list."""
     return [query] if isinstance(query, str) else list(query)

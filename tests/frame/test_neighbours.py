@@ -8,6 +8,7 @@ import pytest
 import nbllm
 from nbllm.frame import provenance
 from nbllm.models.model import Model
+from tests.architectures.tiny import derive
 from tests.conftest import byte_tokenizer, seeded
 
 ROWS = pd.DataFrame({"t": ["dull", "a warm film", "The food was cold. " * 12]})
@@ -19,20 +20,7 @@ def windowed(request, tmp_path) -> Model:
     from transformers import MistralConfig, MistralForCausalLM
 
     tokenizer = byte_tokenizer()
-    config = MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        sliding_window=request.param,
-        max_position_embeddings=4096,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    config = MistralConfig(**derive(MistralConfig, sliding_window=request.param))
     seeded(MistralForCausalLM, config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     return nbllm.load(tmp_path, dtype="fp32", quantize="none")
