@@ -7,85 +7,147 @@ of its rows are finished, and goes on with the others and their part of the cach
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache, StoppingCriteria, StopStringCriteria
 from transformers.cache_utils import DynamicLayer
 
+from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.grammar import JsonConstraint
+from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.writing import token_written
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel
+    from transformers import GenerationConfig
 
-__all__ = ["decode"]
+    from nbllm.models.model import Model
+
+__all__ = ["Decoder"]
+
+# Seconds of writing after which compiled steps are tried: about what compiling them takes, so that
+# a run that ends soon afterwards took twice its time at most.
+_PATIENCE = 60.0
 
 
-def decode(
-    network: PreTrainedModel,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    cache: Any,
-    config: GenerationConfig,
-    *,
-    ends: Sequence[int],
-    stop: StopStringCriteria | None = None,
-    constraint: JsonConstraint | None = None,
-) -> list[list[int]]:
-    """The tokens that a causal model writes after each row; behind a finished one lies padding.
+class Decoder:
+    """Writes after the prompts of a run, batch by batch.
+
+    On a GPU a step of few rows is shorter than the host takes to launch its kernels one by one.
+    Steps that are compiled into one graph are tried once a run has written for a minute, and
+    taken from then on where they were faster.
 
     Args:
-        ids, mask: the prompts, padded on the left, shape (row, token).
-        cache: keys and values of what they start with, or None.
+        model: a causal model that shares prefixes.
+        prefix: what all prompts start with.
         ends: tokens that finish a row, as `config` has them.
         stop: finishes a row too.
     """
-    drops = _can_drop_rows(network)
-    if cache is None and drops:
-        cache = DynamicCache(config=network.config.get_text_config(decoder=True))
-    start, left = ids.shape[1], config.max_new_tokens
-    written: list[list[int]] = [[] for _ in ids]
-    rows = torch.arange(len(ids), device=ids.device)
-    while len(rows):
-        finished = _Finished(len(rows), torch.tensor(ends, device=ids.device), stop, drops=drops)
-        part = copy.copy(config)
-        part.max_new_tokens = left - (ids.shape[1] - start)
-        part.return_dict_in_generate = True
-        out: Any = network.generate(  # type: ignore[operator]
-            input_ids=ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            generation_config=part,
-            logits_processor=[constraint] if constraint else [],
-            stopping_criteria=[finished],
-        )
-        ids = out.sequences
-        for row, tokens in zip(rows.tolist(), ids[:, start:].tolist(), strict=True):
-            written[row] = tokens
-        if ids.shape[1] - start >= left:
-            break
-        going = (~finished.done).nonzero()[:, 0]
-        mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
-        rows, ids, mask, cache = rows[going], ids[going], mask[going], out.past_key_values
-        if len(going):
-            cache.batch_select_indices(going)
-        if constraint:
-            constraint.keep(going.tolist())
-    return written
 
+    def __init__(
+        self,
+        model: Model,
+        prefix: SharedPrefix,
+        config: GenerationConfig,
+        *,
+        ends: Sequence[int],
+        stop: StopStringCriteria | None = None,
+    ) -> None:
+        self._model = model
+        self._prefix = prefix
+        self._config = config
+        self._ends = ends
+        self._stop = stop
+        self._text_config: Any = model.network.config.get_text_config(decoder=True)
+        self._drops = self._can_drop_rows()
+        self._spent = 0.0  # seconds in steps that are not compiled
+        self._untried = CompiledSteps.suit(model)
+        self._compiled: CompiledSteps | None = None
 
-def _can_drop_rows(network: PreTrainedModel) -> bool:
-    # On MPS `generate` goes a step further than its criteria have seen.
-    if network.device.type == "mps" or network._is_stateful:
-        return False
-    layers = DynamicCache(config=network.config.get_text_config()).layers
-    return all(isinstance(layer, DynamicLayer) for layer in layers)
+    def __call__(
+        self, ids: torch.Tensor, mask: torch.Tensor, constraint: JsonConstraint | None = None
+    ) -> list[list[int]]:
+        """The tokens that are written after each row; behind a finished one lies padding.
+
+        Args:
+            ids, mask: the prompts, padded on the left, shape (row, token), in the host's memory.
+        """
+        batch = Batch.of(self._model, ids, mask)
+        if self._untried and self._spent > _PATIENCE:
+            self._untried = False
+            self._compiled = CompiledSteps.if_faster(
+                self._model, self._prefix, self._config, batch
+            )
+        if self._compiled is not None and self._compiled.take(batch):
+            finished = self._finished(self._compiled.rows, drops=False)
+            finished.done[len(batch) :] = True
+            return self._compiled.write(batch, finished, constraint)
+        start = time.perf_counter()
+        written = self._write(batch, constraint)
+        self._spent += time.perf_counter() - start
+        return written
+
+    def parts(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Cut a batch where steps were compiled for fewer rows."""
+        most = len(rows) if self._compiled is None else self._compiled.rows
+        for start in range(0, len(rows), most):
+            yield rows[start : start + most]
+
+    def _write(self, batch: Batch, constraint: JsonConstraint | None) -> list[list[int]]:
+        cache = self._prefix.shifted(batch.padding)
+        if cache is None and self._drops:
+            cache = DynamicCache(config=self._text_config)
+        ids, mask = batch.ids, batch.mask
+        start, left = ids.shape[1], self._config.max_new_tokens
+        written: list[list[int]] = [[] for _ in ids]
+        rows = torch.arange(len(ids), device=ids.device)
+        while len(rows):
+            finished = self._finished(len(rows), drops=self._drops)
+            part = copy.copy(self._config)
+            part.max_new_tokens = left - (ids.shape[1] - start)
+            part.return_dict_in_generate = True
+            out: Any = self._model.network.generate(  # type: ignore[operator]
+                input_ids=ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=part,
+                logits_processor=[constraint] if constraint else [],
+                stopping_criteria=[finished],
+            )
+            ids = out.sequences
+            for row, tokens in zip(rows.tolist(), ids[:, start:].tolist(), strict=True):
+                written[row] = tokens
+            if ids.shape[1] - start >= left:
+                break
+            going = (~finished.done).nonzero()[:, 0]
+            mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
+            rows, ids, mask, cache = rows[going], ids[going], mask[going], out.past_key_values
+            if len(going):
+                cache.batch_select_indices(going)
+            if constraint:
+                constraint.keep(going.tolist())
+        return written
+
+    def _finished(self, rows: int, *, drops: bool) -> _Finished:
+        ends = torch.tensor(self._ends, device=self._model.device)
+        return _Finished(rows, ends, self._stop, drops=drops)
+
+    def _can_drop_rows(self) -> bool:
+        network = self._model.network
+        # On MPS `generate` goes a step further than its criteria have seen.
+        if self._model.device.type == "mps" or network._is_stateful:
+            return False
+        layers = DynamicCache(config=self._text_config).layers
+        return all(isinstance(layer, DynamicLayer) for layer in layers)
 
 
 class _Finished(StoppingCriteria):
-    """Which rows are finished; all are to stop when half of them are, if the others go on."""
+    """Which rows are finished; all are to stop when half of them are, if the others go on.
+
+    Nothing here asks the device for a number, so that the host may launch the next step.
+    """
 
     def __init__(
         self, rows: int, ends: torch.Tensor, stop: StopStringCriteria | None, *, drops: bool
@@ -100,6 +162,6 @@ class _Finished(StoppingCriteria):
         self.done |= torch.isin(input_ids[:, -1], self._ends)
         if self._stop is not None:
             self.done |= self._stop(input_ids, scores)
-        if self._drops and 2 * int(self.done.sum()) >= len(self.done):
-            return torch.ones_like(self.done)
-        return self.done
+        if not self._drops:
+            return self.done
+        return self.done | (2 * self.done.sum() >= len(self.done))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StopStringCriteria
 
-from nbllm.engine.decoding import decode
+from nbllm.engine.decoding import Decoder
 from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
@@ -89,13 +89,17 @@ class TextGenerator:
             bos_token_id=own.bos_token_id,
         )
         self._how = self._batching()
+        self._decoder = Decoder(
+            model, self.prefix, self.config, ends=self._ends, stop=self._stopping
+        )
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """One text a prompt, stripped; a model that writes nothing is an error of its row."""
         rows = [prompt.ids for prompt in prompts]
         answers: dict[int, str | Exception] = {}
         for group in groups([len(row) for row in rows], self._how):
-            answers.update(zip(group, self._write([rows[n] for n in group]), strict=True))
+            for part in self._decoder.parts(group):
+                answers.update(zip(part, self._write([rows[n] for n in part]), strict=True))
         return [answers[n] for n in range(len(rows))]
 
     def _batching(self) -> Batching:
@@ -131,21 +135,11 @@ class TextGenerator:
                 len(rows), filler=self._ends[0] if self._ends else self._pad
             )
         )
-        padding = (mask == 0).sum(1).tolist()
-        ids, mask = ids.to(self.model.device), mask.to(self.model.device)
         with torch.inference_mode():
             if self._shares:
-                written = decode(
-                    self.model.network,
-                    ids,
-                    mask,
-                    self.prefix.shifted(padding),
-                    self.config,
-                    ends=self._ends,
-                    stop=self._stopping,
-                    constraint=constraint,
-                )
+                written = self._decoder(ids, mask, constraint)
             else:
+                ids, mask = ids.to(self.model.device), mask.to(self.model.device)
                 out = self.model.network.generate(  # type: ignore[operator]
                     input_ids=ids,
                     attention_mask=mask,

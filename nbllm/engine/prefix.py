@@ -51,7 +51,7 @@ class SharedPrefix:
                 layer.values = layer.values.expand(batch, -1, -1, -1)
         return cache
 
-    def shifted(self, padding: Sequence[int]) -> Any:
+    def shifted(self, padding: Sequence[int], into: Any = None) -> Any:
         """A cache whose rows begin with so much padding, each with as much less of the prefix.
 
         transformers counts windows and chunks by places in the cache. So padding stands in front
@@ -59,12 +59,14 @@ class SharedPrefix:
 
         Args:
             padding: of each row, in tokens; at most as many as the prefix has are counted.
+            into: an empty cache to fill; else it is a new one that grows.
 
-        Returns None where there is no prefix.
+        Returns None where there is no prefix; then `into` stays empty.
         """
         if self._cache is None:
             return None
-        cache = DynamicCache(config=self._model.network.config.get_text_config(decoder=True))
+        config = self._model.network.config.get_text_config(decoder=True)
+        cache = DynamicCache(config=config) if into is None else into
         for number, layer in enumerate(self._cache.layers):
             if not layer.is_initialized:  # one that reads the keys of an earlier layer
                 continue

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nbllm.engine.decoding import decode
+from nbllm.engine.decoding import Decoder
 from nbllm.engine.generation import TextGenerator, _padded
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.models.model import Model
@@ -38,13 +38,9 @@ def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
 def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, shared: bool) -> None:
     prefix, prompts = prompts_of(tiny_llama)
     whole = TextGenerator(tiny_llama, (), max_new_tokens=12)
-    tokens = decode(
-        tiny_llama.network,
-        *_padded([p.ids for p in prompts], 0, left=True),
-        None,
-        whole.config,
-        ends=[],
-    )
+    decoder = Decoder(tiny_llama, whole.prefix, whole.config, ends=[])
+    with torch.inference_mode():
+        tokens = decoder(*_padded([p.ids for p in prompts], 0, left=True))
     # What two of the rows write early now ends them.
     ends = [tokens[0][2], tokens[1][5]]
     tiny_llama.network.generation_config.eos_token_id = ends
