@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 __all__ = ["Meter", "Spent", "median"]
 
@@ -65,7 +66,9 @@ class Meter:
             return int(torch.cuda.memory_allocated(self.device))
         # By type: isinstance would wake objects that only pretend to be something else.
         tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
-        stores = [t.untyped_storage() for t in tensors if t.device == self.device]
+        # torch.compile leaves some behind that have a shape and no numbers.
+        real = [t for t in tensors if not issubclass(type(t), FakeTensor)]
+        stores = [t.untyped_storage() for t in real if t.device == self.device]
         return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
     def peak(self, work: Callable[[], T]) -> tuple[T, int]:

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 from nbllm.data.catalog import SHIPPED_FOLDER
 
-__all__ = ["LLAMA_8B", "Shape", "write"]
+__all__ = ["LLAMA_8B", "Shape", "tokenizer", "write"]
 
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _CHAT_TEMPLATE = (
@@ -97,12 +97,12 @@ def write(folder: Path, shape: Shape, device: torch.device) -> int:
     It never ends a text by itself, so that as many tokens are written as are asked for.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(shape)
-    tokenizer.save_pretrained(folder)
+    words = tokenizer(shape)
+    words.save_pretrained(folder)
     shape.config().save_pretrained(folder)
     generator = torch.Generator(device).manual_seed(0)
     places: dict[str, str] = {}
-    for number, shard in enumerate(_shards(shape, len(tokenizer), generator)):
+    for number, shard in enumerate(_shards(shape, len(words), generator)):
         file = f"model-{number:05}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})
         places.update(dict.fromkeys(shard, file))
@@ -147,11 +147,11 @@ def _shards(
         }
 
 
-def _tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
+def tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
     """A byte-level BPE of the texts that come with nbllm: about as many tokens as a real one."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=min(shape.vocabulary, 8192),
         special_tokens=_SPECIAL,
@@ -163,9 +163,9 @@ def _tokenizer(shape: Shape) -> PreTrainedTokenizerFast:
         for name in ("articles", "messages", "reviews")
         for line in (SHIPPED_FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    tokenizer.train_from_iterator(texts, trainer)
+    words.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=words,
         pad_token=_SPECIAL[0],
         bos_token=_SPECIAL[1],
         eos_token=_SPECIAL[2],

@@ -65,16 +65,23 @@ class CompiledSteps:
     Args:
         rows: of a batch.
         length: tokens that a row may have in the end, the prefix included.
+        how: torch compiles a step; by default into CUDA graphs.
     """
 
     def __init__(
-        self, model: Model, prefix: SharedPrefix, config: GenerationConfig, rows: int, length: int
+        self,
+        model: Model,
+        prefix: SharedPrefix,
+        config: GenerationConfig,
+        rows: int,
+        length: int,
+        how: CompileConfig | None = None,
     ) -> None:
         self.rows = rows
         self._model = model
         self._prefix = prefix
         self._config = copy.copy(config)
-        self._config.compile_config = compile_config()
+        self._config.compile_config = how or compile_config()
         self._length = length
         text_config = model.network.config.get_text_config(decoder=True)
         self._cache: Any = StaticCache(config=text_config, max_cache_len=length)

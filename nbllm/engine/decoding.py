@@ -77,9 +77,7 @@ class Decoder:
         batch = Batch.of(self._model, ids, mask)
         if self._untried and self._spent > _PATIENCE:
             self._untried = False
-            self._compiled = CompiledSteps.if_faster(
-                self._model, self._prefix, self._config, batch
-            )
+            self._compiled = CompiledSteps.if_faster(self._model, self._prefix, self._config, batch)
         if self._compiled is not None and self._compiled.take(batch):
             finished = self._finished(self._compiled.rows, drops=False)
             finished.done[len(batch) :] = True

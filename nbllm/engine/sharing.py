@@ -200,9 +200,7 @@ def refuse_unless_written(model: Model, config: GenerationConfig) -> None:
     _refuse(model, _once(model.network, "written", tried))
 
 
-def same_steps(
-    model: Model, ours: Sequence[torch.Tensor], plain: Sequence[torch.Tensor]
-) -> bool:
+def same_steps(model: Model, ours: Sequence[torch.Tensor], plain: Sequence[torch.Tensor]) -> bool:
     """Whether the logits of each step, (row, token), are the same but for rounding.
 
     A row counts as long as the same tokens are written: after that its texts are two.
