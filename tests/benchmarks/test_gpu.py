@@ -146,6 +146,27 @@ def test_a_line_that_is_not_right_is_a_failure_and_stops_nothing(log: Any, bench
     assert "at most 0.2 is right" in log.failures[0]["problem"]
 
 
+def test_a_device_that_computes_wrongly_is_found(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_checks
+    import torch
+
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
+    log = gpu.Log(tmp_path / "gpu.json", {"benchmark": "gpu"}, deadline=math.inf)
+    bench = gpu.Bench(gpu.TINY, gpu.Meter(torch.device("cpu")), tmp_path / "none")
+    assert log.take("small models", "none", gpu_checks.small_models(bench))
+    right, calls = gpu_checks.scores, []
+
+    def every_second_off(*arguments: Any) -> Any:
+        calls.append(1)
+        return right(*arguments) + 0.3 * (len(calls) % 2)
+
+    monkeypatch.setattr(gpu_checks, "scores", every_second_off)
+    assert log.take("answers", "none", gpu_checks.answers(bench))
+    assert len(log.failures) == 6 and all("scores" in f["problem"] for f in log.failures)
+
+
 def test_the_share_of_a_bound_is_of_speed(bench: Any) -> None:
     assert bench.row("some", "speed", 50.0, "tokens/s", bound=100.0).share == 0.5
     assert bench.row("some", "time", 2.0, "s", bound=1.0).share == 0.5
