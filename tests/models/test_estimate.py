@@ -209,7 +209,7 @@ def test_a_quantization_without_a_kernel_here(
     described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        module.quantization, "kernel_problem", lambda q, d: "no" if q == "nf4" else None
+        module.quantization, "kernel_problem", lambda q, *_: "no" if q == "nf4" else None
     )
     found = estimate(described(**TINY), quantize=["none", "nf4"], device="cpu")
     assert [row.fits for row in found.rows] == ["yes", "no kernel"]

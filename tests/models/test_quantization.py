@@ -157,7 +157,7 @@ def test_an_unknown_quantization_names_the_known_ones(tiny_folder: Folder) -> No
 def test_without_a_kernel_it_is_refused_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def problem(bits: str, device: torch.device) -> str | None:
+    def problem(bits: str, *_: object) -> str | None:
         return None if bits in ("none", "int8") else "no such kernel"
 
     monkeypatch.setattr(quantization, "kernel_problem", problem)
@@ -200,7 +200,7 @@ def test_auto_passes_over_what_has_no_kernel(
     whole = plan.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
     monkeypatch.setattr(plan, "device_memory", lambda _: (whole.total - 1) / 0.7)
     monkeypatch.setattr(
-        quantization, "kernel_problem", lambda q, _: "none here" if q == "int8" else None
+        quantization, "kernel_problem", lambda q, *_: "none here" if q == "int8" else None
     )
     assert load(folder, dtype="fp32").quantization == "nf4"
     assert "int8 has no kernel here (none here)" in capsys.readouterr().out
