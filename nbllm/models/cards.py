@@ -62,7 +62,7 @@ class Card:
         least = _REQUIRED.get(quantization, (0, 0))
         if self.capability < least:
             return (
-                f"its kernel requires compute capability {_dotted(least)}, and a {self.name} has "
+                f"its kernel requires compute capability {_dotted(least)}, and the {self.name} has "
                 f"{_dotted(self.capability)}"
             )
         if quantization == "int4" and str(dtype) != "torch.bfloat16":

@@ -80,7 +80,7 @@ def reason_of_dtype(where: Where, config: PreTrainedConfig) -> str | None:
     """Why "auto" is not bf16 on a GPU, in a sentence; None where it is, and on a processor."""
     if where.type == "cpu" or _computes_in_bf16(where):
         return None
-    name = f"a {where.name}" if isinstance(where, Card) else "this GPU"
+    name = f"the {where.name}" if isinstance(where, Card) else "this GPU"
     if problem := float16_problem(config):
         return f"It computes in float32, since {name} has no bfloat16 and {problem}."
     return f"It computes in float16, since {name} has no bfloat16."

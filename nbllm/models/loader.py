@@ -144,6 +144,7 @@ def load(
     refuse_unsized(config, fetched.source)
     precision = choose_dtype(dtype, where, quantize, config)
     network = skeleton(config, kind, trust_remote_code)
+    why_dtype = reason_of_dtype(where, config) if dtype == "auto" else None
     plan, reason = settle(
         Plan(
             folder=fetched.folder,
@@ -162,10 +163,10 @@ def load(
         config,
         network,
         fetched.source,
+        why_dtype,
     )
-    said = [reason, reason_of_dtype(where, config) if dtype == "auto" else None]
-    if any(said):
-        print(f"nbllm: {name_or_path}: {'. '.join(part for part in said if part)}")
+    if reason is not None:
+        print(f"nbllm: {name_or_path}: {reason}")
     with _lock:
         shared = _in_memory.pop(plan, None)
         if shared is None:

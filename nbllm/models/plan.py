@@ -74,6 +74,7 @@ def settle(
     config: PreTrainedConfig,
     skeleton: PreTrainedModel,
     source: str,
+    why_dtype: str | None = None,
     card: Card | None = None,
 ) -> tuple[Plan, str | None]:
     """The plan with its quantization decided, and one line of why where nbllm decided it.
@@ -82,12 +83,25 @@ def settle(
     has a shorter context.
 
     Args:
+        why_dtype: why its dtype was chosen, in a sentence, where that has to be said.
         card: plan for this one, which need not be here, instead of the plan's device.
 
     Raises QuantizationError where the checkpoint is quantized otherwise or the device has no
     kernel for it, and TooLargeError where nothing fits.
     """
     where: Where = plan.device if card is None else card
+    try:
+        plan, reason = _settled(plan, config, skeleton, source, where)
+    except (TooLargeError, QuantizationError) as error:
+        if why_dtype is None:
+            raise
+        raise type(error)(f"{error} {why_dtype}") from error
+    return plan, ". ".join(part for part in (reason, why_dtype) if part) or None
+
+
+def _settled(
+    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, source: str, where: Where
+) -> tuple[Plan, str | None]:
     plan = replace(plan, published=published.published(config))
     if plan.published is not None:
         return _as_published(plan, config, skeleton, source, where)
