@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CARDS", "Card", "Where", "called", "card_named", "is_of_torch"]
 
 _GB, _GIB = 10**9, 2**30
+_CUDA_CONTEXT = 500 * 10**6  # bytes that CUDA takes for a process, its kernels among them
 
 # The CUDA compute capability that a kernel requires. bitsandbytes: its installation guide
 # (https://huggingface.co/docs/bitsandbytes/v0.50.0/installation); int4: torchao's
@@ -49,6 +50,11 @@ class Card:
     def type(self) -> str:
         """The type of its torch device: "cuda" or "mps"."""
         return "mps" if self.capability is None else "cuda"
+
+    @property
+    def free(self) -> int:
+        """Bytes of each that can be had while nothing else runs on it."""
+        return self.memory if self.capability is None else self.memory - _CUDA_CONTEXT
 
     @property
     def computes_in_bf16(self) -> bool:

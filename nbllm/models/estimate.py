@@ -84,7 +84,7 @@ class Estimate:
     dtype: str
     device: str  # cpu, cuda, mps, or the name of a card
     memory: int  # bytes of the device, in use or not
-    free: int  # those that can be had now; all of a card that is named
+    free: int  # those that can be had now, or of a card that nothing else uses
     rows: tuple[Requirement, ...]
     auto: str  # what `load` with quantize="auto" does, and why
     here: bool = True  # whether the device is one of this machine
@@ -172,7 +172,7 @@ def estimate(
         context: tokens of a text; None is what the model takes, 2048 at most.
         batch: texts at once.
         device: as in `load`; or the name of a card that is not here, such as "4090", "T4",
-            "a100-80gb" or "2x4090", whose memory is taken to be free. Whether it has a kernel for
+            "a100-80gb" or "2x4090", which nothing else is taken to use. Whether it has a kernel for
             a quantization is then what the libraries document, and has not been tried.
         dtype, revision, trust_remote_code: as in `load`.
 
@@ -343,7 +343,7 @@ def _judged(row: Requirement, subject: _Subject) -> Requirement:
     elif row.peak <= memory:
         fits = "not now"
     elif count > 1 and row.peak <= together:
-        fits, free = "spread", together
+        fits, free = "spread", together - count * (memory - free)
     if fits in ("no", "no kernel"):
         return replace(row, fits=fits)
     # The same share of what the weights leave that a run takes.
@@ -386,7 +386,6 @@ def _auto(
     looked_up = 0 if tied else rows.weight.numel() * settled.dtype.itemsize
     read = weight_bytes(network, kept, settled.dtype, subject.where) - looked_up
     return line, (
-        f"Each token that is written reads {readable(read)} of weights, at "
-        f"{card.bandwidth / 1e9:,.0f} GB a second: a text alone has {card.bandwidth / read:,.0f} "
-        "tokens a second at most."
+        f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
+        f"second: one text alone gets {card.bandwidth / read:,.0f} tokens a second at most."
     )

@@ -137,7 +137,7 @@ def _below(estimate: Estimate) -> list[str]:
 def _memory(estimate: Estimate) -> str:
     has = readable(estimate.memory)
     if not estimate.here:
-        return f"{estimate.device}: {has} of memory in a card, all of it taken to be free."
+        return f"{estimate.device}: {has} per card, {readable(estimate.free)} of it free for use."
     return f"This {estimate.device} has {has}, {readable(estimate.free)} of it free."
 
 

@@ -235,12 +235,12 @@ def all_memory(where: Where) -> tuple[int, int]:
 def free_memory(where: Where) -> int:
     """The bytes of a device that can be had now; for a CPU, within the container's limit.
 
-    Of a `Card`, which is not here, nothing is taken to be in use.
+    A `Card`, which is not here, is taken to be used by nothing else.
     """
     import torch
 
     if isinstance(where, Card):
-        return where.memory
+        return where.free
     if where.type == "cuda":
         free, _ = torch.cuda.mem_get_info(where)
         # What torch keeps for itself and nothing uses is as good as free.
