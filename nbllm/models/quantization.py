@@ -71,11 +71,14 @@ def check(quantization: str, where: Where, dtype: torch.dtype | None = None) -> 
 
 @lru_cache
 def kernel_problem(quantization: str, where: Where, dtype: torch.dtype | None = None) -> str | None:
-    """Why `quantization` cannot run on a device in a dtype (bf16), or None where it can.
+    """Why `quantization` cannot run on a device, or None where it can.
 
     It is tried on one tiny layer, since what a library lists as supported and what its
-    compiled part holds on a given machine are not always the same. What a `Card` can, which is
-    not here, is what the libraries list.
+    compiled part holds on a given machine are not always the same. For a `Card`, which is not
+    here, the answer is what the libraries list.
+
+    Args:
+        dtype: the one that its layers compute in; bf16 unless given.
     """
     import torch
 

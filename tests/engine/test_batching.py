@@ -266,17 +266,17 @@ def test_positions_that_are_too_many_at_once_are_not_foretold_at_once(
 def test_a_run_tells_its_budget_of_its_labels(
     monkeypatch: pytest.MonkeyPatch, tiny_llama: Model
 ) -> None:
-    told, of = [], TokenBudget.of
+    given, of = [], TokenBudget.of
 
-    def hear(model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
-        told.append(label_tokens)
+    def recorded(model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
+        given.append(label_tokens)
         return of(model, decodes=decodes, label_tokens=label_tokens)
 
-    monkeypatch.setattr(TokenBudget, "of", hear)
+    monkeypatch.setattr(TokenBudget, "of", recorded)
     frame = pd.DataFrame({"text": ["warm soup", "cold staff"]})
     labels = ["a good long label", "a bad long label", "something else entirely"]
     frame.llm.classify("text", labels=labels, model=tiny_llama, ledger=False)
-    assert len(set(told)) == 1 and told[0] > 3
+    assert len(set(given)) == 1 and given[0] > 3
 
 
 def test_decoding_on_cuda_is_bounded_by_memory(
