@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     estimate.add_argument("--context", type=int, metavar="TOKENS", help="of one text")
     estimate.add_argument("--batch", type=int, default=1, metavar="TEXTS", help="at once")
+    estimate.add_argument(
+        "--device", default="auto", metavar="D", help="cpu, cuda, or a card: 4090, 2x4090, T4 ..."
+    )
     estimate.set_defaults(run=_estimate)
 
     ledger = commands.add_parser("ledger", help="say what answers are kept, or delete them")
@@ -129,6 +132,7 @@ def _estimate(options: argparse.Namespace) -> int:
             quantize=options.quantize,
             context=options.context,
             batch=options.batch,
+            device=options.device,
             revision=options.revision,
         )
     )

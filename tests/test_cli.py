@@ -108,6 +108,10 @@ def test_an_estimate_takes_what_was_asked(nbllm: Said, tiny_folder: Callable[[st
     status, out, _ = nbllm("estimate", folder, "--quantize", "none", "--context", "512")
     assert status == 0
     assert "none" in out and "512" in out and "nf4" not in out
+    status, out, _ = nbllm("estimate", folder, "--quantize", "none", "--device", "2x4090")
+    assert status == 0 and "2 x RTX 4090 24 GB: 25.2 GB" in out
+    status, _, err = nbllm("estimate", folder, "--device", "abacus")
+    assert status == 1 and "RTX 4090 24 GB" in err
 
 
 def run(*arguments: str) -> str:

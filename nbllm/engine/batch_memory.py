@@ -26,10 +26,11 @@ from nbllm.models.speed import machine_class
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["BatchCost", "batch_key", "known_factor", "remember_factor"]
+__all__ = ["BatchCost", "batch_key", "known_factor", "positions_at_once", "remember_factor"]
 
 _PATIENCE = 5.0  # seconds to wait for another process that writes
 _MANY = 1024  # tokens, enough that what does not grow with them is not seen
+_LOGITS = 2**30  # bytes of one row's; where there are more, its positions are read part by part
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,25 @@ class BatchCost:
     """Bytes that a batch takes beside the weights; as it stands, a byte a token."""
 
     fixed: int = 0  # by any batch: weights that are unpacked to compute with them
-    row: int = 0  # its logits
+    row: int = 0  # its logits, of as many positions as are read at once
     token: int = 1  # what a layer makes of it
     held: int = 0  # of keys and values, also of the tokens that all rows share
     pair: int = 0  # of masks: a token, and one that it may look at
+    added: int = 0  # tokens of a row that are not in its length: those of its labels
 
     @classmethod
-    def foretold(cls, model: Model, *, decodes: bool) -> BatchCost:
+    def foretold(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
         """That of a model, from its sizes.
+
+        Args:
+            label_tokens: tokens of labels behind each row; logits are made after each of them.
 
         A layer's worst moment is taken to hold four vectors of the hidden size and three of the
         widest layer for each token, as those of Llama do.
         """
         network, dtype, device = model.network, model.dtype, model.device
         config = text_config(network.config)
-        hidden, words = largest(config, "hidden_size"), largest(config, "vocab_size")
+        hidden = largest(config, "hidden_size")
         wide, inputs = _widest(network)
         # Experts are no layers of their own, and those of GPT-2 do not say how wide they are.
         wide = max(wide, largest(config, "intermediate_size")) or 4 * hidden
@@ -60,13 +65,13 @@ class BatchCost:
         writes = model.kind in ("causal", "seq2seq")
         return cls(
             fixed=fixed,
-            # In the model's dtype, and two copies in float32.
-            row=words * (dtype.itemsize + 8) if writes else 0,
+            row=_logit_bytes(model) * min(1 + label_tokens, positions_at_once(model)),
             token=(4 * hidden + 3 * wide) * dtype.itemsize + (many - fixed) // _MANY,
             held=_held(model, decodes=decodes) if writes else 0,
             # Two masks of a byte and one in the model's dtype; the scorer makes them with numpy,
             # and the distances between tokens in 8 bytes.
             pair=2 + dtype.itemsize + (8 if device.type == "cpu" else 0),
+            added=label_tokens,
         )
 
     def of(self, rows: int, length: int, shared: int = 0) -> int:
@@ -83,8 +88,25 @@ class BatchCost:
         return (room - self.fixed) / max(1, self._of_row(length, shared))
 
     def _of_row(self, length: int, shared: int) -> int:
+        length += self.added
         seen = shared + length
         return self.row + length * self.token + seen * self.held + length * seen * self.pair
+
+
+def positions_at_once(model: Model) -> int:
+    """At how many positions of a row the output matrix is read in one pass; 1 at least.
+
+    It depends on the model alone, so that how a row is read does not depend on what else is in
+    memory.
+    """
+    return max(1, _LOGITS // max(1, _logit_bytes(model)))
+
+
+def _logit_bytes(model: Model) -> int:
+    """Bytes of the logits at one position: in the model's dtype, and two copies in float32."""
+    if model.kind not in ("causal", "seq2seq"):
+        return 0
+    return largest(text_config(model.network.config), "vocab_size") * (model.dtype.itemsize + 8)
 
 
 def _widest(network: Any) -> tuple[int, int]:

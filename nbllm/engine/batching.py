@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbllm.engine.batch_memory import BatchCost, batch_key, known_factor, remember_factor
-from nbllm.models.memory import free_memory
+from nbllm.models.memory import BATCH_SHARE, free_memory
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -21,22 +21,28 @@ __all__ = ["TokenBudget", "batches", "first_rows"]
 _CPU_SCORING, _CPU_DECODING = 1536, 4096
 _ACCELERATOR = {"mps": 8192, "cuda": 16384}
 
+# Rows that CUDA decodes at once, if memory has room for them, however many tokens those are. A
+# step reads all weights, whatever it computes: on cards from the T4 to the B200 some 150 to 300
+# rows take as long to multiply by 16-bit weights as those take to be read. Beyond that a row more
+# shares no more than what it costs to launch the kernels.
+_ROWS_ON_CUDA = 1024
+
 _FIRST = 1 / 4  # of a batch
-_SHARE = 0.8  # of the memory that is left: forecasts err, and others want some too
 
 
 @dataclass
 class TokenBudget:
     """What one forward pass may take; lowered when memory runs out."""
 
-    tokens: int  # padding included, without those that all rows share
+    tokens: float  # padding and labels included, without those that all rows share
     room: float = math.inf  # bytes
     cost: BatchCost = field(default_factory=BatchCost)
     model: Model | None = None  # for which to remember that memory ran out
     decodes: bool = False
+    most_rows: float = math.inf
 
     @classmethod
-    def of(cls, model: Model, *, decodes: bool) -> TokenBudget:
+    def of(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
         """The budget of a model: what suits its device and fits in the memory left on it now.
 
         Where a forecast of memory has been too low before, in this process or another, it fits
@@ -44,20 +50,25 @@ class TokenBudget:
 
         Args:
             decodes: whether texts are written token by token, or prompts only read.
+            label_tokens: tokens that are read behind each prompt, as of `LabelScorer`.
         """
         on_cpu = _CPU_DECODING if decodes else _CPU_SCORING
+        by_memory = decodes and model.device.type == "cuda"
+        known = known_factor(batch_key(model, decodes=decodes))
         return cls(
-            _ACCELERATOR.get(model.device.type, on_cpu),
-            _SHARE * free_memory(model.device) / known_factor(batch_key(model, decodes=decodes)),
-            BatchCost.foretold(model, decodes=decodes),
+            math.inf if by_memory else _ACCELERATOR.get(model.device.type, on_cpu),
+            BATCH_SHARE * free_memory(model.device) / known,
+            BatchCost.foretold(model, decodes=decodes, label_tokens=label_tokens),
             model,
             decodes,
+            _ROWS_ON_CUDA if by_memory else math.inf,
         )
 
     def rows(self, length: int, shared: int = 0) -> int:
         """How many rows of so many tokens, behind `shared` ones, make a batch; 1 at least."""
         fitting = self.cost.rows(self.room, length, shared)
-        return int(max(1, min(self.tokens // max(1, length), fitting)))
+        within = self.tokens / max(1, length + self.cost.added)
+        return int(max(1, min(within, fitting, self.most_rows)))
 
     def lower(self, rows: int, length: int, shared: int = 0) -> None:
         """Allow half of this batch, for which memory ran out, from now on."""
@@ -67,7 +78,7 @@ class TokenBudget:
         # What a single text takes may be past all proportion, and no smaller batch helps it.
         if self.model is not None and rows > 1:
             key = batch_key(self.model, decodes=self.decodes)
-            remember_factor(key, _SHARE * free_memory(self.model.device) / half)
+            remember_factor(key, BATCH_SHARE * free_memory(self.model.device) / half)
 
 
 def first_rows(rows: int, texts: int) -> int:

@@ -14,12 +14,20 @@ from nbllm.models.work import Read
 
 __all__ = ["Answered", "Engine", "run"]
 
-# As torch says it on any device, and cuBLAS and oneDNN where there is no room for their own.
+# As torch says it on any device, and the libraries that it calls where there is no room for their
+# own: a handle of cuBLAS or cuDNN, which is made when it is first used, or a workspace.
 _NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
+    "out of memory",  # CUDA, MPS, HIP and XPU
+    "can't allocate memory",  # the processor
+    "not enough memory",  # the same on Windows
+    "cublas_status_not_initialized",
     "cublas_status_alloc_failed",
-    "could not create a primitive",
+    "cudnn_status_not_initialized",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_device_allocation_failed",
+    "cudnn_status_internal_error_host_allocation_failed",
+    "cusolver_status_alloc_failed",
+    "could not create a primitive",  # oneDNN
 )
 
 # Answers prompts, a batch at a time. An answer is anything that JSON holds.

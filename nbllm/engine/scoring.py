@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nbllm.engine.batch_memory import positions_at_once
 from nbllm.engine.cascade import CascadePrefix
-from nbllm.engine.logits import FineLogits, logits_at
+from nbllm.engine.logits import FineLogits, head_input, logits_at
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
@@ -97,6 +99,11 @@ class LabelScorer:
             [(node, read.index(token)) for node, token in steps] for steps in self.trie.steps
         ]
 
+    @property
+    def label_tokens(self) -> int:
+        """Tokens of labels that are read behind each prompt in one pass."""
+        return len(self.trie.tokens) if self._shares else max(self.trie.depths, default=0)
+
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
         return [_or_error(row) for row in self.score(prompts)]
@@ -126,11 +133,25 @@ class LabelScorer:
         Args:
             width: tokens a row is padded to at least, behind the prefix and without the labels.
         """
-        logp = (self._as_tree if self._shares else self._one_by_one)(prompts, width)
+        logp = (self._in_parts if self._shares else self._one_by_one)(prompts, width)
         return np.stack(
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,
         )
+
+    def _in_parts(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
+        """As `_as_tree`, in several passes where logits at all positions would be too many."""
+        most, positions = positions_at_once(self.model), 1 + len(self.trie.tokens)
+        if positions <= most:
+            return self._as_tree(prompts, width)
+        cascade = self.prefix if isinstance(self.prefix, CascadePrefix) else None
+        network = self.model.network if cascade is None else cascade.network
+        found = []
+        for start in range(0, positions, most):
+            part = slice(start, start + most)
+            with head_input(network, partial(_at, part)):
+                found.append(self._as_tree(prompts, width))
+        return np.concatenate(found, axis=1)
 
     def _as_tree(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
         """Of the tokens that are read, after the prompt and each node: (rows, 1 + nodes, read)."""
@@ -205,6 +226,11 @@ class LabelScorer:
         ids[:, longest:] = trie.tokens
         seen[:, longest:, longest:] = trie.visible()
         return ids, positions, seen
+
+
+def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
+    """What the output matrix is given, of some positions alone."""
+    return states[:, positions]
 
 
 def _behind(

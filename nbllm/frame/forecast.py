@@ -100,7 +100,8 @@ class Forecast:
             for n, prompt in zip(some, prompts, strict=True)
             if isinstance(prompt, Prompt)
         ]
-        budget, most = TokenBudget.of(model, decodes=task.decodes), task.answer_tokens(model)
+        most = task.answer_tokens(model)
+        budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
         shared = asked.prefix_tokens
         a_token = operations(model.network, Read(tokens=1))
         a_look = _ATTENTION * operations(model.network, Read(attended=1)) / a_token

@@ -158,7 +158,7 @@ def estimate_run(
     prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
-    budget = TokenBudget.of(model, decodes=task.decodes)
+    budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
     planned = list(batches(taken, budget, asked.prefix_tokens))
     widest = [max(read[i] for i in batch) * len(batch) for batch in planned]
     cached = [

@@ -63,7 +63,7 @@ def _answer_part(
     for done in run(
         list(prompts.values()),
         asked,
-        budget=TokenBudget.of(model, decodes=task.decodes),
+        budget=TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens),
         answer_tokens=task.answer_tokens(model),
     ):
         yield replace(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError
+from nbllm.models.cards import Card, Where
+from nbllm.models.half_precision import float16_problem
 
-__all__ = ["choose_device", "choose_dtype"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+__all__ = ["choose_device", "choose_dtype", "reason_of_dtype"]
 
 _DTYPES = {
     "fp32": torch.float32, "float32": torch.float32,
@@ -39,18 +46,29 @@ def choose_device(device: str | torch.device) -> torch.device:
 
 
 def choose_dtype(
-    dtype: str | torch.dtype, device: torch.device, quantize: str = "none"
+    dtype: str | torch.dtype,
+    where: Where,
+    quantize: str = "none",
+    config: PreTrainedConfig | None = None,
 ) -> torch.dtype:
-    """The dtype asked for; "auto" is bf16 where `device` computes in it, else fp32.
+    """The dtype asked for; "auto" is bf16 where `where` computes in it.
 
-    With int4 it is bf16 on every processor: what multiplies by 4-bit weights there is written for
-    it, and reads 64 tokens in a second with AVX2, where it takes 14 seconds in fp32.
+    Else it is fp16 on a GPU, for a model of a family that keeps within it, else fp32. With int4 it
+    is bf16 on every processor: what multiplies by 4-bit weights there is written for it, and reads
+    64 tokens in a second with AVX2, where it takes 14 seconds in fp32.
+
+    Args:
+        config: of the model; without it, as where nothing is known of the model, never fp16.
     """
     if isinstance(dtype, torch.dtype):
         return dtype
     if isinstance(dtype, str) and dtype == "auto":
-        packed = quantize == "int4" and device.type == "cpu"
-        return torch.bfloat16 if packed or _computes_in_bf16(device) else torch.float32
+        packed = quantize == "int4" and where.type == "cpu"
+        if packed or _computes_in_bf16(where):
+            return torch.bfloat16
+        if where.type == "cpu" or config is None or float16_problem(config):
+            return torch.float32
+        return torch.float16
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ModelError(
             f"There is no dtype {shown(dtype)} here. Give 'auto', 'fp32', 'bf16' or 'fp16'."
@@ -58,11 +76,26 @@ def choose_dtype(
     return _DTYPES[dtype]
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
-    """Whether the processor has bf16 products; emulated ones are slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
+def reason_of_dtype(where: Where, config: PreTrainedConfig) -> str | None:
+    """Why "auto" is not bf16 on a GPU, in a sentence; None where it is, and on a processor."""
+    if where.type == "cpu" or _computes_in_bf16(where):
+        return None
+    name = f"the {where.name}" if isinstance(where, Card) else "this GPU"
+    if problem := float16_problem(config):
+        return f"It computes in float32, since {name} has no bfloat16 and {problem}."
+    return f"It computes in float16, since {name} has no bfloat16."
+
+
+def _computes_in_bf16(where: Where) -> bool:
+    """Whether a device has bf16 products; emulated ones are slower than fp32."""
+    if isinstance(where, Card):
+        return where.computes_in_bf16
+    if where.type == "cuda":
+        # torch's own question is about the current device, which may be another one.
+        return bool(torch.version.hip) or torch.cuda.get_device_capability(where) >= (8, 0)
+    if where.type == "mps":
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
+    if where.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))

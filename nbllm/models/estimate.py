@@ -1,18 +1,29 @@
-"""What a model would take in memory on this machine, told from its configuration alone."""
+"""What a model would take in memory, here or on a card by its name, from its configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nbllm.checks import check_text, reads
-from nbllm.errors import ModelError, QuantizationError, TextTooLongError
+from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
+from nbllm.models import published as published_quantized
 from nbllm.models import quantization
+from nbllm.models.cards import Card, Where, called, card_named, is_of_torch
 from nbllm.models.catalog import DEFAULT
 from nbllm.models.footprint import quantizing_bytes
-from nbllm.models.memory import device_memory, free_memory, kv_bytes, weight_bytes
+from nbllm.models.memory import (
+    BATCH_SHARE,
+    all_memory,
+    device_memory,
+    experts_of,
+    free_memory,
+    kv_bytes,
+    readable,
+    weight_bytes,
+)
 from nbllm.models.published import published
 from nbllm.models.quantization import Quantization, quantized_layers
 from nbllm.wording import counted
@@ -24,13 +35,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from nbllm.models.model import Kind
+    from nbllm.models.plan import Plan
     from nbllm.models.rehearsal import Rehearsal
 
 __all__ = ["Estimate", "Requirement", "estimate"]
 
 _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as many
 
-Fits = Literal["yes", "not now", "no", "no kernel"]
+Fits = Literal["yes", "not now", "spread", "no", "no kernel"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,9 @@ class Requirement:
     cache: int  # keys and values, of all texts
     activations: int  # what else is alive at the worst moment of reading them
     loading: int  # the peak while the weights are read and quantized
-    fits: Fits = "no"  # "not now": only if other programs gave memory back
+    # "not now": only if other programs gave memory back; "spread": only over several devices
+    fits: Fits = "no"
+    most_texts: int = 0  # of that context in one batch, by the memory that is free
 
     @property
     def running(self) -> int:
@@ -68,10 +82,12 @@ class Estimate:
     kind: Kind
     parameters: int
     dtype: str
-    device: str  # cpu, cuda, mps
+    device: str  # cpu, cuda, mps, or the name of a card
     memory: int  # bytes of the device, in use or not
-    free: int  # those that can be had now
+    free: int  # those that can be had now, or of a card that nothing else uses
     rows: tuple[Requirement, ...]
+    auto: str  # what `load` with quantize="auto" does, and why
+    here: bool = True  # whether the device is one of this machine
     notes: tuple[str, ...] = ()  # what could not be forecast
 
     def to_frame(self) -> pandas.DataFrame:
@@ -107,7 +123,7 @@ class _Subject:
     config: PreTrainedConfig
     kind: Kind
     dtype: torch.dtype
-    device: torch.device
+    where: Where
     trust_remote_code: bool
 
     def network(self) -> PreTrainedModel:
@@ -140,6 +156,9 @@ def estimate(
 ) -> Estimate:
     """Forecast the memory that a model takes, before any of its weights are fetched.
 
+    It also says what `load` with quantize="auto" would choose, and why, and how many texts find
+    room in a batch.
+
     It is that of `nbllm.load` and one pass over `batch` texts of `context` tokens: with keys
     and values kept and only the last logits, as `generate` begins, for a model that writes.
     An encoder-decoder is taken to answer with as many tokens as it reads. Counted is what
@@ -152,9 +171,13 @@ def estimate(
             that was published quantized stays so; "none" unpacks it.
         context: tokens of a text; None is what the model takes, 2048 at most.
         batch: texts at once.
-        dtype, device, revision, trust_remote_code: as in `load`.
+        device: as in `load`; or the name of a card that is not here, such as "4090", "T4",
+            "a100-80gb" or "2x4090", which nothing else is taken to use. Whether it has a kernel for
+            a quantization is then what the libraries document, and has not been tried.
+        dtype, revision, trust_remote_code: as in `load`.
 
     Raises:
+        ArgumentError: there is no such card on record.
         UnknownModelError, DownloadError: its configuration could not be had.
         UnsupportedModelError: it is of another kind, or its configuration does not tell.
         QuantizationError: there is no such quantization, or it has another already.
@@ -162,7 +185,10 @@ def estimate(
 
     Example:
         >>> estimate("owner/name", context=[512, 4096], batch=8).plot()  # doctest: +SKIP
+        >>> estimate("owner/name", device="2x4090")  # doctest: +SKIP
     """
+    import torch
+
     from nbllm.models.configuration import (
         context_length_of,
         kind_of,
@@ -171,10 +197,11 @@ def estimate(
     )
     from nbllm.models.device import choose_device, choose_dtype
     from nbllm.models.loader import check_named
+    from nbllm.models.plan import Plan
     from nbllm.models.sources import fetch_configuration
 
     check_named("name_or_path", name_or_path)
-    where = choose_device(device)
+    where: Where = choose_device(device) if is_of_torch(device) else card_named(str(device))
     fetched = fetch_configuration(name_or_path, revision)
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
@@ -187,17 +214,29 @@ def estimate(
             f"{name_or_path} takes {counted(longest, 'token')}, not {max(contexts):,}. Give a "
             "smaller context."
         )
-    subject = _Subject(config, kind, choose_dtype(dtype, where), where, trust_remote_code)
+    precision = choose_dtype(dtype, where, config=config)
+    subject = _Subject(config, kind, precision, where, trust_remote_code)
     network = subject.network()
     choices = _choices(quantize, published(config), fetched.source)
     held = {
-        choice: _hold(network, choice, replace(subject, dtype=choose_dtype(dtype, where, choice)))
+        choice: _hold(
+            network, choice, replace(subject, dtype=choose_dtype(dtype, where, choice, config))
+        )
         for choice in choices
     }
     layers = {choice: part.layers for choice, part in held.items()}
-    memory, free = device_memory(where), free_memory(where)
+    plan = Plan(
+        fetched.folder,
+        fetched.revision,
+        kind,
+        longest,
+        "auto",
+        where if not isinstance(where, Card) else torch.device(where.type),
+        precision,
+    )
+    auto, fastest = _auto(plan, subject, network, fetched.source, automatic=dtype == "auto")
     rows: list[Requirement] = []
-    notes: list[str] = []
+    notes: list[str] = [] if fastest is None else [fastest]
     for tokens in contexts:
         for texts in batches:
             passed, note = _pass(subject, layers, tokens, texts)
@@ -212,16 +251,18 @@ def estimate(
                     activations=passed.activations[choice],
                     loading=part.loading,
                 )
-                rows.append(replace(row, fits=_fits(row, where, memory, free)))
+                rows.append(_judged(row, subject))
     return Estimate(
         name=str(name_or_path),
         kind=kind,
         parameters=network.num_parameters(),
         dtype=str(subject.dtype).removeprefix("torch."),
-        device=where.type,
-        memory=memory,
-        free=free,
+        device=called(where),
+        memory=device_memory(where),
+        free=free_memory(where),
         rows=tuple(rows),
+        auto=auto,
+        here=not isinstance(where, Card),
         notes=tuple(notes),
     )
 
@@ -254,12 +295,12 @@ def _hold(network: PreTrainedModel, choice: str, subject: _Subject) -> _Held:
     """What the weights take, as they are kept and while they are quantized."""
     ready = choice == published(subject.config)
     kept = choice if choice in get_args(Quantization) else "published"
-    weights = weight_bytes(network, kept, subject.dtype, subject.device)
+    weights = weight_bytes(network, kept, subject.dtype, subject.where)
     # A checkpoint that says no more leaves its output matrix whole, as int8 does.
     rule = choice if kept == choice else "int8"
-    layers = quantized_layers(network, rule, subject.device)
+    layers = quantized_layers(network, rule, subject.where)
     most = max(
-        (quantizing_bytes(choice, *shape, subject.device) for shape in layers.values()), default=0
+        (quantizing_bytes(choice, *shape, subject.where) for shape in layers.values()), default=0
     )
     return _Held(layers, weights, weights + (0 if ready else most))
 
@@ -275,7 +316,7 @@ def _pass(
 
     try:
         return rehearse(
-            subject.network(), subject.kind, subject.dtype, subject.device, layers, context, batch
+            subject.network(), subject.kind, subject.dtype, subject.where, layers, context, batch
         ), None
     except Exception as error:  # whatever the model's code raises when there are no numbers
         cache = 0
@@ -289,11 +330,62 @@ def _pass(
         return Rehearsal(cache, dict.fromkeys(layers, 0)), note
 
 
-def _fits(row: Requirement, device: torch.device, memory: int, free: int) -> Fits:
-    if row.quantization in get_args(Quantization) and quantization.kernel_problem(
-        row.quantization, device
-    ):
-        return "no kernel"
-    if row.peak <= free:
-        return "yes"
-    return "not now" if row.peak <= memory else "no"
+def _judged(row: Requirement, subject: _Subject) -> Requirement:
+    """The row with whether it fits, and how many texts would."""
+    where = subject.where
+    memory, free = device_memory(where), free_memory(where)
+    count, together = all_memory(where)
+    fits: Fits = "no"
+    if _kernel_problem(row.quantization, subject):
+        fits = "no kernel"
+    elif row.peak <= free:
+        fits = "yes"
+    elif row.peak <= memory:
+        fits = "not now"
+    elif count > 1 and row.peak <= together:
+        fits, free = "spread", together - count * (memory - free)
+    if fits in ("no", "no kernel"):
+        return replace(row, fits=fits)
+    # The same share of what the weights leave that a run takes.
+    a_text = (row.cache + row.activations) / row.batch
+    most = BATCH_SHARE * (free - row.weights) / max(1.0, a_text)
+    return replace(row, fits=fits, most_texts=max(0, int(most)))
+
+
+def _kernel_problem(choice: str, subject: _Subject) -> str | None:
+    if choice in get_args(Quantization):
+        return quantization.kernel_problem(choice, subject.where, subject.dtype)
+    return published_quantized.kernel_problem(subject.config, subject.where)
+
+
+def _auto(
+    plan: Plan, subject: _Subject, network: PreTrainedModel, source: str, *, automatic: bool
+) -> tuple[str, str | None]:
+    """What "auto" comes to, as a line, and how fast that can be at most, where it is known.
+
+    Args:
+        automatic: whether the dtype is chosen too.
+    """
+    from nbllm.models.device import reason_of_dtype
+    from nbllm.models.plan import settle
+
+    card = subject.where if isinstance(subject.where, Card) else None
+    why_dtype = reason_of_dtype(subject.where, subject.config) if automatic else None
+    try:
+        settled, reason = settle(plan, subject.config, network, source, why_dtype, card)
+    except (TooLargeError, QuantizationError) as error:
+        return str(error), None
+    line = reason or settled.quantize
+    if card is None or settled.kind != "causal" or any(experts_of(network)):
+        return line, None
+    kept = settled.quantize if settled.quantize in get_args(Quantization) else "published"
+    rows: Any = network.get_input_embeddings()
+    output: Any = network.get_output_embeddings()
+    # Of a table rows are looked up, unless it is the output matrix too.
+    tied = output is None or output.weight is rows.weight
+    looked_up = 0 if tied else rows.weight.numel() * settled.dtype.itemsize
+    read = weight_bytes(network, kept, settled.dtype, subject.where) - looked_up
+    return line, (
+        f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
+        f"second: one text alone gets {card.bandwidth / read:,.0f} tokens a second at most."
+    )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["html", "plain", "plot"]
 
 _HEADS = ("quantize", "context", "batch", "weights", "cache", "activations", "loading", "peak",
-          "fits")  # fmt: skip
+          "fits", "most texts")  # fmt: skip
 # Told apart by colour-blind readers too, and on light and dark ground.
 _COLOURS = {
     "weights": "#4269d0",
@@ -33,7 +33,7 @@ def plain(estimate: Estimate) -> str:
     table = [_HEADS, *map(_cells, estimate.rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in table]
-    return "\n".join([_title(estimate), *lines, _machine(estimate), *estimate.notes])
+    return "\n".join([_title(estimate), *lines, *_below(estimate)])
 
 
 def html(estimate: Estimate) -> str:
@@ -48,7 +48,7 @@ def html(estimate: Estimate) -> str:
         + "</tr>"
         for row in estimate.rows
     )
-    below = "".join(f"<div>{escape(line)}</div>" for line in (_machine(estimate), *estimate.notes))
+    below = "".join(f"<div>{escape(line)}</div>" for line in _below(estimate))
     return (
         f'<div style="{STYLE["card"]}"><div style="{STYLE["name"]}">{escape(_title(estimate))}'
         f'</div><table style="{STYLE["table"]}"><thead><tr>{heads}</tr></thead>'
@@ -76,7 +76,7 @@ def plot(estimate: Estimate) -> Figure:
     highest = max(row.peak for row in estimate.rows)
     for text, size, side, dash in (
         ("free now", estimate.free, "left", "dot"),
-        (f"memory of this {estimate.device}", estimate.memory, "right", "solid"),
+        (f"memory of {_named(estimate)}", estimate.memory, "right", "solid"),
     ):
         if highest < _WORTH_A_LINE * size:
             continue
@@ -111,6 +111,7 @@ def _cells(row: Requirement) -> tuple[str, ...]:
         f"{row.batch:,}",
         *map(readable, sizes),
         row.fits,
+        f"{row.most_texts:,}",
     )
 
 
@@ -123,12 +124,22 @@ def _title(estimate: Estimate) -> str:
     return f"{estimate.name}: {millions}, {estimate.kind}, {estimate.dtype}"
 
 
-def _machine(estimate: Estimate) -> str:
-    return f"{_memory(estimate)} Peaks come on top of what is in use now."
+def _below(estimate: Estimate) -> list[str]:
+    """The lines under the table."""
+    on_top = " Peaks come on top of what is in use now." if estimate.here else ""
+    return [
+        f"{_memory(estimate)}{on_top}",
+        f"Loaded with quantize='auto': {estimate.auto}",
+        *estimate.notes,
+    ]
 
 
 def _memory(estimate: Estimate) -> str:
-    return (
-        f"This {estimate.device} has {readable(estimate.memory)}, {readable(estimate.free)} of it "
-        "free."
-    )
+    has = readable(estimate.memory)
+    if not estimate.here:
+        return f"{estimate.device}: {has} per card, {readable(estimate.free)} of it free for use."
+    return f"This {estimate.device} has {has}, {readable(estimate.free)} of it free."
+
+
+def _named(estimate: Estimate) -> str:
+    return f"this {estimate.device}" if estimate.here else estimate.device

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig
 
+    from nbllm.models.cards import Where
+
 __all__ = ["published_bytes", "quantizing_bytes", "stored_bytes", "working_bytes"]
 
 # A weight takes 4 bits and, double-quantized, one 8-bit constant for 64 weights plus one
@@ -25,9 +27,16 @@ _NF4_BYTES = 0.5 + (8 + 32 / 256) / 64 / 8
 _QUANTIZING_ON_CPU = {"int8": 10, "nf4": 14, "fp4": 18, "int4": 8, "int8wo": 8}
 _QUANTIZING_ON_GPU = 3  # the weight in 16 bits, and the result
 
+# torchao pads a matrix for its int4 kernel on CUDA (Int4TilePackedTo4dTensor).
+_TILE_OUTPUTS, _TILE_INPUTS = 8, 1024
 
-def stored_bytes(quantization: str, outputs: int, inputs: int, dtype: torch.dtype) -> int:
+
+def stored_bytes(
+    quantization: str, outputs: int, inputs: int, dtype: torch.dtype, where: Where
+) -> int:
     """Bytes that stay in memory for a matrix of `outputs` × `inputs`, its constants included."""
+    if quantization == "int4" and where.type == "cuda":
+        outputs, inputs = _up_to(outputs, _TILE_OUTPUTS), _up_to(inputs, _TILE_INPUTS)
     count = outputs * inputs
     if quantization == "int8":  # one 32-bit constant for each row
         return count + 4 * outputs
@@ -40,11 +49,11 @@ def stored_bytes(quantization: str, outputs: int, inputs: int, dtype: torch.dtyp
     return count * dtype.itemsize
 
 
-def quantizing_bytes(quantization: str, outputs: int, inputs: int, device: torch.device) -> int:
+def quantizing_bytes(quantization: str, outputs: int, inputs: int, where: Where) -> int:
     """The most bytes in use while the matrix is quantized; 0 where it is read as it is."""
     if quantization not in _QUANTIZING_ON_CPU:
         return 0
-    factor = _QUANTIZING_ON_CPU[quantization] if device.type == "cpu" else _QUANTIZING_ON_GPU
+    factor = _QUANTIZING_ON_CPU[quantization] if where.type == "cpu" else _QUANTIZING_ON_GPU
     return factor * outputs * inputs
 
 
@@ -54,7 +63,7 @@ def working_bytes(
     outputs: int,
     inputs: int,
     dtype: torch.dtype,
-    device: torch.device,
+    where: Where,
 ) -> int:
     """The most bytes of temporary tensors in a product of `rows` × `inputs` with the matrix.
 
@@ -63,20 +72,26 @@ def working_bytes(
     """
     weights, results = outputs * inputs, rows * outputs
     if quantization == "int8":
-        if device.type != "cpu":  # the input in 8 bits, and the sums in 32
+        if where.type != "cpu":  # the input in 8 bits, and the sums in 32
             return rows * inputs + 4 * results
         # While the input is quantized: it in 16 bits, two copies in 32, a mask. Afterwards: it
         # in 8 bits, the sums in 32, a copy of them as floats, their scales and the product.
         return max(11 * rows * inputs, rows * inputs + 16 * results)
     if quantization in ("nf4", "fp4"):
-        if device.type == "cpu" and _computes_in_4_bits():
+        if where.type == "cpu" and _computes_in_4_bits():
             return 7 * weights  # in the first pass bitsandbytes packs the matrix anew
-        if device.type != "cpu" and rows == 1:
+        if where.type != "cpu" and rows == 1:
             return 0
         return weights * dtype.itemsize + 4 * weights // 64  # unpacked, with its constants
+    if quantization == "int4" and where.type == "cuda":  # the input, padded as the matrix is
+        return rows * _up_to(inputs, _TILE_INPUTS) * dtype.itemsize if inputs % _TILE_INPUTS else 0
     if quantization in ("none", "int4"):
         return 0
     return weights * dtype.itemsize  # unpacked: int8wo, and those that were published quantized
+
+
+def _up_to(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
 
 
 def _computes_in_4_bits() -> bool:
@@ -102,5 +117,6 @@ def published_bytes(config: PreTrainedConfig, outputs: int, inputs: int) -> int 
         return None
     size = fields.get("group_size") or fields.get("q_group_size") or {"mxfp4": 32}.get(method)
     groups = -(-inputs // size) if isinstance(size, int) and size > 0 else 1
-    # For each group of a row a 16-bit scale and a zero point of as many bits as a weight.
-    return outputs * (inputs * bits + groups * (16 + bits)) // 8
+    # For each group of a row a 16-bit scale and a zero point of as many bits as a weight; for
+    # mxfp4 an exponent of 8 bits.
+    return outputs * (inputs * bits + groups * (8 if method == "mxfp4" else 16 + bits)) // 8

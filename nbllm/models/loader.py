@@ -27,8 +27,12 @@ from nbllm.models.configuration import (
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_device, choose_dtype
-from nbllm.models.memory import give_freed_memory_back, held_by_device
+from nbllm.models.device import choose_device, choose_dtype, reason_of_dtype
+from nbllm.models.memory import (
+    give_device_memory_back,
+    give_freed_memory_back,
+    held_by_device,
+)
 from nbllm.models.model import Model, ModelLike
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
@@ -86,14 +90,17 @@ def load(
             `owner/name` on the Hugging Face hub.
         quantize: "none"; "int8", "nf4" or "fp4" (bitsandbytes); "int4" or "int8wo" (torchao);
             or "auto", which is decided by memory alone and says why: none if weights and keys
-            and values of a full context fit in 70 % of the device's memory, else int8, else
-            nf4. A checkpoint that was published quantized stays as it is; "none" unpacks it.
-            Below 500 million parameters, nf4 and fp4 leave attention whole, and say so.
+            and values of 8,192 tokens fit in 70 % of the device's memory, else int8, else nf4;
+            on CUDA, where int8 is slower, nf4 before int8. Where a longer context that the model
+            takes has no room, it is lowered, which the line says. A checkpoint that was published
+            quantized stays as it is; "none" unpacks it. Below 500 million parameters, nf4 and fp4
+            leave attention whole, and say so.
         device: "auto" is a GPU where there is one.
         device_map: spreads the layers over several GPUs, the processor and the disk, as
             accelerate does: "auto", "balanced", "sequential", or module name to device.
-        dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the processor computes in it, and
-            with int4, else fp32. Quantized layers compute in it too.
+        dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the device computes in it, and
+            with int4; else fp16 on a GPU, for families of models that keep within its range;
+            else fp32. Quantized layers compute in it too.
         revision: a commit, branch or tag of the hub, else the sha256 of the weights.
         adapter: a LoRA adapter on top, or another of peft's that works inside of the layers: a
             folder, or `owner/name` on the hub.
@@ -124,9 +131,10 @@ def load(
     if merge_adapter and adapter is None:
         raise ModelError("merge_adapter=True merges an adapter, and none was given as adapter=.")
     where = choose_device(device)
-    if not isinstance(quantize, str) or quantize != "auto":
-        quantization.check(quantize, where)
+    # Before anything is fetched; what "auto" comes to may depend on the model too.
     precision = choose_dtype(dtype, where, quantize)
+    if not isinstance(quantize, str) or quantize != "auto":
+        quantization.check(quantize, where, precision)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     if added is not None:
@@ -134,7 +142,9 @@ def load(
     config = read_configuration(fetched, trust_remote_code)
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)
+    precision = choose_dtype(dtype, where, quantize, config)
     network = skeleton(config, kind, trust_remote_code)
+    why_dtype = reason_of_dtype(where, config) if dtype == "auto" else None
     plan, reason = settle(
         Plan(
             folder=fetched.folder,
@@ -153,6 +163,7 @@ def load(
         config,
         network,
         fetched.source,
+        why_dtype,
     )
     if reason is not None:
         print(f"nbllm: {name_or_path}: {reason}")
@@ -307,8 +318,7 @@ def _give_back(model: Model) -> None:
     if _was_the_last(model):
         gc.collect()
         give_freed_memory_back()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_device_memory_back()
     _announce()
 
 

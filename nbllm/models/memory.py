@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import UnsupportedModelError
+from nbllm.models.cards import Card, Where
 from nbllm.models.footprint import published_bytes, stored_bytes
 from nbllm.models.quantization import quantized_layers
 from nbllm.models.sizes import largest
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
+    "BATCH_SHARE",
     "Forecast",
+    "all_memory",
     "container_limits",
     "device_memory",
+    "experts_of",
     "forecast",
     "free_memory",
+    "give_device_memory_back",
     "give_freed_memory_back",
     "held_by_device",
     "held_bytes",
@@ -41,6 +46,9 @@ __all__ = [
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+# Of the memory that is left, for a batch: forecasts err, and others want some too.
+BATCH_SHARE = 0.8
 
 
 @dataclass(frozen=True)
@@ -61,15 +69,15 @@ def forecast(
     quantization: str,
     dtype: torch.dtype,
     context_length: int,
-    device: torch.device | None = None,
+    where: Where | None = None,
 ) -> Forecast:
     """The memory that `network`, which may be on the meta device, takes in these numbers.
 
     It is quick and counts what stays; `nbllm.estimate` counts activations too. `context_length`
-    in tokens; 0 for a network that keeps no keys and values. Without `device`, the processor.
+    in tokens; 0 for a network that keeps no keys and values. Without `where`, the processor.
     """
     return Forecast(
-        weight_bytes(network, quantization, dtype, device),
+        weight_bytes(network, quantization, dtype, where),
         kv_bytes(network.config, dtype, context_length),
     )
 
@@ -78,7 +86,7 @@ def weight_bytes(
     network: PreTrainedModel,
     quantization: str,
     dtype: torch.dtype,
-    device: torch.device | None = None,
+    where: Where | None = None,
 ) -> int:
     """Bytes of all weights, tied ones once; those of layers that stay whole in `dtype`.
 
@@ -87,18 +95,21 @@ def weight_bytes(
     """
     import torch
 
-    where = device or torch.device("cpu")
+    where = where or torch.device("cpu")
     config = network.config
     published = quantization == "published"
-    # Checkpoints too leave the output matrix whole, and quantize every other linear layer.
-    layers = quantized_layers(network, "int8" if published else quantization, where)
+    layers = (
+        _published_layers(network, where)
+        if published
+        else quantized_layers(network, quantization, where)
+    )
     whole = network.num_parameters() - sum(outputs * inputs for outputs, inputs in layers.values())
     total = whole * dtype.itemsize
     for outputs, inputs in layers.values():
         size = (
             published_bytes(config, outputs, inputs)
             if published
-            else stored_bytes(quantization, outputs, inputs, dtype)
+            else stored_bytes(quantization, outputs, inputs, dtype, where)
         )
         if size is None:
             raise UnsupportedModelError(
@@ -108,6 +119,28 @@ def weight_bytes(
             )
         total += size
     return total
+
+
+def _published_layers(network: PreTrainedModel, where: Where) -> dict[str, tuple[int, int]]:
+    """What a checkpoint that was published quantized has in fewer bits: name to outputs, inputs.
+
+    It leaves the output matrix whole, and whatever its configuration names.
+    """
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    stated: Any = network.config.quantization_config
+    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
+    whole = [*(fields.get("modules_to_not_convert") or ()), *(fields.get("ignore") or ())]
+    layers = {**quantized_layers(network, "int8", where), **dict(experts_of(network))}
+    return {name: shape for name, shape in layers.items() if should_convert_module(name, whole)}
+
+
+def experts_of(network: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The matrices of all experts of a layer, which lie in one tensor: name to outputs, inputs."""
+    for name, parameter in network.named_parameters():
+        if parameter.dim() == 3 and "experts" in name:
+            count, outputs, inputs = parameter.shape
+            yield name, (count * outputs, inputs)
 
 
 def held_bytes(network: PreTrainedModel) -> int:
@@ -168,33 +201,74 @@ def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
     return int(2 * heads * width * kept * dtype.itemsize)
 
 
-def device_memory(device: torch.device) -> int:
-    """All the memory of `device` in bytes, in use or not; for a CPU, what this process may use."""
+def device_memory(where: Where) -> int:
+    """All the memory of a device in bytes, in use or not.
+
+    For a CPU, what this process may use; for a Mac's GPU, which shares the machine's memory, what
+    Metal recommends as the most.
+    """
     import torch
 
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+    if isinstance(where, Card):
+        return where.memory
+    if where.type == "cuda":
+        return int(torch.cuda.get_device_properties(where).total_memory)
+    if where.type == "mps":
+        return int(torch.mps.recommended_max_memory())
     import psutil
 
     return min(int(psutil.virtual_memory().total), *container_limits())
 
 
-def free_memory(device: torch.device) -> int:
-    """The bytes of `device` that can be had now; for a CPU, within the container's limit."""
+def all_memory(where: Where) -> tuple[int, int]:
+    """How many devices of this kind there are to spread a model over, and their bytes together."""
     import torch
 
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+    if isinstance(where, Card):
+        return where.count, where.count * where.memory
+    if where.type != "cuda":
+        return 1, device_memory(where)
+    count = torch.cuda.device_count()
+    return count, sum(device_memory(torch.device("cuda", n)) for n in range(count))
+
+
+def free_memory(where: Where) -> int:
+    """The bytes of a device that can be had now; for a CPU, within the container's limit.
+
+    A `Card`, which is not here, is taken to be used by nothing else.
+    """
+    import torch
+
+    if isinstance(where, Card):
+        return where.free
+    if where.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(where)
         # What torch keeps for itself and nothing uses is as good as free.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
         return int(free + kept)
     import psutil
 
     resident = int(psutil.Process().memory_info().rss)
-    return min(
+    free = min(
         int(psutil.virtual_memory().available),
         *(limit - resident for limit in container_limits()),
     )
+    if where.type != "mps":
+        return free
+    # As above; what torch keeps is missing from what the system has left.
+    used = torch.mps.current_allocated_memory()
+    kept = torch.mps.driver_allocated_memory() - used
+    return int(min(free + kept, torch.mps.recommended_max_memory() - used))
+
+
+def give_device_memory_back() -> None:
+    """Have torch hand back what it keeps on GPUs and nothing uses."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def container_limits() -> list[int]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from nbllm.errors import QuantizationError, TooLargeError
+from nbllm.errors import QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import published, quantization
-from nbllm.models.memory import Forecast, device_memory, forecast, free_memory, readable
+from nbllm.models.cards import Card, Where, called
+from nbllm.models.memory import (
+    Forecast,
+    all_memory,
+    device_memory,
+    experts_of,
+    forecast,
+    free_memory,
+    kv_bytes,
+    readable,
+    weight_bytes,
+)
 from nbllm.models.model import Kind
 from nbllm.models.quantization import Quantization
 from nbllm.models.speed import hint
@@ -20,8 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "refuse_too_large", "settle"]
 
-_AUTO: tuple[Quantization, ...] = ("none", "int8", "nf4")  # in the order in which they are tried
+# In the order in which they are tried. int8 is the more exact one; but on CUDA bitsandbytes has
+# the host wait in each of its layers, to look for outliers, so that it writes slower than nf4.
+_AUTO: tuple[Quantization, ...] = ("none", "int8", "nf4")
+_AUTO_ON_CUDA: tuple[Quantization, ...] = ("none", "nf4", "int8")
+_WHY_NF4 = "nf4 comes before int8, which is more exact and slower on CUDA"
 _SHARE_OF_MEMORY = 0.7  # the rest is for activations, the data and everything else
+
+# Tokens of context: for how many of them there has to be room before weights are quantized, and
+# for how many at least before a model is refused. A longer context is lowered to what has room.
+_USUAL, _LEAST, _STEP = 8192, 1024, 256
+_ENDLESS = 10**9  # what a model takes that states no limit
 
 
 @dataclass(frozen=True)
@@ -31,7 +51,8 @@ class Plan:
     folder: Path
     revision: str
     kind: Kind
-    context_length: int  # tokens
+    # Tokens. How a network is used, not which it is: two that differ in it share their weights.
+    context_length: int = field(compare=False)
     quantize: str
     device: torch.device
     dtype: torch.dtype
@@ -49,19 +70,44 @@ class Plan:
 
 
 def settle(
-    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, source: str
+    plan: Plan,
+    config: PreTrainedConfig,
+    skeleton: PreTrainedModel,
+    source: str,
+    why_dtype: str | None = None,
+    card: Card | None = None,
 ) -> tuple[Plan, str | None]:
     """The plan with its quantization decided, and one line of why where nbllm decided it.
+
+    Where weights, keys and values of a usual context fit and those of a full one do not, the plan
+    has a shorter context.
+
+    Args:
+        why_dtype: why its dtype was chosen, in a sentence, where that has to be said.
+        card: plan for this one, which need not be here, instead of the plan's device.
 
     Raises QuantizationError where the checkpoint is quantized otherwise or the device has no
     kernel for it, and TooLargeError where nothing fits.
     """
+    where: Where = plan.device if card is None else card
+    try:
+        plan, reason = _settled(plan, config, skeleton, source, where)
+    except (TooLargeError, QuantizationError) as error:
+        if why_dtype is None:
+            raise
+        raise type(error)(f"{error} {why_dtype}") from error
+    return plan, ". ".join(part for part in (reason, why_dtype) if part) or None
+
+
+def _settled(
+    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, source: str, where: Where
+) -> tuple[Plan, str | None]:
     plan = replace(plan, published=published.published(config))
     if plan.published is not None:
-        return _as_published(plan, config, source)
+        return _as_published(plan, config, skeleton, source, where)
     if plan.quantize == "auto":
-        return _first_that_fits(plan, skeleton)
-    if quantization.keeps_attention(skeleton, plan.quantize, plan.device):
+        return _first_that_fits(plan, skeleton, where)
+    if quantization.keeps_attention(skeleton, plan.quantize, where):
         return plan, (
             f"{plan.quantize}, with attention in {_short(plan.dtype)}, which a model as small as "
             "this needs to keep its answers"
@@ -69,7 +115,9 @@ def settle(
     return plan, None
 
 
-def _as_published(plan: Plan, config: PreTrainedConfig, source: str) -> tuple[Plan, str | None]:
+def _as_published(
+    plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, source: str, where: Where
+) -> tuple[Plan, str | None]:
     assert plan.published is not None
     if plan.quantize == "none":
         published.unpacked(config, source)  # refuses what cannot be
@@ -80,49 +128,168 @@ def _as_published(plan: Plan, config: PreTrainedConfig, source: str) -> tuple[Pl
             f"{plan.quantize}. Leave quantize out, or take the unquantized model."
         )
     if plan.published in get_args(Quantization):
-        quantization.check(plan.published, plan.device)
-    elif problem := published.kernel_problem(config, plan.device):
+        quantization.check(plan.published, where, plan.dtype)
+    elif problem := published.kernel_problem(config, where):
         raise QuantizationError(
             f"{source} was published quantized ({plan.published}), and its weights cannot stay so "
-            f"on {plan.device.type} here: {problem}. quantize='none' unpacks them where the format "
+            f"on {called(where)} here: {problem}. quantize='none' unpacks them where the format "
             "allows it, which takes several times the memory; or take the unquantized model."
         )
+    lowered = ""
+    if plan.quantize == "auto":
+        plan, lowered = _beside_published(plan, skeleton, where)
     if plan.published in published.RUN_UNPACKED:
         return replace(plan, quantize="none"), (
             f"published as {plan.published}, which transformers runs only unpacked: into "
-            f"{_short(plan.dtype)}"
+            f"{_short(plan.dtype)}{lowered}"
         )
-    return replace(plan, quantize=plan.published), f"{plan.published}, as it was published"
+    reason = f"{plan.published}, as it was published{lowered}"
+    return replace(plan, quantize=str(plan.published)), reason
 
 
-def _first_that_fits(plan: Plan, skeleton: PreTrainedModel) -> tuple[Plan, str]:
+def _beside_published(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tuple[Plan, str]:
+    """The plan with a context that fits beside weights that are as they are; a word on it."""
+    try:
+        kept = "none" if plan.published in published.RUN_UNPACKED else "published"
+        weights = weight_bytes(skeleton, kept, plan.dtype, where)
+    except UnsupportedModelError:  # which does not say how many bits a weight has
+        weights = published.stored_bytes(plan.folder)
+    _, memory = _places(plan, where)
+    least = 0
+    if plan.kind == "causal":
+        least = kv_bytes(skeleton.config, plan.dtype, min(plan.context_length, _LEAST))
+    if weights + least > memory:
+        raise TooLargeError(
+            f"The weights take {readable(weights)} as they were published ({plan.published}), and "
+            f"{called(where)} has {readable(memory)}. Take a smaller model or a device with more "
+            "memory, or spread it with device_map='auto'."
+        )
+    return _lowered(plan, skeleton, max(_SHARE_OF_MEMORY * memory - weights, least))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A quantization with which a model fits."""
+
+    plan: Plan
+    need: Forecast
+    lowered: str  # to which context, if it is; as a part of a sentence
+    passed: list[str]  # why others were not taken
+
+
+def _first_that_fits(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tuple[Plan, str]:
     """The plan with the first quantization that fits its device, and one line of why."""
-    memory = device_memory(plan.device)
-    room = f"{_SHARE_OF_MEMORY:.0%} of the {readable(memory)} of {plan.device.type}"
-    passed = []
-    for choice in _AUTO:
-        need = _need(plan, choice, skeleton)
-        if need.total > _SHARE_OF_MEMORY * memory:
-            passed.append(f"{choice} ({_size(need)}) is too large")
-        elif problem := quantization.kernel_problem(choice, plan.device):
-            passed.append(f"{choice} has no kernel here ({problem})")
-        else:
-            what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
-            why = f"{'; '.join(passed)}; " if passed else ""
-            faster = _faster(plan, choice, skeleton)
-            return replace(plan, quantize=choice), (
-                f"{what}: {why}{_size(need)} fit in {room}{faster}"
-            )
+    room = _room(plan, where)
+    fit = _search(plan, skeleton, where)
+    if isinstance(fit, _Fit):
+        choice = fit.plan.quantize
+        what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
+        why = f"{'; '.join(fit.passed)}; " if fit.passed else ""
+        faster = _faster(plan, choice, skeleton, where)
+        return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{faster}"
     raise TooLargeError(
-        f"This model does not fit in {room}: {'; '.join(passed)}. Take a smaller model or a "
-        "device with more memory, spread it with device_map='auto', or name a quantization to "
-        "try it all the same."
+        f"This model does not fit in {room}: {'; '.join(fit)}. {_experts(skeleton)}"
+        f"{_over_all(plan, skeleton, where)}Take a smaller model or a device with more memory, "
+        "spread it with device_map='auto', or name a quantization to try it all the same."
     )
 
 
-def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel) -> str:
+def _search(plan: Plan, skeleton: PreTrainedModel, where: Where) -> _Fit | list[str]:
+    """The first quantization that fits, with as long a context as has room; else why none does."""
+    room = _SHARE_OF_MEMORY * _places(plan, where)[1]
+    takes = plan.context_length if plan.kind == "causal" else 0
+    passed: list[str] = []
+    for tokens in sorted({min(takes, _USUAL), min(takes, _LEAST)}, reverse=True):
+        passed = []
+        for choice in _AUTO_ON_CUDA if where.type == "cuda" else _AUTO:
+            need = forecast(skeleton, choice, plan.dtype, tokens, where)
+            if need.total > room:
+                passed.append(f"{choice} ({_size(need)}) is too large")
+            elif problem := quantization.kernel_problem(choice, where, plan.dtype):
+                passed.append(f"{choice} has no kernel here ({problem})")
+            else:
+                if choice == "nf4" and where.type == "cuda":
+                    passed.append(_WHY_NF4)
+                fitting, lowered = _lowered(plan, skeleton, room - need.weights)
+                if lowered and choice == "none":
+                    smaller = forecast(skeleton, "nf4", plan.dtype, 0, where).weights
+                    more = _longest(skeleton, plan.dtype, takes, room - smaller)
+                    lowered += f" (nf4 has room for {more:,})"
+                kept = fitting.context_length if takes else 0
+                need = forecast(skeleton, choice, plan.dtype, kept, where)
+                return _Fit(replace(fitting, quantize=choice), need, lowered, passed)
+    return passed
+
+
+def _lowered(plan: Plan, skeleton: PreTrainedModel, room: float) -> tuple[Plan, str]:
+    """The plan with as long a context as its keys and values have room for, and a word on it."""
+    takes = plan.context_length
+    longest = _longest(skeleton, plan.dtype, takes, room) if plan.kind == "causal" else takes
+    if longest == takes:
+        return plan, ""
+    of = f" of {takes:,}" if takes < _ENDLESS else ""
+    return replace(plan, context_length=longest), f", context lowered to {longest:,} tokens{of}"
+
+
+def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: float) -> int:
+    """The most tokens whose keys and values have room: all that a model takes, or whole steps."""
+    if kv_bytes(skeleton.config, dtype, takes) <= room:
+        return takes
+    fits, too_many = 0, -(-takes // _STEP)
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if kv_bytes(skeleton.config, dtype, middle * _STEP) <= room:
+            fits = middle
+        else:
+            too_many = middle
+    return fits * _STEP
+
+
+def _over_all(plan: Plan, skeleton: PreTrainedModel, where: Where) -> str:
+    """What fits over all devices of that kind, in a sentence; empty where there is but one."""
+    if plan.device_map or all_memory(where)[0] < 2:
+        return ""
+    spread = replace(plan, device_map="auto")
+    fit = _search(spread, skeleton, where)
+    if not isinstance(fit, _Fit):
+        return f"It does not fit in {_room(spread, where)} either. "
+    return (
+        f"With device_map='auto' it fits in {_room(spread, where)}: {fit.plan.quantize}"
+        f"{fit.lowered}, {_size(fit.need)}. "
+    )
+
+
+def _experts(skeleton: PreTrainedModel) -> str:
+    """That a mixture of experts stays as large as it is, in a sentence; empty for any other."""
+    if not any(experts_of(skeleton)):
+        return ""
+    return (
+        "Most of its weights are experts, which no quantization here changes; a checkpoint that "
+        "was published quantized is smaller. "
+    )
+
+
+def _room(plan: Plan, where: Where) -> str:
+    count, memory = _places(plan, where)
+    name = where.name if isinstance(where, Card) else where.type
+    over = f"{count} x {name}" if count > 1 else name
+    return f"{_SHARE_OF_MEMORY:.0%} of the {readable(memory)} of {over}"
+
+
+def _places(plan: Plan, where: Where) -> tuple[int, int]:
+    """Over how many devices the plan puts the model, and the bytes that they have together."""
+    if plan.device_map is None:
+        return 1, device_memory(where)
+    if isinstance(plan.device_map, str):
+        return all_memory(where)
+    named = {f"cuda:{place}" if isinstance(place, int) else place for _, place in plan.device_map}
+    places = [torch.device(place) for place in named if place != "disk"]
+    return len(places), sum(map(device_memory, places))
+
+
+def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel, where: Where) -> str:
     """What is known to be faster here, for a model that writes; it is not chosen by itself."""
-    if plan.kind != "causal":
+    if plan.kind != "causal" or isinstance(where, Card):
         return ""
     width = getattr(skeleton.config.get_text_config(), "hidden_size", 0)
     known = hint(choice, plan.device, plan.dtype, width)
@@ -146,7 +313,7 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
         for choice in get_args(Quantization)
         if plan.published is None
         and (need := _need(plan, choice, skeleton)).weights <= free
-        and quantization.kernel_problem(choice, plan.device) is None
+        and quantization.kernel_problem(choice, plan.device, plan.dtype) is None
     ]
     raise TooLargeError(
         f"The weights take {readable(weights)} as {plan.quantize} in {_short(plan.dtype)}, and "

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import QuantizationError
+from nbllm.models.cards import Card, Where
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedConfig
 
 __all__ = [
@@ -51,26 +51,27 @@ def method_of(fields: Mapping[str, Any]) -> str:
     return str(getattr(method, "value", method))
 
 
-def kernel_problem(config: PreTrainedConfig, device: torch.device) -> str | None:
-    """Why weights published so cannot stay packed on `device`, or None where they can."""
+def kernel_problem(config: PreTrainedConfig, where: Where) -> str | None:
+    """Why weights published so cannot stay packed on a device, or None where they can."""
     import torch
     from transformers.quantizers.auto import AutoHfQuantizer
 
     from nbllm.models.quiet import quiet
 
     method = published(config) or ""
-    where = {"": device}
+    if isinstance(where, Card):
+        return where.kernel_problem(method, torch.bfloat16)
     try:
         with quiet():
             quantizer = AutoHfQuantizer.from_config(config.quantization_config, pre_quantized=True)
-            quantizer.validate_environment(device_map=where, dtype=torch.bfloat16)
+            quantizer.validate_environment(device_map={"": where}, dtype=torch.bfloat16)
     except ImportError as error:
         wanted = _INSTALL.get(method)
         return f"{str(error).strip()}" + (f" (pip install {wanted})" if wanted else "")
     except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         return str(error).strip().splitlines()[0]
     if getattr(quantizer.quantization_config, "dequantize", False):
-        return f"transformers has no kernel for {method} on {device.type}"
+        return f"transformers has no kernel for {method} on {where.type}"
     return None
 
 

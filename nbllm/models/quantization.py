@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nbllm.checks import shown
 from nbllm.errors import QuantizationError
+from nbllm.models.cards import Card, Where, called
 
 if TYPE_CHECKING:
     import torch
@@ -49,67 +50,75 @@ INT4_GROUP = 32
 _SMALL = 500_000_000
 
 
-def check(quantization: str, device: torch.device) -> None:
-    """Raise QuantizationError unless `quantization` is known and runs on `device`."""
+def check(quantization: str, where: Where, dtype: torch.dtype | None = None) -> None:
+    """Raise QuantizationError unless `quantization` is known and runs on a device in `dtype`."""
     known = get_args(Quantization)
     if not isinstance(quantization, str) or quantization not in known:
         named = ", ".join(repr(q) for q in ("auto", *known[:-1]))
         raise QuantizationError(
             f"There is no quantization {shown(quantization)}. Give {named} or {known[-1]!r}."
         )
-    problem = kernel_problem(quantization, device)
+    problem = kernel_problem(quantization, where, dtype)
     if problem is None:
         return
-    others = [q for q in known[1:] if q != quantization and not kernel_problem(q, device)]
+    others = [q for q in known[1:] if q != quantization and not kernel_problem(q, where, dtype)]
     instead = " or ".join(f"quantize={q!r}" for q in ("none", *others))
     raise QuantizationError(
-        f"quantize={quantization!r} cannot run on {device.type} here: {problem}. Use {instead}, "
+        f"quantize={quantization!r} cannot run on {called(where)} here: {problem}. Use {instead}, "
         "another device, or a smaller model."
     )
 
 
 @lru_cache
-def kernel_problem(quantization: str, device: torch.device) -> str | None:
-    """Why `quantization` cannot run on `device`, or None where it can.
+def kernel_problem(quantization: str, where: Where, dtype: torch.dtype | None = None) -> str | None:
+    """Why `quantization` cannot run on a device, or None where it can.
 
     It is tried on one tiny layer, since what a library lists as supported and what its
-    compiled part holds on a given machine are not always the same.
+    compiled part holds on a given machine are not always the same. For a `Card`, which is not
+    here, the answer is what the libraries list.
+
+    Args:
+        dtype: the one that its layers compute in; bf16 unless given.
     """
+    import torch
+
+    dtype = dtype or torch.bfloat16
     if quantization == "none":
         return None
+    if isinstance(where, Card):
+        return where.kernel_problem(quantization, dtype)
     packages = _PACKAGES[quantization]
     missing = [p for p in packages if importlib.util.find_spec(p) is None]
     if missing:
         return f"{' and '.join(missing)} is not installed (pip install {' '.join(missing)})"
-    import torch
 
     from nbllm.models.quiet import hush_int8_casts, quiet
 
     hush_int8_casts()
     with quiet():
         try:
-            layer = _tiny_layer(quantization, device)
+            layer = _tiny_layer(quantization, where, dtype)
             with torch.inference_mode():
-                layer(torch.ones(1, 128, device=device, dtype=torch.bfloat16))
+                layer(torch.ones(1, 128, device=where, dtype=dtype))
         except Exception as error:  # whatever a missing kernel raises, the answer is no
             return f"{packages[0]} fails on it ({type(error).__name__}: {error})"
     return None
 
 
-def _tiny_layer(quantization: str, device: torch.device) -> torch.nn.Module:
+def _tiny_layer(quantization: str, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     import torch
 
     if quantization in _TORCHAO:
         from torchao.quantization import quantize_
 
-        layer = torch.nn.Sequential(torch.nn.Linear(128, 64, dtype=torch.bfloat16)).to(device)
+        layer = torch.nn.Sequential(torch.nn.Linear(128, 64, dtype=dtype)).to(device)
         quantize_(layer, _torchao(quantization, device))
         return layer
     bitsandbytes = _bitsandbytes()
     quantized: torch.nn.Module = (
         bitsandbytes.nn.Linear8bitLt(128, 64, has_fp16_weights=False)
         if quantization == "int8"
-        else bitsandbytes.nn.Linear4bit(128, 64, quant_type=quantization)
+        else bitsandbytes.nn.Linear4bit(128, 64, compute_dtype=dtype, quant_type=quantization)
     )
     return quantized.to(device)
 
@@ -127,7 +136,7 @@ def _bitsandbytes() -> ModuleType:
 
 
 def quantized_layers(
-    network: PreTrainedModel, quantization: str, device: torch.device
+    network: PreTrainedModel, quantization: str, where: Where
 ) -> dict[str, tuple[int, int]]:
     """The linear layers whose weights become fewer bits: name to (outputs, inputs).
 
@@ -156,16 +165,16 @@ def quantized_layers(
             shape = (module.weight.shape[1], module.weight.shape[0])
         else:
             continue
-        if _kernel_takes(*shape, quantization, device):
+        if _kernel_takes(*shape, quantization, where):
             found[name] = shape
     if quantization in ("nf4", "fp4") and network.num_parameters() < _SMALL:
         return {name: shape for name, shape in found.items() if not _in_attention(name)} or found
     return found
 
 
-def keeps_attention(network: PreTrainedModel, quantization: str, device: torch.device) -> bool:
+def keeps_attention(network: PreTrainedModel, quantization: str, where: Where) -> bool:
     """Whether attention will stay whole where other layers do not."""
-    layers = quantized_layers(network, quantization, device)
+    layers = quantized_layers(network, quantization, where)
     return bool(layers) and attention_is_whole(network) and not any(map(_in_attention, layers))
 
 
@@ -185,8 +194,8 @@ def _in_attention(name: str) -> bool:
     return any(part in name.lower() for part in ("attn", "attention"))
 
 
-def _kernel_takes(outputs: int, inputs: int, quantization: str, device: torch.device) -> bool:
-    if quantization in ("nf4", "fp4") and device.type == "cpu":
+def _kernel_takes(outputs: int, inputs: int, quantization: str, where: Where) -> bool:
+    if quantization in ("nf4", "fp4") and where.type == "cpu":
         # What bitsandbytes packs for processors with AVX512-BF16; it fails on any other shape.
         return outputs % 32 == 0 and inputs % 64 == 0
     if quantization == "int4":

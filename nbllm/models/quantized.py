@@ -62,6 +62,8 @@ def _folder(plan: Plan) -> Path | None:
     if plan.device_map is not None or plan.trust_remote_code:
         return None
     dtype = str(plan.dtype).removeprefix("torch.")
+    # bitsandbytes packs weights for the kind of device that they are quantized on.
+    made_on = "" if plan.device.type == "cpu" else f"{plan.device.type}-"
     # Files of one repository share its revision.
     whose = sha256(f"{plan.folder}\n{plan.revision}".encode()).hexdigest()[:12]
-    return cache_folder() / f"{plan.quantize}-{dtype}-{whose}-v{_FORMAT}"
+    return cache_folder() / f"{plan.quantize}-{dtype}-{made_on}{whose}-v{_FORMAT}"

@@ -26,6 +26,8 @@ from nbllm.models.quiet import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from nbllm.models.cards import Where
+
 __all__ = ["Rehearsal", "rehearse"]
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
@@ -43,7 +45,7 @@ def rehearse(
     skeleton: PreTrainedModel,
     kind: Kind,
     dtype: torch.dtype,
-    device: torch.device,
+    where: Where,
     quantized: Mapping[str, Mapping[str, tuple[int, int]]],
     context: int,
     batch: int,
@@ -70,7 +72,7 @@ def rehearse(
                 count.peaks[name] = 0
                 for layer, shape in layers.items():
                     network.get_submodule(layer).register_forward_pre_hook(
-                        _working(count, name, shape, dtype, device)
+                        _working(count, name, shape, dtype, where)
                     )
             out = network(**inputs)
         held = out.get("past_key_values", out.get("cache_params"))
@@ -162,13 +164,13 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _working(
-    count: _Count, name: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+    count: _Count, name: str, shape: tuple[int, int], dtype: torch.dtype, where: Where
 ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
     """A hook that adds what one quantization needs to compute the layer that it is put on."""
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         rows = inputs[0].numel() // inputs[0].shape[-1]
-        count.at_most(name, working_bytes(name, rows, *shape, dtype, device))
+        count.at_most(name, working_bytes(name, rows, *shape, dtype, where))
 
     return hook
 

@@ -21,6 +21,11 @@ __all__ = ["Read", "matrix_rate", "operation_counter", "operations"]
 _SIZE, _ROUNDS = 1024, 5
 _SECONDS = 0.5  # after which no round begins: a processor without bfloat16 takes two for each
 
+# A GPU: as many products between two waits, of matrices that grow until they take long enough. A
+# small product is over before the next is launched, and has too few parts for all units.
+_PRODUCTS, _LARGEST_SIZE = 10, 8192
+_LONG_ENOUGH = 0.05  # seconds
+
 
 @dataclass
 class Read:
@@ -71,6 +76,8 @@ def operation_counter(network: PreTrainedModel) -> Callable[[Read], float]:
 @cache
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a square matrix product, measured once."""
+    if device.type != "cpu":
+        return _rate_of_gpu(device, dtype)
     # Of zeros it would be faster: they take less power.
     a, b = torch.randn(2, _SIZE, _SIZE, device=device).to(dtype)
     taken: list[float] = []
@@ -79,3 +86,30 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         (a @ b)[0, 0].item()  # which waits for a GPU
         taken.append(time.perf_counter() - start)
     return 2.0 * _SIZE**3 / min(taken)
+
+
+def _rate_of_gpu(device: torch.device, dtype: torch.dtype) -> float:
+    rates: list[float] = []
+    size = _SIZE
+    while size <= _LARGEST_SIZE:
+        try:
+            seconds = _seconds_for(size, device, dtype)
+        except RuntimeError:  # beside a model there may be no room for larger ones
+            if not rates:
+                raise
+            break
+        rates.append(2.0 * size**3 * _PRODUCTS / seconds)
+        if seconds >= _LONG_ENOUGH:
+            break
+        size *= 2
+    return max(rates)
+
+
+def _seconds_for(size: int, device: torch.device, dtype: torch.dtype) -> float:
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    (a @ b)[0, 0].item()  # what is done once: a library loaded, a kernel chosen; and it waits
+    start = time.perf_counter()
+    for _ in range(_PRODUCTS):
+        out = a @ b
+    out[0, 0].item()
+    return time.perf_counter() - start

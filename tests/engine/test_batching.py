@@ -57,7 +57,7 @@ def test_every_prompt_once_and_within_the_budget(lengths: list[int], tokens: int
 @given(
     st.lists(st.integers(1, 300), max_size=80),
     st.integers(0, 200),
-    st.builds(BatchCost, *[st.integers(0, 50)] * 5),
+    st.builds(BatchCost, *[st.integers(0, 50)] * 6),
     st.integers(-10, 10**6),
 )
 def test_no_batch_of_two_takes_more_room_than_there_is(
@@ -224,3 +224,75 @@ def test_a_factor_that_is_no_number_does_not_count(home: Path) -> None:
     (home / "batch_memory.json").write_text(json.dumps(file))
     assert [batch_memory.known_factor(key) for key in "abc"] == [1, 1, 1]
     assert math.isfinite(TokenBudget(8).rows(2))
+
+
+# -- labels, and cards ---------------------------------------------------------------------------
+
+
+def test_logits_are_foretold_at_every_node_of_the_labels(tiny_llama: Model) -> None:
+    words = tiny_llama.network.config.vocab_size
+    one = BatchCost.foretold(tiny_llama, decodes=False)
+    many = BatchCost.foretold(tiny_llama, decodes=False, label_tokens=216)
+    assert one.row == words * (4 + 8) and many.row == 217 * one.row
+    # The labels are read as well, and every token behind the prompt looks at those before it.
+    added = many.of(1, 20, 5) - one.of(1, 20, 5)
+    tokens = 216 * many.token + (236 * 241 - 20 * 25) * many.pair
+    assert added == 216 * one.row + tokens + 216 * many.held
+
+
+def test_many_labels_make_smaller_batches(
+    home: Path, memory: Callable[[float], None], tiny_llama: Model
+) -> None:
+    few = TokenBudget.of(tiny_llama, decodes=False)
+    many = TokenBudget.of(tiny_llama, decodes=False, label_tokens=216)
+    assert few.rows(20) == 1536 // 20 and many.rows(20) == 1536 // 236
+    cost = many.cost
+    memory(cost.of(3, 20) / 0.8)
+    assert 2 <= TokenBudget.of(tiny_llama, decodes=False, label_tokens=216).rows(20) <= 3
+
+
+def test_positions_that_are_too_many_at_once_are_not_foretold_at_once(
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = BatchCost.foretold(tiny_llama, decodes=False).row
+    monkeypatch.setattr(batch_memory, "_LOGITS", 10 * one + 1)
+    assert batch_memory.positions_at_once(tiny_llama) == 10
+    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=4).row == 5 * one
+    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=500).row == 10 * one
+    monkeypatch.setattr(batch_memory, "_LOGITS", 1)
+    assert batch_memory.positions_at_once(tiny_llama) == 1
+
+
+def test_a_run_tells_its_budget_of_its_labels(
+    monkeypatch: pytest.MonkeyPatch, tiny_llama: Model
+) -> None:
+    given, of = [], TokenBudget.of
+
+    def recorded(model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
+        given.append(label_tokens)
+        return of(model, decodes=decodes, label_tokens=label_tokens)
+
+    monkeypatch.setattr(TokenBudget, "of", recorded)
+    frame = pd.DataFrame({"text": ["warm soup", "cold staff"]})
+    labels = ["a good long label", "a bad long label", "something else entirely"]
+    frame.llm.classify("text", labels=labels, model=tiny_llama, ledger=False)
+    assert len(set(given)) == 1 and given[0] > 3
+
+
+def test_decoding_on_cuda_is_bounded_by_memory(
+    home: Path,
+    memory: Callable[[float], None],
+    tiny_llama: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Model, "device", property(lambda self: torch.device("cuda", 0)))
+    monkeypatch.setattr(batch_memory, "machine_class", lambda device: "cuda")
+    # 16,384 tokens bound what is only read; a step of decoding shares the weights among rows.
+    assert TokenBudget.of(tiny_llama, decodes=False).rows(400) == 16384 // 400
+    budget = TokenBudget.of(tiny_llama, decodes=True)
+    assert budget.rows(400) == budget.rows(16) == 1024
+    memory(budget.cost.of(100, 400, 50) / 0.8)
+    assert 99 <= TokenBudget.of(tiny_llama, decodes=True).rows(400, 50) <= 100
+    budget = TokenBudget.of(tiny_llama, decodes=True)
+    budget.lower(100, 400, 50)
+    assert 45 <= budget.rows(400, 50) <= 50

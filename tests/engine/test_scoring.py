@@ -41,6 +41,27 @@ def test_one_forward_equals_one_row_one_label(tiny_llama: Model, head: bool) -> 
     np.testing.assert_allclose(scorer.score(prompts), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["with prefix", "without prefix"])
+@pytest.mark.parametrize("at_once", [1, 5, 100])
+def test_positions_are_read_part_by_part_where_logits_are_too_many(
+    tiny_llama: Model, at_once: int, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, prompts, _ = prepare(tiny_llama, TEMPLATE if shared else TEMPLATE[1:])
+    whole, positions = scorer.score(prompts), 1 + scorer.label_tokens
+    assert 5 < positions < 100
+    monkeypatch.setattr("nbllm.engine.scoring.positions_at_once", lambda model: at_once)
+    read: list[int] = []
+    head = getattr(scorer.prefix, "network", tiny_llama.network).get_output_embeddings()
+    hook = head.register_forward_hook(lambda module, inputs, out: read.append(out.shape[1]))
+    try:
+        np.testing.assert_allclose(scorer.score(prompts), whole, atol=2e-5)
+    finally:
+        hook.remove()
+    assert len(read) == -(-positions // at_once)
+    assert max(read) <= at_once and sum(read) == positions
+    np.testing.assert_array_equal(scorer.apart(prompts[:2])[0], scorer.apart(prompts)[0])
+
+
 def test_one_token_labels_cost_no_token(smollm2: Model) -> None:
     tokens = [smollm2.tokenizer(label).input_ids for label in (" positive", " negative")]
     assert LabelTrie(tokens).tokens == []

@@ -121,6 +121,7 @@ def test_after_a_tenth_the_end_is_foretold(
         """A task on the default model whose prompts have the lengths that were measured."""
 
         prefix_tokens = 300
+        label_tokens = 0
 
         def encode(self, texts: Sequence[tuple[str]], *, truncate: bool) -> list[Prompt]:
             return [Prompt((0,) * len(text), text, (), ()) for (text,) in texts]

@@ -183,7 +183,8 @@ def test_it_shows_itself(
     folder = described(**TINY).rename(tmp_path / "<b>bold</b> & co".replace("/", "_"))
     found = estimate(folder, quantize=["none", "nf4"], context=64, device="cpu")
     text, html = str(found), found._repr_html_()
-    assert text.count("\n") == 4
+    assert text.count("\n") == 5
+    assert "Loaded with quantize='auto': not quantized" in text
     assert "8.0 GB, 2.0 GB of it free" in text
     assert "<b>" not in html and "&lt;b&gt;" in html and "<script" not in html
     figure = found.plot()
@@ -209,7 +210,7 @@ def test_a_quantization_without_a_kernel_here(
     described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        module.quantization, "kernel_problem", lambda q, d: "no" if q == "nf4" else None
+        module.quantization, "kernel_problem", lambda q, *_: "no" if q == "nf4" else None
     )
     found = estimate(described(**TINY), quantize=["none", "nf4"], device="cpu")
     assert [row.fits for row in found.rows] == ["yes", "no kernel"]

@@ -19,6 +19,7 @@ from transformers import (
     AutoTokenizer,
     Gemma2Config,
     Gemma2ForCausalLM,
+    LlamaConfig,
     MarianConfig,
     MarianMTModel,
 )
@@ -27,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from nbllm.attention.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
 from nbllm.models import loader, plan
-from nbllm.models.device import choose_dtype
+from nbllm.models.device import choose_dtype, reason_of_dtype
 from nbllm.models.loader import load, loaded, reload
 from tests.conftest import CORPUS, seeded, tiny_network
 
@@ -252,6 +253,65 @@ def test_the_processor_decides_on_bf16(
     # Its kernel is a slow one in any other.
     assert choose_dtype("auto", torch.device("cpu"), "int4") == torch.bfloat16
     assert choose_dtype("fp32", torch.device("cpu"), "int4") == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16),
+     ((9, 0), torch.bfloat16)],
+)  # fmt: skip
+def test_each_gpu_is_asked_itself_whether_it_has_bf16(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    second = torch.device("cuda", 1)
+    of = {torch.device("cuda", 0): (8, 6), second: capability}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", of.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", None)  # which is about the current one
+    assert choose_dtype("auto", second, config=LlamaConfig()) == dtype
+    assert choose_dtype("auto", torch.device("cuda", 0), config=Gemma2Config()) == torch.bfloat16
+    whole = dtype == torch.bfloat16
+    assert choose_dtype("auto", second, config=Gemma2Config()) == (
+        dtype if whole else torch.float32
+    )
+    assert reason_of_dtype(second, LlamaConfig()) == (
+        None if whole else "It computes in float16, since this GPU has no bfloat16."
+    )
+
+
+@pytest.mark.parametrize("macos", [13, 14])
+def test_a_mac_has_bf16_since_macos_14(monkeypatch: pytest.MonkeyPatch, macos: int) -> None:
+    monkeypatch.setattr(
+        torch.backends.mps, "is_macos_or_newer", lambda major, minor: macos >= major
+    )
+    dtype = choose_dtype("auto", torch.device("mps"), config=LlamaConfig())
+    assert dtype == (torch.bfloat16 if macos == 14 else torch.float16)
+
+
+def test_on_a_processor_it_is_never_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert choose_dtype("auto", torch.device("cpu"), config=LlamaConfig()) == torch.float32
+    assert reason_of_dtype(torch.device("cpu"), LlamaConfig()) is None
+
+
+def test_a_context_that_has_no_room_is_lowered_and_enforced(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tiny_folder("causal")
+    whole = load(folder, quantize="none", dtype="fp32")
+    need = plan.forecast(whole.network, "none", torch.float32, 1300).total
+    monkeypatch.setattr(plan, "device_memory", lambda _: (need + 10) / 0.7)
+    monkeypatch.setattr(plan, "_USUAL", 1024)
+    capsys.readouterr()
+    model = load(folder, dtype="fp32")
+    assert "not quantized, in float32, context lowered to 1,280 tokens of 2,048" in (
+        capsys.readouterr().out
+    )
+    assert (model.context_length, whole.context_length) == (1280, 2048)
+    assert model.network is whole.network, "how long its texts may be makes it no other network"
+    frame = pd.DataFrame({"text": ["soup " * 1270]})
+    with pytest.warns(UserWarning, match="the model takes 1,2"):
+        answered = frame.llm.sentiment("text", model=model, ledger=False)
+    assert answered["text_sentiment"].isna().all()
 
 
 def test_what_is_not_there_is_named(tiny_folder: Folder) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import psutil
@@ -14,11 +15,12 @@ import pytest
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
-from nbllm.models import memory
+from nbllm.models import footprint, memory
 from nbllm.models.loader import load
 from nbllm.models.memory import (
     device_memory,
     forecast,
+    free_memory,
     held_bytes,
     kv_bytes,
     readable,
@@ -83,7 +85,7 @@ _HOLES = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from nbllm.models import memory
+from nbllm.models import footprint, memory
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -118,3 +120,49 @@ def test_freed_memory_goes_back_to_the_system(blocks: str, remedy: str) -> None:
 
     assert left() > 50  # MB
     assert left(remedy) < 10
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "padded"),
+    [(4096, 4096, (4096, 4096)), (576, 576, (576, 1024)), (1001, 1536, (1008, 2048))],
+)
+def test_int4_is_padded_on_cuda(outputs: int, inputs: int, padded: tuple[int, int]) -> None:
+    """As Int4TilePackedTo4dTensor does: half a byte a weight, and 4 bytes for 32 of them."""
+    cuda, dtype = torch.device("cuda"), torch.bfloat16
+    rows, columns = padded
+    assert footprint.stored_bytes("int4", outputs, inputs, dtype, cuda) == (
+        rows * columns // 2 + rows * columns // 32 * 4
+    )
+    on_cpu = footprint.stored_bytes("int4", outputs, inputs, dtype, torch.device("cpu"))
+    assert on_cpu == outputs * inputs // 2 + outputs * inputs // 32 * 4
+    # Its input is padded alike, if it has to be.
+    extra = footprint.working_bytes("int4", 10, outputs, inputs, dtype, cuda)
+    assert extra == (0 if columns == inputs else 10 * columns * 2)
+
+
+def test_a_macs_gpu_has_what_metal_recommends(monkeypatch: pytest.MonkeyPatch) -> None:
+    mps = torch.device("mps")
+    for name, value in (
+        ("recommended_max_memory", 11_000), ("current_allocated_memory", 4_000),
+        ("driver_allocated_memory", 5_000),
+    ):  # fmt: skip
+        monkeypatch.setattr(torch.mps, name, lambda value=value: value)
+    assert device_memory(mps) == 11_000
+    # All that Metal recommends but what is in use; torch's cache of 1,000 is as good as free.
+    assert free_memory(mps) == 7_000
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=2_000, total=16_000)
+    )
+    assert free_memory(mps) == 3_000
+
+
+def test_what_torch_keeps_is_given_back_on_each_kind_of_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    emptied = []
+    for backend in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(backend, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+    memory.give_device_memory_back()
+    assert emptied == ["cuda", "mps"]

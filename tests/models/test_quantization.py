@@ -157,7 +157,7 @@ def test_an_unknown_quantization_names_the_known_ones(tiny_folder: Folder) -> No
 def test_without_a_kernel_it_is_refused_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def problem(bits: str, device: torch.device) -> str | None:
+    def problem(bits: str, *_: object) -> str | None:
         return None if bits in ("none", "int8") else "no such kernel"
 
     monkeypatch.setattr(quantization, "kernel_problem", problem)
@@ -193,6 +193,31 @@ def test_a_kernel_that_fails_when_tried_counts_as_missing(
     assert kernel_problem("none", CPU) is None
 
 
+def test_a_kernel_is_tried_in_the_dtype_that_it_is_to_compute_in(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, fresh_probe: None
+) -> None:
+    """torchao's int4 on CUDA asserts that weights are bf16, and was tried in bf16 alone."""
+    made, tried = quantization._tiny_layer, []
+
+    def only_bf16(bits: str, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+        tried.append(dtype)
+        assert dtype == torch.bfloat16, f"Only bfloat16 is supported, got {dtype}"
+        return made(bits, device, dtype)
+
+    monkeypatch.setattr(quantization, "_tiny_layer", only_bf16)
+    assert kernel_problem("nf4", CPU, torch.bfloat16) is None
+    assert "Only bfloat16" in (kernel_problem("nf4", CPU, torch.float16) or "")
+    with pytest.raises(QuantizationError, match=r"nf4.*cannot run on cpu here.*float16"):
+        load(tiny_folder("causal"), quantize="nf4", dtype="fp16")
+    assert tried[:2] == [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("bits", ["int8", "nf4", "fp4", "int4", "int8wo"])
+def test_each_kernel_is_here_in_each_dtype(bits: str, dtype: torch.dtype) -> None:
+    assert kernel_problem(bits, CPU, dtype) is None
+
+
 def test_auto_passes_over_what_has_no_kernel(
     tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +225,7 @@ def test_auto_passes_over_what_has_no_kernel(
     whole = plan.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
     monkeypatch.setattr(plan, "device_memory", lambda _: (whole.total - 1) / 0.7)
     monkeypatch.setattr(
-        quantization, "kernel_problem", lambda q, _: "none here" if q == "int8" else None
+        quantization, "kernel_problem", lambda q, *_: "none here" if q == "int8" else None
     )
     assert load(folder, dtype="fp32").quantization == "nf4"
     assert "int8 has no kernel here (none here)" in capsys.readouterr().out

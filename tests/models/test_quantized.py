@@ -13,6 +13,7 @@ from nbllm.errors import DownloadError
 from nbllm.models import quantized
 from nbllm.models.cache import cache_folder
 from nbllm.models.loader import load
+from nbllm.models.plan import Plan
 from nbllm.models.shelf import shelf
 
 Folder = Callable[[str], Path]
@@ -55,6 +56,19 @@ def test_each_quantization_dtype_and_revision_has_its_own(tiny_folder: Folder) -
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert not torch.equal(before, logits(folder, "nf4", "fp32"))
     assert len(list(cache_folder().glob("nf4-*-v[0-9]"))) == 3
+
+
+def test_each_kind_of_device_has_its_own(tmp_path: Path) -> None:
+    def folder(device: str, dtype: torch.dtype = torch.float16) -> str:
+        where = torch.device(device)
+        kept = quantized._folder(Plan(tmp_path, "0", "causal", 512, "nf4", where, dtype))
+        assert kept is not None
+        return kept.name
+
+    assert folder("cpu").startswith("nf4-float16-") and "cpu" not in folder("cpu")
+    assert folder("cuda:0") == folder("cuda:1")  # packed alike
+    names = {folder(device) for device in ("cpu", "cuda", "mps")}
+    assert len(names) == 3 and len(names | {folder("cpu", torch.bfloat16)}) == 4
 
 
 @pytest.mark.parametrize("bits", ["none", "int8wo"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from nbllm.models import work
 from nbllm.models.work import Read, matrix_rate, operation_counter, operations
 
 
@@ -36,3 +37,44 @@ def test_the_rate_is_measured_once():
 def test_a_counter_counts_the_same(tiny_llama):
     count, read = operation_counter(tiny_llama.network), Read(70, 900, 3)
     assert count(read) == operations(tiny_llama.network, read)
+
+
+def test_on_a_gpu_products_grow_until_they_take_long_enough(monkeypatch):
+    sizes, taken = [], {1024: 0.0001, 2048: 0.0002, 4096: 0.001, 8192: 0.004}
+
+    def timed(size, device, dtype):
+        sizes.append(size)
+        return taken[size]
+
+    monkeypatch.setattr(work, "_seconds_for", timed)
+    rate = work._rate_of_gpu(torch.device("cuda"), torch.bfloat16)
+    assert sizes == [1024, 2048, 4096, 8192]
+    assert rate == 10 * 2 * 8192**3 / 0.004
+
+    # A slow one is not kept busy for seconds to find that out.
+    sizes.clear()
+    taken[2048] = 0.06
+    assert work._rate_of_gpu(torch.device("cuda"), torch.float32) == 10 * 2 * 1024**3 / 0.0001
+    assert sizes == [1024, 2048]
+
+
+def test_a_full_gpu_is_measured_with_what_has_room(monkeypatch):
+    def timed(size, device, dtype):
+        if size > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.001
+
+    monkeypatch.setattr(work, "_seconds_for", timed)
+    most = 2048
+    assert work._rate_of_gpu(torch.device("cuda"), torch.float32) == 10 * 2 * 2048**3 / 0.001
+    most = 0
+    with pytest.raises(RuntimeError):
+        work._rate_of_gpu(torch.device("cuda"), torch.float32)
+
+
+def test_ten_products_are_timed_between_two_waits(monkeypatch):
+    counter = FlopCounterMode(display=False)
+    with counter:
+        seconds = work._seconds_for(64, torch.device("cpu"), torch.float32)
+    assert seconds > 0 and counter.get_total_flops() == 11 * 2 * 64**3
+    assert work._PRODUCTS == 10

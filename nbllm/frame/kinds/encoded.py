@@ -18,6 +18,7 @@ class Encoded:
     """Rows of one column to an engine that encodes them itself."""
 
     prefix_tokens = 0
+    label_tokens = 0
     before = Read()
 
     def __init__(self, engine: HeadScorer | TextEncoder, limit: int) -> None:

@@ -140,7 +140,9 @@ class Calibrated(Prompted):
         encoded = self.encode([(text,) for text in self.calibration], truncate=True)
         prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
         scores: dict[int, Any] = {}
-        budget = TokenBudget.of(self.scorer.model, decodes=False)
+        budget = TokenBudget.of(
+            self.scorer.model, decodes=False, label_tokens=self.scorer.label_tokens
+        )
         for done in run(prompts, self.scorer, budget=budget):
             if done.errors:
                 why = next(iter(done.errors.values()))

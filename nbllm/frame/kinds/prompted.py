@@ -55,6 +55,10 @@ class Prompted:
     def prefix_tokens(self) -> int:
         return self.engine.prefix.length
 
+    @property
+    def label_tokens(self) -> int:
+        return self.engine.label_tokens if isinstance(self.engine, LabelScorer) else 0
+
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:

@@ -63,6 +63,7 @@ class _Pointed:
     """Rows of a text, or of a text and a question, to a reader."""
 
     prefix_tokens = 0
+    label_tokens = 0
     before = Read()
 
     def __init__(self, reader: SpanReader, question: str | None) -> None:

@@ -90,6 +90,10 @@ class _InTurn(Prompted):
         super().__init__(longest.template, longest.engine, limit)
         self.asked = asked
 
+    @property
+    def label_tokens(self) -> int:
+        return max(one.label_tokens for one in self.asked)
+
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
     ) -> list[float]:

@@ -101,6 +101,10 @@ class _Reader(Prompted):
         self.scorer = scorer
         self.text_field = text_field
 
+    @property
+    def label_tokens(self) -> int:
+        return self.scorer.label_tokens
+
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:

@@ -32,6 +32,10 @@ class Asked(Protocol):
         """What all prompts start with and the model reads once."""
 
     @property
+    def label_tokens(self) -> int:
+        """Tokens of labels that the model reads behind each prompt."""
+
+    @property
     def before(self) -> Read:
         """What was read before the first row: a shared prefix, texts of calibration."""
 
