@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from nbllm.attention.indexing import gathered
 from nbllm.attention.listening import Hearing
 from nbllm.attention.recording import Recording, RecordingKind, TokenRow
 from nbllm.attention.text import is_special, token_texts
@@ -132,7 +133,7 @@ def recorded(
         keys=keys,
         layer_numbers=tuple(tracks),
         layers=layers,
-        gaps=tuple(track.gap() for track in tracks.values()),
+        gaps=tuple(gathered([track.gap() for track in tracks.values()]).tolist()),
         prompt_length=prompt_length,
         storage=hearing.storage,
     )
