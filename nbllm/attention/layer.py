@@ -16,7 +16,7 @@ __all__ = ["Layer"]
 
 # Scores in float32 that a block of rows has: 4 MiB, so that they stay in the processor's cache.
 SCORES_AT_ONCE = 2**20
-# 256 MiB: each block is some ten kernels, and a GPU is done with a small one before the next starts.
+# 256 MiB: a block is some ten kernels, and a GPU is done with small ones before the next are there.
 SCORES_AT_ONCE_ON_CUDA = 2**26
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from nbllm.attention.frozen_norm import frozen_norm
 from nbllm.attention.hooks import hooked
+from nbllm.attention.indexing import taken
 from nbllm.attention.residual import (
     FAMILIES,
     allowed_gap,
@@ -27,6 +28,7 @@ from nbllm.attention.residual import (
 )
 from nbllm.attention.text import read, token_id
 from nbllm.checks import check_integer, check_token, reads
+from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -91,7 +93,7 @@ def direct_logit_attribution(
 
     def logit(written: torch.Tensor) -> list[float]:
         """Contributions of vectors that were added to the stream, (parts, width)."""
-        found: list[float] = (frozen(written.to(direction.device)) @ direction).double().tolist()
+        found: list[float] = (frozen(written.to(direction.device)) @ direction).tolist()
         return found
 
     stream = [state[place].float() for state in ending.states]
@@ -211,16 +213,17 @@ def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Te
 def _direction(model: Model, token: int, against: int | None) -> tuple[torch.Tensor, float]:
     """What a logit, or the difference of two, multiplies the state with, and its bias."""
     head = model.network.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or not head.weight.is_floating_point():
-        raise UnsupportedModelError(
-            f"The output matrix of {model.name} ({type(head).__name__}) cannot be read row by "
-            "row. Load the model with quantize='none'."
-        )
     rows = [token] if against is None else [token, against]
-    signs = torch.tensor([1.0, -1.0][: len(rows)], device=head.weight.device)
-    with torch.inference_mode():
-        direction = signs @ head.weight[rows].float()
-        offset = 0.0 if head.bias is None else float(signs @ head.bias[rows].float())
+    with torch.inference_mode(), onloaded(head) as there:
+        plain = isinstance(head, nn.Linear) and head.weight.is_floating_point()
+        if not plain or not there:
+            raise UnsupportedModelError(
+                f"The output matrix of {model.name} ({type(head).__name__}) cannot be read row by "
+                "row. Load the model with quantize='none'."
+            )
+        signs = torch.tensor([1.0, -1.0][: len(rows)], device=head.weight.device)
+        direction = signs @ taken(head.weight, 0, rows).float()
+        offset = 0.0 if head.bias is None else float(signs @ taken(head.bias, 0, rows).float())
     return direction, offset
 
 

@@ -57,8 +57,8 @@ def agreement(
     ]
     numbers = dict.fromkeys(chosen for chosen, _ in heads)
     given = gathered([recording.layer(number).weights(None, [row])[:, 0] for number in numbers])
-    # (tokens, heads)
-    weights = pd.DataFrame(dict(zip(heads, given.reshape(len(heads), -1)[:, compared], strict=True)))
+    given = given.reshape(len(heads), -1)[:, compared]
+    weights = pd.DataFrame(dict(zip(heads, given, strict=True)))  # (tokens, heads)
     sizes = pd.Series(np.abs(attribution.scores[compared]))
     # Spearman's is Pearson's of the ranks.
     correlation = weights.rank().corrwith(sizes.rank())

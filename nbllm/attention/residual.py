@@ -51,14 +51,14 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
             f"{model.name} ({architecture(model)}) does not tell its output matrix. {FAMILIES}"
         )
     heard: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-    given_to_head: list[torch.Tensor] = []
+    handed: list[torch.Tensor] = []
 
     def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and _same_form(inputs[0], output):
             heard.append((module, inputs[0], output))
 
     def take(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        given_to_head.append(inputs[0])
+        handed.append(inputs[0])
         return (taken(inputs[0], 1, positions),)
 
     outside = [
@@ -74,13 +74,13 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
     norms = [
         (module, before)
         for module, before, after in heard
-        if _same_form(after, given_to_head[0])
-        and torch.equal(after, given_to_head[0])
+        if _same_form(after, handed[0])
+        and torch.equal(after, handed[0])
         and not torch.equal(before, after)
     ]
     hidden = said.hidden_states or ()
     layers = network.config.get_text_config().num_hidden_layers
-    whole = len(hidden) == layers + 1 and all(_same_form(state, given_to_head[0]) for state in hidden)
+    whole = len(hidden) == layers + 1 and all(_same_form(state, handed[0]) for state in hidden)
     if not norms or not whole:
         what = "the states after its layers" if norms else "a norm before its output matrix"
         raise UnsupportedModelError(
