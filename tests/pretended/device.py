@@ -25,13 +25,14 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 import nbllm
 
-__all__ = ["Wait", "Waits", "move", "on_device", "pretended"]
+__all__ = ["Wait", "Waits", "move", "on_device", "pretended", "spread"]
 
 CPU = torch.device("cpu")
 PRETENDED = ("cuda", "mps")
@@ -78,7 +79,9 @@ def pretended(memory: int = 24 * 10**9) -> Iterator[Waits]:
         memory: bytes that each device is said to have, all of them free.
     """
     waits = Waits()
-    properties = SimpleNamespace(total_memory=memory, name="Pretended", uuid="pretended")
+    properties = SimpleNamespace(
+        total_memory=memory, name="Pretended", uuid="pretended", major=7, minor=5
+    )
     answers = {
         "mem_get_info": (memory, memory),
         "memory_reserved": 0,
@@ -91,6 +94,7 @@ def pretended(memory: int = 24 * 10**9) -> Iterator[Waits]:
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+        patch.setattr(nn.Parameter, "__new__", _new_parameter)
         # `generate` marks with these how far the device is.
         patch.setattr(torch, "Event", lambda *_, **__: SimpleNamespace(**_EVENT))
         with _Devices(waits):
@@ -105,16 +109,38 @@ _EVENT: dict[str, Any] = {
 }
 
 
+_unmarked_parameter = nn.Parameter.__new__
+
+
+def _new_parameter(cls: type, data: Any = None, requires_grad: bool = True) -> Any:
+    """A parameter is where its numbers are: it is made past the mode."""
+    made = _unmarked_parameter(cls, data, requires_grad)
+    return _mark(made, _at(data)) if _is_tensor(data) else made
+
+
 def on_device(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     """A copy of a tensor on a device."""
     return _mark(tensor.detach().clone(), _device(device))
 
 
-def move(network: nn.Module, where: str | Callable[[str], str]) -> None:
+def spread(network: nn.Module, devices: Mapping[str, int]) -> None:
+    """Put the parts of a network on GPUs, in place, with accelerate's hooks between them.
+
+    As `from_pretrained` does with a `device_map`.
+
+    Args:
+        devices: the number of the GPU of each part, by its name.
+    """
+    move(network, devices)
+    network.hf_device_map = dict(devices)
+    dispatch_model(network, dict(devices), main_device=0)
+
+
+def move(network: nn.Module, where: str | Mapping[str, int]) -> None:
     """Put the parameters and buffers of a network on devices, in place; tied ones stay tied.
 
     Args:
-        where: a device for all, or a function from the name of a tensor to its device.
+        where: a device for all, or the number of the GPU of each part, by its name.
     """
     moved: dict[int, torch.Tensor] = {}
     before = []  # held, so that no id is given twice
@@ -125,12 +151,18 @@ def move(network: nn.Module, where: str | Callable[[str], str]) -> None:
                     continue
                 if id(tensor) not in moved:
                     before.append(tensor)
-                    device = where if isinstance(where, str) else where(f"{prefix}.{name}")
                     there = tensor.detach().clone()
                     if isinstance(tensor, nn.Parameter):
                         there = nn.Parameter(there, requires_grad=tensor.requires_grad)
+                    path = f"{prefix}.{name}".removeprefix(".")
+                    device = where if isinstance(where, str) else _part(where, path)
                     moved[id(tensor)] = _mark(there, _device(device))
                 tensors[name] = moved[id(tensor)]
+
+
+def _part(devices: Mapping[str, int], name: str) -> int:
+    """The GPU of the longest part that a name begins with."""
+    return devices[max((part for part in devices if f"{name}.".startswith(f"{part}.")), key=len)]
 
 
 # -- marks -------------------------------------------------------------------------------------
@@ -207,7 +239,7 @@ class _Devices(TorchFunctionMode):
             return self._to(func, args, kwargs)
         if func is torch.device and isinstance(args[0], int):
             return _device(args[0])
-        tensors = [part for part in pytree.tree_leaves((args, kwargs)) if _is_tensor(part)]
+        tensors = _tensors((args, kwargs))
         asked = None if kwargs.get("device") is None else _device(kwargs["device"])
         if all(_at(tensor) == CPU for tensor in tensors) and (asked or CPU).type not in PRETENDED:
             return func(*args, **kwargs)
@@ -224,6 +256,8 @@ class _Devices(TorchFunctionMode):
         device = asked or self._check(func, name, args, tensors)
         if asked is not None:
             kwargs["device"] = CPU
+        if func is torch.histc:  # which a processor does for fractions alone
+            args = (args[0].float(), *args[1:])
         result = func(*args, **kwargs)
         if func in _OF_DATA and result.numel():
             data = args[func is torch.Tensor.new_tensor]
@@ -280,8 +314,8 @@ class _Devices(TorchFunctionMode):
         here = _at(tensor)
         for part in index if isinstance(index, tuple) else (index,):
             if isinstance(part, slice):
-                for bound in (part.start, part.stop, part.step):
-                    if _is_tensor(bound) and _at(bound) != CPU:
+                for bound in _tensors(part):
+                    if _at(bound) != CPU:
                         self._wait("item")
             elif _is_tensor(part):
                 there = _at(part)
@@ -316,6 +350,16 @@ class _Devices(TorchFunctionMode):
 
     def _wait(self, why: str) -> None:
         self._waits.seen.append(Wait(why, _where()))
+
+
+def _tensors(given: Any) -> list[torch.Tensor]:
+    found = []
+    for part in pytree.tree_leaves(given):
+        if isinstance(part, slice):
+            found += _tensors((part.start, part.stop, part.step))
+        elif _is_tensor(part):
+            found.append(part)
+    return found
 
 
 def _lists(part: Any) -> bool:
