@@ -8,6 +8,7 @@ largest score: pictures are pooled from scores, and few exponentials are compute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -338,7 +339,7 @@ def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, 
     return found
 
 
-def _keys(layer: Layer, rows: range, columns: Span) -> range:
+def _keys(layer: Layer, rows: Sequence[int], columns: Span) -> range:
     """The keys of a window that at least one of these rows may see."""
     seen = layer.seen(rows)
     return range(max(seen.start, columns[0]), min(seen.stop, columns[1]))

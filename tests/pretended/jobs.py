@@ -129,7 +129,10 @@ CAUSAL: Mapping[str, Job] = {
     "rank agreement": agreement,
     "lens": both_lenses,
     "ablation": lambda model: head_importance(model, TEXT),
-    "ablation by means": lambda model: head_importance(model, TEXT, target=7, replacement="mean"),
+    # Long enough that heads are tried in parts, of which a later one leaves lower layers out.
+    "ablation by means": lambda model: head_importance(
+        model, TEXT * 9, target=7, replacement="mean"
+    ),
     "logit parts": lambda model: direct_logit_attribution(model, TEXT, 7, 9)["contribution"],
     "attribution": lambda model: attribute(model, "A warm soup.", target=7, steps=4).scores,
     "sentiment": lambda model: _frame().llm.sentiment("text", model=model, ledger=False),
