@@ -40,6 +40,15 @@ LACK_FLOAT64 = ("mps",)
 _ROOT = f"{Path(nbllm.__file__).parents[1]}/"
 
 
+# Of torch.Event, for a device that is always done.
+_EVENT: dict[str, Any] = {
+    "record": lambda *_: None,
+    "synchronize": lambda: None,
+    "query": lambda: True,
+    "wait": lambda *_: None,
+}
+
+
 @dataclass(frozen=True)
 class Wait:
     """One wait of the host for the device."""
@@ -99,14 +108,6 @@ def pretended(memory: int = 24 * 10**9) -> Iterator[Waits]:
         patch.setattr(torch, "Event", lambda *_, **__: SimpleNamespace(**_EVENT))
         with _Devices(waits):
             yield waits
-
-
-_EVENT: dict[str, Any] = {
-    "record": lambda *_: None,
-    "synchronize": lambda: None,
-    "query": lambda: True,
-    "wait": lambda *_: None,
-}
 
 
 _unmarked_parameter = nn.Parameter.__new__

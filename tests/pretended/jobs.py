@@ -80,7 +80,7 @@ def pictures(recording: Recording) -> Any:
         tiles.dimension_scores(recording, layer, 1, query=5, key=3),
         recording.weights(layer, 1, rows=[5, 3], columns=[0, 2, 2], masked=2),
         recording.weights(layer, 1, rows=slice(2, 6), columns=slice(None, None, -1)),
-        recording.log_sum_exp(layer, 2).cpu().numpy(),
+        recording.log_sum_exp(layer, 0).cpu().numpy(),
     ]
 
 

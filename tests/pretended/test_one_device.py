@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nbllm.attention.capture import record
-from tests.attention.architectures import ARCHITECTURES, tiny
+from tests.attention.architectures import ARCHITECTURES, ENCODER_DECODERS, tiny, tiny_pair
 from tests.pretended.device import move, on_device, pretended
 from tests.pretended.jobs import (
     CAUSAL,
@@ -61,6 +61,16 @@ def test_recordings_of_architectures_are_painted_alike(name: str) -> None:
     with pretended():
         move(model.network, "cuda:0")
         found = pictures(record(model, TEXT))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_recordings_of_encoder_decoders_are_painted_alike(name: str) -> None:
+    expected = pictures(record(tiny_pair(name), TEXT, target=TEXT).cross)
+    model = tiny_pair(name)
+    with pretended():
+        move(model.network, "cuda:0")
+        found = pictures(record(model, TEXT, target=TEXT).cross)
     assert_same(found, expected)
 
 

@@ -4,9 +4,19 @@ import pytest
 import torch
 
 from nbllm.attention.capture import record
+from nbllm.attention.residual import layers_of
 from nbllm.models.model import Model
+from tests.attention.architectures import ARCHITECTURES, tiny
 from tests.pretended.device import pretended, spread
-from tests.pretended.jobs import CAUSAL, OTHERS, TEXT, assert_same, made, on_the_processor
+from tests.pretended.jobs import (
+    CAUSAL,
+    OTHERS,
+    TEXT,
+    assert_same,
+    made,
+    on_the_processor,
+    pictures,
+)
 
 BODY = {
     "model.embed_tokens": 0,
@@ -82,6 +92,31 @@ def test_other_kinds_answer_as_on_the_processor(job: str) -> None:
         assert devices(model) == ["cuda:0", "cuda:1"]
         found = OTHERS[job](model)
     assert_same(found, on_the_processor(job))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_recordings_of_architectures_are_painted_alike(name: str) -> None:
+    expected = pictures(record(tiny(name), TEXT))
+    model = tiny(name)
+    with pretended():
+        spread(model.network, second_layer_apart(model.network))
+        recording = record(model, TEXT)
+        assert str(recording.layers[1].key.device) == "cuda:1"
+        found = pictures(recording)
+    assert_same(found, expected)
+
+
+def second_layer_apart(network: torch.nn.Module) -> dict[str, int]:
+    """Of two layers the second on a GPU of its own, and all else on the first."""
+    layers = layers_of(network, 2)
+    devices: dict[str, int] = {}
+    for name, module in network.named_modules():
+        if module in layers:
+            devices[name] = layers.index(module)
+        elif not any(name.startswith(f"{part}.") for part in devices):
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            devices |= {name: 0} if own else {}
+    return devices
 
 
 def test_a_recording_stays_where_it_was_made(tiny_llama: Model) -> None:
