@@ -23,7 +23,7 @@ def index(places: Sequence[int], device: torch.device) -> torch.Tensor:
     """The positions as a tensor on a device, (places,)."""
     if isinstance(places, range) and len(places):
         return torch.arange(places.start, places.stop, places.step, device=device)
-    # CUDA has taken numbers of pageable memory over before the call returns; MPS may read them later.
+    # CUDA has taken them over before the call returns; MPS may read them later.
     on_cuda = device.type == "cuda"
     return torch.tensor(places, dtype=torch.long).to(device, non_blocking=on_cuda)
 
