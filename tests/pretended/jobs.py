@@ -103,6 +103,12 @@ def agreement(model: Model) -> Any:
     return rank_agreement.agreement(recording, attribution), rank_agreement.attended(recording)
 
 
+def explained(model: Model) -> Any:
+    answered = _frame().llm.sentiment("text", model=model)
+    explanation = answered.llm.explain(0, model=model)
+    return explanation.words(), explanation.parts, explanation.lens
+
+
 def _frame() -> pd.DataFrame:
     return pd.DataFrame({"text": TEXTS})
 
@@ -136,6 +142,7 @@ CAUSAL: Mapping[str, Job] = {
     "logit parts": lambda model: direct_logit_attribution(model, TEXT, 7, 9)["contribution"],
     "attribution": lambda model: attribute(model, "A warm soup.", target=7, steps=4).scores,
     "sentiment": lambda model: _frame().llm.sentiment("text", model=model, ledger=False),
+    "explain": explained,
     "summarize": lambda model: _frame().llm.summarize(
         "text", model=model, ledger=False, max_words=4
     ),
