@@ -207,12 +207,12 @@ def _record_generation(
     # Without a config it keeps all keys, also those outside of a window.
     cache = DynamicCache()
     written: list[int] = []
-    given: Sequence[int] = prompt.ids
+    given = torch.tensor([prompt.ids], device=model.device)
     with torch.inference_mode():
         while True:
             with hearing.one_pass():
                 said = model.network(
-                    input_ids=torch.tensor([given], device=model.device),
+                    input_ids=given,
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
@@ -220,7 +220,8 @@ def _record_generation(
             check_heard(model, hearing.heard, depths)
             if len(written) == most or (written and written[-1] in ends):
                 break
-            written.append(int(said.logits[0, -1].argmax()))
-            given = written[-1:]
+            likeliest = said.logits[0, -1].argmax()
+            written.append(int(likeliest))
+            given = likeliest[None, None].to(model.device)
     row = token_row(model, continued(prompt, written, model.tokenizer))
     return recorded(model, hearing, "causal", row, row, prompt_length=length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from nbllm.attention.residual import FAMILIES, architecture
+from nbllm.engine.logits import onloaded
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -36,11 +38,17 @@ def frozen_norm(model: Model, norm: nn.Module, state: torch.Tensor) -> FrozenNor
     It is asked, not taken apart, since their weights differ (Gemma's are added to 1): vectors
     of plus and minus the state's own root mean square have the same scale and no mean.
     """
-    weights = {name: weight.float() for name, weight in norm.named_parameters()}
+    with onloaded(norm):
+        weights = {name: weight.float() for name, weight in norm.named_parameters()}
+    state = state.to(next(iter(weights.values()), state).device)
+    # What accelerate hooks on a part would put the weights as they are in the place of these.
+    plain = copy.copy(norm)
+    for name in ("forward", "_hf_hook"):
+        vars(plain).pop(name, None)
 
     def apply(states: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            normed: torch.Tensor = functional_call(norm, weights, (states[None],))[0]
+            normed: torch.Tensor = functional_call(plain, weights, (states[None],))[0]
         return normed
 
     said = apply(state[None])[0]

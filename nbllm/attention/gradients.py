@@ -43,7 +43,7 @@ def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None
             torch.autograd.grad(answer, given)
     """
     parts = [part for part in model.network.modules() if not any(part.children())]
-    weights = [weight for weight in model.network.parameters() if weight.requires_grad]
+    trained = {name for name, weight in model.network.named_parameters() if weight.requires_grad}
     arithmetic = _InFloat32() if model.dtype in _HALF else nullcontext()
 
     def passing() -> AbstractContextManager[None]:
@@ -57,13 +57,23 @@ def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None
         torch.enable_grad(),
         arithmetic,
     ):
-        for weight in weights:
-            weight.requires_grad_(False)
+        _let_train(model, trained, False)
         try:
             yield passing
         finally:
-            for weight in weights:
-                weight.requires_grad_(True)
+            _let_train(model, trained, True)
+
+
+def _let_train(model: Model, names: set[str], value: bool) -> None:
+    """Whether gradients of these weights are asked for.
+
+    By name: weights that are offloaded are other objects after each pass, and of one in inference
+    mode such as can be changed in that mode alone.
+    """
+    with torch.inference_mode():
+        for name, weight in model.network.named_parameters():
+            if name in names:
+                weight.requires_grad_(value)
 
 
 class _InFloat32(TorchFunctionMode):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch.nn import functional
+
+from nbllm.attention.indexing import bounds, index, places_of, taken
 
 __all__ = ["Layer"]
 
 # Scores in float32 that a block of rows has: 4 MiB, so that they stay in the processor's cache.
 SCORES_AT_ONCE = 2**20
+# 256 MiB: a block is some ten kernels, and a GPU is done with small ones before the next are there.
+SCORES_AT_ONCE_ON_CUDA = 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,48 +39,52 @@ class Layer:
         return self.query.shape[0]
 
     def scores(
-        self, heads: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor | None
+        self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> torch.Tensor:
         """Masked scores before softmax, float32, (heads, rows, columns); None stands for all."""
         query, key = self._meeting(heads, rows, columns)
         # Queries that share a key head meet it in one product, so that it is not repeated.
         together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
-        scores = together.view(len(query), len(rows), key.shape[1])
+        scores = together.view(len(query), len(rows), len(columns))
         if self.softcap is not None:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         for added in (self.bias, self.mask):
             if added is None:
                 continue
-            shown = added if heads is None or added.shape[0] == 1 else added[heads]
-            shown = shown[:, rows] if columns is None else shown[:, rows][:, :, columns]
+            shown = added if heads is None or added.shape[0] == 1 else taken(added, 0, heads)
+            shown = taken(taken(shown, 1, rows), 2, columns)
             scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
-        if self.causal or self.window is not None:
-            places = self._keys(0, self.key.shape[1]) if columns is None else columns
-            if self.causal:
-                start = _first_hidden(rows, columns)
-                scores[:, :, start:] += _hiding(places[start:] > rows[:, None])
+        start = _first_hidden(rows, columns) if self.causal else len(columns)
+        if start < len(columns) or self.window is not None:
+            places = index(columns, self.key.device)
+            back = index(rows, self.key.device)[:, None]
+            if start < len(columns):
+                scores[:, :, start:] += _hiding(places[start:] > back)
             if self.window is not None:
-                scores += _hiding((rows[:, None] - places).abs() >= self.window)
+                scores += _hiding((back - places).abs() >= self.window)
         return scores
 
-    def seen(self, rows: torch.Tensor) -> torch.Tensor:
-        """The keys that at least one of these rows may see, and those between: (columns,)."""
+    def seen(self, rows: Sequence[int]) -> range:
+        """The keys that at least one of these rows may see, and those between."""
         start, stop = 0, self.key.shape[1]
         if not len(rows):
-            return self._keys(start, stop)
+            return range(start, stop)
+        first, last = bounds(rows)
         if self.causal:
-            stop = min(stop, int(rows.max()) + 1)
+            stop = min(stop, last + 1)
         if self.window is not None:
-            start = max(0, int(rows.min()) - self.window + 1)
-            stop = min(stop, int(rows.max()) + self.window)
-        return self._keys(start, stop)
+            start, stop = max(0, first - self.window + 1), min(stop, last + self.window)
+        return range(start, stop)
 
-    def blocks(self, heads: int, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def blocks(self, heads: int, rows: Sequence[int]) -> list[Sequence[int]]:
         """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
-        return torch.split(rows, max(1, SCORES_AT_ONCE // (heads * self.key.shape[1])))
+        on_cuda = self.key.device.type == "cuda"
+        most = SCORES_AT_ONCE_ON_CUDA if on_cuda else SCORES_AT_ONCE
+        size = max(1, most // (heads * self.key.shape[1]))
+        return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
 
     def log_sum_exp(
-        self, heads: torch.Tensor, rows: torch.Tensor, masked: int | None = None
+        self, heads: Sequence[int], rows: Sequence[int], masked: int | None = None
     ) -> torch.Tensor:
         """What softmax divides by, as a logarithm: float32, (heads, rows).
 
@@ -83,26 +93,27 @@ class Layer:
         parts = []
         for part in self.blocks(len(heads), rows):
             keys = self.seen(part)
-            if masked is not None:
-                keys = keys[keys != masked]
-            parts.append(self.total(self.scores(heads, part, keys), heads))
+            scores = self.scores(heads, part, keys)
+            for place in places_of(masked, keys):
+                scores[:, :, place] = -math.inf
+            parts.append(self.total(scores, heads))
         return torch.cat(parts, dim=1)
 
-    def weights(self, heads: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    def weights(self, heads: Sequence[int] | None, rows: Sequence[int]) -> torch.Tensor:
         """Whole rows of weights, float32, (heads, rows, columns); None stands for all heads."""
         keys = self.seen(rows)
-        all_seen = len(keys) == self.key.shape[1]
-        scores = self.scores(heads, rows, None if all_seen else keys)
+        scores = self.scores(heads, rows, keys)
         if self.sinks is None:
             seen = torch.softmax(scores, -1, out=scores)
         else:
             seen = scores.sub_(self.total(scores, heads)[:, :, None]).exp_()
-        if all_seen:
+        count = self.key.shape[1]
+        if len(keys) == count:
             return seen
-        return functional.pad(seen, (int(keys[0]), self.key.shape[1] - 1 - int(keys[-1])))
+        return functional.pad(seen, (keys.start, count - keys.stop))
 
     def log_weights(
-        self, heads: torch.Tensor, rows: torch.Tensor, keys: torch.Tensor
+        self, heads: Sequence[int], rows: Sequence[int], keys: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logarithms of whole rows of weights, and what softmax divided by: (heads, rows).
 
@@ -117,50 +128,41 @@ class Layer:
         logs = torch.log_softmax(scores, -1, out=scores)
         return logs, largest - logs.amax(-1)
 
-    def total(self, scores: torch.Tensor, heads: torch.Tensor | None) -> torch.Tensor:
+    def total(self, scores: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
         """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
         total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
-        sinks = self.sinks if heads is None else self.sinks[heads]
+        sinks = self.sinks if heads is None else taken(self.sinks, 0, heads)
         return torch.logaddexp(total, sinks.float()[:, None])
 
     def _meeting(
-        self, heads: torch.Tensor | None, rows: torch.Tensor, columns: torch.Tensor | None
+        self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Queries in float32 and scaled, and their keys as they are, each key head once."""
-        if heads is None:
-            query, key = self.query.index_select(1, rows), self.key
-            key = key if columns is None else key.index_select(1, columns)
-        else:
-            query = self.query[heads[:, None], rows]
-            its = [self.key[number] for number in self._key_heads(heads).tolist()]
-            # Whole vectors are copied, in a fourth of the time that both indices at once take.
-            key = torch.stack(
-                [one if columns is None else one.index_select(0, columns) for one in its]
-            )
+        query, key = taken(self.query, 1, rows), taken(self.key, 1, columns)
+        if heads is not None:
+            query, key = taken(query, 0, heads), taken(key, 0, self._key_heads(heads))
         return query.float() * self.scale, key
 
-    def _keys(self, start: int, stop: int) -> torch.Tensor:
-        return torch.arange(start, stop, device=self.key.device)
-
-    def _key_heads(self, heads: torch.Tensor) -> torch.Tensor:
+    def _key_heads(self, heads: Sequence[int]) -> Sequence[int]:
         """Their key heads: each once if all of them have as many heads here, else one a head."""
-        its = heads // (self.heads // self.key.shape[0])
-        if len(its) == 1:
-            return its
-        used, counts = torch.unique_consecutive(its, return_counts=True)
-        return used if (counts == counts[0]).all() else its
+        group = self.heads // self.key.shape[0]
+        its = [head // group for head in heads]
+        runs = [(head, len(list(same))) for head, same in groupby(its)]
+        if len({count for _, count in runs}) == 1:
+            its = [head for head, _ in runs]
+        return range(its[0], its[-1] + 1) if its == list(range(its[0], its[-1] + 1)) else its
 
 
-def _first_hidden(rows: torch.Tensor, columns: torch.Tensor | None) -> int:
+def _first_hidden(rows: Sequence[int], columns: Sequence[int]) -> int:
     """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
     if not len(rows):
-        return 0
-    if columns is None:
-        return int(rows.min()) + 1
-    late = columns > rows.min()
-    return int(late.int().argmax()) if bool(late.any()) else len(columns)
+        return len(columns)
+    first = bounds(rows)[0] + 1
+    if isinstance(columns, range) and columns.step == 1:
+        return min(max(first - columns.start, 0), len(columns))
+    return next((place for place, key in enumerate(columns) if key >= first), len(columns))
 
 
 def _hiding(hidden: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from nbllm.attention.hooks import hooked
+from nbllm.attention.indexing import taken
 from nbllm.attention.residual import (
     FAMILIES,
     allowed_gap,
@@ -27,6 +28,7 @@ from nbllm.attention.residual import (
 )
 from nbllm.attention.text import read, token_id, token_texts
 from nbllm.checks import check_integers, check_whole, reads
+from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LogitLens", "logit_lens"]
 
-# Logits in float32 that are in memory at a time: 128 MiB of them.
-_LOGITS = 2**25
 _CHECKED = 16  # positions at which the lens is compared with the model's own logits
 
 
@@ -66,7 +66,7 @@ class LogitLens:
 
             lens.logits(layer=6, position=-1)
         """
-        values: NDArray[np.float32] = self._at(layer, position).numpy()
+        values: NDArray[np.float32] = self._at(layer, position).cpu().numpy()
         return values
 
     def top(self, layer: int, position: int, k: int = 5) -> list[tuple[str, int, float]]:
@@ -89,6 +89,7 @@ class LogitLens:
         prediction (text) and probability.
         """
         found = [part.softmax(-1).topk(self._listed) for part in self._parts()]
+        values, tokens = (torch.cat([part[n].flatten() for part in found]).cpu() for n in (0, 1))
         layers = len(self._states)
         rows = np.array(
             [
@@ -98,15 +99,14 @@ class LogitLens:
                 for rank in range(1, self._listed + 1)
             ]
         )
-        predicted = [token for part in found for token in part.indices.flatten().tolist()]
         return pd.DataFrame(
             {
                 "layer": rows[:, 0],
                 "position": rows[:, 1],
                 "token": [self.tokens[position] for position in rows[:, 1]],
                 "rank": rows[:, 2],
-                "prediction": [self._text(token) for token in predicted],
-                "probability": torch.cat([part.values.flatten() for part in found]).numpy(),
+                "prediction": [self._text(token) for token in tokens.tolist()],
+                "probability": values.numpy(),
             }
         )
 
@@ -119,7 +119,7 @@ class LogitLens:
         """
         wanted = token_id(self.model, token)
         ranks = [1 + (part > part[:, wanted, None]).sum(-1) for part in self._parts()]
-        found: NDArray[np.int64] = torch.cat(ranks).view(self._states.shape[:2]).numpy()
+        found: NDArray[np.int64] = torch.cat(ranks).view(self._states.shape[:2]).cpu().numpy()
         return found
 
     def log_probabilities(self, tokens: Sequence[int | str]) -> NDArray[np.float32]:
@@ -132,7 +132,7 @@ class LogitLens:
         wanted = [token_id(self.model, token) for token in tokens]
         parts = [part.log_softmax(-1)[:, wanted] for part in self._parts()]
         shape = (*self._states.shape[:2], len(wanted))
-        found: NDArray[np.float32] = torch.cat(parts).view(shape).numpy()
+        found: NDArray[np.float32] = torch.cat(parts).view(shape).cpu().numpy()
         return found
 
     def _at(self, layer: int, position: int) -> torch.Tensor:
@@ -152,7 +152,8 @@ class LogitLens:
 
     def _parts(self) -> Iterator[torch.Tensor]:
         """Logits of all layers and positions in order, (some, vocabulary) at a time."""
-        size = max(1, _LOGITS // self.model.network.config.get_text_config().vocab_size)
+        words = self.model.network.config.get_text_config().vocab_size
+        size = max(1, logits_at_once(self.model.device) // words)
         for states in torch.split(self._states.flatten(0, 1), size):
             yield self._project(states)
 
@@ -169,7 +170,7 @@ class LogitLens:
             with hooked(before=[(head, lambda _module, _inputs: (normed,))]):
                 ids = torch.tensor([self.ids[:1]], device=device)
                 logits: torch.Tensor = network(input_ids=ids, use_cache=False).logits[0]
-        return logits.float().cpu()
+        return logits.float()
 
     def _text(self, token: int) -> str:
         return str(self.model.tokenizer.decode([token]))
@@ -205,11 +206,13 @@ def logit_lens(
         ids=prompt.ids,
         tokens=token_texts(model, prompt),
         positions=tuple(chosen),
-        _states=torch.stack([state[chosen].cpu() for state in ending.states]),
+        _states=torch.stack(
+            [taken(state, 0, chosen).to(model.device) for state in ending.states]
+        ).cpu(),
         _norm=ending.norm,
         _listed=top,
     )
-    explained = lens._project(lens._states[-1, -_CHECKED:])
+    explained = lens._project(lens._states[-1, -_CHECKED:]).cpu()
     gap = float((explained - ending.logits).abs().max() / ending.logits.abs().max())
     if not gap <= allowed_gap(model):  # also where it is not a number
         raise UnsupportedModelError(

@@ -16,6 +16,7 @@ from torch import nn
 
 from nbllm.attention.frozen_norm import frozen_norm
 from nbllm.attention.hooks import hooked
+from nbllm.attention.indexing import taken
 from nbllm.attention.residual import (
     FAMILIES,
     allowed_gap,
@@ -27,6 +28,7 @@ from nbllm.attention.residual import (
 )
 from nbllm.attention.text import read, token_id
 from nbllm.checks import check_integer, check_token, reads
+from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -87,27 +89,23 @@ def direct_logit_attribution(
         ending = residual_stream(model, prompt.ids, [place])
     frozen = frozen_norm(model, ending.norm, ending.states[-1][place].float())
     direction, offset = _direction(model, wanted, other)
-    direction = direction.to(frozen.factor.device)
-
-    def logit(written: torch.Tensor) -> list[float]:
-        """Contributions of vectors that were added to the stream, (parts, width)."""
-        found: list[float] = (frozen(written.to(direction.device)) @ direction).double().tolist()
-        return found
-
+    device = frozen.factor.device
+    direction = direction.to(device)
     stream = [state[place].float() for state in ending.states]
-    rows: list[tuple[int | None, str, int | None, float]] = []
-    rows.append((None, "embedding", None, logit(stream[0][None])[0]))
+    names: list[tuple[int | None, str, int | None]] = [(None, "embedding", None)]
+    written = [stream[0].to(device)]  # what each part added to the stream
     for layer, (attention, mlp) in enumerate(blocks):
         _check_sum(model, layer, stream, [heard.outputs.get(part) for part in (attention, mlp)])
         heads, bias = _split(model, attention, heard)
-        for head, value in enumerate(logit(heads)):
-            rows.append((layer, "attention", head, value))
-        if bias.any():
-            rows.append((layer, "bias", None, logit(bias[None])[0]))
-        rows.append((layer, "mlp", None, logit(heard.outputs[mlp].float()[None])[0]))
-    last = float(frozen.bias @ direction) + offset
-    if last:
-        rows.append((None, "bias", None, last))
+        names += [(layer, "attention", head) for head in range(len(heads))]
+        names += [(layer, "bias", None), (layer, "mlp", None)]
+        parts = (*heads, bias, heard.outputs[mlp].float())
+        written += [part.to(device) for part in parts]
+    values = (frozen(torch.stack(written)) @ direction).tolist()
+    rows = [(*name, value) for name, value in zip(names, values, strict=True)]
+    rows.append((None, "bias", None, float(frozen.bias @ direction) + offset))
+    # A layer or norm without a bias adds nothing, to the last bit.
+    rows = [row for row in rows if row[1] != "bias" or row[-1]]
     frame = pd.DataFrame(rows, columns=["layer", "component", "head", "contribution"])
     frame = frame.astype({"layer": "Int64", "head": "Int64"})
     said = float(ending.logits[0, wanted] - (0 if other is None else ending.logits[0, other]))
@@ -163,11 +161,11 @@ def _check_sum(
     model: Model, layer: int, stream: list[torch.Tensor], added: list[torch.Tensor | None]
 ) -> None:
     """Refuse a layer that does more than add its attention and its MLP to the stream."""
-    after = stream[layer + 1].cpu()
-    explained = stream[layer].cpu()
+    after = stream[layer + 1]
+    explained = stream[layer].to(after.device)
     for part in added:
         if part is not None:
-            explained = explained + part.float().cpu()
+            explained = explained + part.to(after.device).float()
     gap = float((explained - after).norm() / after.norm())
     if not gap <= allowed_gap(model):
         raise UnsupportedModelError(
@@ -183,15 +181,16 @@ def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Te
     does that with may be quantized, transposed or adapted.
     """
     wrote = heard.outputs[attention]
-    # Of an adapted projection the outermost: the sum of the projection and its adapter.
-    found = [
+    inside = set(attention.modules()) - {attention}
+    candidates = [
         module
         for module, output in heard.outputs.items()
-        if module in heard.inputs
-        and any(module is part for part in attention.modules())
-        and module is not attention
-        and torch.equal(output, wrote)
+        if module in heard.inputs and module in inside and output.shape == wrote.shape
     ]
+    alike = [(heard.outputs[part].to(wrote.device) == wrote).all() for part in candidates]
+    same = torch.stack(alike).tolist() if alike else []
+    # Of an adapted projection the outermost: the sum of the projection and its adapter.
+    found = [part for part, is_same in zip(candidates, same, strict=True) if is_same]
     count = model.network.config.get_text_config().num_attention_heads
     given = heard.inputs[found[-1]] if found else wrote[:0]
     if not found or len(given) % count:
@@ -199,8 +198,7 @@ def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Te
             f"The attention of {model.name} ({architecture(model)}) does not end in one matrix "
             f"over its heads, so they cannot be told apart. {FAMILIES}"
         )
-    alone = torch.zeros(count + 1, count, len(given) // count, dtype=given.dtype)
-    alone = alone.to(given.device)
+    alone = given.new_zeros(count + 1, count, len(given) // count)
     every = torch.arange(count, device=given.device)
     alone[every, every] = given.view(count, -1)
     with torch.inference_mode():
@@ -211,16 +209,17 @@ def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Te
 def _direction(model: Model, token: int, against: int | None) -> tuple[torch.Tensor, float]:
     """What a logit, or the difference of two, multiplies the state with, and its bias."""
     head = model.network.get_output_embeddings()
-    if not isinstance(head, nn.Linear) or not head.weight.is_floating_point():
-        raise UnsupportedModelError(
-            f"The output matrix of {model.name} ({type(head).__name__}) cannot be read row by "
-            "row. Load the model with quantize='none'."
-        )
     rows = [token] if against is None else [token, against]
-    signs = torch.tensor([1.0, -1.0][: len(rows)], device=head.weight.device)
-    with torch.inference_mode():
-        direction = signs @ head.weight[rows].float()
-        offset = 0.0 if head.bias is None else float(signs @ head.bias[rows].float())
+    with torch.inference_mode(), onloaded(head) as there:
+        plain = isinstance(head, nn.Linear) and head.weight.is_floating_point()
+        if not plain or not there:
+            raise UnsupportedModelError(
+                f"The output matrix of {model.name} ({type(head).__name__}) cannot be read row by "
+                "row. Load the model with quantize='none'."
+            )
+        signs = torch.tensor([1.0, -1.0][: len(rows)], device=head.weight.device)
+        direction = signs @ taken(head.weight, 0, rows).float()
+        offset = 0.0 if head.bias is None else float(signs @ taken(head.bias, 0, rows).float())
     return direction, offset
 
 

@@ -47,17 +47,20 @@ def rule_of(mask: torch.Tensor, causal: bool) -> Rule | None:
     last = int(_seen(shown[-1]).sum())
     rule = Rule(causal, window=None if last == columns else last)
     keys = torch.arange(columns, device=mask.device)
-    for part in torch.split(torch.arange(rows, device=mask.device), _ROWS_AT_ONCE):
-        given = shown[part[0] : part[-1] + 1]
-        if not torch.equal(_seen(given), rule.mask(part + first, keys)) or _adds(given):
-            return None
-    return rule
+    follows = torch.ones((), dtype=torch.bool, device=mask.device)
+    for start in range(0, rows, _ROWS_AT_ONCE):
+        given = shown[start : start + _ROWS_AT_ONCE]
+        places = torch.arange(first + start, first + start + len(given), device=mask.device)
+        follows &= (_seen(given) == rule.mask(places, keys)).all() & ~_adds(given)
+    return rule if bool(follows) else None
 
 
 def _seen(mask: torch.Tensor) -> torch.Tensor:
     return mask if mask.dtype == torch.bool else mask == 0
 
 
-def _adds(mask: torch.Tensor) -> bool:
+def _adds(mask: torch.Tensor) -> torch.Tensor:
     """Whether it also changes what it does not hide."""
-    return mask.dtype != torch.bool and bool(((mask != 0) & (mask > _HIDES)).any())
+    if mask.dtype == torch.bool:
+        return torch.zeros((), dtype=torch.bool, device=mask.device)
+    return ((mask != 0) & (mask > _HIDES)).any()

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from nbllm.attention.capture import record_batch
+from nbllm.attention.indexing import gathered, index
 from nbllm.attention.layer import Layer
 from nbllm.attention.overview import survey
 from nbllm.attention.recording import Recording
@@ -81,7 +82,8 @@ def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) 
             "head": np.tile(np.arange(recording.heads), len(numbers)),
         }
     )
-    frame[list(_MEASURES)] = torch.cat(found, dim=1).T.cpu().numpy()
+    # (layers, measures, heads) to a row a head
+    frame[list(_MEASURES)] = gathered(found).transpose(0, 2, 1).reshape(len(frame), -1)
     frame.attrs |= {"rows": len(rows), "of": len(recording.queries), "sink": sink}
     return frame
 
@@ -90,51 +92,58 @@ def _measure(
     recording: Recording, layer: Layer, sampled: Sequence[int], sink: int | None
 ) -> torch.Tensor:
     """The measures of all heads of a layer, float32, (measures, heads)."""
-    device = layer.query.device
-    ids = torch.tensor(recording.keys.ids, device=device)
-    keys = torch.arange(len(ids), device=device)
+    device = layer.key.device
+    ids = index(recording.keys.ids, device)
+    keys = index(range(len(ids)), device)
     one_text = recording.queries is recording.keys
     sums = torch.zeros(len(_MEASURES), layer.heads, device=device)
     counts = torch.zeros(len(_MEASURES), 1, device=device)
     group = layer.heads // layer.key.shape[0]
-    for rows in layer.blocks(group, torch.tensor(sampled, device=device)):
+    for rows in layer.blocks(group, sampled):
         # The same for all heads: what lies how far, and which rows a measure is of.
-        distance = (rows[:, None] - keys).abs().float()
-        again = ((ids == ids[rows, None]) & (keys < rows[:, None])).float() if one_text else None
+        places = index(rows, device)[:, None]
+        distance = (places - keys).abs().float()
+        again = ((ids == ids[places]) & (keys < places)).float() if one_text else None
         seeing = _seeing(layer, rows, sink, recording.causal)
-        for heads in torch.split(torch.arange(layer.heads, device=device), group):
-            weights = layer.weights(heads, rows)
+        sees = index(seeing, device)
+        later = [place for place, row in enumerate(rows) if row >= 1]
+        last = index(later, device), index([rows[place] - 1 for place in later], device)
+        for first in range(0, layer.heads, group):
+            heads = slice(first, first + group)
+            weights = layer.weights(range(first, first + group), rows)
             total = weights.sum(-1)
             entropy = torch.special.entr(weights).sum(-1) / total + total.log()
             largest = (weights > 0).sum(-1).log()
             sums[0, heads] += entropy.sum(1)
             sums[1, heads] += (entropy / largest.clamp_min(torch.finfo().tiny)).sum(1)
             if sink is not None:
-                sums[3, heads] += weights[:, seeing, sink].sum(1)
+                sums[3, heads] += weights[:, sees, sink].sum(1)
             if layer.sinks is not None:
-                sums[3, heads] += (1 - total)[:, seeing].sum(1)
+                sums[3, heads] += (1 - total)[:, sees].sum(1)
             if again is not None:
                 sums[2, heads] += (torch.einsum("hrk,rk->hr", weights, distance) / total).sum(1)
-                later = rows >= 1
-                places = torch.arange(len(rows), device=device)[later]
-                sums[4, heads] += weights[:, places, rows[later] - 1].sum(1)
+                sums[4, heads] += weights[:, *last].sum(1)
                 sums[5, heads] += torch.einsum("hrk,rk->h", weights, again)
         counts[:2] += len(rows)
         if sink is not None or layer.sinks is not None:
-            counts[3] += seeing.sum()
+            counts[3] += len(seeing)
         if again is not None:
             counts[2] += len(rows)
-            counts[4] += (rows >= 1).sum()
+            counts[4] += len(later)
             counts[5] += again.any(1).sum()
     return sums / torch.where(counts > 0, counts, torch.nan)
 
 
-def _seeing(layer: Layer, rows: torch.Tensor, sink: int | None, causal: bool) -> torch.Tensor:
-    """Which rows see the sink: bool, (rows,)."""
-    if sink is None:
-        return rows >= 0
-    seen = rows >= sink if causal else rows >= 0
-    return seen if layer.window is None else seen & ((rows - sink).abs() < layer.window)
+def _seeing(layer: Layer, rows: Sequence[int], sink: int | None, causal: bool) -> list[int]:
+    """Which of these rows see the sink, by their places among them; all of them without one."""
+
+    def sees(row: int) -> bool:
+        if sink is None:
+            return True
+        near = layer.window is None or abs(row - sink) < layer.window
+        return near and (row >= sink or not causal)
+
+    return [place for place, row in enumerate(rows) if sees(row)]
 
 
 def induction_scores(
@@ -164,13 +173,21 @@ def induction_scores(
     texts = _repeated(model, length, sequences, seed)
     recordings = cast("list[Recording]", record_batch(model, texts))
     first = len(texts[0].ids) - length  # of the second time
-    found = np.zeros((len(recordings[0].layers), recordings[0].heads))
-    for recording in recordings:
-        for index, layer in enumerate(recording.layers):
-            rows = torch.arange(first, first + length, device=layer.query.device)
-            weights = layer.weights(None, rows)
-            followed = weights[:, rows - first, rows - length + 1].mean(1)
-            found[index] += followed.double().cpu().numpy() / len(recordings)
+    rows = range(first, first + length)
+    # From each row to the token after its first occurrence: a diagonal.
+    found = np.mean(
+        [
+            gathered(
+                [
+                    layer.weights(None, rows).diagonal(first - length + 1, 1, 2)[:, :length].mean(1)
+                    for layer in recording.layers
+                ]
+            )
+            for recording in recordings
+        ],
+        axis=0,
+        dtype=np.float64,
+    )
     layers, heads_ = np.indices(found.shape)
     return pd.DataFrame(
         {"layer": layers.ravel(), "head": heads_.ravel(), "induction": found.ravel()}

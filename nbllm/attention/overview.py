@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from nbllm.attention.indexing import gathered
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
 from nbllm.attention.tiles import evenly
@@ -58,16 +58,9 @@ def survey(recording: Recording) -> Overview:
     """
     rows, layers, some = _sampled(recording)
     token = 0 if recording.kind == "encoder" else len(recording.queries) - 1
-    received = np.empty((len(layers), len(recording.keys)), np.float32)
-    opening = np.empty((len(layers), recording.heads, len(recording.keys)), np.float32)
-    for index, number in enumerate(layers):
-        layer = recording.layer(number)
-        device = layer.query.device
-        sampled = layer.weights(
-            torch.tensor(some, device=device), torch.tensor(rows, device=device)
-        )
-        received[index] = sampled.mean((0, 1)).cpu().numpy()
-        opening[index] = layer.weights(None, torch.tensor([token], device=device))[:, 0].cpu()
+    looked_at = [recording.layer(number) for number in layers]
+    received = gathered([layer.weights(some, rows).mean((0, 1)) for layer in looked_at])
+    opening = gathered([layer.weights(None, [token])[:, 0] for layer in looked_at])
     sink = _sink(received.mean(0), rows, recording.causal)
     share = opening @ _content(recording, token, sink)
     upper = len(layers) // 2

@@ -27,11 +27,14 @@ class Padded:
         # Some take positions from where this id stands, so it has to be the model's own.
         stated = getattr(model.network.config.get_text_config(), "pad_token_id", None)
         filler = 0 if stated is None else max(stated, 0)
-        ids = torch.full((len(texts), longest), filler, device=model.device)
+        ids = torch.full((len(texts), longest), filler)
         mask = torch.zeros_like(ids)
-        places = []
         for row, text in enumerate(texts):
-            places.append(slice(0, len(text)))
-            ids[row, places[-1]] = torch.tensor(text, device=model.device)
-            mask[row, places[-1]] = 1
-        return Padded(ids, None if bool(mask.all()) else mask, tuple(places))
+            ids[row, : len(text)] = torch.tensor(text)
+            mask[row, : len(text)] = 1
+        padded = any(len(text) < longest for text in texts)
+        return Padded(
+            ids.to(model.device),
+            mask.to(model.device) if padded else None,
+            tuple(slice(0, len(text)) for text in texts),
+        )

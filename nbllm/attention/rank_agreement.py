@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from nbllm.attention.attribution import Attribution
+from nbllm.attention.indexing import gathered
 from nbllm.attention.recording import Recording
 from nbllm.checks import check_integer, reads
 from nbllm.errors import SelectionError
@@ -55,10 +55,10 @@ def agreement(
         for chosen in (recording.layer_numbers if layer is None else [layer])
         for head in range(recording.heads)
     ]
-    # (tokens, heads)
-    weights = pd.DataFrame(
-        {place: recording.weights(*place, rows=[row])[0, compared] for place in heads}
-    )
+    numbers = dict.fromkeys(chosen for chosen, _ in heads)
+    given = gathered([recording.layer(number).weights(None, [row])[:, 0] for number in numbers])
+    given = given.reshape(len(heads), -1)[:, compared]
+    weights = pd.DataFrame(dict(zip(heads, given, strict=True)))  # (tokens, heads)
     sizes = pd.Series(np.abs(attribution.scores[compared]))
     # Spearman's is Pearson's of the ranks.
     correlation = weights.rank().corrwith(sizes.rank())
@@ -79,9 +79,10 @@ def attended(recording: Recording) -> NDArray[np.float32]:
 
         attended(record(model, text)).argsort()[-5:]
     """
-    row = torch.tensor([_answer_row(recording)], device=recording.layers[0].query.device)
-    layers = [layer.weights(None, row)[:, 0].mean(0) for layer in recording.layers]
-    mean: NDArray[np.float32] = torch.stack(layers).mean(0).cpu().numpy()
+    rows = [_answer_row(recording)]
+    mean: NDArray[np.float32] = gathered(
+        [layer.weights(None, rows)[:, 0].mean(0) for layer in recording.layers]
+    ).mean(0)
     return mean
 
 

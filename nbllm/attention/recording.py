@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from nbllm.attention.indexing import places_of, taken
 from nbllm.attention.layer import Layer
 from nbllm.attention.storage import Storage
 from nbllm.attention.threads import one_thread
@@ -133,9 +134,7 @@ class Recording:
             recording.weights(layer=3, head=1, rows=[-1 + len(recording)])
         """
         self.check(layer, head)
-        device = self.layer(layer).query.device
-        queries = torch.tensor(self._places(rows, self.queries), dtype=torch.long, device=device)
-        keys = torch.tensor(self._places(columns, self.keys), dtype=torch.long, device=device)
+        queries, keys = self._places(rows, self.queries), self._places(columns, self.keys)
         logs = self.log_weights(layer, head, queries, keys, masked)
         weights: NDArray[np.float32] = logs.exp_().cpu().numpy()
         return weights
@@ -144,23 +143,21 @@ class Recording:
         self,
         layer: int,
         head: int,
-        rows: torch.Tensor,
-        keys: torch.Tensor,
+        rows: Sequence[int],
+        keys: Sequence[int],
         masked: int | None = None,
     ) -> torch.Tensor:
         """Logarithms of the weights of one head: what every picture, tile and table is made of.
 
-        Returns float32, (rows, keys), on the device of the recording.
+        Returns float32, (rows, keys), on the device of the layer.
         """
-        chosen = self.layer(layer)
-        one = torch.tensor([head], device=rows.device)
         if self.knows(layer, head, masked) or 2 * len(rows) > len(self.queries):
-            sums = self.log_sum_exp(layer, head, masked)[rows]
+            sums = taken(self.log_sum_exp(layer, head, masked), 0, rows)
         else:  # a tile of a head that has not been seen does not wait for its other rows
             sums = self._log_sum_exp(layer, head, rows, masked)
-        logs = chosen.scores(one, rows, keys)[0].sub_(sums[:, None])
-        if masked is not None:
-            logs[:, keys == masked] = -torch.inf
+        logs = self.layer(layer).scores([head], rows, keys)[0].sub_(sums[:, None])
+        for place in places_of(masked, keys):
+            logs[:, place] = -torch.inf
         return logs
 
     @one_thread()
@@ -168,31 +165,30 @@ class Recording:
         """What the softmax of each row of a head divides by, as a logarithm.
 
         Computed when first asked for, and kept. Without the `masked` key; infinite where the rest
-        of a row is nothing but rounding. Returns float32, (rows,), on the device of the
-        recording. Raises SelectionError for a layer, head or key that is not in it.
+        of a row is nothing but rounding. Returns float32, (rows,), on the device of the layer.
+        Raises SelectionError for a layer, head or key that is not in it.
 
             recording.log_sum_exp(layer=3, head=1)
         """
         self.check(layer, head)
         if not self.knows(layer, head, masked):
-            every = torch.arange(len(self.queries), device=self.layer(layer).query.device)
+            every = range(len(self.queries))
             self._sums[layer, head, masked] = self._log_sum_exp(layer, head, every, masked)
         return self._sums[layer, head, masked]
 
     def _log_sum_exp(
-        self, layer: int, head: int, rows: torch.Tensor, masked: int | None
+        self, layer: int, head: int, rows: Sequence[int], masked: int | None
     ) -> torch.Tensor:
         chosen = self.layer(layer)
-        one = torch.tensor([head], device=rows.device)
         if masked is None:
-            return chosen.log_sum_exp(one, rows)[0]
+            return chosen.log_sum_exp([head], rows)[0]
         self._check_token(masked, self.keys)
         if self.knows(layer, head):
-            whole = self.log_sum_exp(layer, head)[rows]
+            whole = taken(self.log_sum_exp(layer, head), 0, rows)
         else:
-            whole = chosen.log_sum_exp(one, rows)[0]
+            whole = chosen.log_sum_exp([head], rows)[0]
         # Not by subtraction: where the key takes nearly all, that would leave only rounding.
-        rest = chosen.log_sum_exp(one, rows, masked)[0]
+        rest = chosen.log_sum_exp([head], rows, masked)[0]
         return torch.where(rest - whole > LEAST_LEFT, rest, torch.inf)
 
     def knows(self, layer: int, head: int, masked: int | None = None) -> bool:
@@ -235,11 +231,11 @@ class Recording:
             "Choose one of those."
         )
 
-    def _places(self, selection: Selection, row: TokenRow) -> list[int]:
+    def _places(self, selection: Selection, row: TokenRow) -> Sequence[int]:
         if selection is None:
-            return list(range(len(row)))
+            return range(len(row))
         if isinstance(selection, slice):
-            return list(range(len(row))[selection])
+            return range(len(row))[selection]
         for position in selection:
             self._check_token(position, row)
         return list(selection)

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 
 from nbllm.attention.hooks import hooked
+from nbllm.attention.indexing import taken
+from nbllm.attention.rounding import largest_gap
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -29,9 +31,6 @@ __all__ = [
 ]
 
 FAMILIES = "Choose a model of another family, such as LLaMA, Qwen, Mistral or GPT-2."
-# Relative errors beyond this are not rounding: what was found is not how the model works.
-_LARGEST_GAP = {torch.float32: 1e-3, torch.float64: 1e-3}
-_LARGEST_GAP_HALF = 5e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +51,15 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
             f"{model.name} ({architecture(model)}) does not tell its output matrix. {FAMILIES}"
         )
     heard: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-    taken: list[torch.Tensor] = []
+    handed: list[torch.Tensor] = []
 
     def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and _same_form(inputs[0], output):
             heard.append((module, inputs[0], output))
 
     def take(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        taken.append(inputs[0])
-        return (inputs[0][:, positions],)
+        handed.append(inputs[0])
+        return (taken(inputs[0], 1, positions),)
 
     outside = [
         module
@@ -75,13 +74,13 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
     norms = [
         (module, before)
         for module, before, after in heard
-        if _same_form(after, taken[0])
-        and torch.equal(after, taken[0])
+        if _same_form(after, handed[0])
+        and torch.equal(after, handed[0])
         and not torch.equal(before, after)
     ]
     hidden = said.hidden_states or ()
     layers = network.config.get_text_config().num_hidden_layers
-    whole = len(hidden) == layers + 1 and all(_same_form(state, taken[0]) for state in hidden)
+    whole = len(hidden) == layers + 1 and all(_same_form(state, handed[0]) for state in hidden)
     if not norms or not whole:
         what = "the states after its layers" if norms else "a norm before its output matrix"
         raise UnsupportedModelError(
@@ -125,7 +124,8 @@ def places(positions: Sequence[int], count: int) -> list[int]:
 
 
 def allowed_gap(model: Model) -> float:
-    return _LARGEST_GAP.get(model.dtype, _LARGEST_GAP_HALF)
+    """Beyond it what was found is not how the model works."""
+    return largest_gap(model.dtype, model.device)
 
 
 def architecture(model: Model) -> str:

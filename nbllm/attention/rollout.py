@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from nbllm.attention.indexing import taken
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
@@ -56,12 +57,11 @@ def attention_rollout(
     chosen = range(len(recording)) if rows is None else rows
     for token in (*chosen, *(() if masked is None else (masked,))):
         recording.check(recording.layer_numbers[0], 0, token)
-    device = recording.layers[0].query.device
-    places = torch.tensor(list(chosen), dtype=torch.long, device=device)
-    rollout = torch.zeros(len(places), len(recording), device=device)
-    rollout[torch.arange(len(places), device=device), places] = 1
+    rollout = torch.zeros(len(chosen), len(recording))
+    rollout[range(len(chosen)), list(chosen)] = 1
     for number in reversed(_followed(recording, start_layer)):
-        rollout = _through(recording.layer(number), rollout, masked)
+        layer = recording.layer(number)
+        rollout = _through(layer, rollout.to(layer.key.device), masked)
     found: NDArray[np.float32] = rollout.cpu().numpy()
     return found
 
@@ -84,24 +84,24 @@ def _followed(recording: Recording, start: int | None) -> list[int]:
 
 def _through(layer: Layer, rollout: torch.Tensor, masked: int | None) -> torch.Tensor:
     """What a layer makes of what comes after it, both (rows, tokens)."""
-    every = torch.arange(rollout.shape[1], device=rollout.device)
     below = torch.zeros_like(rollout)
-    for part in layer.blocks(1, every):
+    for part in layer.blocks(1, range(rollout.shape[1])):
         mean = _mean(layer, part)
         if masked is not None:
             mean[:, masked] = 0
         total = mean.sum(1, keepdim=True)
         left = total > _LEAST_LEFT
         step = torch.where(left, mean / (2 * total.clamp_min(_LEAST_LEFT)), 0)
-        step[every[: len(part)], part] += torch.where(left[:, 0], 0.5, 1.0)
-        below += rollout[:, part] @ step
+        # Of each row its own token: the diagonal of the block that begins there.
+        step.diagonal(part[0]).add_(torch.where(left[:, 0], 0.5, 1.0))
+        below += taken(rollout, 1, part) @ step
     return below
 
 
 @one_thread()
-def _mean(layer: Layer, rows: torch.Tensor) -> torch.Tensor:
+def _mean(layer: Layer, rows: Sequence[int]) -> torch.Tensor:
     """The mean weights of all heads, float32, (rows, tokens)."""
-    total = torch.zeros(len(rows), layer.key.shape[1], device=rows.device)
+    total = torch.zeros(len(rows), layer.key.shape[1], device=layer.key.device)
     for head in range(layer.heads):
-        total += layer.weights(torch.tensor([head], device=rows.device), rows)[0]
+        total += layer.weights([head], rows)[0]
     return total / layer.heads

@@ -8,6 +8,7 @@ largest score: pictures are pooled from scores, and few exponentials are compute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 
 from nbllm.attention.colour_levels import codes, full_colour
+from nbllm.attention.indexing import places_of
 from nbllm.attention.layer import Layer
 from nbllm.attention.recording import Recording
 from nbllm.attention.threads import one_thread
@@ -87,7 +89,6 @@ def pooled(
     # The first picture of a whole head sums up its rows on the way: their scores are there.
     whole = (0, len(recording.queries)), (0, len(recording.keys))
     first_look = masked is None and (rows, columns) == whole and not recording.knows(layer, head)
-    one = torch.tensor([head], device=chosen.query.device)
     found: list[torch.Tensor] = []
     if not first_look:
         recording.log_sum_exp(layer, head, masked)  # of all rows at once, for the parts below
@@ -95,13 +96,13 @@ def pooled(
     for first, last, part in _parts(chosen, tops, rows[1]):
         keys = _keys(chosen, part, columns)
         if first_look:
-            (logs,), (total,) = chosen.log_weights(one, part, keys)
+            (logs,), (total,) = chosen.log_weights([head], part, keys)
             found.append(total)
         elif len(keys):
             logs = recording.log_weights(layer, head, part, keys, masked)
         else:
             continue
-        _pool_into(picture, logs.cpu().numpy(), (first, last), tops, lefts, int(keys[0]))
+        _pool_into(picture, logs.cpu().numpy(), (first, last), tops, lefts, keys.start)
     if first_look:
         recording.keep(layer, head, torch.cat(found))
     return np.exp(picture, out=picture)
@@ -143,7 +144,7 @@ def combined(
         keys = _keys(chosen, part, columns)
         if not len(keys):
             continue
-        together = torch.zeros(len(part), len(keys), device=part.device)
+        together = torch.zeros(len(part), len(keys), device=chosen.key.device)
         for head in range(recording.heads):
             weights = recording.log_weights(layer, head, part, keys, masked).exp_()
             if how == "mean":
@@ -152,7 +153,7 @@ def combined(
                 torch.maximum(together, weights, out=together)
         if how == "mean":
             together /= recording.heads
-        _pool_into(picture, together.cpu().numpy(), (first, last), tops, lefts, int(keys[0]))
+        _pool_into(picture, together.cpu().numpy(), (first, last), tops, lefts, keys.start)
     return picture
 
 
@@ -169,15 +170,15 @@ def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) ->
     """
     recording.check(layer, 0)
     chosen = recording.layer(layer)
-    device = chosen.query.device
-    rows = torch.tensor(sampled_rows(recording), device=device)
+    rows = sampled_rows(recording)
     tops, lefts = _starts((0, len(rows)), size), _starts((0, len(recording.keys)), size)
     found = np.zeros((recording.heads, len(tops), len(lefts)), np.uint8)
     group = recording.heads // chosen.key.shape[0]
-    for heads in torch.split(torch.arange(recording.heads, device=device), group):
+    for first in range(0, recording.heads, group):
+        heads = range(first, first + group)
         for head, weights in zip(heads, chosen.weights(heads, rows).cpu().numpy(), strict=True):
             small = block_max(block_max(weights, lefts, axis=1), tops, axis=0)
-            found[int(head)] = codes(small, full_colour(weights, sink), signed=False)
+            found[head] = codes(small, full_colour(weights, sink), signed=False)
     return found
 
 
@@ -260,22 +261,23 @@ def top_edges(
     recording.log_sum_exp(layer, head)  # of all rows at once, for the parts below
     values = torch.empty(0, device=device)
     places = torch.empty(2, 0, dtype=torch.long, device=device)
-    for part in chosen.blocks(1, torch.arange(*rows, device=device)):
+    for part in chosen.blocks(1, range(*rows)):
         keys = _keys(chosen, part, columns)
-        if without is not None:
-            keys = keys[keys != without]
         if not len(keys):
             continue
         # Logarithms of weights: they have the same order.
-        found = recording.log_weights(layer, head, part, keys).flatten()
-        largest = found.topk(min(k, len(found)))
-        here = torch.stack([part[largest.indices // len(keys)], keys[largest.indices % len(keys)]])
+        logs = recording.log_weights(layer, head, part, keys)
+        for place in places_of(without, keys):
+            logs[:, place] = -torch.inf
+        largest = logs.flatten().topk(min(k, logs.numel()))
+        row, key = largest.indices // len(keys), largest.indices % len(keys)
+        here = torch.stack([row + part[0], key + keys.start])
         values, places = torch.cat([values, largest.values]), torch.cat([places, here], 1)
         best = values.topk(min(k, len(values)))
         values, places = best.values, places[:, best.indices]
+    queries, others = places.cpu().numpy()
     weights = values.exp().cpu().numpy()
-    queries, keys = places.cpu().numpy()
-    frame = pd.DataFrame({"query": queries, "key": keys, "weight": weights})
+    frame = pd.DataFrame({"query": queries, "key": others, "weight": weights})
     return frame[frame["weight"] > 0]
 
 
@@ -324,26 +326,23 @@ def _starts(span: Span, side: int) -> NDArray[np.int64]:
     return span[0] + np.arange(blocks) * length // blocks
 
 
-def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, int, torch.Tensor]]:
+def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, int, range]]:
     """Runs of whole blocks of rows: the first block, the one after the last, the rows."""
-    most = len(layer.blocks(1, torch.arange(tops[0], stop))[0])
+    most = len(layer.blocks(1, range(int(tops[0]), stop))[0])
     bounds = [*tops.tolist(), stop]
     found, first = [], 0
     while first < len(tops):
         fitting = np.searchsorted(bounds, bounds[first] + most, side="right") - 1
         last = max(first + 1, int(fitting))
-        rows = torch.arange(bounds[first], bounds[last], device=layer.query.device)
-        found.append((first, last, rows))
+        found.append((first, last, range(bounds[first], bounds[last])))
         first = last
     return found
 
 
-def _keys(layer: Layer, rows: torch.Tensor, columns: Span) -> torch.Tensor:
+def _keys(layer: Layer, rows: Sequence[int], columns: Span) -> range:
     """The keys of a window that at least one of these rows may see."""
     seen = layer.seen(rows)
-    if columns == (0, layer.key.shape[1]):
-        return seen
-    return seen[(seen >= columns[0]) & (seen < columns[1])]
+    return range(max(seen.start, columns[0]), min(seen.stop, columns[1]))
 
 
 def _pool_into(

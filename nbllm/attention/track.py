@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nbllm.attention.indexing import taken
 from nbllm.attention.layer import Layer
 from nbllm.attention.masks import Rule, rule_of
 from nbllm.attention.storage import Storage
@@ -121,9 +122,9 @@ class Track:
         if not before:
             self._rest = {"mask": None, "bias": bias} | rest
 
-    def gap(self) -> float:
-        """The largest relative error of weights · value over all calls."""
-        return float(torch.stack(self._gaps).max())
+    def gap(self) -> torch.Tensor:
+        """The largest relative error of weights · value over all calls: a number, on the device."""
+        return torch.stack(self._gaps).max()
 
     def layer(self) -> Layer:
         """All that was heard.
@@ -168,11 +169,13 @@ def _masked(rule: Rule | torch.Tensor, call: Call, before: int) -> dict[str, Any
 
 def _gap(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Relative error of weights · value against the output, on a sample of rows of each head."""
-    count = output.shape[0]
-    rows = torch.linspace(0, count - 1, min(count, _CHECKED_ROWS), device=output.device).long()
+    last, steps = output.shape[0] - 1, _CHECKED_ROWS - 1
+    rows: Sequence[int] = range(last + 1)
+    if last > steps:
+        rows = [last * step // steps for step in range(_CHECKED_ROWS)]
     weights = layer.weights(None, rows)
     explained = weights.reshape(len(value), -1, value.shape[1]) @ value.float()
-    said = output.index_select(0, rows).float().transpose(0, 1)
+    said = taken(output, 0, rows).float().transpose(0, 1)
     missed = explained.view_as(said).sub_(said).square().sum()
     return (missed / said.square().sum().clamp_min(1e-24)).sqrt()
 

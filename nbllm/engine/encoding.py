@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
+from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.engine.turns import tokenizing
@@ -311,10 +312,15 @@ def fine_logits(network: PreTrainedModel) -> Iterator[None]:
     A head that is quantized, or of no linear layer, is left as it is.
     """
 
-    def again(head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor) -> Any:
-        finer: Any = head
-        bias = None if finer.bias is None else finer.bias.float()
-        return linear(inputs[0].float(), finer.weight.float(), bias)
+    def again(
+        head: torch.nn.Linear, inputs: tuple[torch.Tensor], logits: torch.Tensor
+    ) -> torch.Tensor:
+        with onloaded(head) as there:
+            if not there:
+                return logits
+            bias = None if head.bias is None else head.bias.float()
+            states = inputs[0].to(head.weight.device).float()
+            return linear(states, head.weight.float(), bias).to(logits.device)
 
     heads = [
         module

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from nbllm.engine.packed import PackedLinear
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
     from nbllm.models.model import Model
 
-__all__ = ["FineLogits", "head_input", "logits_at"]
+__all__ = ["FineLogits", "head_input", "logits_at", "onloaded"]
+
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @contextmanager
@@ -58,16 +62,36 @@ def logits_at(model: Model, ids: NDArray[np.int64], places: NDArray[np.int64]) -
     return logits.float()
 
 
+@contextmanager
+def onloaded(module: torch.nn.Module) -> Iterator[bool]:
+    """While it is open, weights that accelerate has offloaded lie where they are computed with.
+
+    Between passes, and for a forward hook too, such weights are on the meta device: any number
+    may come out of a product with them, without an error.
+
+    Yields:
+        Whether the module's weights are there.
+    """
+    from accelerate.utils import align_module_device
+
+    with align_module_device(module):
+        yield all(weight.device.type != "meta" for weight in module.parameters(recurse=False))
+
+
 class FineLogits:
     """While it is open, the network's logits are followed by those of `tokens` in float32.
 
     A bf16 logit of 20 is rounded to steps of 1/8, which would put the scores on a coarse grid.
     Whatever the network does to its logits, such as a soft cap, it does to these too.
+
+    The rows of the output matrix are read when it is made, since a matrix that is offloaded is
+    not there any more when a hook sees its product.
     """
 
-    def __init__(self, network: PreTrainedModel, tokens: torch.Tensor) -> None:
+    def __init__(self, network: PreTrainedModel, tokens: Sequence[int]) -> None:
         self._head = network.get_output_embeddings()
-        self._tokens = tokens
+        self._tokens = torch.tensor(tokens)
+        self._rows = _rows(self._head, self._tokens)
         self._width = 0  # of the logits before those
 
     def __enter__(self) -> FineLogits:
@@ -80,21 +104,38 @@ class FineLogits:
     def _append(
         self, head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor
     ) -> torch.Tensor:
-        tokens = self._tokens
-        if isinstance(head, torch.nn.Linear) and head.weight.is_floating_point():
-            # Wide enough that the order of a sum, which depends on the batch, does not show.
-            wide = torch.float32 if logits.device.type == "mps" else torch.float64
-            bias = None if head.bias is None else head.bias[tokens].to(wide)
-            weight = head.weight[tokens].to(wide)
-            fine = torch.nn.functional.linear(inputs[0].to(wide), weight, bias).float()
-        else:  # a quantized head has no rows to take
-            fine = logits[..., tokens].float()
+        if self._rows is None:
+            fine = self._chosen(logits)
+        else:
+            weight, bias = self._rows
+            states = inputs[0].to(device=weight.device, dtype=weight.dtype)
+            fine = torch.nn.functional.linear(states, weight, bias).to(logits.device)
         self._width = logits.shape[-1]
-        return torch.cat([logits.float(), fine], dim=-1)
+        return torch.cat([logits.float(), fine.float()], dim=-1)
 
     def split(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's logits, and those of the tokens."""
         if logits.shape[-1] == self._width + len(self._tokens):
             return logits[..., : self._width], logits[..., self._width :]
         # A network that cuts its logits to its vocabulary has cut those of the tokens off.
-        return logits, logits[..., self._tokens]
+        return logits, self._chosen(logits)
+
+    def _chosen(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[..., self._tokens.to(logits.device)]
+
+
+def _rows(
+    head: torch.nn.Module, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+    """Weights and biases of some tokens, wide; None where the output matrix has no plain rows."""
+    if type(head) not in (torch.nn.Linear, PackedLinear):  # adapted, or quantized by bitsandbytes
+        return None
+    with torch.no_grad(), onloaded(head) as there:
+        weight, bias = head.weight, head.bias
+        plain = type(weight) is torch.nn.Parameter and weight.dtype in _PLAIN
+        if not there or not plain:
+            return None
+        # Wide enough that the order of a sum, which depends on the batch, does not show.
+        wide = torch.float32 if weight.device.type == "mps" else torch.float64
+        tokens = tokens.to(weight.device)
+        return weight[tokens].to(wide), None if bias is None else bias[tokens].to(wide)

@@ -231,12 +231,10 @@ def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
     with torch.inference_mode():
         states = _states(network, ids.to(device), mask.to(device))
         before = states[rows.to(states.device), places.to(states.device) - 1]
-        targets = ids[rows, places].to(before.device)
+        targets = ids[rows, places]
         size = max(1, _LOGITS // network.config.get_text_config().vocab_size)
         losses = [
-            torch.nn.functional.cross_entropy(
-                _logits(network, some, ids[:1, :1].to(device)), wanted, reduction="none"
-            ).cpu()
+            _losses(_logits(network, some, ids[:1, :1].to(device)), wanted).cpu()
             for some, wanted in zip(
                 torch.split(before, size), torch.split(targets, size), strict=True
             )
@@ -244,6 +242,11 @@ def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
     nats = torch.zeros(len(windows), dtype=torch.float64)
     nats.index_add_(0, rows, torch.cat(losses).double())
     return [float(value) for value in nats]
+
+
+def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    # Logits of a network that is spread come back to the device of its input.
+    return torch.nn.functional.cross_entropy(logits, targets.to(logits.device), reduction="none")
 
 
 def _states(network: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -94,7 +94,11 @@ class LabelScorer:
             refuse_unless_scored(model)
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
-        self._tokens = torch.tensor(read, device=model.device)
+        self._network = (
+            self.prefix.network if isinstance(self.prefix, CascadePrefix) else model.network
+        )
+        self._read = len(read)
+        self._fine = FineLogits(self._network, read)
         self._steps = [
             [(node, read.index(token)) for node, token in steps] for steps in self.trie.steps
         ]
@@ -157,14 +161,13 @@ class LabelScorer:
         """Of the tokens that are read, after the prompt and each node: (rows, 1 + nodes, read)."""
         device = self.model.device
         ids, positions, seen = self._lay_out(prompts, width)
-        if isinstance(self.prefix, CascadePrefix):
-            network = self.prefix.network
-            context = {"attention_mask": _added(self.model, seen), "use_cache": False}
-        else:
-            network = self.model.network
-            context = _behind(self.model, self.prefix, positions, seen)
-        with torch.inference_mode(), FineLogits(network, self._tokens) as fine:
-            logits = network(
+        context = (
+            {"attention_mask": _added(self.model, seen), "use_cache": False}
+            if isinstance(self.prefix, CascadePrefix)
+            else _behind(self.model, self.prefix, positions, seen)
+        )
+        with torch.inference_mode(), self._fine as fine:
+            logits = self._network(
                 input_ids=torch.from_numpy(ids).to(device),
                 position_ids=torch.from_numpy(positions).to(device),
                 logits_to_keep=len(self.trie.tokens) + 1,
@@ -177,9 +180,9 @@ class LabelScorer:
 
         A row is padded on the right, where a causal network does not look.
         """
-        trie, network = self.trie, self.model.network
+        trie = self.trie
         lengths = [len(prompt.ids) for prompt in prompts]
-        result = np.zeros((len(prompts), 1 + len(trie.tokens), len(self._tokens)))
+        result = np.zeros((len(prompts), 1 + len(trie.tokens), self._read))
         for leaf in sorted(set(range(len(trie.tokens))) - set(trie.parents)) or [-1]:
             branch = trie.ancestors(leaf)[::-1]
             ids = np.zeros((len(prompts), max(width, *lengths) + len(branch)), dtype=np.int64)
@@ -189,7 +192,7 @@ class LabelScorer:
                     *(trie.tokens[node] for node in branch),
                 )
             places = np.array(lengths)[:, None] - 1 + np.arange(1 + len(branch))
-            with FineLogits(network, self._tokens) as fine:
+            with self._fine as fine:
                 logits = logits_at(self.model, ids, places)
             result[:, [node + 1 for node in (-1, *branch)]] = _likelihoods(logits, fine)
         return result

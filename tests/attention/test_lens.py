@@ -138,7 +138,7 @@ def test_top_frame_and_rank_tell_the_same(tiny_llama) -> None:
 def test_it_is_read_a_part_at_a_time(tiny_llama, monkeypatch) -> None:
     lens = logit_lens(tiny_llama, TEXT)
     whole = lens.frame()
-    monkeypatch.setattr("nbllm.attention.lens._LOGITS", 5 * len(tiny_llama.tokenizer))
+    monkeypatch.setattr("nbllm.engine.chunks._LOGITS", 5 * len(tiny_llama.tokenizer))
     pd.testing.assert_frame_equal(lens.frame(), whole, check_exact=False, atol=1e-6)
 
 

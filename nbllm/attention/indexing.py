@@ -1,0 +1,59 @@
+"""Positions as numbers of the host, which never waits for a device to tell them.
+
+A tensor of positions lies on one device: to slice by its numbers the host has to wait for that
+device, and layers of a spread model lie on others. Plain numbers do for all layers, and a run of
+them takes a view instead of a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["bounds", "gathered", "index", "places_of", "taken"]
+
+
+def index(places: Sequence[int], device: torch.device) -> torch.Tensor:
+    """The positions as a tensor on a device, (places,)."""
+    if isinstance(places, range) and len(places):
+        return torch.arange(places.start, places.stop, places.step, device=device)
+    # CUDA has taken them over before the call returns; MPS may read them later.
+    on_cuda = device.type == "cuda"
+    return torch.tensor(places, dtype=torch.long).to(device, non_blocking=on_cuda)
+
+
+def taken(tensor: torch.Tensor, dim: int, places: Sequence[int]) -> torch.Tensor:
+    """The part of a tensor at some positions along one dimension; a view, where they are a run.
+
+    taken(torch.arange(9), 0, range(2, 5))      # tensor([2, 3, 4])
+    """
+    if isinstance(places, range) and places.step == 1:
+        return tensor.narrow(dim, places.start if len(places) else 0, len(places))
+    return tensor.index_select(dim, index(places, tensor.device))
+
+
+def bounds(places: Sequence[int]) -> tuple[int, int]:
+    """The least and the largest of some positions."""
+    ends = (places[0], places[-1]) if isinstance(places, range) else places
+    return min(ends), max(ends)
+
+
+def places_of(key: int | None, places: Sequence[int]) -> list[int]:
+    """Where in a list of positions one of them stands; a list may name it more than once."""
+    if isinstance(places, range):
+        return [places.index(key)] if key is not None and key in places else []
+    return [place for place, other in enumerate(places) if other == key]
+
+
+def gathered(parts: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+    """Tensors of one shape, of any devices, as one array: (parts, ...). The host waits once."""
+    found: NDArray[np.float32] = (
+        torch.stack([part.to(parts[0].device) for part in parts]).cpu().numpy()
+    )
+    return found

@@ -1,0 +1,1 @@
+"""nbllm on GPUs that are not there."""
