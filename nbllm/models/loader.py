@@ -31,7 +31,12 @@ from nbllm.models.configuration import (
 from nbllm.models.device import choose_dtype
 from nbllm.models.memory import give_freed_memory_back, held_by_device
 from nbllm.models.model import Model, ModelLike
-from nbllm.models.placement import input_device, place_all, read_device_map
+from nbllm.models.placement import (
+    input_device,
+    place_all,
+    read_device_map,
+    refuse_quantized_on_disk,
+)
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
 from nbllm.models.reading import read
@@ -140,6 +145,7 @@ def load(
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)
     network = skeleton(config, kind, trust_remote_code)
+    places = place_all(places, network)
     plan, reason = settle(
         Plan(
             folder=fetched.folder,
@@ -164,7 +170,7 @@ def load(
     with _lock:
         shared = _in_memory.pop(plan, None)
         if shared is None:
-            place_all(plan, network)
+            refuse_quantized_on_disk(plan)
             refuse_too_large(plan, network)
             shared = _Shared(*read(plan, config, network, fetched))
         _in_memory[plan] = shared

@@ -29,12 +29,14 @@ __all__ = [
     "place_all",
     "placement",
     "read_device_map",
+    "refuse_quantized_on_disk",
     "refuse_unless_computable",
 ]
 
-# A name by which accelerate makes the map itself, or modules and their places: the number of a
-# CUDA device, "cpu", "mps" or "disk".
-Places = str | tuple[tuple[str, int | str], ...] | None
+# The number of a CUDA device, "cpu", "mps" or "disk"; and a name by which accelerate makes the map
+# itself, or modules with their places.
+Place = int | str
+Places = str | tuple[tuple[str, Place], ...] | None
 
 _DISK = "disk"
 _AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -58,7 +60,7 @@ def read_device_map(device_map: Any) -> Places:
     return tuple((module, _place(place)) for module, place in device_map.items())
 
 
-def _place(place: Any) -> int | str:
+def _place(place: Any) -> Place:
     if place == _DISK:
         return _DISK
     if isinstance(place, int) and not isinstance(place, bool) and place >= 0:
@@ -93,50 +95,60 @@ def input_device(places: Places, device: str | torch.device) -> torch.device:
     return found
 
 
-def place_all(plan: Plan, skeleton: PreTrainedModel) -> None:
-    """Refuses a mapping that cannot be loaded, before anything is read.
+def place_all(places: Places, skeleton: PreTrainedModel) -> Places:
+    """Returns a mapping with a place for the largest modules that lie in one, none inside another.
+
+    accelerate takes no module inside another that has a place too, and forgets about weights that
+    were given one by their own name. A mapping of a single device is none at all.
 
     Args:
         skeleton: the network on the meta device.
 
     Raises:
         ModelError: it leaves weights without a place, or tears one weight with two names apart.
-        QuantizationError: it puts quantized weights on disk.
     """
-    if plan.device_map is None or isinstance(plan.device_map, str):
-        return
-    names: dict[int, list[str]] = {}
-    for name, weight in skeleton.named_parameters(remove_duplicate=False):
-        names.setdefault(id(weight), []).append(name)
-    for name, buffer in skeleton.named_buffers():
-        names.setdefault(id(buffer), []).append(name)
-    places = dict(plan.device_map)
-    found = {name: _of(name, places) for name in chain.from_iterable(names.values())}
+    if places is None or isinstance(places, str):
+        return places
+    asked = dict(places)
+    found = {name: _of(name, asked) for name, _ in _tensors(skeleton)}
     if left := [name for name, place in found.items() if place is None]:
         raise ModelError(
             f"device_map= gives no place to {left[0]}"
             f"{f' and {len(left) - 1:,} more' if len(left) > 1 else ''}. Name a module that holds "
             "it, or '' for all the rest."
         )
+    names: dict[int, list[str]] = {}
+    for name, weight in skeleton.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)
     for tied in names.values():
         if len({found[name] == _DISK for name in tied}) > 1:
             raise ModelError(
-                f"{' and '.join(tied)} are one weight under two names, and device_map= puts only "
-                "one of them on disk. Give both the same place."
+                f"{' and '.join(tied)} are one weight under {len(tied)} names, and device_map= "
+                "puts it on disk under one and not under another. Give all the same place."
             )
-    if _DISK in found.values() and (plan.published is not None or plan.quantize != "none"):
+    parts = _by_module(found)
+    return None if len(parts) == 1 and _DISK not in parts.values() else tuple(parts.items())
+
+
+def refuse_quantized_on_disk(plan: Plan) -> None:
+    """Refuses a mapping that puts quantized weights on disk, before anything is read.
+
+    Raises:
+        QuantizationError: it does.
+    """
+    mapped = isinstance(plan.device_map, tuple) and _DISK in dict(plan.device_map).values()
+    if mapped and _is_quantized(plan):
         raise QuantizationError(
             "Quantized weights cannot be computed with from disk. Leave 'disk' out of device_map=, "
-            "or load the model unquantized, with quantize='none'."
+            "or load a model that was not published quantized, with quantize='none'."
         )
 
 
 def refuse_unless_computable(network: PreTrainedModel, plan: Plan) -> None:
     """Refuses a network that was read, and of which some weights would be any numbers.
 
-    accelerate hangs its hooks on modules. A weight that was given a place by its own name, or one
-    under another name of which nothing is on disk, would stay on the meta device, and what is
-    computed with it there is whatever lies in memory, without an error.
+    A weight on the meta device that no hook of accelerate's fills stays there, and what is computed
+    with it is whatever lies in memory, without an error.
 
     Raises:
         ModelError: naming a weight that no hook brings back.
@@ -147,11 +159,10 @@ def refuse_unless_computable(network: PreTrainedModel, plan: Plan) -> None:
         return
     if lost := next(_lost(network), None):
         raise ModelError(
-            f"device_map= offloads {lost} in a way that it would not be brought back to compute "
-            f"with. Give a place to the module, {lost.rpartition('.')[0]!r}, and the same place to "
-            "whatever shares the weight."
+            f"device_map= offloads {lost} in a way that would not bring it back to compute with. "
+            f"Give all weights of the module {lost.rpartition('.')[0]!r} the same place."
         )
-    if plan.published is not None or plan.quantize != "none":
+    if _is_quantized(plan):
         raise QuantizationError(
             "There is not enough memory on the devices for all of the model, and quantized weights "
             "cannot be offloaded. Give memory back with unload(), or take fewer bits or a smaller "
@@ -163,6 +174,10 @@ def refuse_unless_computable(network: PreTrainedModel, plan: Plan) -> None:
             "them. Load it where the model fits, or merge it into the model once "
             "(merge_adapter=True, then network.save_pretrained) and load that folder."
         )
+
+
+def _is_quantized(plan: Plan) -> bool:
+    return plan.published is not None or plan.quantize != "none"
 
 
 def is_spread(network: PreTrainedModel) -> bool:
@@ -189,10 +204,12 @@ def placement(network: PreTrainedModel) -> dict[str, str]:
     if not places or not is_spread(network):
         return {}
     parts = _by_module({name: _written(_of(name, places)) for name, _ in _tensors(network)})
-    return {} if len(parts) == 1 and _DISK not in parts.values() else dict(sorted(parts.items()))
+    if len(parts) == 1 and _DISK not in parts.values():
+        return {}
+    return {name: str(parts[name]) for name in sorted(parts)}
 
 
-def _by_module(places: Mapping[str, str]) -> dict[str, str]:
+def _by_module(places: Mapping[str, Place]) -> dict[str, Place]:
     """The same with whole modules in the place of their tensors, where these are in one place.
 
     Example:
@@ -201,7 +218,7 @@ def _by_module(places: Mapping[str, str]) -> dict[str, str]:
     """
     if len(set(places.values())) == 1:
         return {"": next(iter(places.values()))}
-    parts: dict[str, dict[str, str]] = {}
+    parts: dict[str, dict[str, Place]] = {}
     for name, place in places.items():
         first, _, rest = name.partition(".")
         parts.setdefault(first, {})[rest] = place
