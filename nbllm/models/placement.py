@@ -26,6 +26,7 @@ __all__ = [
     "input_device",
     "is_offloaded",
     "is_spread",
+    "kept_for_hooks",
     "place_all",
     "placement",
     "read_device_map",
@@ -207,6 +208,19 @@ def placement(network: PreTrainedModel) -> dict[str, str]:
     if len(parts) == 1 and _DISK not in parts.values():
         return {}
     return {name: str(parts[name]) for name in sorted(parts)}
+
+
+def kept_for_hooks(network: PreTrainedModel) -> Iterator[torch.Tensor]:
+    """Weights in main memory that hooks bring to the device that computes, but none on disk."""
+    maps = {id(kept): kept for kept in map(_weights_of, network.modules()) if kept is not None}
+    for kept in maps.values():
+        yield from getattr(kept, "state_dict", kept).values()
+
+
+def _weights_of(module: torch.nn.Module) -> Any:
+    """Where the hook of a module finds what is offloaded; None without such a hook."""
+    found = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
+    return getattr(found, "dataset", found)  # one for all modules, with their names before
 
 
 def _by_module(places: Mapping[str, Place]) -> dict[str, Place]:

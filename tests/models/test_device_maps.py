@@ -46,7 +46,9 @@ from nbllm.frame.provenance import run_record
 from nbllm.frame.verbs import make_task
 from nbllm.models import placement
 from nbllm.models.loader import load, loaded, reload
+from nbllm.models.memory import held_by_device, held_bytes
 from nbllm.models.model import Model
+from nbllm.models.work import Read, operations
 from tests.conftest import byte_tokenizer, seeded, tiny_model, tiny_network, word_tokenizer
 
 FRAME = pd.DataFrame({"text": [
@@ -231,6 +233,9 @@ def test_a_model_partly_on_disk_answers_as_the_whole_one(
     for name, ask in questions(kind).items():
         agree(ask(model), wanted[name])
     assert placement.is_offloaded(model.network), "nothing stays in memory between passes"
+    with load(folders[kind], quantize="none", dtype="fp32") as whole:
+        assert operations(model.network, Read.text(20)) == operations(whole.network, Read.text(20))
+        assert held_bytes(model.network) < held_bytes(whole.network)
 
 
 @pytest.mark.parametrize("kind", ["untied", "tied", "sliding"])
@@ -249,6 +254,7 @@ def test_labels_of_an_offloaded_head_are_as_fine_as_those_of_the_whole_model(
 def test_a_model_of_accelerates_hooks_answers_as_the_plain_one(kind: Any, spread: str) -> None:
     model = tiny_model(kind)
     plain = {name: ask(model) for name, ask in questions(kind).items()}
+    held = held_by_device(model.network)
     if spread == "offloaded":  # as on a GPU with too little memory: the weights lie elsewhere
         attach_align_device_hook_on_blocks(
             model.network,
@@ -260,6 +266,7 @@ def test_a_model_of_accelerates_hooks_answers_as_the_plain_one(kind: Any, spread
         dispatch_model(model.network, {"": "cpu"}, force_hooks=True)
     assert placement.is_offloaded(model.network) == (spread == "offloaded")
     assert placement.is_spread(model.network)
+    assert held_by_device(model.network) == held
     for name, ask in questions(kind).items():
         agree(ask(model), plain[name])
 
