@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.footprint import published_bytes, stored_bytes
-from nbllm.models.placement import kept_for_hooks
 from nbllm.models.quantization import quantized_layers
 from nbllm.models.sizes import largest
 
@@ -121,6 +120,8 @@ def held_bytes(network: PreTrainedModel) -> int:
 
 def held_by_device(network: PreTrainedModel) -> dict[str, int]:
     """The same for each device that it is spread over; what lies on disk is not in memory."""
+    from nbllm.models.placement import kept_for_hooks
+
     tensors = chain(network.parameters(), network.buffers(), kept_for_hooks(network))
     parts = chain.from_iterable(map(_parts, tensors))
     each = {(str(part.device), part.data_ptr()): part.nbytes for part in parts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -368,6 +369,15 @@ def test_one_spread_has_one_name_and_comes_back(
     again = reload(known)
     assert again is not whole and again.provenance() == known
     assert placement.is_offloaded(again.network)
+
+
+def test_the_card_and_the_report_say_where_the_parts_lie(folders: dict[str, Path]) -> None:
+    model = load(folders["untied"], quantize="none", dtype="fp32", device_map=on_disk("lm_head"))
+    assert re.search(r"memory +\d+ kB on cpu, the rest on disk", repr(model))
+    answered = FRAME.llm.classify("text", labels=["soup", "a film"], model=model)
+    assert "float32, cpu (spread over cpu, disk), revision" in str(answered.llm.report())
+    whole = load(folders["untied"], quantize="none", dtype="fp32")
+    assert re.search(r"memory +\d+ kB on cpu\n", repr(whole))
 
 
 @pytest.mark.parametrize("places", ["auto", {"": "cpu"}, {"model": "cpu", "lm_head": "cpu"}])
