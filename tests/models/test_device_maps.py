@@ -387,6 +387,7 @@ def test_what_is_on_one_device_in_the_end_is_a_whole_model(
     model = load(folders["untied"], quantize="none", dtype="fp32", device_map=places)
     whole = load(folders["untied"], quantize="none", dtype="fp32")
     assert model.provenance() == whole.provenance()
+    assert (model.network is whole.network) == (places != "auto")
 
 
 def test_parts_of_a_spread_network_are_named_by_module_and_device() -> None:
