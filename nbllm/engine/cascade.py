@@ -23,6 +23,8 @@ import torch
 from torch.nn.functional import pad
 
 from nbllm.engine.packed import PackedLinear, can_pack
+from nbllm.engine.turns import turn
+from nbllm.models.placement import is_spread
 from nbllm.models.quiet import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
@@ -65,7 +67,9 @@ class CascadePrefix:
     @staticmethod
     def suits(model: Model) -> bool:
         """Whether a model is of the sort whose prefix may be told apart, as far as is known yet."""
-        return model.device.type == "cpu" and _keeps_all_keys(model.network)
+        # accelerate's hooks would run the network itself in the place of its twin.
+        on_cpu = model.device.type == "cpu" and not is_spread(model.network)
+        return on_cpu and _keeps_all_keys(model.network)
 
     @classmethod
     def of(cls, model: Model, ids: tuple[int, ...]) -> CascadePrefix | None:
@@ -79,7 +83,7 @@ class CascadePrefix:
         if not ids or not cls.suits(model):
             return None
         network = _twin(model.network, {}, {}, packed=can_pack(model.network))
-        with _hearing() as calls, torch.inference_mode():
+        with turn, _hearing() as calls, torch.inference_mode():
             network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         layers = model.network.config.get_text_config().num_hidden_layers
         if not len(calls) == len({call.module for call in calls}) == layers:

@@ -23,7 +23,7 @@ from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import tokenizing
+from nbllm.engine.turns import tokenizing, turn
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.model import Kind, Model
 from nbllm.models.sizes import largest, text_config
@@ -329,9 +329,10 @@ def fine_logits(network: PreTrainedModel) -> Iterator[None]:
         and module.out_features == network.config.num_labels
         and type(module.weight) is torch.nn.Parameter
     ]
-    hooks = [head.register_forward_hook(again) for head in heads[-1:]]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with turn:
+        hooks = [head.register_forward_hook(again) for head in heads[-1:]]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()

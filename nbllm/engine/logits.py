@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nbllm.engine.packed import PackedLinear
+from nbllm.engine.turns import turn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,14 +28,18 @@ _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def head_input(
     network: PreTrainedModel, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[None]:
-    """While it is open, the output matrix is given what `change` makes of its input."""
-    hook = network.get_output_embeddings().register_forward_pre_hook(
-        lambda _module, inputs: (change(inputs[0]),)
-    )
-    try:
-        yield
-    finally:
-        hook.remove()
+    """While it is open, the output matrix is given what `change` makes of its input.
+
+    It holds the turn, since the hook would change other threads' passes too.
+    """
+    with turn:
+        hook = network.get_output_embeddings().register_forward_pre_hook(
+            lambda _module, inputs: (change(inputs[0]),)
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def logits_at(model: Model, ids: NDArray[np.int64], places: NDArray[np.int64]) -> torch.Tensor:
@@ -72,9 +77,10 @@ def onloaded(module: torch.nn.Module) -> Iterator[bool]:
     Yields:
         Whether the module's weights are there.
     """
-    from accelerate.utils import align_module_device
+    from accelerate.utils import align_module_device  # type: ignore[import-untyped]
 
-    with align_module_device(module):
+    # Another thread's pass would find the weights taken away.
+    with turn, align_module_device(module):
         yield all(weight.device.type != "meta" for weight in module.parameters(recurse=False))
 
 
@@ -82,7 +88,8 @@ class FineLogits:
     """While it is open, the network's logits are followed by those of `tokens` in float32.
 
     A bf16 logit of 20 is rounded to steps of 1/8, which would put the scores on a coarse grid.
-    Whatever the network does to its logits, such as a soft cap, it does to these too.
+    Whatever the network does to its logits, such as a soft cap, it does to these too. While it is
+    open it holds the turn, since other threads' passes would get those logits as well.
 
     The rows of the output matrix are read when it is made, since a matrix that is offloaded is
     not there any more when a hook sees its product.
@@ -95,11 +102,13 @@ class FineLogits:
         self._width = 0  # of the logits before those
 
     def __enter__(self) -> FineLogits:
+        turn.__enter__()
         self._hook = self._head.register_forward_hook(self._append)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._hook.remove()
+        turn.__exit__(*error)
 
     def _append(
         self, head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor
@@ -128,7 +137,8 @@ def _rows(
     head: torch.nn.Module, tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Weights and biases of some tokens, wide; None where the output matrix has no plain rows."""
-    if type(head) not in (torch.nn.Linear, PackedLinear):  # adapted, or quantized by bitsandbytes
+    # Adapted layers, and those that bitsandbytes quantized, are other ones.
+    if not isinstance(head, torch.nn.Linear) or type(head) not in (torch.nn.Linear, PackedLinear):
         return None
     with torch.no_grad(), onloaded(head) as there:
         weight, bias = head.weight, head.bias

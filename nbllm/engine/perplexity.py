@@ -17,6 +17,7 @@ import torch
 from nbllm.blank import is_blank
 from nbllm.checks import check_whole, reads, shown
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.logits import head_input
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
@@ -35,8 +36,6 @@ __all__ = ["Perplexity", "perplexity"]
 
 # Longer windows cost more and tell little more; it is the length that most figures are given for.
 _WINDOW = 2048
-# Logits in float32 that are in memory at a time: 128 MiB of them.
-_LOGITS = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +231,7 @@ def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
         states = _states(network, ids.to(device), mask.to(device))
         before = states[rows.to(states.device), places.to(states.device) - 1]
         targets = ids[rows, places]
-        size = max(1, _LOGITS // network.config.get_text_config().vocab_size)
+        size = max(1, logits_at_once(device) // network.config.get_text_config().vocab_size)
         losses = [
             _losses(_logits(network, some, ids[:1, :1].to(device)), wanted).cpu()
             for some, wanted in zip(

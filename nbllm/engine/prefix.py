@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
+from nbllm.engine.turns import turn
 from nbllm.models.model import Model
 
 __all__ = ["SharedPrefix"]
@@ -23,7 +24,8 @@ class SharedPrefix:
         self._model = model
         self._cache: Any = None
         if ids:
-            with torch.inference_mode():
+            # A hook that another thread has on the network would reach this pass too.
+            with turn, torch.inference_mode():
                 self._cache = model.network(
                     input_ids=torch.tensor([ids], device=model.device),
                     use_cache=True,

@@ -148,12 +148,10 @@ class LabelScorer:
         most, positions = positions_at_once(self.model), 1 + len(self.trie.tokens)
         if positions <= most:
             return self._as_tree(prompts, width)
-        cascade = self.prefix if isinstance(self.prefix, CascadePrefix) else None
-        network = self.model.network if cascade is None else cascade.network
         found = []
         for start in range(0, positions, most):
             part = slice(start, start + most)
-            with head_input(network, partial(_at, part)):
+            with head_input(self._network, partial(_at, part)):
                 found.append(self._as_tree(prompts, width))
         return np.concatenate(found, axis=1)
 

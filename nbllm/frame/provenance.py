@@ -41,10 +41,15 @@ __all__ = [
 
 # Raised when the same question to the same model would be answered otherwise than before: answers
 # on file of an earlier number are not served again. 2: rows of a batch do not touch each other.
-ANSWER_FORMAT = 2
+# 3: labels of a model whose output matrix was offloaded are its own.
+ANSWER_FORMAT = 3
 
-# What in a model's provenance decides its answers; the rest says where it came from.
-_DECIDES = ("revision", "quantization", "dtype", "adapter_revision", "adapter_merged")
+# What in a model's provenance decides its answers; the rest says where it came from. Kernels of
+# another device round otherwise, so what a GPU answered is not served as what a processor did.
+_DECIDES = (
+    "revision", "quantization", "dtype", "device", "device_map", "adapter_revision",
+    "adapter_merged",
+)  # fmt: skip
 _ATTRS = "nbllm_runs"
 
 # Runs of this process, so that a row can be explained with the ledger switched off.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class RunReport:
             "model": ", ".join(
                 self.model[key] for key in ("name", "quantization", "dtype", "device")
             )
+            + self._spread()
             + f", revision {self.model['revision'][:12]}",
             "run": self.run,
             "ledger": f"{self.ledger} ({self.ledger_bytes / 1e6:.1f} MB; "
@@ -88,6 +90,10 @@ class RunReport:
         for error, count in self.errors.items():
             lines[f"failed × {count}"] = error
         return lines
+
+    def _spread(self) -> str:
+        places = set(json.loads(self.model.get("device_map", "{}")).values())
+        return f" (spread over {', '.join(sorted(places))})" if places else ""
 
     def _speed(self) -> str:
         if not self.computed or not self.seconds:

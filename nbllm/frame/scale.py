@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING, Any
 from nbllm.engine.runner import Answered
 from nbllm.errors import FrameError
 from nbllm.frame.steps import answer_here
+from nbllm.models.memory import held_bytes, readable
+from nbllm.models.placement import placement
 from nbllm.models.work import Read
+from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -173,12 +176,20 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
         _start(ray)
     there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cores, gpus = there.get("CPU", 1), int(there.get("GPU", 0))
-    on_gpu = model.device.type == "cuda"
-    size = workers or (gpus if on_gpu else int(cores // 4)) or 1
-    if on_gpu and size > gpus:
+    each = _gpus(model)
+    size = workers or (gpus // each if each else int(cores // 4)) or 1
+    if size * each > gpus:
+        wanted = "a GPU" if each == 1 else f"{each} GPUs"
         raise FrameError(
-            f"{counted(size, 'worker wants', 'workers want')} a GPU each, and Ray has {gpus}. "
-            "Pass fewer."
+            f"{counted(size, 'worker wants', 'workers want')} {wanted} each, and Ray has {gpus}. "
+            + ("Pass fewer." if size > 1 else "Answer without engine='ray'.")
+        )
+    if each and size * each == gpus and len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
+        warn_user(
+            f"engine='ray': {model.name} is loaded once more for each worker, and one of them "
+            f"shares a GPU with the {readable(held_bytes(model.network))} that it takes here. "
+            "Where that is too much, answer without engine='ray', which is as fast on one GPU; "
+            "other models give their memory back with unload()."
         )
     # Ray's own tasks, which cut the data up, want a little of a core too.
     cpus = max(0.5, (cores - 0.5) / size)
@@ -186,9 +197,21 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
     kept = context.enable_progress_bars, context.print_on_execution_start
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
-        yield Pool(ray.data, size, math.floor(cpus) if cpus >= 1 else cpus, 1 if on_gpu else None)
+        yield Pool(ray.data, size, math.floor(cpus) if cpus >= 1 else cpus, each or None)
     finally:
         context.enable_progress_bars, context.print_on_execution_start = kept
+
+
+def _gpus(model: Model) -> int:
+    """How many GPUs a worker has to see, so that the model finds those that it is spread over."""
+    if model.device.type != "cuda":
+        return 0
+    numbers = [
+        int(place.partition(":")[2])
+        for place in placement(model.network).values()
+        if place.startswith("cuda:")
+    ]
+    return max(numbers, default=0) + 1
 
 
 def _start(ray: ModuleType) -> None:

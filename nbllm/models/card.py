@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbllm.models.catalog import CATALOG
-from nbllm.models.memory import held_bytes, kv_bytes, readable
+from nbllm.models.memory import held_by_device, kv_bytes, readable
 from nbllm.models.quantization import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
@@ -121,7 +121,7 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
 def _cost(model: Model) -> dict[str, str]:
     lines = {
         "parameters": _count(model.network.num_parameters()),
-        "memory": f"{readable(held_bytes(model.network))} on {model.device}",
+        "memory": _memory(model),
     }
     if model.kind in ("causal", "seq2seq"):
         lines["KV cache"] = _cache(model)
@@ -132,6 +132,18 @@ def _cost(model: Model) -> dict[str, str]:
         "quantization": _quantization(model),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
+
+
+def _memory(model: Model) -> str:
+    from nbllm.models.placement import is_spread, placement
+
+    held = held_by_device(model.network)
+    if not is_spread(model.network):
+        return f"{readable(sum(held.values()))} on {model.device}"
+    places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
+    if "disk" in placement(model.network).values():
+        places.append("the rest on disk")
+    return ", ".join(places)
 
 
 def _use(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -27,13 +28,19 @@ from nbllm.models.configuration import (
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_device, choose_dtype, reason_of_dtype
+from nbllm.models.device import choose_dtype, reason_of_dtype
 from nbllm.models.memory import (
     give_device_memory_back,
     give_freed_memory_back,
     held_by_device,
 )
 from nbllm.models.model import Model, ModelLike
+from nbllm.models.placement import (
+    input_device,
+    place_all,
+    read_device_map,
+    refuse_quantized_on_disk,
+)
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quantization import Quantization
 from nbllm.models.reading import read
@@ -97,7 +104,9 @@ def load(
             leave attention whole, and say so.
         device: "auto" is a GPU where there is one.
         device_map: spreads the layers over several GPUs, the processor and the disk, as
-            accelerate does: "auto", "balanced", "sequential", or module name to device.
+            accelerate does: "auto", "balanced", "sequential", or module name to device. Answers
+            are those of the whole model; a map that cannot give them is refused. Quantized weights
+            are not offloaded to the processor or the disk.
         dtype: "fp32", "bf16", "fp16" or "auto": bf16 where the device computes in it, and
             with int4; else fp16 on a GPU, for families of models that keep within its range;
             else fp32. Quantized layers compute in it too.
@@ -130,7 +139,8 @@ def load(
     check_named("name_or_path", name_or_path)
     if merge_adapter and adapter is None:
         raise ModelError("merge_adapter=True merges an adapter, and none was given as adapter=.")
-    where = choose_device(device)
+    places = read_device_map(device_map)
+    where = input_device(places, device)
     # Before anything is fetched; what "auto" comes to may depend on the model too.
     precision = choose_dtype(dtype, where, quantize)
     if not isinstance(quantize, str) or quantize != "auto":
@@ -145,6 +155,7 @@ def load(
     precision = choose_dtype(dtype, where, quantize, config)
     network = skeleton(config, kind, trust_remote_code)
     why_dtype = reason_of_dtype(where, config) if dtype == "auto" else None
+    places = place_all(places, network)
     plan, reason = settle(
         Plan(
             folder=fetched.folder,
@@ -154,7 +165,7 @@ def load(
             quantize=quantize,
             device=where,
             dtype=precision,
-            device_map=_hashable(device_map),
+            device_map=places,
             adapter=None if added is None else added.folder,
             adapter_revision=None if added is None else added.revision,
             merges=merge_adapter,
@@ -170,6 +181,7 @@ def load(
     with _lock:
         shared = _in_memory.pop(plan, None)
         if shared is None:
+            refuse_quantized_on_disk(plan)
             refuse_too_large(plan, network)
             shared = _Shared(*read(plan, config, network, fetched))
         _in_memory[plan] = shared
@@ -291,6 +303,7 @@ def reload(provenance: Mapping[str, str]) -> Model:
         # Any other was published so, and comes back by itself.
         quantize=bits if bits in get_args(Quantization) else "auto",
         device=provenance["device"],
+        device_map=json.loads(provenance["device_map"]) if "device_map" in provenance else None,
         dtype=provenance["dtype"],
         revision=provenance["revision"],
         adapter=_name_in(provenance["adapter"]) if "adapter" in provenance else None,
@@ -303,14 +316,6 @@ def _name_in(source: str, of_catalog: str = "") -> str:
     """What `load` is given to have this source again."""
     where, _, name = source.partition(":")
     return {"hub": name, "pypi": of_catalog}.get(where, source)
-
-
-def _hashable(
-    device_map: str | Mapping[str, int | str] | None,
-) -> str | tuple[tuple[str, int | str], ...] | None:
-    if device_map is None or isinstance(device_map, str):
-        return device_map
-    return tuple(device_map.items())
 
 
 def _give_back(model: Model) -> None:

@@ -153,7 +153,10 @@ def held_bytes(network: PreTrainedModel) -> int:
 
 def held_by_device(network: PreTrainedModel) -> dict[str, int]:
     """The same for each device that it is spread over; what lies on disk is not in memory."""
-    parts = chain.from_iterable(map(_parts, chain(network.parameters(), network.buffers())))
+    from nbllm.models.placement import kept_for_hooks
+
+    tensors = chain(network.parameters(), network.buffers(), kept_for_hooks(network))
+    parts = chain.from_iterable(map(_parts, tensors))
     each = {(str(part.device), part.data_ptr()): part.nbytes for part in parts}
     held: dict[str, int] = {}
     for (device, _), size in each.items():

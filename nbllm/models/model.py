@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,13 @@ class Model:
         return "network" in self.__dict__
 
     def provenance(self) -> dict[str, str]:
-        """What decides its answers, for the record of a run; `loader.reload` reads it back."""
+        """What decides its answers, for the record of a run; `loader.reload` reads it back.
+
+        Of a model that is spread, `device_map` holds as JSON where its parts lie, as they were
+        put in the end, also where "auto" decided on it.
+        """
+        from nbllm.models.placement import placement
+
         known = {
             "name": self.name,
             "source": self.source,
@@ -83,6 +90,8 @@ class Model:
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device.type,
         }
+        if places := placement(self.network):
+            known["device_map"] = json.dumps(places)
         if self.adapter is not None:
             known |= {
                 "adapter": self.adapter,

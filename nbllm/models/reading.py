@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from nbllm.errors import ModelError, QuantizationError, TooLargeError, Unsupport
 from nbllm.models import adapter, published, quantization, quantized
 from nbllm.models.architecture import CLASSES
 from nbllm.models.memory import returning_freed_blocks
+from nbllm.models.placement import refuse_unless_computable
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
 from nbllm.models.sources import Fetched
@@ -86,13 +88,27 @@ def read(
                 f"The weights in {plan.folder} are quantized in a way that needs another "
                 f"package: {error}"
             ) from error
+        except (ValueError, RuntimeError, KeyError) as error:
+            if plan.device_map is None:
+                raise
+            raise ModelError(
+                f"The model in {plan.folder} cannot be loaded with this device_map: "
+                f"{_first_sentence(error)}. Keep more of it on the devices that "
+                "compute, or take a smaller model."
+            ) from error
         _refuse_gaps(report, plan.folder)
+        refuse_unless_computable(network, plan)
     if copy is None:
         quantized.keep(network, plan, fetched)
     if plan.adapter is not None:
         with quiet(), torch.inference_mode(False):
             network = adapter.apply(network, plan.adapter, merge=plan.merges)
     return network.eval(), tokenizer
+
+
+def _first_sentence(error: Exception) -> str:
+    """Of what transformers says; the next ones are about arguments that it would take."""
+    return re.split(r"\.\s|\n", str(error).strip())[0].rstrip(".")
 
 
 def _device_map(plan: Plan) -> Any:

@@ -54,7 +54,8 @@ def operations(network: PreTrainedModel, read: Read) -> float:
     """
     config = text_config(network.config)
     # Of tables rows are looked up; one may be the output matrix at the same time.
-    tables = [module.weight for module in network.modules() if isinstance(module, nn.Embedding)]
+    found = [module.weight for module in network.modules() if isinstance(module, nn.Embedding)]
+    tables = list({id(table): table for table in found}.values())  # of BART two have one table
     outputs: Any = network.get_output_embeddings()
     output: int = 0 if outputs is None else outputs.weight.numel()
     if outputs is not None and all(outputs.weight is not table for table in tables):

@@ -12,13 +12,15 @@ from nbllm.errors import TooLargeError, TrainingError
 from nbllm.models import quantization
 from nbllm.models.architecture import CLASSES, skeleton
 from nbllm.models.configuration import context_length_of, kind_of, read_configuration
-from nbllm.models.device import choose_device, choose_dtype
+from nbllm.models.device import choose_dtype
 from nbllm.models.memory import forecast, free_memory, readable
 from nbllm.models.model import Model
+from nbllm.models.placement import placement
 from nbllm.models.plan import Plan, refuse_too_large, settle
 from nbllm.models.quiet import quiet
 from nbllm.models.reading import read
 from nbllm.models.sources import Fetched, fetch
+from nbllm.train.loop import training_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -63,9 +65,18 @@ def find(
         whole: all of its weights will move, so they are wanted in float32; None where that is
             the case unless it is causal.
 
-    Raises what `nbllm.load` raises, and TrainingError for a model with an adapter.
+    Raises what `nbllm.load` raises, and TrainingError for a model that is spread or has an adapter,
+    and for a GPU other than the first.
     """
+    where = training_device(device)
     if isinstance(which, Model):
+        if parts := placement(which.network):
+            places = " and ".join(sorted(set(parts.values())))
+            raise TrainingError(
+                f"{which.name} is spread over {places}, and one "
+                "device alone trains. If the model fits there with its gradients, pass its name, "
+                f"model={which.name!r}; else take a smaller one."
+            )
         if which.adapter is not None:
             raise TrainingError(
                 f"{which.name} has an adapter ({which.adapter}), and training goes on from whole "
@@ -83,7 +94,6 @@ def find(
         )
     else:
         name, fetched = str(which), fetch(which)
-    where = choose_device(device)
     if quantize != "none":
         quantization.check(quantize, where)
     config = read_configuration(fetched)

@@ -131,7 +131,7 @@ def finetune(
         max_tokens: of a row, with its prompt; by default all that the model takes.
         truncate: cut the texts of longer rows, instead of leaving those rows out.
         seed: of the split, the order and all that is drawn.
-        device: "auto" is a GPU where there is one.
+        device: "auto" is a GPU where there is one; of several, it has to be the first.
         folder: where the run and its result go; by default below NBLLM_HOME.
         resume: go on with the run in `folder`, or give its result again.
         dry_run: give the forecast of memory and time, and train nothing.
@@ -141,8 +141,8 @@ def finetune(
         FrameError: a column is missing or no text, or too few rows are left.
         LabelError: there are not two labels.
         TooLargeError: it does not fit in memory; nothing was trained.
-        TrainingError: the folder holds something else or cannot be written to, or the loss is no
-            longer finite.
+        TrainingError: the folder holds something else or cannot be written to, the loss is no
+            longer finite, the model is spread over devices, or the GPU is not the first.
         UnsupportedModelError: the model cannot be trained in this way.
 
     Example:

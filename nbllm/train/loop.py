@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from nbllm.errors import TrainingError
+from nbllm.models.device import choose_device, choose_dtype
 from nbllm.models.quiet import quiet
 from nbllm.train.layout import IGNORED
 from nbllm.train.order import Order
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
     from nbllm.train.examples import Example
     from nbllm.train.layout import Batch, Layout
 
-__all__ = ["Outcome", "Recipe", "Schedule", "loss_sum", "mixed", "run", "validated"]
+__all__ = [
+    "Outcome",
+    "Recipe",
+    "Schedule",
+    "loss_sum",
+    "mixed",
+    "run",
+    "training_device",
+    "validated",
+]
 
 History = list[dict[str, float]]
 
@@ -205,10 +215,25 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     }
 
 
+def training_device(device: str | torch.device) -> torch.device:
+    """Returns the device that is meant, as `nbllm.load` takes it.
+
+    Raises:
+        ModelError: it is not on this machine.
+        TrainingError: it is a GPU other than the first, from which Trainer would move the network.
+    """
+    found = choose_device(device)
+    if found.type == "cuda" and found.index:
+        raise TrainingError(
+            f"Training runs on the first GPU that torch sees, and {found} is another one. Start "
+            f"Python with CUDA_VISIBLE_DEVICES={found.index}, which makes it the first, and leave "
+            "device out."
+        )
+    return found
+
+
 def mixed(device: torch.device) -> bool:
     """Whether products are computed in bf16 there."""
-    from nbllm.models.device import choose_dtype
-
     return choose_dtype("auto", device) == torch.bfloat16
 
 

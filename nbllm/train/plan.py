@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,7 @@ from nbllm.wording import counted
 if TYPE_CHECKING:
     from nbllm.train.examples import Example
     from nbllm.train.folder import RunFolder
-    from nbllm.train.layout import Layout
+    from nbllm.train.layout import Batch, Layout
 
 __all__ = ["Forecast", "Measured", "forecast", "measure", "planned", "schedule"]
 
@@ -36,6 +36,11 @@ class Measured:
 
     bytes_per_token: float  # of activations kept for the gradient
     seconds_per_token: float  # forward and backward
+    bytes_fixed: float = 0.0  # kept whatever the batch: copies of the weights in bf16
+
+    def bytes(self, tokens: int, share: float = 1.0) -> float:
+        """Of a batch of so many tokens, of whose activations a share is kept."""
+        return self.bytes_fixed + share * self.bytes_per_token * tokens
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,15 @@ def planned(
 
 
 def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bool) -> Measured:
-    """Learn from a few rows without moving a weight: memory and time a token."""
+    """Learn from a few rows without moving a weight: memory and time per token.
+
+    What a token takes is how much more those rows keep than a row of next to no tokens, which
+    keeps the same copies of the weights.
+    """
     few = _few(layout, examples)
-    batch = on_device(layout(few), next(network.parameters()).device)
-    tokens = layout.tokens([len(example) for example in few])
+    least = [_shortest(few[0])]
+    device = next(network.parameters()).device
+    small, large = (on_device(layout(some), device) for some in (least, few))
     known = {p.untyped_storage().data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
@@ -164,21 +174,28 @@ def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bo
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
+    def forward(batch: Batch) -> tuple[torch.Tensor, int]:
+        """The loss, and the bytes that are kept for its gradient."""
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss, _logits = loss_sum(network, batch, mixed)
+        return loss, sum(kept.values())
+
     network.train()
     seconds = []
     with torch.random.fork_rng():
+        less = forward(small)[1]
         for _ in range(2):  # the first one pays for what is set up once
             started = time.perf_counter()
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                loss, _logits = loss_sum(network, batch, mixed)
-                size = sum(kept.values())
+            loss, size = forward(large)
             loss.backward()  # type: ignore[no-untyped-call]
-            kept.clear()
-            if batch["labels"].device.type == "cuda":
-                torch.cuda.synchronize()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - started)
     network.zero_grad(set_to_none=True)
-    return Measured(size / tokens, min(seconds) / tokens)
+    fewest, tokens = (layout.tokens([len(example) for example in some]) for some in (least, few))
+    each = (size - less) / (tokens - fewest) if tokens > fewest else size / tokens
+    return Measured(each, min(seconds) / tokens, max(0.0, size - each * tokens))
 
 
 def schedule(
@@ -204,11 +221,11 @@ def schedule(
     longest = max(map(len, train))
     room = _SHARE * (free_memory(device) - standing)
     for recompute in (False, True):
-        each = measured.bytes_per_token * (2 / layers if recompute and layers > 2 else 1.0)
+        share = _kept(layers, recompute)
         part = recipe.rows
-        while part > 1 and each * layout.tokens([longest] * part) > room:
+        while part > 1 and measured.bytes(layout.tokens([longest] * part), share) > room:
             part = -(-part // 2)
-        need = each * layout.tokens([longest] * part)
+        need = measured.bytes(layout.tokens([longest] * part), share)
         if need <= room:
             break
     else:
@@ -249,7 +266,7 @@ def forecast(
 ) -> Forecast:
     """Memory and time of a schedule."""
     longest = max(map(len, train))
-    each = measured.bytes_per_token * (2 / layers if chosen.recompute and layers > 2 else 1.0)
+    batch = layout.tokens([longest] * chosen.part)
     step = seconds_a_step(measured, layout, train, recipe) * (
         _RECOMPUTED if chosen.recompute else 1
     )
@@ -263,11 +280,23 @@ def forecast(
         trained=trained,
         parameters=parameters,
         **standing,
-        activations=int(each * layout.tokens([longest] * chosen.part)),
+        activations=int(measured.bytes(batch, _kept(layers, chosen.recompute))),
         free=free_memory(device),
         seconds=seconds,
         recompute=chosen.recompute,
     )
+
+
+def _kept(layers: int, recompute: bool) -> float:
+    """The share of activations that is kept at a time."""
+    return 2 / layers if recompute and layers > 2 else 1.0
+
+
+def _shortest(example: Example) -> Example:
+    """The same with one token between what is shared and the answer, and one of the answer."""
+    begin = min(example.begin, example.shared + 1)
+    answer = example.ids[example.begin : example.begin + 1]
+    return replace(example, ids=example.ids[:begin] + answer, begin=begin)
 
 
 def _few(layout: Layout, examples: Sequence[Example]) -> list[Example]:

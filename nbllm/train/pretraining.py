@@ -19,7 +19,6 @@ from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.frame.tasks.few_shot import TEXT
-from nbllm.models.device import choose_device
 from nbllm.models.memory import free_memory, give_freed_memory_back, readable
 from nbllm.models.model import Model
 from nbllm.models.quiet import quiet
@@ -28,7 +27,7 @@ from nbllm.train.folder import RunFolder, writing
 from nbllm.train.job import check_numbers
 from nbllm.train.layout import Blocks, pack
 from nbllm.train.live import Live
-from nbllm.train.loop import Recipe, Schedule
+from nbllm.train.loop import Recipe, Schedule, training_device
 from nbllm.train.ngrams import Bigram, Unigram
 from nbllm.train.order import Order
 from nbllm.train.plan import Forecast, planned
@@ -150,7 +149,7 @@ def pretrain(
         patience: validations without a better one until it stops; None never stops early.
         sample: what the samples that it writes on the way begin with.
         seed: of the split, the weights, the order and the samples.
-        device: "auto" is a GPU where there is one.
+        device: "auto" is a GPU where there is one; of several, it has to be the first.
         folder: where the run and its result go; by default below NBLLM_HOME.
         resume: go on with the run in `folder`, or give its result again.
         dry_run: give the forecast of memory and time, and train nothing.
@@ -159,8 +158,9 @@ def pretrain(
         ArgumentError: a number that nothing can be trained with.
         FrameError: the column is missing or no text, or too few rows are left.
         TooLargeError: it does not fit in memory; nothing was trained.
-        TrainingError: settings that make no model, texts that fill no block, a folder that holds
-            something else or cannot be written to, or a loss that is no longer finite.
+        TrainingError: settings that make no model, a GPU other than the first, texts that fill no
+            block, a folder that holds something else or cannot be written to, or a loss that is no
+            longer finite.
 
     Example:
         >>> made = nbllm.pretrain(films, text="overview", minutes=10)  # doctest: +SKIP
@@ -190,7 +190,7 @@ def pretrain(
         patience=patience,
         seed=seed,
     )
-    where = choose_device(device)
+    where = training_device(device)
     asked = {
         "shape": asdict(shape),
         "column": text,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nbllm.engine import batch_memory
+from nbllm.engine import batch_memory, chunks
 from nbllm.engine import perplexity as module
 from nbllm.engine.perplexity import perplexity
 from nbllm.errors import ModelError, NbllmError, TextError, UnsupportedModelError
@@ -153,7 +153,7 @@ def test_the_whole_vocabulary_is_held_for_a_few_tokens_only(
     tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = perplexity(tiny_llama, TEXTS)
-    monkeypatch.setattr(module, "_LOGITS", 5 * tiny_llama.network.config.vocab_size)
+    monkeypatch.setattr(chunks, "_LOGITS", 5 * tiny_llama.network.config.vocab_size)
     rows: list[int] = []
     tiny_llama.network.lm_head.register_forward_hook(
         lambda _module, _args, logits: rows.append(logits.numel() // logits.shape[-1])

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import ray
+import torch
 
 import nbllm
 from nbllm.errors import FrameError
 from nbllm.frame.parquet import answer_folder
-from nbllm.frame.scale import _Answering, _start
+from nbllm.frame.scale import _Answering, _start, pool_of_workers
 from nbllm.models.model import Model
 
 pytestmark = pytest.mark.long
@@ -78,6 +80,52 @@ def test_where_ray_is_slow_to_start_it_is_started_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(ray, "init", lambda **options: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _start(ray)
+
+
+@pytest.mark.parametrize(
+    ("places", "workers", "there", "size", "gpus", "says"),
+    [
+        ({}, None, 2, 2, 1, "shares a GPU with the .* that it takes here"),
+        ({}, 1, 2, 1, 1, None),
+        ({}, None, 1, 1, 1, r"answer without engine='ray'.*unload\(\)"),
+        ({"model": "cuda:0", "lm_head": "cuda:1"}, None, 4, 2, 2, "shares a GPU"),
+        ({"model": "cuda:1", "lm_head": "disk"}, 1, 4, 1, 2, None),
+    ],
+)
+def test_workers_get_the_gpus_that_the_model_needs(
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch,
+    places: dict[str, str], workers: int | None, there: int, size: int, gpus: int, says: str | None,
+) -> None:  # fmt: skip
+    on_gpus(monkeypatch, places, there)
+    warned = pytest.warns(UserWarning, match=says) if says else nullcontext()
+    with warned, pool_of_workers(workers, tiny_llama) as pool:
+        assert (pool.size, pool.gpus) == (size, gpus)
+
+
+@pytest.mark.parametrize(
+    ("places", "workers", "says"),
+    [
+        ({}, 3, r"3 workers want a GPU each, and Ray has 2\. Pass fewer"),
+        ({"model": "cuda:0", "lm_head": "cuda:1"}, 2, "2 workers want 2 GPUs each, and Ray has 2"),
+        ({"a": "cuda:0", "b": "cuda:2"}, None, r"1 worker wants 3 GPUs each.*without engine='ray'"),
+    ],
+)
+def test_gpus_that_are_not_there_are_said(
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch,
+    places: dict[str, str], workers: int | None, says: str,
+) -> None:  # fmt: skip
+    on_gpus(monkeypatch, places, 2)
+    with pytest.raises(FrameError, match=says), pool_of_workers(workers, tiny_llama):
+        pass
+
+
+def on_gpus(monkeypatch: pytest.MonkeyPatch, places: dict[str, str], there: int) -> None:
+    """A model on GPUs, and as many of them in Ray, on one machine."""
+    monkeypatch.setattr(Model, "device", torch.device("cuda:0"))
+    monkeypatch.setattr("nbllm.frame.scale.placement", lambda network: places)
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8, "GPU": there})
+    monkeypatch.setattr(ray, "nodes", lambda: [{}])
 
 
 @pytest.mark.filterwarnings("ignore:sentiment. 1 of have no answer")

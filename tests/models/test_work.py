@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch.nn import Embedding
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbllm.models import work
 from nbllm.models.work import Read, matrix_rate, operation_counter, operations
+from tests.conftest import tiny_model
 
 
 @pytest.mark.parametrize("kind", ["causal", "encoder"])
@@ -21,6 +23,14 @@ def test_operations_are_those_that_torch_counts(kind, request):
 
     # What are no matrices, such as norms and position embeddings, we count as if they were.
     assert operations(model.network, read) == pytest.approx(counter.get_total_flops(), rel=0.15)
+
+
+def test_a_table_under_several_names_is_taken_off_once():
+    network = tiny_model("seq2seq").network
+    sizes = {id(m.weight): m.weight.numel() for m in network.modules() if isinstance(m, Embedding)}
+    assert len(sizes) == 3  # of tokens, for encoder, decoder and output; and of two positions
+    matrices = network.num_parameters() - sum(sizes.values())
+    assert operations(network, Read(tokens=1)) == 2 * matrices
 
 
 def test_a_text_looks_at_what_stands_before_each_of_its_tokens():

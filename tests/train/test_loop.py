@@ -6,15 +6,17 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import nbllm
 from nbllm.errors import TrainingError
 from nbllm.models.model import Model
 from nbllm.train.examples import Example
 from nbllm.train.layout import PaddedRows
-from nbllm.train.loop import Recipe, Schedule, loss_sum, run, validated
+from nbllm.train.loop import Recipe, Schedule, loss_sum, run, training_device, validated
 from nbllm.train.order import Order
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -210,3 +212,18 @@ def test_an_interrupt_before_any_checkpoint_promises_none(
     )
     assert outcome.interrupted and outcome.best_step is None
     assert outcome.ended(scheduled(8)) == "interrupted before the first validation"
+
+
+def test_only_the_first_gpu_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert training_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr("nbllm.train.loop.choose_device", torch.device)
+    assert training_device("cuda:0") == torch.device("cuda:0")
+    says = r"cuda:1 is another one.*CUDA_VISIBLE_DEVICES=1"
+    with pytest.raises(TrainingError, match=says):
+        training_device("cuda:1")
+    frame = pd.DataFrame({"text": [f"row {n}" for n in range(40)], "label": ["a", "b"] * 20})
+    monkeypatch.setattr("nbllm.train.base.fetch", lambda which: pytest.fail("fetched"))
+    with pytest.raises(TrainingError, match=says):
+        nbllm.finetune(frame, text="text", label="label", model="minilm", device="cuda:1")
+    with pytest.raises(TrainingError, match=says):
+        nbllm.pretrain(frame, text="text", device="cuda:1")
