@@ -119,7 +119,8 @@ class Decoder:
                 written[row] = tokens
             if ids.shape[1] - start >= left:
                 break
-            going = (~finished.done).nonzero()[:, 0]
+            # In the host's memory: layers of the cache may lie on several devices.
+            going = (~finished.done).nonzero()[:, 0].cpu()
             mask = torch.cat([mask, mask.new_ones(len(mask), ids.shape[1] - mask.shape[1])], dim=1)
             rows, ids, mask, cache = rows[going], ids[going], mask[going], out.past_key_values
             if len(going):

@@ -100,9 +100,15 @@ def pretended(memory: int = 24 * 10**9) -> Iterator[Waits]:
         "current_device": 0,
         "is_bf16_supported": True,
     }
+    of_mps = {
+        "recommended_max_memory": memory,
+        "current_allocated_memory": 0,
+        "driver_allocated_memory": 0,
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, answer in answers.items():
-            patch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+        for backend, told in ((torch.cuda, answers), (torch.mps, of_mps)):
+            for name, answer in told.items():
+                patch.setattr(backend, name, lambda *_, answer=answer, **__: answer)
         patch.setattr(nn.Parameter, "__new__", _new_parameter)
         # `generate` marks with these how far the device is.
         patch.setattr(torch, "Event", lambda *_, **__: SimpleNamespace(**_EVENT))

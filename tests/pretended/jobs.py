@@ -59,6 +59,12 @@ def texts(model: Model, **options: Any) -> Any:
     return TextGenerator(model, prefix, max_new_tokens=16, **options)(prompts)
 
 
+def texts_that_end(model: Model) -> Any:
+    """Rows that are finished are left behind: what the first of them write early stops them."""
+    whole = texts(model)
+    return [*map(str, texts(model, stop=whole[0][3:5]))]
+
+
 def all_weights(recording: Recording) -> Any:
     return [
         recording.weights(layer, head)
@@ -117,6 +123,7 @@ CAUSAL: Mapping[str, Job] = {
     "scores": scores,
     "scores without a prefix": lambda model: scores(model, shared=False),
     "texts": texts,
+    "texts that end": texts_that_end,
     "texts of a schema": lambda model: texts(model, schema=SCHEMA),
     "perplexity": lambda model: perplexity(model, TEXTS).nll,
     "recording": lambda model: all_weights(nbllm.record(model, TEXT)),

@@ -28,6 +28,7 @@ BODY = {
 OF_THE_HEAD = [
     "scores",
     "texts",
+    "texts that end",
     "texts of a schema",
     "perplexity",
     "lens",
