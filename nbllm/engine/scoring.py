@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from nbllm.engine.batch_memory import positions_at_once
 from nbllm.engine.cascade import CascadePrefix
@@ -90,6 +91,8 @@ class LabelScorer:
             else SharedPrefix(model, ())
         )
         self.trie = LabelTrie(labels)
+        self._visible = torch.from_numpy(self.trie.visible()).to(model.device)
+        self._depths = torch.tensor(self.trie.depths, dtype=torch.int64, device=model.device)
         if not self._shares:
             refuse_unless_scored(model)
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
@@ -157,7 +160,6 @@ class LabelScorer:
 
     def _as_tree(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
         """Of the tokens that are read, after the prompt and each node: (rows, 1 + nodes, read)."""
-        device = self.model.device
         ids, positions, seen = self._lay_out(prompts, width)
         context = (
             {"attention_mask": _added(self.model, seen), "use_cache": False}
@@ -166,8 +168,8 @@ class LabelScorer:
         )
         with torch.inference_mode(), self._fine as fine:
             logits = self._network(
-                input_ids=torch.from_numpy(ids).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
+                input_ids=ids,
+                position_ids=positions,
                 logits_to_keep=len(self.trie.tokens) + 1,
                 **context,
             ).logits.float()
@@ -197,36 +199,33 @@ class LabelScorer:
 
     def _lay_out(
         self, prompts: Sequence[Prompt], width: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The tokens after the prefix, the trie's last, and how they lie in a batch.
 
         Returns ids and positions, shape (rows, tokens), and which token sees which, shape
-        (rows, tokens, tokens).
+        (rows, tokens, tokens), on the model's device.
         """
-        trie, past = self.trie, self.prefix.length
+        trie, past, device = self.trie, self.prefix.length, self.model.device
         suffixes = [prompt.ids[past:] for prompt in prompts]
-        rows, longest = len(prompts), max(width, *map(len, suffixes))
-        width = longest + len(trie.tokens)
+        longest = max(width, *map(len, suffixes))
         # Left padding: the last token of each row is then at the same place, so that only
         # that position and the trie's have to go through the output matrix.
-        ids = np.zeros((rows, width), dtype=np.int64)
-        positions = np.zeros((rows, width), dtype=np.int64)
-        seen = np.zeros((rows, width, width), dtype=bool)
-        causal = np.tril(np.ones((longest, longest), dtype=bool))
+        host = np.zeros((len(prompts), longest + len(trie.tokens)), dtype=np.int64)
         for row, suffix in enumerate(suffixes):
-            pad = longest - len(suffix)
-            ids[row, pad:longest] = suffix
-            positions[row, pad:longest] = np.arange(past, past + len(suffix))
-            seen[row, pad:longest, pad:longest] = causal[pad:, pad:]
-            seen[row, longest:, pad:longest] = True
-            positions[row, longest:] = (
-                past + len(suffix) + np.array(trie.depths, dtype=np.int64) - 1
-            )
-            # A padding query that sees nothing would be NaN in sdpa.
-            seen[row, np.arange(pad), np.arange(pad)] = True
-        ids[:, longest:] = trie.tokens
-        seen[:, longest:, longest:] = trie.visible()
-        return ids, positions, seen
+            host[row, longest - len(suffix) : longest] = suffix
+        host[:, longest:] = trie.tokens
+        ids = torch.from_numpy(host).to(device)
+        padding = torch.tensor([[longest - len(suffix)] for suffix in suffixes], device=device)
+        places = torch.arange(host.shape[1], device=device)
+        is_text = places >= padding
+        after = past - padding
+        positions = torch.where(is_text, places + after, 0)
+        positions[:, longest:] = longest - 1 + after + self._depths
+        tree = torch.ones(len(places), len(places), dtype=torch.bool, device=device).tril_()
+        tree[longest:, longest:] = self._visible
+        # A padding query that sees nothing would be NaN in sdpa, so each token sees itself.
+        itself = torch.eye(len(places), dtype=torch.bool, device=device)
+        return ids, positions, (tree & is_text[:, None]) | itself
 
 
 def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
@@ -235,19 +234,16 @@ def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
 
 
 def _behind(
-    model: Model,
-    prefix: SharedPrefix,
-    positions: NDArray[np.int64],
-    seen: NDArray[np.bool_],
+    model: Model, prefix: SharedPrefix, positions: torch.Tensor, seen: torch.Tensor
 ) -> dict[str, Any]:
     """A cache that holds the prefix for each row, and masks over it and the row's tokens."""
     rows, past = len(positions), prefix.length
-    keys = np.concatenate([np.tile(np.arange(past), (rows, 1)), positions], axis=1)
-    all_see = np.ones((*positions.shape, past), dtype=bool)
+    before = torch.arange(past, device=positions.device).expand(rows, -1)
+    keys = torch.cat([before, positions], dim=1)
     return {
         "attention_mask": _masks(
             model,
-            np.concatenate([all_see, seen], axis=2),
+            functional.pad(seen, (past, 0), value=True),
             positions[:, :, None],
             keys[:, None, :],
         ),
@@ -257,7 +253,7 @@ def _behind(
 
 
 def _masks(
-    model: Model, seen: NDArray[np.bool_], queries: NDArray[np.int64], keys: NDArray[np.int64]
+    model: Model, seen: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """What is added to the attention scores; one a kind of layer, where the model has kinds.
 
@@ -285,11 +281,10 @@ def _masks(
     return mask("full_attention" if window is None else "sliding_attention")
 
 
-def _added(model: Model, seen: NDArray[np.bool_]) -> torch.Tensor:
+def _added(model: Model, seen: torch.Tensor) -> torch.Tensor:
     """A mask of shape (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
-    mask = torch.zeros(seen.shape, dtype=model.dtype, device=model.device)
-    hidden = torch.from_numpy(~seen).to(model.device)
-    return mask.masked_fill_(hidden, torch.finfo(model.dtype).min)[:, None]
+    mask = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(model.dtype).min)[:, None]
 
 
 def _likelihoods(logits: torch.Tensor, fine: FineLogits) -> NDArray[np.float64]:
