@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nbllm.checks import shown
+from nbllm.checks import near, shown
 from nbllm.errors import ArgumentError, ModelError, QuantizationError, UnsupportedModelError
 from nbllm.models.device import choose_device
 
@@ -106,11 +106,20 @@ def place_all(places: Places, skeleton: PreTrainedModel) -> Places:
         skeleton: the network on the meta device.
 
     Raises:
-        ModelError: it leaves weights without a place, or tears one weight with two names apart.
+        ModelError: it names a module that there is not, leaves weights without a place, or tears
+            one weight with two names apart.
     """
     if places is None or isinstance(places, str):
         return places
     asked = dict(places)
+    modules = {name for name, _ in skeleton.named_modules()}
+    known = modules | {name for name, _ in _tensors(skeleton)}
+    if strange := [name for name in asked if name not in known]:
+        raise ModelError(
+            f"device_map= names {strange[0]!r}, and {type(skeleton).__name__} has no such module. "
+            f"{near(strange[0], sorted(known))}Its largest are "
+            f"{', '.join(name for name, _ in skeleton.named_children())}."
+        )
     found = {name: _of(name, asked) for name, _ in _tensors(skeleton)}
     if left := [name for name, place in found.items() if place is None]:
         raise ModelError(

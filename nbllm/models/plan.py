@@ -105,6 +105,11 @@ def _settled(
     plan = replace(plan, published=published.published(config))
     if plan.published is not None:
         return _as_published(plan, config, skeleton, source, where)
+    if plan.quantize == "auto" and _offloads(plan):
+        return replace(plan, quantize="none"), (
+            f"not quantized, in {_short(plan.dtype)}: device_map= puts some of it where quantized "
+            "weights cannot be computed with"
+        )
     if plan.quantize == "auto":
         return _first_that_fits(plan, skeleton, where)
     if quantization.keeps_attention(skeleton, plan.quantize, where):
@@ -113,6 +118,14 @@ def _settled(
             "this needs to keep its answers"
         )
     return plan, None
+
+
+def _offloads(plan: Plan) -> bool:
+    """Whether a map puts weights on disk, or in main memory beside a GPU."""
+    if plan.device_map is None or isinstance(plan.device_map, str):
+        return False
+    places = {place for _, place in plan.device_map}
+    return "disk" in places or ("cpu" in places and len(places) > 1)
 
 
 def _as_published(

@@ -457,3 +457,20 @@ def test_no_other_thread_computes_while_a_hook_is_on_the_network() -> None:
             model.network(trial_text(model))
     other.join(20)
     np.testing.assert_array_equal(found[0], alone)
+
+
+def test_auto_quantizes_nothing_that_lies_on_disk(
+    folders: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nbllm.models.plan.device_memory", lambda _: 100_000)
+    with load(folders["untied"], dtype="fp32", device_map=on_disk("model.layers")) as model:
+        assert model.quantization == "none"
+    assert "where quantized weights cannot be computed with" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["model.layer.1", "model.layers.2", "lm_heat.weight"])
+def test_a_module_that_there_is_not_is_named(folders: dict[str, Path], name: str) -> None:
+    with pytest.raises(ModelError, match=f"names '{name}'.*Did you mean 'model|lm_head"):
+        load(folders["untied"], quantize="none", device_map=on_disk(name))
