@@ -9,7 +9,7 @@ import torch
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
 from nbllm.models.quiet import quiet
-from nbllm.wording import with_article
+from nbllm.wording import said, with_article
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import (
@@ -47,10 +47,9 @@ def skeleton(
             network: PreTrainedModel = CLASSES[kind].from_config(
                 config, trust_remote_code=trust_remote_code
             )
-    except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+    except Exception as error:  # whatever the code of 500 architectures raises on odd values
         raise UnsupportedModelError(
             f"transformers cannot build {with_article(kind)} model from this config.json "
-            f"({config.model_type}): {str(error).splitlines()[0]}. Check the file, or update "
-            "transformers."
+            f"({config.model_type}): {said(error)}. Check the file, or update transformers."
         ) from error
     return network

@@ -30,6 +30,7 @@ from nbllm.models.checkpoint import (
     refuse_unless_safetensors,
     weight_files,
 )
+from nbllm.models.folder_check import check_adapter_folder, check_model_folder
 from nbllm.models.identity import folder_sha256, remembered_sha256, sha256
 from nbllm.models.readme import read_readme
 
@@ -118,6 +119,7 @@ def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetche
     elif (path / "config.json").is_file():
         # Its weights need not be there, and reading them all for their hash takes a while.
         folder = path.resolve()
+        check_model_folder(folder)
         return Fetched(folder, str(folder), revision or "", read_readme(folder).licence)
     elif path.is_dir():
         return fetch(name, revision)
@@ -139,12 +141,14 @@ def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
     folder = Path(text).expanduser().resolve()
     if folder.is_dir():
         refuse_unless_adapter(str(folder), [file.name for file in folder.iterdir()])
+        check_adapter_folder(folder)
         fetched = Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
         _refuse_other_revision(text, fetched, revision)
     elif (of_hub := _hub_name(text)) is not None and of_hub[1] is None:
         from nbllm.models.hub import fetch_adapter_files
 
         folder, commit = fetch_adapter_files(of_hub[0], revision)
+        check_adapter_folder(folder)
         fetched = Fetched(folder, f"hub:{text}", commit, read_readme(folder).licence)
     else:
         raise UnknownModelError(
@@ -271,6 +275,7 @@ def _refuse_unless_gguf(file: Path) -> None:
 
 def _from_folder(folder: Path) -> Fetched:
     refuse_unless_safetensors(str(folder), [f.name for f in folder.iterdir()], str(folder))
+    check_model_folder(folder)
     return _undamaged(
         Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
     )
@@ -284,6 +289,7 @@ def _from_hub(name: str, file: str | None, revision: str | None) -> Fetched:
 
     if file is None:
         folder, commit = fetch_snapshot(name, revision)
+        check_model_folder(folder)
         return _undamaged(Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence))
     path, commit = fetch_file(name, file, revision)
     stated = read_readme(path.parents[file.count("/")]).licence
@@ -301,6 +307,7 @@ def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> 
 
     if file is None:
         folder, commit = fetch_texts(name, revision)
+        check_model_folder(folder)
         return Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence)
     with TemporaryDirectory() as scratch:
         head = Path(scratch) / Path(file).name
