@@ -57,6 +57,8 @@ def check_model_folder(folder: Path) -> None:
             fields = read_object(folder / name, error=ModelError)
             if name == "config.json":
                 check_configuration(fields, str(folder / name))
+            if name == "tokenizer_config.json":
+                _check_template(fields.get("chat_template"), folder / name)
     for name in _VOCABULARIES:
         _check_size(folder / name, _MOST_OF_VOCABULARY)
     for template in (*folder.glob("*.jinja"), *folder.glob("additional_chat_templates/*.jinja")):
@@ -112,6 +114,26 @@ def check_configuration(fields: Mapping[str, Any], where: str) -> None:
                 f"{where} names {shown(value)} as its weights, and nbllm reads {WEIGHTS} or the "
                 f"files that {INDEX} lists. Remove the field, and call the weights so."
             )
+
+
+def _check_template(template: Any, file: Path) -> None:
+    """Refuse a chat template that is no text, and no list of texts by their names."""
+    if template is None or isinstance(template, str):
+        return
+    named = template.items() if isinstance(template, dict) else _pairs(template)
+    if not all(isinstance(name, str) and isinstance(text, str) for name, text in named):
+        raise ModelError(
+            f"{file} states chat_template={shown(template)}, which is no template. Check the file."
+        )
+
+
+def _pairs(templates: Any) -> list[tuple[Any, Any]]:
+    """Names and texts of what was saved as [{"name": ..., "template": ...}]."""
+    listed = templates if isinstance(templates, list) else [templates]
+    return [
+        (one.get("name"), one.get("template")) if isinstance(one, dict) else (None, None)
+        for one in listed
+    ]
 
 
 def _check_number(key: str, value: Any, where: str) -> None:

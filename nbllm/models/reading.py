@@ -18,11 +18,14 @@ from nbllm.models.memory import returning_freed_blocks
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
 from nbllm.models.sources import Fetched
+from nbllm.wording import counted, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["read"]
+
+_MOST_IN_A_BYTE = 16  # weights; those of one bit are eight
 
 
 def read(
@@ -54,6 +57,8 @@ def read(
         )
     sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
     # Weights that were made in inference mode could never be differentiated.
+    if copy is None:
+        _refuse_hollow(skeleton, plan.folder)
     with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
         _refuse_larger_tokenizer(tokenizer, skeleton, plan.folder)
@@ -86,6 +91,11 @@ def read(
                 f"The weights in {plan.folder} are quantized in a way that needs another "
                 f"package: {error}"
             ) from error
+        except Exception as error:  # whatever the code of 500 architectures raises on odd values
+            raise UnsupportedModelError(
+                f"transformers cannot load the model in {plan.folder}: {said(error)}. Check its "
+                "config.json and the files beside it."
+            ) from error
         _refuse_gaps(report, plan.folder)
     if copy is None:
         quantized.keep(network, plan, fetched)
@@ -105,9 +115,14 @@ def _device_map(plan: Plan) -> Any:
 def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.folder, **local)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        # What special tokens are is looked at only where they are needed.
+        tokenizer("a", truncation=True, max_length=1)
+        len(tokenizer), tokenizer.special_tokens_map, tokenizer.all_special_ids
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers panics, which is no Exception
         raise UnsupportedModelError(
-            f"The tokenizer in {plan.folder} cannot be read: {str(error).strip().splitlines()[0]}. "
+            f"The tokenizer in {plan.folder} cannot be read: {said(error)}. "
             "Save it beside the weights with `tokenizer.save_pretrained`."
         ) from error
     # A sequence-to-sequence model's tokenizer, such as Marian's, may have no fast form.
@@ -120,6 +135,16 @@ def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.model_max_length = plan.context_length
     return tokenizer
+
+
+def _refuse_hollow(skeleton: PreTrainedModel, folder: Path) -> None:
+    """Raise where the files cannot hold the network, for which random weights would be made."""
+    parameters, held = skeleton.num_parameters(), published.stored_bytes(folder)
+    if parameters > _MOST_IN_A_BYTE * held:
+        raise UnsupportedModelError(
+            f"The config.json in {folder} states a network of {counted(parameters, 'weight')}, and "
+            f"the files beside it hold {counted(held, 'byte')}. Check that it is the whole model."
+        )
 
 
 def _refuse_larger_tokenizer(
