@@ -38,7 +38,7 @@ _MODULES = "modules.json"
 # that were published have fewer than 200 layers, 1,000 experts and 700,000 labels.
 _COUNTS = {
     re.compile(r"layers?$|^n_?layers?|^num_.*layers?|blocks$|depth$"): 1000,
-    re.compile(r"experts$"): 10_000,
+    re.compile(r"experts$|expert_count$"): 10_000,
     re.compile(r"^num_labels$"): 1_000_000,
 }
 _MOST = 2**53  # beyond it not even JSON's numbers are exact

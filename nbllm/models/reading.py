@@ -13,19 +13,17 @@ from transformers import AutoTokenizer
 
 from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import adapter, published, quantization, quantized
-from nbllm.models.architecture import CLASSES
+from nbllm.models.architecture import CLASSES, refuse_hollow
 from nbllm.models.memory import returning_freed_blocks
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
 from nbllm.models.sources import Fetched
-from nbllm.wording import counted, said
+from nbllm.wording import said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["read"]
-
-_MOST_IN_A_BYTE = 16  # weights; those of one bit are eight
 
 
 def read(
@@ -58,7 +56,7 @@ def read(
     sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
     # Weights that were made in inference mode could never be differentiated.
     if copy is None:
-        _refuse_hollow(skeleton, plan.folder)
+        refuse_hollow(skeleton, published.stored_bytes(plan.folder), str(plan.folder))
     with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
         _refuse_larger_tokenizer(tokenizer, skeleton, plan.folder)
@@ -135,16 +133,6 @@ def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.model_max_length = plan.context_length
     return tokenizer
-
-
-def _refuse_hollow(skeleton: PreTrainedModel, folder: Path) -> None:
-    """Raise where the files cannot hold the network, for which random weights would be made."""
-    parameters, held = skeleton.num_parameters(), published.stored_bytes(folder)
-    if parameters > _MOST_IN_A_BYTE * held:
-        raise UnsupportedModelError(
-            f"The config.json in {folder} states a network of {counted(parameters, 'weight')}, and "
-            f"the files beside it hold {counted(held, 'byte')}. Check that it is the whole model."
-        )
 
 
 def _refuse_larger_tokenizer(

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from nbllm.errors import LicenceError, UnknownModelError, UnsupportedModelError
+from nbllm.errors import LicenceError, ModelError, UnknownModelError, UnsupportedModelError
 from nbllm.home import home
+from nbllm.json_file import read_object
 from nbllm.models.cache import cache_folder, explained_when_full
 from nbllm.models.catalog import CATALOG, CatalogEntry, unknown_model
 from nbllm.models.checkpoint import (
@@ -31,6 +32,7 @@ from nbllm.models.checkpoint import (
     weight_files,
 )
 from nbllm.models.folder_check import check_adapter_folder, check_model_folder
+from nbllm.models.gguf_check import LONGEST_HEADER, check_header
 from nbllm.models.identity import folder_sha256, remembered_sha256, sha256
 from nbllm.models.readme import read_readme
 
@@ -45,7 +47,6 @@ __all__ = [
 
 _MANIFEST = "nbllm.json"
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
-_HEAD = 64_000_000  # bytes of a GGUF file that hold its header, with the largest vocabularies
 
 
 @dataclass(frozen=True)
@@ -266,11 +267,13 @@ def _configurations() -> Path:
 
 
 def _refuse_unless_gguf(file: Path) -> None:
+    """Refuse what is no GGUF file, or cannot be read as one."""
     if file.suffix != ".gguf":
         raise UnsupportedModelError(
             f"{file} is not a GGUF file. {PICKLE_ADVICE + ' ' if file.suffix in PICKLES else ''}"
             "Give a .gguf file, or the folder that holds config.json and *.safetensors."
         )
+    check_header(file)
 
 
 def _from_folder(folder: Path) -> Fetched:
@@ -311,7 +314,8 @@ def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> 
         return Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence)
     with TemporaryDirectory() as scratch:
         head = Path(scratch) / Path(file).name
-        commit = fetch_head(name, file, revision, _HEAD, head)
+        commit = fetch_head(name, file, revision, LONGEST_HEADER, head)
+        check_header(head)
 
         def make(staging: Path) -> _Manifest:
             from nbllm.models.gguf import licence, write_configuration
@@ -357,7 +361,7 @@ def _prepared(folder: Path, make: Callable[[Path], _Manifest]) -> Fetched:
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_prepared(folder):
                 _fill(folder, make)
-    stated = _Manifest(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+    stated = _Manifest(**read_object(folder / _MANIFEST, error=ModelError))
     return Fetched(folder, stated.source, stated.revision, stated.licence, stated.context_length)
 
 
