@@ -41,6 +41,10 @@ _COUNTS = {
     re.compile(r"experts$|expert_count$"): 10_000,
     re.compile(r"^num_labels$"): 1_000_000,
 }
+# Lists may count from the end, and so may one layer, as in `vision_feature_layer`: -2.
+_NEVER_NEGATIVE = re.compile(
+    r"^n_?(layers?|heads?)$|^(num|encoder|decoder)_.*(layers|heads|experts)$"
+)
 _MOST = 2**53  # beyond it not even JSON's numbers are exact
 
 
@@ -97,6 +101,10 @@ def check_configuration(fields: Mapping[str, Any], where: str) -> None:
     """
     for key, value in _values(fields):
         _check_number(key, value, where)
+        if isinstance(value, int) and value < 0 and _NEVER_NEGATIVE.search(key):
+            raise UnsupportedModelError(
+                f"{where} states {key}={value:,}, and a network has none or some. Check the file."
+            )
         for pattern, most in _COUNTS.items():
             if isinstance(value, int) and value > most and pattern.search(key):
                 raise UnsupportedModelError(
