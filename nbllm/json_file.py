@@ -69,10 +69,13 @@ def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST) -> str:
     try:
         # Not blocking, for a FIFO that nobody writes to; what it is, is asked of what was opened.
         opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(opened, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(opened).st_mode):
                 raise error(f"{file} is not a regular file, and is not read. Remove it.")
-            content = stream.read(most + 1)
+            with os.fdopen(opened, "rb", closefd=False) as stream:
+                content = stream.read(most + 1)
+        finally:
+            os.close(opened)
     except NbllmError:  # said already; some of ours are Python's too
         raise
     except OSError as problem:

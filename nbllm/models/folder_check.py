@@ -35,10 +35,10 @@ _MOST_OF_TEMPLATE = 1_000_000  # bytes
 _MODULES = "modules.json"
 
 # How many of each a network may have. To build one takes a millisecond a layer, and the deepest
-# that were published have fewer than 200 layers, 1,000 experts and 700,000 labels.
+# that were published have fewer than 200 layers, 17,000 experts and 700,000 labels.
 _COUNTS = {
     re.compile(r"layers?$|^n_?layers?|^num_.*layers?|blocks$|depth$"): 1000,
-    re.compile(r"experts$|expert_count$"): 10_000,
+    re.compile(r"experts$|expert_count$"): 20_000,
     re.compile(r"^num_labels$"): 1_000_000,
 }
 # Lists may count from the end, and so may one layer, as in `vision_feature_layer`: -2.

@@ -6,36 +6,48 @@ loads as ever.
 
 from __future__ import annotations
 
+import copy
 import json
+import math
+import os
+import shutil
+import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from nbllm.errors import NbllmError
-from nbllm.models.architecture import skeleton
+from nbllm.models.adapter import apply, check
+from nbllm.models.architecture import refuse_hollow, skeleton
+from nbllm.models.checkpoint import _BITS, INDEX, refuse_damaged
 from nbllm.models.configuration import (
     context_length_of,
     kind_of,
     read_configuration,
     refuse_unsized,
 )
+from nbllm.models.loader import load
 from nbllm.models.memory import kv_bytes
 from nbllm.models.model import Kind
 from nbllm.models.plan import Plan
+from nbllm.models.published import stored_bytes
 from nbllm.models.reading import _tokenizer
-from nbllm.models.sources import fetch_configuration
+from nbllm.models.sources import fetch, fetch_adapter, fetch_configuration
 from tests.conftest import tiny_network
 
+IDS = torch.arange(3, 40)[None]
 # What no field is, or what too much of it is.
 ODD: tuple[Any, ...] = (
-    "x", "", -1, 0, 1, 10**6, 10**12, 10**30, -(10**6), 1.5, float("nan"), float("inf"), True,
-    None, [], ["x"], [1, 2, 3], {}, {"a": 1}, [[[[]]]],
+    "x", -1, 0, 10**6, 10**30, 1.5, math.nan, True, None, [], [1, 2, 3], {"a": 1},
 )  # fmt: skip
 
 
@@ -110,3 +122,359 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         dtype=torch.float32,
     )
     return _tokenizer(plan, {"local_files_only": True, "trust_remote_code": False})
+
+
+# -- files, and what they name ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model in shards, with its tokenizer; copied before it is changed."""
+    network, tokenizer = tiny_network("causal")
+    folder = tmp_path_factory.mktemp("plain")
+    network.save_pretrained(folder, max_shard_size="100kB")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(plain_folder: Path, tmp_path: Path) -> Path:
+    """A causal model in shards, to be changed."""
+    return Path(shutil.copytree(plain_folder, tmp_path / "model"))
+
+
+@pytest.fixture
+def adapter(network: PreTrainedModel, tmp_path: Path) -> Path:
+    """A LoRA adapter for it, to be changed."""
+    made = tmp_path / "adapter"
+    settings = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(copy.deepcopy(network), settings).save_pretrained(made)
+    return made
+
+
+def refused_at_once(call: Callable[[], object]) -> str:
+    """What nbllm says where it refuses, within a second."""
+    began = time.monotonic()
+    with pytest.raises(NbllmError) as refused:
+        call()
+    assert time.monotonic() - began < 1
+    return str(refused.value)
+
+
+def change(file: Path, **fields: Any) -> None:
+    """Write other fields into a JSON file."""
+    stated = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps(stated | fields))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x.safetensors", "/etc/x.safetensors", "..", ".", "", "a/../../x.safetensors",
+        "sub/x.safetensors", "..\\x.safetensors", "C:\\x.safetensors", "C:x.safetensors",
+        "file:///x.safetensors", ".x.safetensors", "x.safetensors\0", "x.bin", "x" * 300,
+        "~/x.safetensors", None, 1, ["x.safetensors"], {"a": "x.safetensors"},
+    ],
+)  # fmt: skip
+def test_an_index_names_only_files_beside_it(name: Any, folder: Path) -> None:
+    (folder.parent / "x.safetensors").write_bytes(b"")
+    change(folder / INDEX, weight_map={"lm_head.weight": name})
+    said = refused_at_once(lambda: fetch(folder))
+    assert INDEX in said
+
+
+@pytest.mark.parametrize("listed", [None, [], ["x"], "x", 1, {}, {"a": 1}])
+def test_an_index_that_lists_nothing(listed: Any, folder: Path) -> None:
+    change(folder / INDEX, weight_map=listed)
+    assert "does not list which file" in refused_at_once(lambda: fetch(folder))
+
+
+def test_files_may_be_links_as_in_the_cache_of_the_hub(folder: Path) -> None:
+    blobs = folder.parent / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(Path("..") / "blobs" / str(number))
+    with load(folder, quantize="none") as model:
+        assert model.kind == "causal"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model-00001-of-00006.safetensors",
+    "tokenizer.json", "tokenizer_config.json", "generation_config.json", "training.json",
+    "README.md", "chat_template.jinja", "anything"])  # fmt: skip
+@pytest.mark.parametrize("what", ["FIFO", "device", "folder"])
+def test_what_is_no_regular_file_is_not_opened(name: str, what: str, folder: Path) -> None:
+    file = folder / name
+    file.unlink(missing_ok=True)
+    if what == "FIFO":
+        os.mkfifo(file)
+    elif what == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        file.mkdir()
+    if what == "folder" and name in ("README.md", "anything"):
+        fetch(folder)  # it is never opened
+        return
+    assert str(file) in refused_at_once(lambda: fetch(folder))
+    assert str(file) in refused_at_once(lambda: fetch_configuration(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "[" * 100_000),
+        ("config.json", "[]"),
+        ("config.json", b"\xff\xfe"),
+        ("config.json", json.dumps({"text_config": {"num_hidden_layers": 10**6}})),
+        ("config.json", json.dumps({"a": [{"num_local_experts": 10**9}]})),
+        ("config.json", json.dumps({"num_labels": 10**9})),
+        ("config.json", json.dumps({"attn_implementation": "attacker/kernel"})),
+        ("config.json", json.dumps({"transformers_weights": "adapter_model.bin"})),
+        ("config.json", json.dumps({"rms_norm_eps": math.nan})),
+        ("tokenizer_config.json", "null"),
+        ("tokenizer_config.json", json.dumps({"chat_template": [1]})),
+        ("generation_config.json", "[1]"),
+        ("special_tokens_map.json", "[1]"),
+        ("added_tokens.json", "{" * 100_000),
+        ("chat_template.jinja", "x" * 2_000_000),
+        ("modules.json", json.dumps([{"type": "a.Pooling", "path": "../elsewhere"}])),
+        ("modules.json", json.dumps([{"type": "a.Pooling", "path": "/etc"}])),
+        ("modules.json", json.dumps([{"type": "a.Pooling"}])),
+        ("modules.json", json.dumps({"a": 1})),
+        ("adapter_config.json", json.dumps({"base_model_name_or_path": "attacker/model"})),
+    ],
+)
+def test_what_no_model_holds(name: str, content: str | bytes, folder: Path) -> None:
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert name in refused_at_once(lambda: fetch(folder))
+    assert name in refused_at_once(lambda: fetch_configuration(folder))
+
+
+def test_a_vocabulary_of_8_gb(folder: Path) -> None:
+    os.truncate(folder / "tokenizer.json", 8_000_000_000)
+    assert "tokenizer.json has 8,000,000,000 bytes" in refused_at_once(lambda: fetch(folder))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"vocab_size": 3_000_000},
+        {"hidden_size": 40_000, "head_dim": 10_000},
+        {"intermediate_size": 1_000_000},
+    ],
+)
+def test_a_network_that_its_files_cannot_hold(sizes: dict[str, int], folder: Path) -> None:
+    change(folder / "config.json", **sizes)
+    fetched = fetch(folder)
+    network = skeleton(read_configuration(fetched), "causal")
+    held = stored_bytes(folder)
+    assert "states a network of" in refused_at_once(lambda: refuse_hollow(network, held, "it"))
+
+
+def header(**tensors: Any) -> bytes:
+    """A safetensors file with 8 bytes of weights, of which `a` is said to be two of F32."""
+    plain = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    text = json.dumps({"a": plain} | tensors).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(8)
+
+
+def one(**fields: Any) -> bytes:
+    return header(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        struct.pack("<Q", 8_000_000_000),
+        struct.pack("<Q", 2**64 - 1),
+        header(a=None), header(a=[]), header(a="x"), header(a={}),
+        *(one(data_offsets=v) for v in (None, "ab", [0], [0, 8, 9], ["0", "8"], [8, 0], [0, 2**70],
+            [0, -8], [0.0, 8.0], [0, math.nan], [True, 8], [4, 12], [0, 4], {"0": 8})),
+        *(one(shape=v) for v in (None, [], [3], [-2], [2.0], ["2"], [2**63], [1] * 10_000, "2")),
+        *(one(dtype=v) for v in (None, 1, "", "X9", "F16", ["F32"], {})),
+        header(b={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}),
+        header(b={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}),
+        header(b={"dtype": "F32", "shape": [1], "data_offsets": [12, 16]}),
+        struct.pack("<Q", 100_000) + b"[" * 100_000,
+        struct.pack("<Q", 4) + b"[]  ",
+        struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe",
+    ],
+)  # fmt: skip
+def test_headers_of_weights(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(content)
+    if len(content) == 8:  # as long as it says
+        os.truncate(file, min(8 + struct.unpack("<Q", content)[0], 8_000_000_100))
+    assert "are damaged: a.safetensors" in refused_at_once(lambda: refuse_damaged(tmp_path, [file]))
+
+
+@pytest.mark.parametrize("dtype", sorted(str(name) for name in _BITS))
+def test_what_safetensors_reads_is_whole(dtype: str, tmp_path: Path) -> None:
+    bits = _BITS[dtype]
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(one(dtype=dtype, shape=[64 // bits] if bits != 6 else [2, 4]))
+    if bits == 6:
+        file.write_bytes(one(dtype=dtype, shape=[4], data_offsets=[0, 3])[:-5])
+    refuse_damaged(tmp_path, [file])
+    with safe_open(file, framework="np") as opened:
+        assert list(opened.keys()) == ["a"]
+
+
+# -- adapters --------------------------------------------------------------------------------
+
+SLOW = "(a+)+$", "(.*a){25}", "(.*)*x", "(a|aa)+$", ".*.*.*.*.*.*.*.*.*=", "(?:a{0,1000}){0,1000}b"
+NO_RE2 = r"(?!x).*q_proj", r"(a)\1", "(", "a)|(b", "[", "*", "(?P<n", "a{1001}", "x" * 20_000
+
+
+@pytest.fixture(scope="module")
+def network(plain_folder: Path) -> PreTrainedModel:
+    """That of the folder; an adapter is put into a copy."""
+    found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(plain_folder)
+    return found
+
+
+def put_into(network: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """A copy with the adapter in it, looked at as `load` does."""
+    fetch_adapter(adapter)
+    check(adapter, merge=False)
+    return apply(copy.deepcopy(network), adapter, merge=False)
+
+
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules"])
+@pytest.mark.parametrize("expression", [*SLOW, *NO_RE2])
+def test_an_expression_takes_no_time(
+    field: str, expression: str, adapter: Path, network: PreTrainedModel
+) -> None:
+    change(adapter / "adapter_config.json", **{field: expression})
+    with at_once(expression):
+        put_into(network, adapter)
+
+
+@pytest.mark.parametrize("field", ["rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("expression", [*SLOW, *NO_RE2])
+def test_an_expression_of_ranks_takes_no_time(
+    field: str, expression: str, adapter: Path, network: PreTrainedModel
+) -> None:
+    change(adapter / "adapter_config.json", **{field: {expression: 4}})
+    with at_once(expression):
+        put_into(network, adapter)
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters"],
+)
+@pytest.mark.parametrize("name", [*SLOW, *NO_RE2])
+def test_a_name_is_no_expression(field: str, name: str, adapter: Path) -> None:
+    change(adapter / "adapter_config.json", **{field: [name]})
+    said = refused_at_once(lambda: check(adapter, merge=False))
+    assert field in said and "no name of a module" in said
+
+
+@pytest.mark.parametrize("field", ["n_frequency_pattern", "layers_pattern", "rank_pattern"])
+def test_keys_of_other_patterns_are_names(field: str, adapter: Path) -> None:
+    change(adapter / "adapter_config.json", peft_type="OSF", **{field: {"(a+)+$": 1}})
+    assert field in refused_at_once(lambda: check(adapter, merge=False))
+
+
+EXPRESSIONS = (
+    r".*\.(q_proj|v_proj)",
+    r"model\.layers\.1\..*(q|k)_proj$",
+    r"(?:.*?(?:self_attn|mlp).*?(?:q_proj|up_proj))|(?:\bmodel\.layers\.[\d]{1,}\.mlp\.gate_proj)",
+    r"^model.layers.[01].self_attn.o_proj$",
+)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_an_expression_selects_what_peft_selects(
+    expression: str, network: PreTrainedModel, tmp_path: Path
+) -> None:
+    settings = LoraConfig(
+        r=2,
+        target_modules=expression,
+        exclude_modules=r".*layers\.0.*q_proj",
+        init_lora_weights=False,
+    )
+    of_peft = get_peft_model(copy.deepcopy(network), settings)
+    of_peft.save_pretrained(tmp_path)
+    adapted = put_into(network, tmp_path)
+    torch.testing.assert_close(adapted(IDS).logits, of_peft(IDS).logits)
+    chosen = {name for name, module in adapted.named_modules() if hasattr(module, "lora_A")}
+    assert chosen == set(of_peft.targeted_module_names) != set()
+
+
+# peft saves them in this order, and the first that matches counts.
+@pytest.mark.parametrize(
+    "ranks",
+    [
+        {r".*v_proj": 6, r"layers\.0\..*_proj": 3, "q_proj": 5},
+        {r"^model.layers.1.self_attn.q_proj": 7},
+        {r".*1.*": 3, "layers.0.self_attn.v_proj": 8, "q_proj": 5},
+        {"model.layers.0.self_attn.q_proj": 3},
+    ],
+)
+def test_ranks_are_those_of_peft(
+    ranks: dict[str, int], network: PreTrainedModel, tmp_path: Path
+) -> None:
+    settings = LoraConfig(
+        r=2,
+        target_modules=["q_proj", "v_proj"],
+        rank_pattern=ranks,
+        alpha_pattern=ranks,
+        init_lora_weights=False,
+    )
+    of_peft = get_peft_model(copy.deepcopy(network), settings)
+    of_peft.save_pretrained(tmp_path)
+    adapted = put_into(network, tmp_path)
+    torch.testing.assert_close(adapted(IDS).logits, of_peft(IDS).logits)
+
+
+def test_every_field_of_an_adapter(adapter: Path, network: PreTrainedModel) -> None:
+    file = adapter / "adapter_config.json"
+    plain = json.loads(file.read_text())
+    for field in plain:
+        for value in ODD:
+            file.write_text(json.dumps(plain | {field: value}))
+            with at_once(f"{field}={value!r}"):
+                put_into(network, adapter)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"r": 10**9}, "states a rank of 1,000,000,000"),
+        ({"r": 300}, "not made for"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "imports whatever"),
+        ({"layer_replication": [[0, 10**9]]}, "repeats layers"),
+        ({"layer_replication": [["a", "b"]]}, "repeats layers"),
+        ({"peft_type": "NOTHING"}, "is of type NOTHING"),
+        ({"peft_type": ["LORA"]}, "is of type"),
+        ({"lora_alpha": math.nan}, "no number"),
+    ],
+)
+def test_what_no_adapter_states(
+    fields: dict[str, Any], says: str, adapter: Path, network: PreTrainedModel
+) -> None:
+    change(adapter / "adapter_config.json", **fields)
+    assert says in refused_at_once(lambda: put_into(network, adapter))
+
+
+@pytest.mark.parametrize("base", ["attacker/model", "https://attacker/model"])
+@pytest.mark.parametrize("merge", [False, True])
+def test_nobody_asks_for_the_base_that_an_adapter_names(
+    base: str, merge: bool, adapter: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refuse(*where: Any, **_: Any) -> Any:
+        asked.append(where)
+        raise OSError("there is no network")
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    change(adapter / "adapter_config.json", base_model_name_or_path=base)
+    with load(folder, quantize="none", adapter=adapter, merge_adapter=merge) as model:
+        assert model.adapter == str(adapter)
+    assert asked == []
