@@ -115,6 +115,7 @@ def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
         config.architectures = [classes[type(config)].__name__]
         config.dtype = torch.bfloat16
         complete(config, metadata, tensors, file.name)
+        check_configuration(config.to_dict(), file.name)
     if metadata.get("split.count", 1) > 1:
         raise UnsupportedModelError(
             f"{file.name} is one of {counted(metadata['split.count'], 'part')} of a model, and "

@@ -68,7 +68,7 @@ def read_readme(folder: Path) -> Readme:
     from yaml import YAMLError
 
     try:
-        card = ModelCard(text, ignore_metadata_errors=True)
+        card: Any = ModelCard(text, ignore_metadata_errors=True)
     except (ValueError, TypeError, AttributeError, RecursionError, YAMLError):
         return Readme()  # a broken header only means that it is not known
     header = card.data.to_dict()

@@ -35,6 +35,7 @@ from nbllm.models.configuration import (
     read_configuration,
     refuse_unsized,
 )
+from nbllm.models.gguf_check import check_header
 from nbllm.models.loader import load
 from nbllm.models.memory import kv_bytes
 from nbllm.models.model import Kind
@@ -43,6 +44,7 @@ from nbllm.models.published import stored_bytes
 from nbllm.models.reading import _tokenizer
 from nbllm.models.sources import fetch, fetch_adapter, fetch_configuration
 from tests.conftest import tiny_network
+from tests.models import gguf_files
 
 IDS = torch.arange(3, 40)[None]
 # What no field is, or what too much of it is.
@@ -478,3 +480,104 @@ def test_nobody_asks_for_the_base_that_an_adapter_names(
     with load(folder, quantize="none", adapter=adapter, merge_adapter=merge) as model:
         assert model.adapter == str(adapter)
     assert asked == []
+
+
+# -- GGUF files ------------------------------------------------------------------------------
+
+TEXT, ARRAY = 8, 9  # types of values
+
+
+def text(content: bytes) -> bytes:
+    return struct.pack("<Q", len(content)) + content
+
+
+def entry(kind: int, value: bytes, key: bytes = b"a") -> bytes:
+    return text(key) + struct.pack("<I", kind) + value
+
+
+def packed(*entries: bytes, tensors: int = 0, fields: int | None = None) -> bytes:
+    """A GGUF file of some entries, and of as many as it says."""
+    counts = struct.pack("<QQ", tensors, len(entries) if fields is None else fields)
+    return b"GGUF" + struct.pack("<I", 3) + counts + b"".join(entries)
+
+
+ARCHITECTURE = entry(TEXT, text(b"llama"), b"general.architecture")
+MANY = 2**40
+HEADERS = {
+    "nothing": b"",
+    "magic alone": b"GGUF",
+    "no architecture": packed(),
+    "an architecture that is a number": packed(entry(4, bytes(4), b"general.architecture")),
+    "many fields": packed(fields=MANY),
+    "many fields that are there": packed(*[entry(0, b"a")] * 20_000),
+    "many tensors": packed(ARCHITECTURE, tensors=MANY),
+    "tensors that are not there": packed(ARCHITECTURE, tensors=1000),
+    "a long key": packed(struct.pack("<Q", MANY)),
+    "a key of 2^64 - 1": packed(struct.pack("<Q", 2**64 - 1)),
+    "a long text": packed(entry(TEXT, struct.pack("<Q", MANY))),
+    "a long array": packed(entry(ARRAY, struct.pack("<IQ", 0, MANY))),
+    "many texts": packed(entry(ARRAY, struct.pack("<IQ", TEXT, MANY))),
+    "many texts that are empty": packed(
+        entry(ARRAY, struct.pack("<IQ", TEXT, 3_000_000) + bytes(24_000_000))
+    ),
+    "many arrays": packed(entry(ARRAY, struct.pack("<IQ", ARRAY, MANY))),
+    "arrays in arrays": packed(entry(ARRAY, struct.pack("<IQ", ARRAY, 1) * 100_000)),
+    "an unknown type": packed(entry(77, b"")),
+    "an array of an unknown type": packed(entry(ARRAY, struct.pack("<IQ", 77, 1))),
+    "a key that is no UTF-8": packed(ARCHITECTURE, entry(0, b"a", b"\xff\xfe")),
+    "many dimensions": packed(
+        ARCHITECTURE, text(b"a") + struct.pack("<I", 2**31), tensors=1, fields=1
+    ),
+    "a wide dimension": packed(
+        ARCHITECTURE, text(b"a") + struct.pack("<IQIQ", 1, 2**62, 0, 0), tensors=1, fields=1
+    ),
+    "weights of an unknown type": packed(
+        ARCHITECTURE, text(b"a") + struct.pack("<IQIQ", 1, 8, 99, 0), tensors=1, fields=1
+    ),
+    "weights beyond the end": packed(
+        ARCHITECTURE, text(b"a") + struct.pack("<IQIQ", 1, 8, 0, MANY), tensors=1, fields=1
+    ),
+    "an alignment of nothing": packed(ARCHITECTURE, entry(4, bytes(4), b"general.alignment")),
+    "an alignment that is a text": packed(
+        ARCHITECTURE, entry(TEXT, text(b"a"), b"general.alignment")
+    ),
+    "parts that are a text": packed(ARCHITECTURE, entry(TEXT, text(b"a"), b"split.count")),
+}
+
+
+@pytest.mark.parametrize("what", HEADERS)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_headers_of_gguf(what: str, sparse: bool, tmp_path: Path) -> None:
+    import nbllm.models.gguf  # noqa: F401  # its imports take seconds
+
+    file = tmp_path / "a.gguf"
+    file.write_bytes(HEADERS[what])
+    if sparse:  # a hole of 8 GB follows
+        os.truncate(file, 8_000_000_000)
+        said = refused_at_once(lambda: check_header(file)) if what in ENDLESS else ""
+        assert "a.gguf" in said or what not in ENDLESS
+        return
+    assert "a.gguf" in refused_at_once(lambda: fetch_configuration(file))
+    assert "a.gguf" in refused_at_once(lambda: fetch(file))
+
+
+# Those that are refused by what they say, whatever follows.
+ENDLESS = (
+    "nothing", "many fields", "many tensors", "a long key", "a key of 2^64 - 1", "a long text",
+    "a long array", "many texts", "many texts that are empty", "many arrays", "arrays in arrays",
+    "an unknown type", "an array of an unknown type", "many dimensions", "a wide dimension",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["block_count", "embedding_length", "attention.head_count_kv", "context_length"],
+)
+def test_every_field_of_gguf(field: str, tmp_path: Path) -> None:
+    made = gguf_files.network(gguf_files.configuration("llama"))
+    for number, value in enumerate((0, 10**6, 2**31, math.nan, 1.5, "x")):
+        file = tmp_path / f"{number}.gguf"
+        gguf_files.write_gguf(made, file, "llama", {field: value})
+        for fetching in (fetch_configuration, fetch):
+            with at_once(f"{field}={value!r}"):
+                fetching(file)
