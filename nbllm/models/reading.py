@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import adapter, published, quantization, quantized
 from nbllm.models.architecture import CLASSES, refuse_hollow
+from nbllm.models.chat_template import check_chat_template
 from nbllm.models.memory import returning_freed_blocks
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
@@ -123,6 +124,7 @@ def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
             f"The tokenizer in {plan.folder} cannot be read: {said(error)}. "
             "Save it beside the weights with `tokenizer.save_pretrained`."
         ) from error
+    check_chat_template(tokenizer, plan.folder)
     # A sequence-to-sequence model's tokenizer, such as Marian's, may have no fast form.
     if not tokenizer.is_fast and plan.kind != "seq2seq":
         raise UnsupportedModelError(

@@ -25,7 +25,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from nbllm.errors import NbllmError
+from nbllm.errors import NbllmError, UnsupportedModelError
 from nbllm.models.adapter import apply, check
 from nbllm.models.architecture import refuse_hollow, skeleton
 from nbllm.models.checkpoint import _BITS, INDEX, refuse_damaged
@@ -43,7 +43,7 @@ from nbllm.models.plan import Plan
 from nbllm.models.published import stored_bytes
 from nbllm.models.reading import _tokenizer
 from nbllm.models.sources import fetch, fetch_adapter, fetch_configuration
-from tests.conftest import tiny_network
+from tests.conftest import CHAT_TEMPLATE, tiny_network
 from tests.models import gguf_files
 
 IDS = torch.arange(3, 40)[None]
@@ -480,6 +480,42 @@ def test_nobody_asks_for_the_base_that_an_adapter_names(
     with load(folder, quantize="none", adapter=adapter, merge_adapter=merge) as model:
         assert model.adapter == str(adapter)
     assert asked == []
+
+
+# -- chat templates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% generation %}{{ 'a' * 10 ** 10 }}{% endgeneration %}",
+        "{{ '%10000000000d' % 1 }}",
+        "{{ 'a' * 2000000 }}",
+        "{% set n = namespace(x='a') %}{% for i in range(50) %}{% set n.x = n.x ~ n.x %}"
+        "{% endfor %}",
+    ],
+)
+def test_a_template_that_does_not_end(template: str, folder: Path) -> None:
+    change(folder / "tokenizer_config.json", chat_template=template)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(UnsupportedModelError, match="does not come to an end"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHAT_TEMPLATE,
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ strftime_now('%d %B %Y') }}{{ bos_token }}",
+        "{% broken",
+    ],
+)
+def test_a_template_that_ends_or_fails_is_read(template: str, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    assert read_tokenizer(folder).chat_template == template
 
 
 # -- GGUF files ------------------------------------------------------------------------------
