@@ -110,7 +110,8 @@ def _check_replication(settings: Mapping[str, Any], folder: Path) -> None:
     if not 0 <= total <= _MOST_LAYERS or isinstance(settings.get("target_modules"), str):
         raise UnsupportedModelError(
             f"The adapter in {folder} repeats layers as {shown(spans)}. nbllm takes spans such as "
-            f"[[0, 4], [2, 5]] of at most {_MOST_LAYERS:,} layers, with target_modules as a list."
+            f"[[0, 4], [2, 5]] of at most {counted(_MOST_LAYERS, 'layer')}, with target_modules as "
+            "a list."
         )
 
 
@@ -219,8 +220,8 @@ def _refuse_higher_rank(settings: Mapping[str, Any], folder: Path) -> None:
     most = max((size for shape in shapes for size in shape), default=0)
     if rank > most:
         raise UnsupportedModelError(
-            f"The adapter in {folder} states a rank of {rank:,}, and its weights have at most "
-            f"{most:,} rows or columns. Fetch it again, or ask whoever wrote it."
+            f"The adapter in {folder} states a rank of {rank:,}, and the longest side of its "
+            f"weights is {most:,}. Fetch it again, or ask whoever wrote it."
         )
 
 

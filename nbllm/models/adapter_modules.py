@@ -17,6 +17,7 @@ from typing import Any
 
 from nbllm.checks import shown
 from nbllm.errors import UnsupportedModelError
+from nbllm.wording import counted
 
 __all__ = ["check_names", "name_modules"]
 
@@ -110,8 +111,8 @@ def _ranks(
     """The value of each module by the first key that matches it, one key for all of one value."""
     if sum(not _NAME.fullmatch(key) for key in stated) > _MOST_KEYS:
         raise UnsupportedModelError(
-            f"The adapter in {folder} has more than {_MOST_KEYS:,} expressions in {field}. Write "
-            "the names of modules there."
+            f"The adapter in {folder} has more than {counted(_MOST_KEYS, 'expression')} in "
+            f"{field}. Write the names of modules there."
         )
     by_end: dict[str, list[str]] = defaultdict(list)
     for name in modules:
@@ -134,18 +135,22 @@ def _matching(expression: str, names: Sequence[str], field: str, folder: Path) -
     import pyarrow
     from pyarrow.compute import match_substring_regex
 
+    if len(expression) > _LONGEST:
+        raise _unmatchable(expression, field, folder, f"{len(expression):,} characters")
     column = pyarrow.array(names, pyarrow.string())
     try:
-        if len(expression) > _LONGEST:
-            raise ValueError(f"it has more than {_LONGEST:,} characters")
         # By itself first: a parenthesis too many must not close ours.
         match_substring_regex(column[:0], pattern=expression)
         matches = match_substring_regex(column, pattern=rf"\A(?:{expression})\z")
     except ValueError as error:
         reason = str(error).partition("\n")[0].removeprefix("Invalid regular expression: ")
-        raise UnsupportedModelError(
-            f"The adapter in {folder} selects modules by {shown(expression)} in {field}, which "
-            f"cannot be matched in bounded time ({reason[:100]}). Write the names of the modules "
-            "there as a list, such as ['q_proj', 'v_proj']."
-        ) from error
+        raise _unmatchable(expression, field, folder, reason[:100]) from error
     return set(column.filter(matches).to_pylist())
+
+
+def _unmatchable(expression: str, field: str, folder: Path, why: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"The adapter in {folder} selects modules by {shown(expression)} in {field}, which cannot "
+        f"be matched in bounded time ({why}). Write the names of the modules there as a list, such "
+        "as ['q_proj', 'v_proj']."
+    )

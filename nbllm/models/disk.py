@@ -175,8 +175,10 @@ def _own_folder(path: Path) -> Kept:
     manifest = path / _MANIFEST
     try:
         stated = read_object(manifest, error=ModelError)
-        source, licence = stated["source"], stated["licence"]
-    except (ModelError, KeyError):
+    except ModelError:
+        stated = {}
+    source, licence = stated.get("source"), stated.get("licence")
+    if not isinstance(source, str):
         name = next((n for n in CATALOG if path.name.startswith(f"{n}-")), path.name)
         return Kept(name, path, _size(path), _changed(path), whole=False)
     known = {entry.source: entry.name for entry in CATALOG.values()}

@@ -60,11 +60,15 @@ def check_header(file: Path) -> None:
             raise UnsupportedModelError(
                 f"{file.name} cannot be read as GGUF: {reason}. Fetch it again."
             ) from error
-        except ValueError as error:
+        except _Excess as error:
             raise UnsupportedModelError(
                 f"{file.name} cannot be read as GGUF: its header states {error}, which no model "
                 "has. Fetch it again, or ask whoever wrote it."
             ) from error
+
+
+class _Excess(Exception):
+    """What a header states and no model has."""
 
 
 class _Walk:
@@ -96,7 +100,7 @@ class _Walk:
         elif kind in _WIDTHS:
             self.skip(_WIDTHS[kind])
         else:
-            raise ValueError(f"a value of type {kind}")
+            raise _Excess(f"a value of type {kind}")
 
     def array(self, kind: int, length: int) -> None:
         if kind in _WIDTHS:
@@ -107,7 +111,7 @@ class _Walk:
             for _ in range(length):
                 self.skip(self.count())
         else:
-            raise ValueError(f"an array of type {kind}")
+            raise _Excess(f"an array of type {kind}")
 
     def count(self) -> int:
         (found,) = _COUNT.unpack_from(self.head, self.place)
@@ -127,4 +131,4 @@ class _Walk:
 
 def _check(what: str, stated: int, most: int) -> None:
     if stated > most:
-        raise ValueError(f"{stated:,} {what}")
+        raise _Excess(f"{stated:,} {what}")
