@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "rate", "with_article"]
+__all__ = ["counted", "rate", "said", "with_article"]
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -33,6 +33,20 @@ def rate(per_second: float, noun: str) -> str:
         (pair for pair in ((1, "s"), (60, "min")) if per_second * pair[0] >= 0.1), (3600, "h")
     )
     return f"{per_second * seconds:,.1f} {noun}/{unit}"
+
+
+def said(error: BaseException) -> str:
+    """What an error of another library says, on one line and without its full stop.
+
+    Example:
+        >>> said(KeyError("size")), said(ValueError("No such size.")), said(OSError())
+        ("'size'", 'No such size', 'OSError')
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Of a validation, the first line says no more than which field is wrong.
+    text = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
+    text = text[:300].rstrip(".")
+    return text or type(error).__name__
 
 
 def with_article(noun: str) -> str:

@@ -20,6 +20,7 @@ FLOORS = {
     "warned": 0,
     "wording": 0,
     "checks": 1,
+    "json_file": 1,
     "activity": 1,
     "models": 2,
     "data": 2,

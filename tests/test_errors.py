@@ -116,8 +116,6 @@ RAISES_NONE_OF_OURS = {
     "engine/batch_memory.py": 2,
     "engine/ledger.py": 1,
     "frame/mask_evaluation.py": 1,
-    "models/architecture.py": 1,
-    "models/configuration.py": 1,
     "models/disk.py": 1,
     "models/published.py": 1,
     "models/reading.py": 1,

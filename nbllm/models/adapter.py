@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import safe_open
 
-from nbllm.errors import UnsupportedModelError
+from nbllm.checks import shown
+from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
+from nbllm.json_file import read_object
+from nbllm.models.adapter_modules import check_names, name_modules
+from nbllm.models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -33,6 +37,8 @@ _INSIDE = frozenset(
 _WHOLE_EMBEDDINGS = re.compile(
     r"(embed_tokens|lm_head|wte|word_embeddings|embed_in|embed_out)(\.base_layer)?\.weight$"
 )
+_MOST_LAYERS = 1000
+_HIGH_RANK = 4096
 # Those that put tokens, or keys and values, before what is read.
 _BEFORE_THE_TEXT = frozenset(
     {
@@ -70,12 +76,42 @@ def check(folder: Path, *, merge: bool) -> None:
     if settings.get("alora_invocation_tokens"):
         raise UnsupportedModelError(
             f"The adapter in {folder} is an activated LoRA, which begins to act at the tokens "
-            f"{settings['alora_invocation_tokens']}, and nbllm's prompts do not have these. {other}"
+            f"{shown(settings['alora_invocation_tokens'])}, and nbllm's prompts do not have these. "
+            f"{other}"
         )
+    if settings.get("megatron_config"):
+        raise UnsupportedModelError(
+            f"The adapter in {folder} was trained with Megatron, for which peft imports whatever "
+            f"module the adapter names. {other}"
+        )
+    check_names(settings, folder)
+    if settings.get("layer_replication"):
+        _check_replication(settings, folder)
     if merge and settings.get("layer_replication"):
         raise UnsupportedModelError(
             f"The adapter in {folder} repeats layers, which share their weights, so that it cannot "
             "be merged. Leave merge_adapter out."
+        )
+
+
+def _check_replication(settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse layers that are repeated without end.
+
+    Raises:
+        UnsupportedModelError: they are, or they are no spans.
+    """
+    spans = settings["layer_replication"]
+    total = 0
+    for span in spans if isinstance(spans, list) else [spans]:
+        if not isinstance(span, list) or [type(end) for end in span] != [int, int]:
+            total = -1
+            break
+        total += abs(span[1] - span[0])
+    if not 0 <= total <= _MOST_LAYERS or isinstance(settings.get("target_modules"), str):
+        raise UnsupportedModelError(
+            f"The adapter in {folder} repeats layers as {shown(spans)}. nbllm takes spans such as "
+            f"[[0, 4], [2, 5]] of at most {counted(_MOST_LAYERS, 'layer')}, with target_modules as "
+            "a list."
         )
 
 
@@ -89,25 +125,41 @@ def apply(network: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedM
     Raises UnsupportedModelError where the adapter belongs to another model, or is of a kind that
     cannot be merged.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
     settings = _settings(folder)
     named = settings.get("base_model_name_or_path") or "a model that it does not name"
+    named = named if isinstance(named, str) and len(named) < 300 else shown(named)
     alien = (
         f"The adapter in {folder} was not made for {type(network).__name__} as it was loaded: "
         f"it was trained on {named}."
     )
     _refuse_other_vocabulary(network, folder, alien)
+    _refuse_higher_rank(settings, folder)
     free = [weight for weight in network.parameters() if weight.requires_grad]
     try:
-        adapted = PeftModel.from_pretrained(network, str(folder))
-    except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
+        config = PeftConfig.from_pretrained(str(folder))
+        name_modules(config, [name for name, _ in network.named_modules()], folder)
+        adapted = PeftModel.from_pretrained(
+            network,
+            str(folder),
+            config=config,
+            # Nothing is allocated but what the file holds. Some ways to begin compute with it.
+            low_cpu_mem_usage=settings.get("peft_type") == "LORA"
+            and settings.get("init_lora_weights") in (None, True, False, "gaussian"),
+        )
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
+    except Exception as error:  # whatever peft and its layers raise on odd values
         # Of weights that do not fit, the first line says no more than that there are some.
         said = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise UnsupportedModelError(f"{alien} ({said})") from error
+        raise UnsupportedModelError(f"{alien} ({said[:300] or type(error).__name__})") from error
     left = _left_over(folder, adapted)
     if left:
         raise UnsupportedModelError(f"{alien} It has weights for {left[0]}, which is not there.")
+    lacking = [name for name, weight in adapted.named_parameters() if _is_unread(name, weight)]
+    if lacking:
+        raise UnsupportedModelError(f"{alien} It has no weights for {lacking[0]}.")
     if not merge:
         # What peft freezes torch multiplies by row for row, where rows do not lie side by side:
         # the logits of 32 texts then took 6 s instead of 0.01.
@@ -125,8 +177,12 @@ def apply(network: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedM
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text("utf-8"))
-    return found
+    return read_object(folder / ADAPTER_CONFIG, error=ModelError)
+
+
+def _is_unread(name: str, weight: torch.Tensor) -> bool:
+    """Whether a weight of the adapter was not in its file; those of accelerate lie elsewhere."""
+    return weight.is_meta and "lora_" in name
 
 
 def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str) -> None:
@@ -136,7 +192,7 @@ def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str)
         UnsupportedModelError: the adapter has such.
     """
     own = cast("torch.Tensor", network.get_input_embeddings().weight).shape[0]
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118  # it is no dict
             if not _WHOLE_EMBEDDINGS.search(name):
                 continue
@@ -149,10 +205,32 @@ def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str)
                 )
 
 
+def _refuse_higher_rank(settings: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a rank that no weight in the file has, for which peft would fill the memory.
+
+    Raises:
+        UnsupportedModelError: it is so high.
+    """
+    rank = settings.get("r")
+    # LoKr takes any that is too high for whole matrices.
+    if type(rank) is not int or rank <= _HIGH_RANK or settings["peft_type"] == "LOKR":
+        return
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    most = max((size for shape in shapes for size in shape), default=0)
+    if rank > most:
+        raise UnsupportedModelError(
+            f"The adapter in {folder} states a rank of {rank:,}, and the longest side of its "
+            f"weights is {most:,}. Fetch it again, or ask whoever wrote it."
+        )
+
+
 def _left_over(folder: Path, adapted: Any) -> list[str]:
     """Tensors of the adapter's file that went nowhere; peft only warns of them."""
     from peft import get_peft_model_state_dict
 
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
         stored = set(file.keys())
-    return sorted(stored - set(get_peft_model_state_dict(adapted)))
+    # Told to decide by itself, it asks the hub for the vocabulary of the base that is named there.
+    state = get_peft_model_state_dict(adapted, save_embedding_layers=True)
+    return sorted(stored - set(state))

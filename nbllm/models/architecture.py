@@ -9,7 +9,7 @@ import torch
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
 from nbllm.models.quiet import quiet
-from nbllm.wording import with_article
+from nbllm.wording import counted, said, with_article
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import (
@@ -24,7 +24,9 @@ with quiet():  # what transformers brings in here, such as torchao, talks while 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["CLASSES", "skeleton"]
+__all__ = ["CLASSES", "refuse_hollow", "skeleton"]
+
+_MOST_IN_A_BYTE = 16  # weights; those of one bit are eight
 
 CLASSES: dict[Kind, Any] = {
     "causal": AutoModelForCausalLM,
@@ -47,10 +49,28 @@ def skeleton(
             network: PreTrainedModel = CLASSES[kind].from_config(
                 config, trust_remote_code=trust_remote_code
             )
-    except (ValueError, TypeError, AttributeError, RuntimeError, ImportError) as error:
+    except Exception as error:  # whatever the code of 500 architectures raises on odd values
         raise UnsupportedModelError(
             f"transformers cannot build {with_article(kind)} model from this config.json "
-            f"({config.model_type}): {str(error).splitlines()[0]}. Check the file, or update "
-            "transformers."
+            f"({config.model_type}): {said(error)}. Check the file, or update transformers."
         ) from error
     return network
+
+
+def refuse_hollow(network: PreTrainedModel, held: int, where: str) -> None:
+    """Refuse a network that its files cannot hold, in whose place random weights would be made.
+
+    Args:
+        network: on the meta device.
+        held: bytes of the files.
+        where: what the message calls them.
+
+    Raises:
+        UnsupportedModelError: it has more weights than that many bytes can.
+    """
+    weights = network.num_parameters()
+    if weights > _MOST_IN_A_BYTE * held:
+        raise UnsupportedModelError(
+            f"{where} states a network of {counted(weights, 'weight')}, and its files have only "
+            f"{counted(held, 'byte')}. Check that it is the whole model."
+        )

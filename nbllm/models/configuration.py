@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
-from nbllm.errors import UnsupportedModelError
+from nbllm.checks import shown
+from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
+from nbllm.json_file import read_object
 from nbllm.models.model import Kind
-from nbllm.models.sizes import largest, text_config
+from nbllm.models.sizes import largest, stated, text_config
 from nbllm.models.sources import Fetched
-from nbllm.wording import with_article
+from nbllm.wording import said, with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -28,8 +29,8 @@ _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "lon
 def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> PreTrainedConfig:
     """The config.json of a model's folder.
 
-    Raises UnsupportedModelError where transformers does not know the architecture, or where
-    the checkpoint brings code of its own and `trust_remote_code` is off.
+    Raises UnsupportedModelError where transformers does not know the architecture, where a size
+    is none, or where the checkpoint brings code of its own and `trust_remote_code` is off.
     """
     from transformers import AutoConfig
 
@@ -40,7 +41,10 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
             config: PreTrainedConfig = AutoConfig.from_pretrained(
                 fetched.folder, trust_remote_code=trust_remote_code, local_files_only=True
             )
-    except (ValueError, OSError, KeyError) as error:
+            _refuse_odd(config, fetched.source)
+    except NbllmError:  # said already; some of ours are Python's too
+        raise
+    except Exception as error:  # whatever the code of 500 architectures raises on odd values
         if "trust_remote_code" in str(error):
             raise UnsupportedModelError(
                 f"{fetched.source} brings Python code of its own, which nbllm does not run unless "
@@ -48,9 +52,39 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
             ) from error
         raise UnsupportedModelError(
             f"transformers cannot read the config.json of {fetched.source}: "
-            f"{str(error).splitlines()[0]}. Check the file, or update transformers."
+            f"{said(error)}. Check the file, or update transformers."
         ) from error
     return config
+
+
+# Those of which a network has none, or at least one. What configurations of other names have,
+# transformers gives by these.
+_SIZES = (
+    "head_dim", "hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers",
+    "num_key_value_heads", "vocab_size",
+)  # fmt: skip
+
+
+def _refuse_odd(config: PreTrainedConfig, source: str) -> None:
+    """Raise UnsupportedModelError where a configuration states a size that is none."""
+    architectures = config.architectures
+    if architectures is not None and not _are_texts(architectures):
+        raise UnsupportedModelError(
+            f"the config.json of {source} states architectures={shown(architectures)}, which is no "
+            "list of names. Check the file, or load another model."
+        )
+    for name in _SIZES:
+        for size in stated(text_config(config), name):
+            if type(size) is not int or size < 0:
+                raise UnsupportedModelError(
+                    f"the config.json of {source} ({config.model_type}) states "
+                    f"{name}={shown(size)}, which is no size. Check the file, or load another "
+                    "model."
+                )
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
 _NAMELESS = "a model whose config.json names no architecture"
@@ -97,21 +131,34 @@ def refuse_unsized(config: PreTrainedConfig, source: str) -> None:
 
 
 def context_length_of(config: PreTrainedConfig, fetched: Fetched) -> int:
-    """Tokens, the least of what the model's files state."""
+    """Tokens, the least of what the model's files state.
+
+    Raises UnsupportedModelError where that is none.
+    """
     if fetched.context_length is not None:
         return fetched.context_length
     text = config.get_text_config()
-    stated_by = (getattr(text, name, None) for name in _POSITIONS)
-    positions = next((found for found in stated_by if found and found > 0), sys.maxsize)
-    if text.model_type in _POSITIONS_AFTER_PADDING:
+    named = (getattr(text, name, None) for name in _POSITIONS)
+    positions = next((found for found in named if _is_positive(found)), sys.maxsize)
+    if text.model_type in _POSITIONS_AFTER_PADDING and type(text.pad_token_id) is int:
         positions -= text.pad_token_id + 1
-    stated = [
-        _stated(fetched.folder / "tokenizer_config.json", "model_max_length"),
-        _stated(fetched.folder / "sentence_bert_config.json", "max_seq_length"),
+    limits = [
+        _limit(fetched.folder / "tokenizer_config.json", "model_max_length"),
+        _limit(fetched.folder / "sentence_bert_config.json", "max_seq_length"),
     ]
-    return int(min(positions, *stated))
+    length = int(min(positions, *limits))
+    if length < 1:
+        raise UnsupportedModelError(
+            f"{fetched.source} can read no token at all: {positions:,} positions are left by its "
+            f"config.json, and the limits beside it are {limits}. Check the files."
+        )
+    return length
 
 
-def _stated(file: Path, key: str) -> float:
-    value = json.loads(file.read_text(encoding="utf-8")).get(key) if file.is_file() else None
-    return value if isinstance(value, (int, float)) and value > 0 else math.inf
+def _limit(file: Path, key: str) -> float:
+    value = read_object(file, error=ModelError).get(key) if file.is_file() else None
+    return value if _is_positive(value) else math.inf
+
+
+def _is_positive(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0

@@ -6,7 +6,6 @@ of the Hugging Face hub, which other programs share. Nothing here asks the netwo
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from nbllm.errors import ModelError, UnknownModelError
 from nbllm.home import home
+from nbllm.json_file import read_object
 from nbllm.models.catalog import CATALOG, unknown_model
 from nbllm.models.identity import sha256
 from nbllm.models.published import method_of
@@ -174,9 +174,11 @@ def _own() -> Iterator[Kept]:
 def _own_folder(path: Path) -> Kept:
     manifest = path / _MANIFEST
     try:
-        stated = json.loads(manifest.read_text(encoding="utf-8"))
-        source, licence = stated["source"], stated["licence"]
-    except (OSError, ValueError, KeyError):
+        stated = read_object(manifest, error=ModelError)
+    except ModelError:
+        stated = {}
+    source, licence = stated.get("source"), stated.get("licence")
+    if not isinstance(source, str):
         name = next((n for n in CATALOG if path.name.startswith(f"{n}-")), path.name)
         return Kept(name, path, _size(path), _changed(path), whole=False)
     known = {entry.source: entry.name for entry in CATALOG.values()}
@@ -188,10 +190,9 @@ def _own_folder(path: Path) -> Kept:
 def _quantization(folder: Path) -> str | None:
     """How a model's weights lie there, by its configuration; None where that is damaged."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        stated = read_object(folder / "config.json", error=ModelError).get("quantization_config")
+    except ModelError:
         return None
-    stated = config.get("quantization_config") if isinstance(config, dict) else None
     return method_of(stated) if isinstance(stated, dict) else "none"
 
 
@@ -205,7 +206,7 @@ def _wheels_model(filename: str) -> str:
 
 
 def _own_hashes(folder: Path) -> dict[Path, str | None]:
-    stated = json.loads((folder / _MANIFEST).read_text(encoding="utf-8")).get("files", {})
+    stated = read_object(folder / _MANIFEST, error=ModelError).get("files", {})
     present = {f: None for f in folder.rglob("*") if f.is_file() and f != folder / _MANIFEST}
     return present | {folder / name: digest for name, digest in stated.items()}
 

@@ -31,18 +31,19 @@ from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 from transformers.integrations.gguf.reader import read_gguf_metadata
 
 from nbllm.errors import NbllmError, TooLargeError, UnsupportedModelError
+from nbllm.models.architecture import refuse_hollow, skeleton
 from nbllm.models.cache import require_space
+from nbllm.models.folder_check import check_configuration
 from nbllm.models.gguf_header import complete
 from nbllm.models.quiet import quiet
 from nbllm.progress_bar import bar_class
-from nbllm.wording import counted
+from nbllm.wording import counted, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 __all__ = ["convert", "licence", "write_configuration"]
 
-_MAGIC = b"GGUF"
 _BF16 = 2  # bytes
 # What numpy, struct and the two readers raise on a file that ends early or holds nonsense.
 _DAMAGE = (ValueError, IndexError, KeyError, struct.error, OverflowError)
@@ -64,6 +65,8 @@ def convert(file: Path, folder: Path, name: str) -> None:
         config = _configuration(file, metadata)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         with _explained(file, metadata):
+            empty = skeleton(config, "seq2seq" if config.is_encoder_decoder else "causal")
+            refuse_hollow(empty, file.stat().st_size, str(file))
             loaded: Any = auto.from_pretrained(
                 file.parent,
                 gguf_file=file.name,
@@ -112,6 +115,7 @@ def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
         config.architectures = [classes[type(config)].__name__]
         config.dtype = torch.bfloat16
         complete(config, metadata, tensors, file.name)
+        check_configuration(config.to_dict(), file.name)
     if metadata.get("split.count", 1) > 1:
         raise UnsupportedModelError(
             f"{file.name} is one of {counted(metadata['split.count'], 'part')} of a model, and "
@@ -127,17 +131,18 @@ def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _metadata(file: Path) -> dict[str, Any]:
-    with file.open("rb") as opened:
-        magic = opened.read(len(_MAGIC))
-    if magic != _MAGIC:
-        raise UnsupportedModelError(
-            f"{file.name} cannot be read as GGUF: it does not begin as such a file does. Check "
-            "that it is what its name says."
-        )
     try:
         metadata: dict[str, Any] = read_gguf_metadata(str(file))[0]
     except _DAMAGE as error:
         raise _damaged(file) from error
+    architecture, parts = metadata.get("general.architecture"), metadata.get("split.count", 1)
+    if not isinstance(architecture, str) or not isinstance(parts, int):
+        raise _damaged(file)
+    # What is in the vocabulary, tokenizers looks at.
+    check_configuration(
+        {key: value for key, value in metadata.items() if not key.startswith("tokenizer.")},
+        file.name,
+    )
     return metadata
 
 
@@ -191,12 +196,11 @@ def _explained(file: Path, metadata: dict[str, Any]) -> Iterator[None]:
         yield
     except NbllmError:  # said already; some of ours are Python's too
         raise
-    except (NotImplementedError, AttributeError, TypeError, RuntimeError, *_DAMAGE) as error:
+    except Exception as error:  # whatever the code of its architectures raises on odd values
         architecture = metadata["general.architecture"]
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UnsupportedModelError(
             f"transformers cannot read {file.name}, whose architecture is {architecture!r}: "
-            f"{reason.rstrip('.')}. {_other_ways()}"
+            f"{said(error)}. {_other_ways()}"
         ) from error
 
 

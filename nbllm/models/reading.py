@@ -14,12 +14,14 @@ from transformers import AutoTokenizer
 
 from nbllm.errors import ModelError, QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import adapter, published, quantization, quantized
-from nbllm.models.architecture import CLASSES
+from nbllm.models.architecture import CLASSES, refuse_hollow
+from nbllm.models.chat_template import check_chat_template
 from nbllm.models.memory import returning_freed_blocks
 from nbllm.models.placement import refuse_unless_computable
 from nbllm.models.plan import Plan
 from nbllm.models.quiet import quiet
 from nbllm.models.sources import Fetched
+from nbllm.wording import said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -56,6 +58,8 @@ def read(
         )
     sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
     # Weights that were made in inference mode could never be differentiated.
+    if copy is None:
+        refuse_hollow(skeleton, published.stored_bytes(plan.folder), str(plan.folder))
     with quiet(), sparing, torch.inference_mode(False):
         tokenizer = _tokenizer(plan, local)
         _refuse_larger_tokenizer(tokenizer, skeleton, plan.folder)
@@ -88,13 +92,16 @@ def read(
                 f"The weights in {plan.folder} are quantized in a way that needs another "
                 f"package: {error}"
             ) from error
-        except (ValueError, RuntimeError, KeyError) as error:
-            if plan.device_map is None:
-                raise
-            raise ModelError(
-                f"The model in {plan.folder} cannot be loaded with this device_map: "
-                f"{_first_sentence(error)}. Keep more of it on the devices that "
-                "compute, or take a smaller model."
+        except Exception as error:  # whatever the code of 500 architectures raises on odd values
+            if plan.device_map is not None:
+                raise ModelError(
+                    f"The model in {plan.folder} cannot be loaded with this device_map: "
+                    f"{_first_sentence(error)}. Keep more of it on the devices that compute, or "
+                    "take a smaller model."
+                ) from error
+            raise UnsupportedModelError(
+                f"transformers cannot load the model in {plan.folder}: {said(error)}. Check its "
+                "config.json and the files beside it."
             ) from error
         _refuse_gaps(report, plan.folder)
         refuse_unless_computable(network, plan)
@@ -121,11 +128,17 @@ def _device_map(plan: Plan) -> Any:
 def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.folder, **local)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        # What special tokens are is looked at only where they are needed.
+        tokenizer("a", truncation=True, max_length=1)
+        len(tokenizer), tokenizer.special_tokens_map, tokenizer.all_special_ids
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # tokenizers panics, which is no Exception
         raise UnsupportedModelError(
-            f"The tokenizer in {plan.folder} cannot be read: {str(error).strip().splitlines()[0]}. "
+            f"The tokenizer in {plan.folder} cannot be read: {said(error)}. "
             "Save it beside the weights with `tokenizer.save_pretrained`."
         ) from error
+    check_chat_template(tokenizer, plan.folder)
     # A sequence-to-sequence model's tokenizer, such as Marian's, may have no fast form.
     if not tokenizer.is_fast and plan.kind != "seq2seq":
         raise UnsupportedModelError(

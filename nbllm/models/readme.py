@@ -13,13 +13,23 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+from nbllm.errors import ModelError
+from nbllm.json_file import read_text
+
 __all__ = ["Readme", "read_readme"]
 
 # Headings as publishers write them, after the hub's template for model cards
 # (https://huggingface.co/docs/hub/model-card-annotated).
 _LIMITS = re.compile(r"limit|bias|risk|out[- ]of[- ]scope|intended|misuse|caveat|ethic", re.I)
 _LEFT_BLANK = re.compile(r"\[?more information needed\]?", re.I)
-_READ = 200_000  # characters of a text that may be of any length
+_HEADER = re.compile(r"\s*---\r?\n(?P<yaml>.*?)\n---[ \t]*(?:\r?\n|$)", re.DOTALL)
+# Scores of benchmarks, which may be 10,000 lines and take seconds to parse.
+_RESULTS = re.compile(r"^model-index:.*\n?(?:(?:[ \t-].*)?\n)*", re.MULTILINE)
+_LEVELS = re.compile(r"[\[{]|-[ \t]+-|\?[ \t]")
+_MOST = 5_000_000  # bytes of a file
+_MOST_OF_HEADER = 20_000  # characters
+_MOST_LEVELS = 300
+_READ = 50_000  # characters of a text that may be of any length
 _LONGEST = 300  # characters of one passage
 _SHORTEST = 30  # below, it is a badge, a link or a lead-in
 
@@ -43,13 +53,24 @@ def read_readme(folder: Path) -> Readme:
     file = folder / "README.md"
     if not file.is_file():
         return Readme()
+    try:
+        text = read_text(file, error=ModelError, most=_MOST)
+    except ModelError:
+        return Readme()
+    parts = _HEADER.match(text)
+    stated = "" if parts is None else _RESULTS.sub("", parts["yaml"])
+    # Each mark opens another level, on which the parser calls itself.
+    if len(stated) > _MOST_OF_HEADER or len(_LEVELS.findall(stated)) > _MOST_LEVELS:
+        return Readme()
+    if parts is not None:
+        text = f"---\n{stated}\n---\n{text[parts.end() :][:_READ]}"
     from huggingface_hub import ModelCard
     from yaml import YAMLError
 
     try:
-        card = ModelCard.load(file, ignore_metadata_errors=True)
-    except (ValueError, TypeError, YAMLError):  # a broken header only means that it is not known
-        return Readme()
+        card: Any = ModelCard(text, ignore_metadata_errors=True)
+    except (ValueError, TypeError, AttributeError, RecursionError, YAMLError):
+        return Readme()  # a broken header only means that it is not known
     header = card.data.to_dict()
     named = header.get("license_name") if header.get("license") == "other" else None
     return Readme(

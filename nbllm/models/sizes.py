@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["largest", "text_config"]
+__all__ = ["largest", "stated", "text_config"]
 
 
 def largest(config: PreTrainedConfig, name: str) -> int:
     """Returns a size of a configuration, the largest of those of its layers; 0 for none."""
+    return max((size for size in stated(config, name) if isinstance(size, int)), default=0)
+
+
+def stated(config: PreTrainedConfig, name: str) -> list[Any]:
+    """Returns what a configuration states as a size, of each of its layers; nothing for None."""
     try:
-        stated: Any = getattr(config, name, None)
+        found: Any = getattr(config, name, None)
     except RuntimeError:  # transformers asks for that of each layer
         layers: Any = config.per_layer_config
-        stated = [getattr(layer, name, None) for layer in layers]
-    values = stated if isinstance(stated, (list, tuple)) else [stated]
-    return max((value for value in values if isinstance(value, int)), default=0)
+        found = [getattr(layer, name, None) for layer in layers]
+    values = found if isinstance(found, (list, tuple)) else [found]
+    return [value for value in values if value is not None]
 
 
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock
 
-from nbllm.errors import LicenceError, UnknownModelError, UnsupportedModelError
+from nbllm.errors import LicenceError, ModelError, UnknownModelError, UnsupportedModelError
 from nbllm.home import home
+from nbllm.json_file import read_object
 from nbllm.models.cache import cache_folder, explained_when_full
 from nbllm.models.catalog import CATALOG, CatalogEntry, unknown_model
 from nbllm.models.checkpoint import (
@@ -30,6 +31,8 @@ from nbllm.models.checkpoint import (
     refuse_unless_safetensors,
     weight_files,
 )
+from nbllm.models.folder_check import check_adapter_folder, check_model_folder
+from nbllm.models.gguf_check import LONGEST_HEADER, check_header
 from nbllm.models.identity import folder_sha256, remembered_sha256, sha256
 from nbllm.models.readme import read_readme
 
@@ -44,7 +47,6 @@ __all__ = [
 
 _MANIFEST = "nbllm.json"
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
-_HEAD = 64_000_000  # bytes of a GGUF file that hold its header, with the largest vocabularies
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetche
     elif (path / "config.json").is_file():
         # Its weights need not be there, and reading them all for their hash takes a while.
         folder = path.resolve()
+        check_model_folder(folder)
         return Fetched(folder, str(folder), revision or "", read_readme(folder).licence)
     elif path.is_dir():
         return fetch(name, revision)
@@ -139,12 +142,14 @@ def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
     folder = Path(text).expanduser().resolve()
     if folder.is_dir():
         refuse_unless_adapter(str(folder), [file.name for file in folder.iterdir()])
+        check_adapter_folder(folder)
         fetched = Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
         _refuse_other_revision(text, fetched, revision)
     elif (of_hub := _hub_name(text)) is not None and of_hub[1] is None:
         from nbllm.models.hub import fetch_adapter_files
 
         folder, commit = fetch_adapter_files(of_hub[0], revision)
+        check_adapter_folder(folder)
         fetched = Fetched(folder, f"hub:{text}", commit, read_readme(folder).licence)
     else:
         raise UnknownModelError(
@@ -262,15 +267,18 @@ def _configurations() -> Path:
 
 
 def _refuse_unless_gguf(file: Path) -> None:
+    """Refuse what is no GGUF file, or cannot be read as one."""
     if file.suffix != ".gguf":
         raise UnsupportedModelError(
             f"{file} is not a GGUF file. {PICKLE_ADVICE + ' ' if file.suffix in PICKLES else ''}"
             "Give a .gguf file, or the folder that holds config.json and *.safetensors."
         )
+    check_header(file)
 
 
 def _from_folder(folder: Path) -> Fetched:
     refuse_unless_safetensors(str(folder), [f.name for f in folder.iterdir()], str(folder))
+    check_model_folder(folder)
     return _undamaged(
         Fetched(folder, str(folder), folder_sha256(folder), read_readme(folder).licence)
     )
@@ -284,6 +292,7 @@ def _from_hub(name: str, file: str | None, revision: str | None) -> Fetched:
 
     if file is None:
         folder, commit = fetch_snapshot(name, revision)
+        check_model_folder(folder)
         return _undamaged(Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence))
     path, commit = fetch_file(name, file, revision)
     stated = read_readme(path.parents[file.count("/")]).licence
@@ -301,10 +310,12 @@ def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> 
 
     if file is None:
         folder, commit = fetch_texts(name, revision)
+        check_model_folder(folder)
         return Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence)
     with TemporaryDirectory() as scratch:
         head = Path(scratch) / Path(file).name
-        commit = fetch_head(name, file, revision, _HEAD, head)
+        commit = fetch_head(name, file, revision, LONGEST_HEADER, head)
+        check_header(head)
 
         def make(staging: Path) -> _Manifest:
             from nbllm.models.gguf import licence, write_configuration
@@ -350,7 +361,7 @@ def _prepared(folder: Path, make: Callable[[Path], _Manifest]) -> Fetched:
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_prepared(folder):
                 _fill(folder, make)
-    stated = _Manifest(**json.loads((folder / _MANIFEST).read_text(encoding="utf-8")))
+    stated = _Manifest(**read_object(folder / _MANIFEST, error=ModelError))
     return Fetched(folder, stated.source, stated.revision, stated.licence, stated.context_length)
 
 

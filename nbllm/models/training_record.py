@@ -12,6 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from nbllm.errors import ModelError
+from nbllm.json_file import read_object
+
 __all__ = ["RECORD", "prompt_digest", "read_record", "trained_on"]
 
 RECORD = "training.json"
@@ -20,10 +23,9 @@ RECORD = "training.json"
 def read_record(folder: Path) -> Mapping[str, Any] | None:
     """The record in `folder`; None where there is none, or it cannot be read."""
     try:
-        found: Mapping[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(folder / RECORD, error=ModelError)
+    except ModelError:
         return None
-    return found
 
 
 def prompt_digest(template: Sequence[Any], answers: Sequence[str]) -> str:

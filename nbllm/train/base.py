@@ -11,7 +11,12 @@ import torch
 from nbllm.errors import TooLargeError, TrainingError
 from nbllm.models import quantization
 from nbllm.models.architecture import CLASSES, skeleton
-from nbllm.models.configuration import context_length_of, kind_of, read_configuration
+from nbllm.models.configuration import (
+    context_length_of,
+    kind_of,
+    read_configuration,
+    refuse_unsized,
+)
 from nbllm.models.device import choose_dtype
 from nbllm.models.memory import forecast, free_memory, readable
 from nbllm.models.model import Model
@@ -98,6 +103,7 @@ def find(
         quantization.check(quantize, where)
     config = read_configuration(fetched)
     kind = kind_of(config, fetched.source)
+    refuse_unsized(config, fetched.source)
     whole = kind != "causal" if whole is None else whole
     network = skeleton(config, kind)
     plan, _ = settle(

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home
+from nbllm.json_file import read_object
 from nbllm.models.memory import readable
 from nbllm.models.training_record import RECORD
 
@@ -26,6 +27,7 @@ __all__ = ["RunFolder", "writing"]
 
 _RUN = "run.json"
 _CHECKPOINTS = "checkpoints"
+_MOST_OF_RECORD = 100_000_000  # bytes; a long run has its losses in it
 _RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
@@ -62,8 +64,10 @@ class RunFolder:
                 "or not there yet."
             )
         if there is not None:
-            self._refuse_another(there["asked"], resume)
-        self.decided: dict[str, Any] | None = None if there is None else there.get("decided")
+            asked_there = there.get("asked")
+            self._refuse_another(asked_there if isinstance(asked_there, dict) else {}, resume)
+        decided = None if there is None else there.get("decided")
+        self.decided: dict[str, Any] | None = decided if isinstance(decided, dict) else None
 
     @property
     def checkpoints(self) -> Path:
@@ -175,10 +179,9 @@ def _unwritten(folder: Path, why: str) -> TrainingError:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return read_object(file, error=TrainingError, most=_MOST_OF_RECORD)
+    except TrainingError:
         return None
-    return found
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ over batches, and here every token, or row, counts the same in training and in v
 from __future__ import annotations
 
 import inspect
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from nbllm.errors import TrainingError
+from nbllm.json_file import read_object
 from nbllm.models.device import choose_device, choose_dtype
 from nbllm.models.quiet import quiet
 from nbllm.train.layout import IGNORED
@@ -48,6 +48,7 @@ __all__ = [
 History = list[dict[str, float]]
 
 _STATE = "trainer_state.json"
+_MOST_OF_STATE = 100_000_000  # bytes; it has the losses of a long run
 
 
 @dataclass(frozen=True)
@@ -373,10 +374,9 @@ def _is_last(checkpoint: Path, steps: int) -> bool:
 def _state(checkpoint: Path) -> dict[str, Any] | None:
     """What Trainer knows of a run, which it writes last; None where it is not whole."""
     try:
-        found: dict[str, Any] = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(checkpoint / _STATE, error=TrainingError, most=_MOST_OF_STATE)
+    except TrainingError:
         return None
-    return found
 
 
 def _numbers(log: Sequence[dict[str, Any]]) -> History:

@@ -386,7 +386,7 @@ def test_the_configuration_of_a_gguf_file_of_the_hub_comes_from_its_header(
     packed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = f"/some/model/resolve/{COMMIT}/Q8/tiny.gguf"
-    monkeypatch.setattr("nbllm.models.sources._HEAD", 20_000)
+    monkeypatch.setattr("nbllm.models.sources.LONGEST_HEADER", 20_000)
     fetched = fetch_configuration("some/model/Q8/tiny.gguf")
     assert (fetched.source, fetched.revision) == ("hub:some/model/Q8/tiny.gguf", COMMIT)
     assert fetched.licence == "mit"
