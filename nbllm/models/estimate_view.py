@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.memory import readable
 from nbllm.models.theme import CHART, GREY, STYLE
 
@@ -33,7 +33,7 @@ def plain(estimate: Estimate) -> str:
     table = [_HEADS, *map(_cells, estimate.rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in table]
-    return "\n".join([_title(estimate), *lines, _machine(estimate), *estimate.notes])
+    return visible("\n".join([_title(estimate), *lines, _machine(estimate), *estimate.notes]))
 
 
 def html(estimate: Estimate) -> str:
@@ -89,9 +89,8 @@ def plot(estimate: Estimate) -> Figure:
     figure.update_layout(
         **CHART,
         barmode="stack",
-        # plotly reads some HTML tags in it.
         title={
-            "text": escape(_title(estimate)),
+            "text": chart_text(_title(estimate)),
             "subtitle": {"text": f"texts × tokens of each. {_memory(estimate)}"},
         },
         yaxis={"title": "GB", "rangemode": "tozero"},
@@ -115,7 +114,7 @@ def _cells(row: Requirement) -> tuple[str, ...]:
 
 
 def _label(row: Requirement) -> str:
-    return f"{escape(row.quantization)}<br>{row.batch:,} × {row.context:,}"
+    return f"{chart_text(row.quantization)}<br>{row.batch:,} × {row.context:,}"
 
 
 def _title(estimate: Estimate) -> str:

@@ -7,7 +7,6 @@ sets what is shown. What the browser asks for is answered in nbllm/widgets/quest
 from __future__ import annotations
 
 import operator
-from html import escape
 from threading import RLock
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
 
+from nbllm.escaping import escape, visible
 from nbllm.attention.capture import record
 from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
@@ -157,7 +157,7 @@ class AttentionView(Export, anywidget.AnyWidget):
         return Shown(self.layer, self.head, cast(How, self.how), self.mask_sink)
 
     def __repr__(self) -> str:
-        return (
+        return visible(
             f"AttentionView({self.recording.model}, {counted(len(self.sheet.queries), 'token')}, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )

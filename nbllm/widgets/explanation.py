@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from html import escape
 
 import pandas as pd
 from IPython.display import DisplayHandle
 
+from nbllm.escaping import escape, visible
 from nbllm.attention.attribution import Attribution, attribute
 from nbllm.attention.lens import logit_lens
 from nbllm.attention.logit_parts import direct_logit_attribution
@@ -59,9 +59,9 @@ class Explanation:
     def __repr__(self) -> str:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"
         if self.contrast is None:
-            return f"Explanation(attention of {tokens})"
+            return visible(f"Explanation(attention of {tokens})")
         found = self.contrast
-        return (
+        return visible(
             f"Explanation({found.label!r} {found.probability:.2f}, not {found.other!r} "
             f"{found.other_probability:.2f}, {tokens})"
         )

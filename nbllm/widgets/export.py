@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from anywidget import AnyWidget
 
+from nbllm.escaping import visible
 from nbllm.attention.colour_levels import Scale, levels, scale_ticks
 from nbllm.attention.recording import Recording, TokenRow
 from nbllm.errors import SelectionError
@@ -43,7 +44,7 @@ class Page:
     about: str  # what is stored, in a sentence
 
     def __repr__(self) -> str:
-        return f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}"
+        return visible(f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}")
 
 
 class Viewed(Protocol):

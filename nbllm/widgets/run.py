@@ -16,13 +16,13 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 from IPython.display import publish_display_data
 
+from nbllm.escaping import escape
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.run_summary import begun, summary, summary_text
 

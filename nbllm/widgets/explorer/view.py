@@ -31,6 +31,7 @@ import numpy as np
 import traitlets
 from IPython.display import publish_display_data
 
+from nbllm.escaping import visible
 from nbllm.errors import LabelError, NbllmError, SelectionError
 from nbllm.frame.calibrate import corrected
 from nbllm.frame.columns import new_series, row_position
@@ -197,7 +198,7 @@ class Explorer(anywidget.AnyWidget):
         return self.why.open(row_position(self.frame, label))
 
     def __repr__(self) -> str:
-        return f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})"
+        return visible(f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})")
 
     # What the browser asks
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from html import escape
 
 import ipywidgets
 
+from nbllm.escaping import escape
 from nbllm.widgets.explanation import Explanation
 
 __all__ = ["Why"]
