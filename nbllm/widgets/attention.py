@@ -10,7 +10,6 @@ import operator
 from threading import RLock
 from typing import Any, cast
 
-import anywidget
 import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
@@ -30,6 +29,7 @@ from nbllm.widgets.opening import opening_answers, opening_side
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.view import View
 from nbllm.wording import counted
 
 __all__ = ["AttentionView", "inspect"]
@@ -50,7 +50,7 @@ class _Position(traitlets.Int[int, int]):
         return super().validate(obj, value)
 
 
-class AttentionView(Export, anywidget.AnyWidget):
+class AttentionView(Export, View):
     """The attention of a recording, or of two beside each other, in the notebook.
 
     What is shown can be read and set from Python; setting a layer, head or token that the

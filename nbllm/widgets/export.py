@@ -191,8 +191,8 @@ class Export:
         text = page(
             title=f"Attention of {self.recording.model}",
             about=about,
-            script=bundle("attention-page.js").read_text(encoding="utf-8"),
-            style=bundle("attention.css").read_text(encoding="utf-8"),
+            script=bundle("attention-page.js"),
+            style=bundle("attention.css"),
             state=_state(self),
             answers=answers,
         )

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 from IPython.display import publish_display_data
 
 from nbllm.escaping import escape
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.run_summary import begun, summary, summary_text
+from nbllm.widgets.view import View
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
@@ -38,7 +38,7 @@ _ended: deque[RunView] = deque()
 _ENDED = 50
 
 
-class RunView(anywidget.AnyWidget):
+class RunView(View):
     """What a run does, in the browser. `state` is all that is shown; see widgets/run/state.ts."""
 
     _esm = bundle("run.js")

@@ -24,7 +24,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets
 import narwhals as nw
 import numpy as np
@@ -42,6 +41,7 @@ from nbllm.widgets.explorer.query import ONLY, Query
 from nbllm.widgets.explorer.still import still
 from nbllm.widgets.explorer.why import Why
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted
 
 __all__ = ["Explorer"]
@@ -51,7 +51,7 @@ _LARGEST_WINDOW = 1000
 _QUERY = ("text", "labels", "truths", "score", "only", "sort", "descending")
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(View):
     """A frame that a verb answered, to sort, filter, correct and open. Made by `df.llm.explore`.
 
     What is shown can be read and set from Python; what these rows do not have raises
@@ -107,10 +107,10 @@ class Explorer(anywidget.AnyWidget):
             explain: from the position of a row to its explanation.
         """
         self.answers = Answers(frame, output, truth)
-        self.why = Why(explain, self._called)
         self._matching = lru_cache(8)(self._match)
         self._warmed = False
         super().__init__(outline=self._outline(), opening=self._window(Query(), 0, _OPENING))
+        self.why = Why(explain, self._called)
         self._whole = ipywidgets.VBox([self, self.why.box])
         self.on_msg(self._answer)
         answer_beside_cells(self.comm)
@@ -196,6 +196,14 @@ class Explorer(anywidget.AnyWidget):
         Raises what `df.llm.explain` raises.
         """
         return self.why.open(row_position(self.frame, label))
+
+    def close(self) -> None:
+        """Close the table and what stands below it, and stop what is computed for them."""
+        if self.comm is None:
+            return
+        super().close()
+        self.why.close()
+        close_tree(self._whole)
 
     def __repr__(self) -> str:
         return visible(f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})")
