@@ -83,7 +83,7 @@ def plot(estimate: Estimate) -> Figure:
         figure.add_hline(
             size / 1e9,
             line={"color": GREY, "dash": dash},
-            annotation={"text": f"{text}: {readable(size)}", "yanchor": "bottom"},
+            annotation={"text": chart_text(f"{text}: {readable(size)}"), "yanchor": "bottom"},
             annotation_position=f"top {side}",
         )
     figure.update_layout(
@@ -91,7 +91,7 @@ def plot(estimate: Estimate) -> Figure:
         barmode="stack",
         title={
             "text": chart_text(_title(estimate)),
-            "subtitle": {"text": f"texts × tokens of each. {_memory(estimate)}"},
+            "subtitle": {"text": chart_text(f"texts × tokens of each. {_memory(estimate)}")},
         },
         yaxis={"title": "GB", "rangemode": "tozero"},
     )
