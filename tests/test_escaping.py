@@ -424,7 +424,7 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("widgets.run_summary", "widgets.run")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.progress import Step, Watch
-    from nbllm.widgets.run import _still
+    from nbllm.widgets.run import _still, state_of
     from nbllm.widgets.run_summary import begun
 
     watch = Watch(text, text)
@@ -436,8 +436,11 @@ def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
         step.labels = Counter({text: 30})
         step.failed = [(text, text)] * 4
         step.slowest = [(text, 1.25)]
+        step.latest = [(text, text)]
         watch.steps.append(step)
         yield from zip(("html", "plain"), _still(watch).values(), strict=True)
+        # As a message carries it to the browser, which sets it as text.
+        yield "plain", "\n".join(strings(state_of(watch)))
 
 
 @shows("widgets.painted", "widgets.explanation", "Explanation")
