@@ -138,7 +138,8 @@ def state_of(watch: Watch) -> dict[str, Any]:
     }
     if step is not None:
         state |= _told(step) | _details(step)
-    return _sendable(state)
+    sendable: dict[str, Any] = _sendable(state)
+    return sendable
 
 
 def _sendable(value: Any) -> Any:
