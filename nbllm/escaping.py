@@ -21,9 +21,11 @@ _DELETE = 0x7F
 _PICTURES = 0x2400  # Unicode's pictures of the control characters
 
 # Beginnings of a direction of writing (https://www.unicode.org/reports/tr9/), and their ends.
-_ENDS = dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c") | dict.fromkeys(
-    "\u2066\u2067\u2068", "\u2069"
-)
+_END_OF_ISOLATE = "\u2069"
+_ENDS = {
+    **dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c"),
+    **dict.fromkeys("\u2066\u2067\u2068", _END_OF_ISOLATE),
+}
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
@@ -76,12 +78,17 @@ def _picture(found: re.Match[str]) -> str:
 def _open_directions(text: str) -> str:
     """The ends that are missing of the directions of writing that a text begins."""
     missing: list[str] = []
+    isolates = 0
     for found in _DIRECTIONS.finditer(text):
         end = _ENDS.get(found[0])
         if end is not None:
             missing.append(end)
-        elif missing and missing[-1] == found[0]:
-            missing.pop()
-        elif found[0] == "\u2069" and found[0] in missing:  # it ends those within, too
-            del missing[len(missing) - 1 - missing[::-1].index(found[0]) :]
+            isolates += end == _END_OF_ISOLATE
+        elif found[0] != _END_OF_ISOLATE:
+            if missing and missing[-1] == found[0]:
+                missing.pop()
+        elif isolates:
+            isolates -= 1
+            while missing.pop() != _END_OF_ISOLATE:  # it ends those within, too
+                pass
     return "".join(reversed(missing))

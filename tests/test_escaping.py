@@ -13,6 +13,7 @@ import html
 import io
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbllm
@@ -75,6 +76,7 @@ any_text = st.lists(
 # The functions
 
 
+@settings(deadline=None)
 @given(any_text)
 def test_no_terminal_obeys_what_is_visible(text: str) -> None:
     shown = visible(text)
@@ -84,12 +86,14 @@ def test_no_terminal_obeys_what_is_visible(text: str) -> None:
     assert len(shown) == len(text) - text.count("\r\n")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"])))
 def test_other_text_stays_as_it_is(text: str) -> None:
     assert visible(text) == text
     assert visible("a\tb\nc\r\nd") == "a\tb\nc\nd"
 
 
+@settings(deadline=None)
 @given(any_text)
 def test_an_escaped_text_is_text_wherever_it_stands(text: str) -> None:
     shown = Page(f"<p title=\"{escape(text)}\" lang='{escape(text)}'>{escape(text)}</p>")
@@ -101,6 +105,7 @@ def test_an_escaped_text_is_text_wherever_it_stands(text: str) -> None:
     assert open_directions(shown.text) == []
 
 
+@settings(deadline=None)
 @given(any_text)
 def test_plotly_finds_no_tag_and_no_formula(text: str) -> None:
     written = chart_text(text)
@@ -108,6 +113,19 @@ def test_plotly_finds_no_tag_and_no_formula(text: str) -> None:
     # plotly knows five names of entities, and numbers.
     assert set(re.findall(r"&(#?\w+);", written)) <= {"amp", "lt", "gt", "#36"}
     assert html.unescape(written).startswith(visible(text))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\x1b", "\r", "<", "\ud83d", "\u202e", "\u2067", "\u202a\u2069", "\u2066\u202c", "\u2069"],
+)
+def test_many_of_them_take_no_time(unit: str) -> None:
+    half = 100_000 // len(unit)
+    for text in (unit * 2 * half, "\u202a" * half + unit * half, "\u2066" * half + unit * half):
+        started = time.process_time()
+        escape(text)
+        chart_text(text)
+        assert time.process_time() - started < 1  # in proportion to the length: a tenth of it
 
 
 def open_directions(text: str) -> list[str]:
@@ -684,6 +702,7 @@ def test_a_bar_writes_only_its_own_control_characters(file: type[io.StringIO], t
     assert written[0].count("\n") == written[1].count("\n")
 
 
+@settings(deadline=None)
 @given(any_text, st.lists(st.integers(0, 40), max_size=6))
 def test_a_stream_in_a_terminal_is_the_visible_text(text: str, cuts: list[int]) -> None:
     from nbllm.notebook.stream import Stream

@@ -55,7 +55,8 @@ class Explorer(View):
     """A frame that a verb answered, to sort, filter, correct and open. Made by `df.llm.explore`.
 
     What is shown can be read and set from Python; what these rows do not have raises
-    SelectionError.
+    SelectionError. As any widget it stays in the kernel's memory, with the frame and the recording
+    of the row that was opened last, until `view.close()`.
 
     - `text`: only rows that hold it
     - `labels`, `truths`: only rows with one of these answers, or of these right answers
