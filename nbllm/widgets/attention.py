@@ -273,6 +273,9 @@ class AttentionView(Export, View):
         its kernel would say "model not found" in place of the picture. The picture comes last,
         into the place held for it, so that the browser opens the view while it is drawn.
         """
+        if self.comm is None:  # closed: nothing would answer the browser
+            publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
+            return
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
         told = opening_answers(self.questions, on_screen(self), self.window)

@@ -141,6 +141,16 @@ def test_an_explanation_that_comes_after_the_end_is_dropped(
     assert freed() is None
 
 
+def test_a_closed_view_shows_its_picture_alone(
+    tiny_llama: Model, answered: pd.DataFrame, outputs_of: Callable[[Any], list[dict[str, Any]]]
+) -> None:
+    for view in (nbllm.inspect(tiny_llama, TEXT), answered.llm.explore(model=tiny_llama)):
+        still = view._still()
+        view.close()
+        [shown] = outputs_of(view)
+        assert shown == {"text/plain": repr(view), "text/html": still}
+
+
 def test_a_widget_that_could_not_be_made_leaves_nothing(
     tiny_llama: Model, tiny_encoder: Model, answered: pd.DataFrame
 ) -> None:

@@ -372,7 +372,8 @@ class Explorer(View):
         its kernel would show nothing.
         """
         publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
-        publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
+        if self.comm is not None:  # where it is closed, nothing would answer the browser
+            publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
 
 
 @lru_cache(1)
