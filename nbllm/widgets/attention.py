@@ -14,12 +14,12 @@ import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
 
-from nbllm.escaping import escape, visible
 from nbllm.attention.capture import record
 from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, NbllmError, SelectionError
+from nbllm.escaping import escape, visible
 from nbllm.models.model import ModelLike
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export, drawing_of, on_screen
@@ -361,8 +361,9 @@ def inspect(
 
     Two recordings, `inspect(a, b)`, are shown beside each other and as their difference.
     Opens at the head that puts the most weight, from the token that the answer is read
-    from, on the user's text, apart from the sink, that token and its neighbours. Options go to `record`: `layers`, `target`, `generate`. Raises
-    what `record` raises, and UnsupportedModelError for two recordings that cannot be compared.
+    from, on the user's text, apart from the sink, that token and its neighbours. Options go to
+    `record`: `layers`, `target`, `generate`. Raises what `record` raises, and
+    UnsupportedModelError for two recordings that cannot be compared.
     As any widget, a view stays in the kernel's memory with its recording until `view.close()`.
 
         nbllm.inspect(model, "The plot was thin, but I loved it.")

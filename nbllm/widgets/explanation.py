@@ -8,7 +8,6 @@ from functools import cached_property
 import pandas as pd
 from IPython.display import DisplayHandle
 
-from nbllm.escaping import escape, visible
 from nbllm.attention.attribution import Attribution, attribute
 from nbllm.attention.lens import logit_lens
 from nbllm.attention.logit_parts import direct_logit_attribution
@@ -18,6 +17,7 @@ from nbllm.attention.words import word_numbers
 from nbllm.attention.written import continued
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
+from nbllm.escaping import escape, visible
 from nbllm.frame.contrast import Contrast
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView, inspect

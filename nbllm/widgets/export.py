@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from anywidget import AnyWidget
 
-from nbllm.escaping import visible
 from nbllm.attention.colour_levels import Scale, levels, scale_ticks
 from nbllm.attention.recording import Recording, TokenRow
 from nbllm.errors import SelectionError
+from nbllm.escaping import visible
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.matrix_svg import LARGEST_SIDE, matrix_svg
 from nbllm.widgets.page import Answers, page
@@ -254,9 +254,7 @@ def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **how: Any)
     )
 
 
-def _levels(
-    sheet: Sheet, shown: Shown, side: int, scale: Scale
-) -> tuple[NDArray[np.uint8], float]:
+def _levels(sheet: Sheet, shown: Shown, side: int, scale: Scale) -> tuple[NDArray[np.uint8], float]:
     """Colour levels of what is on screen, at most side × side, and the weight of full colour."""
     rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
     weights, _ = picture(sheet, shown, rows, columns, side)

@@ -53,9 +53,7 @@ def matrix_svg(
     """
     height, width = shades.shape
     cell = min(CELL, largest / max(height, width))
-    labels = [
-        _placed(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))
-    ]
+    labels = [_placed(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))]
     left, above = (
         MARGIN + (6 + LETTER * max(len(label) for _, label in side) if side else 0.0)
         for side in labels

@@ -45,7 +45,8 @@ def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
         f"<div style='{STYLE['about']}'>{escape(about)}</div>"
         "<div style='max-height:30em;overflow:auto' tabindex='0'>"
-        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}</table></div></div>"
+        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}"
+        "</table></div></div>"
     )
 
 

@@ -30,8 +30,8 @@ import numpy as np
 import traitlets
 from IPython.display import publish_display_data
 
-from nbllm.escaping import visible
 from nbllm.errors import LabelError, NbllmError, SelectionError
+from nbllm.escaping import visible
 from nbllm.frame.calibrate import corrected
 from nbllm.frame.columns import new_series, row_position
 from nbllm.widgets.bundle import bundle
