@@ -676,6 +676,22 @@ def test_everything_that_is_shown_is_tested() -> None:
     assert set(shown_by()) <= covered | NO_TEXT
 
 
+def test_the_browser_half_reads_html_in_one_place_alone() -> None:
+    """The summary of a run, which `a_run` looks at; all else is set as text (shared/dom.ts)."""
+    reads = re.compile(
+        r"(?:inner|outer|insertAdjacent)HTML|DOMParser|srcdoc|document\.write|setHTML"
+        r"|createContextualFragment|\bhref\b|\beval\(|new Function"
+    )
+    folder = PACKAGE.parent / "widgets"
+    found = {
+        (str(path.relative_to(folder)), match)
+        for room in ("attention", "explorer", "lab", "run", "shared")
+        for path in (folder / room).rglob("*.ts")
+        for match in reads.findall(path.read_text(encoding="utf-8"))
+    }
+    assert found == {(str(Path("run", "index.ts")), "innerHTML")}
+
+
 # Terminals
 
 
