@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from nbllm.errors import NbllmError
+from nbllm.escaping import say
 from nbllm.wording import counted
 
 __all__ = ["main"]
@@ -22,10 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except NbllmError as error:
-        print(f"nbllm: {error}", file=sys.stderr)
+        say(f"nbllm: {error}", error=True)
         return 1
     except KeyboardInterrupt:
-        print("nbllm: interrupted", file=sys.stderr)
+        say("nbllm: interrupted", error=True)
         return 130
     return status
 
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 def _models(options: argparse.Namespace) -> int:
     from nbllm.models.shelf import shelf
 
-    print(shelf())
+    say(shelf())
     return 0
 
 
@@ -100,7 +100,7 @@ def _get(options: argparse.Namespace) -> int:
     from nbllm.models.sources import fetch
 
     fetched = fetch(options.name, options.revision, accept_license=options.accept_license)
-    print(fetched.folder)
+    say(fetched.folder)
     return 0
 
 
@@ -108,7 +108,7 @@ def _remove(options: argparse.Namespace) -> int:
     from nbllm.models.memory import readable
     from nbllm.models.shelf import shelf
 
-    print(f"{options.name}: {readable(shelf().remove(options.name))} given back")
+    say(f"{options.name}: {readable(shelf().remove(options.name))} given back")
     return 0
 
 
@@ -117,16 +117,16 @@ def _verify(options: argparse.Namespace) -> int:
 
     checked = shelf().verify(options.name)
     if not checked:
-        print("No model is on this disk.")
+        say("No model is on this disk.")
     for model in checked:
-        print(model, file=sys.stdout if model.ok else sys.stderr)
+        say(model, error=not model.ok)
     return 0 if all(model.ok for model in checked) else 1
 
 
 def _estimate(options: argparse.Namespace) -> int:
     from nbllm.models.estimate import estimate
 
-    print(
+    say(
         estimate(
             options.name,
             quantize=options.quantize,
@@ -147,12 +147,12 @@ def _ledger(options: argparse.Namespace) -> int:
 
     path = ledger_path()
     if not path.exists():
-        print(f"{path}: nothing is kept yet.")
+        say(f"{path}: nothing is kept yet.")
         return 0
     with Ledger(path) as ledger:
         if ledger.path is None:  # it has said why
             return 1
-        print(f"{path}: {readable(ledger.size)}")
+        say(f"{path}: {readable(ledger.size)}")
         for filed in ledger.contents():
             told = counted(filed.answers, "answer")
             if filed.started is None:
@@ -160,7 +160,7 @@ def _ledger(options: argparse.Namespace) -> int:
             else:
                 day = datetime.fromtimestamp(filed.started)
                 told += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
-            print(f"  {filed.verb:<11} {told}")
+            say(f"  {filed.verb:<11} {told}")
     return 0
 
 
@@ -170,7 +170,7 @@ def _purge(options: argparse.Namespace) -> int:
 
     path = ledger_path()
     if not path.exists():
-        print(f"{path}: nothing is kept yet.")
+        say(f"{path}: nothing is kept yet.")
         return 0
     with Ledger(path) as ledger:
         if ledger.path is None:
@@ -179,7 +179,7 @@ def _purge(options: argparse.Namespace) -> int:
         days = options.older_than
         deleted = ledger.purge(older_than=None if days is None else days * 86400)
         given_back = readable(max(0, before - ledger.size))
-    print(f"{path}: {counted(deleted, 'answer')} deleted, {given_back} given back")
+    say(f"{path}: {counted(deleted, 'answer')} deleted, {given_back} given back")
     return 0
 
 
@@ -187,13 +187,13 @@ def _notebooks(options: argparse.Namespace) -> int:
     from nbllm.lab.gallery import copy, curated
 
     if options.name is not None:
-        print(copy(options.name, options.to))
+        say(copy(options.name, options.to))
         return 0
     here = curated()
     if not here:
-        print("No curated notebooks are in this installation.")
+        say("No curated notebooks are in this installation.")
     width = max((len(notebook.name) for notebook in here), default=0)
     for notebook in here:
         takes = f" ({notebook.minutes} min)" if notebook.minutes else ""
-        print(f"{notebook.name:<{width}}  {notebook.title}{takes}")
+        say(f"{notebook.name:<{width}}  {notebook.title}{takes}")
     return 0

@@ -30,6 +30,8 @@ a missing column as it would in pandas.
 Each message says what happened and, after it, what to do.
 """
 
+from nbllm.escaping import visible
+
 __all__ = [
     "ActivityError",
     "ArgumentError",
@@ -61,8 +63,8 @@ class NbllmError(Exception):
     """Base of all of nbllm's own exceptions."""
 
     def __str__(self) -> str:
-        # KeyError would put its message in quotes.
-        return Exception.__str__(self)
+        # KeyError would put its message in quotes; a terminal would obey what it quotes.
+        return visible(Exception.__str__(self))
 
 
 class ModelError(NbllmError):

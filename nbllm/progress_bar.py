@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import auto, std
 
+from nbllm.escaping import visible
+
 __all__ = ["LINES_EVERY", "ProgressBar", "bar_class"]
 
 LINES_EVERY = 10.0  # seconds at least between two lines of a log
@@ -25,11 +27,11 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """As tqdm's: draw the bar, or another text in its place."""
+        line = visible(str(self) if msg is None else msg).replace("\n", " ")
         if self._is_terminal():
-            return super().display(msg, pos)
+            return super().display(line, pos)
         now = time.monotonic()
         due = self._written is None or self._is_over or now - self._written >= LINES_EVERY
-        line = str(self) if msg is None else msg
         if due and line not in ("", self._line):  # an empty one takes a bar away
             self._written, self._line = now, line
             self.fp.write(f"{line}\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import warnings
 
+from nbllm.escaping import visible
+
 __all__ = ["warn_user"]
 
 
@@ -17,4 +19,4 @@ def warn_user(message: str) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == "nbllm":
         frame = frame.f_back
         level += 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(visible(message), stacklevel=level)

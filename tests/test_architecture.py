@@ -11,6 +11,7 @@ import nbllm
 PACKAGE = Path(nbllm.__file__).parent
 
 FLOORS = {
+    "escaping": -1,  # below errors, warnings and bars, whose words go through it
     "__version__": 0,  # of the package itself, nothing but a string
     "blank": 0,
     "errors": 0,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from nbllm.checks import check_whole, shown
 from nbllm.data.catalog import KNOWN, SHIPPED_FOLDER, DataSet
 from nbllm.errors import ArgumentError, DataError
+from nbllm.escaping import say
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def load(
         f"{name}: {len(chosen):,} of {counted(len(frame), 'row')} from {place}; "
         f"licence: {known.licence}; origin: {known.origin}"
     )
-    print(chosen.attrs["source"])
+    say(chosen.attrs["source"])
     return chosen
 
 

@@ -17,6 +17,7 @@ import torch
 from transformers import CompileConfig, LogitsProcessor, StaticCache, StoppingCriteria
 
 from nbllm.engine.sharing import same_steps
+from nbllm.escaping import say
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -104,7 +105,7 @@ class CompiledSteps:
         cls, model: Model, prefix: SharedPrefix, config: GenerationConfig, batch: Batch
     ) -> CompiledSteps | None:
         """Compiled steps for batches like this one, if they say the same and take less time."""
-        print(f"nbllm: compiling how {model.name} writes, which takes about a minute ...")
+        say(f"nbllm: compiling how {model.name} writes, which takes about a minute ...")
         length = batch.ids.shape[1] + config.max_new_tokens
         length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
         try:
@@ -114,15 +115,15 @@ class CompiledSteps:
             ours, fast = steps._tried(batch, steps._generate)
         except Exception as error:  # a compiler that is not there, memory, a network it cannot take
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"nbllm: it writes on as before, since compiling failed ({reason:.200})")
+            say(f"nbllm: it writes on as before, since compiling failed ({reason:.200})")
             return None
         if not same_steps(model, ours, plain):
-            print("nbllm: it writes on as before, since what was compiled gives other numbers")
+            say("nbllm: it writes on as before, since what was compiled gives other numbers")
             return None
         if fast >= slow:
-            print("nbllm: it writes on as before, since what was compiled is no faster here")
+            say("nbllm: it writes on as before, since what was compiled is no faster here")
             return None
-        print(f"nbllm: it writes {slow / fast:.1f} times as fast from now on")
+        say(f"nbllm: it writes {slow / fast:.1f} times as fast from now on")
         return steps
 
     def take(self, batch: Batch) -> bool:

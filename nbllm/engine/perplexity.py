@@ -23,6 +23,7 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
+from nbllm.escaping import visible
 from nbllm.models.loader import resolve
 from nbllm.models.model import CALLED, Model, ModelLike
 from nbllm.progress_bar import bar_class
@@ -72,7 +73,7 @@ class Perplexity:
         return perplexities
 
     def __repr__(self) -> str:
-        return (
+        return visible(
             f"perplexity {self.value:.4g}, {self.bits_per_byte:.4g} bits a byte: {self.model} on "
             f"{counted(int((self.tokens > 0).sum()), 'text')}, "
             f"{counted(int(self.tokens.sum()), 'token')}"

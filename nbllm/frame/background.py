@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nbllm.errors import FrameError
+from nbllm.escaping import say, visible
 from nbllm.frame.progress import Watch
 from nbllm.wording import counted, rate
 
@@ -112,15 +113,15 @@ class Run:
             state = "stopping after this batch"
         report = self.report
         if report is None:
-            return f"{self.verb}: {state}"
+            return visible(f"{self.verb}: {state}")
         speed = rate(report.rows_per_second, "rows") if report.computed else ""
         counts = f"{report.answered:,} of {counted(report.texts, 'text')}"
         step = self._watch.step
         held_up = "" if step is None else step.held_up
-        return ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, held_up]))
+        return visible(", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, held_up])))
 
     __repr__ = __str__
 
     def _ipython_display_(self) -> None:
         if not self._watch.open():
-            print(self)
+            say(self)

@@ -14,6 +14,7 @@ import numpy as np
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError
+from nbllm.escaping import say
 from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
 from nbllm.frame.evaluate import calibration_error
 from nbllm.frame.provenance import attach, find_record, find_report, only_run, remember
@@ -100,7 +101,7 @@ def calibrate(frame: Any, corrections: Any, output: str) -> Any:
     truth = np.array([labels.index(known[int(row)]) for row in rows], dtype=np.intp)
     scaling = fit(log_chances[rows], truth)
     before, after = _errors(log_chances[rows], truth)
-    print(
+    say(
         f"nbllm: {output} calibrated on {counted(len(rows), 'row')}: temperature "
         f"{scaling.temperature:.2f}, calibration error {before:.3f} before and {after:.3f} after, "
         f"by {_FOLDS}-fold cross-validation"

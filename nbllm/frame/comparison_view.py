@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 
+from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.theme import CHART
 from nbllm.wording import counted
 
@@ -57,7 +57,8 @@ def text(comparison: Comparison) -> str:
         for line in lines
     ]
     sides = [f"  a  {comparison.a.name}", f"  b  {comparison.b.name}"]
-    return "\n".join([_heading(comparison), *sides, "", *table, "", *_remarks(comparison)])
+    told = [_heading(comparison), *sides, "", *table, "", *_remarks(comparison)]
+    return visible("\n".join(told))
 
 
 def html(comparison: Comparison) -> str:
@@ -160,10 +161,11 @@ def _short(value: Any) -> str:
 
 def plot(comparison: Comparison) -> Figure:
     """As `Comparison.plot` describes it."""
+    sides = (("a", comparison.a), ("b", comparison.b))
     figure = _margins(comparison) if comparison.gives_labels else _similarities(comparison)
     figure.update_layout(
         **CHART,
-        title=escape(f"a: {comparison.a.name}") + "<br>" + escape(f"b: {comparison.b.name}"),
+        title="<br>".join(chart_text(f"{side}: {run.name}") for side, run in sides),
         title_font_size=14,
         legend={"orientation": "h", "y": -0.2},
         height=480,
@@ -194,8 +196,7 @@ def _add_rows(figure: Figure, comparison: Comparison) -> None:
             mode="markers",
             name=f"{name} ({len(rows):,})",
             marker={"color": _COLOURS[name], "size": 6, "opacity": 0.6},
-            # plotly reads some HTML tags in it.
-            text=[escape(f"{_short(texts[n])} | a: {of_a[n]}, b: {of_b[n]}") for n in rows],
+            text=[chart_text(f"{_short(texts[n])} | a: {of_a[n]}, b: {of_b[n]}") for n in rows],
             hovertemplate="%{text}<br>%{x:.3f}, %{y:.3f}<extra></extra>",
             row=1,
             col=1,

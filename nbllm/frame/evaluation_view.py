@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
+from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.theme import CHART, GREY, STYLE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def text(evaluation: Evaluation) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
-    return "\n".join([_heading(evaluation), "", *table, "", _remark(evaluation)])
+    return visible("\n".join([_heading(evaluation), "", *table, "", _remark(evaluation)]))
 
 
 def html(evaluation: Evaluation) -> str:
@@ -89,7 +89,7 @@ def label_plot(evaluation: LabelEvaluation) -> Figure:
 
     bins = evaluation.bins
     figure = make_subplots(1, 2 if bins else 1, horizontal_spacing=0.15)
-    labels = [escape(label) for label in evaluation.labels]
+    labels = [chart_text(label) for label in evaluation.labels]
     figure.add_heatmap(
         x=labels,
         y=labels,
@@ -127,7 +127,7 @@ def measures_plot(evaluation: Evaluation) -> Figure:
     """Each measure with its interval, and its baseline."""
     from plotly.graph_objects import Figure
 
-    names = [escape(_line(measure)[0]) for measure in evaluation.measures]
+    names = [chart_text(_line(measure)[0]) for measure in evaluation.measures]
     values = [measure.value for measure in evaluation.measures]
     figure = Figure()
     figure.add_scatter(
@@ -146,7 +146,7 @@ def measures_plot(evaluation: Evaluation) -> Figure:
         y=names,
         mode="markers",
         marker={"color": GREY, "size": 10, "symbol": "diamond-open"},
-        name=escape(f"baseline: {evaluation.baseline}"),
+        name=chart_text(f"baseline: {evaluation.baseline}"),
     )
     if any(measure.chance is not None for measure in evaluation.measures):
         figure.add_scatter(
@@ -163,7 +163,7 @@ def measures_plot(evaluation: Evaluation) -> Figure:
 def _styled(figure: Figure, evaluation: Evaluation) -> Figure:
     return figure.update_layout(
         **CHART,
-        title=escape(_heading(evaluation)),
+        title=chart_text(_heading(evaluation)),
         title_font_size=14,
         showlegend=False,
         legend={"orientation": "h", "y": -0.2},

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from nbllm.engine.prompt import Prompt
+from nbllm.escaping import escape, visible
 from nbllm.wording import counted
 
 __all__ = ["Preview", "PreviewStep", "StepsPreview"]
@@ -50,10 +50,10 @@ class Preview:
         return f"{counted(self.tokens, 'token')}" + (f", {shared:,} shared" if shared else "")
 
     def __str__(self) -> str:
-        return self.text
+        return visible(self.text)
 
     def __repr__(self) -> str:
-        return f"{self.text}\n[{self.length}]"
+        return f"{self}\n[{self.length}]"
 
     def _repr_html_(self) -> str:
         shared = self.prompt.prefix_length
@@ -93,14 +93,14 @@ class StepsPreview:
         return "\n\n".join(f"-- {step.title}\n{step.text}" for step in self.steps)
 
     def __str__(self) -> str:
-        return self.text
+        return visible(self.text)
 
     def __repr__(self) -> str:
         parts = [
             f"-- {step.title}\n{step.text}" + (f"\n[{step.note}]" if step.note else "")
             for step in self.steps
         ]
-        return "\n\n".join(parts)
+        return visible("\n\n".join(parts))
 
     def _repr_html_(self) -> str:
         return "".join(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from nbllm.escaping import escape, visible
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
@@ -111,10 +111,8 @@ class RunReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        return "\n".join(
-            [f"{self.verb} → {self.output}"]
-            + [f"  {name:<10} {text}" for name, text in self.lines().items()]
-        )
+        lines = [f"  {name:<10} {text}" for name, text in self.lines().items()]
+        return visible("\n".join([f"{self.verb} → {self.output}", *lines]))
 
     __repr__ = __str__
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.batching import TokenBudget, batches
@@ -13,6 +12,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.turns import turn
+from nbllm.escaping import escape, visible
 from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.kinds.prompted import Prompted
 from nbllm.frame.provenance import run_record
@@ -235,9 +235,8 @@ def _duration(seconds: float) -> str:
 
 def _as_text(verb: str, lines: Mapping[str, str]) -> str:
     width = max(map(len, lines))
-    return "\n".join(
-        [f"{verb}, estimated", *(f"  {name:<{width}}  {text}" for name, text in lines.items())]
-    )
+    told = (f"  {name:<{width}}  {text}" for name, text in lines.items())
+    return visible("\n".join([f"{verb}, estimated", *told]))
 
 
 def _as_html(verb: str, lines: Mapping[str, str]) -> str:

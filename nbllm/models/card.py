@@ -7,9 +7,9 @@ fetched, and what others wrote is escaped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from nbllm.escaping import escape, visible
 from nbllm.models.catalog import CATALOG
 from nbllm.models.memory import held_by_device, kv_bytes, readable
 from nbllm.models.quantization import attention_is_whole
@@ -47,16 +47,18 @@ def groups(model: Model) -> tuple[dict[str, str], ...]:
 def plain(model: Model) -> str:
     """The card as text."""
     if not model.loaded:
-        return f"Model {model.name} (unloaded)"
+        return visible(f"Model {model.name} (unloaded)")
     parts = groups(model)
     width = max(len(term) for lines in parts for term in lines)
     intro = about(model)
-    return "\n".join(
-        [
-            f"Model {model.name}",
-            *([] if intro is None else [f"  {intro}"]),
-            *(f"  {term:<{width}}  {text}" for lines in parts for term, text in lines.items()),
-        ]
+    return visible(
+        "\n".join(
+            [
+                f"Model {model.name}",
+                *([] if intro is None else [f"  {intro}"]),
+                *(f"  {term:<{width}}  {text}" for lines in parts for term, text in lines.items()),
+            ]
+        )
     )
 
 

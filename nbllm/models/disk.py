@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from packaging.utils import canonicalize_name
 
 from nbllm.errors import ModelError, UnknownModelError
+from nbllm.escaping import visible
 from nbllm.home import home
 from nbllm.json_file import read_object
 from nbllm.models.catalog import CATALOG, unknown_model
@@ -61,16 +62,16 @@ class Verified:
 
     def __str__(self) -> str:
         if not self.files:
-            return (
+            return visible(
                 f"{self.name}: no hashes are on record. To have them, remove it "
                 f"(nbllm remove {self.name}) and fetch it again (nbllm get {self.name})."
             )
         unknown = f" No hash is on record for {self.unrecorded} more." if self.unrecorded else ""
         if self.ok:
             compared = counted(self.files, "file")
-            return f"{self.name}: {compared} compared, all as they were fetched.{unknown}"
+            return visible(f"{self.name}: {compared} compared, all as they were fetched.{unknown}")
         found = "; ".join(f"{file} {problem}" for file, problem in self.damaged.items())
-        return (
+        return visible(
             f"{self.name}: {len(self.damaged)} of {counted(self.files, 'file')} damaged: {found}. "
             f"Remove it (nbllm remove {self.name}) and fetch it again (nbllm get "
             f"{self.name}).{unknown}"

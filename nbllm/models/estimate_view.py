@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.memory import readable
 from nbllm.models.theme import CHART, GREY, STYLE
 
@@ -33,7 +33,7 @@ def plain(estimate: Estimate) -> str:
     table = [_HEADS, *map(_cells, estimate.rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in table]
-    return "\n".join([_title(estimate), *lines, *_below(estimate)])
+    return visible("\n".join([_title(estimate), *lines, *_below(estimate)]))
 
 
 def html(estimate: Estimate) -> str:
@@ -83,16 +83,15 @@ def plot(estimate: Estimate) -> Figure:
         figure.add_hline(
             size / 1e9,
             line={"color": GREY, "dash": dash},
-            annotation={"text": f"{text}: {readable(size)}", "yanchor": "bottom"},
+            annotation={"text": chart_text(f"{text}: {readable(size)}"), "yanchor": "bottom"},
             annotation_position=f"top {side}",
         )
     figure.update_layout(
         **CHART,
         barmode="stack",
-        # plotly reads some HTML tags in it.
         title={
-            "text": escape(_title(estimate)),
-            "subtitle": {"text": f"texts × tokens of each. {_memory(estimate)}"},
+            "text": chart_text(_title(estimate)),
+            "subtitle": {"text": chart_text(f"texts × tokens of each. {_memory(estimate)}")},
         },
         yaxis={"title": "GB", "rangemode": "tozero"},
     )
@@ -116,7 +115,7 @@ def _cells(row: Requirement) -> tuple[str, ...]:
 
 
 def _label(row: Requirement) -> str:
-    return f"{escape(row.quantization)}<br>{row.batch:,} × {row.context:,}"
+    return f"{chart_text(row.quantization)}<br>{row.batch:,} × {row.context:,}"
 
 
 def _title(estimate: Estimate) -> str:

@@ -18,6 +18,7 @@ from nbllm.activity.jobs import jobs
 from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.checks import check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
+from nbllm.escaping import say
 from nbllm.models import quantization
 from nbllm.models.adapter import check as check_adapter
 from nbllm.models.architecture import skeleton
@@ -177,7 +178,7 @@ def load(
         why_dtype,
     )
     if reason is not None:
-        print(f"nbllm: {name_or_path}: {reason}")
+        say(f"nbllm: {name_or_path}: {reason}")
     with _lock:
         shared = _in_memory.pop(plan, None)
         if shared is None:

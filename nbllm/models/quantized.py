@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbllm.errors import DownloadError
+from nbllm.escaping import say
 from nbllm.models.cache import cache_folder, require_space
 from nbllm.models.memory import readable
 from nbllm.models.plan import Plan
@@ -48,9 +49,9 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
         with quiet():
             prepare(folder, fetched, lambda staging: network.save_pretrained(staging))
     except DownloadError as error:
-        print(f"nbllm: the {plan.quantize} weights are not kept for the next load: {error}")
+        say(f"nbllm: the {plan.quantize} weights are not kept for the next load: {error}")
         return
-    print(
+    say(
         f"nbllm: {plan.quantize} weights kept for the next load: "
         f"{readable(stored_bytes(folder))} in {folder}"
     )

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import ModelError, UnknownModelError
+from nbllm.escaping import escape, visible
 from nbllm.models import disk
 from nbllm.models.catalog import CATALOG
 from nbllm.models.disk import Verified
@@ -114,9 +114,11 @@ class Shelf:
         return pd.DataFrame([asdict(item) for item in self.items])
 
     def __str__(self) -> str:
-        return "\n\n".join(
-            "\n".join([_title(place, items), *_aligned(_cells(place, items))])
-            for place, items in self._by_place()
+        return visible(
+            "\n\n".join(
+                "\n".join([_title(place, items), *_aligned(_cells(place, items))])
+                for place, items in self._by_place()
+            )
         )
 
     __repr__ = __str__

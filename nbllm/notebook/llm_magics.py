@@ -13,6 +13,7 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbllm.errors import NbllmError
+from nbllm.escaping import say
 from nbllm.notebook.asked import filled, prompt_of
 from nbllm.notebook.named import named_model
 from nbllm.notebook.stream import Stream
@@ -143,7 +144,7 @@ class LlmMagics(Magics):
         if not line.strip():
             _free(held)
             if not held:
-                print("No model is in memory.")
+                say("No model is in memory.")
 
     def _called(self, name: str, held: Sequence[Model]) -> list[Model]:
         """The models of this name, or the one of the variable of this name."""
@@ -173,7 +174,7 @@ def _free(models: Sequence[Model]) -> None:
         model.unload()
         while sharing := [other for other in loaded() if other.network is network]:
             sharing[0].unload()
-        print(f"{name}: unloaded, {size} are free again.")
+        say(f"{name}: unloaded, {size} are free again.")
         del network
 
 

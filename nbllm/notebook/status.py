@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from nbllm.activity.jobs import JobRecord, jobs
 from nbllm.engine.ledger import ledger_path
+from nbllm.escaping import escape, visible
 from nbllm.models.loader import loaded
 from nbllm.models.memory import device_memory, free_memory, held_bytes, readable
 from nbllm.models.theme import STYLE
@@ -23,7 +23,7 @@ class Status:
     lines: Sequence[tuple[str, str]]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<10} {text}" for name, text in self.lines)
+        return visible("\n".join(f"{name:<10} {text}" for name, text in self.lines))
 
     __repr__ = __str__
 

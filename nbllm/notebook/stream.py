@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from html import escape
 from typing import TYPE_CHECKING
 
 from IPython.display import DisplayHandle
+
+from nbllm.escaping import escape, say, visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -38,16 +38,17 @@ class Stream:
     def tell(self, text: str) -> None:
         """Show what is written so far."""
         if self._handle is None:
-            sys.stdout.write(text[self._printed :])
-            sys.stdout.flush()
-            self._printed = len(text)
+            # With what comes next, a carriage return at the end may be one end of line.
+            written = visible(text.removesuffix("\r"))
+            say(written[self._printed :], end="")
+            self._printed = len(written)
         elif time.monotonic() - self._last >= _PAUSE:
             self._show(text, "")
 
     def end(self, text: str, about: str) -> None:
         """Show the whole text, and a line about it."""
         if self._handle is None:
-            print(f"\n({about})")
+            say(f"{visible(text)[self._printed :]}\n({about})")
         else:
             self._show(text, about)
 
@@ -57,7 +58,7 @@ class Stream:
         line = f"<div style='{_ABOUT}'>{escape(about)}</div>" if about else ""
         bundle = {
             "text/html": f"<div class='nbllm-written' style='{_TEXT}'>{escape(text)}</div>{line}",
-            "text/plain": text,
+            "text/plain": visible(text),
         }
         if self._shown:
             self._handle.update(bundle, raw=True)  # type: ignore[no-untyped-call]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
+from nbllm.escaping import escape, visible
 from nbllm.models.theme import STYLE
 
 __all__ = ["card", "listed", "plain"]
@@ -34,4 +34,6 @@ def listed(lines: Mapping[str, str]) -> str:
 def plain(title: str, lines: Mapping[str, str]) -> str:
     """Terms and texts as text."""
     width = max(map(len, lines))
-    return "\n".join([title, *(f"  {term:<{width}}  {text}" for term, text in lines.items())])
+    return visible(
+        "\n".join([title, *(f"  {term:<{width}}  {text}" for term, text in lines.items())])
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from math import floor, log10
 
+from nbllm.escaping import escape
 from nbllm.wording import counted
 
 __all__ = ["svg"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
+from nbllm.escaping import escape
 from nbllm.models.theme import STYLE
 from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg

@@ -13,6 +13,7 @@ import numpy as np
 from narwhals.dependencies import is_into_dataframe
 
 from nbllm.errors import FrameError, LabelError
+from nbllm.escaping import say
 from nbllm.frame.kinds.label import LabelTask
 from nbllm.frame.steps import answer_here
 from nbllm.frame.tasks.classify import classify
@@ -208,7 +209,7 @@ def finetune(
     place = RunFolder(folder, "finetune", asked, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
-        print(f"nbllm: this run has ended before; its result is in {place.path}")
+        say(f"nbllm: this run has ended before; its result is in {place.path}")
         return Finetuned(place.path, done)
     refuse_unless_fits(base, lora)
     started = time.perf_counter()
@@ -267,7 +268,7 @@ class _Run:
         layout = self._layout(model, examples)
         plan, expected = self._planned(network, layout, examples, validated, epochs)
         said = self._say(counts, examples, held, long, leaked)
-        print(f"nbllm: finetune {self.base.name} ({self.method}): {said}; {expected}")
+        say(f"nbllm: finetune {self.base.name} ({self.method}): {said}; {expected}")
         if dry_run:
             return expected
         if self.place.decided is None:

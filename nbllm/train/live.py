@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from nbllm.activity.jobs import Ended, Job
+from nbllm.escaping import escape
 from nbllm.models.theme import STYLE
 from nbllm.progress_bar import ProgressBar
 from nbllm.train.curves import svg

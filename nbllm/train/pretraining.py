@@ -18,6 +18,7 @@ from nbllm.checks import shown
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.errors import ArgumentError, TooLargeError, TrainingError
+from nbllm.escaping import say
 from nbllm.frame.tasks.few_shot import TEXT
 from nbllm.models.memory import free_memory, give_freed_memory_back, readable
 from nbllm.models.model import Model
@@ -205,7 +206,7 @@ def pretrain(
     place = RunFolder(folder, "pretrain", asked, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
-        print(f"nbllm: this run has ended before; its result is in {place.path}")
+        say(f"nbllm: this run has ended before; its result is in {place.path}")
         return Pretrained(place.path, done)
     if shape.bytes() > free_memory(where):
         raise TooLargeError(
@@ -253,7 +254,7 @@ class _Run:
         validated = self._blocks(seen, "hold out")
         layout = Blocks(int(tokenizer.bos_token_id))
         plan, expected = self._planned(network, layout, blocks, validated, steps, minutes)
-        print(f"nbllm: pretrain: {self.said}; {expected}")
+        say(f"nbllm: pretrain: {self.said}; {expected}")
         if dry_run:
             return expected
         if self.place.decided is None:

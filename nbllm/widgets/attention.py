@@ -7,11 +7,9 @@ sets what is shown. What the browser asks for is answered in nbllm/widgets/quest
 from __future__ import annotations
 
 import operator
-from html import escape
 from threading import RLock
 from typing import Any, cast
 
-import anywidget
 import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
@@ -21,6 +19,7 @@ from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, NbllmError, SelectionError
+from nbllm.escaping import escape, visible
 from nbllm.models.model import ModelLike
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.export import Export, drawing_of, on_screen
@@ -30,6 +29,7 @@ from nbllm.widgets.opening import opening_answers, opening_side
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.view import View
 from nbllm.wording import counted
 
 __all__ = ["AttentionView", "inspect"]
@@ -50,7 +50,7 @@ class _Position(traitlets.Int[int, int]):
         return super().validate(obj, value)
 
 
-class AttentionView(Export, anywidget.AnyWidget):
+class AttentionView(Export, View):
     """The attention of a recording, or of two beside each other, in the notebook.
 
     What is shown can be read and set from Python; setting a layer, head or token that the
@@ -157,7 +157,7 @@ class AttentionView(Export, anywidget.AnyWidget):
         return Shown(self.layer, self.head, cast(How, self.how), self.mask_sink)
 
     def __repr__(self) -> str:
-        return (
+        return visible(
             f"AttentionView({self.recording.model}, {counted(len(self.sheet.queries), 'token')}, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )
@@ -273,6 +273,9 @@ class AttentionView(Export, anywidget.AnyWidget):
         its kernel would say "model not found" in place of the picture. The picture comes last,
         into the place held for it, so that the browser opens the view while it is drawn.
         """
+        if self.comm is None:  # closed: nothing would answer the browser
+            publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
+            return
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
         told = opening_answers(self.questions, on_screen(self), self.window)
@@ -358,8 +361,9 @@ def inspect(
 
     Two recordings, `inspect(a, b)`, are shown beside each other and as their difference.
     Opens at the head that puts the most weight, from the token that the answer is read
-    from, on the user's text, apart from the sink, that token and its neighbours. Options go to `record`: `layers`, `target`, `generate`. Raises
-    what `record` raises, and UnsupportedModelError for two recordings that cannot be compared.
+    from, on the user's text, apart from the sink, that token and its neighbours. Options go to
+    `record`: `layers`, `target`, `generate`. Raises what `record` raises, and
+    UnsupportedModelError for two recordings that cannot be compared.
     As any widget, a view stays in the kernel's memory with its recording until `view.close()`.
 
         nbllm.inspect(model, "The plot was thin, but I loved it.")

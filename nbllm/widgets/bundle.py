@@ -11,12 +11,12 @@ __all__ = ["STATIC", "bundle"]
 STATIC = Path(__file__).parent / "static"
 
 
-def bundle(name: str) -> Path:
-    """The path of a bundled script or style; NbllmError where it is not built."""
+def bundle(name: str) -> str:
+    """Return the text of a bundled script or style; raise NbllmError where it is not built."""
     path = STATIC / name
     if not path.exists():
         raise NbllmError(
             f"The widget's browser half, {name}, is not built. In a source checkout run "
             "`make setup`; an installed nbllm without it is damaged: install it again."
         )
-    return path
+    return path.read_text(encoding="utf-8")

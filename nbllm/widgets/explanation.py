@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from html import escape
 
 import pandas as pd
 from IPython.display import DisplayHandle
@@ -18,6 +17,7 @@ from nbllm.attention.words import word_numbers
 from nbllm.attention.written import continued
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
+from nbllm.escaping import escape, visible
 from nbllm.frame.contrast import Contrast
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView, inspect
@@ -59,9 +59,9 @@ class Explanation:
     def __repr__(self) -> str:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"
         if self.contrast is None:
-            return f"Explanation(attention of {tokens})"
+            return visible(f"Explanation(attention of {tokens})")
         found = self.contrast
-        return (
+        return visible(
             f"Explanation({found.label!r} {found.probability:.2f}, not {found.other!r} "
             f"{found.other_probability:.2f}, {tokens})"
         )

@@ -13,6 +13,7 @@ from anywidget import AnyWidget
 from nbllm.attention.colour_levels import Scale, levels, scale_ticks
 from nbllm.attention.recording import Recording, TokenRow
 from nbllm.errors import SelectionError
+from nbllm.escaping import visible
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.matrix_svg import LARGEST_SIDE, matrix_svg
 from nbllm.widgets.page import Answers, page
@@ -43,7 +44,7 @@ class Page:
     about: str  # what is stored, in a sentence
 
     def __repr__(self) -> str:
-        return f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}"
+        return visible(f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}")
 
 
 class Viewed(Protocol):
@@ -190,8 +191,8 @@ class Export:
         text = page(
             title=f"Attention of {self.recording.model}",
             about=about,
-            script=bundle("attention-page.js").read_text(encoding="utf-8"),
-            style=bundle("attention.css").read_text(encoding="utf-8"),
+            script=bundle("attention-page.js"),
+            style=bundle("attention.css"),
             state=_state(self),
             answers=answers,
         )
@@ -253,9 +254,7 @@ def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **how: Any)
     )
 
 
-def _levels(
-    sheet: Sheet, shown: Shown, side: int, scale: Scale
-) -> tuple[NDArray[np.uint8], float]:
+def _levels(sheet: Sheet, shown: Shown, side: int, scale: Scale) -> tuple[NDArray[np.uint8], float]:
     """Colour levels of what is on screen, at most side × side, and the weight of full colour."""
     rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
     weights, _ = picture(sheet, shown, rows, columns, side)

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 import numpy as np
 
+from nbllm.escaping import visible
 from nbllm.widgets.picture import COLOURS, palette, png_url
 
 if TYPE_CHECKING:
@@ -52,9 +53,7 @@ def matrix_svg(
     """
     height, width = shades.shape
     cell = min(CELL, largest / max(height, width))
-    labels = [
-        _placed(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))
-    ]
+    labels = [_placed(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))]
     left, above = (
         MARGIN + (6 + LETTER * max(len(label) for _, label in side) if side else 0.0)
         for side in labels
@@ -77,7 +76,7 @@ def matrix_svg(
             "fill": "#222",
         },
     )
-    SubElement(root, "title").text = _printable(title)
+    SubElement(root, "title").text = visible(title)
     SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "#fff"})
     _write(root, MARGIN, MARGIN + 9, title, {"font-weight": "600"})
     _write(root, MARGIN, size[1] - MARGIN, legend, {"fill": "#555"})
@@ -153,22 +152,10 @@ def _rectangle(parent: Element, width: int, height: int, fill: str) -> None:
 
 def _write(parent: Element, x: float, y: float, text: str, how: dict[str, str]) -> None:
     place = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
-    SubElement(parent, "text", {**place, **how}).text = _printable(text)
+    SubElement(parent, "text", {**place, **how}).text = visible(text)
 
 
 def _label(token: str) -> str:
     """A token in one short line, with what is invisible made visible, as in the browser."""
     shown = token.replace("\r", "").replace("\n", "⏎").replace("\t", "⇥").strip() or "␣"
     return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"
-
-
-def _printable(text: str) -> str:
-    """Without what XML cannot hold: control characters, as the pictures that Unicode has."""
-    return "".join(
-        chr(0x2400 + ord(letter))
-        if letter < " "
-        else "\ufffd"
-        if "\ud800" <= letter <= "\udfff" or letter in "\ufffe\uffff"
-        else letter
-        for letter in text
-    )

@@ -13,11 +13,12 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
-from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nbllm.escaping import escape
 
 __all__ = ["Answers", "Question", "page"]
 

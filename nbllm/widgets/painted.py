@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from html import escape
 
 import pandas as pd
 
+from nbllm.escaping import escape
 from nbllm.frame.contrast import Contrast
 from nbllm.wording import counted
 

@@ -233,7 +233,9 @@ class Questions:
     def _tile(self, question: dict[str, Any]) -> Answer:
         sheet, shown, rows, columns = self._asked(question)
         if len(rows) * len(columns) > LARGEST_TILE:
-            raise SelectionError(f"A tile has at most {counted(LARGEST_TILE, 'weight')}. Ask for less.")
+            raise SelectionError(
+                f"A tile has at most {counted(LARGEST_TILE, 'weight')}. Ask for less."
+            )
         weights = sheet.weights(shown, rows, columns).astype("<f4")
         return {
             "rows": question["rows"],

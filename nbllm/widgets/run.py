@@ -16,15 +16,15 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import Callable
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 from IPython.display import publish_display_data
 
+from nbllm.escaping import escape, visible
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.run_summary import begun, summary, summary_text
+from nbllm.widgets.view import View
 
 if TYPE_CHECKING:
     from nbllm.frame.progress import Step, Watch
@@ -38,7 +38,7 @@ _ended: deque[RunView] = deque()
 _ENDED = 50
 
 
-class RunView(anywidget.AnyWidget):
+class RunView(View):
     """What a run does, in the browser. `state` is all that is shown; see widgets/run/state.ts."""
 
     _esm = bundle("run.js")
@@ -136,7 +136,19 @@ def state_of(watch: Watch) -> dict[str, Any]:
         "phase": "stopping" if watch.stopping else watch.state,
         "steps": [_told(earlier) for earlier in watch.steps[:-1][-_STEPS:]],
     }
-    return state if step is None else {**state, **_told(step), **_details(step)}
+    if step is not None:
+        state |= _told(step) | _details(step)
+    sendable: dict[str, Any] = _sendable(state)
+    return sendable
+
+
+def _sendable(value: Any) -> Any:
+    """With all texts as they are shown: a message with half a surrogate pair cannot be sent."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {name: _sendable(part) for name, part in value.items()}
+    return [_sendable(part) for part in value] if isinstance(value, list) else value
 
 
 def _told(step: Step) -> dict[str, Any]:

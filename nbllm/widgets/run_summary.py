@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
+from nbllm.escaping import escape, visible
 from nbllm.models.theme import STYLE
 from nbllm.wording import counted, rate
 
@@ -34,7 +34,7 @@ _SHOWN = {
 def summary_text(watch: Watch) -> str:
     """One line: what was done, and how it ended."""
     head = f"{watch.verb} → {watch.output}: {_SHOWN[watch.state]}"
-    return f"{head}, {_about(watch)}" if watch.steps else head
+    return visible(f"{head}, {_about(watch)}" if watch.steps else head)
 
 
 def begun(watch: Watch) -> str:

@@ -285,9 +285,7 @@ def largest(sheet: Sheet, shown: Shown, whole: NDArray[np.float32]) -> float:
     return full_colour(found.reshape(1, -1), None)
 
 
-def _sample(
-    sheet: Sheet, shown: Shown, rows: range, columns: range, size: int
-) -> list[int] | None:
+def _sample(sheet: Sheet, shown: Shown, rows: range, columns: range, size: int) -> list[int] | None:
     """The rows that a picture of these is made from, where they are too many; else None."""
     heads = 1 if shown.how == "head" else sheet.heads
     if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:

@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 import traitlets
 
-import nbllm.widgets.attention as attention
 import nbllm.widgets.bundle as bundle
 import nbllm.widgets.questions as questions
 from nbllm.attention.ablation import head_importance
@@ -278,7 +277,8 @@ def test_the_first_answers_come_unasked_while_the_view_is_shown(
     for entries in (coming, known, drawn):
         asked = [entry["question"] for entry in entries]
         assert [each["kind"] for each in asked] == ["contents", "outline", "picture", "tile"]
-        assert asked[-1]["rows"] == [len(view.recording) - 21, len(view.recording)]  # the last token
+        count = len(view.recording)
+        assert asked[-1]["rows"] == [count - 21, count]  # around the last token
     assert [entry["message"] for entry in coming] == [None] * 4
     answers = [*known[:2], *drawn[2:]]
     for entry in answers:

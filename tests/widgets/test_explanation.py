@@ -115,7 +115,9 @@ def test_the_words_are_shown_above_the_view(model, outputs_of) -> None:
     assert repr(why).startswith(f"Explanation({why.contrast.label!r} 0.")
 
 
-def test_where_no_gradient_goes_back_the_view_is_shown_and_the_reason_said(tiny_llama, outputs_of) -> None:
+def test_where_no_gradient_goes_back_the_view_is_shown_and_the_reason_said(
+    tiny_llama, outputs_of
+) -> None:
     class Cut(torch.nn.Module):
         def forward(self, hidden):
             return hidden.detach() * 2

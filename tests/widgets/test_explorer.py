@@ -2,8 +2,8 @@
 
 import json
 import re
-from html import unescape
 import threading
+from html import unescape
 from typing import Any
 
 import narwhals as nw
@@ -42,7 +42,16 @@ def once() -> pd.DataFrame:
         "review", model=tiny_model("causal"), probabilities=True, ledger=False
     )
     found["review"] = pd.Series(TEXTS, dtype=object)
-    found["label"] = ["positive", "negative", None, "negative", "positive", " ", "positive", "positive"]
+    found["label"] = [
+        "positive",
+        "negative",
+        None,
+        "negative",
+        "positive",
+        " ",
+        "positive",
+        "positive",
+    ]
     found[OUTPUT] = [*"PN", None, *"PN", None, *"PN"]
     found[OUTPUT] = found[OUTPUT].map({"P": "positive", "N": "negative"})
     found[f"{OUTPUT}_score"] = [0.9, 0.8, np.nan, 0.7, 0.6, np.nan, 0.75, 0.51]

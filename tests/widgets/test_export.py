@@ -212,7 +212,9 @@ def test_svg_shows_markup_and_control_characters_as_text(hostile) -> None:
     assert "<script" not in drawing and "<img" not in drawing
     texts = [element.text for element in ET.fromstring(drawing).iter(f"{SVG}text")]
     assert texts[2] == "</script><script>…"
-    assert matrix_svg(np.zeros((1, 1), np.uint8), "\x07\ud800", "", ("", "", "")).count("␇\ufffd") == 2
+    assert (
+        matrix_svg(np.zeros((1, 1), np.uint8), "\x07\ud800", "", ("", "", "")).count("␇\ufffd") == 2
+    )
 
 
 # -- to_html

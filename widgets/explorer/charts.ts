@@ -83,8 +83,8 @@ const layoutOf = (colours: Look, width: number, more: Record<string, unknown>) =
   ...more,
 });
 
-// plotly reads a few tags in the texts that it draws: without this, a label could be one.
-const plain = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+// plotly reads a few tags in the texts that it draws, and TeX between dollars where the page has MathJax.
+const plain = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("$", "&#36;");
 const CUT = 24;
 const short = (text: string) => plain(text.length > CUT ? `${text.slice(0, CUT - 1)}…` : text);
 

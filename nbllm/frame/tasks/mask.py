@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from nbllm.errors import FrameError
+from nbllm.escaping import say
 from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
 from nbllm.warned import warn_user
 from nbllm.wording import counted
@@ -148,7 +149,7 @@ def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Se
             f"{next(filter(None, made['_error']))} All are in {output}_error.",
         )
     touched = sum(entities not in (None, "[]") for entities in made["_entities"])
-    print(
+    say(
         f"nbllm: mask: {', '.join(masker.entities)} in {touched:,} of "
         f"{counted(len(rows.position), 'row')}. {masker.not_looked_for}"
     )

@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nbllm.errors import FrameError, ProvenanceError, SelectionError
+from nbllm.errors import ProvenanceError, SelectionError
 from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
-from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

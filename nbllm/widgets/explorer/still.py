@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from nbllm.escaping import escape
 from nbllm.models.theme import STYLE
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import Query
@@ -45,7 +45,8 @@ def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
         f"<div style='{STYLE['about']}'>{escape(about)}</div>"
         "<div style='max-height:30em;overflow:auto' tabindex='0'>"
-        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}</table></div></div>"
+        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}"
+        "</table></div></div>"
     )
 
 

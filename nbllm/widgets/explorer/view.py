@@ -24,7 +24,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import ipywidgets
 import narwhals as nw
 import numpy as np
@@ -32,6 +31,7 @@ import traitlets
 from IPython.display import publish_display_data
 
 from nbllm.errors import LabelError, NbllmError, SelectionError
+from nbllm.escaping import visible
 from nbllm.frame.calibrate import corrected
 from nbllm.frame.columns import new_series, row_position
 from nbllm.widgets.bundle import bundle
@@ -41,6 +41,7 @@ from nbllm.widgets.explorer.query import ONLY, Query
 from nbllm.widgets.explorer.still import still
 from nbllm.widgets.explorer.why import Why
 from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted
 
 __all__ = ["Explorer"]
@@ -50,11 +51,12 @@ _LARGEST_WINDOW = 1000
 _QUERY = ("text", "labels", "truths", "score", "only", "sort", "descending")
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(View):
     """A frame that a verb answered, to sort, filter, correct and open. Made by `df.llm.explore`.
 
     What is shown can be read and set from Python; what these rows do not have raises
-    SelectionError.
+    SelectionError. As any widget it stays in the kernel's memory, with the frame and the recording
+    of the row that was opened last, until `view.close()`.
 
     - `text`: only rows that hold it
     - `labels`, `truths`: only rows with one of these answers, or of these right answers
@@ -106,10 +108,10 @@ class Explorer(anywidget.AnyWidget):
             explain: from the position of a row to its explanation.
         """
         self.answers = Answers(frame, output, truth)
-        self.why = Why(explain, self._called)
         self._matching = lru_cache(8)(self._match)
         self._warmed = False
         super().__init__(outline=self._outline(), opening=self._window(Query(), 0, _OPENING))
+        self.why = Why(explain, self._called)
         self._whole = ipywidgets.VBox([self, self.why.box])
         self.on_msg(self._answer)
         answer_beside_cells(self.comm)
@@ -196,8 +198,16 @@ class Explorer(anywidget.AnyWidget):
         """
         return self.why.open(row_position(self.frame, label))
 
+    def close(self) -> None:
+        """Close the table and what stands below it, and stop what is computed for them."""
+        if self.comm is None:
+            return
+        super().close()
+        self.why.close()
+        close_tree(self._whole)
+
     def __repr__(self) -> str:
-        return f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})"
+        return visible(f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})")
 
     # What the browser asks
 
@@ -362,7 +372,8 @@ class Explorer(anywidget.AnyWidget):
         its kernel would show nothing.
         """
         publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
-        publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
+        if self.comm is not None:  # where it is closed, nothing would answer the browser
+            publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
 
 
 @lru_cache(1)

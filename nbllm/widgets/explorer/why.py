@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from html import escape
+from threading import Lock
 
 import ipywidgets
 
+from nbllm.escaping import escape
 from nbllm.widgets.explanation import Explanation
+from nbllm.widgets.view import close_tree
 
 __all__ = ["Why"]
 
@@ -28,6 +30,8 @@ class Why:
         self._name = name
         self._asked = 0
         self._thread: ThreadPoolExecutor | None = None
+        self._closed = False
+        self._change = Lock()  # of the explanation that is shown
         self.explanation: Explanation | None = None
         self.said = ipywidgets.HTML()
         self.box = ipywidgets.VBox()
@@ -50,6 +54,17 @@ class Why:
         """Explain a row at once; one that is still being explained in the thread gives way."""
         self._asked += 1
         return self._open(row, lambda: True)
+
+    def close(self) -> None:
+        """Close the box with what is in it; what is being computed for it is not shown."""
+        with self._change:
+            self._asked += 1
+            self._closed = True
+            self.explanation = None
+            close_tree(self.box)
+        close_tree(self.said)  # which the box holds only once a row was opened
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _open(self, row: int, go_on: Callable[[], bool]) -> Explanation:
         """The attention first, and the painted words as they are there, while `go_on` says so."""
@@ -79,8 +94,12 @@ class Why:
     def _replace(self, why: Explanation | None) -> None:
         """Show the attention of this explanation, in place of the last one's."""
         view = () if why is None else (why.attention,)
-        last, self.explanation = self.explanation, why
-        self.box.children = (self.said, *view)
+        with self._change:
+            if self._closed:
+                last = why
+            else:
+                last, self.explanation = self.explanation, why
+                self.box.children = (self.said, *view)
         if last is not None:
             last.attention.close()
 
