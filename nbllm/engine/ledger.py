@@ -111,14 +111,15 @@ class Ledger:
         except (OSError, *_FAULTS) as error:
             if is_damage(error):
                 raise ledger_error(path, error) from error
-            self._closed = path is not None and path.is_file()
+            there = path if path is not None and path.is_file() else None
+            self._closed = there is not None
             found = "answers that it has are taken, and " if self._closed else ""
             warn_user(
                 f"The ledger {path} cannot be written ({error}); {found}this run is not saved. "
                 "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
             )
-            self.path = path if self._closed else None
-            self._db = _connect_to_read(path) if self._closed else _connect(None)
+            self.path = there
+            self._db = _connect(None) if there is None else _connect_to_read(there)
 
     def __enter__(self) -> Self:
         return self
