@@ -8,6 +8,7 @@ The texts of the rows are not stored; the prompts, their examples and the answer
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -19,7 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nbllm.engine.ledger_file import check_bytes, check_tables, is_damage, ledger_error
+from nbllm.engine.ledger_file import (
+    check_bytes,
+    check_tables,
+    is_damage,
+    is_full,
+    ledger_error,
+)
 from nbllm.home import home
 from nbllm.warned import warn_user
 
@@ -33,17 +40,31 @@ _FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 
+# Bytes of the log of writes, above which it is moved into the file: an open reader or several
+# writers keep SQLite from doing so by itself.
+_LARGE_LOG = 32_000_000
+_LONGEST_WAIT = 200  # milliseconds for those who read meanwhile
+
 _COLUMNS = {
     "runs": "id,record,started",
+    "questions": "id,question",
     "answers": "question,key,answer",
+    "failures": "question,key,error",
     "reports": "id,run,report",
 }
 _SCHEMA = """
 create table if not exists runs (
     id text primary key, record text not null, started real not null
 ) without rowid;
+create table if not exists questions (
+    id integer primary key, question text not null unique
+);
 create table if not exists answers (
-    question text not null, key text not null, answer text not null,
+    question integer not null, key blob not null, answer text not null,
+    primary key (question, key)
+) without rowid;
+create table if not exists failures (
+    question integer not null, key blob not null, error text not null,
     primary key (question, key)
 ) without rowid;
 create table if not exists reports (
@@ -74,7 +95,7 @@ class Ledger:
     Args:
         path: the file; None keeps everything in memory, for this connection only.
 
-    Where the folder cannot be written, a warning says so and the answers stay in memory.
+    Where the file cannot be written, a warning says so, and answers that it has are read.
 
     Raises:
         LedgerError: the file is damaged, or another program's. So does every method that reads,
@@ -83,18 +104,22 @@ class Ledger:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._closed = False  # for writing, since the disk is full or gone
+        self._closed = False  # for writing, since the disk is full, gone or read-only
+        self._questions: dict[str, int] = {}  # number of each that was asked for
         try:
             self._db = _connect(path)
         except (OSError, *_FAULTS) as error:
             if is_damage(error):
                 raise ledger_error(path, error) from error
+            there = path if path is not None and path.is_file() else None
+            self._closed = there is not None
+            found = "answers that it has are taken, and " if self._closed else ""
             warn_user(
-                f"The ledger {path} cannot be used ({error}); this run is not saved. "
+                f"The ledger {path} cannot be written ({error}); {found}this run is not saved. "
                 "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
             )
-            self.path = None
-            self._db = _connect(None)
+            self.path = there
+            self._db = _connect(None) if there is None else _connect_to_read(there)
 
     def __enter__(self) -> Self:
         return self
@@ -110,8 +135,7 @@ class Ledger:
     @property
     def size(self) -> int:
         """Bytes on disk, with what SQLite has yet to move into the file; 0 where it is gone."""
-        files = [] if self.path is None else [self.path, Path(f"{self.path}-wal")]
-        return sum(file.stat().st_size for file in files if file.exists())
+        return 0 if self.path is None else _bytes(self.path) + _bytes(f"{self.path}-wal")
 
     def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
         """File what a run is; a run that is on file stays as it is."""
@@ -127,28 +151,70 @@ class Ledger:
 
     def known(self, question: str, keys: Iterable[str]) -> dict[str, Any]:
         """The answers on file, by key."""
-        found: dict[str, Any] = {}
-        for some in _chunks(keys, 500):
+        found = self._filed("key, answer from answers", question, keys)
+        return {key: self._parsed(answer) for key, answer in found}
+
+    def failed(self, question: str, keys: Iterable[str]) -> dict[str, str]:
+        """The errors on file of rows that asking again would not answer, by key."""
+        return dict(self._filed("key, error from failures", question, keys))
+
+    def _filed(self, what: str, question: str, keys: Iterable[str]) -> list[tuple[str, Any]]:
+        number = self._number(question)
+        found: list[tuple[str, Any]] = []
+        for some in _chunks(keys, 500) if number is not None else ():
             places = ",".join("?" * len(some))
-            rows = self._rows(
-                f"select key, answer from answers where question = ? and key in ({places})",
-                question,
-                *some,
-            )
-            found.update((key, self._parsed(answer)) for key, answer in rows)
+            whose = {_key(key): key for key in some}
+            statement = f"select {what} where question = ? and key in ({places})"
+            found += [(whose[key], value) for key, value in self._rows(statement, number, *whose)]
         return found
 
     def has_answers(self, question: str) -> bool:
         """Whether any row's answer to a question is on file."""
-        found = self._rows("select 1 from answers where question = ? limit 1", question)
+        number = self._number(question)
+        found = self._rows("select 1 from answers where question = ? limit 1", number)
         return next(iter(found), None) is not None
 
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
+        filed = {key: json.dumps(answer) for key, answer in answers.items()}
+        self._file("answers", question, filed)
+
+    def commit_failed(self, question: str, errors: Mapping[str, str]) -> None:
+        """File errors of rows that asking again would not answer."""
+        self._file("failures", question, errors)
+
+    def _file(self, table: str, question: str, values: Mapping[str, str]) -> None:
+        if not values:
+            return
+        if self._number(question) is None:
+            self._write("insert or ignore into questions (question) values (?)", [(question,)])
+        number = self._number(question)
         self._write(
-            "insert or replace into answers values (?, ?, ?)",
-            [(question, key, json.dumps(answer)) for key, answer in answers.items()],
+            f"insert or replace into {table} values (?, ?, ?)",
+            [(number, _key(key), value) for key, value in values.items()],
         )
+        self._bound_log()
+
+    def _number(self, question: str) -> int | None:
+        """That of a question; None where nothing was filed of it."""
+        if question not in self._questions:
+            found = self._rows("select id from questions where question = ?", question)
+            if not found:
+                return None
+            self._questions[question] = int(found[0][0])
+        return self._questions[question]
+
+    def _bound_log(self) -> None:
+        """Move the log into the file where it has become large, unless others are at it."""
+        if self.path is None or self._closed or _bytes(f"{self.path}-wal") < _LARGE_LOG:
+            return
+        try:
+            self._db.execute(f"pragma busy_timeout = {_LONGEST_WAIT}")
+            self._db.execute("pragma wal_checkpoint(truncate)").fetchall()
+        except sqlite3.Error:  # what matters is in the log, and there it stays
+            return
+        finally:
+            self._db.execute(f"pragma busy_timeout = {int(_PATIENCE * 1000)}")
 
     def add_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """File what a run did."""
@@ -169,7 +235,8 @@ class Ledger:
             "with named as (select json_extract(record, '$.question') as question,"
             "  max(json_extract(record, '$.verb')) as verb, count(*) as runs,"
             "  max(started) as started from runs group by question),"
-            " counted as (select question, count(*) as answers from answers group by question)"
+            " counted as (select questions.question, count(*) as answers from answers"
+            "  join questions on questions.id = answers.question group by answers.question)"
             " select coalesce(verb, '?'), coalesce(sum(runs), 0), coalesce(sum(answers), 0),"
             "  max(started)"
             " from (select question from named union select question from counted)"
@@ -193,12 +260,14 @@ class Ledger:
         try:
             kept = self._count()
             with self._db:
-                if older_than is None:
-                    self._db.execute("delete from answers")
-                else:
+                for table in ("answers", "failures"):
+                    if older_than is None:
+                        self._db.execute(f"delete from {table}")
+                        continue
                     self._db.execute(
-                        f"delete from answers where question in ({old.format('<')})"
-                        f" and question not in ({old.format('>=')})",
+                        f"delete from {table} where question in (select id from questions"
+                        f" where question in ({old.format('<')})"
+                        f" and question not in ({old.format('>=')}))",
                         (before, before),
                     )
                 self._db.execute("delete from runs where started < ?", (before,))
@@ -207,7 +276,25 @@ class Ledger:
             self._db.execute("pragma wal_checkpoint(truncate)")
             return kept - self._count()
         except _FAULTS as error:
+            if older_than is None and is_full(error):
+                return self._remove(kept)
             raise ledger_error(self.path, error) from error
+
+    def _remove(self, kept: int) -> int:
+        """Delete the file itself, where the disk has no room to note what is deleted in it."""
+        assert self.path is not None
+        try:
+            # Refused while another process has it open.
+            self._db.execute("pragma locking_mode = exclusive")
+            self._db.execute("begin exclusive")
+        except _FAULTS as error:
+            raise ledger_error(self.path, error) from error
+        self._db.close()
+        for file in (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
+            file.unlink(missing_ok=True)
+        self._questions.clear()
+        self._db = _connect(self.path)
+        return kept
 
     def _count(self) -> int:
         return int(self._rows("select count(*) from answers")[0][0])
@@ -234,7 +321,12 @@ class Ledger:
                 self._db.executemany(statement, rows)
         except _FAULTS as error:  # full, locked, read-only, or damaged
             self._closed = True
-            mend = "Move it away" if is_damage(error) else "Make room with `nbllm ledger purge`"
+            if is_damage(error):
+                mend = "Move it away"
+            elif is_full(error):
+                mend = "Make room, if need be with `nbllm ledger purge`"
+            else:
+                mend = "Try again when no other program is at it"
             warn_user(
                 f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "
                 f"this run is not saved, so keep the frame that it returns. {mend}, or set "
@@ -242,10 +334,37 @@ class Ledger:
             )
 
 
+def _key(key: str) -> bytes:
+    """As it is filed: 16 bytes of a hash."""
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def _bytes(file: str | Path) -> int:
+    """Of a file; 0 where there is none."""
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """To a file that nobody can change, as on a read-only disk: SQLite locks nothing there."""
+    try:
+        check_bytes(path)
+        place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        database = sqlite3.connect(place, uri=True)
+        check_tables(database, path, _COLUMNS)
+    except _FAULTS as error:
+        raise ledger_error(path, error) from error
+    return database
+
+
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         check_bytes(path)
+        # For its owner alone, and so are the files that SQLite puts beside it.
+        path.touch(mode=0o600)
     database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
     try:
         if path is not None:
@@ -254,6 +373,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         _switch_to_wal(database)
         database.execute("pragma synchronous = normal")
         database.execute("pragma cell_size_check = on")  # notices more damage
+        database.execute(f"pragma journal_size_limit = {_LARGE_LOG}")
         database.executescript(_SCHEMA)
     except BaseException:
         database.close()

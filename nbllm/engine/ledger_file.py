@@ -10,7 +10,7 @@ from pathlib import Path
 from nbllm.errors import LedgerError
 from nbllm.wording import counted
 
-__all__ = ["check_bytes", "check_tables", "is_damage", "ledger_error"]
+__all__ = ["check_bytes", "check_tables", "is_damage", "is_full", "ledger_error"]
 
 _MAGIC = b"SQLite format 3\x00"
 _SETTLING = 0.1  # seconds, in which another process ends moving its pages
@@ -49,6 +49,11 @@ def is_damage(error: Exception) -> bool:
     """Whether SQLite finds fault with the file, and not with the folder, the disk or a lock."""
     code = getattr(error, "sqlite_errorcode", None) or 0
     return not isinstance(error, OSError) and code & 0xFF not in _NOT_THE_FILE
+
+
+def is_full(error: Exception) -> bool:
+    """Whether SQLite found no room on the disk."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def check_bytes(path: Path) -> None:

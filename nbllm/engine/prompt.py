@@ -332,9 +332,14 @@ def _join(pieces: Sequence[_Tokens]) -> _Tokens:
     text = ""
     for piece in pieces:
         ids += piece.ids
-        spans += [(start + len(text), stop + len(text)) for start, stop in piece.spans]
+        # What stands first, such as the prefix of all rows, is not made anew for each.
+        spans += _moved(piece.spans, len(text)) if text else piece.spans
         text += piece.text
     return _Tokens(ids, spans, text)
+
+
+def _moved(spans: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
+    return [(start + by, stop + by) for start, stop in spans]
 
 
 def _shorten(values: list[_Tokens], room: int) -> list[_Tokens]:

@@ -40,6 +40,7 @@ class Answered:
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
+    lasting: list[int] = field(default_factory=list)  # errors that asking again would not change
     read: Read = field(default_factory=Read)  # of the prompts, without a shared prefix
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
@@ -109,6 +110,7 @@ def _answer(
     for index, value in zip(batch, answers, strict=True):
         if isinstance(value, Exception):
             done.errors[index] = str(value)
+            done.lasting.append(index)
         else:
             done.answers[index] = value
     for prompt in prompts:

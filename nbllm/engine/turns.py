@@ -10,6 +10,7 @@ only tokenizes waits for no pass.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -133,3 +134,13 @@ def doing(what: str) -> Iterator[None]:
 
 turn = Turn()
 tokenizing = threading.RLock()
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: those who held a lock are not there to release it."""
+    turn.__init__()  # type: ignore[misc]
+    tokenizing._at_fork_reinit()  # type: ignore[attr-defined]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

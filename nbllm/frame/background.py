@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextvars
+import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakSet
 
 from nbllm.errors import FrameError
 from nbllm.escaping import say, visible
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from nbllm.frame.report import RunReport
 
 __all__ = ["Run", "start"]
+
+
+_PATIENCE = 2.0  # seconds before a word is said of what is waited for
 
 
 class Work(Protocol):
@@ -64,6 +70,7 @@ class Run:
         self._thread = threading.Thread(
             target=context.run, args=(self._work, work), name=f"nbllm {verb}", daemon=True
         )
+        _at_work.add(self)
         self._thread.start()
 
     @property
@@ -104,6 +111,8 @@ class Run:
                 self._frame = work(watch=watch)
         except BaseException as error:  # raised where the result is asked for
             self._error = error
+        finally:
+            _at_work.discard(self)
 
     def __str__(self) -> str:
         state = "failed" if self._error else "done" if self.done else "running"
@@ -125,3 +134,23 @@ class Run:
     def _ipython_display_(self) -> None:
         if not self._watch.open():
             say(self)
+
+
+_at_work: WeakSet[Run] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Stop what is at work when Python ends, which tears down what a run computes with."""
+    runs = list(_at_work)
+    for run in runs:
+        run.cancel()
+    for run in runs:
+        run._thread.join(_PATIENCE)
+        if not run.done:
+            say(f"nbllm: {run.verb} ends with its batch; Ctrl-C leaves at once.", error=True)
+            run._thread.join()
+
+
+if hasattr(os, "register_at_fork"):  # a process that was forked has none of its threads
+    os.register_at_fork(after_in_child=_at_work.clear)

@@ -15,7 +15,7 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError
 from nbllm.escaping import say
-from nbllm.frame.columns import is_missing, read_rows, row_position, write_columns
+from nbllm.frame.columns import RowPositions, is_missing, read_rows, write_columns
 from nbllm.frame.evaluate import calibration_error
 from nbllm.frame.provenance import attach, find_record, find_report, only_run, remember
 from nbllm.wording import counted
@@ -195,7 +195,8 @@ def _positions(frame: Any, corrections: Any, labels: Sequence[str]) -> dict[int,
         raise LabelError(
             f"a correction says {unknown[0]!r}, which is none of {', '.join(labels)}. Correct it."
         )
-    return {row_position(frame, row): label for row, label in pairs}
+    positions = RowPositions(frame)
+    return {positions.of(row): label for row, label in pairs}
 
 
 def _errors(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[float, float]:

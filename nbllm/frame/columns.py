@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import narwhals as nw
@@ -17,6 +19,7 @@ from nbllm.errors import ColumnError, FrameError
 from nbllm.wording import counted, with_article
 
 __all__ = [
+    "RowPositions",
     "Rows",
     "cell_text",
     "check_columns",
@@ -110,20 +113,44 @@ def row_position(frame: Any, row: Any) -> int:
     Raises:
         FrameError: no such row, or several.
     """
-    if len(frame) == 0:
-        raise FrameError("the frame has no rows. Fill it first.")
-    if row is None:
-        return 0
-    index = index_labels(frame)
-    found = [n for n, label in enumerate(index) if label == row]
-    if not found:
-        raise FrameError(f"no row is labelled {row!r}. The first is {index[0]!r}.")
-    if len(found) > 1:
-        raise FrameError(
-            f"{counted(len(found), 'row is', 'rows are')} labelled {row!r}. Give each a label of "
-            "its own with frame.reset_index(drop=True)."
-        )
-    return found[0]
+    return RowPositions(frame).of(row)
+
+
+class RowPositions:
+    """The positions of a frame's index labels, for who asks for many."""
+
+    def __init__(self, frame: Any) -> None:
+        self._index = index_labels(frame)
+
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return {label: n for n, label in enumerate(self._index)}
+
+    @cached_property
+    def _repeated(self) -> Counter[Any]:
+        """How many rows have each label that several have."""
+        if len(self._places) == len(self._index):
+            return Counter()
+        return Counter({label: n for label, n in Counter(self._index).items() if n > 1})
+
+    def of(self, row: Any) -> int:
+        """As `row_position`."""
+        if not len(self._index):
+            raise FrameError("the frame has no rows. Fill it first.")
+        if row is None:
+            return 0
+        try:
+            found = self._places.get(row)
+        except TypeError:  # it cannot be a label
+            found = None
+        if found is None:
+            raise FrameError(f"no row is labelled {row!r}. The first is {self._index[0]!r}.")
+        if several := self._repeated[row]:
+            raise FrameError(
+                f"{counted(several, 'row is', 'rows are')} labelled {row!r}. Give each a label of "
+                "its own with frame.reset_index(drop=True)."
+            )
+        return found
 
 
 def row_values(

@@ -10,12 +10,16 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from glob import escape
 from pathlib import Path
-from tempfile import mkdtemp
+from secrets import token_hex
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import pyarrow
 import pyarrow.parquet
+from filelock import FileLock, Timeout
 
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
@@ -27,6 +31,8 @@ from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
 from nbllm.frame.verbs import choose_model, make_task, read_verb
 from nbllm.models.loader import reload
+from nbllm.warned import warn_user
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.kinds.task import Task
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["answer_folder"]
 
 _ROWS = 4096  # read, answered and written at a time
+_WRITTEN, _CLAIMED = "written", "claimed"  # what became of a file, where it did not fail
 # Where pandas keeps a frame's attrs in a Parquet file.
 _ATTRS = b"PANDAS_ATTRS"
 
@@ -57,7 +64,8 @@ def answer_folder(
 
     Each file goes to a worker, a few thousand rows at a time, and comes out with the columns of
     the answer behind its own. It appears when it is whole, so that the same call goes on after
-    whatever stopped it: files that are in `target` are not asked again.
+    whatever stopped it: files that are in `target` are not asked again, nor are those that another
+    call is at work on. A file that cannot be answered is named in a warning, and stops no other.
 
     Args:
         source: a folder of Parquet files, also nested.
@@ -74,8 +82,7 @@ def answer_folder(
     Raises:
         FrameError: Ray is not installed, no such verb, no Parquet file in `source`, or it is the
             target too.
-        ColumnError: a file has a column of the answer that no earlier run of nbllm wrote.
-        NbllmError: what the verb raises, of the first file.
+        NbllmError: what the verb raises of the first file that can be read, such as ColumnError.
 
     Example:
         >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
@@ -99,7 +106,7 @@ def answer_folder(
         return []
     output = into or f"{subject}_{verb}"
     check_call(
-        pyarrow.parquet.read_schema(source / left[0]).empty_table().to_pandas(),
+        _first_frame(source, left),
         verb,
         subject,
         options,
@@ -121,22 +128,58 @@ def answer_folder(
     record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
     # Fitted once and here, so that all workers calibrate alike.
     offset = task.on(model, limit).calibrate(None)
-    with pool_of_workers(workers, model) as pool:
+    outcomes: dict[str, str] = {}
+    with pool_of_workers(workers, model) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
         names = [{"file": str(path)} for path in left]
-        for _ in pool.stream(
+        for batch in pool.stream(
             pool.data.from_items(names, override_num_blocks=len(left)),
             _AnsweringFiles,
             (
                 task,
                 model.provenance(),
                 (record["question"], offset),
-                (str(source.resolve()), str(target.resolve())),
+                (str(source.resolve()), str(target.resolve()), ledgers),
                 settings,
             ),
             parts=len(left),
         ):
-            pass
-    return [target / path for path in left]
+            outcomes.update(zip(batch["file"], batch["outcome"], strict=True))
+    _warn(outcomes)
+    return [target / path for path in left if outcomes[str(path)] == _WRITTEN]
+
+
+def _first_frame(source: Path, files: Sequence[Path]) -> Any:
+    """Without rows, of the first file that can be read.
+
+    Raises:
+        FrameError: none of them can.
+    """
+    problem = ""
+    for file in files:
+        try:
+            return pyarrow.parquet.read_schema(source / file).empty_table().to_pandas()
+        except (OSError, pyarrow.ArrowException) as error:
+            problem = problem or f"{file}: {error}"
+    raise FrameError(
+        f"no file in {source} can be read ({problem:.200}). Name a folder of Parquet files."
+    )
+
+
+def _warn(outcomes: Mapping[str, str]) -> None:
+    claimed = [file for file, outcome in outcomes.items() if outcome == _CLAIMED]
+    failed = {f: o for f, o in outcomes.items() if o not in (_WRITTEN, _CLAIMED)}
+    if claimed:
+        warn_user(
+            f"{counted(len(claimed), 'file is', 'files are')} left to another call that is at work "
+            f"on them ({claimed[0]}{', ...' if claimed[1:] else ''}). Call again when it has ended."
+        )
+    if failed:
+        file, problem = next(iter(failed.items()))
+        warn_user(
+            f"{len(failed):,} of {counted(len(outcomes), 'file was', 'files were')} not answered; "
+            f"{file}: {problem.rstrip('.')}. Mend or remove what is named, and call again: the "
+            "others are not asked twice."
+        )
 
 
 class _AnsweringFiles:
@@ -147,27 +190,46 @@ class _AnsweringFiles:
         task: Task,
         provenance: Mapping[str, str],
         calibration: tuple[str, list[float] | None],
-        folders: tuple[str, str],
+        folders: tuple[str, str, str],
         settings: Mapping[str, Any],
     ) -> None:
-        # A ledger of its own, which lives as long as it does: texts that come again in another
+        self.source, self.target, ledgers = map(Path, folders)
+        # A ledger of its own, which lives as long as the call: texts that come again in another
         # part of the data, and the offset that all workers share, are known.
-        os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(prefix="nbllm-worker-")) / "ledger.sqlite")
+        ledgers.mkdir(parents=True, exist_ok=True)  # not there yet on another machine
+        os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(dir=ledgers)) / "ledger.sqlite")
         question, offset = calibration
         if offset is not None:
             with Ledger(Path(os.environ["NBLLM_LEDGER"])) as ledger:
                 ledger.commit(question, {OFFSET: offset})
         self.model = reload(provenance)
         self.task = task
-        self.source, self.target = map(Path, folders)
         self.settings = settings
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        for name in batch["file"]:
-            _answer_file(
-                self.source / name, self.target / name, self.task, self.model, **self.settings
-            )
-        return {"file": batch["file"]}
+        return {"file": batch["file"], "outcome": [self._outcome(name) for name in batch["file"]]}
+
+    def _outcome(self, name: str) -> str:
+        """What became of a file: written, claimed by another call, or why it failed."""
+        target = self.target / name
+        claim = target.with_name(f".{target.name}.lock")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(claim, timeout=0):  # released with the process, however that ends
+                try:
+                    if target.exists():
+                        return _CLAIMED
+                    for left in target.parent.glob(f".{escape(target.name)}.*.half"):
+                        left.unlink()  # by one that was killed
+                    _answer_file(self.source / name, target, self.task, self.model, **self.settings)
+                finally:
+                    with suppress(OSError):  # Windows keeps what is open
+                        claim.unlink()
+        except Timeout:
+            return _CLAIMED
+        except Exception as error:
+            return f"{type(error).__name__}: {error}".splitlines()[0]
+        return _WRITTEN
 
 
 def _answer_file(
@@ -189,22 +251,24 @@ def _answer_file(
     Args:
         columns, output, keep, options: as `answer_frame` has them.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(f".{target.name}.half")
+    half = target.with_name(f".{target.name}.{token_hex(4)}.half")
     writer = None
-    with pyarrow.parquet.ParquetFile(source) as file:
-        for batch in file.iter_batches(batch_size=_ROWS):
-            table = pyarrow.Table.from_batches([batch])
-            answered = _added(table, task, model, columns, output, keep, options)
-            if writer is None:
+    try:
+        with pyarrow.parquet.ParquetFile(source) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                table = pyarrow.Table.from_batches([batch])
+                answered = _added(table, task, model, columns, output, keep, options)
+                if writer is None:
+                    writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
+                writer.write_table(answered.cast(writer.schema))
+            if writer is None:  # a file without rows
+                empty = file.schema_arrow.empty_table()
+                answered = _added(empty, task, model, columns, output, keep, options)
                 writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
-            writer.write_table(answered.cast(writer.schema))
-        if writer is None:  # a file without rows
-            empty = file.schema_arrow.empty_table()
-            answered = _added(empty, task, model, columns, output, keep, options)
-            writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
-    writer.close()
-    half.replace(target)
+        writer.close()
+        half.replace(target)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def _added(

@@ -178,8 +178,13 @@ def _answer_texts(
         {i: known[key] for i, key in enumerate(keys) if key in known},
         offset=known.get(OFFSET, offsets.get(question)),
     )
+    failed = ledger.failed(question, keys)
+    answers.errors.update({i: failed[key] for i, key in enumerate(keys) if key in failed})
     report.known = len(answers.values)
-    unanswered = [i for i in range(len(texts)) if i not in answers.values]
+    report.failed = len(answers.errors)
+    unanswered = [
+        i for i in range(len(texts)) if i not in answers.values and i not in answers.errors
+    ]
     if not unanswered:
         return answers
 
@@ -201,7 +206,7 @@ def _answer_texts(
             if offset is not None and OFFSET not in known:
                 answers.offset = offsets[question] = offset
                 ledger.commit(question, {OFFSET: offset})
-            teller.known(answers.values, offset)
+            teller.known(answers.values, answers.errors, offset)
             left = [texts[i] for i in unanswered]
             step.begin_answers(Forecast.of(left, asked, task, model))
             for done in answer(left, offset, asked):
@@ -209,9 +214,12 @@ def _answer_texts(
                     done,
                     answers={unanswered[i]: value for i, value in done.answers.items()},
                     errors={unanswered[i]: why for i, why in done.errors.items()},
+                    lasting=[unanswered[i] for i in done.lasting],
                 )
-                # Before anything is shown of it; what failed is asked again the next time.
+                # Before anything is shown of it; what failed for want of memory, or for a reason
+                # that may pass, is asked again the next time.
                 ledger.commit(question, {keys[i]: value for i, value in done.answers.items()})
+                ledger.commit_failed(question, {keys[i]: done.errors[i] for i in done.lasting})
                 answers.values.update(done.answers)
                 answers.errors.update(done.errors)
                 answers.read += done.read

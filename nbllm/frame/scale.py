@@ -111,7 +111,9 @@ class _Answering:
         for done in answer_here(texts, self.task, self.model, self.asked, truncate=self.truncate):
             answers = {numbers[i]: value for i, value in done.answers.items()}
             errors = {numbers[i]: error for i, error in done.errors.items()}
-            told.append(json.dumps(asdict(replace(done, answers=answers, errors=errors))))
+            lasting = [numbers[i] for i in done.lasting]
+            done = replace(done, answers=answers, errors=errors, lasting=lasting)
+            told.append(json.dumps(asdict(done)))
         return {"done": told}
 
 

@@ -88,8 +88,6 @@ def search_frame(
     names = [into, *(f"{into}_{part}" for part in ("score", "query", "run"))]
     refuse_taken(frame, names, ours=f"{into}_score")
     by_words = by_meaning = None
-    if how != "dense":
-        by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
     if how != "bm25":
         encoder = choose_encoder(model, "search")
         # First, since it is quick and may be refused.
@@ -108,6 +106,8 @@ def search_frame(
             ),
             into,
         )
+    if how != "dense":  # after the vectors, whose progress is shown
+        by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
     hits: list[tuple[int, int, float, str]] = []  # row, rank, score, query
     for n, text in enumerate(queries):
         if by_meaning is not None and n not in asked:
@@ -147,6 +147,7 @@ class Vectors:
         self.rows = len(cells)
         present = [row for row, cell in enumerate(cells) if cell is not None]
         self.place = {row: n for n, row in enumerate(present)}  # of a row in `unit`
+        self._present = np.array(present, dtype=int)
         self.unit = unit_vectors([cells[row] for row in present])
         ids = run_ids(answered, f"{output}_run")
         self.record = find_record(ids[0], answered) if ids else None
@@ -155,7 +156,7 @@ class Vectors:
         """Of each row with a vector of length 1; -inf where the row has none."""
         scores = np.full(self.rows, -np.inf)
         if self.place:
-            scores[list(self.place)] = np.clip(self.unit @ vector, -1.0, 1.0)
+            scores[self._present] = np.clip(self.unit @ vector, -1.0, 1.0)
         return scores
 
 
@@ -179,8 +180,11 @@ def best(scores: NDArray[np.float64], k: int) -> list[int]:
         >>> best(np.array([0.2, -np.inf, 0.7, 0.2]), 5)
         [2, 0, 3]
     """
-    order = np.argsort(-scores, kind="stable")[:k]
-    found: list[int] = order[scores[order] > -np.inf].tolist()
+    rows = np.flatnonzero(scores > -np.inf)
+    if 0 < k < len(rows):
+        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
+        rows = rows[scores[rows] >= least]
+    found: list[int] = rows[np.argsort(-scores[rows], kind="stable")[:k]].tolist()
     return found
 
 

@@ -37,9 +37,16 @@ class Teller:
         for row, error in rows.errors.items():
             step.add_failed(self._labels[row], error)
 
-    def known(self, answers: Mapping[int, Any], offset: Sequence[float] | None) -> None:
-        """Tell of answers that were there before, by text."""
+    def known(
+        self,
+        answers: Mapping[int, Any],
+        errors: Mapping[int, str],
+        offset: Sequence[float] | None,
+    ) -> None:
+        """Tell of answers and errors that were there before, by text."""
         self._count(answers, offset)
+        for text, error in errors.items():
+            self.step.add_failed(self._row(text), error)
 
     def batch(self, done: Answered, offset: Sequence[float] | None) -> None:
         """Tell of a batch, by text."""

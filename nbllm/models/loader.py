@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import secrets
 import weakref
 from collections.abc import Mapping
@@ -66,6 +67,8 @@ class _Shared:
 
 _in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
 _lock = RLock()
+if hasattr(os, "register_at_fork"):  # whoever holds it is not there in a process that was forked
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 @reads(

@@ -1,6 +1,9 @@
 """The ledger: what was committed is there, for this process and for others."""
 
+import hashlib
+import json
 import multiprocessing
+import os
 import random
 import sqlite3
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -304,3 +308,110 @@ def test_many_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for n in range(30):
             assert all(pool.map(open_together, [tmp_path / f"{n}"] * 8))
+
+
+class _Full:
+    """A connection to a file on a disk that has no room for what deleting notes."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+    def __enter__(self) -> Any:
+        return self.database.__enter__()
+
+    def __exit__(self, *told: Any) -> Any:
+        return self.database.__exit__(*told)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement.startswith(("delete", "vacuum")):
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return self.database.execute(statement, *values)
+
+
+def test_a_full_disk_can_be_purged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    filled(path)
+    with Ledger(path) as ledger:
+        ledger._db = _Full(ledger._db)  # type: ignore[assignment]
+        with pytest.raises(LedgerError, match="its disk has room"):
+            ledger.purge(older_than=0)
+        assert ledger.purge() == 200
+        assert ledger.contents() == []
+        ledger.commit("q", {"a": 1})
+        assert ledger.known("q", ["a", "001"]) == {"a": 1}
+
+
+def test_a_full_disk_is_not_purged_under_those_who_use_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    answers = filled(path)
+    with Ledger(path) as other, Ledger(path) as ledger:
+        other._rows("select 1 from answers limit 1")
+        ledger._db.execute("pragma busy_timeout = 10")
+        ledger._db = _Full(ledger._db)  # type: ignore[assignment]
+        with pytest.raises(LedgerError, match="locked"):
+            ledger.purge()
+        assert other.known("q", answers) == answers
+
+
+def test_a_ledger_that_cannot_be_written_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger"
+    answers = filled(path)
+    before = path.read_bytes()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.warns(UserWarning, match="answers that it has are taken, and this run is not"):
+        ledger = Ledger(path)
+    with ledger:
+        assert ledger.known("q", answers) == answers
+        ledger.commit("q", {"new": 1})
+        ledger.commit_failed("q", {"newer": "no"})
+        ledger.open_run("s", {})
+        assert ledger.known("q", ["new"]) == {} == ledger.failed("q", ["newer"])
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["ledger"]
+
+
+def test_an_answer_takes_few_bytes_and_its_files_are_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger"
+    scores = json.dumps([-0.125, -3.5])
+    with Ledger(path) as ledger:
+        for start in range(0, 20_000, 500):
+            keys = [hashlib.sha256(b"%d" % n).hexdigest() for n in range(start, start + 500)]
+            ledger.commit("q" * 64, {key: [-0.125, -3.5] for key in keys})
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        ledger._db.execute("pragma wal_checkpoint(truncate)")
+        assert path.stat().st_size < 20_000 * (60 + len(scores))
+    assert set(modes) == {"ledger", "ledger-wal", "ledger-shm"} and set(modes.values()) == {0o600}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_log_of_writes_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbllm.engine.ledger._LARGE_LOG", 400_000)
+    path, largest = tmp_path / "ledger", 0
+    writers = [Ledger(path) for _ in range(4)]
+    for writer in writers:  # as when others always write before it is all moved
+        writer._db.execute("pragma wal_autocheckpoint = 0")
+    for n in range(400):
+        writers[n % 4].commit("q", {f"{n}-{m}": "x" * 1000 for m in range(10)})
+        largest = max(largest, Path(f"{path}-wal").stat().st_size)
+    for writer in writers:
+        writer._db.close()
+    assert largest < 600_000
+
+
+def test_rows_that_cannot_be_answered_are_on_file(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger") as ledger:
+        ledger.commit_failed("q", {"a": "the model wrote nothing"})
+        assert ledger.failed("q", ["a", "b"]) == {"a": "the model wrote nothing"}
+        assert ledger.failed("other", ["a"]) == {} == ledger.known("q", ["a"])
+        assert ledger.purge() == 0
+        assert ledger.failed("q", ["a"]) == {}

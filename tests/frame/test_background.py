@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,10 +21,12 @@ from nbllm.engine.batching import TokenBudget
 from nbllm.engine.ledger import Ledger
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.turns import doing, turn
+from nbllm.engine.turns import doing, tokenizing, turn
 from nbllm.errors import FrameError, LabelError
+from nbllm.frame import background
 from nbllm.frame.kinds.label import Calibrated, _Repeatable
 from nbllm.frame.tasks.sentiment import sentiment
+from nbllm.models import loader
 from nbllm.models.model import Model
 from tests.frame.stops import Score, interrupted_after
 
@@ -232,3 +238,76 @@ def test_a_cell_that_starts_a_run_waits_for_no_pass(
     started.set()
     assert len(run.result(60)) == 3
     beside.join()
+
+
+def test_a_forked_process_is_not_held_up_by_a_run_that_is_not_in_it(
+    frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a pool of processes or subprocess in another library forks one."""
+    computing, go_on = threading.Event(), threading.Event()
+    score = LabelScorer.__call__
+
+    def slow(scorer: LabelScorer, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        with tokenizing, loader._lock:
+            computing.set()
+            go_on.wait(30)
+        return score(scorer, prompts)
+
+    monkeypatch.setattr(LabelScorer, "__call__", slow)
+    run = frame.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
+    assert computing.wait(30)
+    child = os.fork()
+    if not child:
+        with turn, tokenizing, loader._lock:
+            background._end_all()  # nothing of it is at work here
+            os._exit(0)
+    try:
+        ended = _waited_for(child)
+    finally:
+        go_on.set()
+    assert ended == 0
+    assert run.result(60)["review_sentiment"].notna().all()
+
+
+def _waited_for(process: int, seconds: float = 10.0) -> int | None:
+    """The exit status of a process; None, and an end to it, where it hangs."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
+LEAVING = """
+import atexit
+atexit.register(lambda: print(run))  # what is registered first comes last
+import pandas as pd
+import nbllm
+from nbllm.engine.batching import TokenBudget
+from tests.conftest import tiny_model
+
+TokenBudget.of = lambda *_, **__: TokenBudget(64)
+frame = pd.DataFrame({"review": [f"The soup of day {n} was warm." for n in range(9_000)]})
+run = frame.llm.sentiment("review", model=tiny_model("causal"), ledger=False, background=True)
+while run.report is None or not run.report.computed:
+    pass
+print("leaving")
+"""
+
+
+@pytest.mark.long
+def test_leaving_python_ends_what_is_at_work() -> None:
+    left = subprocess.run(
+        [sys.executable, "-c", LEAVING],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).parents[2],
+    )
+    leaving, state = left.stdout.splitlines()[-2:]
+    assert leaving == "leaving" and state.startswith("sentiment: cancelled")
+    assert (left.returncode, "terminate" in left.stderr) == (0, False), left.stderr

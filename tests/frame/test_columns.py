@@ -1,6 +1,7 @@
 """Rows to texts and back, on pandas and polars."""
 
 import datetime
+from collections.abc import Iterator
 
 import narwhals as nw
 import numpy as np
@@ -9,7 +10,14 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.columns import read_rows, refuse_taken, row_position, row_values, write_columns
+from nbllm.frame.columns import (
+    RowPositions,
+    read_rows,
+    refuse_taken,
+    row_position,
+    row_values,
+    write_columns,
+)
 
 MISSING = [None, float("nan"), pd.NA, pd.NaT, "", "  \n\t"]
 
@@ -124,3 +132,31 @@ def test_texts_that_arrow_does_not_hold_are_written_in_pandas_and_mended_in_pola
     assert written["new"].tolist() == values
     mended = write_columns(pl.DataFrame({"n": range(4)}), {"new": (values, nw.String)})
     assert mended["new"].to_list() == ["plain", "half ?", None, "é"]
+
+
+def test_labels_of_any_type_are_found() -> None:
+    frame = pd.DataFrame({"t": ["a"] * 5}, index=[3, "x", 2.5, 3, pd.Timestamp("2026-01-01")])
+    positions = RowPositions(frame)
+    assert [positions.of(label) for label in ("x", 2.5, pd.Timestamp("2026-01-01"))] == [1, 2, 4]
+    with pytest.raises(FrameError, match="2 rows are labelled 3"):
+        positions.of(3)
+    for odd in ([1], np.zeros(2), float("nan"), "y"):
+        with pytest.raises(FrameError, match="no row is labelled"):
+            positions.of(odd)
+
+
+class _Counted(list[int]):
+    """An index that counts how often it is looked through."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.looked += 1
+        return super().__iter__()
+
+
+def test_an_index_is_looked_through_once_for_many_labels() -> None:
+    positions = RowPositions(pd.DataFrame({"t": range(1000)}))
+    positions._index = index = _Counted(range(1000))
+    assert [positions.of(n) for n in range(0, 1000, 3)] == list(range(0, 1000, 3))
+    assert index.looked <= 2

@@ -9,14 +9,20 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import nbllm
+from nbllm.engine.ledger import OFFSET, _key
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.scoring import LabelScorer
+from nbllm.errors import ModelError
+from nbllm.models.model import Model
 
 ROWS = 500
 KILLS = int(os.environ.get("NBLLM_KILLS", "20"))
@@ -80,7 +86,9 @@ def answers_in(ledger: Path) -> dict[str, list[float]]:
         return {}
     with sqlite3.connect(ledger, timeout=30) as database:
         try:
-            found = database.execute("select key, answer from answers where key != 'offset'")
+            found = database.execute(
+                "select hex(key), answer from answers where key != ?", [_key(OFFSET)]
+            )
         except sqlite3.OperationalError:  # it was killed before it made the tables
             return {}
         return {key: json.loads(answer) for key, answer in found}
@@ -153,8 +161,6 @@ def test_killed_runs_go_on_from_their_last_batch(
 def test_a_thousand_poisoned_rows_fail_alone(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nbllm.engine.scoring import LabelScorer
-
     model = nbllm.load(tiny_folder("causal"), quantize="none", dtype="fp32")
     rows, bad = 5000, set(np.random.default_rng(0).permutation(5000)[:1000].tolist())
     frame = pd.DataFrame({"review": [f"Visit {n}: the soup was cold." for n in range(rows)]})
@@ -187,3 +193,30 @@ def test_a_thousand_poisoned_rows_fail_alone(
     monkeypatch.undo()
     again = frame.llm.sentiment("review", model=model, ledger=True)
     assert list(again["review_sentiment"]) == list(clean["review_sentiment"])
+
+
+def test_a_row_that_can_never_be_answered_is_asked_once(
+    tiny_llama: Model, ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, asked = LabelScorer.__call__, []
+
+    def poisoned(self: LabelScorer, prompts: Sequence[Prompt]) -> list[Any]:
+        visits = [int(n) for prompt in prompts for n in re.findall(r"Visit (\d+)", prompt.text)]
+        asked.append(visits)
+        if visits and 3 in visits:
+            raise RuntimeError("it may pass")
+        lasting = {2: ModelError("never finite")}
+        answers = score(self, prompts)
+        return [lasting.get(n, answers[i]) for i, n in enumerate(visits)] or answers
+
+    monkeypatch.setattr(LabelScorer, "__call__", poisoned)
+    frame = reviews().head(6)
+    for again in (False, True):
+        asked.clear()
+        with pytest.warns(UserWarning, match="2 of 6 rows have no answer"):
+            answered = frame.llm.sentiment("review", model=tiny_llama)
+        errors = answered["review_sentiment_error"].dropna()
+        assert errors.to_dict() == {2: "never finite", 3: "RuntimeError: it may pass"}
+        assert answered.llm.report().failed == 2
+        computed = {n for visits in asked for n in visits}
+        assert computed == ({3} if again else set(range(6)))

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pyarrow.parquet
 import pytest
 import ray
 import torch
+from filelock import FileLock
 
 import nbllm
 from nbllm.errors import FrameError
+from nbllm.frame import parquet
 from nbllm.frame.parquet import answer_folder
 from nbllm.frame.scale import _Answering, _start, pool_of_workers
 from nbllm.models.model import Model
@@ -177,6 +180,46 @@ def test_a_folder_goes_in_and_a_folder_comes_out(model: Model, tmp_path: Path) -
     columns = ["review", "stars", "review_sentiment", "review_sentiment_run"]
     assert pyarrow.parquet.read_schema(again).names == columns
     assert pd.read_parquet(again)["stars"].equals(one["stars"])
+
+
+class _Here:
+    """A pool whose one worker is this process."""
+
+    data = SimpleNamespace(from_items=lambda items, **_: items)
+
+    def stream(self, items: Any, worker: type, arguments: Any, **_: Any) -> Iterator[Any]:
+        one = worker(*arguments)
+        for item in items:
+            yield one({name: [value] for name, value in item.items()})
+
+
+def test_files_are_claimed_fail_alone_and_leave_nothing_behind(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, temporary = (tmp_path / name for name in ("in", "out", "tmp"))
+    for folder in (source, target, temporary):
+        folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    monkeypatch.setattr(parquet, "pool_of_workers", lambda *_: nullcontext(_Here()))
+    for name in ("b", "c", "d"):
+        frame()[:20].to_parquet(source / f"{name}.parquet")
+    (source / "a.parquet").write_bytes(b"PAR1 is how it begins")
+    frame()[:5].rename(columns={"review": "text"}).to_parquet(source / "e.parquet")
+    (target / ".b.parquet.0badbad0.half").write_bytes(b"of a call that was killed")
+    whole = [target / "b.parquet", target / "d.parquet"]
+
+    def ask() -> list[Path]:
+        return answer_folder(source, target, "sentiment", "review", model=model, workers=1)
+
+    with FileLock(target / ".c.parquet.lock"), pytest.warns(UserWarning) as said:
+        assert ask() == whole
+    messages = sorted(str(each.message) for each in said if "file" in str(each.message))
+    assert "1 file is left to another call that is at work on them (c.parquet)" in messages[0]
+    assert "2 of 5 files were not answered; a.parquet: ArrowInvalid" in messages[1]
+    with pytest.warns(UserWarning, match="2 of 3 files were not answered"):
+        assert ask() == [target / "c.parquet"]
+    assert sorted(target.iterdir()) == [target / f"{name}.parquet" for name in "bcd"]
+    assert not list(temporary.glob("nbllm-*"))
 
 
 def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:

@@ -324,3 +324,12 @@ def test_queries_for_which_memory_runs_out_are_embedded_in_smaller_batches(
     monkeypatch.setattr("nbllm.engine.batching.remember_factor", lambda *_: None)
     found = frame_of(pd).llm.search("review", queries, how="dense", model=tiny_encoder)
     assert list(found["review"]) == list(expected["review"])
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 40, 60, 100])
+def test_the_best_are_those_of_a_whole_sort(k: int) -> None:
+    random = np.random.default_rng(k)
+    scores = random.integers(0, 9, 60) / 8  # many are equal
+    scores[random.integers(0, 60, 12)] = -np.inf
+    order = np.argsort(-scores, kind="stable")
+    assert best(scores, k) == [row for row in order.tolist() if scores[row] > -np.inf][:k]

@@ -12,7 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nbllm.errors import ProvenanceError, SelectionError
-from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
+from nbllm.frame.columns import (
+    RowPositions,
+    index_labels,
+    is_missing,
+    new_series,
+    read_rows,
+)
 from nbllm.frame.provenance import find_record, run_ids
 from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
@@ -54,6 +60,11 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    @cached_property
+    def positions(self) -> RowPositions:
+        """Of index labels."""
+        return RowPositions(self.frame)
 
     @property
     def verb(self) -> str:

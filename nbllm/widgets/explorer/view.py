@@ -33,7 +33,7 @@ from IPython.display import publish_display_data
 from nbllm.errors import LabelError, NbllmError, SelectionError
 from nbllm.escaping import visible
 from nbllm.frame.calibrate import corrected
-from nbllm.frame.columns import new_series, row_position
+from nbllm.frame.columns import new_series
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.answers import Answers
@@ -141,7 +141,7 @@ class Explorer(View):
     @selected.setter
     def selected(self, labels: Iterable[Any]) -> None:
         try:
-            self.rows = [row_position(self.frame, label) for label in labels]
+            self.rows = [self.answers.positions.of(label) for label in labels]
         except NbllmError as error:
             raise SelectionError(f"This cannot be selected: {error}") from error
 
@@ -186,7 +186,7 @@ class Explorer(View):
             FrameError: no such row, or several.
             LabelError: it is none of the labels.
         """
-        self._correct(row_position(self.frame, label), to)
+        self._correct(self.answers.positions.of(label), to)
 
     def explain(self, label: Any) -> Explanation:
         """Show below the table why a row got its answer, as Enter does.
@@ -196,7 +196,7 @@ class Explorer(View):
 
         Raises what `df.llm.explain` raises.
         """
-        return self.why.open(row_position(self.frame, label))
+        return self.why.open(self.answers.positions.of(label))
 
     def close(self) -> None:
         """Close the table and what stands below it, and stop what is computed for them."""
