@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -69,21 +70,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu.json", help="the result file")
     parser.add_argument("--folder", type=Path, help="where 16 GB of weights fit, for a while")
     chosen = parser.parse_args(arguments)
+    if chosen.folder is not None and not chosen.folder.is_dir():
+        parser.error(f"--folder {chosen.folder} is no folder. Make it first.")
+    if chosen.out.is_dir():
+        parser.error(f"--out {chosen.out} is a folder. Name a file in it.")
     if not chosen.tiny and not torch.cuda.is_available():
         sys.exit("torch sees no GPU here. --tiny tests the benchmark itself, on any machine.")
     settings = TINY if chosen.tiny else FULL
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     logging.set_verbosity_error()
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    log = Log(
-        chosen.out, {"benchmark": "gpu", **origin(about)}, time.monotonic() + settings.seconds
-    )
+    head = {"benchmark": "gpu", "model": "tiny" if chosen.tiny else "8B", **origin(about)}
+    log = Log(chosen.out, head, time.monotonic() + settings.seconds)
+    try:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        log.write()
+    except OSError as error:
+        parser.error(f"--out {chosen.out} cannot be written ({error}). Name another file.")
+    # As Slurm ends what has run too long: the weights are removed all the same.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         # Hashes of weights that will be gone are not for the user's cache.
         os.environ["NBLLM_HOME"] = f"{folder}/home"
         os.environ.pop("NBLLM_DATA", None)  # the texts are the same on every machine
-        measure(settings, device, log, Path(folder) / "llama")
-    print(f"\nwritten to {chosen.out}")
+        try:
+            measure(settings, device, log, Path(folder) / "llama")
+        except KeyboardInterrupt:
+            log.fail("", "", "interrupted: what is missing was not measured")
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    checked = [row for row in log.rows if row.right is not None]
+    print(f"\n{sum(bool(row.right) for row in checked)} of {len(checked)} checks are right.")
+    for failure in log.failures:
+        print(f"{failure['section']} {failure['quantization']}: {failure['problem']}".strip())
+    print(f"Written to {chosen.out}.")
     return 1 if log.failures else 0
 
 

@@ -203,6 +203,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
 def waits(bench: Bench) -> Iterator[Row]:
     """How often the host waits for the device, as torch counts it; nothing on a processor."""
     if bench.meter.device.type != "cuda":
+        bench.note("waits", "waits of the host", "a processor does not wait for itself")
         return
     with loaded(bench, bench.meter.device, "bf16") as model:
         scorer = LabelScorer(model, (), _LABELS)
@@ -227,6 +228,7 @@ def out_of_memory(bench: Bench) -> Iterator[Row]:
     """Memory that runs out, and is given back; nothing on a processor."""
     device = bench.meter.device
     if device.type != "cuda":
+        bench.note("out of memory", "out of memory", "only a GPU's memory can be bounded")
         return
     with loaded(bench, device, "bf16") as model:
         torch.cuda.empty_cache()

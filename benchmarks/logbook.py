@@ -96,17 +96,18 @@ class Log:
             traceback.print_exc()
         print(f"  ({time.monotonic() - started:.0f} s) {problem}", flush=True)
         if problem:
-            self._fail(section, quantization, problem)
+            self.fail(section, quantization, problem)
         return not problem
 
     def _add(self, row: Row) -> None:
         self.rows.append(row)
         print(f"  {printed(row)}", flush=True)
         if row.right is False:
-            self._fail(row.section, row.quantization, f"wrong: {printed(row)}")
+            self.fail(row.section, row.quantization, f"wrong: {printed(row)}")
         self.write()
 
-    def _fail(self, section: str, quantization: str, problem: str) -> None:
+    def fail(self, section: str, quantization: str, problem: str) -> None:
+        """Note what went wrong."""
         failure = {"section": section, "quantization": quantization, "problem": problem}
         self.failures.append(failure)
         self.write()

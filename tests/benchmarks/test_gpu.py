@@ -85,8 +85,9 @@ def test_rows_are_whole_and_ratios_sane(record: dict[str, Any]) -> None:
 
 def test_speeds_have_a_bound_and_nothing_is_faster(record: dict[str, Any]) -> None:
     bounded = [row for row in record["rows"] if row["bound"] is not None]
+    noise = [part for part in record["absent"] if "lost in" in part["reason"]]
     assert {row["section"] for row in bounded} == {"prefill", "decode", "sentiment", "attention"}
-    assert len(bounded) == 3 * (2 + 3 + 1 + 1)
+    assert len(bounded) + len(noise) == 3 * (2 + 3 + 1 + 1)
     # Where bf16 products are emulated, they are no limit.
     if computes_in_bf16():
         assert all(row["share"] < 1 for row in bounded)
@@ -186,6 +187,38 @@ def test_a_missing_library_is_said(
     bench.quantization = "nf4"
     assert not log.take("load", "nf4", gpu.load(bench))
     assert log.failures[0]["problem"] == "not measured: bitsandbytes is not installed"
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_measured(
+    gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, said in (
+        (["--out", str(tmp_path)], "is a folder"),
+        (["--out", "/proc/gpu.json"], "cannot be written"),
+        (["--folder", str(tmp_path / "absent")], "is no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            gpu.main(["--tiny", *arguments])
+        assert said in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_what_was_measured_and_removes_the_weights(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(bench: Any) -> Iterator[Any]:
+        yield bench.row("some", "thing", 1.0, "s")
+        (bench.folder.parent / "weights").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "CHECKS", (stopped,))
+    monkeypatch.setenv("NBLLM_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    out = tmp_path / "gpu.json"
+    assert gpu.main(["--tiny", "--out", str(out), "--folder", str(tmp_path / "weights")]) == 1
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert written["model"] == "tiny" and [row["value"] for row in written["rows"]] == [1.0]
+    assert "interrupted" in written["failures"][0]["problem"]
+    assert not list((tmp_path / "weights").iterdir())
 
 
 def test_without_a_gpu_it_says_so(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
