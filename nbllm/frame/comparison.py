@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from nbllm.frame.evaluate import Estimate, bootstrap, mcnemar, paired_difference
 from nbllm.frame.report import RunReport
 from nbllm.frame.truth import right_answers
 from nbllm.models.memory import readable
+from nbllm.models.placement import devices_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +44,9 @@ class Side:
     @property
     def name(self) -> str:
         """What it is, short."""
-        return ", ".join(self.model[key] for key in ("name", "quantization", "dtype", "device"))
+        places = json.loads(self.model.get("device_map", "{}"))
+        device = devices_of(places, self.model["device"])
+        return ", ".join([*(self.model[key] for key in ("name", "quantization", "dtype")), device])
 
 
 @dataclass(frozen=True)

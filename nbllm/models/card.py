@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["about", "groups", "html", "plain"]
 
-_LABELS_SHOWN = 8
+_LABELS_SHOWN, _PARTS_SHOWN = 8, 4
 
 
 def about(model: Model) -> str | None:
@@ -145,7 +145,9 @@ def _memory(model: Model) -> str:
     places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
     if "disk" in placement(model.network).values():
         places.append("the rest on disk")
-    return ", ".join(places)
+    parts = [f"{part or 'all'} on {place}" for part, place in placement(model.network).items()]
+    more = f" and {len(parts) - _PARTS_SHOWN} more" if len(parts) > _PARTS_SHOWN else ""
+    return f"{', '.join(places)} ({', '.join(parts[:_PARTS_SHOWN])}{more})"
 
 
 def _use(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Places",
+    "devices_of",
     "input_device",
     "is_offloaded",
     "is_spread",
@@ -217,6 +218,16 @@ def placement(network: PreTrainedModel) -> dict[str, str]:
     if len(parts) == 1 and _DISK not in parts.values():
         return {}
     return {name: str(parts[name]) for name in sorted(parts)}
+
+
+def devices_of(places: Mapping[str, str], otherwise: str) -> str:
+    """Returns the devices of a `placement` in words; `otherwise` where it is empty.
+
+    Example:
+        >>> devices_of({"lm_head": "disk", "model": "cuda:0"}, "cuda")
+        'cuda:0 and disk'
+    """
+    return " and ".join(sorted(set(places.values()))) or otherwise
 
 
 def kept_for_hooks(network: PreTrainedModel) -> Iterator[torch.Tensor]:

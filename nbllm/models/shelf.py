@@ -150,13 +150,15 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
+        from nbllm.models.placement import devices_of, placement  # torch, which a model has loaded
+
         yield Item(
             name=model.name,
             place="in memory",
             bytes=held_bytes(model.network),
             licence=model.licence,
             quantization=model.quantization,
-            device=str(model.device),
+            device=devices_of(placement(model.network), str(model.device)),
             holders=_loader().holders(model),
             source=model.source,
             folder=model.folder,

@@ -474,3 +474,19 @@ def test_auto_quantizes_nothing_that_lies_on_disk(
 def test_a_module_that_there_is_not_is_named(folders: dict[str, Path], name: str) -> None:
     with pytest.raises(ModelError, match=f"names '{name}'.*Did you mean 'model|lm_head"):
         load(folders["untied"], quantize="none", device_map=on_disk(name))
+
+
+def test_where_a_model_lies_is_shown_wherever_it_is_named(
+    folders: dict[str, Path], ledger_path: Path
+) -> None:
+    with (
+        load(folders["untied"], quantize="none", dtype="fp32") as whole,
+        load(
+            folders["untied"], quantize="none", dtype="fp32", device_map=on_disk("lm_head")
+        ) as part,
+    ):
+        assert "lm_head on disk" in repr(part) and "on disk" not in repr(whole)
+        assert "cpu and disk" in str(nbllm.shelf())
+        compared = nbllm.compare(whole, part, FRAME, "text")
+        assert compared.a.name.endswith("float32, cpu")
+        assert compared.b.name.endswith("float32, cpu and disk")
