@@ -57,7 +57,7 @@ _PIECE = 4000  # characters of a text that are read at a time
 _AROUND = 300  # more that are read on each side, for words nearby and what goes on over the end
 _BORDER = re.compile(r"[\s，。！？；：、]+")
 # No word is in such a run, and spaCy's time grows with the square of its length.
-_SIGNS = re.compile(r"[^\w\s]{16,}")
+_SIGNS = re.compile(r"(?:[^\w\s]|_){16,}")
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,10 @@ def _analyzer(language: str, wanted: str | None) -> _Analyzer:
             for token in document:
                 # By their lemmas presidio knows the words that make a match surer.
                 token.lemma_ = token.lemma_ or token.lower_
-            return self._doc_to_nlp_artifact(document, language)
+            found = self._doc_to_nlp_artifact(document, language)
+            # A list to presidio, which asks whether a word is in it, for each word at each match.
+            found.keywords = set(found.keywords)  # type: ignore[assignment]
+            return found
 
     kinds = (
         ours.EmailRecognizer,
