@@ -177,22 +177,19 @@ class Ledger:
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
         """File answers, all of them or none."""
         filed = {key: json.dumps(answer) for key, answer in answers.items()}
-        self._file("answers", question, filed)
+        self._file("insert or replace into answers values (?, ?, ?)", question, filed)
 
     def commit_failed(self, question: str, errors: Mapping[str, str]) -> None:
         """File errors of rows that asking again would not answer."""
-        self._file("failures", question, errors)
+        self._file("insert or replace into failures values (?, ?, ?)", question, errors)
 
-    def _file(self, table: str, question: str, values: Mapping[str, str]) -> None:
+    def _file(self, statement: str, question: str, values: Mapping[str, str]) -> None:
         if not values:
             return
         if self._number(question) is None:
             self._write("insert or ignore into questions (question) values (?)", [(question,)])
         number = self._number(question)
-        self._write(
-            f"insert or replace into {table} values (?, ?, ?)",
-            [(number, _key(key), value) for key, value in values.items()],
-        )
+        self._write(statement, [(number, _key(key), value) for key, value in values.items()])
         self._bound_log()
 
     def _number(self, question: str) -> int | None:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Span", "SpanEvaluation", "of_spans", "plain_spans"]
 
 # What anybody would try first: something with an @ in it, and digits with what parts them.
-_PLAIN = re.compile(r"\S+@\S+\.\w+|\+?\(?\d[\d .()/-]{4,}\d")
+# Not longer than addresses are, so that a text without one takes no longer either.
+_PLAIN = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}\.\w+|\+?\(?\d[\d .()/-]{4,}\d")
 
 
 class Span(NamedTuple):

@@ -48,11 +48,15 @@ def first_sentences(text: str, *, like: str) -> str:
         >>> first_sentences("It rained. It snowed. It froze.", like="Rain, then snow.")
         'It rained. It snowed.'
     """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text.strip())]
-    ends.append(len(text.strip()))
+    text = text.strip()
     wanted = len(words(like))
-    starts = (text.strip()[:end].rstrip() for end in ends)
-    return next((start for start in starts if len(words(start)) >= wanted), text.strip())
+    seen = start = 0
+    for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
+        seen += len(words(text[start:end]))
+        if seen >= wanted:
+            return text[:end].rstrip()
+        start = end
+    return text
 
 
 def row_metric(metric: str) -> Callable[[str, str], float] | None:

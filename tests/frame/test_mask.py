@@ -1,6 +1,7 @@
 """Masking: what is found, what is left, and that nothing leaves the machine."""
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.tasks.mask import Masker
+from nbllm.frame.tasks.mask import Found, Masker, _surest, masked
 
 pytest.importorskip("presidio_analyzer")
 
@@ -186,3 +187,64 @@ def test_personal_data_of_a_set_is_found_and_little_else(data_dir: Path) -> None
     contexts = pd.read_parquet(data_dir / "squad_v1_dev.parquet")["context"].unique()
     queries = pd.read_parquet(data_dir / "banking77.parquet")["text"][:2000]
     assert [f for text in [*contexts, *queries] for f in masker.find(text)] == []
+
+
+_PIECES = (
+    "+44 20 7946 0958", "(020) 7946-0958", "4012 8888 8888 1881", "DE89 3704 0044 0532 0130 00",
+    "gb82west12345698765432", "192.168.1.1", "fe80::1", "ann@example.org", ".o'b@x-y.co=z@q.de",
+    "536-22-8145", "00:1A:2B:3C:4D:5E", "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2", "2020-01-02 08:00",
+    "call", "phone", "card", "ssn", "电话", "Fax", "ext 22", "int", "доб", "x12", "12345",
+    "7", "001", "555-1234", "1 800 555 0199", ",", ".", "-", "/", "@", "(", "a", "#", "~",
+    "\n", "ー",
+)  # fmt: skip
+
+
+def _by_presidio(masker: Masker):
+    """Presidio's own engine, which asks each recognizer about each text, as a whole."""
+    from presidio_analyzer import AnalyzerEngine, RecognizerRegistry
+    from presidio_analyzer import predefined_recognizers as presidio
+    from presidio_analyzer.nlp_engine import NlpEngine
+
+    words = masker._analyzer.words
+
+    class Words(NlpEngine):
+        process_text = staticmethod(lambda text, _language: words(text))
+        load = is_loaded = is_stopword = is_punct = get_supported_entities = process_batch = (
+            lambda *_: True
+        )
+        get_supported_languages = staticmethod(lambda: ["en"])
+
+    registry = RecognizerRegistry(supported_languages=["en"])
+    for recognizer in masker._analyzer.recognizers:
+        if type(recognizer).__name__ == "EmailRecognizer":
+            recognizer = type(recognizer)(patterns=presidio.EmailRecognizer.PATTERNS)
+        registry.add_recognizer(recognizer)
+    return AnalyzerEngine(registry=registry, nlp_engine=Words(), supported_languages=["en"])
+
+
+def test_what_is_left_out_for_speed_would_have_found_nothing() -> None:
+    masker = Masker([*Masker().entities, "DATE_TIME", "US_DRIVER_LICENSE", "URL"])
+    engine = _by_presidio(masker)
+    draw = random.Random(0)
+    for _ in range(300):
+        parts = draw.choices(_PIECES, k=draw.randint(1, 12))
+        text = "".join(part + draw.choice(["", " ", " "]) for part in parts)
+        asked = engine.analyze(text, "en", list(masker.entities), score_threshold=0.4)
+        found = [Found(r.entity_type, r.start, r.end, float(r.score)) for r in asked]
+        assert masker.find(text) == _surest(found), text
+
+
+def test_a_long_text_is_masked_as_its_sentences_are() -> None:
+    draw = random.Random(0)
+    sentences = [text for text in TEXTS if text and text.strip()] + [
+        "Wir sprachen über Suppe, Brot und Salz, mehr nicht.",
+        "Call 60-56-85-91 today, or write to bo@example.net.",
+    ]
+    masker = Masker()
+    text = " ".join(draw.choices(sentences, k=300))
+    whole = masked(text, masker.find(text))
+    shorter = {sentence: masked(sentence, masker.find(sentence)) for sentence in sentences}
+    expected = text
+    for sentence, short in shorter.items():
+        expected = expected.replace(sentence, short)
+    assert whole == expected

@@ -6,10 +6,12 @@ The patterns, check sums and words nearby are presidio's. Nothing here asks the 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -21,7 +23,8 @@ from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from presidio_analyzer import AnalyzerEngine, RecognizerResult
+    from presidio_analyzer import EntityRecognizer, RecognizerResult
+    from presidio_analyzer.nlp_engine import NlpArtifacts
 
 __all__ = ["Found", "Masker", "mask_frame", "masked"]
 
@@ -50,6 +53,12 @@ _NEVER_FOUND = (
 
 # The least score of presidio that counts: a telephone number without a word such as "call".
 _LEAST = 0.4
+
+_PIECE = 4000  # characters of a text that are read at a time
+_AROUND = 300  # more that are read on each side, for words nearby and what goes on over the end
+_BORDER = re.compile(r"[\s，。！？；：、]+")
+# No word is in such a run, and spaCy's time grows with the square of its length.
+_SIGNS = re.compile(r"(?:[^\w\s]|_){16,}")
 
 
 @dataclass(frozen=True)
@@ -102,22 +111,55 @@ class Masker:
 
     def recognizers(self) -> dict[str, list[str]]:
         """By entity, the names of what finds it."""
-        known = self._analyzer.get_recognizers(self.language)
+        known = self._analyzer.recognizers
         return {
             entity: sorted(type(r).__name__ for r in known if entity in r.supported_entities)
             for entity in self.entities
         }
 
     def find(self, text: str) -> list[Found]:
-        """The personal data of a text, in order; of two that overlap, the surer or longer one."""
-        found: list[RecognizerResult] = self._analyzer.analyze(
-            text, self.language, entities=list(self.entities), score_threshold=_LEAST
+        """The personal data of a text, in order; of two that overlap, the surer or longer one.
+
+        A long text is read in pieces, so that it takes no longer than as many short ones.
+        """
+        pieces = [(0, len(text))] if self._analyzer.has_names else _pieces(text)
+        found: list[Found] = []
+        for begin, end in pieces:
+            low = max(0, begin - _AROUND)
+            first = _border(text, low, begin) or low
+            part = self._analyzer.find(text[first : end + _AROUND], self.entities)
+            moved = (replace(f, start=f.start + first, end=f.end + first) for f in part)
+            found += [item for item in moved if begin <= item.start < end]
+        return _surest(found)
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int]]:
+    """Where pieces of a text begin and end; what begins in one may go on in the next."""
+    begin = 0
+    while len(text) - begin > 2 * _PIECE:
+        end = _border(text, begin + _PIECE // 2, begin + _PIECE) or begin + _PIECE
+        yield begin, end
+        begin = end
+    yield begin, len(text)
+
+
+def _border(text: str, low: int, high: int) -> int | None:
+    """The first place between two where a word may begin."""
+    found = _BORDER.search(text, low, high)
+    return found.end() if found else None
+
+
+def _surest(found: Sequence[Found]) -> list[Found]:
+    """Those that do not overlap, in order: the surer first, then the longer."""
+    taken: list[tuple[int, int, Found]] = []
+    for item in sorted(found, key=lambda f: (-f.score, f.start - f.end, f.entity, f.start)):
+        place = bisect_left(taken, (item.start,))
+        is_free = (place == 0 or taken[place - 1][1] <= item.start) and (
+            place == len(taken) or item.end <= taken[place][0]
         )
-        taken: list[Found] = []
-        for item in sorted(found, key=lambda item: (-item.score, item.start - item.end)):
-            if all(item.end <= other.start or item.start >= other.end for other in taken):
-                taken.append(Found(item.entity_type, item.start, item.end, float(item.score)))
-        return sorted(taken, key=lambda item: item.start)
+        if is_free:
+            taken.insert(place, (item.start, item.end, item))
+    return [item for _, _, item in taken]
 
 
 def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Sequence[str]) -> Any:
@@ -187,14 +229,50 @@ def masked(text: str, found: Sequence[Found]) -> str:
     return "".join([*pieces, text[position:]])
 
 
+@dataclass(frozen=True)
+class _Analyzer:
+    """Recognizers of presidio for one language, as its own engine asks them.
+
+    Unlike that, it asks only those that could find something in a text, and looks at words only
+    where one could make a match surer. All else about a match is presidio's.
+    """
+
+    recognizers: Sequence[EntityRecognizer]
+    words: Callable[[str], NlpArtifacts]
+    enhance: Callable[..., list[RecognizerResult]]
+    may_find: Callable[[EntityRecognizer, str], bool]
+    has_names: bool  # by a model that reads a text as a whole
+
+    def find(self, text: str, entities: Sequence[str]) -> list[Found]:
+        """The personal data of these kinds in a text; some may overlap."""
+        words: Any = self.words(text) if self.has_names else None
+        found = [
+            (recognizer, result)
+            for recognizer in self.recognizers
+            if not set(entities).isdisjoint(recognizer.supported_entities)
+            and self.may_find(recognizer, text)
+            for result in recognizer.analyze(text, list(entities), words)
+        ]
+        if not found:
+            return []
+        lower = text.lower()
+        results = [result for _, result in found]
+        if any(word.lower() in lower for r, _ in found for word in r.context or ()):
+            results = self.enhance(text, results, words or self.words(text), self.recognizers)
+        return [
+            Found(result.entity_type, result.start, result.end, float(result.score))
+            for result in results
+            if result.score >= _LEAST
+        ]
+
+
 @cache
-def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
+def _analyzer(language: str, wanted: str | None) -> _Analyzer:
     """Presidio for a language; with a spaCy model of names where an entity `wanted` needs it."""
     try:
-        import presidio_analyzer as presidio
         import spacy
         from presidio_analyzer import predefined_recognizers as recognizers
-        from presidio_analyzer.nlp_engine import NlpArtifacts, SpacyNlpEngine
+        from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
         from nbllm.frame.tasks import recognizers as ours
     except ImportError as error:
@@ -222,14 +300,16 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
             self.nlp = {language: pipeline}  # type: ignore[assignment]  # None in presidio
 
         def process_text(self, text: str, language: str) -> NlpArtifacts:
-            document = pipeline(text)
+            document = pipeline(_SIGNS.sub(lambda signs: " " * len(signs[0]), text))
             for token in document:
                 # By their lemmas presidio knows the words that make a match surer.
                 token.lemma_ = token.lemma_ or token.lower_
-            return self._doc_to_nlp_artifact(document, language)
+            found = self._doc_to_nlp_artifact(document, language)
+            # A list to presidio, which asks whether a word is in it, for each word at each match.
+            found.keywords = set(found.keywords)  # type: ignore[assignment]
+            return found
 
-    registry = presidio.RecognizerRegistry(supported_languages=[language])
-    for kind in (
+    kinds = (
         ours.EmailRecognizer,
         ours.PhoneRecognizer,
         ours.CardRecognizer,
@@ -243,10 +323,14 @@ def _analyzer(language: str, wanted: str | None) -> AnalyzerEngine:
         recognizers.UsSsnRecognizer,
         recognizers.UrlRecognizer,
         *([recognizers.SpacyRecognizer] if named else []),
-    ):
-        registry.add_recognizer(kind(supported_language=language))
-    return presidio.AnalyzerEngine(
-        registry=registry, nlp_engine=Words(), supported_languages=[language]
+    )
+    engine = Words()
+    return _Analyzer(
+        recognizers=[kind(supported_language=language) for kind in kinds],
+        words=partial(engine.process_text, language=language),
+        enhance=ours.WordsNearby().enhance_using_context,
+        may_find=ours.may_find,
+        has_names=named is not None,
     )
 
 

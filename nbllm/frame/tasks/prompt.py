@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
@@ -96,9 +97,7 @@ def _parse(template: str) -> list[Part]:
 def _joined(parts: list[Part]) -> list[Part]:
     """The parts with texts that follow each other as one."""
     joined: list[Part] = []
-    for part in parts:
-        if joined and part.kind == joined[-1].kind == "text":
-            joined[-1] = Part("text", joined[-1].value + part.value)
-        else:
-            joined.append(part)
+    for kind, run in groupby(parts, key=lambda part: part.kind):
+        values = [part.value for part in run]
+        joined += [Part(kind, value) for value in (["".join(values)] if kind == "text" else values)]
     return joined
