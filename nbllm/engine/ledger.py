@@ -27,7 +27,7 @@ from nbllm.engine.ledger_file import (
     is_full,
     ledger_error,
 )
-from nbllm.home import home
+from nbllm.home import home, private_folder
 from nbllm.warned import warn_user
 
 __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
@@ -361,7 +361,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         check_bytes(path)
         # For its owner alone, and so are the files that SQLite puts beside it.
         path.touch(mode=0o600)

@@ -30,6 +30,7 @@ from nbllm.frame.provenance import run_record
 from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
 from nbllm.frame.verbs import choose_model, make_task, read_verb
+from nbllm.home import private_folder
 from nbllm.models.loader import reload
 from nbllm.warned import warn_user
 from nbllm.wording import counted
@@ -196,7 +197,7 @@ class _AnsweringFiles:
         self.source, self.target, ledgers = map(Path, folders)
         # A ledger of its own, which lives as long as the call: texts that come again in another
         # part of the data, and the offset that all workers share, are known.
-        ledgers.mkdir(parents=True, exist_ok=True)  # not there yet on another machine
+        private_folder(ledgers)  # not there yet on another machine
         os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(dir=ledgers)) / "ledger.sqlite")
         question, offset = calibration
         if offset is not None:
