@@ -40,6 +40,9 @@ _FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
 
+# Bytes of one value. No record or answer has as many, and SQLite reads none that has more.
+_LARGEST_VALUE = 50_000_000
+
 # Bytes of the log of writes, above which it is moved into the file: an open reader or several
 # writers keep SQLite from doing so by itself.
 _LARGE_LOG = 32_000_000
@@ -156,7 +159,10 @@ class Ledger:
 
     def failed(self, question: str, keys: Iterable[str]) -> dict[str, str]:
         """The errors on file of rows that asking again would not answer, by key."""
-        return dict(self._filed("key, error from failures", question, keys))
+        found = dict(self._filed("key, error from failures", question, keys))
+        if not all(isinstance(error, str) for error in found.values()):
+            raise ledger_error(self.path, "what was filed as an error is no text")
+        return found
 
     def _filed(self, what: str, question: str, keys: Iterable[str]) -> list[tuple[str, Any]]:
         number = self._number(question)
@@ -201,7 +207,7 @@ class Ledger:
             found = self._rows("select id from questions where question = ?", question)
             if not found:
                 return None
-            self._questions[question] = int(found[0][0])
+            self._questions[question] = found[0][0]
         return self._questions[question]
 
     def _bound_log(self) -> None:
@@ -243,7 +249,12 @@ class Ledger:
             " left join named using (question) left join counted using (question)"
             " group by verb order by verb is null, verb"
         )
-        return [Filed(*row) for row in rows]
+        found = [Filed(*row) for row in rows]
+        if not all(
+            isinstance(one.verb, str) and isinstance(one.started, float | None) for one in found
+        ):
+            raise ledger_error(self.path, "the record of a run is not one that nbllm wrote")
+        return found
 
     def purge(self, *, older_than: float | None = None) -> int:
         """Delete all, or runs and their answers by age; the file shrinks.
@@ -309,7 +320,7 @@ class Ledger:
     def _parsed(self, filed: Any) -> Any:
         try:
             return json.loads(filed)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ledger_error(self.path, f"what was filed is no JSON any more: {error}") from error
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -353,6 +364,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         check_bytes(path)
         place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         database = sqlite3.connect(place, uri=True)
+        _bound(database)
         check_tables(database, path, _COLUMNS)
     except _FAULTS as error:
         raise ledger_error(path, error) from error
@@ -367,6 +379,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         path.touch(mode=0o600)
     database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
     try:
+        _bound(database)
         if path is not None:
             check_tables(database, path, _COLUMNS)
         # WAL with NORMAL loses nothing that was committed when the process is killed.
@@ -379,6 +392,12 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _bound(database: sqlite3.Connection) -> None:
+    """Keep a file that may be anybody's from filling the memory, and from running code."""
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
+    database.execute("pragma trusted_schema = off")
 
 
 def _switch_to_wal(database: sqlite3.Connection) -> None:

@@ -173,7 +173,7 @@ class CompiledTemplate:
         """Tokenize rows into prompts; a row that cannot be is its exception.
 
         Args:
-            rows: one string a field, in the order of `fields`.
+            rows: one string a field, in the order of `fields`; one that comes twice has one.
             limit: tokens that a prompt may have.
             truncate: cut the end of a row's longest field to fit, instead of failing it.
 
@@ -181,9 +181,10 @@ class CompiledTemplate:
             As many as rows: a `Prompt`, or the exception that the row raised
             (`TextTooLongError` where it does not fit).
         """
+        place = {name: n for n, name in enumerate(dict.fromkeys(self.fields))}
         columns = [
-            self._tokenize_field([self._leads[i] + row[i] for row in rows])
-            for i in range(len(self.fields))
+            self._tokenize_field([lead + row[place[name]] for row in rows])
+            for lead, name in zip(self._leads, self.fields, strict=True)
         ]
         return [
             self._assemble([column[r] for column in columns], limit, truncate)

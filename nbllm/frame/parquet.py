@@ -43,6 +43,7 @@ __all__ = ["answer_folder"]
 
 _ROWS = 4096  # read, answered and written at a time
 _WRITTEN, _CLAIMED = "written", "claimed"  # what became of a file, where it did not fail
+_MOST_ATTRS = 50_000_000  # bytes; a run's record has some thousand
 # Where pandas keeps a frame's attrs in a Parquet file.
 _ATTRS = b"PANDAS_ATTRS"
 
@@ -286,7 +287,7 @@ def _added(
     own = [name for name in names if name == output or name.startswith(f"{output}_")]
     read = table.select(list(dict.fromkeys([*columns.values(), *own]))).to_pandas()
     told = dict(table.schema.metadata or {})
-    read.attrs = json.loads(told.get(_ATTRS, b"{}"))
+    read.attrs = _attrs(told.get(_ATTRS, b"{}"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
         answered = answer_frame(read, task, model, columns, output=output, keep=keep, **options)
@@ -298,3 +299,14 @@ def _added(
             values = values.astype("string")
         table = table.append_column(name, pyarrow.Array.from_pandas(values))
     return table.replace_schema_metadata({**told, _ATTRS: json.dumps(answered.attrs)})
+
+
+def _attrs(written: bytes) -> dict[str, Any]:
+    """What a file's metadata has of a frame's attrs; nothing where it is damaged or too much."""
+    if len(written) > _MOST_ATTRS:
+        return {}
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

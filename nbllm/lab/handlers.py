@@ -48,7 +48,7 @@ def routes(base_url: str) -> list[tuple[str, type[RequestHandler]]]:
 class _Handler(APIHandler):
     auth_resource = "nbllm"
 
-    async def prepare(self) -> None:
+    async def prepare(self) -> None:  # type: ignore[override]
         """Refuse a body that no request here needs, whoever sends it."""
         await super().prepare()
         if len(self.request.body) > _LARGEST_BODY:
