@@ -146,7 +146,7 @@ def remember_factor(key: str, factor: float) -> None:
     file = _file()
     try:
         private_folder(file.parent)
-        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE):
+        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600):
             lessons = {**_read(file), key: _lessons[key]}
             written = {of: asdict(lesson) for of, lesson in lessons.items()}
             replace_text(file, json.dumps(written, indent=1))
