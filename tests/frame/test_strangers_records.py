@@ -67,7 +67,7 @@ def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_socket(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def no_socket(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Refuse every connection and every name that is looked up, and keep what was tried."""
     tried: list[Any] = []
 
@@ -78,7 +78,8 @@ def no_socket(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     for name in ("getaddrinfo", "gethostbyname", "create_connection"):
         monkeypatch.setattr(socket, name, refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    return tried
+    yield tried
+    assert tried == []
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -151,10 +152,10 @@ def test_every_field_of_every_record_with_every_wrong_value(
                 fault = record_fault(made)
                 if fault is not None:
                     assert len(fault) < 400
-                    if fault in seen:  # refused alike, whoever reads it
+                    if fault in seen or len(seen) >= 12:  # refused alike, whoever reads it
                         continue
                     seen.add(fault)
-                elif (taken := taken + 1) > 2:  # of those that a field may well have
+                elif (taken := taken + 1) > 1:  # of those that a field may well have
                     continue
                 frame.attrs[RUNS] = {run: made}
                 all_uses(frame, output, model)
