@@ -1152,7 +1152,12 @@ class FrameAccessor:
 
     @reads_arguments
     def explain(
-        self, row: Any, *, output: str | None = None, model: ModelLike | None = None
+        self,
+        row: Any,
+        *,
+        output: str | None = None,
+        model: ModelLike | None = None,
+        trust_record: bool = False,
     ) -> Explanation:
         """Why a row got its label and not the next likely one, and what the model looked at.
 
@@ -1164,12 +1169,15 @@ class FrameAccessor:
             row: label in the index (position in polars).
             output: the column of the answer, where the frame has those of several runs.
             model: by default the one that the run names, loaded again if need be.
+            trust_record: load the model that the run names even where the run is not one of yours,
+                so that its record came with the frame. Without it, such a model is taken from
+                memory or the shelf; what a stranger's file names is neither fetched nor opened.
 
         Raises:
             FrameError: the row has no answer.
             LabelError: its answer is none of the run's labels.
-            ProvenanceError: the row was not asked, its run is not on record, or its text was
-                changed since.
+            ProvenanceError: the row was not asked, its run is not on record, its text was
+                changed since, or its model is not here and the record came with the frame.
 
         Example:
             >>> why = answered.llm.explain(17)  # doctest: +SKIP
@@ -1177,7 +1185,8 @@ class FrameAccessor:
         """
         from nbllm.frame.columns import row_position
 
-        return self._explain_at(row_position(self._frame, row), self._output(output), model)
+        position = row_position(self._frame, row)
+        return self._explain_at(position, self._output(output), model, trust_record)
 
     @reads_arguments
     def explore(
@@ -1186,6 +1195,7 @@ class FrameAccessor:
         truth: Any = None,
         output: str | None = None,
         model: ModelLike | None = None,
+        trust_record: bool = False,
     ) -> Explorer:
         """Open the answers as a table to sort, filter and correct, with charts that filter it.
 
@@ -1199,6 +1209,7 @@ class FrameAccessor:
             output: the column of the answers, where the frame has those of several runs.
             model: that explains a row; by default the one that its run names, loaded again if
                 need be.
+            trust_record: as for `explain`.
 
         Raises:
             ColumnError: no such column, or two of the same name.
@@ -1217,15 +1228,17 @@ class FrameAccessor:
             self._frame,
             output,
             truth=truth,
-            explain=lambda row: self._explain_at(row, output, model),
+            explain=lambda row: self._explain_at(row, output, model, trust_record),
         )
 
-    def _explain_at(self, position: int, output: str, model: ModelLike | None) -> Explanation:
+    def _explain_at(
+        self, position: int, output: str, model: ModelLike | None, trust_record: bool
+    ) -> Explanation:
         """The explanation of a row by its position."""
         from nbllm.frame.explained_row import explained_row
         from nbllm.widgets.explanation import Explanation
 
-        found = explained_row(self._frame, output, position, model)
+        found = explained_row(self._frame, output, position, model, trust_record=trust_record)
         return Explanation(found.model, found.prompt, found.contrast)
 
     def _ask(

@@ -16,6 +16,8 @@ from nbllm.activity.records import (
     activity_folder,
     delete,
     finite,
+    is_own_file,
+    raise_flag,
     read,
     record_files,
     sweep,
@@ -158,7 +160,7 @@ class Job:
     @property
     def cancelled(self) -> bool:
         """Whether someone asked for it to stop; cheap enough for once a batch."""
-        return self._flag.exists()
+        return is_own_file(self._flag)
 
     def update(
         self,
@@ -261,7 +263,7 @@ def cancel(job_id: str) -> None:
             "There is nothing to cancel."
         )
     try:
-        _flag(job_id).touch()
+        raise_flag(_flag(job_id))
     except OSError as error:
         raise ActivityError(
             f"The job {record.verb!r} could not be asked to stop: {error}. Interrupt its kernel."
@@ -297,7 +299,7 @@ def _read(path: Path) -> JobRecord | None:
     if record is None:
         return None
     if record.state == "running":
-        return replace(record, cancelling=_flag(record.id).exists())
+        return replace(record, cancelling=is_own_file(_flag(record.id)))
     if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be heard again
         _ended[path] = record
     return record

@@ -116,9 +116,9 @@ def _read(path: Path) -> ProcessRecord | None:
     stored = read(path)
     try:
         record = None if stored is None else ProcessRecord.read(stored)
+        return record if record is not None and record.id == path.stem else None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return None
-    return record if record is not None and record.id == path.stem else None
 
 
 def _is_forgotten(record: ProcessRecord) -> bool:

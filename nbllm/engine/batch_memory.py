@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from nbllm.home import home
+from nbllm.home import home, private_folder, replace_text
 from nbllm.models.footprint import working_bytes
 from nbllm.models.memory import kv_bytes
 from nbllm.models.sizes import largest, text_config
@@ -167,13 +167,11 @@ def remember_factor(key: str, factor: float) -> None:
     _lessons[key] = _Lesson(factor, time.time()) if factor > known.factor else known
     file = _file()
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE):
+        private_folder(file.parent)
+        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600):
             lessons = {**_read(file), key: _lessons[key]}
             written = {of: asdict(lesson) for of, lesson in lessons.items()}
-            staged = file.with_suffix(".new")
-            staged.write_text(json.dumps(written, indent=1), encoding="utf-8")
-            staged.replace(file)
+            replace_text(file, json.dumps(written, indent=1))
     except OSError:  # read-only, full, or locked for too long
         return
 

@@ -27,7 +27,7 @@ from nbllm.engine.ledger_file import (
     is_full,
     ledger_error,
 )
-from nbllm.home import home
+from nbllm.home import home, private_folder
 from nbllm.warned import warn_user
 
 __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
@@ -39,6 +39,9 @@ OFFSET = "offset"
 _FAULTS = (sqlite3.Error, UnicodeDecodeError)
 
 _PATIENCE = 30.0  # seconds to wait for another process that writes
+
+# Bytes of one value. No record or answer has as many, and SQLite reads none that has more.
+_LARGEST_VALUE = 50_000_000
 
 # Bytes of the log of writes, above which it is moved into the file: an open reader or several
 # writers keep SQLite from doing so by itself.
@@ -156,7 +159,10 @@ class Ledger:
 
     def failed(self, question: str, keys: Iterable[str]) -> dict[str, str]:
         """The errors on file of rows that asking again would not answer, by key."""
-        return dict(self._filed("key, error from failures", question, keys))
+        found = dict(self._filed("key, error from failures", question, keys))
+        if not all(isinstance(error, str) for error in found.values()):
+            raise ledger_error(self.path, "what was filed as an error is no text")
+        return found
 
     def _filed(self, what: str, question: str, keys: Iterable[str]) -> list[tuple[str, Any]]:
         number = self._number(question)
@@ -198,7 +204,7 @@ class Ledger:
             found = self._rows("select id from questions where question = ?", question)
             if not found:
                 return None
-            self._questions[question] = int(found[0][0])
+            self._questions[question] = found[0][0]
         return self._questions[question]
 
     def _bound_log(self) -> None:
@@ -240,7 +246,12 @@ class Ledger:
             " left join named using (question) left join counted using (question)"
             " group by verb order by verb is null, verb"
         )
-        return [Filed(*row) for row in rows]
+        found = [Filed(*row) for row in rows]
+        if not all(
+            isinstance(one.verb, str) and isinstance(one.started, float | None) for one in found
+        ):
+            raise ledger_error(self.path, "the record of a run is not one that nbllm wrote")
+        return found
 
     def purge(self, *, older_than: float | None = None) -> int:
         """Delete all, or runs and their answers by age; the file shrinks.
@@ -306,7 +317,7 @@ class Ledger:
     def _parsed(self, filed: Any) -> Any:
         try:
             return json.loads(filed)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ledger_error(self.path, f"what was filed is no JSON any more: {error}") from error
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -350,6 +361,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         check_bytes(path)
         place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         database = sqlite3.connect(place, uri=True)
+        _bound(database)
         check_tables(database, path, _COLUMNS)
     except _FAULTS as error:
         raise ledger_error(path, error) from error
@@ -358,12 +370,13 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         check_bytes(path)
         # For its owner alone, and so are the files that SQLite puts beside it.
         path.touch(mode=0o600)
     database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
     try:
+        _bound(database)
         if path is not None:
             check_tables(database, path, _COLUMNS)
         # WAL with NORMAL loses nothing that was committed when the process is killed.
@@ -376,6 +389,12 @@ def _connect(path: Path | None) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _bound(database: sqlite3.Connection) -> None:
+    """Keep a file that may be anybody's from filling the memory, and from running code."""
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
+    database.execute("pragma trusted_schema = off")
 
 
 def _switch_to_wal(database: sqlite3.Connection) -> None:

@@ -114,6 +114,13 @@ def check_tables(database: sqlite3.Connection, path: Path, ours: Mapping[str, st
         ).fetchall()
     )
     strange = [name for name, columns in found.items() if ours.get(name) != columns]
+    # These are run by whoever reads or writes a table.
+    strange += [
+        name
+        for (name,) in database.execute(
+            "select name from sqlite_master where type in ('trigger', 'view')"
+        )
+    ]
     if strange:
         raise ledger_error(
             path, f"its tables are not a ledger's: {', '.join(map(repr, strange[:5]))}"

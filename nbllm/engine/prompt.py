@@ -142,8 +142,8 @@ class CompiledTemplate:
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self.fields: list[str] = []
-        # Alternates constants and fields: constants[0], fields[0], constants[1], ...
+        self._named: list[str] = []  # the field in each place; one may come twice
+        # Alternates constants and fields: constants[0], named[0], constants[1], ...
         self._constants: list[_Tokens] = []
         self._leads: list[str] = []
         constant: list[Part] = []
@@ -153,9 +153,14 @@ class CompiledTemplate:
                 continue
             lead = self._close(constant, before_field=True)
             self._leads.append(lead)
-            self.fields.append(part.value)
+            self._named.append(part.value)
             constant = []
         self._close(constant, before_field=False)
+
+    @property
+    def fields(self) -> list[str]:
+        """The names of the fields, each once, in the order in which they first come."""
+        return list(dict.fromkeys(self._named))
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
@@ -181,9 +186,10 @@ class CompiledTemplate:
             As many as rows: a `Prompt`, or the exception that the row raised
             (`TextTooLongError` where it does not fit).
         """
+        place = {name: n for n, name in enumerate(self.fields)}
         columns = [
-            self._tokenize_field([self._leads[i] + row[i] for row in rows])
-            for i in range(len(self.fields))
+            self._tokenize_field([lead + row[place[name]] for row in rows])
+            for lead, name in zip(self._leads, self._named, strict=True)
         ]
         return [
             self._assemble([column[r] for column in columns], limit, truncate)
@@ -250,7 +256,7 @@ class CompiledTemplate:
         pieces = [self._constants[0]]
         marks = []
         position = len(pieces[0].ids)
-        for name, value, after in zip(self.fields, values, self._constants[1:], strict=True):
+        for name, value, after in zip(self._named, values, self._constants[1:], strict=True):
             marks.append(Mark(name, position, position + len(value.ids)))
             position += len(value.ids) + len(after.ids)
             pieces += [value, after]

@@ -222,7 +222,10 @@ _READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("entities", "metrics"), _names),
     "keep": partial(check_names, known=KEEP),
     **dict.fromkeys(
-        ("neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background"),
+        (
+            "neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background",
+            "trust_record",
+        ),
         partial(check_flag, error=FrameError),
     ),
     **dict.fromkeys(

@@ -12,7 +12,7 @@ import numpy as np
 from nbllm.engine.encoding import HeadScorer
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer, probabilities
-from nbllm.errors import LabelError
+from nbllm.errors import LabelError, ProvenanceError
 from nbllm.frame.calibrate import Scaling
 from nbllm.frame.columns import row_values
 from nbllm.frame.kinds.label import label_ids
@@ -53,6 +53,7 @@ def contrast(
     Raises:
         FrameError: the row has no answer.
         LabelError: the answer is none of the run's labels.
+        ProvenanceError: the model has fewer labels than the run read.
     """
     asked = record["parameters"]
     by_likelihood = "answers" in asked and model.kind == "causal"
@@ -75,6 +76,11 @@ def contrast(
         [found] = HeadScorer(model)([prompt])
         if isinstance(found, Exception):
             raise found
+        if max(asked["heads"]) >= len(found):
+            raise ProvenanceError(
+                f"run {record['id']!r} reads label {max(asked['heads'])} of a classifier, and "
+                f"{model.name} has {len(found)}. Pass the model that answered: model=."
+            )
         scores = np.array(found)[list(asked["heads"])]
     chances = _chances(record, scores)
     best = labels.index(answer)

@@ -25,7 +25,7 @@ from nbllm.frame.evaluate import (
     reliability,
 )
 from nbllm.frame.outputs import choose_output
-from nbllm.frame.provenance import attached_records, find_record, run_ids
+from nbllm.frame.provenance import find_record, last_attached, run_ids
 from nbllm.frame.tasks.arguments import listed
 from nbllm.frame.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
 from nbllm.frame.truth import refuse_unknown, right_answers
@@ -338,8 +338,8 @@ def evaluate(
         return of_spans(frame, truth, output)
     records = [find_record(run, frame) for run in run_ids(frame, f"{output}_run")]
     if not records:  # no row is left of a filter that took none
-        last = attached_records(frame, output)[-1:]
-        records = [record for record in last if record["verb"] == "filter"]
+        last = last_attached(frame, output)
+        records = [last] if last is not None and last["verb"] == "filter" else []
     if not records:
         raise FrameError(f"no row of {output!r} was answered, so there is nothing to evaluate.")
     verb = records[0]["verb"]
@@ -403,7 +403,7 @@ def _of_labels(
     if metrics is not None:
         raise FrameError(_METRICS_ARE_OF_TEXTS)
     output, right = common["output"], common["right"]
-    known = {label for record in records for label in record["parameters"]["labels"]}
+    known = {label for record in records for label in record["parameters"].get("labels", ())}
     refuse_unknown(right, sorted(known), f"column {common['truth']!r}", common["verb"])
     score = f"{output}_score"
     most = max(sorted(set(right)), key=right.count)

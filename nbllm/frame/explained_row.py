@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, with_answer
 from nbllm.errors import ProvenanceError
 from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
@@ -15,12 +16,14 @@ from nbllm.frame.contrast import Contrast, contrast
 from nbllm.frame.long import condensed
 from nbllm.frame.provenance import (
     find_record,
+    is_own_run,
     keeps_answers,
     known_answers,
     recorded_prompt,
     row_run,
 )
-from nbllm.models.loader import reload, resolve
+from nbllm.models.at_hand import is_at_hand
+from nbllm.models.loader import held_as, reload, resolve
 from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
@@ -41,7 +44,9 @@ class ExplainedRow:
     contrast: Contrast | None  # None where the answer is no choice between labels
 
 
-def explained_row(frame: Any, output: str, row: int, model: ModelLike | None) -> ExplainedRow:
+def explained_row(
+    frame: Any, output: str, row: int, model: ModelLike | None, *, trust_record: bool = False
+) -> ExplainedRow:
     """Rebuild from the record of its run what a row was asked.
 
     Whether the row's text is still the one that was answered is known where the answer is in
@@ -53,17 +58,23 @@ def explained_row(frame: Any, output: str, row: int, model: ModelLike | None) ->
         output: the column of the answers.
         row: position in the frame.
         model: by default the one that the record names, loaded again if need be.
+        trust_record: whether a record that is neither this process's nor in the user's ledger may
+            have its model fetched from the hub, or read from wherever it says.
 
     Raises:
         ColumnError: a column that the prompt was made of is not in the frame.
         FrameError: the row has no answer.
         LabelError: its answer is none of the run's labels.
-        ProvenanceError: no run answered the row, its run is not on record, or its text is not
-            the one that got the answer.
+        ProvenanceError: no run answered the row, its run is not on record, its text is not the
+            one that got the answer, or its model is not here and the record not trusted.
         UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
-    record = find_record(row_run(frame, f"{output}_run", row), frame)
-    model = reload(record["model"]) if model is None else resolve(model)
+    run = row_run(frame, f"{output}_run", row)
+    record = find_record(run, frame)
+    if model is None:
+        model = _named_model(record, trust_record or is_own_run(run))
+    else:
+        model = resolve(model)
     texts = row_values(
         frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
     )
@@ -80,6 +91,26 @@ def explained_row(frame: Any, output: str, row: int, model: ModelLike | None) ->
     if not on_record:
         _check_answer(record, frame, output, row, found)
     return ExplainedRow(model, prompt, found)
+
+
+def _named_model(record: Mapping[str, Any], trusted: bool) -> Model:
+    """The model that a record names: of one that is not trusted, only if it is here already."""
+    named = record["model"]
+    if trusted:
+        return reload(named)
+    if held_as(named) is None and not is_at_hand(named):
+        adapter = f" with the adapter {shown(named['adapter'])}" if "adapter" in named else ""
+        raise ProvenanceError(
+            f"the record of run {record['id']!r} came with the frame, and this user's ledger does "
+            f"not know the run. It names the model {shown(named['name'])}, from "
+            f"{shown(named['source'])}{adapter}, which is not in memory and not on the shelf, so "
+            "it was not loaded. Pass the model that you hold to be that one (model=...), or "
+            "trust_record=True to load what the record names from wherever it says."
+        )
+    from nbllm.models.hub import from_cache_alone
+
+    with from_cache_alone():
+        return reload(named)
 
 
 def _check_answer(

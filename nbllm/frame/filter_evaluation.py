@@ -16,6 +16,7 @@ from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.evaluate import bootstrap, bootstrap_counts, label_scores
 from nbllm.frame.evaluation import CONFIDENCE, SEED, Evaluation, Measure
 from nbllm.frame.kinds.statement import StatementTask
+from nbllm.frame.kinds.task import check_filed
 from nbllm.frame.truth import right_answers
 
 if TYPE_CHECKING:
@@ -170,5 +171,6 @@ def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]
     with Ledger(ledger_path()) as ledger:
         known = ledger.known(record["question"], keys)
     reader = StatementTask("filter", ("yes", "no"), (), "", (), threshold=0.0)
+    check_filed(reader, known, ledger_path())
     chances = reader.values(list(known.values()), record.get("offset"))[1]
     return {keys[key]: chance for key, chance in zip(known, chances, strict=True)}

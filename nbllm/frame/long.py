@@ -20,6 +20,7 @@ import narwhals as nw
 
 from nbllm.blank import is_blank
 from nbllm.engine.ledger import ledger_path
+from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ColumnError, ProvenanceError
 from nbllm.frame import KEEP
@@ -160,6 +161,8 @@ def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
                 f"the ledger {ledger_path()} nor of this process; or it was changed since. Ask it "
                 "again, or point NBLLM_LEDGER at the ledger that the run wrote."
             )
+        if not all(isinstance(known[key], str) for key in keys):
+            raise ledger_error(ledger_path(), "a summary on file is no text")
         return [(known[key], None) for key in keys]
 
     long = _Long({0: text})

@@ -30,6 +30,7 @@ from nbllm.frame.provenance import run_record
 from nbllm.frame.run import added_columns, answer_frame
 from nbllm.frame.scale import pool_of_workers
 from nbllm.frame.verbs import choose_model, make_task, read_verb
+from nbllm.home import private_folder
 from nbllm.models.loader import reload
 from nbllm.warned import warn_user
 from nbllm.wording import counted
@@ -42,6 +43,7 @@ __all__ = ["answer_folder"]
 
 _ROWS = 4096  # read, answered and written at a time
 _WRITTEN, _CLAIMED = "written", "claimed"  # what became of a file, where it did not fail
+_MOST_ATTRS = 50_000_000  # bytes; a run's record has some thousand
 # Where pandas keeps a frame's attrs in a Parquet file.
 _ATTRS = b"PANDAS_ATTRS"
 
@@ -196,7 +198,7 @@ class _AnsweringFiles:
         self.source, self.target, ledgers = map(Path, folders)
         # A ledger of its own, which lives as long as the call: texts that come again in another
         # part of the data, and the offset that all workers share, are known.
-        ledgers.mkdir(parents=True, exist_ok=True)  # not there yet on another machine
+        private_folder(ledgers)  # not there yet on another machine
         os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(dir=ledgers)) / "ledger.sqlite")
         question, offset = calibration
         if offset is not None:
@@ -285,7 +287,7 @@ def _added(
     own = [name for name in names if name == output or name.startswith(f"{output}_")]
     read = table.select(list(dict.fromkeys([*columns.values(), *own]))).to_pandas()
     told = dict(table.schema.metadata or {})
-    read.attrs = json.loads(told.get(_ATTRS, b"{}"))
+    read.attrs = _attrs(told.get(_ATTRS, b"{}"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
         answered = answer_frame(read, task, model, columns, output=output, keep=keep, **options)
@@ -297,3 +299,14 @@ def _added(
             values = values.astype("string")
         table = table.append_column(name, pyarrow.Array.from_pandas(values))
     return table.replace_schema_metadata({**told, _ATTRS: json.dumps(answered.attrs)})
+
+
+def _attrs(written: bytes) -> dict[str, Any]:
+    """What a file's metadata has of a frame's attrs; nothing where it is damaged or too much."""
+    if len(written) > _MOST_ATTRS:
+        return {}
+    try:
+        found = json.loads(written)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import narwhals as nw
 
 from nbllm import __version__
+from nbllm.checks import shown
 from nbllm.engine.encoding import framed
 from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import LedgerError, ProvenanceError, UnsupportedModelError
 from nbllm.frame.kinds.task import Task
+from nbllm.frame.records import RUN_ID, record_fault, report_fault
 from nbllm.frame.report import RunReport
 from nbllm.models.model import Model
 from nbllm.versions import versions
@@ -24,12 +28,13 @@ from nbllm.wording import counted
 __all__ = [
     "ANSWER_FORMAT",
     "attach",
-    "attached_records",
     "earlier_columns",
     "find_record",
     "find_report",
+    "is_own_run",
     "keeps_answers",
     "known_answers",
+    "last_attached",
     "only_run",
     "recorded_prompt",
     "remember",
@@ -153,24 +158,52 @@ def find_report(run_id: str) -> RunReport:
     if run_id in _reports:
         return _reports[run_id]
     found = None
-    if ledger_path().exists():
+    if RUN_ID.fullmatch(run_id) and ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             found = ledger.last_report(run_id)
     if found is None:
         raise _not_on_record(run_id)
+    if (fault := report_fault(found)) is not None:
+        raise ledger_error(ledger_path(), f"the report of run {run_id}: {fault}")
     return RunReport(**found)
 
 
 def attach(frame: Any, record: Mapping[str, Any]) -> None:
     """Write a record into the frame's metadata, which pandas carries into Parquet."""
     if hasattr(frame, "attrs"):
-        frame.attrs[_ATTRS] = {**frame.attrs.get(_ATTRS, {}), record["id"]: dict(record)}
+        frame.attrs[_ATTRS] = {**_attached(frame), record["id"]: dict(record)}
 
 
-def attached_records(frame: Any, output: str) -> list[dict[str, Any]]:
-    """The records in a frame's metadata of the runs that made these answers, newest last."""
-    runs = getattr(frame, "attrs", {}).get(_ATTRS, {})
-    return [record for record in runs.values() if record["output"] == output]
+def last_attached(frame: Any, output: str) -> dict[str, Any] | None:
+    """The record in a frame's metadata of the last run that made these answers.
+
+    Raises:
+        ProvenanceError: it is not one that nbllm wrote.
+    """
+    runs = [
+        run
+        for run, record in _attached(frame).items()
+        if isinstance(run, str) and isinstance(record, dict) and record.get("output") == output
+    ]
+    return find_record(runs[-1], frame) if runs else None
+
+
+def _attached(frame: Any) -> dict[Any, Any]:
+    """What a frame's metadata has of runs, by their ids; it may be anything."""
+    runs = getattr(frame, "attrs", {}).get(_ATTRS)
+    return runs if isinstance(runs, dict) else {}
+
+
+def _checked(run_id: Any, record: Any) -> dict[str, Any]:
+    fault = record_fault(record)
+    if fault is None and record["id"] != run_id:
+        fault = f"it is that of {record['id']}"
+    if fault is not None:
+        raise ProvenanceError(
+            f"the record of run {shown(run_id)} in the frame's metadata is not one that nbllm "
+            f"wrote ({fault}). Ask the rows again, or take a frame that was not changed."
+        )
+    return dict(record)
 
 
 def run_ids(frame: Any, column: str) -> list[str]:
@@ -253,30 +286,78 @@ def recorded_prompt(record: Mapping[str, Any], texts: tuple[str, ...], model: Mo
         )
     template = tuple(Part(kind, value) for kind, value in record["template"])
     ready = CompiledTemplate(template, model.tokenizer) if template else framed(model)
-    prompt = ready.encode([texts], limit=record["limit"], truncate=record["truncate"])[0]
+    # Another model than the run's may take less.
+    limit = min(record["limit"], model.context_length)
+    prompt = ready.encode([texts], limit=limit, truncate=record["truncate"])[0]
     if isinstance(prompt, Exception):
         raise prompt
     return prompt
 
 
 def find_record(run_id: str, frame: Any) -> dict[str, Any]:
-    """The record of a run, from this process, the frame's metadata or the ledger.
+    """The record of a run, from this process, the ledger or the frame's metadata.
 
     Raises:
-        ProvenanceError: it is in none of them.
+        LedgerError: the ledger is damaged, and the frame has none.
+        ProvenanceError: it is in none of them, or not one that nbllm wrote.
     """
-    found = _records.get(run_id) or getattr(frame, "attrs", {}).get(_ATTRS, {}).get(run_id)
-    if found is None and ledger_path().exists():
-        with Ledger(ledger_path()) as ledger:
-            found = ledger.record(run_id)
-    if found is None:
+    if run_id in _records:
+        return dict(_records[run_id])
+    attached = _attached(frame)
+    try:
+        # Before the frame's, which may be anybody's and call itself as this user's run.
+        filed = _filed_record(run_id)
+    except LedgerError:
+        if run_id not in attached:
+            raise
+        filed = None
+    if filed is not None:
+        return filed
+    if run_id not in attached:
         raise _not_on_record(run_id)
+    return _checked(run_id, attached[run_id])
+
+
+def is_own_run(run_id: str) -> bool:
+    """Whether this process made a run, or this user's ledger has it.
+
+    The record of any other comes from elsewhere: what it names is not loaded unasked.
+    """
+    if run_id in _records:
+        return True
+    path = ledger_path()
+    try:
+        user = getattr(os, "geteuid", None)
+        if user is not None and path.stat().st_uid != user():
+            return False
+        return _filed_record(run_id) is not None
+    except (OSError, LedgerError):
+        return False
+
+
+def _filed_record(run_id: str) -> dict[str, Any] | None:
+    """The record in the ledger.
+
+    Raises:
+        LedgerError: it is not one that nbllm wrote, or the ledger is damaged.
+    """
+    if not RUN_ID.fullmatch(run_id) or not ledger_path().exists():
+        return None
+    with Ledger(ledger_path()) as ledger:
+        found = ledger.record(run_id)
+    if found is None:
+        return None
+    fault = record_fault(found)
+    if fault is None and found["id"] != run_id:
+        fault = f"it is that of {found['id']}"
+    if fault is not None:
+        raise ledger_error(ledger_path(), f"the record of run {run_id}: {fault}")
     return dict(found)
 
 
 def _not_on_record(run_id: str) -> ProvenanceError:
     return ProvenanceError(
-        f"run {run_id!r} is not on record: not in the frame's metadata and not in the ledger "
+        f"run {shown(run_id)} is not on record: not in the frame's metadata and not in the ledger "
         f"{ledger_path()}. Point NBLLM_LEDGER at the ledger that the run wrote, or ask the rows "
         "again."
     )

@@ -26,6 +26,7 @@ from nbllm.frame.columns import (
     write_columns,
 )
 from nbllm.frame.forecast import Forecast
+from nbllm.frame.kinds.task import check_filed
 from nbllm.frame.progress import Step, Watch, watching
 from nbllm.frame.provenance import (
     attach,
@@ -174,6 +175,7 @@ def _answer_texts(
     started = time.perf_counter()
     keys = [row_key(text) for text in texts]
     known, offsets = ledger.known(question, [*keys, OFFSET]), _offsets.setdefault(model, {})
+    check_filed(task, known, ledger.path)
     answers = _Answers(
         {i: known[key] for i, key in enumerate(keys) if key in known},
         offset=known.get(OFFSET, offsets.get(question)),

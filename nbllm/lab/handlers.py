@@ -29,6 +29,8 @@ from nbllm.lab.status import status
 
 __all__ = ["routes"]
 
+_LARGEST_BODY = 100_000  # bytes; what is sent here is the path of a folder
+
 
 def routes(base_url: str) -> list[tuple[str, type[RequestHandler]]]:
     """The patterns and their handlers, as a tornado application takes them."""
@@ -45,6 +47,23 @@ def routes(base_url: str) -> list[tuple[str, type[RequestHandler]]]:
 
 class _Handler(APIHandler):
     auth_resource = "nbllm"
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Refuse a body that no request here needs, whoever sends it."""
+        await super().prepare()
+        if len(self.request.body) > _LARGEST_BODY:
+            self.refuse(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f"The body has {len(self.request.body):,} bytes, of which {_LARGEST_BODY:,} are "
+                "read here. Send less.",
+            )
+
+    def sent(self) -> Any:
+        """The value of the JSON in the body; None where there is none, or it is damaged."""
+        try:
+            return json.loads(self.request.body.decode("utf-8"))
+        except (ValueError, RecursionError):
+            return None
 
     def answer(self, value: Any, code: HTTPStatus = HTTPStatus.OK) -> None:
         """Send JSON, small: 200 jobs are 73 kB as text, asked for three times a second."""
@@ -128,7 +147,7 @@ class Copy(_Handler):
     @authorized
     async def post(self, name: str) -> None:
         """Write it through the contents manager, which keeps to the server's folder."""
-        asked = self.get_json_body()
+        asked = self.sent()
         folder = asked.get("folder") if isinstance(asked, dict) else None
         if not isinstance(folder, str):
             return self.refuse(

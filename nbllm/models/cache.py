@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nbllm.errors import DownloadError
-from nbllm.home import home
+from nbllm.home import home, private_folder
 
 __all__ = ["cache_folder", "explained_when_full", "require_space"]
 
@@ -17,21 +17,19 @@ _RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
 def cache_folder(*names: str) -> Path:
-    """`home()/models`, or a folder below it, made where it is not there yet.
+    """`home()/models`, or a folder below it, made for its user alone where it is not there yet.
 
     Raises DownloadError where it cannot be written to.
 
     >>> cache_folder("wheels")  # doctest: +SKIP
     """
-    folder = home().joinpath("models", *names)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return private_folder(home().joinpath("models", *names))
     except OSError as error:
         raise DownloadError(
             f"nbllm keeps its models in {home()}, which cannot be written to: {error}. Set "
             "NBLLM_HOME to a folder that can."
         ) from error
-    return folder
 
 
 def require_space(folder: Path, needed: int, what: str, variable: str = "NBLLM_HOME") -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
@@ -54,7 +56,15 @@ from nbllm.models.checkpoint import (
     weight_files,
 )
 
-__all__ = ["fetch_adapter_files", "fetch_file", "fetch_head", "fetch_snapshot", "fetch_texts"]
+__all__ = [
+    "fetch_adapter_files",
+    "fetch_file",
+    "fetch_head",
+    "fetch_snapshot",
+    "fetch_texts",
+    "from_cache_alone",
+    "is_cached",
+]
 
 _T = TypeVar("_T")
 
@@ -68,6 +78,9 @@ _TEXTS = re.compile(r"[^/]+\.(json|txt|jinja|model|spm|py)|1_Pooling/config\.jso
 
 _TRANSIENT = (429, 500, 502, 503, 504)
 _WAITS = (1.0, 3.0)  # seconds before the second and the third try
+# Whether the hub is not to be asked, as if it were out of reach.
+_unasked: ContextVar[bool] = ContextVar("_unasked", default=False)
+
 _PATIENCE = 20.0  # seconds that the hub may ask to wait; if it asks for more, the user is told
 
 
@@ -152,6 +165,24 @@ def fetch_head(name: str, filename: str, revision: str | None, count: int, targe
     return str(info.sha)
 
 
+@contextmanager
+def from_cache_alone() -> Iterator[None]:
+    """While it is open, this thread does not ask the hub, and takes what is in its cache."""
+    before = _unasked.set(True)
+    try:
+        yield
+    finally:
+        _unasked.reset(before)
+
+
+def is_cached(name: str, filename: str, commit: str) -> bool:
+    """Whether a file of a repository at a commit is in the hub's cache."""
+    try:
+        return _cached_path(name, filename, commit) is not None
+    except HFValidationError:
+        return False
+
+
 def _fetch(
     name: str,
     revision: str | None,
@@ -188,6 +219,8 @@ def _fetch(
 
 
 def _info(name: str, revision: str | None) -> ModelInfo:
+    if _unasked.get():
+        raise OfflineModeIsEnabled(f"{name} is taken from the cache alone")
     return _patiently(
         lambda: HfApi().model_info(name, revision=revision, timeout=30.0, files_metadata=True)
     )

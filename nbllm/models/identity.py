@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from nbllm.home import replace_text
 from nbllm.models.cache import cache_folder
 
 __all__ = ["folder_sha256", "remembered_sha256", "sha256"]
@@ -42,9 +43,7 @@ def remembered_sha256(path: Path) -> str:
             return known[key]
     digest = sha256(path)
     with FileLock(memory.with_suffix(".lock")):
-        staged = memory.with_suffix(".new")
-        staged.write_text(json.dumps(_read(memory) | {key: digest}, indent=1), encoding="utf-8")
-        staged.replace(memory)
+        replace_text(memory, json.dumps(_read(memory) | {key: digest}, indent=1))
     return digest
 
 

@@ -51,7 +51,17 @@ from nbllm.models.sources import fetch, fetch_adapter
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["check_named", "choose", "holders", "load", "loaded", "reload", "resolve", "unload"]
+__all__ = [
+    "check_named",
+    "choose",
+    "held_as",
+    "holders",
+    "load",
+    "loaded",
+    "reload",
+    "resolve",
+    "unload",
+]
 
 
 @dataclass(eq=False)
@@ -297,10 +307,9 @@ def reload(provenance: Mapping[str, str]) -> Model:
     `provenance` is what `Model.provenance()` gave. Raises what `load` raises, and
     UnknownModelError where its source now holds other weights.
     """
-    wanted = {key: value for key, value in provenance.items() if key != "name"}
-    for model in reversed(loaded()):
-        if {key: v for key, v in model.provenance().items() if key != "name"} == wanted:
-            return model
+    held = held_as(provenance)
+    if held is not None:
+        return held
     bits = provenance["quantization"]
     return load(
         _name_in(provenance["source"], provenance["name"]),
@@ -314,6 +323,19 @@ def reload(provenance: Mapping[str, str]) -> Model:
         adapter_revision=provenance.get("adapter_revision"),
         merge_adapter=provenance.get("adapter_merged") == "yes",
     )
+
+
+def held_as(provenance: Mapping[str, str]) -> Model | None:
+    """The model in memory of a run's record; None where there is none.
+
+    Args:
+        provenance: as `reload` takes it.
+    """
+    wanted = {key: value for key, value in provenance.items() if key != "name"}
+    for model in reversed(loaded()):
+        if {key: v for key, v in model.provenance().items() if key != "name"} == wanted:
+            return model
+    return None
 
 
 def _name_in(source: str, of_catalog: str = "") -> str:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock
 
 from nbllm.errors import LicenceError, ModelError, UnknownModelError, UnsupportedModelError
-from nbllm.home import home
+from nbllm.home import home, private_folder
 from nbllm.json_file import read_object
 from nbllm.models.cache import cache_folder, explained_when_full
 from nbllm.models.catalog import CATALOG, CatalogEntry, unknown_model
@@ -261,9 +261,7 @@ def _configuration_of_file(file: Path) -> Fetched:
 
 
 def _configurations() -> Path:
-    folder = home() / "configurations"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return private_folder(home() / "configurations")
 
 
 def _refuse_unless_gguf(file: Path) -> None:
@@ -374,7 +372,7 @@ def _fill(folder: Path, make: Callable[[Path], _Manifest]) -> None:
     staging = folder.with_name(f"{folder.name}.partial")
     for stale in (staging, folder):
         shutil.rmtree(stale, ignore_errors=True)
-    staging.mkdir()
+    staging.mkdir(mode=0o700)
     try:
         with explained_when_full(f"preparing {folder.name}", folder):
             made = make(staging)

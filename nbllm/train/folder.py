@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nbllm.errors import NbllmError, TrainingError
-from nbllm.home import home
+from nbllm.home import home, private_folder
 from nbllm.json_file import read_object
 from nbllm.models.memory import readable
 from nbllm.models.training_record import RECORD
@@ -86,6 +86,8 @@ class RunFolder:
         Raises TrainingError where one does already, or the folder cannot be written to.
         """
         with writing(self.path):
+            if self.path.is_relative_to(home()):
+                private_folder(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             # Beside the folder, so that nothing of it is left there.
             lock = FileLock(self.path.with_name(f"{self.path.name}.lock"))

@@ -18,7 +18,7 @@ from nbllm.attention.capture import record
 from nbllm.attention.colour_levels import Scale, levels
 from nbllm.attention.recording import EncoderDecoderRecording, Recording
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import ArgumentError, NbllmError, SelectionError
+from nbllm.errors import ArgumentError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.models.model import ModelLike
 from nbllm.widgets.bundle import bundle
@@ -28,7 +28,7 @@ from nbllm.widgets.matrix_svg import picture_size, svg_url
 from nbllm.widgets.opening import opening_answers, opening_side
 from nbllm.widgets.questions import MEASURES, Questions
 from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
-from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
 from nbllm.widgets.view import View
 from nbllm.wording import counted
 
@@ -240,8 +240,8 @@ class AttentionView(Export, View):
             self.set_trait("measure", None)
 
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
-        together = question.get("questions")
-        if together is None:
+        together = question.get("questions") if isinstance(question, dict) else None
+        if not isinstance(together, list):
             answer, numbers = self._answered(question)
             self.send(answer, buffers=numbers)
             return
@@ -252,11 +252,11 @@ class AttentionView(Export, View):
         )
 
     def _answered(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[memoryview]]:
-        key = question.get("key")
+        key = question.get("key") if isinstance(question, dict) else None
         try:
             with self._turn:
                 answer, numbers = self.questions.answer(question)
-        except (NbllmError, KeyError, TypeError, ValueError) as error:
+        except MISUNDERSTOOD as error:
             return {"key": key, "error": f"{type(error).__name__}: {error}"}, []
         blocks = [] if numbers is None else [np.ascontiguousarray(numbers).data]
         return {"key": key, **answer}, blocks

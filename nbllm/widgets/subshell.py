@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["answer_beside_cells"]
+from nbllm.errors import NbllmError
+
+__all__ = ["MISUNDERSTOOD", "answer_beside_cells"]
+
+# What a message that makes no sense ends in; it is answered, whoever sent it.
+MISUNDERSTOOD = (NbllmError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def answer_beside_cells(comm: Any) -> None:

@@ -352,7 +352,7 @@ def test_a_request_that_the_disk_refuses_is_said(monkeypatch: pytest.MonkeyPatch
     def refused(*_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(Path, "touch", refused)
+    monkeypatch.setattr(module, "raise_flag", refused)
     with pytest.raises(ActivityError, match=r"Read-only file system.*Interrupt its kernel"):
         cancel(job.id)
 

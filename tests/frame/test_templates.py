@@ -139,6 +139,13 @@ def test_it_reads_what_str_format_would(model: Model, pieces: list[str]) -> None
     assert written(model, template, **{"x": "<x>", "y z": "<y z>"}) == wanted
 
 
+def test_a_column_that_comes_twice_is_written_twice(model: Model) -> None:
+    frame = pd.DataFrame({"a": ["one", "two"], "b": ["x", "y"]})
+    asked = frame.llm.prompt("{a} {b} {a}", into="o", model=model, max_new_tokens=2)
+    assert asked["o_error"].isna().all()
+    assert "two y two" in asked.llm.explain(1, model=model).prompt.text
+
+
 def test_numbers_of_numpy_are_read_too(model: Model) -> None:
     frame = pd.DataFrame({"n": np.array([2, 3], dtype=np.int8), "t": ["a", None]})
     assert "2 a" in str(frame.llm.preview("prompt", "{n} {t}", model=model))

@@ -150,3 +150,33 @@ def test_the_server_finds_it_by_its_module() -> None:
     package = ExtensionPackage(name="nbllm.lab", enabled=True)
     assert package.validate()
     assert package.version == nbllm.__version__
+
+
+BODIES = [
+    b"\xff\xfe", b'{"folder": "\xff"}', b"[" * 90_000, b'{"folder": "' + b"a" * 90_000 + b'"}',
+    b'{"folder": "\\ud800"}', b'{"folder": "\\u0000"}', b"\0", b"NaN", b"1" * 90_000,
+    b"x" * 100_001, b'{"folder": "' + b"x" * 20_000_000 + b'"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_no_body_makes_an_error_of_the_servers_own(
+    server: Running, page: httpx.Client, body: bytes
+) -> None:
+    before = set(server.root.rglob("*"))
+    for method, path in walked(server):
+        path = path.replace("/x/", "/10_sentiment.ipynb/")
+        answer = page.request(method, path, content=body)
+        assert answer.status_code in ((200, 413) if method == "GET" else range(400, 500)), path
+        if len(body) > 100_000:
+            assert answer.status_code == 413 and "Send less" in answer.json()["message"]
+    assert set(server.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["%ff", "%00", "%ed%a0%80", "a" * 5000, "%2e%2e%2f"])
+def test_no_name_makes_an_error_of_the_servers_own(
+    server: Running, page: httpx.Client, name: str
+) -> None:
+    for method, path in walked(server):
+        answer = page.request(method, path.replace("/x/", f"/{name}/"), json={"folder": ""})
+        assert answer.status_code < 500, path

@@ -21,7 +21,7 @@ from nbllm.errors import LabelError
 from nbllm.frame.kinds.label import Calibrated
 from nbllm.frame.kinds.prompted import Prompted, compiled
 from nbllm.frame.kinds.statement import log_mean
-from nbllm.frame.kinds.task import Output
+from nbllm.frame.kinds.task import Output, are_numbers
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -79,6 +79,15 @@ class AspectTask:
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
         return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
+
+    @property
+    def offset_length(self) -> int:
+        """As `Task.offset_length`."""
+        return len(self.statements)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return are_numbers(value, len(self.statements))
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`; an aspect that a text does not speak of is null, and not in the JSON.

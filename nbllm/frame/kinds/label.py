@@ -18,7 +18,7 @@ from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import LabelError, ModelError
 from nbllm.frame.kinds.encoded import Encoded
 from nbllm.frame.kinds.prompted import Prompted, compiled
-from nbllm.frame.kinds.task import Output
+from nbllm.frame.kinds.task import Output, are_numbers
 from nbllm.models.training_record import prompt_digest, trained_on
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # with the processor's AMX units, and by 0.026 and 0.12 without.
 _NOISE = {torch.bfloat16: 0.16, torch.float16: 0.016}
 
-__all__ = ["Calibrated", "Choice", "HeadTask", "LabelTask", "label_ids"]
+__all__ = ["Calibrated", "Choice", "HeadTask", "LabelTask", "are_scores", "label_ids"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,17 @@ class Choice:
     labels: tuple[str, ...]
 
     decodes: ClassVar[bool] = False
+    offset_length: ClassVar[int] = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
         """The label, its probability, and that of every label."""
         chances = (Output("probability", f"_{label}", nw.Float64) for label in self.labels)
         return (Output("value", "", nw.String), Output("score", "_score", nw.Float64), *chances)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return are_numbers(value, len(self.labels))
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`."""
@@ -64,6 +69,11 @@ class LabelTask(Choice):
     template: Template
     answers: tuple[str, ...]  # each label as the text that would continue the prompt
     calibration: tuple[str, ...]  # unlabelled texts on which the offset is fitted
+
+    @property
+    def offset_length(self) -> int:  # type: ignore[override]
+        """As `Task.offset_length`."""
+        return len(self.labels)
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""
@@ -108,6 +118,11 @@ def label_ids(model: Model, labels: Sequence[str], answers: Sequence[str]) -> li
         f"{model.name} reads some of the labels {', '.join(labels)} as the same tokens. "
         "Give them names that differ in more than case or accents."
     )
+
+
+def are_scores(value: Any, heads: Sequence[int]) -> bool:
+    """Whether a value is a list of numbers, those of these heads among them."""
+    return isinstance(value, list) and are_numbers(value, len(value)) and len(value) > max(heads)
 
 
 class Calibrated(Prompted):
@@ -210,6 +225,10 @@ class HeadTask(Choice):
         from nbllm.engine.encoding import HeadScorer
 
         return Encoded(HeadScorer(model), limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: the scores of all labels of the classifier."""
+        return are_scores(value, self.heads)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`."""

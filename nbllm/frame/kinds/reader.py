@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from nbllm.engine.prompt import Prompt, Template
 from nbllm.engine.spans import Pieces, SpanReader
 from nbllm.frame.kinds.span import SpanTask
+from nbllm.frame.kinds.task import are_numbers
 from nbllm.models.work import Read
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class ReaderTask:
 
     template: ClassVar[Template] = ()
     decodes: ClassVar[bool] = False
+    offset_length: ClassVar[int] = 0
     outputs: ClassVar[tuple[Output, ...]] = SpanTask.outputs
 
     def parameters(self) -> dict[str, Any]:
@@ -47,6 +49,14 @@ class ReaderTask:
     def on(self, model: Model, limit: int) -> _Pointed:
         """As `Task.on`."""
         return _Pointed(SpanReader(model), self.question)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: the words, where they stand, and by how much they are likelier."""
+        if not isinstance(value, list) or len(value) != 4:
+            return False
+        words, start, end, margin = value
+        whole = isinstance(start, int) and isinstance(end, int)
+        return isinstance(words, str) and whole and are_numbers([start, end, margin], 3)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`: the answer, the probability that there is one, and where it is."""

@@ -14,9 +14,9 @@ import numpy as np
 from nbllm.engine.prompt import Prompt, Template
 from nbllm.engine.scoring import probabilities
 from nbllm.frame.kinds.encoded import Encoded
-from nbllm.frame.kinds.label import LabelTask
+from nbllm.frame.kinds.label import LabelTask, are_scores
 from nbllm.frame.kinds.prompted import Prompted
-from nbllm.frame.kinds.task import Output
+from nbllm.frame.kinds.task import Output, are_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +55,11 @@ class SeveralTask(_Several):
     questions: tuple[LabelTask, ...]  # one a label, whose first label is yes
 
     @property
+    def offset_length(self) -> int:
+        """As `Task.offset_length`."""
+        return 2 * len(self.labels)
+
+    @property
     def template(self) -> Template:
         """The prompt about the first label."""
         return self.questions[0].template
@@ -71,6 +76,15 @@ class SeveralTask(_Several):
     def on(self, model: Model, limit: int) -> Prompted:
         """As `Task.on`."""
         return _InTurn([question.on(model, limit) for question in self.questions], limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        count = len(self.labels)
+        return (
+            isinstance(value, list)
+            and len(value) == count
+            and all(are_numbers(one, 2) for one in value)
+        )
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`."""
@@ -128,6 +142,7 @@ class SeveralHeadsTask(_Several):
     heads: tuple[int, ...]  # where in the classifier's own labels each is
 
     template: ClassVar[Template] = ()
+    offset_length: ClassVar[int] = 0
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""
@@ -142,6 +157,10 @@ class SeveralHeadsTask(_Several):
         from nbllm.engine.encoding import HeadScorer
 
         return Encoded(HeadScorer(model), limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: the scores of all labels of the classifier."""
+        return are_scores(value, self.heads)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`."""

@@ -14,7 +14,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.kinds.prompted import Prompted, compiled
-from nbllm.frame.kinds.task import Output
+from nbllm.frame.kinds.task import Output, are_numbers
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -38,6 +38,7 @@ class SpanTask:
     stop: str | None = None  # a string that ends an answer
 
     decodes: ClassVar[bool] = True
+    offset_length: ClassVar[int] = 0
     outputs: ClassVar[tuple[Output, ...]] = (
         Output("value", "", nw.String),
         Output("score", "_score", nw.Float64),
@@ -68,6 +69,14 @@ class SpanTask:
         scorer = LabelScorer(model, template.prefix_ids, refusal)
         return _Reader(template, generator, scorer, limit, self.text_field)
 
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: what was written, how likely none is, and where it stands."""
+        if not isinstance(value, list) or len(value) != 4:
+            return False
+        written, refused, *place = value
+        there = place == [None, None] or (are_numbers(place, 2) and _are_whole(place))
+        return isinstance(written, str) and are_numbers([refused], 1) and there
+
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`: the answer, the probability that there is one, and where it is."""
         scores = [-expm1(min(0.0, refused)) for _, refused, _, _ in answers]
@@ -80,6 +89,10 @@ class SpanTask:
             return [answer[part] if ok else None for answer, ok in zip(answers, given, strict=True)]
 
         return [where(0), scores, where(2), where(3)]
+
+
+def _are_whole(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int) for value in values)
 
 
 @dataclass(frozen=True)

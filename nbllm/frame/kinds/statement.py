@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import log
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nbllm.engine.prompt import Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.kinds.label import Calibrated, Choice
 from nbllm.frame.kinds.prompted import Prompted, compiled
+from nbllm.frame.kinds.task import are_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +41,8 @@ class StatementTask(Choice):
     calibration: tuple[str, ...]  # texts on many subjects
     threshold: float  # of the probability, from which the answer is yes
 
+    offset_length: ClassVar[int] = 1
+
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`; the threshold decides no likelihood."""
         texts = sha256("\0".join(self.calibration).encode()).hexdigest()
@@ -54,6 +57,10 @@ class StatementTask(Choice):
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, [self._tokens(model)])
         return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return are_numbers(value, 1)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`; the score is the probability of yes."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nbllm.engine.ledger import OFFSET
+from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
     from nbllm.models.work import Read
 
-__all__ = ["Asked", "Output", "Task"]
+__all__ = ["Asked", "Output", "Task", "are_numbers", "check_filed"]
+
+_LARGEST = 1e30  # of what a network computes; whole numbers in JSON have no end
 
 
 @dataclass(frozen=True)
@@ -85,5 +90,39 @@ class Task(Protocol):
     def on(self, model: Model, limit: int) -> Asked:
         """Make it ready: prompts may have `limit` tokens."""
 
+    @property
+    def offset_length(self) -> int:
+        """How many numbers calibration takes off; 0 where nothing is calibrated."""
+
+    def is_answer(self, value: Any) -> bool:
+        """Whether a value has the form of its answers: a ledger may hold anything."""
+
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """What each of `outputs` holds, one value an answer."""
+
+
+def check_filed(task: Task, known: Mapping[str, Any], path: Path | None) -> None:
+    """Refuses what a ledger has of a question where it is not what the task gives.
+
+    Args:
+        known: answers by key, and the offset.
+        path: of the ledger.
+
+    Raises:
+        LedgerError: an answer, or the offset, has another form.
+    """
+    for key, value in known.items():
+        if key == OFFSET:
+            if not are_numbers(value, task.offset_length) or not value:
+                raise ledger_error(path, f"its calibration of {task.verb} is none")
+        elif not task.is_answer(value):
+            raise ledger_error(path, f"an answer on file is not one that {task.verb} gives")
+
+
+def are_numbers(value: Any, count: int) -> bool:
+    """Whether a value is a list of so many finite numbers, as JSON holds them."""
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(type(one) in (float, int) and abs(one) < _LARGEST for one in value)
+    )

@@ -30,6 +30,7 @@ class TextTask:
     whole_sentences: bool = False  # drop a last sentence that the model did not finish
 
     decodes: ClassVar[bool] = True
+    offset_length: ClassVar[int] = 0
     outputs: ClassVar[tuple[Output, ...]] = (Output("value", "", nw.String),)
 
     def parameters(self) -> dict[str, Any]:
@@ -53,6 +54,10 @@ class TextTask:
             whole_sentences=self.whole_sentences,
         )
         return Prompted(template, generator, limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return isinstance(value, str)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         return [list(answers)]

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import narwhals as nw
 import numpy as np
 
+from nbllm.engine.ledger import ledger_path
+from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
 from nbllm.frame.kinds.encoded import Encoded
-from nbllm.frame.kinds.task import Output
+from nbllm.frame.kinds.task import Output, are_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +51,7 @@ class VectorTask:
 
     template: ClassVar[Template] = ()
     decodes: ClassVar[bool] = False
+    offset_length: ClassVar[int] = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -69,9 +72,23 @@ class VectorTask:
 
         return _Compact(TextEncoder(model), limit)
 
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: base64 of float32."""
+        try:
+            numbers = np.frombuffer(b64decode(value, validate=True), "<f4")
+        except (TypeError, ValueError):
+            return False
+        return len(numbers) > 0 and bool(np.isfinite(numbers).all())
+
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
+        """As `Task.values`.
+
+        Raises:
+            LedgerError: vectors on file are not as long as those of the model.
+        """
         vectors = [np.frombuffer(b64decode(text), "<f4").astype(np.float32) for text in answers]
+        if len({len(vector) for vector in vectors}) > 1:
+            raise ledger_error(ledger_path(), "vectors of one model on file differ in length")
         return [vectors if self.dtype == nw.Object else [v.tolist() for v in vectors]]
 
 
@@ -100,6 +117,7 @@ class SimilarityTask:
 
     template: ClassVar[Template] = ()
     decodes: ClassVar[bool] = False
+    offset_length: ClassVar[int] = 0
     outputs: ClassVar[tuple[Output, ...]] = (Output("value", "", nw.Float64),)
 
     def parameters(self) -> dict[str, Any]:
@@ -115,6 +133,10 @@ class SimilarityTask:
         from nbllm.engine.encoding import TextEncoder
 
         return _Pairs(TextEncoder(model), limit, self.to)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return are_numbers([value], 1)
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """As `Task.values`."""

@@ -63,6 +63,7 @@ class ExtractTask:
     schema: Mapping[str, Any]  # as `read_schema` gives it
 
     decodes: ClassVar[bool] = True
+    offset_length: ClassVar[int] = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -84,6 +85,15 @@ class ExtractTask:
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, schema=self.schema
         )
         return Prompted(template, generator, limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: JSON with fields of the schema's types."""
+        try:
+            found = parse(value, self.schema)
+        except (AttributeError, ArithmeticError, TypeError, ValueError, RecursionError):
+            return False
+        types = fields(self.schema)
+        return all(_is_of(part, types[name]) for name, part in found.items())
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         parsed = [parse(answer, self.schema) for answer in answers]
@@ -279,6 +289,16 @@ def _value(value: Any, dtype: Any) -> Any:
     if dtype == nw.Float64:
         return float(value)
     return value if dtype == nw.Boolean else _written(value)
+
+
+def _is_of(value: Any, dtype: Any) -> bool:
+    """Whether a column of that dtype can hold a value."""
+    if value is None:
+        return True
+    if dtype == nw.Int64:
+        return isinstance(value, int) and abs(value) < 1 << 63
+    kind = {nw.Float64: float, nw.Boolean: bool}.get(dtype, str)
+    return isinstance(value, kind)
 
 
 def _written(value: Any) -> str:

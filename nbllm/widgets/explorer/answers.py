@@ -33,6 +33,7 @@ _BINS = 20
 _WHOLE = 20_000  # characters of the row in focus
 _MOST_LABELS = 40  # more different answers than these are no labels
 _MOST_COLUMNS = 40
+_MOST_RUNS = 1000  # whose records are read, one after the other
 
 
 class Answers:
@@ -435,7 +436,7 @@ def _flags(values: pa.Array) -> NDArray[np.bool_]:
 def _records(frame: Any, output: str) -> list[dict[str, Any]]:
     """The records of the runs that answered; fewer where they are not to be found."""
     found = []
-    for run in run_ids(frame, f"{output}_run"):
+    for run in run_ids(frame, f"{output}_run")[:_MOST_RUNS]:
         try:
             found.append(find_record(run, frame))
         except ProvenanceError:

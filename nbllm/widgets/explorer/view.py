@@ -40,7 +40,7 @@ from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import ONLY, Query
 from nbllm.widgets.explorer.still import still
 from nbllm.widgets.explorer.why import Why
-from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
 from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted
 
@@ -212,10 +212,10 @@ class Explorer(View):
     # What the browser asks
 
     def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
-        key = question.get("key")
+        key = question.get("key") if isinstance(question, dict) else None
         try:
             answer, sent = self._reply(question)
-        except (NbllmError, KeyError, TypeError, ValueError, IndexError) as error:
+        except MISUNDERSTOOD as error:
             self.send({"key": key, "error": f"{type(error).__name__}: {error}"})
         else:
             self.send({"key": key, **answer}, buffers=sent)
