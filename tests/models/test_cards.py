@@ -308,7 +308,7 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
     spread = plan.replace(load, device_map="auto")
     assert settle(spread, config, network, model)[0].quantize == "nf4"
     # A map counts the devices that it names, each with its own memory.
-    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1"), ("x", "disk")))
+    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
     with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda: "):
         settle(named, config, network, model)
 
