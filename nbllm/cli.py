@@ -67,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "--device", default="auto", metavar="D", help="cpu, cuda, or a card: 4090, 2x4090, T4 ..."
     )
+    estimate.add_argument(
+        "--dtype", default="auto", metavar="T", help="fp32, bf16 or fp16; auto if not said"
+    )
     estimate.set_defaults(run=_estimate)
 
     ledger = commands.add_parser("ledger", help="say what answers are kept, or delete them")
@@ -133,6 +136,7 @@ def _estimate(options: argparse.Namespace) -> int:
             context=options.context,
             batch=options.batch,
             device=options.device,
+            dtype=options.dtype,
             revision=options.revision,
         )
     )

@@ -110,6 +110,11 @@ def test_an_estimate_takes_what_was_asked(nbllm: Said, tiny_folder: Callable[[st
     assert "none" in out and "512" in out and "nf4" not in out
     status, out, _ = nbllm("estimate", folder, "--quantize", "none", "--device", "2x4090")
     assert status == 0 and "2 x RTX 4090 24 GB: 25.2 GB" in out
+    for dtype, name in (("fp32", "float32"), ("bf16", "bfloat16")):
+        status, out, _ = nbllm("estimate", folder, "--quantize", "none", "--dtype", dtype)
+        assert status == 0 and out.partition("\n")[0].endswith(f" {name}")
+    status, _, err = nbllm("estimate", folder, "--dtype", "int8")
+    assert status == 1 and "There is no dtype 'int8'" in err
     status, _, err = nbllm("estimate", folder, "--device", "abacus")
     assert status == 1 and "RTX 4090 24 GB" in err
 

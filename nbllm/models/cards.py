@@ -40,6 +40,7 @@ class Card:
     bandwidth: int  # bytes a second that it reads from its memory
     capability: tuple[int, int] | None = None  # of CUDA; None for Apple's GPUs
     count: int = 1
+    also: tuple[str, ...] = ()  # what else its family is called
 
     @property
     def name(self) -> str:
@@ -81,9 +82,9 @@ Where: TypeAlias = "torch.device | Card"
 
 
 def _nvidia(
-    family: str, size: int, gib: float, bandwidth: int, capability: tuple[int, int]
+    family: str, size: int, gib: float, bandwidth: int, capability: tuple[int, int], *also: str
 ) -> Card:
-    return Card(family, size, int(gib * _GIB), bandwidth * _GB, capability)
+    return Card(family, size, int(gib * _GIB), bandwidth * _GB, capability, also=also)
 
 
 def _apple(family: str, size: int, bandwidth: int) -> Card:
@@ -93,23 +94,38 @@ def _apple(family: str, size: int, bandwidth: int) -> Card:
 
 
 # Memory as torch's messages about it state it, in GiB, which is less than what is advertised;
-# bandwidth in GB/s and compute capability as their makers publish them.
+# bandwidth in GB/s and compute capability as their makers publish them. A card whose PCIe version
+# has another bandwidth is there twice; one whose versions read alike is there once.
 CARDS: tuple[Card, ...] = (
     _nvidia("T4", 16, 14.56, 320, (7, 5)),
-    _nvidia("V100", 16, 15.77, 900, (7, 0)),
-    _nvidia("V100", 32, 31.73, 900, (7, 0)),
+    _nvidia("V100", 16, 15.77, 900, (7, 0), "V100 PCIe"),
+    _nvidia("V100", 32, 31.73, 900, (7, 0), "V100 PCIe"),
     _nvidia("RTX 3060", 12, 11.75, 360, (8, 6)),
+    _nvidia("RTX 3080", 10, 9.77, 760, (8, 6)),
+    _nvidia("RTX 3080", 12, 11.75, 912, (8, 6)),
     _nvidia("RTX 3090", 24, 23.56, 936, (8, 6)),
+    _nvidia("RTX 3090 Ti", 24, 23.56, 1008, (8, 6)),
+    _nvidia("RTX 4070 Ti Super", 16, 15.58, 672, (8, 9)),
+    _nvidia("RTX 4080", 16, 15.69, 717, (8, 9)),
+    _nvidia("RTX 4080 Super", 16, 15.69, 736, (8, 9)),
     _nvidia("RTX 4090", 24, 23.51, 1008, (8, 9)),
     _nvidia("RTX 5090", 32, 31.35, 1792, (12, 0)),
     _nvidia("RTX A6000", 48, 47.40, 768, (8, 6)),
+    _nvidia("RTX 6000 Ada", 48, 47.40, 960, (8, 9)),
     _nvidia("A10", 24, 21.99, 600, (8, 6)),
+    _nvidia("A10G", 24, 21.99, 600, (8, 6)),
     _nvidia("L4", 24, 22.03, 300, (8, 9)),
+    _nvidia("L40", 48, 44.39, 864, (8, 9)),
     _nvidia("L40S", 48, 44.39, 864, (8, 9)),
-    _nvidia("A100", 40, 39.38, 1555, (8, 0)),
+    _nvidia("A100", 40, 39.38, 1555, (8, 0), "A100 PCIe"),
     _nvidia("A100", 80, 79.14, 2039, (8, 0)),
+    _nvidia("A100 PCIe", 80, 79.14, 1935, (8, 0)),
     _nvidia("H100", 80, 79.10, 3350, (9, 0)),
-    _nvidia("H200", 141, 139.72, 4800, (9, 0)),
+    _nvidia("H100 PCIe", 80, 79.10, 2000, (9, 0)),
+    _nvidia("H100 NVL", 94, 93.10, 3900, (9, 0)),
+    # nvidia-smi names it by the memory of its processor.
+    _nvidia("GH200", 96, 94.50, 4000, (9, 0), "GH200 480 GB"),
+    _nvidia("H200", 141, 139.72, 4800, (9, 0), "H200 NVL"),
     _nvidia("B200", 180, 178.35, 8000, (10, 0)),
     _apple("M1", 16, 68),
     _apple("M4", 16, 120),
@@ -118,12 +134,16 @@ CARDS: tuple[Card, ...] = (
     _apple("M4 Max", 64, 546),
 )
 
-_MAKERS = re.compile(r"nvidia|geforce|tesla|apple|rtx|gpu|[^a-z0-9]")
+# Words of a name, as nvidia-smi and torch print it, that say nothing of which card it is.
+_IDLE = re.compile(r"nvidia|geforce|tesla|apple|rtx|gpu|generation|sxm\d?|hbm\d?e?|[^a-z0-9]")
+_SIZE = re.compile(r"\b(\d+)[\s-]*(?:gib|gb|g)\b")
 _TIMES = re.compile(r"^(\d{1,2})\s*[x×*]\s*(?=\S)|\s*[x×*]\s*(\d{1,2})$")
 
 
 def card_named(text: str) -> Card:
     """The card of a name, such as "T4", "rtx-4090", "a100 80gb" or "2x4090".
+
+    What nvidia-smi and `torch.cuda.get_device_name` print is a name too: "NVIDIA A100-SXM4-80GB".
 
     Raises:
         ArgumentError: there is none of that name, or more than one.
@@ -165,12 +185,15 @@ def called(where: Where) -> str:
 
 
 def _spellings(card: Card) -> set[str]:
-    family = _compact(card.family)
-    return {family, *(f"{family}{card.size}{unit}" for unit in ("", "g", "gb", "gib"))}
+    families = map(_compact, (card.family, *card.also))
+    return {f"{family}{size}" for family in families for size in ("", card.size, f"{card.size}gb")}
 
 
 def _compact(text: str) -> str:
-    return _MAKERS.sub("", text.lower())
+    """A name without what it may be written without, its size last."""
+    text = text.lower()
+    sizes = "".join(f"{size}gb" for size in _SIZE.findall(text))
+    return _IDLE.sub("", _SIZE.sub(" ", text)) + sizes
 
 
 def _dotted(capability: tuple[int, int]) -> str:

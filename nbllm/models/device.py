@@ -26,14 +26,18 @@ _DTYPES = {
 def choose_device(device: str | torch.device) -> torch.device:
     """The device asked for; "auto" is a GPU where there is one.
 
-    Raises ModelError where the device is not on this machine.
+    Raises ModelError where it is no device, or not on this machine.
     """
+    if not isinstance(device, (str, torch.device)):
+        raise ModelError(f"device={shown(device)} is no device. {_instead_of(device)}")
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         where = torch.device(device)
+        if where.type == "meta":
+            raise RuntimeError("tensors of the meta device have shapes and no numbers")
         torch.empty(1, device=where)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ModelError(
@@ -60,8 +64,6 @@ def choose_dtype(
     Args:
         config: of the model; without it, as where nothing is known of the model, never fp16.
     """
-    if isinstance(dtype, torch.dtype):
-        return dtype
     if isinstance(dtype, str) and dtype == "auto":
         packed = quantize == "int4" and where.type == "cpu"
         if packed or _computes_in_bf16(where):
@@ -69,11 +71,23 @@ def choose_dtype(
         if where.type == "cpu" or config is None or float16_problem(config):
             return torch.float32
         return torch.float16
-    if not isinstance(dtype, str) or dtype not in _DTYPES:
+    found = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or found not in _DTYPES.values():
         raise ModelError(
-            f"There is no dtype {shown(dtype)} here. Give 'auto', 'fp32', 'bf16' or 'fp16'."
+            f"There is no dtype {shown(dtype)} here. Give 'auto', 'fp32', 'bf16' or 'fp16'. For "
+            "weights of 8 or 4 bits pass quantize=."
         )
-    return _DTYPES[dtype]
+    return found
+
+
+def _instead_of(device: object) -> str:
+    """What to pass instead of a value that is no device, in a sentence."""
+    if isinstance(device, int) and not isinstance(device, bool):
+        return (
+            f"Pass 'cuda:{device}' for the GPU of that number, or {str(device)!r} to "
+            "nbllm.estimate for a card of that name."
+        )
+    return "Pass 'auto', 'cpu', 'cuda' or a torch.device."
 
 
 def reason_of_dtype(where: Where, config: PreTrainedConfig) -> str | None:

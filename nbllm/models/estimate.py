@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
@@ -16,12 +17,13 @@ from nbllm.models.catalog import DEFAULT
 from nbllm.models.footprint import quantizing_bytes
 from nbllm.models.memory import (
     BATCH_SHARE,
-    all_memory,
+    active_bytes,
     device_memory,
-    experts_of,
+    devices_alike,
     free_memory,
     kv_bytes,
     readable,
+    room_over,
     weight_bytes,
 )
 from nbllm.models.published import published
@@ -42,6 +44,12 @@ __all__ = ["Estimate", "Requirement", "estimate"]
 
 _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as many
 
+# Texts of two batches, between which activations are taken to grow evenly: one, and as many as a
+# run has at most. Since they grow faster and faster, this takes them for more than they are rather
+# than for less.
+_MANY = 1024
+_MOST = 10**9  # texts
+
 Fits = Literal["yes", "not now", "spread", "no", "no kernel"]
 
 
@@ -56,9 +64,11 @@ class Requirement:
     cache: int  # keys and values, of all texts
     activations: int  # what else is alive at the worst moment of reading them
     loading: int  # the peak while the weights are read and quantized
-    # "not now": only if other programs gave memory back; "spread": only over several devices
+    # "spread": only over several devices; "not now": only if other programs gave memory back
     fits: Fits = "no"
-    most_texts: int = 0  # of that context in one batch, by the memory that is free
+    # Of that context in one batch, in the share that a run takes of the memory that the weights
+    # leave free: on one device where one text fits there, else over all. The batch is not in it.
+    most_texts: int = 0
 
     @property
     def running(self) -> int:
@@ -89,6 +99,7 @@ class Estimate:
     auto: str  # what `load` with quantize="auto" does, and why
     here: bool = True  # whether the device is one of this machine
     notes: tuple[str, ...] = ()  # what could not be forecast
+    devices: int = 1  # of that kind, over which it can be spread
 
     def to_frame(self) -> pandas.DataFrame:
         """The rows as a pandas frame, in bytes.
@@ -172,8 +183,10 @@ def estimate(
         context: tokens of a text; None is what the model takes, 2048 at most.
         batch: texts at once.
         device: as in `load`; or the name of a card that is not here, such as "4090", "T4",
-            "a100-80gb" or "2x4090", which nothing else is taken to use. Whether it has a kernel for
-            a quantization is then what the libraries document, and has not been tried.
+            "a100-80gb", "2x4090" or what nvidia-smi prints, which nothing else is taken to use.
+            Whether it has a kernel for a quantization is then what the libraries document, and has
+            not been tried. Of several, each is taken to hold the same part of the weights, and
+            what a batch needs beside them for a moment.
         dtype, revision, trust_remote_code: as in `load`.
 
     Raises:
@@ -225,6 +238,7 @@ def estimate(
         for choice in choices
     }
     layers = {choice: part.layers for choice, part in held.items()}
+    places = [free_memory(place) for place in devices_alike(where)]
     plan = Plan(
         fetched.folder,
         fetched.revision,
@@ -238,9 +252,17 @@ def estimate(
     rows: list[Requirement] = []
     notes: list[str] = [] if fastest is None else [fastest]
     for tokens in contexts:
+        passes = {n: _pass(subject, layers, tokens, n) for n in {*batches, 1, _MANY}}
+        notes += {note: None for _, note in passes.values() if note and note not in notes}
+        one, many = passes[1][0], passes[_MANY][0]
+        most = {
+            choice: 0
+            if _kernel_problem(choice, subject)
+            else _most_texts(part, choice, one, many, free_memory(where), places)
+            for choice, part in held.items()
+        }
         for texts in batches:
-            passed, note = _pass(subject, layers, tokens, texts)
-            notes += [note] if note and note not in notes else []
+            passed, _ = passes[texts]
             for choice, part in held.items():
                 row = Requirement(
                     quantization=choice,
@@ -250,8 +272,9 @@ def estimate(
                     cache=passed.cache,
                     activations=passed.activations[choice],
                     loading=part.loading,
+                    most_texts=most[choice],
                 )
-                rows.append(_judged(row, subject))
+                rows.append(replace(row, fits=_fits(row, subject, places)))
     return Estimate(
         name=str(name_or_path),
         kind=kind,
@@ -264,6 +287,7 @@ def estimate(
         auto=auto,
         here=not isinstance(where, Card),
         notes=tuple(notes),
+        devices=len(places),
     )
 
 
@@ -330,26 +354,65 @@ def _pass(
         return Rehearsal(cache, dict.fromkeys(layers, 0)), note
 
 
-def _judged(row: Requirement, subject: _Subject) -> Requirement:
-    """The row with whether it fits, and how many texts would."""
+def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
+    """Whether the row's peak is within what is free.
+
+    Args:
+        places: the free bytes of each device of that kind.
+    """
     where = subject.where
-    memory, free = device_memory(where), free_memory(where)
-    count, together = all_memory(where)
-    fits: Fits = "no"
     if _kernel_problem(row.quantization, subject):
-        fits = "no kernel"
-    elif row.peak <= free:
-        fits = "yes"
-    elif row.peak <= memory:
-        fits = "not now"
-    elif count > 1 and row.peak <= together:
-        fits, free = "spread", together - count * (memory - free)
-    if fits in ("no", "no kernel"):
-        return replace(row, fits=fits)
-    # The same share of what the weights leave that a run takes.
-    a_text = (row.cache + row.activations) / row.batch
-    most = BATCH_SHARE * (free - row.weights) / max(1.0, a_text)
-    return replace(row, fits=fits, most_texts=max(0, int(most)))
+        return "no kernel"
+    if _has_room(row, [free_memory(where)]):
+        return "yes"
+    if len(places) > 1 and _has_room(row, places):
+        return "spread"
+    if isinstance(where, Card):  # which nothing else uses
+        return "no"
+    with_all = [device_memory(place) for place in devices_alike(where)]
+    return "not now" if any(_has_room(row, m) for m in ([device_memory(where)], with_all)) else "no"
+
+
+def _has_room(row: Requirement, memories: list[int]) -> bool:
+    """Whether devices hold it, each with a part of the weights and of the keys and values."""
+    moments = (
+        (row.weights, row.loading - row.weights),
+        (row.weights + row.cache, row.activations),
+    )
+    return all(held <= room_over(memories, moment) for held, moment in moments)
+
+
+def _most_texts(
+    part: _Held, choice: str, one: Rehearsal, many: Rehearsal, free: int, places: list[int]
+) -> int:
+    """How many texts find room in one batch, in the share of the memory that a run takes.
+
+    Args:
+        one, many: passes over one text and over `_MANY`.
+        free: bytes of the device that is asked about.
+        places: those of each device of that kind.
+    """
+    first, last = one.activations[choice], many.activations[choice]
+    slope = (last - first) / (_MANY - 1)
+
+    def of(texts: int) -> Requirement:
+        # From so many on, as much for each as for each of those.
+        grown = first + slope * (texts - 1) if texts <= _MANY else last * texts / _MANY
+        return Requirement(
+            choice, 0, texts, part.weights, one.cache * texts, int(grown), part.loading
+        )
+
+    memories = next((m for m in ([free], places) if _has_room(of(1), m)), None)
+    if memories is None:
+        return 0
+
+    def too_many(texts: int) -> bool:
+        need = of(texts)
+        room = room_over(memories, int(need.activations / BATCH_SHARE))
+        return part.weights + need.cache / BATCH_SHARE > room
+
+    # One fits, if not within the share: a run takes a text at a time then.
+    return max(1, bisect_left(range(1, _MOST), True, key=too_many))
 
 
 def _kernel_problem(choice: str, subject: _Subject) -> str | None:
@@ -376,16 +439,25 @@ def _auto(
     except (TooLargeError, QuantizationError) as error:
         return str(error), None
     line = reason or settled.quantize
-    if card is None or settled.kind != "causal" or any(experts_of(network)):
+    if card is None or settled.kind != "causal":
         return line, None
     kept = settled.quantize if settled.quantize in get_args(Quantization) else "published"
-    rows: Any = network.get_input_embeddings()
-    output: Any = network.get_output_embeddings()
-    # Of a table rows are looked up, unless it is the output matrix too.
-    tied = output is None or output.weight is rows.weight
-    looked_up = 0 if tied else rows.weight.numel() * settled.dtype.itemsize
-    read = weight_bytes(network, kept, settled.dtype, subject.where) - looked_up
-    return line, (
+    return line, _speed(card, active_bytes(network, kept, settled.dtype, card))
+
+
+def _speed(card: Card, read: int | None) -> str:
+    """How fast a model writes on a card at most, in a sentence.
+
+    Args:
+        read: bytes of weights for each token; None where that is not known.
+    """
+    if read is None:
+        return (
+            "How fast it writes is not forecast: its configuration does not say how many of its "
+            "experts a token is sent to."
+        )
+    on_one = "" if card.count == 1 else " on one card, and no more over several, which take turns"
+    return (
         f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
-        f"second: one text alone gets {card.bandwidth / read:,.0f} tokens a second at most."
+        f"second: one text alone gets {card.bandwidth / read:,.0f} tokens a second at most{on_one}."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbllm.escaping import chart_text, escape, visible
-from nbllm.models.memory import readable
+from nbllm.models.memory import BATCH_SHARE, LOAD_SHARE, readable
 from nbllm.models.theme import CHART, GREY, STYLE
 
 if TYPE_CHECKING:
@@ -128,8 +128,22 @@ def _below(estimate: Estimate) -> list[str]:
     on_top = " Peaks come on top of what is in use now." if estimate.here else ""
     return [
         f"{_memory(estimate)}{on_top}",
+        *_legend(estimate),
         f"Loaded with quantize='auto': {estimate.auto}",
         *estimate.notes,
+    ]
+
+
+def _legend(estimate: Estimate) -> list[str]:
+    """How two columns are meant, which take other shares of the memory than "auto" does."""
+    several = estimate.devices > 1
+    spread = ", spread: over all of them with device_map='auto'" if several else ""
+    on_one = "; on one of them where one text fits there, else over all" if several else ""
+    return [
+        f"fits: whether the peak is within what is free{spread}. quantize='auto' keeps weights and "
+        f"cache within {LOAD_SHARE:.0%} of the memory.",
+        f"most texts: of that context in one batch, in the {BATCH_SHARE:.0%} of what the weights "
+        f"leave free that a run takes{on_one}.",
     ]
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_SHARE",
+    "LOAD_SHARE",
     "Forecast",
-    "all_memory",
+    "active_bytes",
     "container_limits",
     "device_memory",
+    "devices_alike",
     "experts_of",
     "forecast",
     "free_memory",
@@ -40,12 +42,17 @@ __all__ = [
     "kv_bytes",
     "readable",
     "returning_freed_blocks",
+    "room_over",
     "weight_bytes",
 ]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+# Of a device's memory, for weights, keys and values where nbllm chooses the quantization: the rest
+# is for activations, the data and everything else.
+LOAD_SHARE = 0.7
 
 # Of the memory that is left, for a batch: forecasts err, and others want some too.
 BATCH_SHARE = 0.8
@@ -133,6 +140,34 @@ def _published_layers(network: PreTrainedModel, where: Where) -> dict[str, tuple
     whole = [*(fields.get("modules_to_not_convert") or ()), *(fields.get("ignore") or ())]
     layers = {**quantized_layers(network, "int8", where), **dict(experts_of(network))}
     return {name: shape for name, shape in layers.items() if should_convert_module(name, whole)}
+
+
+def active_bytes(
+    network: PreTrainedModel, quantization: str, dtype: torch.dtype, where: Where
+) -> int | None:
+    """Bytes of the weights that are read to write one token, of one text alone.
+
+    Of the table of embeddings a row is read, unless it is the output matrix too; of a mixture of
+    experts, those that a token is sent to. None where the configuration does not say how many
+    that are. Arguments and errors are those of `weight_bytes`.
+    """
+    experts = dict(experts_of(network))
+    sent_to = largest(network.config.get_text_config(decoder=True), "num_experts_per_tok")
+    if bool(experts) != bool(sent_to):
+        return None
+    rows: Any = network.get_input_embeddings()
+    output: Any = network.get_output_embeddings()
+    tied = output is None or output.weight is rows.weight
+    idle = 0 if tied else rows.weight.numel() * dtype.itemsize
+    in_fewer_bits = _published_layers(network, where) if quantization == "published" else {}
+    for name, (outputs, inputs) in experts.items():
+        size = None
+        if name in in_fewer_bits:
+            size = published_bytes(network.config, outputs, inputs)
+        size = outputs * inputs * dtype.itemsize if size is None else size
+        count = network.get_parameter(name).shape[0]
+        idle += size * max(0, count - sent_to) // count
+    return weight_bytes(network, quantization, dtype, where) - idle
 
 
 def experts_of(network: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -223,16 +258,26 @@ def device_memory(where: Where) -> int:
     return min(int(psutil.virtual_memory().total), *container_limits())
 
 
-def all_memory(where: Where) -> tuple[int, int]:
-    """How many devices of this kind there are to spread a model over, and their bytes together."""
+def devices_alike(where: Where) -> list[Where]:
+    """The devices of this kind that a model can be spread over."""
     import torch
 
     if isinstance(where, Card):
-        return where.count, where.count * where.memory
+        return [replace(where, count=1)] * where.count
     if where.type != "cuda":
-        return 1, device_memory(where)
-    count = torch.cuda.device_count()
-    return count, sum(device_memory(torch.device("cuda", n)) for n in range(count))
+        return [where]
+    return [torch.device("cuda", n) for n in range(torch.cuda.device_count())]
+
+
+def room_over(memories: Iterable[int], moment: int) -> int:
+    """The bytes of weights and keys and values that have room over several devices.
+
+    Args:
+        memories: of each device.
+        moment: bytes that are held for a moment on whichever device computes, so that each has to
+            have them beside its part.
+    """
+    return sum(max(0, memory - moment) for memory in memories)
 
 
 def free_memory(where: Where) -> int:

@@ -67,9 +67,10 @@ def _place(place: Any) -> Place:
         return _DISK
     if isinstance(place, int) and not isinstance(place, bool) and place >= 0:
         place = f"cuda:{place}"
-    device = choose_device(place) if isinstance(place, (str, torch.device)) else None
-    # "auto" is a device, but no place.
-    if device is None or place == "auto" or device.type == "meta":
+    named = isinstance(place, (str, torch.device))
+    # "auto" is a device, but no place; the meta device has no numbers.
+    device = choose_device(place) if named and str(place) not in ("auto", "meta") else None
+    if device is None:
         raise ArgumentError(
             f"device_map puts a module on {shown(place)}, which is no place. Give the number of a "
             "GPU, a device such as 'cpu', or 'disk'."

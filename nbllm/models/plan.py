@@ -12,9 +12,10 @@ from nbllm.errors import QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models import published, quantization
 from nbllm.models.cards import Card, Where, called
 from nbllm.models.memory import (
+    LOAD_SHARE,
     Forecast,
-    all_memory,
     device_memory,
+    devices_alike,
     experts_of,
     forecast,
     free_memory,
@@ -35,8 +36,11 @@ __all__ = ["Plan", "refuse_too_large", "settle"]
 # the host wait in each of its layers, to look for outliers, so that it writes slower than nf4.
 _AUTO: tuple[Quantization, ...] = ("none", "int8", "nf4")
 _AUTO_ON_CUDA: tuple[Quantization, ...] = ("none", "nf4", "int8")
+_EXPERTS = (
+    "Most of its weights are experts, which no quantization here changes; a checkpoint that was "
+    "published quantized is smaller"
+)
 _WHY_NF4 = "nf4 comes before int8, which is more exact and slower on CUDA"
-_SHARE_OF_MEMORY = 0.7  # the rest is for activations, the data and everything else
 
 # Tokens of context: for how many of them there has to be room before weights are quantized, and
 # for how many at least before a model is refused. A longer context is lowered to what has room.
@@ -167,17 +171,26 @@ def _beside_published(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tu
         weights = weight_bytes(skeleton, kept, plan.dtype, where)
     except UnsupportedModelError:  # which does not say how many bits a weight has
         weights = published.stored_bytes(plan.folder)
-    _, memory = _places(plan, where)
+    memory, spread = _memory(plan, where), _spread(plan, where)
+    memory_of_all = _memory(spread, where) if spread else 0
     least = 0
     if plan.kind == "causal":
         least = kv_bytes(skeleton.config, plan.dtype, min(plan.context_length, _LEAST))
     if weights + least > memory:
+        over = ", or spread it with device_map='auto'" if weights + least <= memory_of_all else ""
         raise TooLargeError(
             f"The weights take {readable(weights)} as they were published ({plan.published}), and "
-            f"{called(where)} has {readable(memory)}. Take a smaller model or a device with more "
-            "memory, or spread it with device_map='auto'."
+            f"{_name(plan, where)} has {readable(memory)}. Take a smaller model or a device with "
+            f"more memory{over}."
         )
-    return _lowered(plan, skeleton, max(_SHARE_OF_MEMORY * memory - weights, least))
+    fitting, lowered = _lowered(plan, skeleton, max(LOAD_SHARE * memory - weights, least))
+    if lowered and spread:
+        longest = _longest(
+            skeleton, plan.dtype, plan.context_length, LOAD_SHARE * memory_of_all - weights
+        )
+        if longest > fitting.context_length:
+            lowered += f" (device_map='auto' has room for {longest:,})"
+    return fitting, lowered
 
 
 @dataclass(frozen=True)
@@ -198,23 +211,29 @@ def _first_that_fits(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tup
         choice = fit.plan.quantize
         what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
         why = f"{'; '.join(fit.passed)}; " if fit.passed else ""
-        faster = _faster(plan, choice, skeleton, where)
-        return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{faster}"
-    raise TooLargeError(
-        f"This model does not fit in {room}: {'; '.join(fit)}. {_experts(skeleton)}"
-        f"{_over_all(plan, skeleton, where)}Take a smaller model or a device with more memory, "
-        "spread it with device_map='auto', or name a quantization to try it all the same."
-    )
+        more = _faster(plan, choice, skeleton, where)
+        if fit.passed or fit.lowered:  # else more devices hold no more of it
+            over = _over_all(plan, skeleton, where, (choice, fit.plan.context_length))
+            more += f". {over}" if over else ""
+        return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{more}"
+    over = _over_all(plan, skeleton, where)
+    sentences = [
+        f"This model does not fit in {room}: {'; '.join(fit)}",
+        *([_EXPERTS] if any(experts_of(skeleton)) else []),
+        *([over] if over else []),
+        f"Take a smaller model or a device with more memory{_attempt(plan, skeleton, where)}",
+    ]
+    raise TooLargeError(". ".join(sentences) + ".")
 
 
 def _search(plan: Plan, skeleton: PreTrainedModel, where: Where) -> _Fit | list[str]:
     """The first quantization that fits, with as long a context as has room; else why none does."""
-    room = _SHARE_OF_MEMORY * _places(plan, where)[1]
+    room = LOAD_SHARE * _memory(plan, where)
     takes = plan.context_length if plan.kind == "causal" else 0
     passed: list[str] = []
     for tokens in sorted({min(takes, _USUAL), min(takes, _LEAST)}, reverse=True):
         passed = []
-        for choice in _AUTO_ON_CUDA if where.type == "cuda" else _AUTO:
+        for choice in _order(where):
             need = forecast(skeleton, choice, plan.dtype, tokens, where)
             if need.total > room:
                 passed.append(f"{choice} ({_size(need)}) is too large")
@@ -258,46 +277,86 @@ def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: fl
     return fits * _STEP
 
 
-def _over_all(plan: Plan, skeleton: PreTrainedModel, where: Where) -> str:
-    """What fits over all devices of that kind, in a sentence; empty where there is but one."""
-    if plan.device_map or all_memory(where)[0] < 2:
+def _over_all(
+    plan: Plan, skeleton: PreTrainedModel, where: Where, on_one: tuple[str, int] | None = None
+) -> str:
+    """What fits over all devices of that kind, in a sentence; empty where there is but one.
+
+    Args:
+        on_one: the quantization and the context that fit on one of them, if any do; it is empty
+            too where all of them hold no more.
+    """
+    spread = _spread(plan, where)
+    if spread is None:
         return ""
-    spread = replace(plan, device_map="auto")
     fit = _search(spread, skeleton, where)
     if not isinstance(fit, _Fit):
-        return f"It does not fit in {_room(spread, where)} either. "
-    return (
-        f"With device_map='auto' it fits in {_room(spread, where)}: {fit.plan.quantize}"
-        f"{fit.lowered}, {_size(fit.need)}. "
-    )
-
-
-def _experts(skeleton: PreTrainedModel) -> str:
-    """That a mixture of experts stays as large as it is, in a sentence; empty for any other."""
-    if not any(experts_of(skeleton)):
+        return f"It does not fit in {_room(spread, where)} either"
+    if (fit.plan.quantize, fit.plan.context_length) == on_one:
         return ""
+    what = "not quantized" if fit.plan.quantize == "none" else fit.plan.quantize
     return (
-        "Most of its weights are experts, which no quantization here changes; a checkpoint that "
-        "was published quantized is smaller. "
+        f"With device_map='auto' it fits in {_room(spread, where)}: {what}{fit.lowered}, "
+        f"{_size(fit.need)}"
     )
+
+
+def _attempt(plan: Plan, skeleton: PreTrainedModel, where: Where) -> str:
+    """A quantization that takes more than its share of what is free, as a part of a sentence."""
+    tokens = min(plan.context_length, _LEAST) if plan.kind == "causal" else 0
+    spread = _spread(plan, where)
+    for tried in (plan,) if spread is None else (plan, spread):
+        share = LOAD_SHARE * _memory(tried, where)
+        free = sum(map(free_memory, _devices(tried, where)))
+        for choice in _order(where):
+            if (
+                share < forecast(skeleton, choice, plan.dtype, tokens, where).total <= free
+                and quantization.kernel_problem(choice, where, plan.dtype) is None
+            ):
+                over = " and device_map='auto'" if tried is spread else ""
+                return (
+                    f", or pass quantize={choice!r}{over} to try it in more than {LOAD_SHARE:.0%} "
+                    "of the memory"
+                )
+    return ""
+
+
+def _order(where: Where) -> tuple[Quantization, ...]:
+    return _AUTO_ON_CUDA if where.type == "cuda" else _AUTO
+
+
+def _spread(plan: Plan, where: Where) -> Plan | None:
+    """The plan over all devices of that kind; None where it is spread, or there is but one."""
+    if plan.device_map is not None or len(devices_alike(where)) < 2:
+        return None
+    return replace(plan, device_map="auto")
 
 
 def _room(plan: Plan, where: Where) -> str:
-    count, memory = _places(plan, where)
+    return f"{LOAD_SHARE:.0%} of the {readable(_memory(plan, where))} of {_name(plan, where)}"
+
+
+def _name(plan: Plan, where: Where) -> str:
+    """How a message names the devices that the plan puts the model on."""
     name = where.name if isinstance(where, Card) else where.type
-    over = f"{count} x {name}" if count > 1 else name
-    return f"{_SHARE_OF_MEMORY:.0%} of the {readable(memory)} of {over}"
+    count = len(_devices(plan, where))
+    if count > 1:
+        return f"{count} x {name}"
+    return name if _spread(plan, where) is None else f"one of {len(devices_alike(where))} x {name}"
 
 
-def _places(plan: Plan, where: Where) -> tuple[int, int]:
-    """Over how many devices the plan puts the model, and the bytes that they have together."""
+def _memory(plan: Plan, where: Where) -> int:
+    """The bytes that they have together."""
+    return sum(map(device_memory, _devices(plan, where)))
+
+
+def _devices(plan: Plan, where: Where) -> list[Where]:
     if plan.device_map is None:
-        return 1, device_memory(where)
+        return [where]
     if isinstance(plan.device_map, str):
-        return all_memory(where)
+        return devices_alike(where)
     named = {f"cuda:{place}" if isinstance(place, int) else place for _, place in plan.device_map}
-    places = [torch.device(place) for place in named if place != "disk"]
-    return len(places), sum(map(device_memory, places))
+    return [torch.device(place) for place in named if place != "disk"]
 
 
 def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel, where: Where) -> str:

@@ -7,7 +7,10 @@ the meta device.
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +22,7 @@ from transformers import AutoConfig, LlamaConfig, PreTrainedConfig, PreTrainedMo
 from nbllm.engine import batch_memory, batching
 from nbllm.engine.batching import TokenBudget
 from nbllm.errors import ArgumentError, ModelError, QuantizationError, TooLargeError
+from nbllm.models import estimate as module
 from nbllm.models import memory, plan
 from nbllm.models.architecture import skeleton
 from nbllm.models.cards import CARDS, Card, card_named, is_of_torch
@@ -26,7 +30,8 @@ from nbllm.models.configuration import kind_of
 from nbllm.models.device import choose_dtype, reason_of_dtype
 from nbllm.models.estimate import estimate
 from nbllm.models.half_precision import float16_problem
-from nbllm.models.memory import forecast, kv_bytes, weight_bytes
+from nbllm.models.loader import load
+from nbllm.models.memory import active_bytes, forecast, kv_bytes, weight_bytes
 from nbllm.models.plan import Plan, settle
 
 GB = 10**9
@@ -261,7 +266,7 @@ def test_the_line_says_why() -> None:
     assert reason == "mxfp4, as it was published, context lowered to 113,664 tokens of 131,072"
     with pytest.raises(TooLargeError, match=r"are experts, which no quantization here changes"):
         planned("mixtral-8x7b", card_named("H100"))
-    with pytest.raises(TooLargeError, match=r"device_map='auto', or name.*It computes in float32"):
+    with pytest.raises(TooLargeError, match=r"with more memory\. It computes in float32"):
         planned("qwen2.5-32b", card_named("T4"))
 
 
@@ -291,6 +296,7 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
         "get_device_properties",
         lambda device: SimpleNamespace(total_memory=total[torch.device(device).index]),
     )
+    monkeypatch.setattr(plan, "free_memory", plan.device_memory)
     monkeypatch.setattr(plan.quantization, "kernel_problem", lambda *_: None)
     monkeypatch.setattr(plan, "hint", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -302,9 +308,80 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
     spread = plan.replace(load, device_map="auto")
     assert settle(spread, config, network, model)[0].quantize == "nf4"
     # A map counts the devices that it names, each with its own memory.
-    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1"), ("x", "disk")))
-    with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda"):
+    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
+    with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda: "):
         settle(named, config, network, model)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_what_is_advised_is_possible(count: int) -> None:
+    seen = set()
+    for card, model in product(
+        map(card_named, ("T4", "4090", "A100 40", "H100", "M4 Max")), MODELS
+    ):
+        cards = replace(card, count=count)
+        config, network = described(model)
+        dtype = asked(model, cards).dtype
+        try:
+            alone = planned(model, cards)
+            said = alone[1]
+        except TooLargeError as error:
+            alone, said = None, str(error)
+        except QuantizationError:
+            continue
+        try:
+            spread = settle(asked(model, cards, "auto"), config, network, model, None, cards)[0]
+        except TooLargeError as error:
+            spread = None
+            assert "device_map" not in str(error)
+        more = spread is not None and (alone is None or not same(alone[0], spread))
+        advised = any(
+            text in said
+            for text in ("With device_map='auto' it fits", "spread it with", "'auto' has room")
+        )
+        assert advised == (more and count > 1), (model, cards, said)
+        if alone is not None or "published" in said.partition("experts")[0]:
+            continue
+        # Nothing but what takes more than 70 % of one card, or of all, and no more than is free.
+        least = {
+            choice: forecast(network, choice, dtype, 1024, cards).total
+            for choice in ("none", "nf4", "int8")
+            if not card.kernel_problem(choice, dtype)
+        }
+        tight = {
+            (choice, n)
+            for n, choice in product((1, count), least)
+            if 0.7 * n * card.memory < least[choice] <= n * card.free
+        }
+        found = re.search(r"pass quantize='(\w+)'( and device_map='auto')? to try", said)
+        assert (found is not None) == bool(tight), (model, cards, said)
+        if found:
+            assert (found[1], count if found[2] else 1) in tight
+        seen |= {bool(found), bool(advised)}
+    assert seen == {True, False} if count > 1 else True in seen
+
+
+def same(one: Plan, other: Plan) -> bool:
+    return (one.quantize, one.context_length) == (other.quantize, other.context_length)
+
+
+def test_many_cards_are_said_to_hold_more_than_one_of_them() -> None:
+    _, reason = planned("llama-3.1-70b", card_named("8xH100"))
+    assert "fit in 70% of the 84.9 GB of one of 8 x H100 80 GB. With device_map='auto' " in reason
+    assert reason.endswith(
+        "it fits in 70% of the 679.5 GB of 8 x H100 80 GB: not quantized, 141.1 GB of weights and "
+        "42.9 GB of keys and values"
+    )
+    _, reason = planned("gpt-oss-20b", card_named("2xL4"))
+    assert reason.endswith("113,664 tokens of 131,072 (device_map='auto' has room for 131,072)")
+    assert "device_map" not in planned("llama-3.2-1b", card_named("8xH100"))[1]
+    with pytest.raises(TooLargeError) as caught:
+        planned("llama-3.1-70b", card_named("2x4090"))
+    assert str(caught.value).endswith(
+        "It does not fit in 70% of the 50.5 GB of 2 x RTX 4090 24 GB either. Take a smaller model "
+        "or a device with more memory, or pass quantize='nf4' and device_map='auto' to try it in "
+        "more than 70% of the memory."
+    )
 
 
 # -- batches ---------------------------------------------------------------------------------------
@@ -355,6 +432,9 @@ def test_batches_are_within_the_memory_that_the_weights_leave(
         ("a100-80gb", "A100 80 GB", 1), ("A100 40", "A100 40 GB", 1), ("a100 80g", "A100 80 GB", 1),
         ("A10", "A10 24 GB", 1), ("a6000", "RTX A6000 48 GB", 1),
         ("apple m4 max", "M4 Max 64 GB", 1),
+        ("4070 ti super", "RTX 4070 Ti Super 16 GB", 1), ("4080", "RTX 4080 16 GB", 1),
+        ("3080 10", "RTX 3080 10 GB", 1), ("3090ti", "RTX 3090 Ti 24 GB", 1),
+        ("gh200", "GH200 96 GB", 1), ("80GB A100 x 2", "A100 80 GB", 2),
         ("M1 16GB", "M1 16 GB", 1), ("V100 32 GiB", "V100 32 GB", 1), (" h200 ", "H200 141 GB", 1),
     ],
 )  # fmt: skip
@@ -362,6 +442,33 @@ def test_a_card_by_whatever_spelling(text: str, name: str, count: int) -> None:
     assert not is_of_torch(text)
     card = card_named(text)
     assert (card.name, card.count) == (name, count)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Tesla T4", "T4 16 GB"), ("NVIDIA L4", "L4 24 GB"), ("NVIDIA L40", "L40 48 GB"),
+        ("NVIDIA L40S", "L40S 48 GB"), ("NVIDIA A10", "A10 24 GB"), ("NVIDIA A10G", "A10G 24 GB"),
+        ("Tesla V100-SXM2-16GB", "V100 16 GB"), ("Tesla V100-PCIE-32GB", "V100 32 GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40 GB"), ("NVIDIA A100-PCIE-40GB", "A100 40 GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80 GB"), ("NVIDIA A100 80GB PCIe", "A100 PCIe 80 GB"),
+        ("NVIDIA H100 80GB HBM3", "H100 80 GB"), ("NVIDIA H100 PCIe", "H100 PCIe 80 GB"),
+        ("NVIDIA H100 NVL", "H100 NVL 94 GB"), ("NVIDIA GH200 480GB", "GH200 96 GB"),
+        ("NVIDIA H200", "H200 141 GB"), ("NVIDIA B200", "B200 180 GB"),
+        ("NVIDIA GeForce RTX 3060", "RTX 3060 12 GB"),
+        ("NVIDIA GeForce RTX 3090 Ti", "RTX 3090 Ti 24 GB"),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "RTX 4070 Ti Super 16 GB"),
+        ("NVIDIA GeForce RTX 4080 SUPER", "RTX 4080 Super 16 GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090 24 GB"),
+        ("NVIDIA GeForce RTX 5090", "RTX 5090 32 GB"),
+        ("NVIDIA RTX A6000", "RTX A6000 48 GB"),
+        ("NVIDIA RTX 6000 Ada Generation", "RTX 6000 Ada 48 GB"),
+        ("Apple M4 Max 64 GB", "M4 Max 64 GB"),
+    ],
+)  # fmt: skip
+def test_a_card_by_the_name_that_its_driver_prints(text: str, name: str) -> None:
+    for spelled in (text, text.lower(), text.replace(" ", "-"), f"4x {text}", f"{text} x4"):
+        assert card_named(spelled).name == name
 
 
 def test_every_card_is_found_by_its_own_name_alone() -> None:
@@ -372,7 +479,8 @@ def test_every_card_is_found_by_its_own_name_alone() -> None:
         assert 0.6 * card.size * 2**30 < card.memory <= card.size * 2**30
 
 
-@pytest.mark.parametrize("text", ["abacus", "", "100", "0x4090", "4090 48 GB", "a100 60gb", "gpu"])
+@pytest.mark.parametrize("text", ["abacus", "", "100", "0x4090", "4090 48 GB", "a100 60gb", "gpu",
+     "NVIDIA GeForce RTX 4090 Laptop GPU", "RTX 6000", "16 GB", "SXM4"])  # fmt: skip
 def test_a_card_that_is_not_on_record_is_refused_with_those_that_are(text: str) -> None:
     with pytest.raises(ArgumentError, match=r"neither a device that torch knows.*A100 40 GB"):
         card_named(text)
@@ -439,8 +547,43 @@ def test_an_estimate_says_what_auto_does_and_how_fast_it_can_be(tiny_description
     read = found.rows[0].weights
     assert f"at 1,008 GB a second: one text alone gets {1.008e12 / read:,.0f} tokens" in text
     assert "RTX 4090 24 GB" in found.plot().layout.title.subtitle.text
+    assert "at most on one card, and no more over several" in text
     here = str(estimate(tiny_description, quantize="none", context=64, device="cpu"))
     assert "Loaded with quantize='auto': " in here and "tokens a second" not in here
+
+
+# Billions of parameters that a token is computed with, as their publishers state them, less those
+# of the table of embeddings where it is not the output matrix.
+ACTIVE = {
+    "mixtral-8x7b": 12.9 - 0.13, "qwen3-30b-a3b": 3.35 - 0.31, "gpt-oss-20b": 3.6,
+    "llama-3.1-8b": 8.03 - 0.53, "llama-3.2-1b": 1.236,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ACTIVE)
+def test_a_token_reads_the_experts_that_it_is_sent_to(model: str) -> None:
+    card = card_named("H200")
+    read = active_bytes(described(model)[1], "none", torch.bfloat16, card)
+    assert read == pytest.approx(2e9 * ACTIVE[model], rel=0.02)
+
+
+def test_a_mixture_of_experts_says_how_fast_it_is_or_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((CONFIGS / "gpt-oss-20b.json").read_text())
+    config |= {"num_hidden_layers": 2, "layer_types": config["layer_types"][:2]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (speed,) = estimate(tmp_path, context=16, device="H200").notes
+    _, network = described("gpt-oss-20b")
+    in_all = active_bytes(network, "published", torch.bfloat16, card_named("H200"))
+    # 4 bits and an 8-bit scale for 32 of them, of 4 of 32 experts; 1.7 GB of attention and output.
+    experts = 24 * 4 * 3 * 2880**2 * (0.5 + 1 / 32)
+    assert in_all == pytest.approx(experts + 2 * (0.579 + 0.63) * 1e9, rel=0.1)
+    assert "tokens a second at most." in speed
+    monkeypatch.setattr(module, "active_bytes", lambda *_: None)
+    assert "does not say how many of its experts" in str(estimate(tmp_path, device="H200"))
+    monkeypatch.setattr(network.config, "num_experts_per_tok", 0)
+    assert active_bytes(network, "none", torch.bfloat16, card_named("T4")) is None
 
 
 def test_an_estimate_says_what_is_refused_and_what_has_to_be_spread(tmp_path: Path) -> None:
@@ -452,6 +595,7 @@ def test_an_estimate_says_what_is_refused_and_what_has_to_be_spread(tmp_path: Pa
         found = estimate(tmp_path, quantize="int8", context=16, device=device)
         assert found.rows[0].fits == fits and said in found.auto
         assert (found.rows[0].most_texts > 0) == (fits == "spread")
+        assert ("device_map" in str(found)) == (fits == "spread")
 
 
 def test_a_checkpoint_that_was_published_quantized_on_a_card_without_a_kernel(
@@ -471,3 +615,29 @@ def test_a_device_that_is_not_here_and_no_card_is_refused(tiny_description: Path
     if not torch.cuda.is_available():
         with pytest.raises(ModelError, match="not usable on this machine"):
             estimate(tiny_description, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"device": 4090}, "Pass 'cuda:4090' for the GPU of that number, or '4090' to nbllm.estim"),
+        ({"device": 0}, "Pass 'cuda:0'"),
+        ({"device": None}, "device=None is no device. Pass 'auto'"),
+        ({"device": True}, "device=True is no device. Pass 'auto'"),
+        ({"device": ["4090"]}, r"device=\['4090'\] is no device. Pass 'auto'"),
+        ({"device": "meta"}, "of the meta device have shapes and no numbers"),
+        ({"device": torch.device("meta")}, "of the meta device have shapes and no numbers"),
+        ({"dtype": torch.int8}, "There is no dtype torch.int8 here"),
+        ({"dtype": torch.float64}, "There is no dtype torch.float64 here"),
+        ({"dtype": torch.float8_e4m3fn}, "pass quantize="),
+        ({"dtype": "int8"}, "There is no dtype 'int8' here"),
+        ({"dtype": None}, "There is no dtype None here"),
+        ({"dtype": 16}, "There is no dtype 16 here"),
+    ],
+)
+def test_no_device_and_no_dtype_is_refused_in_words(
+    tiny_description: Path, wrong: dict[str, Any], says: str
+) -> None:
+    for ask in (estimate, load):
+        with pytest.raises(ModelError, match=says):
+            ask(tiny_description, **wrong)

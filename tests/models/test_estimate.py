@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,6 +75,61 @@ def test_an_8b_model_without_its_weights(
     assert whole.activations == pytest.approx(8192 * 2 * (3 * 14_336 + 4 * 4096), rel=0.02)
     assert int8.activations > 2 * whole.activations  # by its sums in 32 bits
     assert [row.fits for row in found.rows] == ["not now", "not now", "yes"]
+
+
+@pytest.mark.parametrize("cards", [2, 3])
+def test_a_batch_lies_on_one_card_at_a_time(
+    described: Callable[..., Path], with_memory: Callable[[int, int], None], cards: int
+) -> None:
+    asked: Any = {"quantize": "none", "context": 1024, "device": f"{cards}x4090"}
+    folder = described(**TINY | {"num_hidden_layers": 6})
+    with_memory(GB, GB)
+    (row,) = estimate(folder, batch=7, **asked).rows
+    # Parts of what stays, and the whole of what is alive for a moment.
+    needed = (row.weights + row.cache) / cards + row.activations
+    assert row.activations > row.cache > 0
+    for free, fits in ((int(needed) - 1, "no"), (int(needed) + 2, "spread")):
+        # What CUDA takes of each is not to be had.
+        with_memory(GB, free)
+        found = estimate(folder, batch=7, **asked)
+        assert (found.rows[0].fits, found.devices) == (fits, cards)
+    with_memory(GB, row.peak)
+    assert estimate(folder, batch=7, **asked).rows[0].fits == "yes"
+
+
+@pytest.mark.parametrize("cards", [1, 3])
+@pytest.mark.parametrize("context", [16, 1024])
+def test_the_most_texts_are_the_same_in_each_row_and_find_room(
+    described: Callable[..., Path],
+    with_memory: Callable[[int, int], None],
+    cards: int,
+    context: int,
+) -> None:
+    folder = described(**TINY)
+    asked: Any = {"quantize": "nf4", "context": context, "device": f"{cards}x4090"}
+    with_memory(GB, GB)
+    (row,) = estimate(folder, **asked).rows
+    # On each of several there is no room for the whole of one text.
+    for free in (1.05 * row.peak, 40e6) if cards == 1 else (0.99 * row.peak,):
+        with_memory(GB, int(free))
+        rows = estimate(folder, batch=[1, 2, 64], **asked).rows
+        assert rows[0].fits == ("yes" if cards == 1 else "spread")
+        (n,) = {row.most_texts for row in rows}
+        # Each of several keeps a share of what is alive for a moment.
+        far = int((1.6 if cards == 1 else 2.5) * n) + 2
+        enough, too_many = estimate(folder, batch=[n, far], **asked).rows
+        assert enough.fits == rows[0].fits and enough.most_texts == n > 0
+        assert too_many.fits == "no"
+
+
+def test_not_now_is_said_of_what_others_use_here_and_never_of_a_card(
+    described: Callable[..., Path], with_memory: Callable[[int, int], None]
+) -> None:
+    folder = described(**TINY)
+    with_memory(GB, 1_000_000)
+    for device, fits in (("cpu", "not now"), ("4090", "no"), ("2x4090", "no")):
+        (row,) = estimate(folder, quantize="none", context=64, device=device).rows
+        assert (row.fits, row.most_texts) == (fits, 0)
 
 
 def test_a_row_for_each_combination(described: Callable[..., Path]) -> None:
@@ -183,7 +239,9 @@ def test_it_shows_itself(
     folder = described(**TINY).rename(tmp_path / "<b>bold</b> & co".replace("/", "_"))
     found = estimate(folder, quantize=["none", "nf4"], context=64, device="cpu")
     text, html = str(found), found._repr_html_()
-    assert text.count("\n") == 5
+    assert text.count("\n") == 7
+    for said in ("is within what is free. quantize=", "within 70% of the memory.", "in the 80% of"):
+        assert said in text and said in unescape(html)
     assert "Loaded with quantize='auto': not quantized" in text
     assert "8.0 GB, 2.0 GB of it free" in text
     assert "<b>" not in html and "&lt;b&gt;" in html and "<script" not in html
