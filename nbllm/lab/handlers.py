@@ -26,6 +26,7 @@ from nbllm.activity.jobs import cancel
 from nbllm.errors import ActivityError, GalleryError, UnknownJobError
 from nbllm.lab.gallery import curated, read
 from nbllm.lab.status import status
+from nbllm.wording import counted
 
 __all__ = ["routes"]
 
@@ -54,8 +55,8 @@ class _Handler(APIHandler):
         if len(self.request.body) > _LARGEST_BODY:
             self.refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"The body has {len(self.request.body):,} bytes, of which {_LARGEST_BODY:,} are "
-                "read here. Send less.",
+                f"The body has {counted(len(self.request.body), 'byte')}, and no more than "
+                f"{counted(_LARGEST_BODY, 'byte')} are read here. Send less.",
             )
 
     def sent(self) -> Any:

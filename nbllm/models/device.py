@@ -65,7 +65,7 @@ def choose_dtype(
         config: of the model; without it, as where nothing is known of the model, never fp16.
     """
     if isinstance(dtype, str) and dtype == "auto":
-        packed = quantize == "int4" and where.type == "cpu"
+        packed = isinstance(quantize, str) and quantize == "int4" and where.type == "cpu"
         if packed or _computes_in_bf16(where):
             return torch.bfloat16
         if where.type == "cpu" or config is None or float16_problem(config):

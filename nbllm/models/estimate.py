@@ -459,5 +459,6 @@ def _speed(card: Card, read: int | None) -> str:
     on_one = "" if card.count == 1 else " on one card, and no more over several, which take turns"
     return (
         f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
-        f"second: one text alone gets {card.bandwidth / read:,.0f} tokens a second at most{on_one}."
+        f"second: one text alone gets {counted(round(card.bandwidth / read), 'token')} a second at "
+        f"most{on_one}."
     )

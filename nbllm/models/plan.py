@@ -26,6 +26,7 @@ from nbllm.models.memory import (
 from nbllm.models.model import Kind
 from nbllm.models.quantization import Quantization
 from nbllm.models.speed import hint
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -260,7 +261,9 @@ def _lowered(plan: Plan, skeleton: PreTrainedModel, room: float) -> tuple[Plan, 
     if longest == takes:
         return plan, ""
     of = f" of {takes:,}" if takes < _ENDLESS else ""
-    return replace(plan, context_length=longest), f", context lowered to {longest:,} tokens{of}"
+    return replace(
+        plan, context_length=longest
+    ), f", context lowered to {counted(longest, 'token')}{of}"
 
 
 def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: float) -> int:
