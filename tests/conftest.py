@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,21 @@ def _starts_many(nodeid: str) -> bool:
 def _is_long(item: pytest.Item) -> bool:
     asks_the_real_model = "smollm2" in getattr(item, "fixturenames", ())
     return asks_the_real_model or item.get_closest_marker("long") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """xdist ends all tests where one prints half a surrogate pair, which it cannot send."""
+    report = yield
+    report.sections = [(name, _sendable(text)) for name, text in report.sections]
+    said = str(report.longrepr)
+    if _sendable(said) != said:
+        report.longrepr = _sendable(said)
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 class NetworkBlocked(OSError):
