@@ -271,9 +271,19 @@ class CompiledTemplate:
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
-    """The tokens of answers as they would continue a prompt."""
-    with tokenizing:
-        ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    """The tokens of answers as they would continue a prompt.
+
+    Raises:
+        TextError: the tokenizer cannot read one of them.
+    """
+    try:
+        with tokenizing:
+            ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+    except Exception as error:
+        raise TextError(
+            f"the tokenizer cannot read one of {', '.join(map(repr, answers)):.200} ({error}). "
+            "Look for half a surrogate pair in it."
+        ) from error
     return ids
 
 

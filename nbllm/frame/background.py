@@ -65,6 +65,7 @@ class Run:
         self._watch = Watch(verb, output, beside=True)
         self._frame: Any = None
         self._error: BaseException | None = None
+        self._process = os.getpid()
         # A thread begins with an empty context, and output finds its cell by the context.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -81,8 +82,13 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
-        return not self._thread.is_alive()
+        """Whether it has ended, in whatever way; of another process that is not known."""
+        return self._is_here and not self._thread.is_alive()
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this process started it: one forked from it has none of its threads."""
+        return os.getpid() == self._process
 
     def cancel(self) -> None:
         """Stop after the batch that is being computed; `result` then has what was answered."""
@@ -95,9 +101,14 @@ class Run:
             timeout: seconds to wait for it; None waits as long as it takes.
 
         Raises:
-            FrameError: it is not done in time. It goes on.
+            FrameError: it is not done in time, and goes on; or another process started it.
             NbllmError: whatever the verb raised.
         """
+        if not self._is_here:
+            raise FrameError(
+                f"{self}: process {self._process} started it, and has the answers. Ask there; what "
+                "it has answered is in the ledger, unless that was off."
+            )
         self._thread.join(timeout)
         if not self.done:
             raise FrameError(f"{self}: not done after {timeout:g} s. Wait longer, or cancel() it.")
@@ -116,6 +127,8 @@ class Run:
 
     def __str__(self) -> str:
         state = "failed" if self._error else "done" if self.done else "running"
+        if not self._is_here:
+            state = "in another process"
         if self.done and self._watch.stopped:
             state = "cancelled"
         elif self._watch.stopping:

@@ -357,9 +357,9 @@ def _filed_record(run_id: str) -> dict[str, Any] | None:
 
 def _not_on_record(run_id: str) -> ProvenanceError:
     return ProvenanceError(
-        f"run {shown(run_id)} is not on record: not in the frame's metadata and not in the ledger "
-        f"{ledger_path()}. Point NBLLM_LEDGER at the ledger that the run wrote, or ask the rows "
-        "again."
+        f"what is asked of run {shown(run_id)} is not on record here, neither with the frame nor "
+        f"in the ledger {ledger_path()}. Point NBLLM_LEDGER at the ledger that the run wrote, or "
+        "ask the rows again."
     )
 
 

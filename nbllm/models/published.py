@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import QuantizationError
 from nbllm.models.cards import Card, Where
+from nbllm.wording import said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -68,8 +69,8 @@ def kernel_problem(config: PreTrainedConfig, where: Where) -> str | None:
     except ImportError as error:
         wanted = _INSTALL.get(method)
         return f"{str(error).strip()}" + (f" (pip install {wanted})" if wanted else "")
-    except (ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
-        return str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever odd values of a configuration lead to
+        return said(error)
     if getattr(quantizer.quantization_config, "dequantize", False):
         return f"transformers has no kernel for {method} on {where.type}"
     return None
@@ -85,10 +86,15 @@ def unpacked(config: PreTrainedConfig, source: str) -> Any:
     from nbllm.models.quiet import quiet
 
     stated = config.quantization_config
-    with quiet():
-        settings = AutoQuantizationConfig.from_dict(
-            dict(stated) if isinstance(stated, dict) else stated.to_dict()
-        )
+    fields = dict(stated) if isinstance(stated, dict) else stated.to_dict()
+    try:
+        with quiet():
+            settings: Any = AutoQuantizationConfig.from_dict(fields)
+    except Exception as error:  # as above
+        raise QuantizationError(
+            f"{source} states a quantization that transformers cannot read ({said(error)}). Check "
+            "the quantization_config of its config.json."
+        ) from error
     if not hasattr(settings, "dequantize") or callable(settings.dequantize):
         raise QuantizationError(
             f"{source} was published quantized ({published(config)}), which cannot be unpacked. "

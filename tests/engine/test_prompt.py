@@ -1,9 +1,18 @@
 """Prompts in parts: which tokens are whose, and that nothing of a row is markup."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, chat, plain, with_answer
+from nbllm.engine.prompt import (
+    CompiledTemplate,
+    Part,
+    Prompt,
+    answer_ids,
+    chat,
+    plain,
+    with_answer,
+)
 from nbllm.errors import TextError, TextTooLongError
 from nbllm.models.model import Model
 
@@ -121,3 +130,8 @@ def test_an_answer_is_marked_behind_its_prompt(tiny_llama: Model) -> None:
     mark = answered.marks[-1]
     assert mark.field == "answer"
     assert tiny_llama.tokenizer.decode(answered.ids[mark.start : mark.stop]) == " positive"
+
+
+def test_a_label_that_the_tokenizer_cannot_read_is_named(tiny_llama: Model) -> None:
+    with pytest.raises(TextError, match=r"cannot read one of 'ok', '\\ud800x'.*surrogate"):
+        answer_ids(tiny_llama.tokenizer, ["ok", "\ud800x"])

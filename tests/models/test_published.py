@@ -20,7 +20,7 @@ from compressed_tensors.quantization import (
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
-from nbllm.errors import QuantizationError, TooLargeError
+from nbllm.errors import NbllmError, QuantizationError, TooLargeError
 from nbllm.models import plan, published
 from nbllm.models.loader import load
 
@@ -178,3 +178,16 @@ def test_packed_weights_are_counted_as_they_lie_on_disk(
         load(packed)
     monkeypatch.setattr(plan, "free_memory", lambda _: stored)
     assert load(packed).quantization == "nf4"
+
+
+@pytest.mark.parametrize("quantize", ["auto", "none"])
+@pytest.mark.parametrize("method", [["x"], {"a": 1}, 7, "x", None])
+def test_a_quantization_that_makes_no_sense_is_refused_in_words(
+    tiny_folder: Callable[[str], Path], method: Any, quantize: str
+) -> None:
+    folder = tiny_folder("causal")
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(NbllmError):
+        load(folder, quantize=quantize)

@@ -315,7 +315,10 @@ def test_a_run_that_is_not_on_record_can_still_be_looked_at(answered, monkeypatc
     view.labels = ["negative"]
     assert view.filtered.index.tolist() == [1, 4, 7]
     view.why.start(3).result(10)
-    assert "ProvenanceError: run &#x27;sentiment-gone&#x27; is not on record" in view.why.said.value
+    assert (
+        "ProvenanceError: what is asked of run &#x27;sentiment-gone&#x27; is not on record"
+        in view.why.said.value
+    )
 
 
 def test_answers_that_are_texts(tiny_llama) -> None:
