@@ -68,8 +68,8 @@ class BatchCost:
             row=_logit_bytes(model) * min(1 + label_tokens, positions_at_once(model)),
             token=(4 * hidden + 3 * wide) * dtype.itemsize + (many - fixed) // _MANY,
             held=_held(model, decodes=decodes) if writes else 0,
-            # Two masks of a byte and one in the model's dtype; the scorer makes them with numpy,
-            # and the distances between tokens in 8 bytes.
+            # Two masks of a byte and one in the model's dtype; and on a CPU room for the distances
+            # between tokens in 8 bytes, which only a layer with a window needs.
             pair=2 + dtype.itemsize + (8 if device.type == "cpu" else 0),
             added=label_tokens,
         )

@@ -89,8 +89,10 @@ class TextGenerator:
             bos_token_id=own.bos_token_id,
         )
         self._how = self._batching()
-        self._decoder = Decoder(
-            model, self.prefix, self.config, ends=self._ends, stop=self._stopping
+        self._decoder = (
+            Decoder(model, self.prefix, self.config, ends=self._ends, stop=self._stopping)
+            if self._shares
+            else None
         )
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
@@ -98,7 +100,7 @@ class TextGenerator:
         rows = [prompt.ids for prompt in prompts]
         answers: dict[int, str | Exception] = {}
         for group in groups([len(row) for row in rows], self._how):
-            for part in self._decoder.parts(group):
+            for part in [group] if self._decoder is None else self._decoder.parts(group):
                 answers.update(zip(part, self._write([rows[n] for n in part]), strict=True))
         return [answers[n] for n in range(len(rows))]
 
@@ -136,7 +138,7 @@ class TextGenerator:
             )
         )
         with torch.inference_mode():
-            if self._shares:
+            if self._decoder is not None:
                 written = self._decoder(ids, mask, constraint)
             else:
                 ids, mask = ids.to(self.model.device), mask.to(self.model.device)

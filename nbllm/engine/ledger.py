@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nbllm.engine.ledger_file import (
+    bytes_of,
     check_bytes,
     check_tables,
     is_damage,
@@ -138,7 +139,7 @@ class Ledger:
     @property
     def size(self) -> int:
         """Bytes on disk, with what SQLite has yet to move into the file; 0 where it is gone."""
-        return 0 if self.path is None else _bytes(self.path) + _bytes(f"{self.path}-wal")
+        return 0 if self.path is None else bytes_of(self.path) + bytes_of(self.path, "-wal")
 
     def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
         """File what a run is; a run that is on file stays as it is."""
@@ -209,7 +210,7 @@ class Ledger:
 
     def _bound_log(self) -> None:
         """Move the log into the file where it has become large, unless others are at it."""
-        if self.path is None or self._closed or _bytes(f"{self.path}-wal") < _LARGE_LOG:
+        if self.path is None or self._closed or bytes_of(self.path, "-wal") < _LARGE_LOG:
             return
         try:
             self._db.execute(f"pragma busy_timeout = {_LONGEST_WAIT}")
@@ -345,14 +346,6 @@ class Ledger:
 def _key(key: str) -> bytes:
     """As it is filed: 16 bytes of a hash."""
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _bytes(file: str | Path) -> int:
-    """Of a file; 0 where there is none."""
-    try:
-        return Path(file).stat().st_size
-    except OSError:
-        return 0
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from pathlib import Path
 from nbllm.errors import LedgerError
 from nbllm.wording import counted
 
-__all__ = ["check_bytes", "check_tables", "is_damage", "is_full", "ledger_error"]
+__all__ = ["bytes_of", "check_bytes", "check_tables", "is_damage", "is_full", "ledger_error"]
 
 _MAGIC = b"SQLite format 3\x00"
 _SETTLING = 0.1  # seconds, in which another process ends moving its pages
@@ -47,13 +47,16 @@ def ledger_error(path: Path | None, what: object) -> LedgerError:
 
 def is_damage(error: Exception) -> bool:
     """Whether SQLite finds fault with the file, and not with the folder, the disk or a lock."""
-    code = getattr(error, "sqlite_errorcode", None) or 0
-    return not isinstance(error, OSError) and code & 0xFF not in _NOT_THE_FILE
+    return not isinstance(error, OSError) and _primary_code(error) not in _NOT_THE_FILE
 
 
 def is_full(error: Exception) -> bool:
     """Whether SQLite found no room on the disk."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
+    return _primary_code(error) == sqlite3.SQLITE_FULL
+
+
+def _primary_code(error: Exception) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def check_bytes(path: Path) -> None:
@@ -76,9 +79,9 @@ def _fault(path: Path) -> str | None:
         return None
     with path.open("rb") as file:
         header = file.read(100)
-    log = _size(path, "-wal")
+    log = bytes_of(path, "-wal")
     # Pages may be in the log alone, or a journal may be about to undo what is there.
-    whole = log == 0 and _size(path, "-journal") == 0
+    whole = log == 0 and bytes_of(path, "-journal") == 0
     size = path.stat().st_size
     if not header:
         return "the file is empty, but not the log beside it" if log else None
@@ -93,7 +96,8 @@ def _fault(path: Path) -> str | None:
     return None
 
 
-def _size(path: Path, suffix: str) -> int:
+def bytes_of(path: Path, suffix: str = "") -> int:
+    """Of a ledger, or of the file that SQLite puts beside it; 0 where there is none."""
     try:
         return Path(f"{path}{suffix}").stat().st_size
     except OSError:

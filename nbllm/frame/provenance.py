@@ -195,15 +195,20 @@ def _attached(frame: Any) -> dict[Any, Any]:
 
 
 def _checked(run_id: Any, record: Any) -> dict[str, Any]:
-    fault = record_fault(record)
-    if fault is None and record["id"] != run_id:
-        fault = f"it is that of {record['id']}"
-    if fault is not None:
+    if fault := _fault(run_id, record):
         raise ProvenanceError(
             f"the record of run {shown(run_id)} in the frame's metadata is not one that nbllm "
             f"wrote ({fault}). Ask the rows again, or take a frame that was not changed."
         )
     return dict(record)
+
+
+def _fault(run_id: Any, record: Any) -> str | None:
+    """Why that is not the record of a run."""
+    fault = record_fault(record)
+    if fault is None and record["id"] != run_id:
+        return f"it is that of {record['id']}"
+    return fault
 
 
 def run_ids(frame: Any, column: str) -> list[str]:
@@ -347,10 +352,7 @@ def _filed_record(run_id: str) -> dict[str, Any] | None:
         found = ledger.record(run_id)
     if found is None:
         return None
-    fault = record_fault(found)
-    if fault is None and found["id"] != run_id:
-        fault = f"it is that of {found['id']}"
-    if fault is not None:
+    if fault := _fault(run_id, found):
         raise ledger_error(ledger_path(), f"the record of run {run_id}: {fault}")
     return dict(found)
 

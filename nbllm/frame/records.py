@@ -209,13 +209,13 @@ def _calibration_fits(record: Mapping[str, Any]) -> bool:
     count = len(asked.get("labels", ()))
     if "scaling" in record and len(record["scaling"]["bias"]) != count:
         return False
-    return offset is None or len(offset) == (
-        count
-        if "answers" in asked
-        else 2 * count
-        if "several" in asked
-        else len(asked.get("statements", (None,)))
-    )
+    if offset is None:
+        return True
+    if "answers" in asked:
+        return len(offset) == count
+    if "several" in asked:
+        return len(offset) == 2 * count
+    return len(offset) == len(asked.get("statements", (None,)))
 
 
 def _aspects_fit(record: Mapping[str, Any]) -> bool:

@@ -142,10 +142,11 @@ def _memory(model: Model) -> str:
     held = held_by_device(model.network)
     if not is_spread(model.network):
         return f"{readable(sum(held.values()))} on {model.device}"
+    places_of_parts = placement(model.network)
     places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
-    if "disk" in placement(model.network).values():
+    if "disk" in places_of_parts.values():
         places.append("the rest on disk")
-    parts = [f"{part or 'all'} on {place}" for part, place in placement(model.network).items()]
+    parts = [f"{part or 'all'} on {place}" for part, place in places_of_parts.items()]
     more = f" and {len(parts) - _PARTS_SHOWN} more" if len(parts) > _PARTS_SHOWN else ""
     return f"{', '.join(places)} ({', '.join(parts[:_PARTS_SHOWN])}{more})"
 

@@ -261,9 +261,8 @@ def _lowered(plan: Plan, skeleton: PreTrainedModel, room: float) -> tuple[Plan, 
     if longest == takes:
         return plan, ""
     of = f" of {takes:,}" if takes < _ENDLESS else ""
-    return replace(
-        plan, context_length=longest
-    ), f", context lowered to {counted(longest, 'token')}{of}"
+    shorter = replace(plan, context_length=longest)
+    return shorter, f", context lowered to {counted(longest, 'token')}{of}"
 
 
 def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: float) -> int:
