@@ -125,13 +125,33 @@ def test_any_text_is_masked_in_proportion_to_its_length() -> None:
     assert slow(masker.find, length=9_000, seconds_a_character=10 * SECONDS, ends=("", words)) == []
 
 
-def test_digits_are_read_for_telephone_numbers_in_proportion_to_their_length() -> None:
+def test_a_megabyte_is_masked_in_a_second_or_refused_in_words() -> None:
     pytest.importorskip("presidio_analyzer")
     from nbllm.frame.tasks.mask import Masker
 
-    masker = Masker(["PHONE_NUMBER"])
-    masker.find("0123456789")
-    for unit in ("1 ", "(1", "4111 "):
-        # libphonenumber tries each group of digits in each of nine plans.
-        took = [spent(masker.find, (unit * size)[:size]) / size for size in (2_000, 10_000)]
-        assert took[1] < 3 * took[0] + SECONDS, unit
+    masker = Masker([*Masker().entities, "DATE_TIME"])
+    masker.find("0123456789 a@example.org")
+    assert slow(masker.find, length=1_000_000, ends=("",)) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "fits", "what"),
+    [
+        ("call 0171 1234567, ", 1_500, "telephone numbers among 1,500"),
+        ("::1 ", 10_000, "10,000 pieces of personal data"),
+    ],
+)
+def test_the_most_that_is_masked_in_one_text_is_masked_in_a_second(
+    unit: str, fits: int, what: str
+) -> None:
+    pytest.importorskip("presidio_analyzer")
+    from nbllm.errors import FrameError
+    from nbllm.frame.tasks.mask import Masker
+
+    masker = Masker()
+    prose = "a word or two " * 50_000
+    start = time.thread_time()
+    assert len(masker.find(prose + unit * fits)) == fits
+    assert time.thread_time() - start < 5
+    with pytest.raises(FrameError, match=what):
+        masker.find(prose + unit * (fits + 1))

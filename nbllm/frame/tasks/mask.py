@@ -57,6 +57,7 @@ _LEAST = 0.4
 _PIECE = 4000  # characters of a text that are read at a time
 _AROUND = 300  # more that are read on each side, for words nearby and what goes on over the end
 _BORDER = re.compile(r"[\s，。！？；：、]+")
+_MOST_FOUND = 10_000  # in one text: more than a second of processor time would go into
 # No word is in such a run, and spaCy's time grows with the square of its length.
 _SIGNS = re.compile(r"(?:[^\w\s]|_){16,}")
 
@@ -121,7 +122,12 @@ class Masker:
         """The personal data of a text, in order; of two that overlap, the surer or longer one.
 
         A long text is read in pieces, so that it takes no longer than as many short ones.
+
+        Raises:
+            FrameError: the text holds more than one text is searched for, see `_MOST_FOUND`.
         """
+        if "PHONE_NUMBER" in self.entities:
+            self._analyzer.refuse_many_numbers(text)
         pieces = [(0, len(text))] if self._analyzer.has_names else _pieces(text)
         found: list[Found] = []
         for begin, end in pieces:
@@ -130,6 +136,11 @@ class Masker:
             part = self._analyzer.find(text[first : end + _AROUND], self.entities)
             moved = (replace(f, start=f.start + first, end=f.end + first) for f in part)
             found += [item for item in moved if begin <= item.start < end]
+            if len(found) > _MOST_FOUND:
+                raise FrameError(
+                    f"One text is searched for {_MOST_FOUND:,} pieces of personal data at most, "
+                    "and this one has more. Split it into several rows."
+                )
         return _surest(found)
 
 
@@ -241,6 +252,7 @@ class _Analyzer:
     words: Callable[[str], NlpArtifacts]
     enhance: Callable[..., list[RecognizerResult]]
     may_find: Callable[[EntityRecognizer, str], bool]
+    refuse_many_numbers: Callable[[str], None]
     has_names: bool  # by a model that reads a text as a whole
 
     def find(self, text: str, entities: Sequence[str]) -> list[Found]:
@@ -330,6 +342,7 @@ def _analyzer(language: str, wanted: str | None) -> _Analyzer:
         words=partial(engine.process_text, language=language),
         enhance=ours.WordsNearby().enhance_using_context,
         may_find=ours.may_find,
+        refuse_many_numbers=ours.refuse_many_numbers,
         has_names=named is not None,
     )
 
