@@ -9,7 +9,8 @@ a review stays text and cannot end the turn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
@@ -277,7 +278,7 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> li
         TextError: the tokenizer cannot read one of them.
     """
     try:
-        with tokenizing:
+        with _tokenizing():
             ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     except Exception as error:
         raise TextError(
@@ -300,12 +301,28 @@ def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase)
     )
 
 
+@contextmanager
+def _tokenizing() -> Iterator[None]:
+    """Turn a panic of the tokenizer into an error.
+
+    It stops expressions of a tokenizer.json that go through a text too often, and panics, which
+    is no `Exception` and would end the run of all rows.
+    """
+    try:
+        with tokenizing:
+            yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TextError(str(error)) from None
+
+
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
 ) -> list[_Tokens]:
     # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
     # run, beside the notebook, may turn in the meantime.
-    with tokenizing:
+    with _tokenizing():
         encoded: Any = tokenizer(
             texts,
             add_special_tokens=False,

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
-from nbllm.errors import FrameError, LabelError
+from nbllm.errors import FrameError, LabelError, ProvenanceError
 from nbllm.escaping import say
 from nbllm.frame.columns import RowPositions, is_missing, read_rows, write_columns
 from nbllm.frame.evaluate import calibration_error
@@ -250,7 +250,10 @@ def _runs(frame: Any, output: str) -> list[str | None]:
 def _new_record(
     record: Mapping[str, Any], scaling: Scaling, before: float, after: float, rows: int
 ) -> dict[str, Any]:
-    """The run's record with the scaling in it, filed where the run's own is."""
+    """The run's record with the scaling in it, filed where the run's own is.
+
+    Of a frame from elsewhere only the record came along, which goes on with the frame alone.
+    """
     scaled = {
         "temperature": scaling.temperature,
         "bias": list(scaling.bias),
@@ -260,7 +263,10 @@ def _new_record(
     }
     digest = hashlib.sha256(json.dumps([record["id"], scaled]).encode()).hexdigest()[:12]
     made = {**record, "id": f"{record['verb']}-{digest}", "scaling": scaled}
-    report = replace(find_report(record["id"]), run=made["id"])
+    try:
+        report = replace(find_report(record["id"]), run=made["id"])
+    except ProvenanceError:
+        return made
     remember(made, report)
     if report.ledger is not None:
         with Ledger(ledger_path()) as ledger:

@@ -1,5 +1,7 @@
 """Prompts in parts: which tokens are whose, and that nothing of a row is markup."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from nbllm.engine.prompt import (
 )
 from nbllm.errors import TextError, TextTooLongError
 from nbllm.models.model import Model
+from tests.conftest import byte_tokenizer
 
 REVIEW = (Part("text", "Review: "), Part("field", "review"), Part("text", "\nSentiment:"))
 
@@ -135,3 +138,23 @@ def test_an_answer_is_marked_behind_its_prompt(tiny_llama: Model) -> None:
 def test_a_label_that_the_tokenizer_cannot_read_is_named(tiny_llama: Model) -> None:
     with pytest.raises(TextError, match=r"cannot read one of 'ok', '\\ud800x'.*surrogate"):
         answer_ids(tiny_llama.tokenizer, ["ok", "\ud800x"])
+
+
+def test_an_expression_of_the_tokenizer_that_never_ends_fails_its_text_alone() -> None:
+    from tokenizers import Regex, pre_tokenizers
+
+    tokenizer = byte_tokenizer()
+    tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex("(a+)+b"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    template = CompiledTemplate((Part("field", "text"),), tokenizer)
+    start = time.thread_time()
+    fine, endless, last = template.encode([("good",), ("a" * 10_000,), ("fine",)], limit=20_000)
+    assert time.thread_time() - start < 5
+    assert isinstance(fine, Prompt) and isinstance(last, Prompt)
+    assert isinstance(endless, TextError) and "retry-limit" in str(endless)
+    with pytest.raises(TextError, match="cannot read one of"):
+        answer_ids(tokenizer, ["a" * 10_000])

@@ -115,6 +115,18 @@ def test_the_record_tells_of_the_scaling(tiny_llama: Model, ledger_path) -> None
     assert new.llm.report().run == after and new.llm.evaluate("text_sentiment").count == 24
 
 
+def test_a_frame_from_elsewhere_is_calibrated_without_its_report(
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = answered(pd, tiny_llama, ledger=False)
+    expected = frame.llm.calibrate(TRUTH)
+    for name in ("_records", "_reports", "_unfiled"):
+        monkeypatch.setattr(f"nbllm.frame.provenance.{name}", {})
+    new = frame.llm.calibrate(TRUTH)
+    pd.testing.assert_frame_equal(new, expected)
+    assert new.llm.explain(3, model=tiny_llama).model is tiny_llama
+
+
 @pytest.mark.parametrize(
     ("corrections", "message"),
     [
