@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 import nbllm
-from nbllm.frame.evaluate import calibration_error
+from nbllm.frame.evaluation.statistics import calibration_error
 from nbllm.models.model import Model
 
 CUTS = 10

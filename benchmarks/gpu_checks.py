@@ -26,8 +26,8 @@ from transformers import (
 )
 
 import nbllm
-from nbllm.attention import ablation, attribution, lens, logit_parts, measures, rollout
-from nbllm.attention.recording import Recording
+from nbllm.attention.analysis import ablation, attribution, lens, logit_parts, measures, rollout
+from nbllm.attention.recording.recording import Recording
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.generation import TextGenerator
@@ -37,10 +37,10 @@ from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer
 from nbllm.engine.writing import TokenWritten
-from nbllm.models import memory
-from nbllm.models.estimate import estimate
+from nbllm.models.estimate.estimate import estimate
+from nbllm.models.memory import budget as memory
 from nbllm.models.model import Model
-from nbllm.models.quantization import kernel_problem
+from nbllm.models.quantization.schemes import kernel_problem
 
 __all__ = ["CHECKS"]
 

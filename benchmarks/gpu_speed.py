@@ -20,10 +20,10 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.scoring import LabelScorer
 from nbllm.engine.writing import TokenWritten
-from nbllm.frame.tasks.summarize import summarize as summarize_task
+from nbllm.frame.verbs.summarize import summarize as summarize_task
+from nbllm.models.fetch.sources import fetch
 from nbllm.models.model import Model
-from nbllm.models.quantization import kernel_problem
-from nbllm.models.sources import fetch
+from nbllm.models.quantization.schemes import kernel_problem
 from nbllm.wording import counted
 
 __all__ = ["EVERY_QUANTIZATION", "checkpoint", "limits", "load"]

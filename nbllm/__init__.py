@@ -17,14 +17,14 @@ from wrapt import when_imported
 
 if TYPE_CHECKING:
     from nbllm import data, errors
-    from nbllm.attention.capture import Recording, record
+    from nbllm.attention.recording.capture import Recording, record
+    from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
-    from nbllm.frame.compare import compare
-    from nbllm.models.estimate import estimate
+    from nbllm.frame.comparison.runs import compare
+    from nbllm.models.estimate.estimate import estimate
     from nbllm.models.loader import load
     from nbllm.models.model import Model
     from nbllm.models.shelf import shelf
-    from nbllm.models.theme import use_chart_theme
     from nbllm.train.finetuning import finetune
     from nbllm.train.pretraining import pretrain
     from nbllm.widgets.attention import inspect
@@ -51,17 +51,17 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "Model": "nbllm.models.model",
-    "Recording": "nbllm.attention.capture",
-    "compare": "nbllm.frame.compare",
-    "estimate": "nbllm.models.estimate",
+    "Recording": "nbllm.attention.recording.capture",
+    "compare": "nbllm.frame.comparison.runs",
+    "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
     "inspect": "nbllm.widgets.attention",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",
     "pretrain": "nbllm.train.pretraining",
-    "record": "nbllm.attention.capture",
+    "record": "nbllm.attention.recording.capture",
     "shelf": "nbllm.models.shelf",
-    "use_chart_theme": "nbllm.models.theme",
+    "use_chart_theme": "nbllm.display.theme",
 }
 
 

@@ -11,15 +11,15 @@ from nbllm.checks import check_choice, near
 from nbllm.errors import FrameError, ProvenanceError
 from nbllm.frame import KEEP
 from nbllm.frame.checks import read_argument, read_options, reads_arguments, shaping
-from nbllm.frame.progress import Display, show_with
+from nbllm.frame.running.progress import Display, show_with
 
 if TYPE_CHECKING:
-    from nbllm.frame.evaluation import Evaluation
-    from nbllm.frame.preview import Preview, StepsPreview
-    from nbllm.frame.report import RunReport
-    from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
-    from nbllm.frame.search import How
-    from nbllm.frame.tasks.examples import Examples
+    from nbllm.frame.evaluation.base import Evaluation
+    from nbllm.frame.prompts.examples import Examples
+    from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
+    from nbllm.frame.running.preview import Preview, StepsPreview
+    from nbllm.frame.running.report import RunReport
+    from nbllm.frame.verbs.search import How
     from nbllm.models.model import ModelLike
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
@@ -256,7 +256,7 @@ class FrameAccessor:
         Example:
             >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
         """
-        from nbllm.frame.filtering import matching
+        from nbllm.frame.verbs.filtering import matching
 
         output = into or f"{column}_filter"
         return self._ask(
@@ -322,10 +322,10 @@ class FrameAccessor:
             >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
             >>> df.llm.summarize("review", by="product")  # doctest: +SKIP
         """
-        from nbllm.frame.background import start
         from nbllm.frame.call_checks import check_call
-        from nbllm.frame.long import group_texts, summarize_frame
-        from nbllm.frame.verbs import choose_model, make_task
+        from nbllm.frame.running.background import start
+        from nbllm.frame.verbs.long import group_texts, summarize_frame
+        from nbllm.frame.verbs.registry import choose_model, make_task
 
         options = {
             "max_words": max_words,
@@ -522,7 +522,7 @@ class FrameAccessor:
             >>> df.llm.mask("message")  # doctest: +SKIP
             >>> df.llm.mask("message", ["EMAIL_ADDRESS", "PERSON"])  # doctest: +SKIP
         """
-        from nbllm.frame.tasks.mask import Masker, mask_frame
+        from nbllm.frame.masking.masker import Masker, mask_frame
 
         return mask_frame(
             self._frame,
@@ -617,7 +617,7 @@ class FrameAccessor:
             >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
             >>> np.stack(embedded["review_embed"].dropna())  # doctest: +SKIP
         """
-        from nbllm.frame.tasks.embed import cells_of
+        from nbllm.frame.verbs.embed import cells_of
 
         return self._ask(
             "embed",
@@ -724,8 +724,8 @@ class FrameAccessor:
         Example:
             >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
         """
-        from nbllm.frame.background import start
-        from nbllm.frame.search import search_frame
+        from nbllm.frame.running.background import start
+        from nbllm.frame.verbs.search import search_frame
 
         output = into or f"{column}_search"
         work = partial(
@@ -786,8 +786,8 @@ class FrameAccessor:
         Example:
             >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
         """
-        from nbllm.frame.background import start
-        from nbllm.frame.recommend import recommend_frame
+        from nbllm.frame.running.background import start
+        from nbllm.frame.verbs.recommend import recommend_frame
 
         output = into or f"{column}_recommend"
         work = partial(
@@ -928,9 +928,9 @@ class FrameAccessor:
             >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
             >>> df.llm.reply("message", faq, intents=["order", "refund"])  # doctest: +SKIP
         """
-        from nbllm.frame.background import start
-        from nbllm.frame.reply import check_reply, reply_frame
-        from nbllm.frame.verbs import choose_model
+        from nbllm.frame.running.background import start
+        from nbllm.frame.verbs.registry import choose_model
+        from nbllm.frame.verbs.reply import check_reply, reply_frame
 
         output = into or f"{column}_reply"
         asked: dict[str, Any] = {
@@ -1033,7 +1033,7 @@ class FrameAccessor:
         Raises:
             ProvenanceError: the frame has no answers, or their run is not on record.
         """
-        from nbllm.frame.provenance import find_report, only_run
+        from nbllm.frame.running.provenance import find_report, only_run
 
         return find_report(only_run(self._frame, self._output(output)))
 
@@ -1096,7 +1096,7 @@ class FrameAccessor:
             >>> hits.llm.evaluate({"who won?": [3, 17]}, among=articles)  # doctest: +SKIP
             >>> found.rows(truth="positive", answer="negative")  # doctest: +SKIP
         """
-        from nbllm.frame.evaluation import evaluate
+        from nbllm.frame.evaluation.base import evaluate
 
         return evaluate(
             self._frame, truth, output, metrics=metrics, among=among, history=history, key=key, k=k
@@ -1125,7 +1125,7 @@ class FrameAccessor:
         Example:
             >>> answered.llm.calibrate({3: "positive", 8: "negative", ...})  # doctest: +SKIP
         """
-        from nbllm.frame.calibrate import calibrate
+        from nbllm.frame.evaluation.calibration import calibrate
 
         return calibrate(self._frame, corrections, self._output(output))
 
@@ -1146,7 +1146,7 @@ class FrameAccessor:
             >>> shown = answered.llm.corrected({3: "positive", 8: "negative"})  # doctest: +SKIP
             >>> new.llm.sentiment("review", examples=shown)  # doctest: +SKIP
         """
-        from nbllm.frame.calibrate import corrected
+        from nbllm.frame.evaluation.calibration import corrected
 
         return corrected(self._frame, corrections, self._output(output))
 
@@ -1235,7 +1235,7 @@ class FrameAccessor:
         self, position: int, output: str, model: ModelLike | None, trust_record: bool
     ) -> Explanation:
         """The explanation of a row by its position."""
-        from nbllm.frame.explained_row import explained_row
+        from nbllm.frame.explanation.row import explained_row
         from nbllm.widgets.explanation import Explanation
 
         found = explained_row(self._frame, output, position, model, trust_record=trust_record)
@@ -1253,10 +1253,10 @@ class FrameAccessor:
         finish: Callable[[Any], Any] = lambda answered: answered,
         **run_options: Any,
     ) -> Any:
-        from nbllm.frame.background import start
         from nbllm.frame.call_checks import check_call
-        from nbllm.frame.run import answer_frame
-        from nbllm.frame.verbs import choose_model, make_task, verb_columns
+        from nbllm.frame.running.background import start
+        from nbllm.frame.running.run import answer_frame
+        from nbllm.frame.verbs.registry import choose_model, make_task, verb_columns
 
         added = {name: run_options[name] for name in _ADDED if name in run_options}
         check_call(self._frame, verb, subject, options, output=output, **added)

@@ -100,7 +100,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from nbllm.models.sources import fetch
+    from nbllm.models.fetch.sources import fetch
 
     fetched = fetch(options.name, options.revision, accept_license=options.accept_license)
     say(fetched.folder)
@@ -108,7 +108,7 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from nbllm.models.memory import readable
+    from nbllm.models.memory.budget import readable
     from nbllm.models.shelf import shelf
 
     say(f"{options.name}: {readable(shelf().remove(options.name))} given back")
@@ -127,7 +127,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace) -> int:
-    from nbllm.models.estimate import estimate
+    from nbllm.models.estimate.estimate import estimate
 
     say(
         estimate(
@@ -147,7 +147,7 @@ def _ledger(options: argparse.Namespace) -> int:
     from datetime import datetime
 
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory import readable
+    from nbllm.models.memory.budget import readable
 
     path = ledger_path()
     if not path.exists():
@@ -170,7 +170,7 @@ def _ledger(options: argparse.Namespace) -> int:
 
 def _purge(options: argparse.Namespace) -> int:
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory import readable
+    from nbllm.models.memory.budget import readable
 
     path = ledger_path()
     if not path.exists():

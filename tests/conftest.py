@@ -177,7 +177,7 @@ def computes_in_bf16() -> bool:
     """Whether this processor has bf16, or would emulate it at a twentieth of the speed."""
     import torch
 
-    from nbllm.models.device import choose_dtype
+    from nbllm.models.devices.device import choose_dtype
 
     return choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
 

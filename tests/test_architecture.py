@@ -93,13 +93,13 @@ def test_imports_only_from_floors_below(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nbllm.engine.runner", "import nbllm.frame.run"),
+        ("nbllm.engine.runner", "import nbllm.frame.running.run"),
         ("nbllm.engine.runner", "from nbllm.frame import run"),
         ("nbllm.engine.runner", "from nbllm import frame"),
         ("nbllm.engine.runner", "from ..widgets import attention"),
         ("nbllm.models.loader", "def f():\n    from nbllm.engine.prompt import Prompt"),
-        ("nbllm.frame.run", "from nbllm.attention import capture"),
-        ("nbllm.frame.run", "import nbllm"),
+        ("nbllm.frame.running.run", "from nbllm.attention import capture"),
+        ("nbllm.frame.running.run", "import nbllm"),
         ("nbllm.errors", "from nbllm import home"),
     ],
 )

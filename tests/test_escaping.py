@@ -206,7 +206,7 @@ class World:
     """What several cases show, made once with harmless texts."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        from nbllm.attention.capture import record
+        from nbllm.attention.recording.capture import record
         from tests.conftest import tiny_model
 
         self.folder, self.patch = folder, patch
@@ -239,7 +239,7 @@ def whole(shown: Any) -> Iterator[tuple[str, Any]]:
 
 
 def report(text: str) -> Any:
-    from nbllm.frame.report import RunReport
+    from nbllm.frame.running.report import RunReport
 
     model = dict.fromkeys(("name", "quantization", "dtype", "device"), text) | {"revision": "0"}
     return RunReport(text, text, text, model, rows=3, ledger=text, errors={text: 2})
@@ -253,7 +253,7 @@ def a_report(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("frame.preview", "Preview", "StepsPreview")
 def previews(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.engine.prompt import Mark, Prompt
-    from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
+    from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 
     asked = f"{text} {text}"
     spans = ((0, len(text)), (len(text), len(asked)))
@@ -266,7 +266,7 @@ def previews(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.run_estimate", "RunEstimate", "StepsEstimate")
 def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
+    from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 
     step = RunEstimate(text, *[1] * 12)
     yield from whole(step)
@@ -275,7 +275,7 @@ def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.evaluation_view", "Evaluation")
 def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.evaluation import Estimate, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation.base import Estimate, LabelEvaluation, Measure, TextEvaluation
 
     frame = pd.DataFrame({"label": ["a", "b"]})
     shared = (frame, text, text, text, [text, "b"], [text, text], [0, 1], 1, text)
@@ -314,8 +314,8 @@ def a_comparison(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.background", "Run")
 def a_background_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.background import Run
-    from nbllm.frame.progress import Step
+    from nbllm.frame.running.background import Run
+    from nbllm.frame.running.progress import Step
 
     run = Run(text, text, lambda watch: watch.steps.append(Step(report(text))))
     yield "plain", repr(run)
@@ -334,7 +334,7 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("models.estimate_view", "Estimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.estimate import Estimate, Requirement
+    from nbllm.models.estimate.estimate import Estimate, Requirement
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
     shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
@@ -344,7 +344,7 @@ def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("models.shelf", "Shelf", "models.disk", "Verified")
 def a_shelf(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.disk import Verified
+    from nbllm.models.fetch.cached_models import Verified
     from nbllm.models.shelf import Item, Shelf
 
     shelf = Shelf()
@@ -441,7 +441,7 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.run_summary", "widgets.run")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.progress import Step, Watch
+    from nbllm.frame.running.progress import Step, Watch
     from nbllm.widgets.run import _still, state_of
     from nbllm.widgets.run_summary import begun
 
@@ -463,7 +463,7 @@ def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.painted", "widgets.explanation", "Explanation")
 def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.contrast import Contrast
+    from nbllm.frame.explanation.contrast import Contrast
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.painted import painted
 
@@ -703,7 +703,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("file", [Terminal, io.StringIO])
 @pytest.mark.parametrize("text", HARMFUL)
 def test_a_bar_writes_only_its_own_control_characters(file: type[io.StringIO], text: str) -> None:
-    from nbllm.progress_bar import ProgressBar
+    from nbllm.display.progress_bar import ProgressBar
 
     written = []
     for desc in (text, harmless(text)):

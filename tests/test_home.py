@@ -87,8 +87,8 @@ def _write_all(folder: Path) -> None:
 
     import nbllm
     from nbllm.engine.batch_memory import remember_factor
-    from nbllm.models.cache import cache_folder
-    from nbllm.models.sources import Fetched, prepare
+    from nbllm.models.fetch.cache import cache_folder
+    from nbllm.models.fetch.sources import Fetched, prepare
     from nbllm.train.folder import RunFolder
 
     with nbllm.load(folder, quantize="none") as model:

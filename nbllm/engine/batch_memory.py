@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from nbllm.home import home, private_folder, replace_text
-from nbllm.models.footprint import working_bytes
-from nbllm.models.memory import kv_bytes
+from nbllm.models.memory.budget import kv_bytes
+from nbllm.models.memory.footprint import working_bytes
+from nbllm.models.memory.throughput_table import machine_class
 from nbllm.models.sizes import largest, text_config
-from nbllm.models.speed import machine_class
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -121,7 +121,7 @@ def _widest(network: Any) -> tuple[int, int]:
 
 
 def _held(model: Model, *, decodes: bool) -> int:
-    from nbllm.engine.cascade import CascadePrefix
+    from nbllm.engine.shared_prefix_attention import CascadePrefix
 
     if not decodes and CascadePrefix.suits(model):
         return 0  # the prefix is there once, and nothing is kept of the rows

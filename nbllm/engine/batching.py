@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nbllm.engine.batch_memory import BatchCost, batch_key, known_factor, remember_factor
-from nbllm.models.memory import BATCH_SHARE, free_memory
+from nbllm.models.memory.budget import BATCH_SHARE, free_memory
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model

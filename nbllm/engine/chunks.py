@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbllm.models.memory import free_memory
+from nbllm.models.memory.budget import free_memory
 
 if TYPE_CHECKING:
     import torch

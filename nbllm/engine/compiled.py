@@ -22,8 +22,8 @@ from nbllm.escaping import say
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-    from nbllm.engine.grammar import JsonConstraint
     from nbllm.engine.prefix import SharedPrefix
+    from nbllm.engine.structured.grammar import JsonConstraint
     from nbllm.models.model import Model
 
 __all__ = ["Batch", "CompiledSteps"]

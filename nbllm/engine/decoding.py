@@ -16,8 +16,8 @@ from transformers import DynamicCache, StoppingCriteria, StopStringCriteria
 from transformers.cache_utils import DynamicLayer
 
 from nbllm.engine.compiled import Batch, CompiledSteps
-from nbllm.engine.grammar import JsonConstraint
 from nbllm.engine.prefix import SharedPrefix
+from nbllm.engine.structured.grammar import JsonConstraint
 from nbllm.engine.writing import token_written
 
 if TYPE_CHECKING:

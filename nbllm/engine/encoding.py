@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
+from nbllm.engine.locks import tokenizing, turn
 from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import tokenizing, turn
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.model import Kind, Model
 from nbllm.models.sizes import largest, text_config

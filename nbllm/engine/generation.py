@@ -10,7 +10,6 @@ import torch
 from transformers import GenerationConfig, StopStringCriteria
 
 from nbllm.engine.decoding import Decoder
-from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.sharing import (
@@ -21,6 +20,7 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
+from nbllm.engine.structured.grammar import JsonGrammar
 from nbllm.engine.writing import TokenWritten
 from nbllm.errors import ModelError
 from nbllm.models.model import Model

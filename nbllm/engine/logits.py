@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nbllm.engine.packed import PackedLinear
-from nbllm.engine.turns import turn
+from nbllm.engine.cpu.prepacked_linear import PackedLinear
+from nbllm.engine.locks import turn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,6 +16,7 @@ import torch
 
 from nbllm.blank import is_blank
 from nbllm.checks import check_whole, reads, shown
+from nbllm.display.progress_bar import bar_class
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.logits import head_input
@@ -26,7 +27,6 @@ from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.escaping import visible
 from nbllm.models.loader import resolve
 from nbllm.models.model import CALLED, Model, ModelLike
-from nbllm.progress_bar import bar_class
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

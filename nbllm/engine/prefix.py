@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from nbllm.engine.turns import turn
+from nbllm.engine.locks import turn
 from nbllm.models.model import Model
 
 __all__ = ["SharedPrefix"]

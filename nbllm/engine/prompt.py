@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbllm.engine.turns import tokenizing
+from nbllm.engine.locks import tokenizing
 from nbllm.errors import TextError, TextTooLongError
 from nbllm.wording import counted
 

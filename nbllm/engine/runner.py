@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.locks import turn
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.turns import turn
 from nbllm.errors import NbllmError
-from nbllm.models.work import Read
+from nbllm.models.flops import Read
 
 __all__ = ["Answered", "Engine", "run"]
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nbllm.engine.batch_memory import positions_at_once
-from nbllm.engine.cascade import CascadePrefix
 from nbllm.engine.logits import FineLogits, head_input, logits_at
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.shared_prefix_attention import CascadePrefix
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError
 from nbllm.models.model import Model

@@ -18,11 +18,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from nbllm.engine.locks import turn
 from nbllm.engine.logits import logits_at
 from nbllm.engine.runner import is_out_of_memory
-from nbllm.engine.turns import turn
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.quiet import quiet
+from nbllm.models.silence import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import DynamicCache

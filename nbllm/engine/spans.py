@@ -17,9 +17,9 @@ import torch
 
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
+from nbllm.engine.locks import tokenizing
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import tokenizing
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
 from nbllm.wording import counted
 

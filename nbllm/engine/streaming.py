@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, TextStreamer
 
+from nbllm.engine.locks import doing, turn
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.turns import doing, turn
 from nbllm.engine.writing import token_written
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import CALLED, Model

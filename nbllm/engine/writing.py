@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria
 
-from nbllm.engine.turns import turn
+from nbllm.engine.locks import turn
 
 __all__ = ["TokenWritten", "following", "token_written"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nbllm.frame import KEEP
 from nbllm.frame.columns import check_columns, refuse_taken
-from nbllm.frame.run import added_columns
-from nbllm.frame.verbs import ENCODER_VERBS, make_task, verb_columns
+from nbllm.frame.running.run import added_columns
+from nbllm.frame.verbs.registry import ENCODER_VERBS, make_task, verb_columns
 
 if TYPE_CHECKING:
-    from nbllm.frame.kinds.task import Task
+    from nbllm.frame.tasks.base import Task
     from nbllm.models.model import Model
 
 __all__ = ["check_call", "stand_in", "task_without_model"]

@@ -28,7 +28,7 @@ from nbllm.checks import (
 )
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
-from nbllm.frame.tasks.arguments import listed
+from nbllm.frame.prompts.arguments import listed
 
 __all__ = [
     "check_names",

@@ -11,15 +11,15 @@ import narwhals as nw
 
 from nbllm.frame.call_checks import check_call
 from nbllm.frame.columns import check_columns, read_rows, write_columns
-from nbllm.frame.recommend import read_histories
-from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
-from nbllm.frame.run_estimate import RunEstimate, StepsEstimate, estimate_run
-from nbllm.frame.search import WordIndex, read_queries
-from nbllm.frame.tasks.embed import cells_of, choose_encoder, embed
-from nbllm.frame.tasks.few_shot import TEXT
-from nbllm.frame.tasks.mask import Masker
-from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
-from nbllm.frame.verbs import choose_model, make_task, verb_columns
+from nbllm.frame.masking.masker import Masker
+from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.frame.prompts.reply import MESSAGE, SOURCES, draft
+from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_run
+from nbllm.frame.verbs.embed import cells_of, choose_encoder, embed
+from nbllm.frame.verbs.recommend import read_histories
+from nbllm.frame.verbs.registry import choose_model, make_task, verb_columns
+from nbllm.frame.verbs.reply import check_reply, find_sources, read_sources, reply_tasks
+from nbllm.frame.verbs.search import WordIndex, read_queries
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model, ModelLike

@@ -12,20 +12,20 @@ from nbllm.engine.encoding import framed
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.call_checks import check_call
 from nbllm.frame.columns import index_labels, read_rows, row_position, row_values
-from nbllm.frame.kinds.prompted import compiled
-from nbllm.frame.kinds.reader import ReaderTask
-from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
-from nbllm.frame.recommend import read_histories
-from nbllm.frame.reply import check_reply, find_sources, read_sources, reply_tasks
-from nbllm.frame.search import read_queries, terms
-from nbllm.frame.tasks.embed import choose_encoder, embed
-from nbllm.frame.tasks.mask import Masker, masked
-from nbllm.frame.tasks.reply import MESSAGE, SOURCES, draft
-from nbllm.frame.verbs import choose_model, make_task, verb_columns
+from nbllm.frame.masking.masker import Masker, masked
+from nbllm.frame.prompts.reply import MESSAGE, SOURCES, draft
+from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
+from nbllm.frame.tasks.extractive_qa import ReaderTask
+from nbllm.frame.tasks.prompted import compiled
+from nbllm.frame.verbs.embed import choose_encoder, embed
+from nbllm.frame.verbs.recommend import read_histories
+from nbllm.frame.verbs.registry import choose_model, make_task, verb_columns
+from nbllm.frame.verbs.reply import check_reply, find_sources, read_sources, reply_tasks
+from nbllm.frame.verbs.search import read_queries, terms
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from nbllm.frame.kinds.task import Task
+    from nbllm.frame.tasks.base import Task
     from nbllm.models.model import Model, ModelLike
 
 __all__ = ["preview_verb"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.activity.processes import DeviceMemory, ProcessRecord
-from nbllm.models.memory import container_limits
+from nbllm.models.memory.budget import container_limits
 
 __all__ = ["HostMemory", "devices", "host_memory"]
 

@@ -12,9 +12,9 @@ from safetensors import safe_open
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.json_file import read_object
 from nbllm.models.adapter_modules import check_names, name_modules
-from nbllm.models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from nbllm.models.fetch.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from nbllm.storage.json_file import read_object
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Kind
-from nbllm.models.quiet import quiet
+from nbllm.models.silence import quiet
 from nbllm.wording import counted, said, with_article
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported

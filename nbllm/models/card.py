@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.models.catalog import CATALOG
-from nbllm.models.memory import held_by_device, kv_bytes, readable
-from nbllm.models.quantization import attention_is_whole
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.memory.budget import held_by_device, kv_bytes, readable
+from nbllm.models.quantization.schemes import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
-from nbllm.models.theme import STYLE
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from nbllm.models.catalog import CatalogEntry
+    from nbllm.models.fetch.catalog import CatalogEntry
     from nbllm.models.model import Model
 
 __all__ = ["about", "groups", "html", "plain"]
@@ -137,7 +137,7 @@ def _cost(model: Model) -> dict[str, str]:
 
 
 def _memory(model: Model) -> str:
-    from nbllm.models.placement import is_spread, placement
+    from nbllm.models.memory.placement import is_spread, placement
 
     held = held_by_device(model.network)
     if not is_spread(model.network):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.json_file import read_object
+from nbllm.models.fetch.sources import Fetched
 from nbllm.models.model import Kind
 from nbllm.models.sizes import largest, stated, text_config
-from nbllm.models.sources import Fetched
+from nbllm.storage.json_file import read_object
 from nbllm.wording import said, with_article
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> Pre
     """
     from transformers import AutoConfig
 
-    from nbllm.models.quiet import quiet
+    from nbllm.models.silence import quiet
 
     try:
         with quiet():

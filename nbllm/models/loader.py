@@ -20,33 +20,33 @@ from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.checks import check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.escaping import say
-from nbllm.models import quantization
 from nbllm.models.adapter import check as check_adapter
 from nbllm.models.architecture import skeleton
-from nbllm.models.catalog import DEFAULT
 from nbllm.models.configuration import (
     context_length_of,
     kind_of,
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_dtype, reason_of_dtype
-from nbllm.models.memory import (
+from nbllm.models.devices.device import choose_dtype, reason_of_dtype
+from nbllm.models.fetch.catalog import DEFAULT
+from nbllm.models.fetch.sources import fetch, fetch_adapter
+from nbllm.models.memory.budget import (
     give_device_memory_back,
     give_freed_memory_back,
     held_by_device,
 )
-from nbllm.models.model import Model, ModelLike
-from nbllm.models.placement import (
+from nbllm.models.memory.placement import (
     input_device,
     place_all,
     read_device_map,
     refuse_quantized_on_disk,
 )
-from nbllm.models.plan import Plan, refuse_too_large, settle
-from nbllm.models.quantization import Quantization
-from nbllm.models.reading import read
-from nbllm.models.sources import fetch, fetch_adapter
+from nbllm.models.memory.plan import Plan, refuse_too_large, settle
+from nbllm.models.model import Model, ModelLike
+from nbllm.models.quantization import schemes as quantization
+from nbllm.models.quantization.schemes import Quantization
+from nbllm.models.weights import read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

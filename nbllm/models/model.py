@@ -80,7 +80,7 @@ class Model:
         Of a model that is spread, `device_map` holds as JSON where its parts lie, as they were
         put in the end, also where "auto" decided on it.
         """
-        from nbllm.models.placement import placement
+        from nbllm.models.memory.placement import placement
 
         known = {
             "name": self.name,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.errors import ModelError
-from nbllm.json_file import read_text
+from nbllm.storage.json_file import read_text
 
 __all__ = ["Readme", "read_readme"]
 

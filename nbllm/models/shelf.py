@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbllm.display.theme import STYLE
 from nbllm.errors import ModelError, UnknownModelError
 from nbllm.escaping import escape, visible
-from nbllm.models import disk
-from nbllm.models.catalog import CATALOG
-from nbllm.models.disk import Verified
-from nbllm.models.memory import held_bytes, readable
-from nbllm.models.theme import STYLE
+from nbllm.models.fetch import cached_models
+from nbllm.models.fetch.cached_models import Verified
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.memory.budget import held_bytes, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,14 +68,14 @@ class Shelf:
         self.items = list(_items())
 
     def remove(self, name: str | Path) -> int:
-        """Delete a model from this disk, with what interrupted fetches of it left there.
+        """Delete a model from this cached_models, with what interrupted fetches of it left there.
 
         Returns the bytes given back. A model that lies in a folder of your own stays.
 
         Raises UnknownModelError where there is none by that name, and ModelError where it is in
         memory, is being fetched, is your own, or the disk refuses.
         """
-        found = disk.find(name)
+        found = cached_models.find(name)
         in_use = [
             model.name
             for model in _loaded()
@@ -88,7 +88,7 @@ class Shelf:
                 f"{name} is in memory, and its weights may still be read from the disk. Unload it "
                 "first with unload(), each Model that was loaded of it, or restart the kernel."
             )
-        freed = sum(disk.remove(kept) for kept in found)
+        freed = sum(cached_models.remove(kept) for kept in found)
         self.items = list(_items())
         return freed
 
@@ -98,14 +98,14 @@ class Shelf:
         Each file is hashed again: some seconds for every few gigabytes. Raises
         UnknownModelError where there is none by that name.
         """
-        found = disk.kept() if name is None else disk.find(name)
+        found = cached_models.kept() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
         if name is not None and not whole:
             raise UnknownModelError(
                 f"Of {name} there is only what an unfinished fetch left. `nbllm get {name}` "
                 f"goes on with it, `nbllm remove {name}` deletes it."
             )
-        return [disk.verify(kept) for kept in whole]
+        return [cached_models.verify(kept) for kept in whole]
 
     def to_frame(self) -> pd.DataFrame:
         """One row an item, one column a field of `Item`."""
@@ -150,7 +150,10 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
-        from nbllm.models.placement import devices_of, placement  # torch, which a model has loaded
+        from nbllm.models.memory.placement import (  # torch, which a model has loaded
+            devices_of,
+            placement,
+        )
 
         yield Item(
             name=model.name,
@@ -164,7 +167,7 @@ def _items() -> Iterator[Item]:
             folder=model.folder,
         )
     here = set()
-    for kept in disk.kept():
+    for kept in cached_models.kept():
         here |= {kept.name} if kept.whole else set()
         yield Item(
             name=kept.name,

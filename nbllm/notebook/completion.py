@@ -40,6 +40,6 @@ def _in_memory() -> list[str]:
 
 
 def _on_the_shelf() -> list[str]:
-    from nbllm.models.catalog import CATALOG
+    from nbllm.models.fetch.catalog import CATALOG
 
     return sorted(CATALOG)

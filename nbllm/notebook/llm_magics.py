@@ -166,7 +166,7 @@ class LlmMagics(Magics):
 def _free(models: Sequence[Model]) -> None:
     """Take networks out of memory, whoever shares them."""
     from nbllm.models.loader import loaded
-    from nbllm.models.memory import held_bytes, readable
+    from nbllm.models.memory.budget import held_bytes, readable
 
     for model in models:
         name, network = model.name, model.network

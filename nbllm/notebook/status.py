@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbllm.activity.jobs import JobRecord, jobs
+from nbllm.display.theme import STYLE
 from nbllm.engine.ledger import ledger_path
 from nbllm.escaping import escape, visible
 from nbllm.models.loader import loaded
-from nbllm.models.memory import device_memory, free_memory, held_bytes, readable
-from nbllm.models.theme import STYLE
+from nbllm.models.memory.budget import device_memory, free_memory, held_bytes, readable
 
 __all__ = ["Status", "status"]
 

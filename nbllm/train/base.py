@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import TooLargeError, TrainingError
-from nbllm.models import quantization
 from nbllm.models.architecture import CLASSES, skeleton
 from nbllm.models.configuration import (
     context_length_of,
@@ -17,14 +16,15 @@ from nbllm.models.configuration import (
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_dtype
-from nbllm.models.memory import forecast, free_memory, readable
+from nbllm.models.devices.device import choose_dtype
+from nbllm.models.fetch.sources import Fetched, fetch
+from nbllm.models.memory.budget import forecast, free_memory, readable
+from nbllm.models.memory.placement import placement
+from nbllm.models.memory.plan import Plan, refuse_too_large, settle
 from nbllm.models.model import Model
-from nbllm.models.placement import placement
-from nbllm.models.plan import Plan, refuse_too_large, settle
-from nbllm.models.quiet import quiet
-from nbllm.models.reading import read
-from nbllm.models.sources import Fetched, fetch
+from nbllm.models.quantization import schemes as quantization
+from nbllm.models.silence import quiet
+from nbllm.models.weights import read
 from nbllm.train.loop import training_device
 
 if TYPE_CHECKING:

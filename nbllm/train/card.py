@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.models.theme import STYLE
 
 __all__ = ["card", "listed", "plain"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.errors import TextTooLongError
-from nbllm.frame.kinds.label import LabelTask, label_ids
+from nbllm.frame.tasks.label import LabelTask, label_ids
 from nbllm.train.rows import LearnedRow
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
-from nbllm.models.theme import STYLE
 from nbllm.train.card import card, listed, plain
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken

@@ -14,16 +14,16 @@ from narwhals.dependencies import is_into_dataframe
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.escaping import say
-from nbllm.frame.kinds.label import LabelTask
-from nbllm.frame.steps import answer_here
-from nbllm.frame.tasks.classify import classify
-from nbllm.frame.tasks.prompt import prompt as prompt_task
-from nbllm.frame.tasks.sentiment import sentiment
-from nbllm.models.catalog import DEFAULT
+from nbllm.frame.running.local import answer_here
+from nbllm.frame.tasks.label import LabelTask
+from nbllm.frame.verbs.classify import classify
+from nbllm.frame.verbs.prompt import prompt as prompt_task
+from nbllm.frame.verbs.sentiment import sentiment
+from nbllm.models.fetch.catalog import DEFAULT
+from nbllm.models.fetch.training_record import prompt_digest
 from nbllm.models.loader import check_named
-from nbllm.models.memory import give_freed_memory_back
+from nbllm.models.memory.budget import give_freed_memory_back
 from nbllm.models.model import Model
-from nbllm.models.training_record import prompt_digest
 from nbllm.train import loop
 from nbllm.train.base import (
     Base,
@@ -63,7 +63,7 @@ from nbllm.wording import counted
 if TYPE_CHECKING:
     import torch
 
-    from nbllm.frame.kinds.task import Task
+    from nbllm.frame.tasks.base import Task
     from nbllm.train.layout import Layout
 
 __all__ = ["finetune"]

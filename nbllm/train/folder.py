@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 
 from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home, private_folder
-from nbllm.json_file import read_object
-from nbllm.models.memory import readable
-from nbllm.models.training_record import RECORD
+from nbllm.models.fetch.training_record import RECORD
+from nbllm.models.memory.budget import readable
+from nbllm.storage.json_file import read_object
 
 __all__ = ["RunFolder", "writing"]
 

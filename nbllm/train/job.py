@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 
 from nbllm.checks import check_choice, check_number, check_whole, shown
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
-from nbllm.frame.tasks.arguments import check_names, listed
-from nbllm.frame.tasks.prompt import prompt_columns
-from nbllm.frame.truth import label_text
+from nbllm.frame.evaluation.truth import label_text
+from nbllm.frame.prompts.arguments import check_names, listed
+from nbllm.frame.verbs.prompt import prompt_columns
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
 from nbllm.warned import warn_user

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.activity.jobs import Ended, Job
+from nbllm.display.progress_bar import ProgressBar
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
-from nbllm.models.theme import STYLE
-from nbllm.progress_bar import ProgressBar
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 

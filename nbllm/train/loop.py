@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from nbllm.errors import TrainingError
-from nbllm.json_file import read_object
-from nbllm.models.device import choose_device, choose_dtype
-from nbllm.models.quiet import quiet
+from nbllm.models.devices.device import choose_device, choose_dtype
+from nbllm.models.silence import quiet
+from nbllm.storage.json_file import read_object
 from nbllm.train.layout import IGNORED
 from nbllm.train.order import Order
 

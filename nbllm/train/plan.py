@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import TooLargeError
-from nbllm.models.memory import free_memory, readable
+from nbllm.models.memory.budget import free_memory, readable
 from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
 from nbllm.train.order import Order
 from nbllm.wording import counted

@@ -19,10 +19,10 @@ from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.escaping import say
-from nbllm.frame.tasks.few_shot import TEXT
-from nbllm.models.memory import free_memory, give_freed_memory_back, readable
+from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.models.memory.budget import free_memory, give_freed_memory_back, readable
 from nbllm.models.model import Model
-from nbllm.models.quiet import quiet
+from nbllm.models.silence import quiet
 from nbllm.train import loop
 from nbllm.train.folder import RunFolder, writing
 from nbllm.train.job import check_numbers

@@ -16,7 +16,7 @@ import numpy as np
 from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import read_rows
-from nbllm.frame.truth import right_answers
+from nbllm.frame.evaluation.truth import right_answers
 from nbllm.wording import counted, with_article
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nbllm.models.catalog import CATALOG
-from nbllm.models.quiet import quiet
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.silence import quiet
 from nbllm.train.folder import writing
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
 
-from nbllm.attention.capture import record
-from nbllm.attention.colour_levels import Scale, levels
-from nbllm.attention.recording import EncoderDecoderRecording, Recording
+from nbllm.attention.recording.capture import record
+from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording
+from nbllm.attention.views.colour_levels import Scale, levels
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError
 from nbllm.escaping import escape, visible

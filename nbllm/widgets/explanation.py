@@ -8,17 +8,17 @@ from functools import cached_property
 import pandas as pd
 from IPython.display import DisplayHandle
 
-from nbllm.attention.attribution import Attribution, attribute
-from nbllm.attention.lens import logit_lens
-from nbllm.attention.logit_parts import direct_logit_attribution
-from nbllm.attention.rank_agreement import agreement, attended, top_shared
-from nbllm.attention.recording import Recording
-from nbllm.attention.words import word_numbers
-from nbllm.attention.written import continued
+from nbllm.attention.analysis.attribution import Attribution, attribute
+from nbllm.attention.analysis.lens import logit_lens
+from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+from nbllm.attention.analysis.rank_agreement import agreement, attended, top_shared
+from nbllm.attention.recording.generated import continued
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.recording.word_alignment import word_numbers
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
-from nbllm.frame.contrast import Contrast
+from nbllm.frame.explanation.contrast import Contrast
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView, inspect
 from nbllm.widgets.painted import painted

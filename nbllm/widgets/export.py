@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from anywidget import AnyWidget
 
-from nbllm.attention.colour_levels import Scale, levels, scale_ticks
-from nbllm.attention.recording import Recording, TokenRow
+from nbllm.attention.recording.recording import Recording, TokenRow
+from nbllm.attention.views.colour_levels import Scale, levels, scale_ticks
 from nbllm.errors import SelectionError
 from nbllm.escaping import visible
 from nbllm.widgets.bundle import bundle

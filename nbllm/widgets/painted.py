@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from nbllm.escaping import escape
-from nbllm.frame.contrast import Contrast
+from nbllm.frame.explanation.contrast import Contrast
 from nbllm.wording import counted
 
 __all__ = ["painted"]

@@ -13,7 +13,7 @@ the stack of an encoder-decoder, and which of two recordings or their difference
     {"kind": "picture", ..., layer, head, how, mask_sink, rows, columns, size}
                                              float32 weights where each cell has its pixel,
                                              else, pooled to the size, their codes of
-                                             nbllm/attention/colour_levels.py, with `full`
+                                             nbllm/attention/views/colour_levels.py, with `full`
     {"kind": "tile", ..., layer, head, how, mask_sink, rows, columns}
                                              float32 weights, exact
     {"kind": "dimensions", ..., layer, head, pair}
@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbllm.attention.colour_levels import codes
-from nbllm.attention.recording import EncoderDecoderRecording, Recording, TokenRow
-from nbllm.attention.tiles import dimension_scores, evenly, sampled_rows, thumbnails
+from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, TokenRow
+from nbllm.attention.views.colour_levels import codes
+from nbllm.attention.views.tiles import dimension_scores, evenly, sampled_rows, thumbnails
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.head_values import head_values
 from nbllm.widgets.sheets import (
@@ -177,7 +177,9 @@ class Questions:
         sheet = self.sheet(question["part"], question["side"])
         if isinstance(sheet, DifferenceSheet):
             return {}, _differences(sheet)
-        from nbllm.attention.measures import head_measures  # pandas: only when it is asked for
+        from nbllm.attention.analysis.measures import (
+            head_measures,  # pandas: only when it is asked for
+        )
 
         frame = head_measures(self.recorded(question["part"], question["side"]).recording)
         grid = (len(sheet.layer_numbers), sheet.heads)

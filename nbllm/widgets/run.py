@@ -27,7 +27,7 @@ from nbllm.widgets.run_summary import begun, summary, summary_text
 from nbllm.widgets.view import View
 
 if TYPE_CHECKING:
-    from nbllm.frame.progress import Step, Watch
+    from nbllm.frame.running.progress import Step, Watch
 
 __all__ = ["RunDisplay", "RunView"]
 

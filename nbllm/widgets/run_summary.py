@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.models.theme import STYLE
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
-    from nbllm.frame.progress import Step, Watch
+    from nbllm.frame.running.progress import Step, Watch
 
 __all__ = ["begun", "duration", "summary", "summary_text"]
 

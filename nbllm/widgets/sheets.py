@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from nbllm.attention.colour_levels import full_colour
-from nbllm.attention.overview import survey
-from nbllm.attention.recording import Recording, TokenRow
-from nbllm.attention.tiles import block_max, combined, pooled
+from nbllm.attention.recording.recording import Recording, TokenRow
+from nbllm.attention.views.colour_levels import full_colour
+from nbllm.attention.views.overview import survey
+from nbllm.attention.views.tiles import block_max, combined, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
 
 if TYPE_CHECKING:

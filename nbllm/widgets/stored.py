@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nbllm.progress_bar import bar_class
+from nbllm.display.progress_bar import bar_class
 from nbllm.widgets.page import Answers, Question
 from nbllm.widgets.questions import LARGEST_SIDE, LARGEST_TILE, Questions
 from nbllm.widgets.sheets import Sheet, Shown

@@ -188,7 +188,7 @@ def announced(name: str) -> tuple[HeldModel, ...]:
 
 def test_loading_and_unloading_are_announced(tiny: str) -> None:
     from nbllm.models.loader import load
-    from nbllm.models.memory import held_bytes
+    from nbllm.models.memory.budget import held_bytes
 
     model = load(tiny, dtype="fp32", device="cpu")
     (held,) = announced(tiny)
@@ -244,7 +244,7 @@ def test_a_home_that_cannot_be_written_stops_no_load(tiny: str, folder: Path) ->
 def test_what_lies_on_several_devices_is_counted_on_each() -> None:
     import torch
 
-    from nbllm.models.memory import held_by_device, held_bytes
+    from nbllm.models.memory.budget import held_by_device, held_bytes
 
     network: Any = torch.nn.Sequential(
         torch.nn.Linear(4, 4, bias=False, device="cpu"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nbllm.attention.layer import Layer
-from nbllm.attention.recording import Recording, RecordingKind, TokenRow
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording, RecordingKind, TokenRow
 from nbllm.engine.prompt import Mark
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from tests.attention.architectures import CAUSAL, largest_difference, tiny

@@ -39,8 +39,8 @@ LONG = """
 from IPython.display import HTML, display
 display(HTML("A recording of 4,096 tokens"))
 import nbllm, torch, numpy as np
-from nbllm.attention.layer import Layer
-from nbllm.attention.recording import Recording, TokenRow
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording, TokenRow
 tokens, layers, heads, key_heads, size = 4096, 32, 32, 8, 16
 generator = torch.Generator().manual_seed(0)
 draw = lambda heads: torch.randn(heads, tokens, size, generator=generator).mul(1.5).bfloat16()
@@ -246,7 +246,7 @@ def test_words_are_joined_in_the_matrix(show) -> None:
 def test_heads_are_sorted_by_what_was_computed_of_them(show) -> None:
     lab = show("words")
     lab.evaluate(
-        "setattr(words, 'measures', __import__('nbllm.attention.ablation', fromlist=['*'])"
+        "setattr(words, 'measures', __import__('nbllm.attention.analysis.ablation', fromlist=['*'])"
         f".head_importance(llm, {TEXT!r}))"
     )
     menu = lab.page.locator(WIDGET).get_by_label("Sort heads by")

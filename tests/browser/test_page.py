@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.widgets.attention import AttentionView, inspect
 from tests.conftest import tiny_model

@@ -18,7 +18,7 @@ from nbllm.engine.batch_memory import BatchCost
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
-from nbllm.models.memory import kv_bytes
+from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 
@@ -121,7 +121,7 @@ def conv1d() -> Model:
 )
 def test_the_forecast_is_that_of_a_pass_that_was_counted(made: Callable[[], Model]) -> None:
     from nbllm.models.architecture import skeleton
-    from nbllm.models.rehearsal import rehearse
+    from nbllm.models.estimate.dry_run import rehearse
 
     model = made()
     cost = BatchCost.foretold(model, decodes=True)

@@ -16,8 +16,8 @@ from nbllm.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.kinds.label import Calibrated
-from nbllm.frame.tasks.sentiment import sentiment
+from nbllm.frame.tasks.label import Calibrated
+from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 

@@ -169,7 +169,7 @@ def test_of_a_comparison(frame: Any) -> None:
 
 
 def test_of_a_folder(tmp_path: Path) -> None:
-    from nbllm.frame.parquet import answer_folder
+    from nbllm.frame.running.parquet import answer_folder
 
     (tmp_path / "from").mkdir()
     pd.DataFrame({"review": ["A warm soup."]}).to_parquet(tmp_path / "from" / "a.parquet")

@@ -13,7 +13,7 @@ import pytest
 from nbllm import accessor
 from nbllm.accessor import FrameAccessor
 from nbllm.errors import ColumnError, FrameError, NbllmError
-from nbllm.frame.compare import compare
+from nbllm.frame.comparison.runs import compare
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 

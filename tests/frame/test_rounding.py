@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.kinds.label import _Repeatable
+from nbllm.frame.tasks.label import _Repeatable
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 

@@ -25,13 +25,13 @@ import nbllm
 from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import LedgerError, NbllmError, ProvenanceError
-from nbllm.frame import provenance
-from nbllm.frame.kinds.task import are_numbers, check_filed
-from nbllm.frame.parquet import _attrs
-from nbllm.frame.records import record_fault, report_fault
+from nbllm.frame.running import provenance
+from nbllm.frame.running.parquet import _attrs
+from nbllm.frame.running.record_schema import record_fault, report_fault
+from nbllm.frame.tasks.base import are_numbers, check_filed
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
-from tests.frame.test_explained_row import VERBS, rows
+from tests.frame.explanation.test_row import VERBS, rows
 
 RUNS = "nbllm_runs"
 CYCLE: list[Any] = []
@@ -301,7 +301,7 @@ def test_what_lies_in_the_hubs_cache_is_taken_without_asking_the_hub(
 ) -> None:
     from huggingface_hub import constants
 
-    from nbllm.models import hub
+    from nbllm.models.fetch import hub
 
     commit = "c" * 40
     cache = tmp_path / "hub"
@@ -322,16 +322,16 @@ def test_what_lies_in_the_hubs_cache_is_taken_without_asking_the_hub(
 def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import datetime
 
-    from nbllm.models import disk
-    from nbllm.models.at_hand import is_at_hand
-    from nbllm.models.catalog import CATALOG
+    from nbllm.models.fetch import cached_models
+    from nbllm.models.fetch.at_hand import is_at_hand
+    from nbllm.models.fetch.catalog import CATALOG
 
     entry = CATALOG["smollm2"]
     named = {"name": "smollm2", "source": entry.source, "revision": entry.weights_sha256}
-    lying = disk.Kept("smollm2", Path("x"), 1, datetime.now(), whole=True)
+    lying = cached_models.Kept("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
-        monkeypatch.setattr(disk, "kept", lambda found=found: found)
+        monkeypatch.setattr(cached_models, "kept", lambda found=found: found)
         assert is_at_hand(named) is (there and whole)
 
 
@@ -429,7 +429,7 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
         check_filed(task, known, path)
         seen.append((task, dict(known)))
 
-    monkeypatch.setattr("nbllm.frame.run.check_filed", check)
+    monkeypatch.setattr("nbllm.frame.running.run.check_filed", check)
     kind, _, ask = VERBS[verb]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -12,9 +12,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, LabelError
-from nbllm.frame.mask_evaluation import plain_spans
-from nbllm.frame.score_evaluation import word_overlap
-from nbllm.frame.vector_evaluation import neighbour_labels
+from nbllm.frame.evaluation.masks import plain_spans
+from nbllm.frame.evaluation.similarities import word_overlap
+from nbllm.frame.evaluation.vectors import neighbour_labels
 from nbllm.models.model import Model
 
 ROWS = 24

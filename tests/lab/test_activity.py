@@ -270,7 +270,7 @@ def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
-    for module in ("nbllm.models.memory", "nbllm.lab.devices"):
+    for module in ("nbllm.models.memory.budget", "nbllm.lab.devices"):
         monkeypatch.setattr(f"{module}._CGROUP", tmp_path)
     assert host_memory() == HostMemory(total=1000, used=450)
     (tmp_path / "memory.stat").unlink()

@@ -26,7 +26,7 @@ def nbllm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models stand for large ones: nf4 and fp4 take their attention too."""
-    monkeypatch.setattr("nbllm.models.quantization._SMALL", 0)
+    monkeypatch.setattr("nbllm.models.quantization.schemes._SMALL", 0)
 
 
 @pytest.fixture(autouse=True)

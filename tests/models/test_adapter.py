@@ -15,7 +15,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models import adapter as adapters
 from nbllm.models.loader import load, reload

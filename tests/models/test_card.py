@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import transformers
 
-from nbllm.models import catalog
 from nbllm.models.architecture import skeleton
+from nbllm.models.fetch import catalog
 from nbllm.models.model import Kind, Model
 
 README = """---

@@ -43,13 +43,13 @@ from nbllm.errors import (
     TrainingError,
     UnsupportedModelError,
 )
-from nbllm.frame.provenance import run_record
-from nbllm.frame.verbs import make_task
-from nbllm.models import placement
+from nbllm.frame.running.provenance import run_record
+from nbllm.frame.verbs.registry import make_task
+from nbllm.models.flops import Read, operations
 from nbllm.models.loader import load, loaded, reload
-from nbllm.models.memory import held_by_device, held_bytes
+from nbllm.models.memory import placement
+from nbllm.models.memory.budget import held_by_device, held_bytes
 from nbllm.models.model import Model
-from nbllm.models.work import Read, operations
 from tests.conftest import byte_tokenizer, seeded, tiny_model, tiny_network, word_tokenizer
 
 FRAME = pd.DataFrame({"text": [
@@ -464,7 +464,7 @@ def test_auto_quantizes_nothing_that_lies_on_disk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nbllm.models.plan.device_memory", lambda _: 100_000)
+    monkeypatch.setattr("nbllm.models.memory.plan.device_memory", lambda _: 100_000)
     with load(folders["untied"], dtype="fp32", device_map=on_disk("model.layers")) as model:
         assert model.quantization == "none"
     assert "where quantized weights cannot be computed with" in capsys.readouterr().out

@@ -25,11 +25,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
-from nbllm.models import loader, plan
-from nbllm.models.device import choose_dtype, reason_of_dtype
+from nbllm.models import loader
+from nbllm.models.devices.device import choose_dtype, reason_of_dtype
 from nbllm.models.loader import load, loaded, reload
+from nbllm.models.memory import plan
 from tests.conftest import CORPUS, seeded, tiny_network
 
 Folder = Callable[[str], Path]
@@ -507,7 +508,7 @@ def test_the_context_is_the_least_that_the_files_state(
     from transformers import AutoConfig
 
     from nbllm.models.configuration import context_length_of
-    from nbllm.models.sources import fetch
+    from nbllm.models.fetch.sources import fetch
 
     folder = tiny_folder("encoder")
     for name, change in changes.items():

@@ -15,8 +15,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from nbllm.models import catalog
-from nbllm.models.sources import fetch
+from nbllm.models.fetch import catalog
+from nbllm.models.fetch.sources import fetch
 from tests.conftest import NetworkGuard
 
 FOLDER = Path(__file__).parents[2] / "notebooks"

@@ -17,8 +17,8 @@ import traitlets
 
 import nbllm.widgets.bundle as bundle
 import nbllm.widgets.questions as questions
-from nbllm.attention.ablation import head_importance
-from nbllm.attention.capture import record
+from nbllm.attention.analysis.ablation import head_importance
+from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nbllm  # noqa: F401  registers df.llm
-from nbllm.attention.rank_agreement import attended
+from nbllm.attention.analysis.rank_agreement import attended
 from nbllm.errors import (
     FrameError,
     LabelError,

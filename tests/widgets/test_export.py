@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import traitlets
 
-from nbllm.attention.capture import record
-from nbllm.attention.colour_levels import scale_ticks
+from nbllm.attention.recording.capture import record
+from nbllm.attention.views.colour_levels import scale_ticks
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import SelectionError
 from nbllm.widgets.attention import AttentionView, inspect

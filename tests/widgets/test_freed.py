@@ -19,9 +19,9 @@ from ipywidgets.widgets.widget import _instances
 
 import nbllm.widgets
 import nbllm.widgets.run as run
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ColumnError, UnsupportedModelError
-from nbllm.frame.progress import Watch
+from nbllm.frame.running.progress import Watch
 from nbllm.models.model import Model
 from nbllm.widgets.attention import AttentionView
 from nbllm.widgets.explanation import Explanation

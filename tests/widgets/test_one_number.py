@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from nbllm.attention.capture import record
-from nbllm.attention.colour_levels import codes
-from nbllm.attention.recording import Recording
+from nbllm.attention.recording.capture import record
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.views.colour_levels import codes
 from nbllm.widgets.attention import AttentionView
 from nbllm.widgets.sheets import RecordingSheet
 from tests.attention.conftest import random_recording, recording_of  # noqa: F401

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from nbllm.frame.contrast import Contrast
+from nbllm.frame.explanation.contrast import Contrast
 from nbllm.widgets.painted import painted
 
 WORDS = pd.DataFrame(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from nbllm.attention.capture import record
-from nbllm.attention.colour_levels import codes
-from nbllm.attention.measures import head_measures
+from nbllm.attention.analysis.measures import head_measures
+from nbllm.attention.recording.capture import record
+from nbllm.attention.views.colour_levels import codes
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.questions import LARGEST_EXACT, MEASURES, Questions
 

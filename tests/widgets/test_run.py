@@ -14,8 +14,8 @@ import pytest
 from nbclient import NotebookClient
 
 import nbllm.widgets.run as run
-from nbllm.frame.progress import Step, Watch
-from nbllm.frame.report import RunReport
+from nbllm.frame.running.progress import Step, Watch
+from nbllm.frame.running.report import RunReport
 from nbllm.widgets.run import RunDisplay, state_of
 from nbllm.widgets.run_summary import duration, summary, summary_text
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import nbllm.widgets.sheets as sheets
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.sheets import DifferenceSheet, RecordingSheet, Shown, largest, matched, picture
 

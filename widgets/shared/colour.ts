@@ -43,7 +43,7 @@ export function ramp(stops: readonly string[]): RGB[] {
 
 export type Scale = "sqrt" | "log";
 
-// As nbllm/attention/colour_levels.py has it, of the scales and of the codes.
+// As nbllm/attention/views/colour_levels.py has it, of the scales and of the codes.
 const DECADES = 4;
 
 /** From no colour, 0, to full colour, 1: by the square root of a share of the largest, or its logarithm. */

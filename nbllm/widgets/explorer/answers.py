@@ -19,8 +19,8 @@ from nbllm.frame.columns import (
     new_series,
     read_rows,
 )
-from nbllm.frame.provenance import find_record, run_ids
-from nbllm.frame.truth import given_answers, refuse_unknown, right_answers
+from nbllm.frame.evaluation.truth import given_answers, refuse_unknown, right_answers
+from nbllm.frame.running.provenance import find_record, run_ids
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
 

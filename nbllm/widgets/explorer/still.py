@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
-from nbllm.models.theme import STYLE
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import Query
 from nbllm.wording import counted

@@ -1,0 +1,172 @@
+"""Which heads an answer needs: each is taken out in turn, and the answer is asked for again.
+
+A head is taken out where it hands over what it gathered, in the attention function that the
+model runs, before the output projection. So no architecture is named here. The rows of a
+batch are the same text with one head each taken out, and a last row has them all, against
+which the others are compared: numbers of a pass depend on its form, in half precision visibly.
+
+The layers below the heads of a batch make of the text what they made of it in the first batch,
+and are not run again: half of the work, when all heads are tried.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from nbllm.attention.analysis.activation_cache import KnownLayers
+from nbllm.attention.recording.hooks import only_last_logits
+from nbllm.attention.recording.interception import listening
+from nbllm.attention.recording.recording import RecordingKind
+from nbllm.attention.recording.residual import allowed_gap
+from nbllm.attention.recording.text import answer_id, read
+from nbllm.attention.recording.validation import check_heard, depths_of
+from nbllm.checks import check_choice, check_integers, check_token, reads
+from nbllm.engine.prompt import Prompt
+from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.models.loader import resolve
+from nbllm.models.model import Model, ModelLike
+
+__all__ = ["head_importance"]
+
+Replacement = Literal["zero", "mean"]
+
+_TOKENS = 1024  # that go through the network at a time
+
+
+@reads(target=check_token, layers=check_integers)
+def head_importance(
+    model: ModelLike,
+    text: str | Prompt,
+    *,
+    target: int | str | None = None,
+    replacement: Replacement = "zero",
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """How much less likely an answer becomes when one head is taken out.
+
+    What the head gives to the output projection is replaced by zeros, or by its "mean" over
+    the tokens of the text, which keeps what it adds whatever the token (Michel et al. 2019,
+    "Are Sixteen Heads Really Better than One?").
+
+    Args:
+        target: of a causal model the id of a token after the last one of the text, or a text
+            that is one token; of a classifier the number or the name of a class. By default
+            what the model answers.
+        layers: numbers of the layers whose heads are tried, by default all.
+
+    Returns:
+        One row a head, with the columns layer, head, importance (by how much the logarithm of
+        the answer's probability falls, in nats; below 0 where the head spoke against it) and
+        logit_drop (the same of its logit). `attrs["target"]` is the answer, by its number.
+
+    Raises:
+        UnsupportedModelError: the model has no such answer (an encoder, an encoder-decoder), or
+            computes attention outside of transformers' AttentionInterface.
+        SelectionError: a token, class or layer that the model does not have.
+        LabelError: a class by a name that the model does not have.
+        TextError: the text has no tokens, or too many.
+
+    Example:
+        >>> heads = head_importance(llm, "The capital of France is")  # doctest: +SKIP
+        >>> heads.nlargest(5, "importance")  # doctest: +SKIP
+    """
+    model = resolve(model)
+    if model.kind not in ("causal", "classifier"):
+        raise UnsupportedModelError(
+            f"{model.name} is of kind {model.kind}, and importance is asked of a model with one "
+            "answer: a causal model or a classifier. Load one, such as nbllm.load()."
+        )
+    check_choice("replacement", replacement, get_args(Replacement))
+    chosen = None if target is None else answer_id(model, target)
+    prompt = read(model, text)
+    ((kind, depth),) = depths_of(model).items()
+    numbers = _numbers(model, depth, layers)
+    heads = model.network.config.get_text_config().num_attention_heads
+    places = list(itertools.product(numbers, range(heads)))
+    found = []
+    size = max(1, _TOKENS // len(prompt.ids) - 1)
+    below = KnownLayers(model.network, depth)
+    whole = None
+    for start in range(0, len(places), size):
+        part = places[start : start + size]
+        logits = _answers(model, prompt, part, kind, replacement, below)
+        if whole is None:
+            whole = logits[-1]
+        elif not _alike(model, logits[-1], whole):
+            below.forget()
+            logits = _answers(model, prompt, part, kind, replacement, below)
+        if chosen is None:
+            chosen = int(logits[-1].argmax())
+        both = torch.stack([logits.log_softmax(-1)[:, chosen], logits[:, chosen]], dim=1)
+        found.append((both[-1] - both[:-1]).cpu().numpy())
+    falls = np.concatenate(found)
+    frame = pd.DataFrame(places, columns=["layer", "head"])
+    frame["importance"], frame["logit_drop"] = falls[:, 0], falls[:, 1]
+    frame.attrs["target"] = chosen
+    return frame
+
+
+def _numbers(model: Model, depth: int, layers: Sequence[int] | None) -> list[int]:
+    if layers is not None and not len(layers):
+        raise SelectionError("layers names no layer. Give at least one, or None for all.")
+    for number in layers or ():
+        if not 0 <= number < depth:
+            raise SelectionError(
+                f"layer {number} is not in {model.name}, which has layers 0 to {depth - 1}. "
+                "Choose some of those."
+            )
+    return list(range(depth)) if layers is None else list(layers)
+
+
+def _alike(model: Model, one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether logits are the same but for rounding: some layers read more than the last one."""
+    return float((one - other).norm() / other.norm()) <= allowed_gap(model)
+
+
+def _answers(
+    model: Model,
+    prompt: Prompt,
+    places: list[tuple[int, int]],
+    kind: RecordingKind,
+    replacement: Replacement,
+    below: KnownLayers,
+) -> torch.Tensor:
+    """Logits without each (layer, head) in turn, and at the end with all: (rows, answers).
+
+    What the layers before these make of the text is taken from `below`, where it is known, or
+    else kept there.
+    """
+    network = model.network
+    known = below.known(min(layer for layer, _ in places))
+    ids = torch.tensor([prompt.ids], device=model.device).expand(len(places) + 1, -1)
+    heard: Counter[RecordingKind] = Counter({kind: known} if known else {})
+
+    def ablate(
+        result: Any, eager: bool, module: nn.Module, query: torch.Tensor, *rest: Any
+    ) -> None:
+        for row, (layer, head) in enumerate(places):
+            if layer == heard[kind]:
+                gathered = result[0][row, :, head]  # (tokens, value_dim)
+                if replacement == "zero":
+                    gathered.zero_()
+                else:
+                    gathered.copy_(gathered.float().mean(0))
+        heard[kind] += 1
+
+    layers = below.left_out(known, len(ids)) if known else below.kept(-1)
+    with torch.inference_mode(), listening(network, ablate), layers:
+        if model.kind == "classifier":
+            logits: torch.Tensor = network(input_ids=ids).logits
+        else:
+            with only_last_logits(network.get_output_embeddings()):
+                logits = network(input_ids=ids, use_cache=False).logits[:, -1]
+    check_heard(model, heard, depths_of(model))
+    return logits.float()

@@ -1,0 +1,107 @@
+"""Attention followed down the layers, to the tokens that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from nbllm.attention.recording.indexing import taken
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.recording.threads import one_thread
+from nbllm.checks import check_integer, check_integers, reads
+from nbllm.errors import SelectionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["attention_rollout"]
+
+_LEAST_LEFT = 1e-6  # of a row without its masked key: below it there is nothing but rounding
+
+
+@reads(rows=check_integers, start_layer=check_integer, masked=check_integer)
+def attention_rollout(
+    recording: Recording,
+    *,
+    rows: Sequence[int] | None = None,
+    start_layer: int | None = None,
+    masked: int | None = None,
+) -> NDArray[np.float32]:
+    """How much of each token at the end comes from each token at the start, by attention alone.
+
+    Every layer passes on the mean of its heads and, by the residual connection, the token
+    itself: (A + I) / 2, each row made whole. Their product over the layers is the rollout
+    (Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers"). It is built from the
+    last layer down for the queries in `rows`, by default all: no more than a block of rows of
+    one layer is in memory beside the result.
+
+    `start_layer` is the first layer that counts, by default the first one recorded. `masked` is
+    a key, such as the attention sink, that is taken out of every layer's mean; what is left of
+    each row is made whole again, and a row that has nothing left stays with its own token.
+
+    Returns float32, (rows, tokens); each row sums to 1. Raises SelectionError for
+    cross-attention, for a token that is not there, and where a layer between `start_layer` and
+    the last one recorded is missing.
+
+        attention_rollout(recording, rows=[len(recording) - 1], masked=0)
+    """
+    if recording.queries is not recording.keys:
+        raise SelectionError(
+            "Rollout follows a text through its own layers, and this recording is of "
+            "cross-attention. Take the encoder or the decoder of the recording."
+        )
+    chosen = range(len(recording)) if rows is None else rows
+    for token in (*chosen, *(() if masked is None else (masked,))):
+        recording.check(recording.layer_numbers[0], 0, token)
+    rollout = torch.zeros(len(chosen), len(recording))
+    rollout[range(len(chosen)), list(chosen)] = 1
+    for number in reversed(_followed(recording, start_layer)):
+        layer = recording.layer(number)
+        rollout = _through(layer, rollout.to(layer.key.device), masked)
+    found: NDArray[np.float32] = rollout.cpu().numpy()
+    return found
+
+
+def _followed(recording: Recording, start: int | None) -> list[int]:
+    """The layers to go through; each has to follow the one before."""
+    first, last = (
+        recording.layer_numbers[0] if start is None else start,
+        recording.layer_numbers[-1],
+    )
+    recording.check(first, 0)
+    for number in range(first, last + 1):
+        if number not in recording.layer_numbers:
+            raise SelectionError(
+                f"Rollout goes through every layer from {first} to {last}, and layer {number} "
+                "was not recorded. Record it too, or give a later start_layer."
+            )
+    return list(range(first, last + 1))
+
+
+def _through(layer: Layer, rollout: torch.Tensor, masked: int | None) -> torch.Tensor:
+    """What a layer makes of what comes after it, both (rows, tokens)."""
+    below = torch.zeros_like(rollout)
+    for part in layer.blocks(1, range(rollout.shape[1])):
+        mean = _mean(layer, part)
+        if masked is not None:
+            mean[:, masked] = 0
+        total = mean.sum(1, keepdim=True)
+        left = total > _LEAST_LEFT
+        step = torch.where(left, mean / (2 * total.clamp_min(_LEAST_LEFT)), 0)
+        # Of each row its own token: the diagonal of the block that begins there.
+        step.diagonal(part[0]).add_(torch.where(left[:, 0], 0.5, 1.0))
+        below += taken(rollout, 1, part) @ step
+    return below
+
+
+@one_thread()
+def _mean(layer: Layer, rows: Sequence[int]) -> torch.Tensor:
+    """The mean weights of all heads, float32, (rows, tokens)."""
+    total = torch.zeros(len(rows), layer.key.shape[1], device=layer.key.device)
+    for head in range(layer.heads):
+        total += layer.weights([head], rows)[0]
+    return total / layer.heads

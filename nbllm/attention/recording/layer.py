@@ -1,0 +1,170 @@
+"""Attention weights of one layer, computed again from its queries and keys."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch.nn import functional
+
+from nbllm.attention.recording.indexing import bounds, index, places_of, taken
+
+__all__ = ["Layer"]
+
+# Scores in float32 that a block of rows has: 4 MiB, so that they stay in the processor's cache.
+SCORES_AT_ONCE = 2**20
+# 256 MiB: a block is some ten kernels, and a GPU is done with small ones before the next are there.
+SCORES_AT_ONCE_ON_CUDA = 2**26
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What one attention layer was given, which decides its weights."""
+
+    query: torch.Tensor  # (heads, rows, head_dim), after RoPE, in the model's dtype
+    key: torch.Tensor  # (key_heads, columns, head_dim)
+    scale: float
+    mask: torch.Tensor | None  # (1 or heads, rows, columns), bool (True: seen) or additive
+    bias: torch.Tensor | None  # added to the scores before the mask (T5)
+    causal: bool  # keys after the query are hidden
+    window: int | None  # keys this far from the query are hidden
+    softcap: float | None  # scores pass through softcap · tanh(score / softcap)
+    sinks: torch.Tensor | None  # (heads,) logits of a key that has no token (gpt-oss)
+
+    @property
+    def heads(self) -> int:
+        return self.query.shape[0]
+
+    def scores(
+        self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
+    ) -> torch.Tensor:
+        """Masked scores before softmax, float32, (heads, rows, columns); None stands for all."""
+        query, key = self._meeting(heads, rows, columns)
+        # Queries that share a key head meet it in one product, so that it is not repeated.
+        together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
+        scores = together.view(len(query), len(rows), len(columns))
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        for added in (self.bias, self.mask):
+            if added is None:
+                continue
+            shown = added if heads is None or added.shape[0] == 1 else taken(added, 0, heads)
+            shown = taken(taken(shown, 1, rows), 2, columns)
+            scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
+        start = _first_hidden(rows, columns) if self.causal else len(columns)
+        if start < len(columns) or self.window is not None:
+            places = index(columns, self.key.device)
+            back = index(rows, self.key.device)[:, None]
+            if start < len(columns):
+                scores[:, :, start:] += _hiding(places[start:] > back)
+            if self.window is not None:
+                scores += _hiding((back - places).abs() >= self.window)
+        return scores
+
+    def seen(self, rows: Sequence[int]) -> range:
+        """The keys that at least one of these rows may see, and those between."""
+        start, stop = 0, self.key.shape[1]
+        if not len(rows):
+            return range(start, stop)
+        first, last = bounds(rows)
+        if self.causal:
+            stop = min(stop, last + 1)
+        if self.window is not None:
+            start, stop = max(0, first - self.window + 1), min(stop, last + self.window)
+        return range(start, stop)
+
+    def blocks(self, heads: int, rows: Sequence[int]) -> list[Sequence[int]]:
+        """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
+        on_cuda = self.key.device.type == "cuda"
+        most = SCORES_AT_ONCE_ON_CUDA if on_cuda else SCORES_AT_ONCE
+        size = max(1, most // (heads * self.key.shape[1]))
+        return [rows[start : start + size] for start in range(0, max(1, len(rows)), size)]
+
+    def log_sum_exp(
+        self, heads: Sequence[int], rows: Sequence[int], masked: int | None = None
+    ) -> torch.Tensor:
+        """What softmax divides by, as a logarithm: float32, (heads, rows).
+
+        `masked` is a key to leave out; minus infinity where a row then has none.
+        """
+        parts = []
+        for part in self.blocks(len(heads), rows):
+            keys = self.seen(part)
+            scores = self.scores(heads, part, keys)
+            for place in places_of(masked, keys):
+                scores[:, :, place] = -math.inf
+            parts.append(self.total(scores, heads))
+        return torch.cat(parts, dim=1)
+
+    def weights(self, heads: Sequence[int] | None, rows: Sequence[int]) -> torch.Tensor:
+        """Whole rows of weights, float32, (heads, rows, columns); None stands for all heads."""
+        keys = self.seen(rows)
+        scores = self.scores(heads, rows, keys)
+        if self.sinks is None:
+            seen = torch.softmax(scores, -1, out=scores)
+        else:
+            seen = scores.sub_(self.total(scores, heads)[:, :, None]).exp_()
+        count = self.key.shape[1]
+        if len(keys) == count:
+            return seen
+        return functional.pad(seen, (keys.start, count - keys.stop))
+
+    def log_weights(
+        self, heads: Sequence[int], rows: Sequence[int], keys: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logarithms of whole rows of weights, and what softmax divided by: (heads, rows).
+
+        `keys` are all that the rows may see.
+        """
+        scores = self.scores(heads, rows, keys)
+        if self.sinks is not None:
+            total = self.total(scores, heads)
+            return scores.sub_(total[:, :, None]), total
+        # A row at a time, in the fastest cache: log-sum-exp goes over all rows several times.
+        largest = scores.amax(-1)
+        logs = torch.log_softmax(scores, -1, out=scores)
+        return logs, largest - logs.amax(-1)
+
+    def total(self, scores: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
+        """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
+        total = scores.logsumexp(-1)
+        if self.sinks is None:
+            return total
+        sinks = self.sinks if heads is None else taken(self.sinks, 0, heads)
+        return torch.logaddexp(total, sinks.float()[:, None])
+
+    def _meeting(
+        self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries in float32 and scaled, and their keys as they are, each key head once."""
+        query, key = taken(self.query, 1, rows), taken(self.key, 1, columns)
+        if heads is not None:
+            query, key = taken(query, 0, heads), taken(key, 0, self._key_heads(heads))
+        return query.float() * self.scale, key
+
+    def _key_heads(self, heads: Sequence[int]) -> Sequence[int]:
+        """Their key heads: each once if all of them have as many heads here, else one a head."""
+        group = self.heads // self.key.shape[0]
+        its = [head // group for head in heads]
+        runs = [(head, len(list(same))) for head, same in groupby(its)]
+        if len({count for _, count in runs}) == 1:
+            its = [head for head, _ in runs]
+        return range(its[0], its[-1] + 1) if its == list(range(its[0], its[-1] + 1)) else its
+
+
+def _first_hidden(rows: Sequence[int], columns: Sequence[int]) -> int:
+    """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
+    if not len(rows):
+        return len(columns)
+    first = bounds(rows)[0] + 1
+    if isinstance(columns, range) and columns.step == 1:
+        return min(max(first - columns.start, 0), len(columns))
+    return next((place for place, key in enumerate(columns) if key >= first), len(columns))
+
+
+def _hiding(hidden: torch.Tensor) -> torch.Tensor:
+    """What hides scores when added to them, which takes an eighth of filling them in."""
+    return torch.where(hidden, -math.inf, 0.0)

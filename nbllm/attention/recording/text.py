@@ -1,0 +1,137 @@
+"""A text as the tokens that a model reads, and a word as the token that it may answer."""
+
+from __future__ import annotations
+
+from nbllm.checks import shown
+from nbllm.engine.locks import tokenizing
+from nbllm.engine.prompt import Prompt, found_spans
+from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
+from nbllm.models.model import Model
+from nbllm.wording import counted
+
+__all__ = ["answer_id", "end_ids", "is_special", "read", "token_id", "token_texts"]
+
+
+def read(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt:
+    """The tokens of a text, with the tokenizer's special tokens; a Prompt is taken as it is.
+
+    `as_target` reads it in the language that an encoder-decoder writes. Raises TextError for a
+    text without tokens, TextTooLongError for one beyond the context.
+
+        read(model, "The plot was thin.").ids
+    """
+    prompt = text if isinstance(text, Prompt) else _tokenize(model, text, as_target)
+    count = len(prompt.ids)
+    if count == 0:
+        raise TextError("There is no text to read: it has no tokens. Give one that has words.")
+    if count > model.context_length:
+        raise TextTooLongError(
+            f"The text has {counted(count, 'token')}, and {model.name} reads at most "
+            f"{model.context_length:,}. Shorten it by "
+            f"{counted(count - model.context_length, 'token')}."
+        )
+    return prompt
+
+
+def token_texts(model: Model, prompt: Prompt) -> tuple[str, ...]:
+    """Each token of a prompt as readable text; special tokens by their name."""
+    return tuple(
+        prompt.text[start:stop] or _written(model, token, special)
+        for token, (start, stop), special in zip(
+            prompt.ids, prompt.spans, is_special(model, prompt), strict=True
+        )
+    )
+
+
+def is_special(model: Model, prompt: Prompt) -> tuple[bool, ...]:
+    """Of each token of a prompt, whether the tokenizer or the chat template added it."""
+    special = set(model.tokenizer.all_special_ids)
+    return tuple(token in special for token in prompt.ids)
+
+
+def token_id(model: Model, token: int | str) -> int:
+    """The id of a token that is given as its id, or as text that is one token.
+
+    In most vocabularies a word that follows another begins with its space: " good".
+
+    Raises SelectionError for an id outside of the vocabulary and for text of several tokens.
+
+        token_id(model, " good")
+    """
+    if isinstance(token, str):
+        with tokenizing:
+            ids = model.tokenizer(token, add_special_tokens=False).input_ids
+        if len(ids) != 1:
+            pieces = ", ".join(repr(model.tokenizer.decode([piece])) for piece in ids)
+            raise SelectionError(
+                f"{token!r} is {counted(len(ids), 'token')} of "
+                f"{model.name}{': ' if ids else ''}{pieces}. Give a text that is one token, such "
+                "as the first of its tokens, or an id."
+            )
+        return int(ids[0])
+    size = model.network.config.get_text_config().vocab_size
+    if not 0 <= token < size:
+        raise SelectionError(
+            f"token {token} is not in the vocabulary of {model.name}, which has ids 0 to "
+            f"{size - 1:,}. Choose one of those."
+        )
+    return int(token)
+
+
+def answer_id(model: Model, answer: int | str) -> int:
+    """The id of a causal model's token, or the number of a classifier's class.
+
+    Raises SelectionError for a token or class that the model does not have, and LabelError for
+    a class by a name that it does not have.
+
+        answer_id(classifier, "positive")
+    """
+    if model.kind == "causal":
+        return token_id(model, answer)
+    labels = model.network.config.id2label or {}
+    names = {int(number): str(name) for number, name in labels.items()}
+    if isinstance(answer, str):
+        if answer not in names.values():
+            raise LabelError(
+                f"{model.name} has no class {answer!r}. Give one of "
+                f"{', '.join(map(repr, names.values()))}."
+            )
+        return next(number for number, name in names.items() if name == answer)
+    if answer not in names:
+        raise SelectionError(
+            f"class {answer} is not one of {model.name}, which has 0 to {len(names) - 1}. Choose "
+            "one of those."
+        )
+    return answer
+
+
+def end_ids(model: Model) -> tuple[int, ...]:
+    """The tokens with which a model ends what it writes."""
+    stated = model.network.generation_config.eos_token_id
+    end = model.tokenizer.eos_token_id if stated is None else stated
+    return tuple(token for token in (end if isinstance(end, list) else [end]) if token is not None)
+
+
+def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
+    if not isinstance(text, str):
+        raise ArgumentError(
+            f"text={shown(text)} is neither a string nor a Prompt. Pass one of them."
+        )
+    # Half of a surrogate pair, as pandas may read it from a broken file, is no text.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    tokenizer = model.tokenizer
+    side = {"text_target": text} if as_target else {"text": text}
+    with tokenizing:
+        coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+    ids = tuple(coded["input_ids"])
+    if tokenizer.is_fast:
+        spans = [(start, stop) for start, stop in coded["offset_mapping"]]
+    else:
+        spans = found_spans(tokenizer.convert_ids_to_tokens(list(ids)), text)
+    return Prompt(ids=ids, text=text, spans=tuple(spans), marks=())
+
+
+def _written(model: Model, token: int, special: bool) -> str:
+    if special:
+        return str(model.tokenizer.convert_ids_to_tokens(token))
+    return str(model.tokenizer.decode([token]))

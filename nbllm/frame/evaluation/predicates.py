@@ -1,0 +1,176 @@
+"""What a filter took and what it left, against what should have been taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.errors import FrameError, LabelError
+from nbllm.frame.columns import read_rows, row_key
+from nbllm.frame.evaluation import render
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
+from nbllm.frame.evaluation.statistics import bootstrap, bootstrap_counts, label_scores
+from nbllm.frame.evaluation.truth import right_answers
+from nbllm.frame.tasks.base import check_filed
+from nbllm.frame.tasks.predicate import StatementTask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from plotly.graph_objects import Figure
+
+__all__ = ["FilterEvaluation", "of_filter"]
+
+# What a truth says, as text, of a row that should be taken.
+_SAID = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0": False,
+         "1.0": True, "0.0": False}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FilterEvaluation(Evaluation):
+    """The rows that a filter took, among all. Made by `df.llm.evaluate`.
+
+    All with the interval of 2,000 bootstrap draws of rows, seeded. The baseline takes all rows.
+    Average precision is of the scores, whatever the threshold, where the ledger has them all.
+    """
+
+    among: Any  # the frame that was filtered
+    scores: NDArray[np.float64] | None  # probability of yes, shape (rows,)
+
+    @property
+    def remark(self) -> str:
+        """What else a reader of the measures should know; empty where nothing."""
+        return (
+            "Average precision needs the scores of what was left out, which the ledger has not."
+            if self.scores is None
+            else ""
+        )
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """All that was measured, in reading order."""
+        plain = label_scores(self._counts([True] * self.count))
+        counts = self._counts(self.answers)
+        found = bootstrap_counts(label_scores, counts, CONFIDENCE, SEED)
+        # Of each label in turn, the second being yes.
+        measures = [
+            Measure(name, found[place], float(plain[place]))
+            for name, place in (("precision", 3), ("recall", 5), ("F1", 7))
+        ]
+        if self.scores is not None:
+            measures.append(
+                Measure(
+                    "average precision",
+                    bootstrap(self._average_precision, self.count, CONFIDENCE, SEED),
+                    float(np.mean(self.right)),
+                )
+            )
+        return tuple(measures)
+
+    def rows(self, *, truth: bool, taken: bool) -> Any:
+        """The rows of the filtered frame that should have been taken or not, and were or not.
+
+        Example:
+            >>> found.rows(truth=True, taken=False)  # doctest: +SKIP
+        """
+        triples = zip(self.positions, self.right, self.answers, strict=True)
+        chosen = [row for row, right, given in triples if right == truth and given == taken]
+        return self._taken(chosen, self.among)
+
+    def plot(self) -> Figure:
+        """Each measure with its interval, and its baseline."""
+        return render.measures_plot(self)
+
+    def _counts(self, given: Sequence[bool]) -> NDArray[np.int64]:
+        counts = np.zeros((2, 2), dtype=np.int64)
+        np.add.at(counts, (np.array(self.right, dtype=int), np.array(given, dtype=int)), 1)
+        return counts
+
+    def _average_precision(self, rows: NDArray[np.intp]) -> float:
+        from sklearn.metrics import average_precision_score
+
+        assert self.scores is not None
+        right = np.array(self.right)[rows]
+        # scikit-learn warns where there is nothing to find, and gives 0 too.
+        return float(average_precision_score(right, self.scores[rows])) if right.any() else 0.0
+
+
+def of_filter(
+    frame: Any, truth: str, output: str, records: Sequence[Mapping[str, Any]], among: Any
+) -> FilterEvaluation:
+    """What a filter took, among the rows of the frame that it was given.
+
+    An answer belongs to a text, so that rows are told apart by their texts and need no labels.
+
+    Args:
+        frame: what the filter returned.
+        truth: the column of `among` that is true where a row should be taken; yes and no, or 1
+            and 0 do as well.
+        records: of the runs that answered.
+        among: the frame that was filtered.
+
+    Raises:
+        ColumnError: no such column.
+        FrameError: `among` is missing, or no row has both a truth and an answer.
+        LabelError: a truth that is neither true nor false.
+    """
+    if among is None:
+        raise FrameError(
+            "a filter returns only what it took, and what it missed is elsewhere. Pass the frame "
+            f"that was filtered: evaluate({truth!r}, among=df)."
+        )
+    [column] = records[0]["columns"].values()
+    right = [_read(value, truth) for value in right_answers(among, truth)]
+    rows = read_rows(among, [column])
+    texts = [text for (text,) in rows.texts]
+    taken = {text for (text,) in read_rows(frame, [column]).texts}
+    scores = _scores(records[0], texts)
+    answered = set(scores) | taken if scores else set(texts)
+    judged = [n for n, value in enumerate(right) if value is not None]
+    of = [None if i is None else texts[i] for i in rows.position]
+    kept = [n for n in judged if of[n] in answered]
+    if not kept:
+        raise FrameError(f"no row has both an answer of the filter and a truth in {truth!r}.")
+    known = all(of[n] in scores for n in kept)
+    return FilterEvaluation(
+        frame=frame,
+        output=output,
+        truth=truth,
+        verb="filter",
+        answers=[of[n] in taken for n in kept],
+        right=[right[n] for n in kept],
+        positions=kept,
+        unanswered=len(judged) - len(kept),
+        baseline="taking all rows",
+        among=among,
+        scores=np.array([scores[str(of[n])] for n in kept]) if known else None,
+    )
+
+
+def _read(value: str | None, column: str) -> bool | None:
+    if value is None:
+        return None
+    found = _SAID.get(value.strip().lower())
+    if found is None:
+        raise LabelError(
+            f"column {column!r} holds {value!r:.80}, which is neither true nor false. Compare it "
+            f"first, as in df[{column!r}] == {value!r:.40}."
+        )
+    return found
+
+
+def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]:
+    """The probability of yes of each text that the ledger knows."""
+    if not ledger_path().exists():
+        return {}
+    keys = {row_key((text,)): text for text in texts}
+    with Ledger(ledger_path()) as ledger:
+        known = ledger.known(record["question"], keys)
+    reader = StatementTask("filter", ("yes", "no"), (), "", (), threshold=0.0)
+    check_filed(reader, known, ledger_path())
+    chances = reader.values(list(known.values()), record.get("offset"))[1]
+    return {keys[key]: chance for key, chance in zip(known, chances, strict=True)}

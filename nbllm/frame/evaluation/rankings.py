@@ -1,0 +1,289 @@
+"""Rankings against what is relevant: what `search` found, and what `recommend` did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import numpy as np
+
+from nbllm.errors import ColumnError, FrameError
+from nbllm.frame.columns import index_labels, is_missing, read_rows
+from nbllm.frame.evaluation import render
+from nbllm.frame.evaluation.base import Evaluation, Measure, mean_estimate
+from nbllm.frame.evaluation.rank_metrics import RANK_METRICS, by_chance, rank_metric
+from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.frame.running.provenance import find_record, run_ids
+from nbllm.frame.verbs.recommend import are_marks, listed, read_histories
+from nbllm.frame.verbs.search import WordIndex, best
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from plotly.graph_objects import Figure
+
+__all__ = ["RankEvaluation", "of_ranks"]
+
+_SUBJECTS = {"search": "query", "recommend": "user"}
+_METRICS = {"search": ("recall", "mrr", "ndcg"), "recommend": ("hit", "recall", "mrr")}
+
+# Of whom there is a ranking, where only one is asked about.
+_ONLY = None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RankEvaluation(Evaluation):
+    """Rankings against what is relevant. Made by `df.llm.evaluate`.
+
+    One for each query or user that something is relevant to, also those for whom nothing was
+    found, which count as 0. Each measure is the mean over them, with the interval of 2,000
+    bootstrap draws of them, seeded.
+    """
+
+    asked: list[Any]  # the queries or users
+    k: int  # how many of each ranking count
+    plain: list[list[Any]] | None  # the baseline's ranking for each
+    candidates: list[int] | None  # how many there were to rank for each
+
+    @property
+    def unit(self) -> str:
+        """What is judged, in the plural."""
+        return "queries" if self.verb == "search" else "users"
+
+    @property
+    def remark(self) -> str:
+        """What else a reader of the measures should know; empty where nothing."""
+        nothing = sum(not ranking for ranking in self.answers)
+        return f"Nothing was found for {nothing:,}, which count as 0." if nothing else ""
+
+    @cached_property
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Each metric of each query or user, 0 to 1, shape (queries,)."""
+        return self._values(self.answers)
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """All that was measured, in reading order."""
+        plain = None if self.plain is None else self._values(self.plain)
+        return tuple(
+            Measure(
+                RANK_METRICS[metric].format(k=self.k),
+                mean_estimate(values),
+                self._chance(metric) if plain is None else float(plain[metric].mean()),
+                chance=None if plain is None else self._chance(metric),
+            )
+            for metric, values in self.values.items()
+        )
+
+    @property
+    def by_query(self) -> Any:
+        """Each query or user with its measures, as a frame: sort it to see where it fails."""
+        named = {RANK_METRICS[m].format(k=self.k): v.tolist() for m, v in self.values.items()}
+        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.asked)), **named})
+
+    def plot(self) -> Figure:
+        """Each measure with its interval, and its baseline."""
+        return render.measures_plot(self)
+
+    def _values(self, rankings: Sequence[Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
+        pairs = list(zip(rankings, self.right, strict=True))
+        return {
+            metric: np.array([rank_metric(metric, ranking, to, self.k) for ranking, to in pairs])
+            for metric in _METRICS[self.verb]
+        }
+
+    def _chance(self, metric: str) -> float | None:
+        if self.candidates is None:
+            return None
+        pairs = zip(self.candidates, self.right, strict=True)
+        drawn = [by_chance(metric, many, len(relevant), self.k) for many, relevant in pairs]
+        return float(np.mean(drawn))
+
+
+def of_ranks(
+    frame: Any,
+    truth: Any,
+    output: str,
+    verb: str,
+    *,
+    among: Any,
+    history: Any,
+    key: str | None,
+    k: int | None,
+) -> RankEvaluation:
+    """The rankings of a frame against what is relevant to each query or user.
+
+    Args:
+        truth: query or user to the label of what is relevant to it, or several such; or a frame
+            whose first two columns are those; for one query or user, the labels alone.
+        verb: "search" or "recommend".
+        among: the frame that was searched, for the baselines.
+        history: what users liked, as `recommend` was given it: a frame of user and label.
+        key: the column that has a row's label, instead of the index.
+        k: how many of each ranking count; by default as many as the longest has.
+
+    Raises:
+        ColumnError: no such column.
+        FrameError: a truth of another form, labels that `among` has not, or k below 1.
+    """
+    subject = _SUBJECTS[verb]
+    rankings = _rankings(frame, output, subject, _labels(frame, key))
+    names = None if among is None else _labels(among, key)
+    liked = {} if history is None else _liked(history, among, names, key)
+    relevant = _relevant(truth, subject)
+    if set(rankings) <= {_ONLY} and len(relevant) == 1:
+        # One ranking and one truth, which may say what the query was.
+        rankings = dict.fromkeys(relevant, next(iter(rankings.values()), []))
+        liked = dict.fromkeys(relevant, liked[_ONLY]) if _ONLY in liked else liked
+    elif _ONLY in relevant or _ONLY in rankings:
+        wanted = "labels by" if _ONLY in relevant else "the labels of one"
+        raise FrameError(f"the frame and the truth do not fit: pass {wanted} {subject}.")
+    if names is not None:
+        known = set(names)
+        unknown = [label for labels in relevant.values() for label in labels - known]
+        if unknown:
+            raise FrameError(
+                f"no row of among= is labelled {unknown[0]!r}, which the truth names. Labels are "
+                "those of its index, or of the column that key= names."
+            )
+    # What a user liked before is never recommended, so it cannot be missed either.
+    left = {one: labels - liked.get(one, set()) for one, labels in relevant.items()}
+    asked = [one for one, labels in left.items() if labels]
+    if not asked:
+        raise FrameError(f"the truth names nothing that could be found for a {subject}.")
+    k = _depth(k, nw.from_native(frame, eager_only=True)[output].to_list())
+    plain, baseline = None, "none" if names is None else "drawing at random"
+    if verb == "recommend" and nw.dependencies.is_into_dataframe(history):
+        plain, baseline = _popular(asked, liked, k), "what most users liked"
+    column = _searched(frame, output) if verb == "search" else None
+    if names is not None and column is not None and _ONLY not in asked:
+        plain, baseline = _by_words(asked, among, column, names, k), "BM25, by words alone"
+    many = None if names is None else [len(names) - len(liked.get(one, ())) for one in asked]
+    return RankEvaluation(
+        frame=frame,
+        output=output,
+        truth="what is relevant",
+        verb=verb,
+        answers=[rankings.get(one, []) for one in asked],
+        right=[left[one] for one in asked],
+        positions=[],
+        unanswered=0,
+        baseline=baseline,
+        asked=asked,
+        k=k,
+        plain=plain,
+        candidates=many,
+    )
+
+
+def _labels(frame: Any, key: str | None) -> list[Any]:
+    """What each row of a frame is called."""
+    data = nw.from_native(frame, eager_only=True)
+    if key is None:
+        if not hasattr(frame, "index"):
+            raise FrameError(
+                "polars has no index that says which rows these are. Name the column that does: "
+                "key=."
+            )
+        return list(index_labels(frame))
+    if key not in data.columns:
+        raise ColumnError(f"key={key!r} is no column of the frame, or of among=. Name one of both.")
+    labels: list[Any] = data[key].to_list()
+    return labels
+
+
+def _rankings(frame: Any, output: str, subject: str, labels: Sequence[Any]) -> dict[Any, list[Any]]:
+    """Query or user to the labels found, best first."""
+    data = nw.from_native(frame, eager_only=True)
+    column = f"{output}_{subject}"
+    of = data[column].to_list() if column in data.columns else [_ONLY] * len(labels)
+    found: dict[Any, list[tuple[int, Any]]] = {}
+    for one, rank, label in zip(of, data[output].to_list(), labels, strict=True):
+        found.setdefault(one, []).append((int(rank), label))
+    return {
+        one: [label for _, label in sorted(ranks, key=lambda pair: pair[0])]
+        for one, ranks in found.items()
+    }
+
+
+def _relevant(truth: Any, subject: str) -> dict[Any, set[Any]]:
+    """Query or user to the labels of what is relevant to it; one, None, where it names none."""
+    if isinstance(truth, str):
+        raise FrameError(
+            f"truth={truth!r} is one string, and a ranking is judged by the labels of what is "
+            f"relevant. Pass {{{subject}: [label, ...]}}, a frame of {subject} and label, or a "
+            "list of labels."
+        )
+    pairs: Iterable[tuple[Any, Any]]
+    if nw.dependencies.is_into_dataframe(truth):
+        data = nw.from_native(truth, eager_only=True)
+        if len(data.columns) < 2:
+            raise FrameError(
+                f"the truth has one column. Its first two are the {subject} and the label."
+            )
+        pairs = [(one, label) for one, label, *_ in data.iter_rows()]
+    elif isinstance(truth, Mapping) or hasattr(truth, "items"):  # pandas' Series has them too
+        pairs = list(truth.items())
+    else:
+        pairs = [(_ONLY, truth)]
+    found: dict[Any, set[Any]] = {}
+    for one, labels in pairs:
+        several = hasattr(labels, "__iter__") and not isinstance(labels, str | bytes)
+        some = set(labels) if several else {labels}
+        found.setdefault(one, set()).update(x for x in some if not is_missing(x))
+    return found
+
+
+def _liked(
+    history: Any, among: Any, names: list[Any] | None, key: str | None
+) -> dict[Any, set[Any]]:
+    """User to the labels of what was liked before."""
+    if among is not None and names is not None:
+        rows = read_histories(among, history)
+        return {user: {names[row] for row in liked} for user, liked in rows.items()}
+    several = nw.dependencies.is_into_dataframe(history)
+    given = [] if several or isinstance(history, str) else listed(history)
+    if key is not None or isinstance(history, str) or are_marks(given):
+        raise FrameError("history= needs the frame that it speaks of. Pass that as among=.")
+    if not several:
+        return {_ONLY: set(given)}
+    found: dict[Any, set[Any]] = {}
+    for user, label, *_ in nw.from_native(history, eager_only=True).iter_rows():
+        found.setdefault(user, set()).add(label)
+    return found
+
+
+def _popular(asked: Sequence[Any], liked: Mapping[Any, set[Any]], k: int) -> list[list[Any]]:
+    """For each user, what most others liked and the user has not yet."""
+    counts = Counter(label for labels in liked.values() for label in labels)
+    order = [label for label, _ in sorted(counts.items(), key=lambda x: (-x[1], str(x[0])))]
+    return [
+        list(islice((label for label in order if label not in liked.get(user, ())), k))
+        for user in asked
+    ]
+
+
+def _searched(frame: Any, output: str) -> str | None:
+    """The column that was searched by meaning too; None where by words alone."""
+    if f"{output}_run" not in frame.columns:
+        return None
+    runs = run_ids(frame, f"{output}_run")
+    return str(find_record(runs[0], frame)["columns"][TEXT]) if runs else None
+
+
+def _by_words(
+    queries: Sequence[str], among: Any, column: str, names: Sequence[Any], k: int
+) -> list[list[Any]]:
+    rows = read_rows(among, [column])
+    index = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
+    return [[names[row] for row in best(index.scores(query), k)] for query in queries]
+
+
+def _depth(k: int | None, ranks: Sequence[int]) -> int:
+    if k is None:
+        return int(max(ranks, default=1))
+    return k

@@ -1,0 +1,251 @@
+"""What a run will take, before it is run: rows, tokens, time and memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.ledger import Ledger, ledger_path
+from nbllm.engine.locks import turn
+from nbllm.engine.prompt import Prompt
+from nbllm.escaping import escape, visible
+from nbllm.frame.columns import read_rows, row_key
+from nbllm.frame.running.provenance import run_record
+from nbllm.frame.tasks.prompted import Prompted
+from nbllm.models.memory.budget import held_bytes, kv_bytes, readable
+from nbllm.wording import counted
+
+if TYPE_CHECKING:
+    from nbllm.frame.tasks.base import Task
+    from nbllm.models.model import Model
+
+__all__ = ["RunEstimate", "StepsEstimate", "estimate_run"]
+
+_TRIAL_ROWS = 16
+_TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """What is known of a run beforehand.
+
+    The time is that of trials on some of the rows, scaled up; where a model writes, as if
+    every answer were as long as it may be.
+    """
+
+    verb: str
+    rows: int
+    blank: int
+    texts: int  # distinct ones
+    known: int  # of them, from the ledger
+    failing: int  # of them, that cannot be a prompt, such as too long ones
+    batches: int
+    tokens: int  # of the prompts, without the shared prefix
+    padding: int
+    answer_tokens: int  # that are written, at most
+    seconds: float  # of wall clock
+    weights: int  # bytes; 0 where no model is asked
+    cache: int  # bytes of the keys and values of the largest batch
+
+    def lines(self) -> dict[str, str]:
+        """The estimate as label and text, in reading order."""
+        if not self.weights:
+            return {
+                "rows": f"{self.rows:,} ({counted(self.texts, 'text')} to read, {self.blank:,} "
+                "blank)",
+                "tokens": "none: no model is asked",
+                "time": _duration(self.seconds),
+                "memory": "no weights",
+            }
+        to_ask = self.texts - self.known - self.failing
+        written = f", up to {self.answer_tokens:,} written" if self.answer_tokens else ""
+        return {
+            "rows": f"{self.rows:,} ({counted(to_ask, 'text')} to ask, {self.known:,} in the "
+            f"ledger, {self.blank:,} blank, {self.failing:,} that cannot be asked)",
+            "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
+            f"(and {self.padding:,} of padding){written}",
+            "time": _duration(self.seconds) + (" at most" if self.answer_tokens else ""),
+            "memory": f"{readable(self.weights)} of weights, {readable(self.cache)} of keys and "
+            "values in the largest batch",
+        }
+
+    def __str__(self) -> str:
+        return _as_text(self.verb, self.lines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _as_html(self.verb, self.lines())
+
+
+@dataclass(frozen=True)
+class StepsEstimate:
+    """What is known beforehand of a verb that asks several things of each row."""
+
+    verb: str
+    steps: Mapping[str, RunEstimate]  # by what each finds out
+
+    @property
+    def rows(self) -> int:
+        """Of the frame."""
+        return list(self.steps.values())[-1].rows
+
+    @property
+    def tokens(self) -> int:
+        """Of all prompts, without the shared prefixes."""
+        return sum(step.tokens for step in self.steps.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of wall clock, of all steps."""
+        return sum(step.seconds for step in self.steps.values())
+
+    @property
+    def memory(self) -> int:
+        """Bytes of weights, and of keys and values of the largest batch."""
+        return max(step.weights + step.cache for step in self.steps.values())
+
+    def lines(self) -> dict[str, str]:
+        """The estimate as label and text, in reading order."""
+        found = {"rows": f"{self.rows:,}"}
+        for name, step in self.steps.items():
+            lines = step.lines()
+            found[name] = f"{lines['time']}; tokens: {lines['tokens']}"
+        return found | {
+            "all": f"{_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
+            "memory": f"{readable(self.memory)} of weights, keys and values at most",
+        }
+
+    def __str__(self) -> str:
+        return _as_text(self.verb, self.lines())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return _as_html(self.verb, self.lines())
+
+
+def estimate_run(
+    frame: Any,
+    task: Task,
+    model: Model,
+    columns: Mapping[str, str],
+    *,
+    any_type: bool = False,
+    truncate: bool = False,
+) -> RunEstimate:
+    """Plan a run as `answer_frame` would, and try some of its rows.
+
+    Args:
+        frame, columns, any_type, truncate: as for `answer_frame`.
+    """
+    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    room = task.answer_tokens(model)
+    limit = model.context_length - room
+    record = run_record(task, model, columns, "", limit=limit, truncate=truncate)
+    keys = [row_key(text) for text in rows.texts]
+    known: Mapping[str, Any] = {}
+    if ledger_path().exists():
+        with Ledger(ledger_path()) as ledger:
+            known = ledger.known(record["question"], keys)
+    left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
+    with turn:
+        asked = task.on(model, limit)
+    prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
+    read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
+    taken = [length + room for length in read]
+    budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
+    planned = list(batches(taken, budget, asked.prefix_tokens))
+    widest = [max(read[i] for i in batch) * len(batch) for batch in planned]
+    cached = [
+        (asked.prefix_tokens + max(taken[i] for i in batch)) * len(batch) for batch in planned
+    ]
+    return RunEstimate(
+        verb=task.verb,
+        rows=len(rows.position),
+        blank=sum(i is None for i in rows.position),
+        texts=len(rows.texts),
+        known=len(known),
+        failing=len(left) - len(prompts),
+        batches=len(planned),
+        tokens=sum(read),
+        padding=sum(widest) - sum(read),
+        answer_tokens=room * len(prompts) if task.decodes else 0,
+        seconds=_seconds(task, model, limit, prompts, planned) if prompts else 0.0,
+        weights=held_bytes(model.network),
+        cache=kv_bytes(model.network.config, model.dtype, 1) * max(cached, default=0),
+    )
+
+
+def _seconds(
+    task: Task, model: Model, limit: int, prompts: Sequence[Prompt], planned: list[list[int]]
+) -> float:
+    middle = planned[len(planned) // 2][:_TRIAL_ROWS]
+    if not task.decodes:
+        spent = _time(task, model, limit, [prompts[i] for i in middle])
+        size = max(len(prompts[i].ids) for i in middle) * len(middle)
+        whole = sum(max(len(prompts[i].ids) for i in batch) * len(batch) for batch in planned)
+        return spent * whole / size
+    # A step has a part that all rows share, the weights read once, and a part for each row.
+    few, some = [prompts[middle[0]]], [prompts[i] for i in middle]
+    (start, step), (starts, steps) = (_start_and_step(task, model, limit, p) for p in (few, some))
+    per_row = max(0.0, steps - step) / max(1, len(some) - 1)
+    shared = max(0.0, step - per_row)
+    written = task.answer_tokens(model)
+    reading = (starts if len(some) > 1 else start) / len(some) * len(prompts)
+    return reading + written * sum(shared + per_row * len(batch) for batch in planned)
+
+
+def _start_and_step(
+    task: Task, model: Model, limit: int, prompts: Sequence[Prompt]
+) -> tuple[float, float]:
+    """Seconds until the first token is written, and for each one after it."""
+    few, more = _TRIAL_STEPS
+    short, long = (_time(task, model, limit, prompts, written=count) for count in _TRIAL_STEPS)
+    step = max(0.0, long - short) / (more - few)
+    return max(0.0, short - few * step), step
+
+
+def _time(
+    task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
+) -> float:
+    with turn:
+        asked = task.on(model, limit)
+        if written is not None:
+            assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)
+            # Not by the task: no answer of a schema is that short.
+            asked.engine.config.max_new_tokens = written
+        started = time.perf_counter()
+        asked(prompts)
+        return time.perf_counter() - started
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 0.5:
+        return "less than a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _as_text(verb: str, lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    told = (f"  {name:<{width}}  {text}" for name, text in lines.items())
+    return visible("\n".join([f"{verb}, estimated", *told]))
+
+
+def _as_html(verb: str, lines: Mapping[str, str]) -> str:
+    rows = "".join(
+        f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(text)}</td></tr>"
+        for name, text in lines.items()
+    )
+    return (
+        f"<table><caption style='text-align:left'><b>{escape(verb)}</b>, estimated"
+        f"</caption>{rows}</table>"
+    )

