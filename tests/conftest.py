@@ -23,7 +23,8 @@ from tests.warm_kernels import warm_kernels
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-    from nbllm.models.model import Kind, Model
+    from nbllm.models.kind import Kind
+    from nbllm.models.model import Model
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"

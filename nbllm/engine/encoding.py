@@ -25,7 +25,8 @@ from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.errors import ModelError, UnsupportedModelError
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from nbllm.models.sizes import largest, text_config
 
 if TYPE_CHECKING:

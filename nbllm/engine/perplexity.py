@@ -25,8 +25,9 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.escaping import visible
+from nbllm.models.kind import CALLED
 from nbllm.models.loader import resolve
-from nbllm.models.model import CALLED, Model, ModelLike
+from nbllm.models.model import Model, ModelLike
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

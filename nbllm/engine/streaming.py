@@ -13,7 +13,8 @@ from nbllm.engine.locks import doing, turn
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.writing import token_written
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import CALLED, Model
+from nbllm.models.kind import CALLED
+from nbllm.models.model import Model
 
 __all__ = ["Written", "write"]
 

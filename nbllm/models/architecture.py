@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import Kind
+from nbllm.models.kind import Kind
 from nbllm.models.silence import quiet
 from nbllm.wording import counted, said, with_article
 

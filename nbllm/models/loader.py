@@ -42,7 +42,8 @@ from nbllm.models.memory.placement import (
     read_device_map,
     refuse_quantized_on_disk,
 )
-from nbllm.models.memory.plan import Plan, refuse_too_large, settle
+from nbllm.models.memory.plan import Plan
+from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model, ModelLike
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization

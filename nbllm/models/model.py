@@ -7,26 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nbllm.errors import ModelError
+from nbllm.models.kind import Kind
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CALLED", "Kind", "Model", "ModelLike"]
-
-Kind = Literal["causal", "seq2seq", "classifier", "encoder", "reader"]
-
-# As a message says what a model is, or what is wanted.
-CALLED: dict[Kind, str] = {
-    "causal": "a causal language model",
-    "seq2seq": "an encoder-decoder",
-    "classifier": "a classifier",
-    "encoder": "a sentence encoder",
-    "reader": "a model that points at answers (…ForQuestionAnswering)",
-}
+__all__ = ["Model", "ModelLike"]
 
 
 @dataclass(eq=False, repr=False)

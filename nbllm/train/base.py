@@ -20,7 +20,8 @@ from nbllm.models.devices.device import choose_dtype
 from nbllm.models.fetch.sources import Fetched, fetch
 from nbllm.models.memory.budget import forecast, free_memory, readable
 from nbllm.models.memory.placement import placement
-from nbllm.models.memory.plan import Plan, refuse_too_large, settle
+from nbllm.models.memory.plan import Plan
+from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.silence import quiet

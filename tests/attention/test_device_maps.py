@@ -14,7 +14,8 @@ from nbllm.attention.analysis.ablation import head_importance
 from nbllm.attention.analysis.attribution import attribute
 from nbllm.attention.analysis.logit_parts import direct_logit_attribution
 from nbllm.attention.recording.capture import record, record_batch
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from tests.conftest import tiny_network
 
 TEXT = "The soup was warm and the staff were kind."

@@ -16,8 +16,9 @@ from nbllm.engine.encoding import HeadScorer, TextEncoder
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.errors import ModelError, TextError, TextTooLongError, UnsupportedModelError
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
-from nbllm.models.model import Kind, Model
+from nbllm.models.model import Model
 from tests.conftest import CORPUS, NetworkGuard, byte_tokenizer, seeded, tiny_model, word_tokenizer
 
 TEXTS = [

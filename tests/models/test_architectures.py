@@ -17,8 +17,9 @@ import transformers
 
 from nbllm.attention.recording.capture import record
 from nbllm.errors import QuantizationError, UnsupportedModelError
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
-from nbllm.models.model import Kind, Model
+from nbllm.models.model import Model
 from nbllm.models.quantization.schemes import Quantization, kernel_problem
 from tests.conftest import byte_tokenizer, seeded, word_tokenizer
 

@@ -13,7 +13,8 @@ import transformers
 
 from nbllm.models.architecture import skeleton
 from nbllm.models.fetch import catalog
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 
 README = """---
 license: other

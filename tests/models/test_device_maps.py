@@ -464,7 +464,7 @@ def test_auto_quantizes_nothing_that_lies_on_disk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nbllm.models.memory.plan.device_memory", lambda _: 100_000)
+    monkeypatch.setattr("nbllm.models.memory.planner.device_memory", lambda _: 100_000)
     with load(folders["untied"], dtype="fp32", device_map=on_disk("model.layers")) as model:
         assert model.quantization == "none"
     assert "where quantized weights cannot be computed with" in capsys.readouterr().out

@@ -37,10 +37,10 @@ from nbllm.models.configuration import (
 from nbllm.models.fetch.checkpoint import _BITS, INDEX, refuse_damaged
 from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_configuration
 from nbllm.models.gguf.check import check_header
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
 from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.memory.plan import Plan
-from nbllm.models.model import Kind
 from nbllm.models.quantization.published import stored_bytes
 from nbllm.models.weights import _tokenizer
 from tests.conftest import CHAT_TEMPLATE, tiny_network

@@ -28,7 +28,8 @@ from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.engine.scoring import LabelScorer
 from nbllm.engine.spans import SpanReader
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from tests.conftest import seeded, tiny_model, word_tokenizer
 
 TEXT = "The soup was warm and the staff were kind, so we stayed until they closed."

@@ -30,7 +30,8 @@ from nbllm.errors import (
     TrainingError,
     UnsupportedModelError,
 )
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from nbllm.train.finetuned import Finetuned
 from nbllm.train.loop import Schedule
 from nbllm.train.plan import Forecast

@@ -35,8 +35,9 @@ from nbllm.checks import check_integers, check_listed, check_place, check_whole,
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import ArgumentError, NbllmError, TextTooLongError, UnsupportedModelError
+from nbllm.models.kind import CALLED
 from nbllm.models.loader import resolve
-from nbllm.models.model import CALLED, Model, ModelLike
+from nbllm.models.model import Model, ModelLike
 from nbllm.wording import counted
 
 __all__ = ["Recording", "record", "record_batch"]

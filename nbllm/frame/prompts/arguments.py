@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from nbllm.blank import is_blank
 from nbllm.errors import LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
-from nbllm.models.model import CALLED
+from nbllm.models.kind import CALLED
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from nbllm.models.model import Kind, Model
+    from nbllm.models.kind import Kind
+    from nbllm.models.model import Model
 
 __all__ = ["check_labels", "check_names", "listed", "require"]
 

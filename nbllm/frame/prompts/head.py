@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nbllm.errors import LabelError
-from nbllm.models.model import CALLED
+from nbllm.models.kind import CALLED
 
 if TYPE_CHECKING:
     from nbllm.frame.prompts.examples import Examples

@@ -19,8 +19,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from nbllm.models.kind import Kind
 from nbllm.models.memory.footprint import working_bytes
-from nbllm.models.model import Kind
 from nbllm.models.silence import quiet
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from nbllm.models.estimate.dry_run import Rehearsal
+    from nbllm.models.kind import Kind
     from nbllm.models.memory.plan import Plan
-    from nbllm.models.model import Kind
 
 __all__ = ["Estimate", "Requirement", "estimate"]
 
@@ -430,7 +430,7 @@ def _auto(
         automatic: whether the dtype is chosen too.
     """
     from nbllm.models.devices.device import reason_of_dtype
-    from nbllm.models.memory.plan import settle
+    from nbllm.models.memory.planner import settle
 
     card = subject.where if isinstance(subject.where, Card) else None
     why_dtype = reason_of_dtype(subject.where, subject.config) if automatic else None

@@ -33,7 +33,8 @@ from nbllm.models.loader import load
 from nbllm.models.memory import budget as memory
 from nbllm.models.memory import plan
 from nbllm.models.memory.budget import active_bytes, forecast, kv_bytes, weight_bytes
-from nbllm.models.memory.plan import Plan, settle
+from nbllm.models.memory.plan import Plan
+from nbllm.models.memory.planner import settle
 
 GB = 10**9
 CONFIGS = Path(__file__).with_name("configs")

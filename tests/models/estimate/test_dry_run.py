@@ -12,8 +12,8 @@ from transformers import PreTrainedConfig
 
 from nbllm.models.architecture import CLASSES, skeleton
 from nbllm.models.estimate.dry_run import rehearse
+from nbllm.models.kind import Kind
 from nbllm.models.memory.budget import kv_bytes
-from nbllm.models.model import Kind
 from nbllm.models.quantization.schemes import config as quantization_config
 from nbllm.models.quantization.schemes import quantized_layers
 
