@@ -110,9 +110,9 @@ def _widest(network: Any) -> tuple[int, int]:
 
 
 def _held(model: Model, *, decodes: bool) -> int:
-    from nbllm.engine.shared_prefix_attention import CascadePrefix
+    from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 
-    if not decodes and CascadePrefix.suits(model):
+    if not decodes and SharedPrefixAttention.suits(model):
         return 0  # the prefix is there once, and nothing is kept of the rows
     config = text_config(model.network.config)
     # Of all layers; and those of one layer once more, repeated for each query head.

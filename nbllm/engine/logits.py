@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nbllm.engine.cpu.prepacked_linear import PackedLinear
 from nbllm.engine.locks import turn
 
 if TYPE_CHECKING:
@@ -138,7 +137,7 @@ def _rows(
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Weights and biases of some tokens, wide; None where the output matrix has no plain rows."""
     # Adapted layers, and those that bitsandbytes quantized, are other ones.
-    if not isinstance(head, torch.nn.Linear) or type(head) not in (torch.nn.Linear, PackedLinear):
+    if type(head) is not torch.nn.Linear:
         return None
     with torch.no_grad(), onloaded(head) as there:
         weight, bias = head.weight, head.bias
