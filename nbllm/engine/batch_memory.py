@@ -34,7 +34,7 @@ class BatchCost:
     added: int = 0  # tokens of a row that are not in its length: those of its labels
 
     @classmethod
-    def foretold(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
+    def forecast(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
         """That of a model, from its sizes.
 
         Args:

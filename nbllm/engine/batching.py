@@ -56,7 +56,7 @@ class TokenBudget:
         return cls(
             math.inf if by_memory else _ACCELERATOR.get(model.device.type, on_cpu),
             BATCH_SHARE * free_memory(model.device) / oom_factor(model, decodes=decodes),
-            BatchCost.foretold(model, decodes=decodes, label_tokens=label_tokens),
+            BatchCost.forecast(model, decodes=decodes, label_tokens=label_tokens),
             model,
             decodes,
             _ROWS_ON_CUDA if by_memory else math.inf,

@@ -115,7 +115,7 @@ class LabelScorer:
         """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
         return [_or_error(row) for row in self.score(prompts)]
 
-    def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+    def score_fixed_shape(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """As if called, but a row's likelihoods are to the last bit the same whoever is with it.
 
         What a sum in floating point comes to depends on the shape of the product that it is part

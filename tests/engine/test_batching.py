@@ -86,7 +86,7 @@ def test_with_plenty_of_memory_the_device_sets_the_budget(
 def test_with_little_memory_it_is_what_fits(
     memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
-    cost = BatchCost.foretold(tiny_llama, decodes=True)
+    cost = BatchCost.forecast(tiny_llama, decodes=True)
     memory(cost.of(20, 16, 64) / 0.8)
     budget = TokenBudget.of(tiny_llama, decodes=True)
     assert 19 <= budget.rows(16, shared=64) <= 20
@@ -97,9 +97,9 @@ def test_with_little_memory_it_is_what_fits(
 
 
 def test_the_processor_shares_what_all_rows_start_with(tiny_llama: Model) -> None:
-    assert BatchCost.foretold(tiny_llama, decodes=False).held == 0
+    assert BatchCost.forecast(tiny_llama, decodes=False).held == 0
     kept = kv_bytes(tiny_llama.network.config, torch.float32, 1)
-    assert BatchCost.foretold(tiny_llama, decodes=True).held > kept
+    assert BatchCost.forecast(tiny_llama, decodes=True).held > kept
 
 
 def conv1d() -> Model:
@@ -114,13 +114,13 @@ def conv1d() -> Model:
 )
 def test_the_forecast_is_that_of_a_pass_that_was_counted(made: Callable[[], Model]) -> None:
     from nbllm.models.architecture import skeleton
-    from nbllm.models.estimate.dry_run import rehearse
+    from nbllm.models.estimate.dry_run import dry_run
 
     model = made()
-    cost = BatchCost.foretold(model, decodes=True)
+    cost = BatchCost.forecast(model, decodes=True)
     rows, length = 8, 128
     network = skeleton(model.network.config, model.kind, False)
-    passed = rehearse(
+    passed = dry_run(
         network, model.kind, torch.float32, torch.device("cpu"), {"none": {}}, length, rows
     )
     counted = passed.activations["none"] + (passed.cache if model.kind == "causal" else 0)
@@ -188,8 +188,8 @@ def test_only_a_greater_factor_replaces_another(tiny_llama: Model) -> None:
 
 def test_logits_are_foretold_at_every_node_of_the_labels(tiny_llama: Model) -> None:
     words = tiny_llama.network.config.vocab_size
-    one = BatchCost.foretold(tiny_llama, decodes=False)
-    many = BatchCost.foretold(tiny_llama, decodes=False, label_tokens=216)
+    one = BatchCost.forecast(tiny_llama, decodes=False)
+    many = BatchCost.forecast(tiny_llama, decodes=False, label_tokens=216)
     assert one.row == words * (4 + 8) and many.row == 217 * one.row
     # The labels are read as well, and every token behind the prompt looks at those before it.
     added = many.of(1, 20, 5) - one.of(1, 20, 5)
@@ -211,11 +211,11 @@ def test_many_labels_make_smaller_batches(
 def test_positions_that_are_too_many_at_once_are_not_foretold_at_once(
     tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = BatchCost.foretold(tiny_llama, decodes=False).row
+    one = BatchCost.forecast(tiny_llama, decodes=False).row
     monkeypatch.setattr(batch_memory, "_LOGITS", 10 * one + 1)
     assert batch_memory.positions_at_once(tiny_llama) == 10
-    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=4).row == 5 * one
-    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=500).row == 10 * one
+    assert BatchCost.forecast(tiny_llama, decodes=False, label_tokens=4).row == 5 * one
+    assert BatchCost.forecast(tiny_llama, decodes=False, label_tokens=500).row == 10 * one
     monkeypatch.setattr(batch_memory, "_LOGITS", 1)
     assert batch_memory.positions_at_once(tiny_llama) == 1
 

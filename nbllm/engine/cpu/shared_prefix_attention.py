@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.memory.placement import is_spread
 from nbllm.models.silence import quiet
 
@@ -90,7 +90,7 @@ class SharedPrefixAttention:
         if not ids or not cls.suits(model):
             return None
         network = _twin(model.network, {}, {})
-        with turn, _captured_calls() as calls, torch.inference_mode():
+        with FORWARD_LOCK, _captured_calls() as calls, torch.inference_mode():
             network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         layers = model.network.config.get_text_config().num_hidden_layers
         if not len(calls) == len({call.module for call in calls}) == layers:

@@ -63,7 +63,7 @@ def prompts(prefix: int, lengths: list[int]) -> list[Prompt]:
     draw = np.random.default_rng(0)
     head = draw.integers(20, 400, prefix).tolist()
     rows = [(*head, *draw.integers(20, 400, length).tolist()) for length in lengths]
-    return [Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), marks=()) for ids in rows]
+    return [Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), field_spans=()) for ids in rows]
 
 
 def likelihoods(model: Model, rows: list[Prompt]) -> list[list[float]]:
