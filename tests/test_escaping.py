@@ -334,7 +334,8 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("models.estimate_view", "Estimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.estimate.estimate import Estimate, Requirement
+    from nbllm.models.estimate.requirement import Requirement
+    from nbllm.models.estimate.result import Estimate
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
     shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
