@@ -31,17 +31,6 @@ _ORANGE = "#E69F00"
 VERMILION = "#D55E00"
 # Parts of a stacked bar, which touch: these are told apart on light and on dark ground too.
 STACK = ("#4269d0", "#efb118", "#3ca951", "#9498a0")
-_CLEAR = "rgba(0,0,0,0)"
-_AXIS = {"gridcolor": "rgba(136,136,136,0.25)", "zerolinecolor": "rgba(136,136,136,0.6)"}
-# plotly knows no variables; grey on no ground can be read on a light page and on a dark one.
-CHART: dict[str, Any] = {
-    "template": {"layout": {"xaxis": _AXIS, "yaxis": _AXIS}},
-    "font_color": GREY,
-    "paper_bgcolor": _CLEAR,
-    "plot_bgcolor": _CLEAR,
-    # Else it is half of the paper's colour, and half of a clear black is a dark slab.
-    "modebar": {"bgcolor": _CLEAR, "color": "rgba(136,136,136,0.7)", "activecolor": GREY},
-}
 
 
 def translucent(colour: str, opacity: float) -> str:
@@ -59,6 +48,17 @@ def translucent(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
+_CLEAR = "rgba(0,0,0,0)"
+_AXIS = {"gridcolor": translucent(GREY, 0.25), "zerolinecolor": translucent(GREY, 0.6)}
+# plotly knows no variables; grey on no ground can be read on a light page and on a dark one.
+CHART: dict[str, Any] = {
+    "template": {"layout": {"xaxis": _AXIS, "yaxis": _AXIS}},
+    "font_color": GREY,
+    "paper_bgcolor": _CLEAR,
+    "plot_bgcolor": _CLEAR,
+    # Else it is half of the paper's colour, and half of a clear black is a dark slab.
+    "modebar": {"bgcolor": _CLEAR, "color": translucent(GREY, 0.7), "activecolor": GREY},
+}
 MARK = f"background:{translucent(_ORANGE, 0.3)};color:inherit"  # marked text, on light and dark
 
 _FAINT = "color:var(--jp-ui-font-color2,CanvasText)"
