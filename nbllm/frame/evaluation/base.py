@@ -14,7 +14,12 @@ from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError, LabelError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.statistics import (
+from nbllm.frame.evaluation.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
+from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
+from nbllm.frame.outputs import choose_output
+from nbllm.frame.prompts.arguments import listed
+from nbllm.frame.running.provenance import find_record, last_attached, run_ids
+from nbllm.stats import (
     Bin,
     Estimate,
     bootstrap,
@@ -24,11 +29,6 @@ from nbllm.frame.evaluation.statistics import (
     proportion,
     reliability,
 )
-from nbllm.frame.evaluation.text_metrics import METRICS, corpus_metric, first_sentences, row_metric
-from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
-from nbllm.frame.outputs import choose_output
-from nbllm.frame.prompts.arguments import listed
-from nbllm.frame.running.provenance import find_record, last_attached, run_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ import numpy as np
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.evaluation import render
 from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap_counts, label_scores, proportion
+from nbllm.stats import bootstrap_counts, label_scores, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,8 +16,8 @@ from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.evaluation import render
 from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap
 from nbllm.frame.masking.masker import Found, masked
+from nbllm.stats import bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

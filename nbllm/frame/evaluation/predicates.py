@@ -14,10 +14,10 @@ from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.evaluation import render
 from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap, bootstrap_counts, label_scores
 from nbllm.frame.evaluation.truth import right_answers
 from nbllm.frame.tasks.base import check_filed
 from nbllm.frame.tasks.predicate import StatementTask
+from nbllm.stats import bootstrap, bootstrap_counts, label_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

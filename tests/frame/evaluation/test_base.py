@@ -11,17 +11,17 @@ from sklearn import metrics
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, LabelError, ProvenanceError
 from nbllm.frame.evaluation.base import LabelEvaluation, TextEvaluation
-from nbllm.frame.evaluation.statistics import (
+from nbllm.frame.evaluation.text_metrics import corpus_metric, first_sentences, row_metric, words
+from nbllm.frame.running.provenance import attach, remember
+from nbllm.frame.running.report import RunReport
+from nbllm.models.model import Model
+from nbllm.stats import (
     bootstrap_counts,
     calibration_error,
     label_scores,
     proportion,
     reliability,
 )
-from nbllm.frame.evaluation.text_metrics import corpus_metric, first_sentences, row_metric, words
-from nbllm.frame.running.provenance import attach, remember
-from nbllm.frame.running.report import RunReport
-from nbllm.models.model import Model
 
 LABELS = ("card", "cash", "<b>other</b>")
 
