@@ -275,7 +275,10 @@ def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.evaluation_view", "Evaluation")
 def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.evaluation.base import Estimate, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation.labels import LabelEvaluation
+    from nbllm.frame.evaluation.summary import Measure
+    from nbllm.frame.evaluation.texts import TextEvaluation
+    from nbllm.stats import Estimate
 
     frame = pd.DataFrame({"label": ["a", "b"]})
     shared = (frame, text, text, text, [text, "b"], [text, text], [0, 1], 1, text)

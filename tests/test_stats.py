@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nbllm.stats import bootstrap, mcnemar, paired_difference, proportion
+from nbllm.stats import (
+    bootstrap,
+    bootstrap_counts,
+    calibration_error,
+    label_scores,
+    mcnemar,
+    paired_difference,
+    proportion,
+    reliability,
+)
 
 
 def table(both: int, only_first: int, only_second: int, neither: int) -> list[np.ndarray]:
@@ -129,3 +138,22 @@ def test_nothing_counted_is_unknown() -> None:
     ):
         assert np.isnan(found).all()
     assert mcnemar(empty, empty) == 1.0
+
+
+def test_calibration_error_by_hand() -> None:
+    confidence = np.array([0.95, 0.95, 0.92, 1.0, 0.55, 0.58, 0.5])
+    right = np.array([1, 1, 0, 1, 1, 0, 0], dtype=bool)
+    low, high = reliability(confidence, right)
+    assert (low.rows, high.rows) == (3, 4)
+    assert (low.right, high.right) == pytest.approx((1 / 3, 3 / 4))
+    gaps = abs(confidence[4:].mean() - 1 / 3) * 3 + abs(confidence[:4].mean() - 3 / 4) * 4
+    assert calibration_error(confidence, right) == pytest.approx(gaps / 7)
+    # A score that means what it says has an error that goes to 0 with the rows.
+    random = np.random.default_rng(0)
+    sure = random.uniform(size=50_000)
+    assert calibration_error(sure, random.uniform(size=50_000) < sure) < 0.01
+
+
+def test_scores_of_nothing_are_unknown() -> None:
+    empty = np.zeros((2, 2), dtype=np.int64)
+    assert np.isnan(bootstrap_counts(label_scores, empty, 0.95, 0)).all()
