@@ -99,7 +99,8 @@ class Table:
         )
 
     def _forms(self, count: int) -> Sequence[Column]:
-        return self.columns or ("text", *["number"] * (count - 1))  # type: ignore[return-value]
+        numbers: list[Column] = ["number"] * (count - 1)
+        return self.columns or ["text", *numbers]
 
 
 def _plain(cell: Cell) -> str:
