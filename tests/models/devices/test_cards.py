@@ -306,10 +306,10 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
     load = Plan(Path("x"), "0", "causal", 32_768, "auto", first, torch.bfloat16)
     with pytest.raises(TooLargeError, match=r"70% of the 42.0 GB of 2 x cuda: nf4, 19.2 GB"):
         settle(load, config, network, model)
-    spread = planner.replace(load, device_map="auto")
+    spread = replace(load, device_map="auto")
     assert settle(spread, config, network, model)[0].quantize == "nf4"
     # A map counts the devices that it names, each with its own memory.
-    named = planner.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
+    named = replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
     with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda: "):
         settle(named, config, network, model)
 
