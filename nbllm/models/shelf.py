@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbllm.display.card import card
 from nbllm.display.table import Column, Table
@@ -144,10 +144,9 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
-        from nbllm.models.memory.placement import (  # torch, which a model has loaded
-            devices_of,
-            placement,
-        )
+        # These import torch, as that model did.
+        from nbllm.models.in_memory import holders
+        from nbllm.models.memory.placement import devices_of, placement
 
         yield Item(
             name=model.name,
@@ -156,7 +155,7 @@ def _items() -> Iterator[Item]:
             licence=model.licence,
             quantization=model.quantization,
             device=devices_of(placement(model.network), str(model.device)),
-            holders=_loader().holders(model),
+            holders=holders(model),
             source=model.source,
             folder=model.folder,
         )
@@ -185,14 +184,10 @@ def _items() -> Iterator[Item]:
             )
 
 
-def _loader() -> Any:
-    """The loader if anything imported it, because importing it takes seconds."""
-    return sys.modules.get("nbllm.models.loader")
-
-
 def _loaded() -> list[Model]:
-    loader = _loader()
-    return [] if loader is None else loader.loaded()
+    # Where nothing was loaded, nothing heavy is imported to say so.
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else models.loaded()
 
 
 def _title(place: str, items: list[Item]) -> str:

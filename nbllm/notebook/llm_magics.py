@@ -132,7 +132,7 @@ class LlmMagics(Magics):
         return shelf()
 
     def _unload(self, line: str) -> None:
-        from nbllm.models.loader import loaded
+        from nbllm.models.in_memory import loaded
 
         held = loaded()
         for name in _words(line):
@@ -165,7 +165,7 @@ class LlmMagics(Magics):
 
 def _free(models: Sequence[Model]) -> None:
     """Take networks out of memory, whoever shares them."""
-    from nbllm.models.loader import loaded
+    from nbllm.models.in_memory import loaded
     from nbllm.models.memory.budget import held_bytes, readable
 
     for model in models:

@@ -10,7 +10,7 @@ from nbllm.activity.jobs import JobRecord, jobs
 from nbllm.display.card import card, terms
 from nbllm.engine.ledger import ledger_path
 from nbllm.escaping import visible
-from nbllm.models.loader import loaded
+from nbllm.models.in_memory import loaded
 from nbllm.models.memory.budget import device_memory, free_memory, held_bytes, readable
 
 __all__ = ["Status", "status"]

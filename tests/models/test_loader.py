@@ -29,7 +29,8 @@ from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
 from nbllm.models import loader
 from nbllm.models.devices.device import choose_dtype, reason_of_dtype
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
 from nbllm.models.memory import planner
 from tests.conftest import CORPUS, seeded, tiny_network
 

@@ -65,7 +65,8 @@ def choose_encoder(model: ModelLike | None, verb: str) -> Model:
         ModelError: none is given and none is loaded.
         UnsupportedModelError: the one given is of another kind.
     """
-    from nbllm.models.loader import loaded, resolve
+    from nbllm.models.in_memory import loaded
+    from nbllm.models.loader import resolve
 
     if model is None:
         model = next((known for known in reversed(loaded()) if known.kind == "encoder"), None)
