@@ -1,8 +1,8 @@
-"""Prompts as parts: what nbllm wrote, and what the user's rows say.
+"""Prompts as parts: the text of a task, and the texts of the user's rows.
 
 A prompt is never one string. Markup comes from the model's chat template, text from
 the task or the caller, fields from the rows. Each is tokenized on its own, which gives
-three things at once: the head is the same tokens for every row, so its KV is computed
+three things at once: the head is the same tokens for every row, so its KV cache is computed
 once; the tokens of a row's text are known exactly; and a special token spelled out in
 a review stays text and cannot end the turn.
 """
@@ -83,7 +83,12 @@ class _Tokens:
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
-    """A template that the model continues, opened by the tokenizer's BOS where it has one."""
+    """Return a template that the model continues, opened by the tokenizer's BOS where it has one.
+
+    Args:
+        tokenizer: of the model.
+        parts: the prompt.
+    """
     bos = tokenizer.bos_token
     with TOKENIZER_LOCK:
         opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
@@ -91,7 +96,11 @@ def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template
 
 
 def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
-    """A template between the tokens that the tokenizer puts around a text, as encoders want it.
+    """Return a template between the tokens that the tokenizer puts around a text, as for encoders.
+
+    Args:
+        tokenizer: of the model.
+        parts: the text.
 
     Example:
         >>> enclosed(t5.tokenizer, [Part("field", "text")])  # doctest: +SKIP
@@ -111,10 +120,14 @@ def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Templ
 def chat(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, Sequence[Part]]]
 ) -> Template:
-    """Turns of (role, parts) in the model's own chat template, open for the assistant's answer.
+    """Return a conversation in the model's own chat template, open for the assistant's answer.
 
     The template is rendered around placeholders, so that nothing from the rows or the
     caller ever passes through it.
+
+    Args:
+        tokenizer: of the model, with a chat template.
+        turns: (role, parts) of each message.
     """
     parts: list[Part] = []
     messages = []
@@ -139,7 +152,15 @@ def chat(
 
 
 class CompiledTemplate:
-    """A template whose constant parts are tokenized, ready to take rows."""
+    """A template whose constant parts are tokenized, ready to take rows.
+
+    Args:
+        template: the parts.
+        tokenizer: of the model.
+
+    Raises:
+        TextError: the tokenizer cannot read a constant part.
+    """
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
@@ -176,10 +197,10 @@ class CompiledTemplate:
     def encode(
         self, rows: Sequence[Sequence[str]], *, limit: int, truncate: bool = False
     ) -> list[Prompt | Exception]:
-        """Tokenize rows into prompts; a row that cannot be is its exception.
+        """Tokenize rows into prompts.
 
         Args:
-            rows: one string a field, in the order of `fields`.
+            rows: one string per field, in the order of `fields`.
             limit: tokens that a prompt may have.
             truncate: cut the end of a row's longest field to fit, instead of failing it.
 
@@ -272,7 +293,11 @@ class CompiledTemplate:
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> list[list[int]]:
-    """The tokens of answers as they would continue a prompt.
+    """Return the tokens of answers as they would continue a prompt.
+
+    Args:
+        tokenizer: of the model.
+        answers: the texts.
 
     Raises:
         TextError: the tokenizer cannot read one of them.
@@ -289,7 +314,13 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> li
 
 
 def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt with the text that was written after it, marked as the field `answer`."""
+    """Return a prompt followed by its answer, whose tokens are the field `answer`.
+
+    Args:
+        prompt: the question.
+        answer: the text that was generated after it.
+        tokenizer: of the model.
+    """
     written = _tokenize(tokenizer, [answer], special=False)[0]
     joined = _join([_Tokens(list(prompt.ids), list(prompt.spans), prompt.text), written])
     return replace(
@@ -345,7 +376,16 @@ def _tokenize(
 
 
 def found_spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
-    """Where tokens lie in their text, for tokenizers that do not say; empty where not found."""
+    """Return the characters of each token, for tokenizers that do not say; empty where not found.
+
+    Args:
+        tokens: as the tokenizer spells them.
+        text: of which they are the tokens.
+
+    Example:
+        >>> found_spans(["\u2581A", "\u2581film", "."], "A film.")
+        [(0, 1), (2, 6), (6, 7)]
+    """
     spans = []
     position = 0
     for token in tokens:

@@ -96,7 +96,7 @@ class LlmMagics(Magics):
                 prompt,
                 max_new_tokens=options.max_tokens,
                 temperature=options.temperature,
-                tell=stream.tell,
+                on_text=stream.tell,
             )
         except NbllmError as error:
             raise UsageError(str(error)) from error
