@@ -9,13 +9,13 @@ a review stays text and cannot end the turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nbllm.engine.locks import TOKENIZER_LOCK
+from nbllm.engine.tokenization import Tokens, join, shorten, tokenize, tokenizing
 from nbllm.errors import TextError, TextTooLongError
 from nbllm.wording import counted
 
@@ -31,13 +31,9 @@ __all__ = [
     "answer_ids",
     "chat",
     "enclosed",
-    "found_spans",
     "plain",
     "with_answer",
 ]
-
-# How far ahead a token is looked for in a text that the tokenizer has normalized.
-_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -73,13 +69,6 @@ class Prompt:
     spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
     field_spans: tuple[FieldSpan, ...]  # where the row's own texts lie
     prefix_length: int = 0  # leading tokens that every row of the run shares
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    ids: list[int]
-    spans: list[tuple[int, int]]
-    text: str
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
@@ -166,7 +155,7 @@ class CompiledTemplate:
         self.tokenizer = tokenizer
         self._named: list[str] = []  # the field in each place; one may come twice
         # Alternates constants and fields: constants[0], named[0], constants[1], ...
-        self._constants: list[_Tokens] = []
+        self._constants: list[Tokens] = []
         self._leads: list[str] = []
         constant: list[Part] = []
         for part in template:
@@ -233,30 +222,30 @@ class CompiledTemplate:
             text = "".join(part.value for part in run)
             if text:
                 pieces += self._read_constant(text, special=kind == "markup")
-        self._constants.append(_join(pieces))
+        self._constants.append(join(pieces))
         return lead
 
-    def _read_constant(self, text: str, *, special: bool) -> list[_Tokens]:
+    def _read_constant(self, text: str, *, special: bool) -> list[Tokens]:
         try:
-            return _tokenize(self.tokenizer, [text], special=special)
+            return tokenize(self.tokenizer, [text], special=special)
         except Exception as error:
             raise TextError(
                 f"the tokenizer cannot read {text!r:.80}, which every prompt has ({error}). Look "
                 "for half a surrogate pair in the instruction, examples or labels."
             ) from error
 
-    def _tokenize_field(self, texts: list[str]) -> list[_Tokens | Exception]:
+    def _tokenize_field(self, texts: list[str]) -> list[Tokens | Exception]:
         try:
-            return list(_tokenize(self.tokenizer, texts, special=False)) if texts else []
+            return list(tokenize(self.tokenizer, texts, special=False)) if texts else []
         except Exception as error:
             if len(texts) == 1:
                 return [TextError(f"the tokenizer cannot read this text ({error})")]
             return [answer for text in texts for answer in self._tokenize_field([text])]
 
     def _assemble(
-        self, fields: list[_Tokens | Exception], limit: int, truncate: bool
+        self, fields: list[Tokens | Exception], limit: int, truncate: bool
     ) -> Prompt | Exception:
-        values: list[_Tokens] = []
+        values: list[Tokens] = []
         for value in fields:
             if isinstance(value, Exception):
                 return value
@@ -274,7 +263,7 @@ class CompiledTemplate:
                     f"the instruction and examples alone have {counted(constant, 'token')} of the "
                     f"{limit:,} that the model takes here; shorten them"
                 )
-            values = _shorten(values, limit - constant)
+            values = shorten(values, limit - constant)
         pieces = [self._constants[0]]
         field_spans = []
         position = len(pieces[0].ids)
@@ -282,7 +271,7 @@ class CompiledTemplate:
             field_spans.append(FieldSpan(name, position, position + len(value.ids)))
             position += len(value.ids) + len(after.ids)
             pieces += [value, after]
-        joined = _join(pieces)
+        joined = join(pieces)
         return Prompt(
             ids=tuple(joined.ids),
             text=joined.text,
@@ -303,7 +292,7 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> li
         TextError: the tokenizer cannot read one of them.
     """
     try:
-        with _tokenizing():
+        with tokenizing():
             ids: list[list[int]] = tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     except Exception as error:
         raise TextError(
@@ -321,8 +310,8 @@ def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase)
         answer: the text that was generated after it.
         tokenizer: of the model.
     """
-    written = _tokenize(tokenizer, [answer], special=False)[0]
-    joined = _join([_Tokens(list(prompt.ids), list(prompt.spans), prompt.text), written])
+    written = tokenize(tokenizer, [answer], special=False)[0]
+    joined = join([Tokens(list(prompt.ids), list(prompt.spans), prompt.text), written])
     return replace(
         prompt,
         ids=tuple(joined.ids),
@@ -330,101 +319,3 @@ def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase)
         spans=tuple(joined.spans),
         field_spans=(*prompt.field_spans, FieldSpan("answer", len(prompt.ids), len(joined.ids))),
     )
-
-
-@contextmanager
-def _tokenizing() -> Iterator[None]:
-    """Turn a panic of the tokenizer into an error.
-
-    It stops expressions of a tokenizer.json that go through a text too often, and panics, which
-    is no `Exception` and would end the run of all rows.
-    """
-    try:
-        with TOKENIZER_LOCK:
-            yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":
-            raise
-        raise TextError(str(error)) from None
-
-
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
-) -> list[_Tokens]:
-    # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
-    # run, beside the notebook, may turn in the meantime.
-    with _tokenizing():
-        encoded: Any = tokenizer(
-            texts,
-            add_special_tokens=False,
-            split_special_tokens=not special,
-            return_offsets_mapping=tokenizer.is_fast,
-            return_attention_mask=False,
-            verbose=False,
-        )
-    if not tokenizer.is_fast:
-        return [
-            _Tokens(ids, found_spans(tokenizer.convert_ids_to_tokens(ids), text), text)
-            for ids, text in zip(encoded["input_ids"], texts, strict=True)
-        ]
-    return [
-        _Tokens(ids, [(int(a), int(b)) for a, b in spans], text)
-        for ids, spans, text in zip(
-            encoded["input_ids"], encoded["offset_mapping"], texts, strict=True
-        )
-    ]
-
-
-def found_spans(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
-    """Return the characters of each token, for tokenizers that do not say; empty where not found.
-
-    Args:
-        tokens: as the tokenizer spells them.
-        text: of which they are the tokens.
-
-    Example:
-        >>> found_spans(["\u2581A", "\u2581film", "."], "A film.")
-        [(0, 1), (2, 6), (6, 7)]
-    """
-    spans = []
-    position = 0
-    for token in tokens:
-        piece = token.replace("\u2581", " ").strip()
-        start = text.find(piece, position, position + len(piece) + _AHEAD) if piece else -1
-        if start >= 0:
-            spans.append((start, start + len(piece)))
-            position = start + len(piece)
-        else:
-            spans.append((position, position))
-    return spans
-
-
-def _join(pieces: Sequence[_Tokens]) -> _Tokens:
-    ids: list[int] = []
-    spans: list[tuple[int, int]] = []
-    text = ""
-    for piece in pieces:
-        ids += piece.ids
-        # What stands first, such as the prefix of all rows, is not made anew for each.
-        spans += _moved(piece.spans, len(text)) if text else piece.spans
-        text += piece.text
-    return _Tokens(ids, spans, text)
-
-
-def _moved(spans: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
-    return [(start + by, stop + by) for start, stop in spans]
-
-
-def _shorten(values: list[_Tokens], room: int) -> list[_Tokens]:
-    """Cut the longest field until all fit: the others are usually titles and names."""
-    values = list(values)
-    excess = sum(len(v.ids) for v in values) - room
-    while excess > 0:
-        longest = max(range(len(values)), key=lambda i: len(values[i].ids))
-        others = sorted((len(v.ids) for v in values), reverse=True)[1:2] or [0]
-        value = values[longest]
-        keep = max(len(value.ids) - excess, min(others[0], len(value.ids) - 1), 0)
-        excess -= len(value.ids) - keep
-        end = value.spans[keep - 1][1] if keep else 0
-        values[longest] = _Tokens(value.ids[:keep], value.spans[:keep], value.text[:end])
-    return values
