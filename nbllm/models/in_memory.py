@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 from nbllm.activity.jobs import jobs
 from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.errors import ModelError
-from nbllm.models.memory.budget import (
-    give_device_memory_back,
-    give_freed_memory_back,
-    held_by_device,
-)
+from nbllm.models.memory.budget import held_by_device
+from nbllm.models.memory.freeing import give_device_memory_back, give_freed_memory_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

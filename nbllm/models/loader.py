@@ -34,7 +34,7 @@ from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model, ModelLike
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
-from nbllm.models.weights import read
+from nbllm.models.weights import read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -158,7 +158,7 @@ def load(
     def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         refuse_quantized_on_disk(plan)
         refuse_too_large(plan, network)
-        return read(plan, config, network, fetched)
+        return read_weights(plan, config, network, fetched)
 
     make = partial(
         Model,

@@ -99,7 +99,7 @@ class Shelf:
         Each file is hashed again: some seconds for every few gigabytes. Raises
         UnknownModelError where there is none by that name.
         """
-        found = cached_models.kept() if name is None else cached_models.find(name)
+        found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
         if name is not None and not whole:
             raise UnknownModelError(
@@ -160,7 +160,7 @@ def _items() -> Iterator[Item]:
             folder=model.folder,
         )
     here = set()
-    for kept in cached_models.kept():
+    for kept in cached_models.list_cached():
         here |= {kept.name} if kept.whole else set()
         yield Item(
             name=kept.name,

@@ -22,7 +22,7 @@ from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.fetch.training_record import prompt_digest
 from nbllm.models.loader import check_named
-from nbllm.models.memory.budget import give_freed_memory_back
+from nbllm.models.memory.freeing import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.train import loop
 from nbllm.train.base import (

@@ -20,7 +20,8 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.escaping import say
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.models.memory.budget import free_memory, give_freed_memory_back, readable
+from nbllm.models.memory.budget import free_memory, readable
+from nbllm.models.memory.freeing import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.models.silence import quiet
 from nbllm.train import loop
