@@ -1,4 +1,4 @@
-"""The work of a network, and how much of it a device does in a second at most."""
+"""The operations of a network's passes, and how many a device does in a second at most."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LONG_ENOUGH = 0.05  # seconds
 
 @dataclass
 class TokenCounts:
-    """Tokens that a network was given to read, without padding."""
+    """Tokens that a network computed, without padding."""
 
     tokens: int = 0
     attended: int = 0  # how many tokens each of them looks at, summed up
@@ -37,7 +37,16 @@ class TokenCounts:
 
     @classmethod
     def text(cls, tokens: int, behind: int = 0) -> TokenCounts:
-        """A text of this many tokens, behind so many that are read already."""
+        """Return the counts of a text.
+
+        Args:
+            tokens: of the text.
+            behind: tokens before it, whose keys and values are cached.
+
+        Example:
+            >>> TokenCounts.text(3)
+            TokenCounts(tokens=3, attended=6, ends=1)
+        """
         return cls(tokens, tokens * behind + tokens * (tokens + 1) // 2, 1)
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
@@ -47,10 +56,14 @@ class TokenCounts:
 
 
 def operations(network: PreTrainedModel, read: TokenCounts) -> float:
-    """Floating-point operations of the matrix products that reading takes.
+    """Return the floating-point operations of the matrix products of some passes.
 
-    As Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, count them, but
-    through the output matrix, if there is one, go only the tokens that an answer is read at.
+    They are counted as by Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, but
+    of the output matrix, if there is one, only for the tokens whose logits are needed.
+
+    Args:
+        network: of any model.
+        read: the tokens of the passes.
     """
     config = text_config(network.config)
     # Of tables rows are looked up; one may be the output matrix at the same time.
@@ -68,7 +81,11 @@ def operations(network: PreTrainedModel, read: TokenCounts) -> float:
 
 
 def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float]:
-    """The same for what is counted many times: the network's layers are looked at but once."""
+    """Return a cached variant of `operations`, for one network and many counts.
+
+    Args:
+        network: of any model.
+    """
     parts = ("tokens", "attended", "ends")
     each = {part: operations(network, TokenCounts(**{part: 1})) for part in parts}
     return lambda read: sum(each[part] * getattr(read, part) for part in parts)
@@ -76,7 +93,12 @@ def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float
 
 @cache
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a square matrix product, measured once."""
+    """Return the floating-point operations per second of a square matrix product, measured once.
+
+    Args:
+        device: to measure.
+        dtype: of the matrices.
+    """
     if device.type != "cpu":
         return _rate_of_gpu(device, dtype)
     # Of zeros it would be faster: they take less power.

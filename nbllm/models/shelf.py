@@ -69,12 +69,19 @@ class Shelf:
         self.items = list(_items())
 
     def remove(self, name: str | Path) -> int:
-        """Delete a model from this cached_models, with what interrupted fetches of it left there.
+        """Delete a model from this disk, with what interrupted fetches of it left there.
 
-        Returns the bytes given back. A model that lies in a folder of your own stays.
+        A model that lies in a folder of your own stays.
 
-        Raises UnknownModelError where there is none by that name, and ModelError where it is in
-        memory, is being fetched, is your own, or the disk refuses.
+        Args:
+            name: as the shelf has it, or the path of its folder.
+
+        Returns:
+            The bytes that this freed.
+
+        Raises:
+            UnknownModelError: there is none by that name.
+            ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
         found = cached_models.find(name)
         in_use = [
@@ -94,10 +101,18 @@ class Shelf:
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare a model's files on this disk, or all models', with what was recorded of them.
+        """Compare the files of a model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again: some seconds for every few gigabytes. Raises
-        UnknownModelError where there is none by that name.
+        Each file is hashed again: some seconds for every few gigabytes.
+
+        Args:
+            name: as the shelf has it; by default all models.
+
+        Returns:
+            One result per model.
+
+        Raises:
+            UnknownModelError: there is none by that name.
         """
         found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
@@ -109,7 +124,7 @@ class Shelf:
         return [cached_models.verify(kept) for kept in whole]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an item, one column a field of `Item`."""
+        """Return one row per item, one column per field of `Item`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(item) for item in self.items])

@@ -1,4 +1,4 @@
-"""A plan becomes a network and a tokenizer: the one place that calls `from_pretrained`."""
+"""Turns a plan into a network and a tokenizer: the one place that calls `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -37,12 +37,19 @@ def read_weights(
     """Read the weights and the tokenizer of a plan into memory.
 
     Args:
+        plan: of the load.
+        config: of the model.
         skeleton: the same network on the meta device.
         fetched: where the plan's folder came from.
 
-    Raises ModelError where the weights are damaged, QuantizationError where a package is
-    missing, and UnsupportedModelError where weights are missing, or there is no tokenizer or one of
-    more tokens than the network knows.
+    Returns:
+        The network and its tokenizer.
+
+    Raises:
+        ModelError: the weights are damaged.
+        QuantizationError: a package is missing.
+        UnsupportedModelError: weights are missing, or there is no tokenizer or one of more tokens
+            than the network knows.
     """
     local: dict[str, Any] = {
         "trust_remote_code": plan.trust_remote_code,

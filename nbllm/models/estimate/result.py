@@ -38,9 +38,10 @@ class MemoryEstimate:
     devices: int = 1  # of that kind, over which it can be spread
 
     def to_frame(self) -> pandas.DataFrame:
-        """The rows as a pandas frame, in bytes.
+        """Return the rows as a pandas frame, in bytes.
 
-        >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
+        Example:
+            >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
         """
         import pandas
 
