@@ -33,25 +33,25 @@ class TokenCounts:
 
     tokens: int = 0
     attended: int = 0  # how many tokens each of them looks at, summed up
-    ends: int = 0  # how many of them an answer is read at
+    scored: int = 0  # how many of them logits or another output is needed of
 
     @classmethod
-    def text(cls, tokens: int, behind: int = 0) -> TokenCounts:
+    def text(cls, tokens: int, after: int = 0) -> TokenCounts:
         """Return the counts of a text.
 
         Args:
             tokens: of the text.
-            behind: tokens before it, whose keys and values are cached.
+            after: tokens before it, whose keys and values are cached.
 
         Example:
             >>> TokenCounts.text(3)
-            TokenCounts(tokens=3, attended=6, ends=1)
+            TokenCounts(tokens=3, attended=6, scored=1)
         """
-        return cls(tokens, tokens * behind + tokens * (tokens + 1) // 2, 1)
+        return cls(tokens, tokens * after + tokens * (tokens + 1) // 2, 1)
 
     def __add__(self, other: TokenCounts) -> TokenCounts:
         return TokenCounts(
-            self.tokens + other.tokens, self.attended + other.attended, self.ends + other.ends
+            self.tokens + other.tokens, self.attended + other.attended, self.scored + other.scored
         )
 
 
@@ -77,7 +77,7 @@ def operations(network: PreTrainedModel, read: TokenCounts) -> float:
     heads = largest(config, "num_attention_heads")
     width = largest(config, "head_dim") or largest(config, "hidden_size") // max(1, heads)
     attention = 4 * largest(config, "num_hidden_layers") * heads * width
-    return float(2 * (weights * read.tokens + output * read.ends) + attention * read.attended)
+    return float(2 * (weights * read.tokens + output * read.scored) + attention * read.attended)
 
 
 def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float]:
@@ -86,7 +86,7 @@ def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float
     Args:
         network: of any model.
     """
-    parts = ("tokens", "attended", "ends")
+    parts = ("tokens", "attended", "scored")
     each = {part: operations(network, TokenCounts(**{part: 1})) for part in parts}
     return lambda read: sum(each[part] * getattr(read, part) for part in parts)
 

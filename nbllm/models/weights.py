@@ -56,13 +56,13 @@ def read_weights(
         "local_files_only": True,
     }
     copy = quantized_copies.copy_of(plan)
-    told: dict[str, Any] = {"config": config}
+    options: dict[str, Any] = {"config": config}
     if copy is not None:
-        told = {}  # it says of itself how it is quantized
+        options = {}  # it says of itself how it is quantized
     elif plan.unpacks:
-        told["quantization_config"] = published.unpacked(config, fetched.source)
+        options["quantization_config"] = published.unpacked(config, fetched.source)
     elif plan.published is None and plan.quantize != "none":
-        told["quantization_config"] = quantization.config(
+        options["quantization_config"] = quantization.config(
             plan.quantize, plan.dtype, plan.device, skeleton
         )
     sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
@@ -83,7 +83,7 @@ def read_weights(
                 # Those are refused below, by name.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
-                **told,
+                **options,
                 **local,
             )
         except SafetensorError as error:

@@ -125,7 +125,7 @@ def weight_bytes(
         if size is None:
             raise UnsupportedModelError(
                 "The quantization_config of this checkpoint does not say how many bits a weight "
-                "has, so its memory cannot be told beforehand. The size of its *.safetensors "
+                "has, so its memory cannot be forecast. The size of its *.safetensors "
                 "files is what its weights take."
             )
         total += size
