@@ -156,8 +156,8 @@ def card_named(text: str) -> Card:
         ArgumentError: there is none of that name, or more than one.
 
     Example:
-        >>> card_named("2x4090").name
-        '2 x RTX 4090 24 GB'
+        >>> card_named("rtx-4090").name
+        'RTX 4090 24 GB'
     """
     times = _TIMES.search(text.strip().lower())
     count = int(times[1] or times[2]) if times else 1
