@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunEstimate", "StepsEstimate", "estimate_run"]
 
+_TRIED = 64  # texts that are tried where no model is asked
 _TRIAL_ROWS = 16
 _TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
 
@@ -131,9 +132,7 @@ class StepsEstimate:
 
 def estimate_run(
     frame: Any,
-    task: Task,
-    model: Model,
-    columns: Mapping[str, str],
+    question: Question,
     *,
     any_type: bool = False,
     truncate: bool = False,
@@ -141,20 +140,25 @@ def estimate_run(
     """Plan a run as `answer_frame` would, and try some of its rows.
 
     Args:
-        frame, columns, any_type, truncate: as for `answer_frame`.
+        frame, any_type: as for `answer_frame`.
+        truncate: cut what does not fit, instead of failing its row.
     """
-    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
+    return estimate_rows(rows, question, truncate=truncate)
+
+
+def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstimate:
+    """As `estimate_run`, of texts."""
+    task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
-    limit = model.context_length - room
-    record = run_record(task, model, columns, "", limit=limit, truncate=truncate)
+    record = run_record(task, model, question.columns, "", limit=limit, truncate=truncate)
     keys = [row_key(text) for text in rows.texts]
     known: Mapping[str, Any] = {}
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
     left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    with turn:
-        asked = task.on(model, limit)
+    asked = question.ready()
     prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
@@ -222,6 +226,34 @@ def _time(
         started = time.perf_counter()
         asked(prompts)
         return time.perf_counter() - started
+
+
+def estimate_without_model(
+    verb: str, frame: Any, column: str, work: Callable[[Sequence[str]], None]
+) -> RunEstimate:
+    """What a verb takes that asks no model: the time of some texts, for all of their characters."""
+    rows = read_rows(frame, [column])
+    texts = [text for (text,) in rows.texts]
+    step = max(1, len(texts) // _TRIED)
+    tried = texts[::step][:_TRIED]
+    started = time.perf_counter()
+    work(tried)
+    spent = time.perf_counter() - started
+    return RunEstimate(
+        verb=verb,
+        rows=len(rows.position),
+        blank=sum(i is None for i in rows.position),
+        texts=len(texts),
+        known=0,
+        failing=0,
+        batches=0,
+        tokens=0,
+        padding=0,
+        answer_tokens=0,
+        seconds=spent * sum(map(len, texts)) / max(1, sum(map(len, tried))),
+        weights=0,
+        cache=0,
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ class Output:
 
     part: str  # one of `KEEP`, or "probability" or "field", which are asked for otherwise
     suffix: str  # of the column's name, behind that of the answer's
-    dtype: Any  # of narwhals
+    dtype: Any  # of narwhals; `vector_dtype` where it depends on the frame
 
 
 class Asked(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
+from nbllm.frame.columns import vector_dtype
 from nbllm.frame.tasks.base import Output, are_numbers
 from nbllm.frame.tasks.encoded import Encoded
 
@@ -47,7 +48,6 @@ class VectorTask:
     """Embed a text."""
 
     verb: str
-    dtype: Any  # of the column, by narwhals: Object for an array in each cell, or a List
 
     template: ClassVar[Template] = ()
     decodes: ClassVar[bool] = False
@@ -56,7 +56,7 @@ class VectorTask:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """The vector."""
-        return (Output("value", "", self.dtype),)
+        return (Output("value", "", vector_dtype),)
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""
