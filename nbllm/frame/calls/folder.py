@@ -94,7 +94,7 @@ def answer_folder(
     if source.resolve() == target.resolve():
         raise FrameError(f"source and target are both {source}. Name another folder to write in.")
     settings = {"model": model, "into": into, "keep": keep, "truncate": truncate}
-    call = find_row_verb(verb).call(subject, {**settings, **options})
+    call = find_row_verb(verb).call(subject, options, settings)
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
     if not files:
         raise FrameError(f"no Parquet file is in {source}. Name a folder that has some.")

@@ -13,7 +13,7 @@ from nbllm.errors import FrameError
 if TYPE_CHECKING:
     from nbllm.frame.calls.verb import Verb
 
-__all__ = ["built_in", "find_row_verb", "find_verb", "is_verb", "register_verb", "verb_names"]
+__all__ = ["built_in", "find_row_verb", "find_verb", "is_registered", "is_verb", "register_verb", "verb_names"]
 
 _ROOM = "nbllm.frame.verbs"
 
@@ -23,7 +23,8 @@ _registered: dict[str, Verb[Any]] = {}
 @cache
 def built_in() -> tuple[str, ...]:
     """Return the names of nbllm's own verbs, in alphabetical order."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(import_module(_ROOM).__path__)))
+    room = import_module(_ROOM)
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(room.__path__)))
 
 
 def verb_names() -> tuple[str, ...]:
@@ -34,6 +35,11 @@ def verb_names() -> tuple[str, ...]:
 def is_verb(name: str) -> bool:
     """Return whether there is a verb of this name."""
     return name in _registered or name in built_in()
+
+
+def is_registered(name: str) -> bool:
+    """Return whether a user registered a verb of this name."""
+    return name in _registered
 
 
 def find_verb(name: Any) -> Verb[Any]:

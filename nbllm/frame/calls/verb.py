@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from nbllm.engine.encoding import framed
-from nbllm.engine.prompt import Prompt
-from nbllm.errors import ModelError
+from nbllm.errors import FrameError, ModelError
 from nbllm.frame import KEEP
 from nbllm.frame.calls.options import Settings, arguments_of, read_options
 from nbllm.frame.checks import check_names, read_argument
@@ -125,6 +124,8 @@ class Verb(ABC, Generic[O]):
     asks_one: ClassVar[bool] = True
     # Whether its columns may hold what is no text, and blanks beside other values.
     any_type: ClassVar[bool] = False
+    # What else than the truth its answers are judged by: "corpus", "history", "key", "k".
+    judged_by: ClassVar[tuple[str, ...]] = ()
     # Raised when the same options shall be answered otherwise: answers on file are not used then.
     format: ClassVar[int] = 0
 
@@ -214,11 +215,24 @@ class Verb(ABC, Generic[O]):
             FrameError: an argument that the verb refuses.
             LabelError: labels or examples that cannot be read.
         """
+        if adds:
+            self.refuse_nameless(call)
         check_columns(frame, list(call.columns.values()), any_type=self.any_type)
         task = self.task_without_model(call)
         if adds:
-            names = [call.output] if task is None else list(added_columns(task, call.output, **call.added))
+            names = [call.output]
+            if task is not None:
+                names = list(added_columns(task, call.output, **call.added))
             refuse_taken(frame, names, ours=f"{call.output}_run")
+
+    def refuse_nameless(self, call: Call[O]) -> None:
+        """Refuse a call that does not name its column where nothing else does.
+
+        Raises:
+            FrameError: `into` is missing.
+        """
+        if "into" in self.required_settings and call.settings.into is None:
+            raise FrameError(f"{self.name} wants a name for its answers. Pass one: into=.")
 
     def task_without_model(self, call: Call[O]) -> Task | None:
         """Return the task as a model of the usual kind has it; None where only a model can say."""
@@ -262,22 +276,27 @@ class Verb(ABC, Generic[O]):
 
     # -- calls as the user writes them -----------------------------------------------------------
 
-    def call(self, subject: Any, given: Mapping[str, Any]) -> Call[O]:
+    def call(
+        self, subject: Any, options: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> Call[O]:
         """Read the arguments of a call.
 
         Args:
-            given: arguments by name: options, and settings of those that it takes.
+            options, settings: by name; of the settings, those that the verb does not take are
+                left out.
 
         Raises:
             FrameError: there is no such argument, it cannot take its value, or one is missing.
         """
-        known = arguments_of(self.options)
-        ours = {name: value for name, value in given.items() if name in self.settings and name not in known}
-        theirs = {name: value for name, value in given.items() if name not in ours}
-        options = read_options(self.name, self.options, theirs)
-        settings = read_options(self.name, Settings, {"keep": self.keep, **ours})
-        check_names("keep", settings.keep, self.keep)
-        return Call(self, read_argument(self.subject, subject), options, settings)
+        ours = {name: value for name, value in settings.items() if name in self.settings}
+        read = read_options(self.name, Settings, {"keep": self.keep, **ours})
+        check_names("keep", read.keep, self.keep)
+        return Call(
+            self,
+            read_argument(self.subject, subject),
+            read_options(self.name, self.options, options),
+            read,
+        )
 
     def positional(self) -> list[str]:
         """Return the names of the arguments that may be passed without them, in order."""

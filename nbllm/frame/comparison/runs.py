@@ -93,7 +93,9 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    call = find_row_verb(verb).call(subject, {**options, "ledger": ledger, "truncate": truncate})
+    call = find_row_verb(verb).call(
+        subject, options, {"ledger": ledger, "truncate": truncate}
+    )
     columns = call.columns
     for name, given in (("a", a), ("b", b)):
         check_named(name, given)

@@ -110,6 +110,7 @@ class Filter(Verb[Options]):
 
     name = "filter"
     options = Options
+    judged_by = ("corpus",)
 
     def example_fields(self, options: Options) -> Fields:
         return _FIELDS

@@ -85,6 +85,7 @@ class Recommend(Verb[Options]):
     name = "recommend"
     options = Options
     asks_one = False
+    judged_by = ("corpus", "history", "key", "k")
     kind = "encoder"
     subject_doc = "the texts that describe the items."
 
@@ -172,7 +173,7 @@ class Recommend(Verb[Options]):
             judged.truth,
             judged.output,
             self.name,
-            among=judged.corpus,
+            corpus=judged.corpus,
             history=judged.history,
             key=judged.key,
             k=judged.k,

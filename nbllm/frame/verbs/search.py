@@ -103,6 +103,7 @@ class Search(Verb[Options]):
     name = "search"
     options = Options
     asks_one = False
+    judged_by = ("corpus", "key", "k")
     kind = "encoder"
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
@@ -197,7 +198,7 @@ class Search(Verb[Options]):
             judged.truth,
             judged.output,
             self.name,
-            among=judged.corpus,
+            corpus=judged.corpus,
             history=judged.history,
             key=judged.key,
             k=judged.k,
