@@ -16,8 +16,8 @@ from nbllm.frame.checks import read_argument, reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
 if TYPE_CHECKING:
-    from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.calls.verb import Call, Verb
+    from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
     from nbllm.frame.running.preview import Preview, StepsPreview
     from nbllm.frame.running.report import RunReport
@@ -160,7 +160,14 @@ class FrameAccessor(Verbs[F]):
         from nbllm.frame.calls.evaluate import evaluate
 
         return evaluate(
-            self._frame, truth, output, metrics=metrics, corpus=corpus, history=history, key=key, k=k
+            self._frame,
+            truth,
+            output,
+            metrics=metrics,
+            corpus=corpus,
+            history=history,
+            key=key,
+            k=k,
         )
 
     @reads_arguments
@@ -310,9 +317,7 @@ class FrameAccessor(Verbs[F]):
 
         return run_call(self._frame, find_verb(verb).call(subject, options, settings))
 
-    def _preview(
-        self, verb: str, subject: Any, options: dict[str, Any]
-    ) -> Preview | StepsPreview:
+    def _preview(self, verb: str, subject: Any, options: dict[str, Any]) -> Preview | StepsPreview:
         from nbllm.frame.calls.registry import find_verb
 
         row = read_argument("row", options.pop("row", None), optional=True)
@@ -366,7 +371,8 @@ class SeriesAccessor(SeriesVerbs[Any]):
 
 def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[Any]:
     """A call that is only looked at: the model and the limit are all that matters of its run."""
-    settings = {name: options.pop(name) for name in ("model", "truncate") if name in options}
+    looked_at = ("model", "truncate")
+    settings: dict[str, Any] = {n: options.pop(n) for n in looked_at if n in options}
     return verb.call(subject, options, settings)
 
 

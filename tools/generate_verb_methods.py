@@ -9,6 +9,7 @@ are written out. Everything in them comes from the verbs: their options and thei
 from __future__ import annotations
 
 import ast
+import builtins
 import dataclasses
 import subprocess
 import sys
@@ -143,7 +144,11 @@ def docstring(verb: Verb[Any], arguments: list[Argument], indent: str) -> str:
             break_on_hyphens=False,
         )
     lines += ["", *(raises + after).strip("\n").split("\n")] if raises else []
-    return '"""' + "\n".join(f"{indent}{line}" if line else "" for line in lines).lstrip() + f'\n{indent}"""'
+    return (
+        '"""'
+        + "\n".join(f"{indent}{line}" if line else "" for line in lines).lstrip()
+        + f'\n{indent}"""'
+    )
 
 
 def method(verb: Verb[Any], *, of_series: bool) -> Iterator[str]:
@@ -159,7 +164,8 @@ def method(verb: Verb[Any], *, of_series: bool) -> Iterator[str]:
     if has_background:
         for value, result in (("False", "F"), ("True", "Run[F]")):
             yield "    @overload"
-            yield f"    def {verb.name}({signature(positional, named, background=value)}) -> {result}: ..."
+            given = signature(positional, named, background=value)
+            yield f"    def {verb.name}({given}) -> {result}: ..."
         yield "    @overload"
         loose = signature(positional, named).replace("background: bool = False", "background: bool")
         yield f"    def {verb.name}({loose}) -> F | Run[F]: ..."
@@ -170,11 +176,14 @@ def method(verb: Verb[Any], *, of_series: bool) -> Iterator[str]:
     subject = "self._subject()" if of_series else verb.subject
     theirs = ", ".join(f'"{one.name}": {one.name}' for one in options)
     ours = ", ".join(f'"{one.name}": {one.name}' for one in settings)
-    yield f'        return self._call("{verb.name}", {subject}, {{{theirs}}}, {{{ours}}})'
+    yield f'        made: {result} = self._call("{verb.name}", {subject}, {{{theirs}}}, {{{ours}}})'
+    yield "        return made"
     yield ""
 
 
-def looks(name: str, result: str, extra: list[str], doc: str, verbs: list[Verb[Any]]) -> Iterator[str]:
+def looks(
+    name: str, result: str, extra: list[str], doc: str, verbs: list[Verb[Any]]
+) -> Iterator[str]:
     """The source of `preview` or `estimate`, which know the options of each verb."""
     for verb in verbs:
         options = options_of(verb)
@@ -192,7 +201,7 @@ def looks(name: str, result: str, extra: list[str], doc: str, verbs: list[Verb[A
     yield ""
 
 
-_PREVIEW = '''Show what a verb would give the model for one row: the exact prompt.
+_PREVIEW = """Show what a verb would give the model for one row: the exact prompt.
 
         Of a verb that asks several questions, the prompt of each step; of one that ranks, what
         is embedded and how it is ranked; of one that asks no model, what it would do.
@@ -210,8 +219,8 @@ _PREVIEW = '''Show what a verb would give the model for one row: the exact promp
 
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
-        '''
-_ESTIMATE = '''Say what a run would take: rows, tokens, time and memory.
+        """
+_ESTIMATE = """Say what a run would take: rows, tokens, time and memory.
 
         It tries the model on a few of the rows, which takes seconds; nothing is answered. Of a
         verb that asks several questions it is the account of each step.
@@ -225,7 +234,7 @@ _ESTIMATE = '''Say what a run would take: rows, tokens, time and memory.
 
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
-        '''
+        """
 
 
 def source() -> str:
@@ -246,14 +255,19 @@ def source() -> str:
         if of_series:
             lines += ["    def _subject(self) -> str:", "        raise NotImplementedError", ""]
         lines += [
-            "    def _call(self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]) -> Any:",
+            "    def _call(self, verb: str, subject: Any, options: dict[str, Any], "
+            "settings: dict[str, Any]) -> Any:",
             "        raise NotImplementedError",
             "",
         ]
         if not of_series:
-            for look, result in (("preview", "Preview | StepsPreview"), ("estimate", "RunEstimate | StepsEstimate")):
+            for look, result in (
+                ("preview", "Preview | StepsPreview"),
+                ("estimate", "RunEstimate | StepsEstimate"),
+            ):
                 lines += [
-                    f"    def _{look}(self, verb: str, subject: Any, options: dict[str, Any]) -> {result}:",
+                    f"    def _{look}(self, verb: str, subject: Any, options: dict[str, Any]) "
+                    f"-> {result}:",
                     "        raise NotImplementedError",
                     "",
                 ]
@@ -262,7 +276,9 @@ def source() -> str:
                 continue
             lines += method(verb, of_series=of_series)
         if not of_series:
-            lines += looks("preview", "Preview | StepsPreview", ["row: Any = ...", *of_run], _PREVIEW, verbs)
+            lines += looks(
+                "preview", "Preview | StepsPreview", ["row: Any = ...", *of_run], _PREVIEW, verbs
+            )
             lines += looks("estimate", "RunEstimate | StepsEstimate", of_run, _ESTIMATE, verbs)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -276,7 +292,7 @@ _ABOUT = {
 def _names(annotation: str) -> Iterator[str]:
     """What an annotation names that only its own module has."""
     for node in ast.walk(ast.parse(annotation, mode="eval")):
-        if isinstance(node, ast.Name) and node.id not in _KNOWN and not hasattr(__builtins__, node.id):
+        if isinstance(node, ast.Name) and node.id not in _KNOWN and not hasattr(builtins, node.id):
             yield node.id
 
 

@@ -23,9 +23,9 @@ def outputs_of(frame: Any) -> dict[str, str | None]:
     unrecorded = [verb for name in verb_names() if not (verb := find_verb(name)).asks_one]
     found: dict[str, str | None] = {}
     for name in columns:
-        verb = next((verb.name for verb in unrecorded if verb.recognizes(frame, name)), None)
-        if verb is not None or f"{name}_run" in columns:
-            found[name] = verb
+        made = next((verb.name for verb in unrecorded if verb.recognizes(frame, name)), None)
+        if made is not None or f"{name}_run" in columns:
+            found[name] = made
     return found
 
 

@@ -251,9 +251,7 @@ def _answer_file(
         half.unlink(missing_ok=True)
 
 
-def _added(
-    table: pyarrow.Table, question: Question, settings: Mapping[str, Any]
-) -> pyarrow.Table:
+def _added(table: pyarrow.Table, question: Question, settings: Mapping[str, Any]) -> pyarrow.Table:
     output = question.output
     names = table.column_names
     # What is there of an earlier run, and what may be in the way.
@@ -264,9 +262,7 @@ def _added(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
         answered = answer_frame(read, question, **settings)
-    new = added_columns(
-        question.task, output, settings["keep"], settings["probabilities_too"]
-    )
+    new = added_columns(question.task, output, settings["keep"], settings["probabilities_too"])
     table = table.select([n for n in names if n not in new and (n in answered or n not in own)])
     for name in new:
         values = answered[name]

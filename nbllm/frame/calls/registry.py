@@ -13,7 +13,15 @@ from nbllm.errors import FrameError
 if TYPE_CHECKING:
     from nbllm.frame.calls.verb import Verb
 
-__all__ = ["built_in", "find_row_verb", "find_verb", "is_registered", "is_verb", "register_verb", "verb_names"]
+__all__ = [
+    "built_in",
+    "find_row_verb",
+    "find_verb",
+    "is_registered",
+    "is_verb",
+    "register_verb",
+    "verb_names",
+]
 
 _ROOM = "nbllm.frame.verbs"
 

@@ -326,9 +326,7 @@ def choose_encoder(model: Any, verb: str) -> Model:
     return found
 
 
-def preview_of(
-    task: Task, model: Model, texts: tuple[str, ...], *, truncate: bool
-) -> Preview:
+def preview_of(task: Task, model: Model, texts: tuple[str, ...], *, truncate: bool) -> Preview:
     """Return the prompt that a model would be given for a row.
 
     Raises:

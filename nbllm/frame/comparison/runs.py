@@ -20,8 +20,8 @@ from nbllm.frame.checks import reads_arguments
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison.result import Comparison, Side
 from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
-from nbllm.frame.running.provenance import find_report, run_ids
 from nbllm.frame.running.execute import Question
+from nbllm.frame.running.provenance import find_report, run_ids
 from nbllm.frame.running.run import answer_frame
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import Choice
@@ -93,9 +93,7 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    call = find_row_verb(verb).call(
-        subject, options, {"ledger": ledger, "truncate": truncate}
-    )
+    call = find_row_verb(verb).call(subject, options, {"ledger": ledger, "truncate": truncate})
     columns = call.columns
     for name, given in (("a", a), ("b", b)):
         check_named(name, given)

@@ -130,7 +130,10 @@ def evaluate_answers(
 
 
 def _plain(
-    data: nw.DataFrame[Any], record: Mapping[str, Any], common: Mapping[str, Any], baseline: Baseline
+    data: nw.DataFrame[Any],
+    record: Mapping[str, Any],
+    common: Mapping[str, Any],
+    baseline: Baseline,
 ) -> list[str] | None:
     """The baseline's text for each row; None where the frame no longer has what was read."""
     columns = record["columns"]

@@ -18,10 +18,10 @@ from nbllm.frame.evaluation.base import Evaluation, mean_estimate
 from nbllm.frame.evaluation.rank_metrics import RANK_METRICS, by_chance, rank_metric
 from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.running.provenance import find_record, run_ids
 from nbllm.frame.retrieval.histories import are_marks, listed, read_histories
 from nbllm.frame.retrieval.rankings import best
 from nbllm.frame.retrieval.words import WordIndex
+from nbllm.frame.running.provenance import find_record, run_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -187,7 +187,9 @@ def _labels(frame: Any, key: str | None) -> list[Any]:
             )
         return list(index_labels(frame))
     if key not in data.columns:
-        raise ColumnError(f"key={key!r} is no column of the frame, or of corpus=. Name one of both.")
+        raise ColumnError(
+            f"key={key!r} is no column of the frame, or of corpus=. Name one of both."
+        )
     labels: list[Any] = data[key].to_list()
     return labels
 

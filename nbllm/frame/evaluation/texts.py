@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TextEvaluation", "of_texts"]
 
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TextEvaluation(Evaluation):
     """Texts against the truth. Made by `df.llm.evaluate`.

@@ -66,7 +66,9 @@ def condense(
         question: which also the pieces are asked.
         labels: those of the rows.
     """
-    cutter = _Cutter(compiled(question.task.template, question.model, question.limit), question.limit)
+    cutter = _Cutter(
+        compiled(question.task.template, question.model, question.limit), question.limit
+    )
     long = _Long({i: text for i, (text,) in enumerate(rows.texts) if not cutter.fits(text)})
     if not long.texts:
         return rows
@@ -77,7 +79,11 @@ def condense(
         several = distinct_rows([(piece,) for piece in pieces])
         known = labels()
         answers = execute(
-            asked, several, lambda: [known[first[i]] for i in of], replace(how, truncate=False), watch
+            asked,
+            several,
+            lambda: [known[first[i]] for i in of],
+            replace(how, truncate=False),
+            watch,
         )
         [values] = answers.decoded(asked.task)
         return [

@@ -115,8 +115,8 @@ class Answer(Verb[Options]):
             return {_QUESTION: subject} if context is None else {_TEXT: context, _QUESTION: subject}
         if context is not None:
             raise FrameError(
-                f"answer has a question in words and context={context!r}. With question=, the first "
-                "column is the text that is asked about; leave context= out."
+                f"answer has a question in words and context={context!r}. With question=, the "
+                "first column is the text that is asked about; leave context= out."
             )
         return {_TEXT: subject}
 
@@ -140,7 +140,8 @@ class Answer(Verb[Options]):
         )
         shown = _GROUNDED if examples is None else read_triples(examples, _FIELDS)
         solved = "".join(
-            f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n" for text, asks, answers in shown
+            f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n"
+            for text, asks, answers in shown
         )
         parts = [
             Part("text", f"{asked}\n\n{solved}Text: "),

@@ -89,7 +89,9 @@ class Extract(Verb[Options]):
             # JSON begins a line, because its first token then needs no space in front.
             solved = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in shown)
             head = Part("text", f"{asked}\n\n{solved}Text: ")
-            template = plain(model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")])
+            template = plain(
+                model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")]
+            )
         return FieldsTask(self.name, template, options.max_new_tokens, known)
 
 

@@ -122,8 +122,8 @@ class Filter(Verb[Options]):
         for text, holds in _EXAMPLES if examples is None else read_examples(examples, _FIELDS):
             if _phrase(holds).lower() in _ANSWERS:
                 raise LabelError(
-                    f"the example {text[:40]!r} says {holds!r}, and not what holds of the text. Write "
-                    "that, as it goes on after 'The text': 'asks for a refund'."
+                    f"the example {text[:40]!r} says {holds!r}, and not what holds of the text. "
+                    "Write that, as it goes on after 'The text': 'asks for a refund'."
                 )
             head += f"Text: {text}\nThe text {_phrase(holds)}.\n\n"
         parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
@@ -156,8 +156,8 @@ class Filter(Verb[Options]):
             kinds = ["blank", "failed", *(["unreached"] if unknown["unreached"] else [])]
             *said, last = [f"{unknown[kind]:,} {kind}" for kind in kinds]
             warn_user(
-                f"{self.name}: {', '.join(said)} and {last} rows of {len(answers):,} are left out, since "
-                "nothing is known of them.",
+                f"{self.name}: {', '.join(said)} and {last} rows of {len(answers):,} are left out, "
+                "since nothing is known of them.",
             )
         dropped = [output if part == "value" else f"{output}_{part}" for part in KEEP]
         dropped = [name for name, part in zip(dropped, KEEP, strict=True) if part not in keep]
@@ -168,9 +168,7 @@ class Filter(Verb[Options]):
         return found
 
     def evaluate(self, judged: Judged) -> Evaluation:
-        return of_filter(
-            judged.frame, judged.truth, judged.output, judged.records, judged.corpus
-        )
+        return of_filter(judged.frame, judged.truth, judged.output, judged.records, judged.corpus)
 
 
 VERB = Filter()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
-
-import narwhals as nw
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
@@ -65,7 +63,7 @@ class Mask(Verb[Options]):
     options = Options
     asks_one = False
     settings = ("into", "keep")
-    setting_docs = {"keep": "which new columns to add, of 'value' and 'error'."}
+    setting_docs: ClassVar = {"keep": "which new columns to add, of 'value' and 'error'."}
     keep = ("value", "error")
 
     def task(self, model: Model, subject: str, options: Options) -> NoReturn:
@@ -83,9 +81,7 @@ class Mask(Verb[Options]):
 
     def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
         masker = Masker(call.options.entities, call.options.language)
-        return mask_frame(
-            frame, call.subject, masker, output=call.output, keep=call.settings.keep
-        )
+        return mask_frame(frame, call.subject, masker, output=call.output, keep=call.settings.keep)
 
     def preview(self, frame: Any, call: Call[Options], row: Any) -> StepsPreview:
         text = row_text(frame, call.subject, row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
@@ -81,7 +81,7 @@ class Prompt(Verb[Options]):
         "the prompt, with columns in braces; numbers and dates are written as `str` does, whole "
         "numbers without a point. A brace itself is `{{` or `}}`."
     )
-    setting_docs = {"into": "name of the new column."}
+    setting_docs: ClassVar = {"into": "name of the new column."}
     required_settings = ("into",)
     any_type = True
 

@@ -114,8 +114,8 @@ class Recommend(Verb[Options]):
             if not known:
                 whose = f"the history of {user!r}" if several else "the history"
                 warn_user(
-                    f"{self.name}: no item of {whose} has a vector, so nothing is recommended for it. "
-                    "Is their text blank, or too long for the encoder? truncate=True cuts it.",
+                    f"{self.name}: no item of {whose} has a vector, so nothing is recommended for "
+                    "it. Is their text blank, or too long for the encoder? truncate=True cuts it.",
                 )
                 continue
             hits += _recommend(vectors, user, known, liked, call.options.k)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
 
@@ -34,6 +34,7 @@ from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
 from nbllm.frame.tasks.customer_service import MESSAGE, SOURCES, draft, urgency
 from nbllm.frame.verbs import search
 from nbllm.frame.verbs.classify import choose_label
+from nbllm.frame.verbs.embed import embedding_task
 from nbllm.frame.verbs.sentiment import Options as SentimentOptions
 from nbllm.frame.verbs.sentiment import Sentiment
 from nbllm.models.model import ModelLike
@@ -141,7 +142,9 @@ class Reply(Verb[Options]):
     options = Options
     asks_one = False
     subject_doc = "the messages."
-    setting_docs = {"model": "a causal model, or its name; by default the one loaded last."}
+    setting_docs: ClassVar = {
+        "model": "a causal model, or its name; by default the one loaded last."
+    }
 
     def example_fields(self, options: Options) -> Fields:
         return _FIELDS
@@ -206,8 +209,9 @@ class Reply(Verb[Options]):
         failed = [row for row, cells in enumerate(answers) if cells["_error"] is not None]
         if failed:
             first = answers[failed[0]]["_error"]
-            labels = index_labels(frame)
-            warn_of_failures(labels, self.name, failed, first, column=f"{output}_error")
+            warn_of_failures(
+                index_labels(frame), self.name, failed, first, column=f"{output}_error"
+            )
         return answered
 
     def preview(self, frame: Any, call: Call[Options], row: Any) -> StepsPreview:
@@ -248,8 +252,10 @@ class Reply(Verb[Options]):
         model = call.model()
         steps: dict[str, RunEstimate] = {}
         if (encoder := _encoder(options)) is not None:
-            finding = Question(search.embedding_task(encoder), encoder, {TEXT: TEXT}, "")
-            steps["sources"] = estimate_rows(distinct_rows([(t,) for t in texts]), finding, truncate=True)
+            finding = Question(embedding_task(encoder), encoder, {TEXT: TEXT}, "")
+            steps["sources"] = estimate_rows(
+                distinct_rows([(t,) for t in texts]), finding, truncate=True
+            )
         for suffix, task in _tasks(call, model).items():
             question = Question(task, model, {TEXT: call.subject}, "")
             steps[suffix[1:]] = estimate_rows(rows, question, truncate=truncate)
@@ -294,9 +300,7 @@ class _Steps:
         """Ask of each message, unless an earlier question was stopped."""
         if self.stopped:
             return
-        question = Question(
-            task, self.model, {TEXT: self.call.subject}, self.call.output + suffix
-        )
+        question = Question(task, self.model, {TEXT: self.call.subject}, self.call.output + suffix)
         self._take(suffix, task, self._execute(question, self.rows))
 
     def write(self, contexts: Sequence[str]) -> None:
@@ -379,7 +383,7 @@ def _drafted(rows: Rows, contexts: Sequence[str]) -> Rows:
     """What is read for the drafts: sources and message, where there are sources."""
     numbers = [i for i, context in enumerate(contexts) if context]
     place = {i: n for n, i in enumerate(numbers)}
-    texts = [(contexts[i], rows.texts[i][0]) for i in numbers]
+    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in numbers]
     return Rows(texts, [None if i is None else place.get(i) for i in rows.position], rows.errors)
 
 

@@ -35,7 +35,7 @@ from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.running.progress import Watch
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.tasks.vector import unit_vectors
-from nbllm.frame.verbs.embed import Vectors, embed_rows, embedding_task
+from nbllm.frame.verbs.embed import embed_rows, embedding_task
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

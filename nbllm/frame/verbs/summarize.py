@@ -144,7 +144,9 @@ class Summarize(Verb[Options]):
             template = chat(model.tokenizer, turns)
         else:
             shown = _EXAMPLES if given is None else given
-            template = plain(model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary"))
+            template = plain(
+                model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary")
+            )
         return TextTask(
             verb=self.name,
             template=template,

@@ -96,9 +96,7 @@ class Options:
         "German",
         positional=True,
     )
-    source: str | None = option(
-        "the language of the texts, where the model should be told.", None
-    )
+    source: str | None = option("the language of the texts, where the model should be told.", None)
     instruction: str | None = option(
         "what to ask instead; to an encoder-decoder, the words that it was trained to see before "
         "a text.",
@@ -146,9 +144,7 @@ class Translate(Verb[Options]):
         target = language_name(options.to)
         origin = language_name(options.source) if options.source else None
         pair = f"from {origin} into {target}" if origin else f"into {target}"
-        given = (
-            None if options.examples is None else read_examples(options.examples, _FIELDS)
-        )
+        given = None if options.examples is None else read_examples(options.examples, _FIELDS)
         if model.tokenizer.chat_template is not None:
             asked = options.instruction or f"Translate the text {pair}. Write only the translation."
             turns = []
@@ -159,7 +155,10 @@ class Translate(Verb[Options]):
             return TextTask(self.name, chat(model.tokenizer, turns), cut)
         shown = _pairs(origin, target) if given is None else given
         parts = label_parts(
-            options.instruction or f"Translate each text {pair}.", shown, text=origin or "Text", answer=target
+            options.instruction or f"Translate each text {pair}.",
+            shown,
+            text=origin or "Text",
+            answer=target,
         )
         return TextTask(self.name, plain(model.tokenizer, parts), cut, stop="\n")
 
