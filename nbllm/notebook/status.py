@@ -1,4 +1,4 @@
-"""What goes on: memory, running jobs, and the ledger."""
+"""Status of this process and its jobs: memory, running jobs, and the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Status", "status"]
 
 @dataclass(frozen=True)
 class Status:
-    """As it was when it was asked for; shown as a table."""
+    """The status at one moment, shown as a table."""
 
     lines: Sequence[tuple[str, str]]
 
@@ -38,7 +38,7 @@ class Status:
 
 
 def status() -> Status:
-    """The models of this process, the jobs of all processes, and where answers are kept."""
+    """Return this process's models, the running jobs of all processes, and the ledger's size."""
     models = loaded()
     lines = [
         (
@@ -58,11 +58,11 @@ def status() -> Status:
             ("memory", f"{readable(free_memory(at))} free of {readable(device_memory(at))}, {at}")
         )
     running = [job for job in jobs() if job.state == "running"]
-    lines += [("job", _told(job)) for job in running] or [("job", "none is running")]
+    lines += [("job", _describe(job)) for job in running] or [("job", "none is running")]
     return Status([*lines, ("ledger", _ledger(ledger_path()))])
 
 
-def _told(job: JobRecord) -> str:
+def _describe(job: JobRecord) -> str:
     where = f" in {Path(job.owner.notebook).name}" if job.owner.notebook else ""
     left = "" if job.seconds_left is None else f", about {job.seconds_left:,.0f} s left"
     state = ", stopping after this batch" if job.cancelling else left
