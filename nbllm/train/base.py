@@ -62,24 +62,32 @@ class Base:
 
 
 def find(
-    which: str | Path | Model, *, quantize: str, whole: bool | None, device: str | torch.device
+    which: str | Path | Model,
+    *,
+    quantize: str,
+    full_finetune: bool | None,
+    device: str | torch.device,
 ) -> Base:
-    """What is known of a model that is to be trained.
+    """Find a model to train, without reading its weights.
 
     Args:
-        quantize: as `nbllm.load` takes it.
-        whole: all of its weights will move, so they are wanted in float32; None where that is
-            the case unless it is causal.
+        which: A name or folder as `nbllm.load` takes it, or a loaded model.
+        quantize: As `nbllm.load` takes it.
+        full_finetune: All weights will move, and have to be float32; None stands for True
+            unless the model is causal.
+        device: As `nbllm.load` takes it.
 
-    Raises what `nbllm.load` raises, and TrainingError for a model that is spread or has an adapter,
-    and for a GPU other than the first.
+    Raises:
+        ModelError: As `nbllm.load` raises it.
+        TrainingError: The model is spread over devices or has an adapter, or the device is a
+            GPU other than the first.
     """
     where = training_device(device)
     if isinstance(which, Model):
         if parts := placement(which.network):
-            places = " and ".join(sorted(set(parts.values())))
+            devices = " and ".join(sorted(set(parts.values())))
             raise TrainingError(
-                f"{which.name} is spread over {places}, and one "
+                f"{which.name} is spread over {devices}, and one "
                 "device alone trains. If the model fits there with its gradients, pass its name, "
                 f"model={which.name!r}; else take a smaller one."
             )
@@ -105,7 +113,7 @@ def find(
     config = read_configuration(fetched)
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)
-    whole = kind != "causal" if whole is None else whole
+    full_finetune = kind != "causal" if full_finetune is None else full_finetune
     network = skeleton(config, kind)
     plan, _ = settle(
         Plan(
@@ -115,7 +123,7 @@ def find(
             context_length=context_length_of(config, fetched),
             quantize=quantize,
             device=where,
-            dtype=torch.float32 if whole else choose_dtype("auto", where),
+            dtype=torch.float32 if full_finetune else choose_dtype("auto", where),
         ),
         config,
         network,

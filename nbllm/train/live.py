@@ -15,7 +15,7 @@ from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 
 if TYPE_CHECKING:
-    from nbllm.train.loop import Outcome, Schedule
+    from nbllm.train.recipe import Outcome, Schedule
 
 __all__ = ["Live"]
 

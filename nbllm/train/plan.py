@@ -11,8 +11,9 @@ import torch
 
 from nbllm.errors import TooLargeError
 from nbllm.models.memory.budget import free_memory, readable
-from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
+from nbllm.train.losses import loss_sum, on_device
 from nbllm.train.order import Order
+from nbllm.train.recipe import Recipe, Schedule
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
