@@ -1096,7 +1096,7 @@ class FrameAccessor:
             >>> hits.llm.evaluate({"who won?": [3, 17]}, among=articles)  # doctest: +SKIP
             >>> found.rows(truth="positive", answer="negative")  # doctest: +SKIP
         """
-        from nbllm.frame.evaluation.base import evaluate
+        from nbllm.frame.evaluation.dispatch import evaluate
 
         return evaluate(
             self._frame, truth, output, metrics=metrics, among=among, history=history, key=key, k=k

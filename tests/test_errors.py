@@ -21,7 +21,7 @@ CLASSES = {name: getattr(errors, name) for name in errors.__all__}
 INTERNAL = {
     ("activity/records.py", "finite", "ValueError"): "read_records catches it",
     ("activity/jobs.py", "read", "ValueError"): "read_records catches it",
-    ("frame/evaluation.py", "measures", "NotImplementedError"): "an abstract property",
+    ("frame/evaluation/base.py", "measures", "NotImplementedError"): "an abstract property",
     ("engine/scoring.py", "__init__", "ValueError"): "label_ids refuses such labels before",
     ("lab/gallery.py", "copy", "AssertionError"): "cannot be reached",
     ("attention/recording/storage.py", "read", "ValueError"): "check_layer_calls refuses it before",
@@ -117,7 +117,7 @@ RAISES_NONE_OF_OURS = {
     "attention/recording/storage.py": 1,
     "engine/batch_memory.py": 2,
     "engine/ledger.py": 1,
-    "frame/mask_evaluation.py": 1,
+    "frame/evaluation/masks.py": 1,
     "frame/provenance.py": 1,  # LedgerError is named
     "frame/tasks/extract.py": 1,  # whatever parsing raises, it is no answer
     "models/cache.py": 1,

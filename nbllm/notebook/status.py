@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbllm.activity.jobs import JobRecord, jobs
-from nbllm.display.theme import STYLE
+from nbllm.display.card import card, terms
 from nbllm.engine.ledger import ledger_path
-from nbllm.escaping import escape, visible
+from nbllm.escaping import visible
 from nbllm.models.loader import loaded
 from nbllm.models.memory.budget import device_memory, free_memory, held_bytes, readable
 
@@ -28,13 +28,7 @@ class Status:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr style='background:none'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"
-            f"{STYLE['term']}'>{escape(name)}</th><td style='{STYLE['cell']};{STYLE['long']}'>"
-            f"{escape(text)}</td></tr>"
-            for name, text in self.lines
-        )
-        return f"<div style='{STYLE['card']}'><table style='{STYLE['table']}'>{rows}</table></div>"
+        return card("", terms(self.lines))
 
 
 def status() -> Status:

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.display.theme import STYLE
-from nbllm.escaping import escape
-from nbllm.train.card import card, listed, plain
+from nbllm.display.card import card, remarks, terms, terms_text
+from nbllm.display.table import Table
 from nbllm.train.curves import svg
 from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
@@ -69,12 +68,12 @@ class Finetuned(TrainingResult):
         }
 
     def __repr__(self) -> str:
-        return plain(f"Fine-tuned {self.record['base']['name']}", self.lines())
+        return terms_text(f"Fine-tuned {self.record['base']['name']}", self.lines())
 
     def _repr_html_(self) -> str:
         return card(
             f"Fine-tuned {self.record['base']['name']}",
-            listed(self.lines()),
+            terms(self.lines()),
             _by_label(self.metrics),
             svg(self.history, unit="nats"),
         )
@@ -154,25 +153,12 @@ def _by_label(metrics: Mapping[str, Any]) -> str:
     labels: Mapping[str, Mapping[str, float]] = metrics.get("labels", {})
     if not labels:
         return ""
-    cell, number = f"{STYLE['cell']};{STYLE['text']}", f"{STYLE['cell']};{STYLE['number']}"
-    head = f"{STYLE['head']};{STYLE['number']}"
     some = list(labels.items())[:20]
     left = len(labels) - len(some)
-    body = "".join(
-        f'<tr><td style="{cell}">{escape(label)}</td>'
-        + "".join(
-            f'<td style="{number}">{scores[name]:.3f}</td>'
-            for name in ("precision", "recall", "f1")
-        )
-        + f'<td style="{number}">{int(scores["rows"]):,}</td></tr>'
+    names = ("precision", "recall", "f1")
+    rows = [
+        (label, *(f"{scores[name]:.3f}" for name in names), f"{int(scores['rows']):,}")
         for label, scores in some
-    )
-    more = f'<div style="{STYLE["about"]}">and {counted(left, "more label")}</div>' if left else ""
-    return (
-        f'<table style="{STYLE["table"]};width:auto"><thead><tr>'
-        f'<th style="{STYLE["head"]};{STYLE["text"]}">label</th>'
-        + "".join(
-            f'<th style="{head}">{name}</th>' for name in ("precision", "recall", "F1", "rows")
-        )
-        + f"</tr></thead><tbody>{body}</tbody></table>{more}"
-    )
+    ]
+    table = Table(rows, ("label", "precision", "recall", "F1", "rows"), fills=False)
+    return table.html() + remarks(f"and {counted(left, 'more label')}" if left else "")

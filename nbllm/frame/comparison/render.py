@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from nbllm.frame.comparison.result import Comparison, Measure
-    from nbllm.frame.evaluation.statistics import Estimate
+    from nbllm.stats import Estimate
 
 __all__ = ["html", "plain", "plot", "share", "text"]
 

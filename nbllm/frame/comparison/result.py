@@ -15,17 +15,17 @@ from nbllm.engine.perplexity import Perplexity
 from nbllm.frame.columns import is_missing
 from nbllm.frame.comparison import render
 from nbllm.frame.comparison.render import plain, share
-from nbllm.frame.evaluation.statistics import (
+from nbllm.frame.evaluation.truth import right_answers
+from nbllm.frame.running.report import RunReport
+from nbllm.models.memory.budget import readable
+from nbllm.models.memory.placement import devices_of
+from nbllm.stats import (
     Estimate,
     bootstrap,
     mcnemar,
     paired_difference,
     proportion,
 )
-from nbllm.frame.evaluation.truth import right_answers
-from nbllm.frame.running.report import RunReport
-from nbllm.models.memory.budget import readable
-from nbllm.models.memory.placement import devices_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,16 +12,15 @@ import numpy as np
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_key
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap, bootstrap_counts, label_scores
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.evaluation.truth import right_answers
 from nbllm.frame.tasks.base import check_filed
 from nbllm.frame.tasks.predicate import StatementTask
+from nbllm.stats import bootstrap, bootstrap_counts, label_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["FilterEvaluation", "of_filter"]
 
@@ -43,7 +42,7 @@ class FilterEvaluation(Evaluation):
 
     @property
     def remark(self) -> str:
-        """What else a reader of the measures should know; empty where nothing."""
+        """A footnote to the measures, or an empty string."""
         return (
             "Average precision needs the scores of what was left out, which the ledger has not."
             if self.scores is None
@@ -80,10 +79,6 @@ class FilterEvaluation(Evaluation):
         triples = zip(self.positions, self.right, self.answers, strict=True)
         chosen = [row for row, right, given in triples if right == truth and given == taken]
         return self._taken(chosen, self.among)
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
 
     def _counts(self, given: Sequence[bool]) -> NDArray[np.int64]:
         counts = np.zeros((2, 2), dtype=np.int64)

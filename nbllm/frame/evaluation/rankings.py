@@ -14,9 +14,9 @@ import numpy as np
 
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import index_labels, is_missing, read_rows
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import Evaluation, Measure, mean_estimate
+from nbllm.frame.evaluation.base import Evaluation, mean_estimate
 from nbllm.frame.evaluation.rank_metrics import RANK_METRICS, by_chance, rank_metric
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.provenance import find_record, run_ids
 from nbllm.frame.verbs.recommend import are_marks, listed, read_histories
@@ -24,7 +24,6 @@ from nbllm.frame.verbs.search import WordIndex, best
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["RankEvaluation", "of_ranks"]
 
@@ -56,7 +55,7 @@ class RankEvaluation(Evaluation):
 
     @property
     def remark(self) -> str:
-        """What else a reader of the measures should know; empty where nothing."""
+        """A footnote to the measures, or an empty string."""
         nothing = sum(not ranking for ranking in self.answers)
         return f"Nothing was found for {nothing:,}, which count as 0." if nothing else ""
 
@@ -84,10 +83,6 @@ class RankEvaluation(Evaluation):
         """Each query or user with its measures, as a frame: sort it to see where it fails."""
         named = {RANK_METRICS[m].format(k=self.k): v.tolist() for m, v in self.values.items()}
         return self._frame({_SUBJECTS[self.verb]: list(map(str, self.asked)), **named})
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
 
     def _values(self, rankings: Sequence[Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
         pairs = list(zip(rankings, self.right, strict=True))

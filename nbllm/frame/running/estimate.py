@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nbllm.display.card import card, terms, terms_text
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.locks import turn
 from nbllm.engine.prompt import Prompt
-from nbllm.escaping import escape, visible
 from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.running.provenance import run_record
 from nbllm.frame.tasks.prompted import Prompted
 from nbllm.models.memory.budget import held_bytes, kv_bytes, readable
-from nbllm.wording import counted
+from nbllm.wording import counted, rough_duration
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Task
@@ -58,7 +58,7 @@ class RunEstimate:
                 "rows": f"{self.rows:,} ({counted(self.texts, 'text')} to read, {self.blank:,} "
                 "blank)",
                 "tokens": "none: no model is asked",
-                "time": _duration(self.seconds),
+                "time": rough_duration(self.seconds),
                 "memory": "no weights",
             }
         to_ask = self.texts - self.known - self.failing
@@ -68,18 +68,18 @@ class RunEstimate:
             f"ledger, {self.blank:,} blank, {self.failing:,} that cannot be asked)",
             "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
             f"(and {self.padding:,} of padding){written}",
-            "time": _duration(self.seconds) + (" at most" if self.answer_tokens else ""),
+            "time": rough_duration(self.seconds) + (" at most" if self.answer_tokens else ""),
             "memory": f"{readable(self.weights)} of weights, {readable(self.cache)} of keys and "
             "values in the largest batch",
         }
 
     def __str__(self) -> str:
-        return _as_text(self.verb, self.lines())
+        return terms_text(f"{self.verb}, estimated", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return _as_html(self.verb, self.lines())
+        return card(f"{self.verb}, estimated", terms(self.lines()))
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,17 @@ class StepsEstimate:
             lines = step.lines()
             found[name] = f"{lines['time']}; tokens: {lines['tokens']}"
         return found | {
-            "all": f"{_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
+            "all": f"{rough_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
             "memory": f"{readable(self.memory)} of weights, keys and values at most",
         }
 
     def __str__(self) -> str:
-        return _as_text(self.verb, self.lines())
+        return terms_text(f"{self.verb}, estimated", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return _as_html(self.verb, self.lines())
+        return card(f"{self.verb}, estimated", terms(self.lines()))
 
 
 def estimate_run(
@@ -222,30 +222,3 @@ def _time(
         started = time.perf_counter()
         asked(prompts)
         return time.perf_counter() - started
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 0.5:
-        return "less than a second"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def _as_text(verb: str, lines: Mapping[str, str]) -> str:
-    width = max(map(len, lines))
-    told = (f"  {name:<{width}}  {text}" for name, text in lines.items())
-    return visible("\n".join([f"{verb}, estimated", *told]))
-
-
-def _as_html(verb: str, lines: Mapping[str, str]) -> str:
-    rows = "".join(
-        f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(text)}</td></tr>"
-        for name, text in lines.items()
-    )
-    return (
-        f"<table><caption style='text-align:left'><b>{escape(verb)}</b>, estimated"
-        f"</caption>{rows}</table>"
-    )
