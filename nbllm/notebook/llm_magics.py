@@ -166,11 +166,12 @@ class LlmMagics(Magics):
 def _free(models: Sequence[Model]) -> None:
     """Take networks out of memory, whoever shares them."""
     from nbllm.models.loader import loaded
-    from nbllm.models.memory.budget import held_bytes, readable
+    from nbllm.models.memory.budget import held_bytes
+    from nbllm.wording import byte_size
 
     for model in models:
         name, network = model.name, model.network
-        size = readable(held_bytes(network))
+        size = byte_size(held_bytes(network))
         model.unload()
         while sharing := [other for other in loaded() if other.network is network]:
             sharing[0].unload()

@@ -11,7 +11,8 @@ from nbllm.display.card import card, terms
 from nbllm.engine.ledger import ledger_path
 from nbllm.escaping import visible
 from nbllm.models.loader import loaded
-from nbllm.models.memory.budget import device_memory, free_memory, held_bytes, readable
+from nbllm.models.memory.budget import device_memory, free_memory, held_bytes
+from nbllm.wording import byte_size
 
 __all__ = ["Status", "status"]
 
@@ -37,7 +38,7 @@ def status() -> Status:
     lines = [
         (
             "model",
-            f"{model.name}: {readable(held_bytes(model.network))} on {model.device}, "
+            f"{model.name}: {byte_size(held_bytes(model.network))} on {model.device}, "
             f"{model.quantization if model.quantization != 'none' else 'not quantized'}",
         )
         for model in models
@@ -49,7 +50,7 @@ def status() -> Status:
     }:
         at = torch.device(device)
         lines.append(
-            ("memory", f"{readable(free_memory(at))} free of {readable(device_memory(at))}, {at}")
+            ("memory", f"{byte_size(free_memory(at))} free of {byte_size(device_memory(at))}, {at}")
         )
     running = [job for job in jobs() if job.state == "running"]
     lines += [("job", _describe(job)) for job in running] or [("job", "none is running")]
@@ -69,4 +70,4 @@ def _describe(job: JobRecord) -> str:
 def _ledger(path: Path) -> str:
     files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
     size = sum(file.stat().st_size for file in files if file.exists())
-    return f"{readable(size)} in {path}" if size else f"empty; it will be {path}"
+    return f"{byte_size(size)} in {path}" if size else f"empty; it will be {path}"

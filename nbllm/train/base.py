@@ -18,7 +18,7 @@ from nbllm.models.configuration import (
 )
 from nbllm.models.devices.device import choose_dtype
 from nbllm.models.fetch.sources import Fetched, fetch
-from nbllm.models.memory.budget import forecast, free_memory, readable
+from nbllm.models.memory.budget import forecast, free_memory
 from nbllm.models.memory.placement import placement
 from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import refuse_too_large, settle
@@ -27,6 +27,7 @@ from nbllm.models.quantization import schemes as quantization
 from nbllm.models.silence import quiet
 from nbllm.models.weights import read
 from nbllm.train.loop import training_device
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -170,7 +171,7 @@ def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
     need, free = sum(parts.values()), free_memory(base.plan.device)
     if need <= free:
         return
-    listed = ", ".join(f"{readable(size)} of {name}" for name, size in parts.items())
+    listed = ", ".join(f"{byte_size(size)} of {name}" for name, size in parts.items())
     less = (
         "Take method='lora', which trains few weights, or method='qlora', which packs the others "
         "in 4 bits"
@@ -180,9 +181,9 @@ def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
         else "Give memory back with unload()"
     )
     raise TooLargeError(
-        f"Training {base.name} takes {readable(need)} before a single row is read ({listed}), and "
-        f"{readable(free)} of {base.plan.device.type} memory are free. {less}, or a smaller model. "
-        "Nothing was read."
+        f"Training {base.name} takes {byte_size(need)} before a single row is read ({listed}), and "
+        f"{byte_size(free)} of {base.plan.device.type} memory are free. {less}, or a smaller "
+        "model. Nothing was read."
     )
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from nbllm.display.card import card, remarks, terms, terms_text
 from nbllm.display.table import Table
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
 from nbllm.train.saving import write_readme
-from nbllm.wording import counted
+from nbllm.wording import counted, duration
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -50,7 +49,7 @@ class Finetuned(TrainingResult):
             "from": f"{record['base']['name']}, revision {record['base']['revision'][:12]}, "
             + ("not quantized" if bits == "none" else bits),
             "trained": f"{record['method']} on {counted(record['rows']['train'], 'row')}, "
-            f"{counted(record['steps'], 'step')} in {spoken(record['seconds'])}"
+            f"{counted(record['steps'], 'step')} in {duration(record['seconds'])}"
             + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }

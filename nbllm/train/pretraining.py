@@ -12,7 +12,7 @@ from narwhals.dependencies import is_into_dataframe
 from nbllm.checks import shown
 from nbllm.errors import ArgumentError, TooLargeError, TrainingError
 from nbllm.escaping import say
-from nbllm.models.memory.budget import free_memory, readable
+from nbllm.models.memory.budget import free_memory
 from nbllm.train.folder import RunFolder
 from nbllm.train.job import check_numbers
 from nbllm.train.loop import training_device
@@ -22,6 +22,7 @@ from nbllm.train.pretraining_run import PretrainingRun
 from nbllm.train.recipe import Recipe
 from nbllm.train.rows import digest, hold_out, learned_rows
 from nbllm.train.shape import Shape
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import torch
@@ -136,8 +137,8 @@ def pretrain(
         return Pretrained(place.path, done)
     if shape.bytes() > free_memory(where):
         raise TooLargeError(
-            f"Training such a model takes {readable(shape.bytes())} before a single text is read, "
-            f"and {readable(free_memory(where))} of {where.type} memory are free. Pass fewer "
+            f"Training such a model takes {byte_size(shape.bytes())} before a single text is read, "
+            f"and {byte_size(free_memory(where))} of {where.type} memory are free. Pass fewer "
             "layers, or a smaller hidden or vocabulary."
         )
     said = f"{counts}, {len(train):,} to train on and {len(held):,} held out"
