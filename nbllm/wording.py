@@ -1,8 +1,25 @@
-"""Counts, rates, durations and articles: no message says "1 rows", "a encoder" or "0.0 rows/s"."""
+"""Counts, sizes, durations and articles: no message says "1 rows", "a encoder" or "0.0 rows/s"."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "duration", "rate", "rough_duration", "said", "with_article"]
+__all__ = ["byte_size", "counted", "duration", "rate", "rough_duration", "said", "with_article"]
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in words, in powers of a thousand.
+
+    Args:
+        count: The number of bytes.
+
+    Example:
+        >>> byte_size(512), byte_size(269_060_552), byte_size(16e9)
+        ('512 B', '269 MB', '16.0 GB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

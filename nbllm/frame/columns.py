@@ -402,12 +402,17 @@ def take_rows(
     return write_columns(data[np.array(rows, dtype=int)].to_native(), columns)
 
 
-def vector_dtype(frame: Any) -> Any:
-    """The narwhals type that a column of vectors has in a frame.
+def vector_column(frame: Any, vectors: list[Any]) -> tuple[list[Any], Any]:
+    """Vectors as a frame holds them, and their narwhals type.
 
     In pandas an array in each cell: arrow lists it writes into a Parquet file that it cannot
     read (https://github.com/pandas-dev/pandas/issues/57411).
+
+    Args:
+        vectors: an array a row, or None.
     """
     # Not by a frame of narwhals, which refuses what is said better where the rows are read.
     pandas = nw.get_native_namespace(frame).__name__ == "pandas"
-    return nw.Object if pandas else nw.List(nw.Float32)
+    if pandas:
+        return vectors, nw.Object
+    return [None if one is None else one.tolist() for one in vectors], nw.List(nw.Float32)

@@ -14,11 +14,11 @@ from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
 from nbllm.models.fetch.catalog import CATALOG
 from nbllm.models.kind import Kind
-from nbllm.models.memory.budget import held_by_device, kv_bytes, readable
+from nbllm.models.memory.budget import held_by_device, kv_bytes
 from nbllm.models.quantization.schemes import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ def _cost(model: Described) -> dict[str, str]:
         lines["KV cache"] = _cache(model)
     if model.folder is not None:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
-        lines["disk"] = readable(stored)
+        lines["disk"] = byte_size(stored)
     return lines | {
         "quantization": _quantization(model),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -142,9 +142,9 @@ def _memory(model: Described) -> str:
 
     held = held_by_device(model.network)
     if not is_spread(model.network):
-        return f"{readable(sum(held.values()))} on {model.device}"
+        return f"{byte_size(sum(held.values()))} on {model.device}"
     places_of_parts = placement(model.network)
-    places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
+    places = [f"{byte_size(size)} on {device}" for device, size in sorted(held.items())]
     if "disk" in places_of_parts.values():
         places.append("the rest on disk")
     parts = [f"{part or 'all'} on {place}" for part, place in places_of_parts.items()]
@@ -179,7 +179,7 @@ def _cache(model: Described) -> str:
     if _heads(model.network.config.get_text_config()) is None:
         return "none: a state of fixed size instead, however long the text"
     held = kv_bytes(model.network.config, model.dtype, 1000)
-    return f"{readable(held)} for 1,000 tokens of one text"
+    return f"{byte_size(held)} for 1,000 tokens of one text"
 
 
 def _kind(model: Described) -> str:

@@ -16,7 +16,8 @@ from nbllm.escaping import visible
 from nbllm.models.fetch import cached_models
 from nbllm.models.fetch.cached_models import Verified
 from nbllm.models.fetch.catalog import CATALOG
-from nbllm.models.memory.budget import held_bytes, readable
+from nbllm.models.memory.budget import held_bytes
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +199,7 @@ def _loaded() -> list[Model]:
 def _title(place: str, items: list[Item]) -> str:
     if place == "to fetch":
         return "To fetch, by nbllm.load(name) or `nbllm get name`"
-    title = f"{place.capitalize()}: {readable(sum(item.bytes for item in items))}"
+    title = f"{place.capitalize()}: {byte_size(sum(item.bytes for item in items))}"
     unfinished = ", unfinished or without weights; remove(name) gives it back"
     return title + unfinished if place == "left over" else title
 
@@ -216,7 +217,7 @@ def _table(place: str, items: list[Item]) -> Table:
 def _shown(item: Item, column: str) -> str:
     value = getattr(item, column)
     if column == "bytes":
-        return readable(value)
+        return byte_size(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "not stated" if value is None else str(value)

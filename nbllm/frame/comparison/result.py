@@ -17,7 +17,6 @@ from nbllm.frame.comparison import render
 from nbllm.frame.comparison.summary import Agreement, Differences, Measure, Summary, plain, share
 from nbllm.frame.evaluation.truth import right_answers
 from nbllm.frame.running.report import RunReport
-from nbllm.models.memory.budget import readable
 from nbllm.models.memory.placement import devices_of
 from nbllm.stats import (
     Estimate,
@@ -246,7 +245,7 @@ class Comparison:
             if self.gives_labels:  # of a text, only the most tokens that it may have are known
                 rates = [side.report.tokens / side.seconds for side in (a, b)]
                 found.append(_ratio("tokens / s", plain, *rates))
-        return [*found, _ratio("weights", readable, a.weights, b.weights)]
+        return [*found, _ratio("weights", byte_size, a.weights, b.weights)]
 
     def right(self, side: str) -> NDArray[np.bool_]:
         """Whether one of the two was right, shape (rows,); false where there is no truth."""

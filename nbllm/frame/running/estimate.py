@@ -16,8 +16,8 @@ from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import Rows, read_rows, row_key
 from nbllm.frame.running.provenance import run_record
 from nbllm.frame.tasks.prompted import Prompted
-from nbllm.models.memory.budget import held_bytes, kv_bytes, readable
-from nbllm.wording import counted, rough_duration
+from nbllm.models.memory.budget import held_bytes, kv_bytes
+from nbllm.wording import byte_size, counted, rough_duration
 
 if TYPE_CHECKING:
     from nbllm.frame.running.execute import Question
@@ -77,7 +77,7 @@ class RunEstimate:
             "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
             f"(and {self.padding:,} of padding){written}",
             "time": rough_duration(self.seconds) + (" at most" if self.answer_tokens else ""),
-            "memory": f"{readable(self.weights)} of weights, {readable(self.cache)} of keys and "
+            "memory": f"{byte_size(self.weights)} of weights, {byte_size(self.cache)} of keys and "
             "values in the largest batch",
         }
 
@@ -125,7 +125,7 @@ class StepsEstimate:
             found[name] = f"{lines['time']}; tokens: {lines['tokens']}"
         return found | {
             "all": f"{rough_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
-            "memory": f"{readable(self.memory)} of weights, keys and values at most",
+            "memory": f"{byte_size(self.memory)} of weights, keys and values at most",
         }
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from nbllm._warnings import warn_user
 from nbllm.blank import is_blank
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
@@ -25,7 +26,6 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.execute import How, Question, execute
 from nbllm.frame.running.provenance import known_answers
 from nbllm.frame.tasks.prompted import compiled
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

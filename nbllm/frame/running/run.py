@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.errors import LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import (
@@ -14,13 +15,13 @@ from nbllm.frame.columns import (
     index_labels,
     read_rows,
     refuse_taken,
-    vector_dtype,
+    vector_column,
     write_columns,
 )
 from nbllm.frame.running.execute import Answers, How, Question, execute
 from nbllm.frame.running.progress import Watch, watching
 from nbllm.frame.running.provenance import attach, earlier_columns
-from nbllm.warned import warn_user
+from nbllm.frame.tasks.base import VECTOR
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -137,8 +138,9 @@ def _columns(
             columns[name] = (spread(asked), nw.Categorical)
         else:
             assert not isinstance(what, str)
-            dtype = what.dtype(frame) if what.dtype is vector_dtype else what.dtype
-            columns[name] = (spread(made[what]), dtype)
+            values = spread(made[what])
+            is_vector = what.dtype == VECTOR
+            columns[name] = vector_column(frame, values) if is_vector else (values, what.dtype)
     return columns
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.blank import is_blank
 from nbllm.engine.prompt import Part, plain
 from nbllm.errors import LabelError
@@ -24,7 +25,6 @@ from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.tasks.predicate import StatementTask
-from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
+from nbllm._warnings import warn_user
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb, preview_of
 from nbllm.frame.columns import (
@@ -32,7 +33,6 @@ from nbllm.frame.running.preview import PreviewStep, StepsPreview
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.verbs.embed import Vectors, embed_rows, embedding_task
 from nbllm.frame.verbs.search import estimate_embedding
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

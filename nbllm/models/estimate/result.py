@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from nbllm.models.estimate import view
 from nbllm.models.estimate.requirement import Requirement
 from nbllm.models.kind import Kind
-from nbllm.models.memory.budget import BATCH_SHARE, LOAD_SHARE, readable
+from nbllm.models.memory.budget import BATCH_SHARE, LOAD_SHARE
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas
@@ -69,10 +70,10 @@ class Estimate:
 
     @property
     def _memory(self) -> str:
-        has = readable(self.memory)
+        has = byte_size(self.memory)
         if not self.here:
-            return f"{self.device}: {has} per card, {readable(self.free)} of it free for use."
-        return f"This {self.device} has {has}, {readable(self.free)} of it free."
+            return f"{self.device}: {has} per card, {byte_size(self.free)} of it free for use."
+        return f"This {self.device} has {has}, {byte_size(self.free)} of it free."
 
     @property
     def _remarks(self) -> list[str]:

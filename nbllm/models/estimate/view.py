@@ -10,7 +10,7 @@ from nbllm.display.table import Table
 from nbllm.display.theme import CHART, GREY, STACK
 from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.estimate.requirement import Requirement
-from nbllm.models.memory.budget import readable
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -55,7 +55,7 @@ def plot(
                 name=part,
                 x=labels,
                 y=[size / 1e9 for size in sizes],
-                customdata=[readable(size) for size in sizes],
+                customdata=[byte_size(size) for size in sizes],
                 hovertemplate="%{customdata}",
                 marker_color=colour,
             )
@@ -67,7 +67,7 @@ def plot(
         figure.add_hline(
             size / 1e9,
             line={"color": GREY, "dash": dash},
-            annotation={"text": chart_text(f"{text}: {readable(size)}"), "yanchor": "bottom"},
+            annotation={"text": chart_text(f"{text}: {byte_size(size)}"), "yanchor": "bottom"},
             annotation_position=f"top {side}",
         )
     figure.update_layout(
@@ -89,7 +89,7 @@ def _cells(row: Requirement) -> tuple[str, ...]:
         row.quantization,
         f"{row.context:,}",
         f"{row.batch:,}",
-        *map(readable, sizes),
+        *map(byte_size, sizes),
         row.fits,
         f"{row.most_texts:,}",
     )
