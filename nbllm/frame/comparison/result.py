@@ -25,7 +25,7 @@ from nbllm.stats import (
     paired_difference,
     proportion,
 )
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
