@@ -180,7 +180,7 @@ def summarize(bench: Bench) -> Iterator[Row]:
     frame = unique(nbllm.data.load("articles"), bench.settings.articles)
     words = bench.settings.words
     call = find_verb("summarize").call("text", {"max_words": words}, {})
-    tokens = call.task(bench.model).max_new_tokens
+    tokens = call.task(bench.model).answer_tokens(bench.model)
     yield from verb(bench, "summarize", frame, tokens, max_words=words)
 
 

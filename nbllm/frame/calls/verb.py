@@ -99,7 +99,7 @@ class Call(Generic[O]):
 
     def question(self, model: Model) -> Question:
         """What the model is asked, and of which columns."""
-        return Question(self.task(model), model, self.columns, self.output)
+        return Question(self.task(model), model, self.columns, self.output, self.verb.format)
 
 
 class Verb(ABC, Generic[O]):

@@ -52,7 +52,7 @@ def compare(
     frame: Any,
     subject: str,
     *,
-    verb: str,
+    verb: str = "sentiment",
     truth: str | None = None,
     quantize: str | tuple[str, str] = "auto",
     perplexity: bool = False,

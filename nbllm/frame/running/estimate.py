@@ -14,7 +14,6 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.locks import turn
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import Rows, read_rows, row_key
-from nbllm.frame.running.provenance import run_record
 from nbllm.frame.tasks.prompted import Prompted
 from nbllm.models.memory.budget import held_bytes, kv_bytes
 from nbllm.wording import byte_size, counted, rough_duration
@@ -158,7 +157,7 @@ def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstim
     """As `estimate_run`, of texts."""
     task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
-    record = run_record(task, model, question.columns, "", limit=limit, truncate=truncate)
+    record = question.record(truncate=truncate)
     keys = [row_key(text) for text in rows.texts]
     known: Mapping[str, Any] = {}
     if ledger_path().exists():

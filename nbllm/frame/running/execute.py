@@ -69,18 +69,32 @@ class Question:
     Args:
         columns: field of the task's template to column of the frame, as the record names them.
         output: the column of the answers, as the record names it.
+        verb_format: which way the verb asks the same question.
     """
 
     task: Task
     model: Model
     columns: Mapping[str, str]
     output: str
+    verb_format: int = 0
     _ready: list[Asked] = field(default_factory=list, repr=False)
 
     @property
     def limit(self) -> int:
         """Tokens that a prompt may have."""
         return self.model.context_length - self.task.answer_tokens(self.model)
+
+    def record(self, *, truncate: bool) -> dict[str, Any]:
+        """What a run of it is, see `run_record`."""
+        return run_record(
+            self.task,
+            self.model,
+            self.columns,
+            self.output,
+            limit=self.limit,
+            truncate=truncate,
+            verb_format=self.verb_format,
+        )
 
     def ready(self) -> Asked:
         """The task on the model, its shared prefix computed."""
@@ -137,9 +151,7 @@ def execute(
     Stopped by an interrupt or a cancel, it returns what it has, and `state` says so.
     """
     task, model = question.task, question.model
-    record = run_record(
-        task, model, question.columns, question.output, limit=question.limit, truncate=how.truncate
-    )
+    record = question.record(truncate=how.truncate)
     report = RunReport(record["id"], task.verb, question.output, record["model"])
     report.rows, report.texts = len(rows.position), len(rows.texts)
     started = time.perf_counter()
