@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from nbllm import data, errors, stats
+    from nbllm import data, errors, ledger, stats
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
@@ -39,6 +39,7 @@ __all__ = [
     "estimate",
     "finetune",
     "inspect",
+    "ledger",
     "load",
     "perplexity",
     "pretrain",
@@ -67,7 +68,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors", "stats"):
+    if name in ("data", "errors", "ledger", "stats"):
         return import_module(f"nbllm.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)

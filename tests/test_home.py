@@ -74,7 +74,7 @@ def test_all_that_nbllm_writes_is_its_users_alone(
     finally:
         os.umask(before)
     written = {path.relative_to(home()).parts[0] for path in home().iterdir()}
-    assert written >= {"activity", "batch_memory.json", "ledger.sqlite", "models", "training"}
+    assert written >= {"activity", "ledger.sqlite", "models", "training"}
     assert mode(home()) == 0o700
     for path in home().rglob("*"):
         private = [mode(p) & 0o077 == 0 for p in (path, *path.parents) if p.is_relative_to(home())]
@@ -82,11 +82,10 @@ def test_all_that_nbllm_writes_is_its_users_alone(
 
 
 def _write_all(folder: Path) -> None:
-    """What writes into nbllm's home: jobs, ledger, hashes, weights, memory, trainings."""
+    """What writes into nbllm's home: jobs, ledger, hashes, weights, trainings."""
     import pandas as pd
 
     import nbllm
-    from nbllm.engine.batch_memory import remember_factor
     from nbllm.models.fetch.cache import cache_folder
     from nbllm.models.fetch.sources import Fetched, prepare
     from nbllm.train.folder import RunFolder
@@ -97,7 +96,6 @@ def _write_all(folder: Path) -> None:
         prepared = cache_folder() / "int8-float32-x-v1"
         known = Fetched(folder, str(folder), model.revision, None)
         prepare(prepared, known, _write)
-        remember_factor("a key", 2.0)
     run = RunFolder(None, "finetune", {"asked": 1}, resume=False)
     with run.claimed():
         run.finish({"done": True})

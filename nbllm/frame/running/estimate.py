@@ -11,7 +11,7 @@ from nbllm.display.card import card, terms, terms_text
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import read_rows, row_key
 from nbllm.frame.running.provenance import run_record
@@ -153,7 +153,7 @@ def estimate_run(
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
     left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    with turn:
+    with FORWARD_LOCK:
         asked = task.on(model, limit)
     prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
@@ -213,7 +213,7 @@ def _start_and_step(
 def _time(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
 ) -> float:
-    with turn:
+    with FORWARD_LOCK:
         asked = task.on(model, limit)
         if written is not None:
             assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)

@@ -13,9 +13,9 @@ import narwhals as nw
 
 from nbllm._warnings import warn_user
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
-from nbllm.engine.locks import turn
-from nbllm.engine.runner import Answered
-from nbllm.engine.writing import following
+from nbllm.engine.locks import FORWARD_LOCK
+from nbllm.engine.runner import BatchResult
+from nbllm.engine.token_events import on_each_token
 from nbllm.errors import LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import (
@@ -40,7 +40,7 @@ from nbllm.frame.running.ray import answer_on_workers
 from nbllm.frame.running.report import RunReport
 from nbllm.frame.running.row_events import Teller
 from nbllm.frame.tasks.base import check_filed
-from nbllm.models.flops import Read, matrix_rate, operation_counter
+from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ __all__ = ["added_columns", "answer_frame"]
 
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
+_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[BatchResult]]
 
 
 # By question, so that a run without a ledger, or with another one, calibrates no second time.
@@ -69,7 +69,7 @@ class _Answers:
     values: dict[int, Any]
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
-    read: Read = field(default_factory=Read)
+    read: TokenCounts = field(default_factory=TokenCounts)
 
 
 def answer_frame(
@@ -195,10 +195,10 @@ def _answer_texts(
         if watch.cancelled:
             raise _Stopped
 
-    with watch.following(step), following(step.wrote):
+    with watch.following(step), on_each_token(step.wrote):
         try:
             pause()
-            with turn:
+            with FORWARD_LOCK:
                 asked = task.on(model, record["limit"])
             offset = asked.calibrate(answers.offset, pause)
             answers.read = step.read = asked.before

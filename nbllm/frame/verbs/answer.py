@@ -95,8 +95,8 @@ def answer(
         FrameError: what a reader cannot be given: no text, an instruction, examples.
         LabelError: an example of another form.
     """
-    require(model, "answer", "causal", "reader")
-    if model.kind == "reader":
+    require(model, "answer", "causal", "extractive_qa")
+    if model.kind == "extractive_qa":
         return _pointed_at(model, question, context, instruction, examples, threshold)
     if question is None and context is None:
         return _known(model, instruction, examples, max_new_tokens)
