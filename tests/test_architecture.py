@@ -27,6 +27,7 @@ FLOORS = {
     "models": 2,
     "data": 2,
     "engine": 3,
+    "ledger": 4,  # what users reach as `nbllm.ledger`
     "frame": 4,
     "attention": 4,
     "train": 5,

@@ -252,12 +252,12 @@ def a_report(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.preview", "Preview", "StepsPreview")
 def previews(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.engine.prompt import Mark, Prompt
+    from nbllm.engine.prompt import FieldSpan, Prompt
     from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 
     asked = f"{text} {text}"
     spans = ((0, len(text)), (len(text), len(asked)))
-    preview = Preview(Prompt((1, 2), asked, spans, (Mark("review", 1, 2),)))
+    preview = Preview(Prompt((1, 2), asked, spans, (FieldSpan("review", 1, 2),)))
     assert preview.text == asked  # to the letter
     yield from whole(preview)
     steps = PreviewStep.of(text, preview), PreviewStep(text, text, note=text)

@@ -1,34 +1,23 @@
-"""What a batch takes in memory: foretold from the model's sizes, put right where memory ran out.
+"""The memory that a batch takes: forecast from the model's sizes, corrected where memory ran out.
 
-A forecast that proved too low is remembered as a factor for a week, in this process and in a file
-of nbllm's home. A factor, and not the batch that did not fit: with half of the memory left, half
-as much fits.
+A forecast that proved too low is corrected by a factor for the rest of the process. A factor, and
+not the batch that did not fit: with half of the memory left, half as much fits.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from nbllm.home import home, private_folder, replace_text
 from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.memory.footprint import working_bytes
-from nbllm.models.memory.throughput_table import machine_class
 from nbllm.models.sizes import largest, text_config
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["BatchCost", "batch_key", "known_factor", "positions_at_once", "remember_factor"]
+__all__ = ["BatchCost", "oom_factor", "positions_at_once", "raise_oom_factor"]
 
-_PATIENCE = 5.0  # seconds to wait for another process that writes
 _MANY = 1024  # tokens, enough that what does not grow with them is not seen
 _LOGITS = 2**30  # bytes of one row's; where there are more, its positions are read part by part
 
@@ -45,7 +34,7 @@ class BatchCost:
     added: int = 0  # tokens of a row that are not in its length: those of its labels
 
     @classmethod
-    def foretold(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
+    def forecast(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
         """That of a model, from its sizes.
 
         Args:
@@ -121,9 +110,9 @@ def _widest(network: Any) -> tuple[int, int]:
 
 
 def _held(model: Model, *, decodes: bool) -> int:
-    from nbllm.engine.shared_prefix_attention import CascadePrefix
+    from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 
-    if not decodes and CascadePrefix.suits(model):
+    if not decodes and SharedPrefixAttention.suits(model):
         return 0  # the prefix is there once, and nothing is kept of the rows
     config = text_config(model.network.config)
     # Of all layers; and those of one layer once more, repeated for each query head.
@@ -131,78 +120,29 @@ def _held(model: Model, *, decodes: bool) -> int:
     return int(kv_bytes(model.network.config, model.dtype, 1) + repeated)
 
 
-# -- what running out of memory has taught ---------------------------------------------------
+# -- after memory ran out --------------------------------------------------------------------
 
-# Seconds. Memory may have run out because another program held it, which is not for ever; a
-# forecast that is too low shows again at the cost of one batch.
-_REMEMBERED = 7 * 24 * 3600.0
+_oom_factors: dict[tuple[str, ...], float] = {}  # for as long as this process runs
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """How many times its forecast a batch took, and when that was seen, in seconds since 1970."""
-
-    factor: float
-    seen: float
+def oom_factor(model: Model, *, decodes: bool) -> float:
+    """Return by how much batches of a model were seen to exceed their forecast; 1 at least."""
+    return _oom_factors.get(_oom_key(model, decodes), 1.0)
 
 
-_lessons: dict[str, _Lesson] = {}  # also where nothing can be written
+def raise_oom_factor(model: Model, factor: float, *, decodes: bool) -> None:
+    """Keep a factor that `oom_factor` returns from now on, unless a greater one is known."""
+    key = _oom_key(model, decodes)
+    _oom_factors[key] = max(factor, _oom_factors.get(key, 1.0))
 
 
-def batch_key(model: Model, *, decodes: bool) -> str:
+def _oom_key(model: Model, decodes: bool) -> tuple[str, ...]:
     """What the memory of a batch depends on besides its shape."""
-    parts = [machine_class(model.device), model.revision, model.adapter_revision or ""]
-    parts += [model.quantization, str(model.dtype), "writes" if decodes else "reads"]
-    return " | ".join(part for part in parts if part)
-
-
-def known_factor(key: str) -> float:
-    """How many times its forecast a batch was seen to take this week; 1 where it never was more."""
-    return _known(key).factor
-
-
-def remember_factor(key: str, factor: float) -> None:
-    """Keep a factor, unless a greater one is known; a home that is read-only is no error."""
-    known = _known(key)
-    _lessons[key] = _Lesson(factor, time.time()) if factor > known.factor else known
-    file = _file()
-    try:
-        private_folder(file.parent)
-        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600):
-            lessons = {**_read(file), key: _lessons[key]}
-            written = {of: asdict(lesson) for of, lesson in lessons.items()}
-            replace_text(file, json.dumps(written, indent=1))
-    except OSError:  # read-only, full, or locked for too long
-        return
-
-
-def _known(key: str) -> _Lesson:
-    """The greatest factor that is remembered."""
-    nothing = _Lesson(1.0, time.time())
-    lessons = [lessons.get(key, nothing) for lessons in (_lessons, _read(_file()))]
-    oldest = time.time() - _REMEMBERED
-    fresh = [lesson for lesson in lessons if lesson.seen > oldest]
-    return max([nothing, *fresh], key=lambda lesson: lesson.factor)
-
-
-def _file() -> Path:
-    return home() / "batch_memory.json"
-
-
-def _read(file: Path) -> Mapping[str, _Lesson]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {key: lesson for key, told in found.items() if (lesson := _lesson(told)) is not None}
-
-
-def _lesson(told: Any) -> _Lesson | None:
-    """What one entry of the file says; None where it is damaged."""
-    try:
-        lesson = _Lesson(float(told["factor"]), float(told["seen"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return lesson if math.isfinite(lesson.factor) and math.isfinite(lesson.seen) else None
+    return (
+        str(model.device),
+        model.revision,
+        model.adapter_revision or "",
+        model.quantization,
+        str(model.dtype),
+        "decodes" if decodes else "scores",
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbllm.engine.batch_memory import BatchCost, batch_key, known_factor, remember_factor
+from nbllm.engine.batch_memory import BatchCost, oom_factor, raise_oom_factor
 from nbllm.models.memory.budget import BATCH_SHARE, free_memory
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class TokenBudget:
     def of(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
         """The budget of a model: what suits its device and fits in the memory left on it now.
 
-        Where a forecast of memory has been too low before, in this process or another, it fits
-        that much less.
+        Where a forecast of memory has been too low before in this process, it fits that much less.
 
         Args:
             decodes: whether texts are written token by token, or prompts only read.
@@ -54,11 +53,10 @@ class TokenBudget:
         """
         on_cpu = _CPU_DECODING if decodes else _CPU_SCORING
         by_memory = decodes and model.device.type == "cuda"
-        known = known_factor(batch_key(model, decodes=decodes))
         return cls(
             math.inf if by_memory else _ACCELERATOR.get(model.device.type, on_cpu),
-            BATCH_SHARE * free_memory(model.device) / known,
-            BatchCost.foretold(model, decodes=decodes, label_tokens=label_tokens),
+            BATCH_SHARE * free_memory(model.device) / oom_factor(model, decodes=decodes),
+            BatchCost.forecast(model, decodes=decodes, label_tokens=label_tokens),
             model,
             decodes,
             _ROWS_ON_CUDA if by_memory else math.inf,
@@ -77,8 +75,8 @@ class TokenBudget:
         self.room = min(self.room, half)
         # What a single text takes may be past all proportion, and no smaller batch helps it.
         if self.model is not None and rows > 1:
-            key = batch_key(self.model, decodes=self.decodes)
-            remember_factor(key, BATCH_SHARE * free_memory(self.model.device) / half)
+            factor = BATCH_SHARE * free_memory(self.model.device) / half
+            raise_oom_factor(self.model, factor, decodes=self.decodes)
 
 
 def first_rows(rows: int, texts: int) -> int:

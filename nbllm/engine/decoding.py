@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.structured.grammar import JsonConstraint
-from nbllm.engine.writing import token_written
+from nbllm.engine.token_events import token_generated
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -157,7 +157,7 @@ class _Finished(StoppingCriteria):
         self._drops = drops
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        token_written()
+        token_generated()
         self.done |= torch.isin(input_ids[:, -1], self._ends)
         if self._stop is not None:
             self.done |= self._stop(input_ids, scores)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
-from nbllm.engine.locks import tokenizing, turn
+from nbllm.engine.locks import FORWARD_LOCK, TOKENIZER_LOCK
 from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
@@ -41,7 +41,7 @@ _KINDS: Mapping[Kind, str] = {
 }
 
 
-class _TextReader(ABC):
+class _TextEngine(ABC):
     """Reads whole texts, framed by the special tokens that the model was trained with."""
 
     batching: Batching  # which texts may lie in one batch
@@ -121,7 +121,7 @@ class _TextReader(ABC):
         """One float32 vector a row, of tokens and which of them are no padding, (rows, tokens)."""
 
 
-class TextEncoder(_TextReader):
+class TextEncoder(_TextEngine):
     """Embeddings, pooled and scaled as the checkpoint's sentence-transformers files say.
 
     A checkpoint without such files gives the mean of its tokens, at the length it has.
@@ -152,7 +152,7 @@ class TextEncoder(_TextReader):
         return normalize(pooled, dim=-1) if self.normalized else pooled
 
 
-class HeadScorer(_TextReader):
+class HeadScorer(_TextEngine):
     """Log-probabilities of the labels that a classifier was trained on.
 
     Those of one row sum to 1, unless the head is one of several labels a text
@@ -194,7 +194,7 @@ def framed(model: Model) -> CompiledTemplate:
     As a template, so that special tokens spelled out in the text stay text.
     """
     tokenizer = model.tokenizer
-    with tokenizing:
+    with TOKENIZER_LOCK:
         whole: Any = tokenizer("a")
     ids = whole["input_ids"]
     template = CompiledTemplate(enclosed(tokenizer, [Part("field", _FIELD)]), tokenizer)
@@ -330,7 +330,7 @@ def fine_logits(network: PreTrainedModel) -> Iterator[None]:
         and module.out_features == network.config.num_labels
         and type(module.weight) is torch.nn.Parameter
     ]
-    with turn:
+    with FORWARD_LOCK:
         hooks = [head.register_forward_hook(again) for head in heads[-1:]]
         try:
             yield

@@ -21,7 +21,7 @@ from nbllm.engine.sharing import (
     trial_text,
 )
 from nbllm.engine.structured.grammar import JsonGrammar
-from nbllm.engine.writing import TokenWritten
+from nbllm.engine.token_events import TokenEvents
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -148,7 +148,7 @@ class TextGenerator:
                     generation_config=self.config,
                     logits_processor=[constraint] if constraint else [],
                     stopping_criteria=[
-                        TokenWritten(),
+                        TokenEvents(),
                         *([self._stopping] if self._stopping else []),
                     ],
                 )

@@ -8,7 +8,6 @@ The texts of the rows are not stored; the prompts, their examples and the answer
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -21,60 +20,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from nbllm._warnings import warn_user
-from nbllm.engine.ledger_file import (
-    bytes_of,
-    check_bytes,
-    check_tables,
-    is_damage,
-    is_full,
-    ledger_error,
+from nbllm.engine.ledger_file import bytes_of, is_damage, is_full, ledger_error
+from nbllm.engine.ledger_schema import (
+    FAULTS,
+    LARGE_LOG,
+    PATIENCE,
+    connect,
+    connect_read_only,
+    row_hash,
 )
-from nbllm.home import home, private_folder
+from nbllm.home import home
 
-__all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
+__all__ = ["OFFSET", "Ledger", "VerbContents", "ledger_path"]
 
 # Under which a question's calibration offset is filed, beside the answers of its rows.
 OFFSET = "offset"
 
-# SQLite's message may quote damaged bytes, which Python then cannot read.
-_FAULTS = (sqlite3.Error, UnicodeDecodeError)
-
-_PATIENCE = 30.0  # seconds to wait for another process that writes
-
-# Bytes of one value. No record or answer has as many, and SQLite reads none that has more.
-_LARGEST_VALUE = 50_000_000
-
-# Bytes of the log of writes, above which it is moved into the file: an open reader or several
-# writers keep SQLite from doing so by itself.
-_LARGE_LOG = 32_000_000
-_LONGEST_WAIT = 200  # milliseconds for those who read meanwhile
-
-_COLUMNS = {
-    "runs": "id,record,started",
-    "questions": "id,question",
-    "answers": "question,key,answer",
-    "failures": "question,key,error",
-    "reports": "id,run,report",
-}
-_SCHEMA = """
-create table if not exists runs (
-    id text primary key, record text not null, started real not null
-) without rowid;
-create table if not exists questions (
-    id integer primary key, question text not null unique
-);
-create table if not exists answers (
-    question integer not null, key blob not null, answer text not null,
-    primary key (question, key)
-) without rowid;
-create table if not exists failures (
-    question integer not null, key blob not null, error text not null,
-    primary key (question, key)
-) without rowid;
-create table if not exists reports (
-    id integer primary key, run text not null, report text not null
-);
-"""
+# Milliseconds to wait for readers, where the log has become large.
+_LONGEST_WAIT = 200
 
 
 def ledger_path() -> Path:
@@ -84,8 +47,8 @@ def ledger_path() -> Path:
 
 
 @dataclass(frozen=True)
-class Filed:
-    """What the ledger has of one verb."""
+class VerbContents:
+    """What the ledger holds of one verb."""
 
     verb: str
     runs: int
@@ -111,8 +74,8 @@ class Ledger:
         self._closed = False  # for writing, since the disk is full, gone or read-only
         self._questions: dict[str, int] = {}  # number of each that was asked for
         try:
-            self._db = _connect(path)
-        except (OSError, *_FAULTS) as error:
+            self._db = connect(path)
+        except (OSError, *FAULTS) as error:
             if is_damage(error):
                 raise ledger_error(path, error) from error
             there = path if path is not None and path.is_file() else None
@@ -123,7 +86,7 @@ class Ledger:
                 "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
             )
             self.path = there
-            self._db = _connect(None) if there is None else _connect_to_read(there)
+            self._db = connect(None) if there is None else connect_read_only(there)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +133,7 @@ class Ledger:
         found: list[tuple[str, Any]] = []
         for some in _chunks(keys, 500) if number is not None else ():
             places = ",".join("?" * len(some))
-            whose = {_key(key): key for key in some}
+            whose = {row_hash(key): key for key in some}
             statement = f"select {what} where question = ? and key in ({places})"
             found += [(whose[key], value) for key, value in self._rows(statement, number, *whose)]
         return found
@@ -196,7 +159,7 @@ class Ledger:
         if self._number(question) is None:
             self._write("insert or ignore into questions (question) values (?)", [(question,)])
         number = self._number(question)
-        self._write(statement, [(number, _key(key), value) for key, value in values.items()])
+        self._write(statement, [(number, row_hash(key), value) for key, value in values.items()])
         self._bound_log()
 
     def _number(self, question: str) -> int | None:
@@ -210,7 +173,7 @@ class Ledger:
 
     def _bound_log(self) -> None:
         """Move the log into the file where it has become large, unless others are at it."""
-        if self.path is None or self._closed or bytes_of(self.path, "-wal") < _LARGE_LOG:
+        if self.path is None or self._closed or bytes_of(self.path, "-wal") < LARGE_LOG:
             return
         try:
             self._db.execute(f"pragma busy_timeout = {_LONGEST_WAIT}")
@@ -218,7 +181,7 @@ class Ledger:
         except sqlite3.Error:  # what matters is in the log, and there it stays
             return
         finally:
-            self._db.execute(f"pragma busy_timeout = {int(_PATIENCE * 1000)}")
+            self._db.execute(f"pragma busy_timeout = {int(PATIENCE * 1000)}")
 
     def add_report(self, run_id: str, report: Mapping[str, Any]) -> None:
         """File what a run did."""
@@ -233,7 +196,7 @@ class Ledger:
         )
         return self._parsed(found[0][0]) if found else None
 
-    def contents(self) -> list[Filed]:
+    def contents(self) -> list[VerbContents]:
         """What is on file by verb, with the answers of killed runs at the end as "?"."""
         rows = self._rows(
             "with named as (select json_extract(record, '$.question') as question,"
@@ -247,7 +210,7 @@ class Ledger:
             " left join named using (question) left join counted using (question)"
             " group by verb order by verb is null, verb"
         )
-        found = [Filed(*row) for row in rows]
+        found = [VerbContents(*row) for row in rows]
         if not all(
             isinstance(one.verb, str) and isinstance(one.started, float | None) for one in found
         ):
@@ -284,7 +247,7 @@ class Ledger:
             self._db.execute("vacuum")
             self._db.execute("pragma wal_checkpoint(truncate)")
             return kept - self._count()
-        except _FAULTS as error:
+        except FAULTS as error:
             if older_than is None and is_full(error):
                 return self._remove(kept)
             raise ledger_error(self.path, error) from error
@@ -296,13 +259,13 @@ class Ledger:
             # Refused while another process has it open.
             self._db.execute("pragma locking_mode = exclusive")
             self._db.execute("begin exclusive")
-        except _FAULTS as error:
+        except FAULTS as error:
             raise ledger_error(self.path, error) from error
         self._db.close()
         for file in (self.path, Path(f"{self.path}-wal"), Path(f"{self.path}-shm")):
             file.unlink(missing_ok=True)
         self._questions.clear()
-        self._db = _connect(self.path)
+        self._db = connect(self.path)
         return kept
 
     def _count(self) -> int:
@@ -312,7 +275,7 @@ class Ledger:
         """What a query finds, all of it."""
         try:
             return self._db.execute(statement, values).fetchall()
-        except _FAULTS as error:
+        except FAULTS as error:
             raise ledger_error(self.path, error) from error
 
     def _parsed(self, filed: Any) -> Any:
@@ -328,7 +291,7 @@ class Ledger:
         try:
             with self._db:
                 self._db.executemany(statement, rows)
-        except _FAULTS as error:  # full, locked, read-only, or damaged
+        except FAULTS as error:  # full, locked, read-only, or damaged
             self._closed = True
             if is_damage(error):
                 mend = "Move it away"
@@ -341,66 +304,6 @@ class Ledger:
                 f"this run is not saved, so keep the frame that it returns. {mend}, or set "
                 "NBLLM_LEDGER to a file elsewhere.",
             )
-
-
-def _key(key: str) -> bytes:
-    """As it is filed: 16 bytes of a hash."""
-    return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """To a file that nobody can change, as on a read-only disk: SQLite locks nothing there."""
-    try:
-        check_bytes(path)
-        place = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        database = sqlite3.connect(place, uri=True)
-        _bound(database)
-        check_tables(database, path, _COLUMNS)
-    except _FAULTS as error:
-        raise ledger_error(path, error) from error
-    return database
-
-
-def _connect(path: Path | None) -> sqlite3.Connection:
-    if path is not None:
-        private_folder(path.parent)
-        check_bytes(path)
-        # For its owner alone, and so are the files that SQLite puts beside it.
-        path.touch(mode=0o600)
-    database = sqlite3.connect(path or ":memory:", timeout=_PATIENCE)
-    try:
-        _bound(database)
-        if path is not None:
-            check_tables(database, path, _COLUMNS)
-        # WAL with NORMAL loses nothing that was committed when the process is killed.
-        _switch_to_wal(database)
-        database.execute("pragma synchronous = normal")
-        database.execute("pragma cell_size_check = on")  # notices more damage
-        database.execute(f"pragma journal_size_limit = {_LARGE_LOG}")
-        database.executescript(_SCHEMA)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _bound(database: sqlite3.Connection) -> None:
-    """Keep a file that may be anybody's from filling the memory, and from running code."""
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
-    database.execute("pragma trusted_schema = off")
-
-
-def _switch_to_wal(database: sqlite3.Connection) -> None:
-    """Once for a file; while another process does it, SQLite does not wait but refuses."""
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            database.execute("pragma journal_mode = wal")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _chunks(items: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-__all__ = ["Turn", "doing", "tokenizing", "turn"]
+__all__ = ["FORWARD_LOCK", "TOKENIZER_LOCK", "FairLock", "named_work"]
 
 _LONG = 1.5  # seconds of waiting that are worth a word
 
@@ -39,7 +39,7 @@ class _Place:
         self.closed.acquire()
 
 
-class Turn:
+class FairLock:
     """A lock that is given in the order in which it was asked for, and taken again by who has it.
 
     A lock of `threading` goes to whoever comes first, which is nearly always the thread that has
@@ -53,7 +53,7 @@ class Turn:
         self._depth = 0
         self._owner_does = ""
 
-    def __enter__(self) -> Turn:
+    def __enter__(self) -> FairLock:
         me = threading.get_ident()
         with self._guard:
             if self._owner == me:
@@ -74,7 +74,7 @@ class Turn:
             if not self._depth:
                 self._pass_on()
 
-    def let_others(self) -> None:
+    def yield_to_waiting(self) -> None:
         """Give those who wait their turn, and then go on; for its owner, between two passes."""
         me = threading.get_ident()
         with self._guard:
@@ -86,7 +86,7 @@ class Turn:
         self._wait(place)
         self._depth = depth
 
-    def awaited_by(self, thread: int) -> str | None:
+    def blocked_by(self, thread: int) -> str | None:
         """What holds up a thread; None where it does not wait for its turn, or not for long."""
         long_ago = time.monotonic() - _LONG
         with self._guard:
@@ -123,7 +123,7 @@ class Turn:
 
 
 @contextmanager
-def doing(what: str) -> Iterator[None]:
+def named_work(what: str) -> Iterator[None]:
     """Name what this thread does, for those who wait for their turn meanwhile."""
     before = _doing.set(what)
     try:
@@ -132,14 +132,14 @@ def doing(what: str) -> Iterator[None]:
         _doing.reset(before)
 
 
-turn = Turn()
-tokenizing = threading.RLock()
+FORWARD_LOCK = FairLock()
+TOKENIZER_LOCK = threading.RLock()
 
 
 def _begin_anew() -> None:
     """In a process that was forked: those who held a lock are not there to release it."""
-    turn.__init__()  # type: ignore[misc]
-    tokenizing._at_fork_reinit()  # type: ignore[attr-defined]
+    FORWARD_LOCK.__init__()  # type: ignore[misc]
+    TOKENIZER_LOCK._at_fork_reinit()  # type: ignore[attr-defined]
 
 
 if hasattr(os, "register_at_fork"):

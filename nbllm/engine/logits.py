@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nbllm.engine.cpu.prepacked_linear import PackedLinear
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +31,7 @@ def head_input(
 
     It holds the turn, since the hook would change other threads' passes too.
     """
-    with turn:
+    with FORWARD_LOCK:
         hook = network.get_output_embeddings().register_forward_pre_hook(
             lambda _module, inputs: (change(inputs[0]),)
         )
@@ -80,7 +79,7 @@ def onloaded(module: torch.nn.Module) -> Iterator[bool]:
     from accelerate.utils import align_module_device  # type: ignore[import-untyped]
 
     # Another thread's pass would find the weights taken away.
-    with turn, align_module_device(module):
+    with FORWARD_LOCK, align_module_device(module):
         yield all(weight.device.type != "meta" for weight in module.parameters(recurse=False))
 
 
@@ -102,13 +101,13 @@ class FineLogits:
         self._width = 0  # of the logits before those
 
     def __enter__(self) -> FineLogits:
-        turn.__enter__()
+        FORWARD_LOCK.__enter__()
         self._hook = self._head.register_forward_hook(self._append)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hook.remove()
-        turn.__exit__(*error)
+        FORWARD_LOCK.__exit__(*error)
 
     def _append(
         self, head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor
@@ -138,7 +137,7 @@ def _rows(
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Weights and biases of some tokens, wide; None where the output matrix has no plain rows."""
     # Adapted layers, and those that bitsandbytes quantized, are other ones.
-    if not isinstance(head, torch.nn.Linear) or type(head) not in (torch.nn.Linear, PackedLinear):
+    if type(head) is not torch.nn.Linear:
         return None
     with torch.no_grad(), onloaded(head) as there:
         weight, bias = head.weight, head.bias

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.model import Model
 
 __all__ = ["SharedPrefix"]
@@ -25,7 +25,7 @@ class SharedPrefix:
         self._cache: Any = None
         if ids:
             # A hook that another thread has on the network would reach this pass too.
-            with turn, torch.inference_mode():
+            with FORWARD_LOCK, torch.inference_mode():
                 self._cache = model.network(
                     input_ids=torch.tensor([ids], device=model.device),
                     use_cache=True,

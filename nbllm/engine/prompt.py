@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.errors import TextError, TextTooLongError
 from nbllm.wording import counted
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CompiledTemplate",
-    "Mark",
+    "FieldSpan",
     "Part",
     "Prompt",
     "Template",
@@ -56,7 +56,7 @@ Template = tuple[Part, ...]
 
 
 @dataclass(frozen=True)
-class Mark:
+class FieldSpan:
     """A run of tokens that came from one field: `ids[start:stop]`."""
 
     field: str
@@ -71,7 +71,7 @@ class Prompt:
     ids: tuple[int, ...]
     text: str  # all of it, as the model sees it
     spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
-    marks: tuple[Mark, ...]  # where the row's own texts lie
+    field_spans: tuple[FieldSpan, ...]  # where the row's own texts lie
     prefix_length: int = 0  # leading tokens that every row of the run shares
 
 
@@ -85,7 +85,7 @@ class _Tokens:
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
     """A template that the model continues, opened by the tokenizer's BOS where it has one."""
     bos = tokenizer.bos_token
-    with tokenizing:
+    with TOKENIZER_LOCK:
         opens = bos is not None and tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     return (Part("markup", str(bos)), *parts) if opens else tuple(parts)
 
@@ -97,7 +97,7 @@ def enclosed(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Templ
         >>> enclosed(t5.tokenizer, [Part("field", "text")])  # doctest: +SKIP
         (Part(kind='field', value='text'), Part(kind='markup', value='</s>'))
     """
-    with tokenizing:
+    with TOKENIZER_LOCK:
         whole = tokenizer("a").input_ids
     (bare,) = answer_ids(tokenizer, ["a"])
     front = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
@@ -119,11 +119,11 @@ def chat(
     parts: list[Part] = []
     messages = []
     for role, content in turns:
-        marks = []
+        placeholders = []
         for part in content:
-            marks.append(f"\ue000{len(parts)}\ue001")
+            placeholders.append(f"\ue000{len(parts)}\ue001")
             parts.append(part)
-        messages.append({"role": role, "content": "".join(marks)})
+        messages.append({"role": role, "content": "".join(placeholders)})
     rendered = str(
         tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     )
@@ -255,10 +255,10 @@ class CompiledTemplate:
                 )
             values = _shorten(values, limit - constant)
         pieces = [self._constants[0]]
-        marks = []
+        field_spans = []
         position = len(pieces[0].ids)
         for name, value, after in zip(self._named, values, self._constants[1:], strict=True):
-            marks.append(Mark(name, position, position + len(value.ids)))
+            field_spans.append(FieldSpan(name, position, position + len(value.ids)))
             position += len(value.ids) + len(after.ids)
             pieces += [value, after]
         joined = _join(pieces)
@@ -266,7 +266,7 @@ class CompiledTemplate:
             ids=tuple(joined.ids),
             text=joined.text,
             spans=tuple(joined.spans),
-            marks=tuple(marks),
+            field_spans=tuple(field_spans),
             prefix_length=len(self._constants[0].ids) if values else 0,
         )
 
@@ -297,7 +297,7 @@ def with_answer(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase)
         ids=tuple(joined.ids),
         text=joined.text,
         spans=tuple(joined.spans),
-        marks=(*prompt.marks, Mark("answer", len(prompt.ids), len(joined.ids))),
+        field_spans=(*prompt.field_spans, FieldSpan("answer", len(prompt.ids), len(joined.ids))),
     )
 
 
@@ -309,7 +309,7 @@ def _tokenizing() -> Iterator[None]:
     is no `Exception` and would end the run of all rows.
     """
     try:
-        with tokenizing:
+        with TOKENIZER_LOCK:
             yield
     except BaseException as error:
         if type(error).__name__ != "PanicException":

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbllm.engine.batching import TokenBudget, batches
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError
-from nbllm.models.flops import Read
+from nbllm.models.flops import TokenCounts
 
-__all__ = ["Answered", "Engine", "run"]
+__all__ = ["BatchResult", "Engine", "run"]
 
 # As torch says it on any device, and the libraries that it calls where there is no room for their
 # own: a handle of cuBLAS or cuDNN, which is made when it is first used, or a workspace.
@@ -35,13 +35,15 @@ Engine = Callable[[Sequence[Prompt]], Sequence[Any]]
 
 
 @dataclass
-class Answered:
+class BatchResult:
     """What one step of a run brought: answers by index, errors by index, and its cost."""
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     lasting: list[int] = field(default_factory=list)  # errors that asking again would not change
-    read: Read = field(default_factory=Read)  # of the prompts, without a shared prefix
+    read: TokenCounts = field(
+        default_factory=TokenCounts
+    )  # of the prompts, without a shared prefix
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
 
@@ -52,7 +54,7 @@ def run(
     *,
     budget: TokenBudget,
     answer_tokens: int = 0,
-) -> Iterator[Answered]:
+) -> Iterator[BatchResult]:
     """Answer prompts batch by batch.
 
     Args:
@@ -64,12 +66,12 @@ def run(
         answer_tokens: what an answer takes in a batch beyond its prompt.
 
     Yields:
-        One `Answered` a batch.
+        One `BatchResult` a batch.
     """
     lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
     shared = max((p.prefix_length for p in prompts), default=0)
     for batch in batches(lengths, budget, shared):
-        done = Answered()
+        done = BatchResult()
         _answer(batch, [prompts[i] for i in batch], lengths, answer, budget, done)
         yield done
 
@@ -80,13 +82,13 @@ def _answer(
     lengths: list[int],
     answer: Engine,
     budget: TokenBudget,
-    done: Answered,
+    done: BatchResult,
 ) -> None:
     used = [lengths[i] for i in batch]
     done.forwards += 1
     failed: tuple[str, bool] | None = None
     try:
-        with turn:
+        with FORWARD_LOCK:
             answers = answer(prompts)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}", is_out_of_memory(error)
@@ -114,7 +116,7 @@ def _answer(
         else:
             done.answers[index] = value
     for prompt in prompts:
-        done.read += Read.text(len(prompt.ids) - prompt.prefix_length, prompt.prefix_length)
+        done.read += TokenCounts.text(len(prompt.ids) - prompt.prefix_length, prompt.prefix_length)
     done.padding += max(used) * len(used) - sum(used)
 
 

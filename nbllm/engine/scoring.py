@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nbllm.engine.batch_memory import positions_at_once
+from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 from nbllm.engine.logits import FineLogits, head_input, logits_at
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.shared_prefix_attention import CascadePrefix
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
@@ -85,8 +85,8 @@ class LabelScorer:
     ) -> None:
         self.model = model
         self._shares = shares_prefix(model.network)
-        self.prefix: CascadePrefix | SharedPrefix = (
-            CascadePrefix.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
+        self.prefix: SharedPrefixAttention | SharedPrefix = (
+            SharedPrefixAttention.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
             if self._shares
             else SharedPrefix(model, ())
         )
@@ -98,7 +98,7 @@ class LabelScorer:
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
         self._network = (
-            self.prefix.network if isinstance(self.prefix, CascadePrefix) else model.network
+            self.prefix.network if isinstance(self.prefix, SharedPrefixAttention) else model.network
         )
         self._read = len(read)
         self._fine = FineLogits(self._network, read)
@@ -115,7 +115,7 @@ class LabelScorer:
         """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
         return [_or_error(row) for row in self.score(prompts)]
 
-    def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+    def score_fixed_shape(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         """As if called, but a row's likelihoods are to the last bit the same whoever is with it.
 
         What a sum in floating point comes to depends on the shape of the product that it is part
@@ -163,7 +163,7 @@ class LabelScorer:
         ids, positions, seen = self._lay_out(prompts, width)
         context = (
             {"attention_mask": _added(self.model, seen), "use_cache": False}
-            if isinstance(self.prefix, CascadePrefix)
+            if isinstance(self.prefix, SharedPrefixAttention)
             else _behind(self.model, self.prefix, positions, seen)
         )
         with torch.inference_mode(), self._fine as fine:

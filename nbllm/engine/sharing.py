@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.logits import logits_at
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import UnsupportedModelError
@@ -251,7 +251,7 @@ def _once(network: PreTrainedModel, name: str, measure: Callable[[], Any]) -> An
     """What was measured of a network, the first time it is asked for."""
     known = _known.setdefault(network, {})
     if name not in known:
-        with turn:  # another pass of this network may have a hook on it
+        with FORWARD_LOCK:  # another pass of this network may have a hook on it
             known[name] = measure()
     return known[name]
 

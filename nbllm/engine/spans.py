@@ -17,7 +17,7 @@ import torch
 
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
@@ -26,7 +26,7 @@ from nbllm.wording import counted
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["FoundSpan", "Pieces", "SpanReader", "pair_template"]
+__all__ = ["FoundSpan", "Pieces", "SpanExtractor", "pair_template"]
 
 QUESTION, CONTEXT = "question", "context"
 
@@ -62,22 +62,25 @@ class Pieces(Prompt):
     source: str = ""  # the text
 
 
-class SpanReader:
+class SpanExtractor:
     """Answers questions with words of a text.
 
     Args:
-        model: of kind "reader". Raises UnsupportedModelError for any other, for heads that work
-            otherwise (XLNet's, XLM's), and for a tokenizer that joins no two texts.
+        model: of kind "extractive_qa".
+
+    Raises:
+        UnsupportedModelError: the model is of another kind, its head works otherwise (XLNet's,
+            XLM's), or its tokenizer joins no two texts.
 
     Example:
-        >>> reader = SpanReader(nbllm.load("owner/name"))  # doctest: +SKIP
-        >>> rows = reader.encode([("Who won?", "Ann won, and Bob lost.")])  # doctest: +SKIP
-        >>> reader(rows)  # doctest: +SKIP
+        >>> extractor = SpanExtractor(nbllm.load("owner/name"))  # doctest: +SKIP
+        >>> rows = extractor.encode([("Who won?", "Ann won, and Bob lost.")])  # doctest: +SKIP
+        >>> extractor(rows)  # doctest: +SKIP
         [FoundSpan(start=0, end=3, margin=7.9)]
     """
 
     def __init__(self, model: Model) -> None:
-        if model.kind != "reader":
+        if model.kind != "extractive_qa":
             raise UnsupportedModelError(
                 f"{model.name} is of kind {model.kind}, and this needs a model that was trained to "
                 "point at answers (…ForQuestionAnswering)."
@@ -143,7 +146,7 @@ class SpanReader:
                 yield [group[n] for n in batch]
 
     def _cut(self, prompt: Prompt, text: str) -> Pieces | TextTooLongError:
-        asked, said = prompt.marks
+        asked, said = prompt.field_spans
         before, after = prompt.ids[: said.start], prompt.ids[said.stop :]
         room = self.limit - len(before) - len(after)
         if room < self.limit // 2:
@@ -162,7 +165,7 @@ class SpanReader:
             ids=tuple(token for sequence in sequences for token in sequence),
             text=prompt.text,
             spans=prompt.spans,
-            marks=prompt.marks,
+            field_spans=prompt.field_spans,
             sequences=sequences,
             context=tuple((len(before), len(before) + len(tokens[part])) for part in parts),
             offsets=tuple(tuple(places[part]) for part in parts),
@@ -217,7 +220,7 @@ def pair_template(model: Model) -> tuple[Template, tuple[int, int]]:
         UnsupportedModelError: the tokenizer joins them in another way, or nothing stands in front.
     """
     tokenizer = model.tokenizer
-    with tokenizing:
+    with TOKENIZER_LOCK:
         both: Any = tokenizer("a", "b")
         first, second = (
             tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b")

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, TextStreamer
 
-from nbllm.engine.locks import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.writing import token_written
+from nbllm.engine.token_events import token_generated
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.kind import CALLED
 from nbllm.models.model import Model
 
-__all__ = ["Written", "write"]
+__all__ = ["StreamedText", "write"]
 
 
 @dataclass
-class Written:
+class StreamedText:
     """A text that a model wrote."""
 
     text: str = ""
@@ -36,7 +36,7 @@ def write(
     max_new_tokens: int,
     temperature: float = 0.0,
     tell: Callable[[str], None] = lambda text: None,
-) -> Written:
+) -> StreamedText:
     """Continue a prompt, and tell what is written as it comes; an interrupt keeps it.
 
     Args:
@@ -72,7 +72,7 @@ def write(
     ids = torch.tensor([prompt.ids], device=model.device)
     streamer = _Told(model.tokenizer, tell)
     try:
-        with doing("a text being written"), turn, torch.inference_mode():
+        with named_work("a text being written"), FORWARD_LOCK, torch.inference_mode():
             network: Any = model.network
             network.generate(
                 input_ids=ids,
@@ -96,7 +96,7 @@ class _Told(TextStreamer):
 
     def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.written = Written()
+        self.written = StreamedText()
         self.last: int | None = None
         self._tell = tell
 
@@ -106,7 +106,7 @@ class _Told(TextStreamer):
             self.last = int(value.reshape(-1)[-1])
             self.written.tokens += value.numel()
         super().put(value)  # type: ignore[no-untyped-call]
-        token_written()
+        token_generated()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self.written.text += text

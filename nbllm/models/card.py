@@ -183,8 +183,8 @@ def _cache(model: Described) -> str:
 
 
 def _kind(model: Described) -> str:
-    if model.kind == "reader":
-        return "reader: answers questions with words of a text"
+    if model.kind == "extractive_qa":
+        return "extractive question answering: answers with words of a text"
     if model.kind != "causal":
         return model.kind
     if model.tokenizer.chat_template:

@@ -106,7 +106,7 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
         if architecture.endswith("ForSequenceClassification"):
             return "classifier"
         if architecture.endswith("ForQuestionAnswering"):
-            return "reader"
+            return "extractive_qa"
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(

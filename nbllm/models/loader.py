@@ -183,7 +183,7 @@ def load(
             device_map=places,
             adapter=None if added is None else added.folder,
             adapter_revision=None if added is None else added.revision,
-            merges=merge_adapter,
+            merge_adapter=merge_adapter,
             trust_remote_code=trust_remote_code,
         ),
         config,
@@ -215,7 +215,7 @@ def load(
             adapter_revision=plan.adapter_revision,
             adapter_folder=plan.adapter,
             merged=merge_adapter,
-            _give_back=_give_back,
+            _release=_release,
         )
         shared.holders.add(model)
         shared.newest = model
@@ -345,7 +345,7 @@ def _name_in(source: str, of_catalog: str = "") -> str:
     return {"hub": name, "pypi": of_catalog}.get(where, source)
 
 
-def _give_back(model: Model) -> None:
+def _release(model: Model) -> None:
     """Take one holder off; the network goes when the last one has gone."""
     if _was_the_last(model):
         gc.collect()

@@ -111,7 +111,7 @@ def read(
         quantized_copies.keep(network, plan, fetched)
     if plan.adapter is not None:
         with quiet(), torch.inference_mode(False):
-            network = adapter.apply(network, plan.adapter, merge=plan.merges)
+            network = adapter.apply(network, plan.adapter, merge=plan.merge_adapter)
     return network.eval(), tokenizer
 
 

@@ -25,7 +25,7 @@ from nbllm.attention.analysis.gradients import gradients
 from nbllm.attention.analysis.integrated_gradients import LARGEST_GAP, integrated
 from nbllm.attention.recording.text import answer_id, encode_prompt, is_special, token_texts
 from nbllm.checks import check_choice, check_token, check_whole, reads
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
@@ -170,9 +170,9 @@ def attribute(
 
 def _varied(model: Model, prompt: Prompt) -> tuple[bool, ...]:
     """Of each token, whether it is the user's own."""
-    marked = {place for mark in prompt.marks for place in range(mark.start, mark.stop)}
+    marked = {place for mark in prompt.field_spans for place in range(mark.start, mark.stop)}
     varied = tuple(
-        not special and (place in marked or not prompt.marks)
+        not special and (place in marked or not prompt.field_spans)
         for place, special in enumerate(is_special(model, prompt))
     )
     if not any(varied):
@@ -201,7 +201,7 @@ def _blank(model: Model) -> int:
     tokenizer = model.tokenizer
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
-    with tokenizing:
+    with TOKENIZER_LOCK:
         space = tokenizer(" ", add_special_tokens=False).input_ids
     known = [*(space if len(space) == 1 else []), tokenizer.pad_token_id, tokenizer.eos_token_id]
     found = [int(token) for token in known if token is not None]

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from nbllm.attention.recording.hooks import hooked
-from nbllm.engine.locks import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -47,12 +47,12 @@ def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None
     arithmetic = _InFloat32() if model.dtype in _HALF else nullcontext()
 
     def passing() -> AbstractContextManager[None]:
-        turn.let_others()
+        FORWARD_LOCK.yield_to_waiting()
         return hooked(after=[(part, _with_gradient) for part in parts])
 
     with (
-        doing("an explanation of a row"),
-        turn,
+        named_work("an explanation of a row"),
+        FORWARD_LOCK,
         torch.inference_mode(False),
         torch.enable_grad(),
         arithmetic,

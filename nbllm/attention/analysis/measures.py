@@ -201,6 +201,6 @@ def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prom
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(words, length, replace=False).tolist() for _ in range(sequences)]
     return [
-        Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), marks=())
+        Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), field_spans=())
         for ids in (tuple([*begin, *once, *once]) for once in drawn)
     ]

@@ -15,7 +15,7 @@ from nbllm.attention.recording.layer import Layer
 from nbllm.attention.recording.masks import LEAST_REMAINDER, mask_key
 from nbllm.attention.recording.storage import Storage
 from nbllm.attention.recording.threads import one_thread
-from nbllm.engine.prompt import Mark
+from nbllm.engine.prompt import FieldSpan
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class TokenRow:
     tokens: tuple[str, ...]  # each as readable text
     spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
     special: tuple[bool, ...]  # added by the tokenizer or the chat template
-    marks: tuple[Mark, ...] = ()  # where the user's own texts lie, if the prompt tells
+    marks: tuple[FieldSpan, ...] = ()  # where the user's own texts lie, if the prompt tells
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,7 +95,7 @@ class Recording:
         return self.queries.special
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[FieldSpan, ...]:
         return self.queries.marks
 
     @property

@@ -76,20 +76,20 @@ class JsonGrammar:
         self.tokenizer = _byte_tokens(tokenizer)
         self.max_new_tokens = max_new_tokens
         self.start = _matcher(_bounded(schema, max_new_tokens), self.tokenizer)
-        self.closers = _Closers(self.tokenizer)
-        way = self.closers.way_out(self.start, limit=4096)
-        if way is None:
+        self.closers = _Completions(self.tokenizer)
+        completion = self.closers.shortest_completion(self.start, limit=4096)
+        if completion is None:
             raise FrameError(
                 "no end was found for an answer of the schema, whose formats and patterns leave "
                 "open how long a text is. Leave the pattern or format out, and say in the "
                 "description what to write."
             )
-        if len(way) > max_new_tokens:
+        if len(completion) > max_new_tokens:
             raise FrameError(
-                f"the shortest answer of the schema takes {counted(len(way), 'token')}, and "
-                f"max_new_tokens={max_new_tokens}. Raise it to {4 * len(way)} or so."
+                f"the shortest answer of the schema takes {counted(len(completion), 'token')}, and "
+                f"max_new_tokens={max_new_tokens}. Raise it to {4 * len(completion)} or so."
             )
-        self.way_out = way
+        self.shortest_completion = completion
 
     def constraint(self, rows: int, *, filler: int) -> JsonConstraint:
         """The constraint of one batch.
@@ -149,33 +149,33 @@ class _Row:
         self.written: list[int] = []
         self.finished = False
         self._grammar = grammar
-        self._way_out = grammar.way_out
+        self._completion = grammar.shortest_completion
 
     def write(self, token: int) -> int:
-        """Write the token, or one of the way out where nothing else fits; return which."""
-        way = None
+        """Write the token, or one of the completion where nothing else fits; return which."""
+        completion = None
         if self.matcher.try_consume_tokens([token]):
-            way = self._way_out_after(token)
-            if way is None:
+            completion = self._completion_after(token)
+            if completion is None:
                 self.matcher.rollback(1)
-        if way is None:
-            token, *way = self._way_out
+        if completion is None:
+            token, *completion = self._completion
             self.matcher.consume_token(token)
         self.written.append(token)
-        self._way_out = way
-        self.finished = not way and self.matcher.is_accepting()
+        self._completion = completion
+        self.finished = not completion and self.matcher.is_accepting()
         return token
 
-    def _way_out_after(self, token: int) -> list[int] | None:
+    def _completion_after(self, token: int) -> list[int] | None:
         room = self._grammar.max_new_tokens - len(self.written) - 1
         # Inside a string the same tokens complete it, so most steps cost no search.
-        known = self._way_out[1:] if token == self._way_out[0] else self._way_out
+        known = self._completion[1:] if token == self._completion[0] else self._completion
         if len(known) <= room and _completes(self.matcher, known):
             return known
-        return self._grammar.closers.way_out(self.matcher, limit=room)
+        return self._grammar.closers.shortest_completion(self.matcher, limit=room)
 
 
-class _Closers:
+class _Completions:
     """Finds few tokens that complete an answer, by the characters that close JSON."""
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
@@ -185,14 +185,14 @@ class _Closers:
         self._separators = _single(tokenizer, _SEPARATORS)
         self._others = _single(tokenizer, _OTHERS)
 
-    def way_out(self, matcher: LLMatcher, *, limit: int) -> list[int] | None:
+    def shortest_completion(self, matcher: LLMatcher, *, limit: int) -> list[int] | None:
         """Tokens that complete the answer, at most `limit`, or None where none are found.
 
         The matcher is left as it was.
         """
         written: list[int] = []
         while not matcher.is_accepting():
-            # What can only go on in one way is known at once.
+            # What can go on in one way only is known at once.
             step = matcher.compute_ff_tokens() or self._next(matcher, written)
             done = matcher.try_consume_tokens(step)
             written += step[:done]

@@ -11,7 +11,7 @@ from nbllm.display.card import card, terms, terms_text
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import Rows, read_rows, row_key
 from nbllm.frame.tasks.prompted import Prompted
@@ -223,7 +223,7 @@ def _start_and_step(
 def _time(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
 ) -> float:
-    with turn:
+    with FORWARD_LOCK:
         asked = task.on(model, limit)
         if written is not None:
             assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)

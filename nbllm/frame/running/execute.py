@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
-from nbllm.engine.locks import turn
-from nbllm.engine.runner import Answered
-from nbllm.engine.writing import following
+from nbllm.engine.locks import FORWARD_LOCK
+from nbllm.engine.runner import BatchResult
+from nbllm.engine.token_events import on_each_token
 from nbllm.frame.columns import Rows, row_key
 from nbllm.frame.running.eta import Forecast
 from nbllm.frame.running.local import answer_here
@@ -26,7 +26,7 @@ from nbllm.frame.running.ray import answer_on_workers
 from nbllm.frame.running.report import RunReport
 from nbllm.frame.running.row_events import Teller
 from nbllm.frame.tasks.base import check_filed
-from nbllm.models.flops import Read, matrix_rate, operation_counter
+from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Asked, Task
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "How", "Question", "execute"]
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
+_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[BatchResult]]
 
 # By question, so that a run without a ledger, or with another one, calibrates no second time.
 _offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
@@ -99,7 +99,7 @@ class Question:
     def ready(self) -> Asked:
         """The task on the model, its shared prefix computed."""
         if not self._ready:
-            with turn:
+            with FORWARD_LOCK:
                 self._ready.append(self.task.on(self.model, self.limit))
         return self._ready[0]
 
@@ -118,7 +118,7 @@ class Answers:
     values: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
-    read: Read = field(default_factory=Read)
+    read: TokenCounts = field(default_factory=TokenCounts)
 
     def decoded(self, task: Task) -> list[dict[int, Any]]:
         """What each of the task's outputs holds, by number of the text."""
@@ -226,7 +226,7 @@ def _answer_texts(
         if watch.cancelled:
             raise _Stopped
 
-    with watch.following(step), following(step.wrote):
+    with watch.following(step), on_each_token(step.wrote):
         try:
             pause()
             asked = question.ready()

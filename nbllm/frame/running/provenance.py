@@ -285,7 +285,7 @@ def recorded_prompt(record: Mapping[str, Any], texts: tuple[str, ...], model: Mo
         TextError: they make no prompt: `TextTooLongError` where they do not fit.
         UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
-    if model.kind == "reader":
+    if model.kind == "extractive_qa":
         raise UnsupportedModelError(
             f"{model.name} points at its answer, which its columns _start and _end say, and reads "
             "a question and a text in a way that is not explained yet. To see what a model looks "

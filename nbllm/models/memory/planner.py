@@ -21,7 +21,6 @@ from nbllm.models.memory.budget import (
     weight_bytes,
 )
 from nbllm.models.memory.plan import Plan
-from nbllm.models.memory.throughput_table import hint
 from nbllm.models.quantization import published
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
@@ -186,10 +185,10 @@ def _first_that_fits(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tup
         choice = fit.plan.quantize
         what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
         why = f"{'; '.join(fit.passed)}; " if fit.passed else ""
-        more = _faster(plan, choice, skeleton, where)
+        more = ""
         if fit.passed or fit.lowered:  # else more devices hold no more of it
             over = _over_all(plan, skeleton, where, (choice, fit.plan.context_length))
-            more += f". {over}" if over else ""
+            more = f". {over}" if over else ""
         return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{more}"
     over = _over_all(plan, skeleton, where)
     sentences = [
@@ -333,15 +332,6 @@ def _devices(plan: Plan, where: Where) -> list[Where]:
         return devices_alike(where)
     named = {f"cuda:{place}" if isinstance(place, int) else place for _, place in plan.device_map}
     return [torch.device(place) for place in named if place != "disk"]
-
-
-def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel, where: Where) -> str:
-    """What is known to be faster here, for a model that writes; it is not chosen by itself."""
-    if plan.kind != "causal" or isinstance(where, Card):
-        return ""
-    width = getattr(skeleton.config.get_text_config(), "hidden_size", 0)
-    known = hint(choice, plan.device, plan.dtype, width)
-    return f". {known}" if known else ""
 
 
 def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:

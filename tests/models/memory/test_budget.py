@@ -77,7 +77,7 @@ _HOLES = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from nbllm.models import footprint, memory
+from nbllm.models.memory import budget
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -88,14 +88,14 @@ for _ in range(3):
 before = resident()
 size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
 wanted = "returning_freed_blocks" in sys.argv
-with memory.returning_freed_blocks() if wanted else nullcontext():
+with budget.returning_freed_blocks() if wanted else nullcontext():
     blocks, between = [], []
     for _ in range(count):
         blocks.append(bytearray(size))
         between.append(bytearray(20 << 10))
     del blocks
 if "give_freed_memory_back" in sys.argv:
-    memory.give_freed_memory_back()
+    budget.give_freed_memory_back()
 print(resident() - before)
 """
 

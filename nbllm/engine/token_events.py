@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
-__all__ = ["TokenWritten", "following", "token_written"]
+__all__ = ["TokenEvents", "on_each_token", "token_generated"]
 
 _tell: ContextVar[Callable[[], None] | None] = ContextVar("_tell", default=None)
 
 
 @contextmanager
-def following(tell: Callable[[], None]) -> Iterator[None]:
+def on_each_token(tell: Callable[[], None]) -> Iterator[None]:
     """Call this whenever each row of the batch at work has one token more."""
     before = _tell.set(tell)
     try:
@@ -27,16 +27,16 @@ def following(tell: Callable[[], None]) -> Iterator[None]:
         _tell.reset(before)
 
 
-def token_written() -> None:
+def token_generated() -> None:
     """Called after each pass that writes; a batch of long texts may take minutes."""
     if (tell := _tell.get()) is not None:
         tell()
-    turn.let_others()
+    FORWARD_LOCK.yield_to_waiting()
 
 
-class TokenWritten(StoppingCriteria):
-    """Calls `token_written`, and stops nothing."""
+class TokenEvents(StoppingCriteria):
+    """Calls `token_generated`, and stops nothing."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        token_written()
+        token_generated()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
