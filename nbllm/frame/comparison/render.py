@@ -40,7 +40,7 @@ class Points(NamedTuple):
 
     a: NDArray[np.float64]  # the margin of each model, shape (rows,)
     b: NDArray[np.float64]  # below zero where it gives another answer
-    texts: Sequence[tuple[Any, Any, Any]]  # what was asked about, and both answers
+    texts: Sequence[tuple[Any, Any, Any]]  # the input, and both answers
 
 
 def text(summary: Summary) -> str:
@@ -70,7 +70,7 @@ def html(summary: Summary, differences: Differences) -> str:
 
 
 def _form(cells: Sequence[Any]) -> Column:
-    """How a column of values is set: numbers, labels, or texts that take several lines."""
+    """Return the form of a column of values: numbers, labels, or texts of several lines."""
     if all(isinstance(cell, float | int | None) for cell in cells):
         return "number"
     return "long" if any(len(str(cell)) > _LABEL for cell in cells) else "text"
@@ -129,7 +129,8 @@ def margins_plot(
 
     Args:
         names: of the models, by "a" and "b".
-        groups: the rows by what there is to say of them, such as "same answer".
+        groups: the rows by outcome, such as "same answer".
+        agreements: by margin of `a`.
     """
     from plotly.subplots import make_subplots
 

@@ -40,6 +40,7 @@ def evaluate(
     """Return the answers of a frame beside the right ones, with what was measured.
 
     Args:
+        frame: what a verb returned.
         truth: the column that has them; for search and recommend, what is relevant.
         output: the column of the answers, where there are several.
         metrics: for answers that are texts, of "rouge1", "rouge2", "rougeL", "exact",

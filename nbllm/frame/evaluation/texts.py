@@ -30,7 +30,7 @@ _ROUGE = ("rouge1", "rouge2", "rougeL")
 class TextEvaluation(Evaluation):
     """Texts against the truth. Made by `df.llm.evaluate`.
 
-    Measures of a row have the interval of 2,000 bootstrap draws, seeded; BLEU and chrF, which
+    Measures of a row have the interval of 2,000 bootstrap resamples, seeded; BLEU and chrF, which
     are of all rows together, that of sacrebleu.
     """
 
@@ -44,7 +44,7 @@ class TextEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = {} if self.plain is None else self._by_row(self.plain)
         found = []
         for metric in self.metrics:
@@ -80,9 +80,10 @@ def of_texts(
     """Return the texts of a frame beside a column of the right ones.
 
     Args:
+        data: the frame.
         records: of the runs that answered.
-        metrics: of `METRICS`; None for those that are usual for the verb.
-        common: what all evaluations have.
+        metrics: of `METRICS`; None for the usual ones of the verb.
+        common: the fields that all evaluations share.
 
     Raises:
         FrameError: there is no such metric.
