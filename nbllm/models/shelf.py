@@ -1,4 +1,4 @@
-"""The shelf: which models can be had, which lie on this disk, and which are in memory."""
+"""The shelf: the models that can be fetched, lie on this disk, or are in memory."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _FORMS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the shelf; what does not apply to its place is None."""
+    """One line of the shelf; a field that does not apply to its place is None."""
 
     name: str  # as `load`, `remove` and `verify` take it
     place: str  # "in memory", "on this disk", "left over" or "to fetch"
@@ -70,12 +70,19 @@ class Shelf:
         self.items = list(_items())
 
     def remove(self, name: str | Path) -> int:
-        """Delete a model from this cached_models, with what interrupted fetches of it left there.
+        """Delete a model from this disk, with what interrupted fetches of it left there.
 
-        Returns the bytes given back. A model that lies in a folder of your own stays.
+        A model that lies in a folder of your own stays.
 
-        Raises UnknownModelError where there is none by that name, and ModelError where it is in
-        memory, is being fetched, is your own, or the disk refuses.
+        Args:
+            name: as the shelf shows it.
+
+        Returns:
+            The bytes that were freed.
+
+        Raises:
+            UnknownModelError: there is no model of that name.
+            ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
         found = cached_models.find(name)
         in_use = [
@@ -95,10 +102,15 @@ class Shelf:
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare a model's files on this disk, or all models', with what was recorded of them.
+        """Compare the files of one model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again: some seconds for every few gigabytes. Raises
-        UnknownModelError where there is none by that name.
+        Each file is hashed again, which takes some seconds for every few gigabytes.
+
+        Args:
+            name: as the shelf shows it; None for all models.
+
+        Raises:
+            UnknownModelError: there is no model of that name.
         """
         found = cached_models.kept() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
@@ -110,7 +122,7 @@ class Shelf:
         return [cached_models.verify(kept) for kept in whole]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an item, one column a field of `Item`."""
+        """Return one row per item, one column per field of `Item`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(item) for item in self.items])
@@ -133,7 +145,7 @@ class Shelf:
 
 
 def shelf() -> Shelf:
-    """The models that can be had, that are on this disk, and that are in memory.
+    """Return the models that can be fetched, are on this disk, or are in memory.
 
     Example:
         >>> shelf()  # doctest: +SKIP
@@ -187,7 +199,7 @@ def _items() -> Iterator[Item]:
 
 
 def _loader() -> Any:
-    """The loader if anything imported it, because importing it takes seconds."""
+    """Return the loader if it is imported already, because importing it takes seconds."""
     return sys.modules.get("nbllm.models.loader")
 
 
