@@ -66,11 +66,13 @@ def _pieces(text: str, variables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def prompt_of(model: Model, text: str, *, system: str | None, room: int) -> Prompt:
-    """The text as the model wants to be asked, in its tokens.
+    """Return the text in the model's chat template, as tokens.
 
-    What the text says is text to the model: no special token in it can end its turn.
+    The text stays text to the model: a special token written in it cannot end the turn.
 
     Args:
+        model: the model whose template and tokenizer are used.
+        text: the user's message.
         system: a system message; of a model that knows none, the beginning of the text.
         room: tokens to leave for what is written.
 
