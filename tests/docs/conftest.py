@@ -14,6 +14,9 @@ from nbllm.models.fetch.sources import Fetched
 from nbllm.models.kind import Kind
 from nbllm.train import base
 from tests.conftest import tiny_network
+from tests.notebook.conftest import shell
+
+__all__ = ["shell"]
 
 # Every model that a page loads where it is executed, by its name there.
 KINDS: dict[str, Kind] = {

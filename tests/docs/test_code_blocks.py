@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm
 from nbllm import cli
@@ -70,10 +69,14 @@ def test_every_fence_is_part_of_a_block() -> None:
     [page for page in PAGES[1:] if _executed(page)],  # README.md has the real model, below
     ids=name,
 )
-def test_a_page_runs_from_its_first_block_to_its_last(page: Path) -> None:
+def test_a_page_runs_from_its_first_block_to_its_last(
+    page: Path, request: pytest.FixtureRequest
+) -> None:
     """Blocks of a page share their names, as the cells of a notebook do."""
     if any(block.language == "ipython" for block in _executed(page)):
-        _run_in_ipython(_executed(page))
+        shell = request.getfixturevalue("shell")
+        for block in _executed(page):
+            shell.run_cell(block.code).raise_error()
     else:
         _run(_executed(page))
 
@@ -85,18 +88,6 @@ def _run(code: list[Block]) -> dict[str, Any]:
         padded = "\n" * (block.line - 1) + block.code
         exec(compile(padded, str(block.page), "exec"), namespace)
     return namespace
-
-
-def _run_in_ipython(code: list[Block]) -> None:
-    InteractiveShell.clear_instance()
-    shell = InteractiveShell.instance()
-    try:
-        assert shell.history_manager is not None
-        shell.history_manager.enabled = False
-        for block in code:
-            shell.run_cell(block.code).raise_error()
-    finally:
-        InteractiveShell.clear_instance()
 
 
 def test_the_table_of_the_readme_is_what_its_code_gives(smollm2: object) -> None:
