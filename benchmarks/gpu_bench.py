@@ -14,7 +14,8 @@ from random_llama import LLAMA_8B, Shape
 from transformers import CompileConfig, ContinuousBatchingConfig, GenerationConfig
 
 from nbllm.engine.prompt import Prompt
-from nbllm.models.estimate.estimate import Requirement, estimate
+from nbllm.models.estimate.estimate import estimate
+from nbllm.models.estimate.requirement import Requirement
 from nbllm.models.model import Model
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from nbllm import data, errors
+    from nbllm import data, errors, stats
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
@@ -44,6 +44,7 @@ __all__ = [
     "pretrain",
     "record",
     "shelf",
+    "stats",
     "use_chart_theme",
 ]
 
@@ -66,7 +67,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors"):
+    if name in ("data", "errors", "stats"):
         return import_module(f"nbllm.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)

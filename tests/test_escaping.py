@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 
 import nbllm
 from nbllm import errors
+from nbllm._warnings import warn_user
 from nbllm.escaping import chart_text, escape, say, visible
-from nbllm.warned import warn_user
 
 HARMFUL = [
     "<img src=x onerror=alert(1)>",
@@ -275,7 +275,10 @@ def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("frame.evaluation_view", "Evaluation")
 def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.evaluation.base import Estimate, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation.labels import LabelEvaluation
+    from nbllm.frame.evaluation.summary import Measure
+    from nbllm.frame.evaluation.texts import TextEvaluation
+    from nbllm.stats import Estimate
 
     frame = pd.DataFrame({"label": ["a", "b"]})
     shared = (frame, text, text, text, [text, "b"], [text, text], [0, 1], 1, text)
@@ -334,7 +337,8 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("models.estimate_view", "Estimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.estimate.estimate import Estimate, Requirement
+    from nbllm.models.estimate.requirement import Requirement
+    from nbllm.models.estimate.result import Estimate
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
     shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))

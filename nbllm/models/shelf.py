@@ -9,13 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.display.theme import STYLE
+from nbllm.display.card import card
+from nbllm.display.table import Column, Table
 from nbllm.errors import ModelError, UnknownModelError
-from nbllm.escaping import escape, visible
+from nbllm.escaping import visible
 from nbllm.models.fetch import cached_models
 from nbllm.models.fetch.cached_models import Verified
 from nbllm.models.fetch.catalog import CATALOG
-from nbllm.models.memory.budget import held_bytes, readable
+from nbllm.models.memory.budget import held_bytes
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ _PLACES = {  # in the order in which they are shown, with the columns that say s
     "to fetch": ("name", "bytes", "licence", "what"),
 }
 _HEADINGS = {"bytes": "size", "last_used": "last used"}
-_STYLES = {
+_FORMS: dict[str, Column] = {
     "bytes": "number",
     "holders": "number",
     "source": "long",
@@ -114,21 +116,14 @@ class Shelf:
         return pd.DataFrame([asdict(item) for item in self.items])
 
     def __str__(self) -> str:
-        return visible(
-            "\n\n".join(
-                "\n".join([_title(place, items), *_aligned(_cells(place, items))])
-                for place, items in self._by_place()
-            )
-        )
+        tables = [_table(place, items) for place, items in self._by_place()]
+        parts = ([table.caption, *(f"  {line}" for line in table.lines())] for table in tables)
+        return visible("\n\n".join(map("\n".join, parts)))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        tables = "".join(
-            _table(_title(place, items), _cells(place, items), _PLACES[place])
-            for place, items in self._by_place()
-        )
-        return f'<div style="{STYLE["card"]}">{tables}</div>'
+        return card("", *(_table(place, items).html() for place, items in self._by_place()))
 
     def _by_place(self) -> Iterator[tuple[str, list[Item]]]:
         for place in _PLACES:
@@ -204,48 +199,25 @@ def _loaded() -> list[Model]:
 def _title(place: str, items: list[Item]) -> str:
     if place == "to fetch":
         return "To fetch, by nbllm.load(name) or `nbllm get name`"
-    title = f"{place.capitalize()}: {readable(sum(item.bytes for item in items))}"
+    title = f"{place.capitalize()}: {byte_size(sum(item.bytes for item in items))}"
     unfinished = ", unfinished or without weights; remove(name) gives it back"
     return title + unfinished if place == "left over" else title
 
 
-def _cells(place: str, items: list[Item]) -> list[list[str]]:
-    """The table of a place as text, its header first."""
+def _table(place: str, items: list[Item]) -> Table:
     columns = _PLACES[place]
-    header = [_HEADINGS.get(column, column) for column in columns]
-    return [header, *([_shown(item, column) for column in columns] for item in items)]
+    return Table(
+        [[_shown(item, column) for column in columns] for item in items],
+        [_HEADINGS.get(column, column) for column in columns],
+        columns=[_FORMS.get(column, "text") for column in columns],
+        caption=_title(place, items),
+    )
 
 
 def _shown(item: Item, column: str) -> str:
     value = getattr(item, column)
     if column == "bytes":
-        return readable(value)
+        return byte_size(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "not stated" if value is None else str(value)
-
-
-def _aligned(cells: list[list[str]]) -> list[str]:
-    """Lines of text whose columns stand below each other; the last one may be of any length."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = ((f"{cell:<{width}}" for cell, width in zip(r, widths, strict=True)) for r in cells)
-    return [f"  {'  '.join(row)}".rstrip() for row in padded]
-
-
-def _table(title: str, cells: list[list[str]], columns: tuple[str, ...]) -> str:
-    aligned = [STYLE[_STYLES.get(column, "text")] for column in columns]
-    header, *rows = (list(zip(row, aligned, strict=True)) for row in cells)
-    heads = "".join(
-        f'<th scope="col" style="{STYLE["head"]};{align}">{escape(text)}</th>'
-        for text, align in header
-    )
-    lines = ("".join(_cell(text, align) for text, align in row) for row in rows)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<table style="{STYLE["table"]}"><caption style="{STYLE["caption"]}">{escape(title)}'
-        f"</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-    )
-
-
-def _cell(text: str, align: str) -> str:
-    return f'<td style="{STYLE["cell"]};{align}">{escape(text)}</td>'

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.evaluation.base import evaluate
+from nbllm.frame.evaluation.dispatch import evaluate
 from nbllm.frame.prompts.arguments import check_labels
 from nbllm.frame.verbs.reply import read_sources
 from nbllm.models.model import Model

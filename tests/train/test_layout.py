@@ -10,7 +10,7 @@ import torch
 from nbllm.models.model import Model
 from nbllm.train.examples import Example, answer_examples, head_examples, label_examples
 from nbllm.train.layout import IGNORED, Blocks, HeadRows, PaddedRows, SharedPrefix, pack
-from nbllm.train.loop import loss_sum
+from nbllm.train.losses import loss_sum
 from nbllm.train.rows import LearnedRow
 
 SHARED = (5, 6, 7, 8)

@@ -19,10 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nbllm._warnings import warn_user
 from nbllm.attention.analysis.embedded import EmbeddedAnswer
 from nbllm.attention.analysis.gradients import gradients
 from nbllm.attention.analysis.integrated_gradients import LARGEST_GAP, integrated
-from nbllm.attention.recording.text import answer_id, is_special, read, token_texts
+from nbllm.attention.recording.text import answer_id, encode_prompt, is_special, token_texts
 from nbllm.checks import check_choice, check_token, check_whole, reads
 from nbllm.engine.locks import tokenizing
 from nbllm.engine.prompt import Prompt
@@ -30,7 +31,6 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def attribute(
     steps = check_whole("steps", steps)
     chosen = None if target is None else answer_id(model, target)
     other = None if against is None else answer_id(model, against)
-    prompt = read(model, text)
+    prompt = encode_prompt(model, text)
     varied = _varied(model, prompt)
     with gradients(model) as passing:
         with passing():

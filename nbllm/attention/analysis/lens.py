@@ -20,13 +20,13 @@ from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.residual import (
     FAMILIES,
-    allowed_gap,
     architecture,
     check_causal,
-    places,
+    from_start,
     residual_stream,
 )
-from nbllm.attention.recording.text import read, token_id, token_texts
+from nbllm.attention.recording.rounding import rounding_tolerance
+from nbllm.attention.recording.text import encode_prompt, token_id, token_texts
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.prompt import Prompt
@@ -142,7 +142,7 @@ class LogitLens:
                 f"layer {layer} is not in this lens on {self.model.name}, which has layers 0 "
                 f"(the embeddings) to {layers - 1}. Choose one of those."
             )
-        (place,) = places([position], len(self.ids))
+        (place,) = from_start([position], len(self.ids))
         if place not in self.positions:
             raise SelectionError(
                 f"token {position} was not kept in this lens. Choose one of its positions, "
@@ -196,8 +196,8 @@ def logit_lens(
     """
     model = resolve(model)
     check_causal(model)
-    prompt = read(model, text)
-    chosen = places(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))
+    prompt = encode_prompt(model, text)
+    chosen = from_start(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))
     if not chosen:
         raise SelectionError("positions names no token. Give at least one, such as [-1].")
     ending = residual_stream(model, prompt.ids, chosen[-_CHECKED:])
@@ -214,7 +214,7 @@ def logit_lens(
     )
     explained = lens._project(lens._states[-1, -_CHECKED:]).cpu()
     gap = float((explained - ending.logits).abs().max() / ending.logits.abs().max())
-    if not gap <= allowed_gap(model):  # also where it is not a number
+    if not gap <= rounding_tolerance(model.dtype, model.device):  # also where it is not a number
         raise UnsupportedModelError(
             f"The final norm and output matrix of {model.name} ({architecture(model)}) miss its "
             f"own logits by {gap:.1%}, so a lens through them would mislead. {FAMILIES}"

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from nbllm.attention.recording.generated import continued
-from nbllm.attention.recording.interception import Hearing
+from nbllm.attention.recording.generated import append_tokens
+from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.padding import Padded
 from nbllm.attention.recording.pairs import record_pairs
 from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.attention.recording.text import end_ids, read
+from nbllm.attention.recording.text import encode_prompt, end_ids
 from nbllm.attention.recording.validation import (
-    check_heard,
+    build_recording,
+    check_layer_calls,
     depths_of,
-    recorded,
     token_row,
     wanted_layers,
 )
@@ -83,7 +83,7 @@ def record(
     """
     model = resolve(model)
     _check_options(model, target, generate)
-    prompt = read(model, text)
+    prompt = encode_prompt(model, text)
     if model.kind == "seq2seq":
         return record_pairs(model, [(prompt, target)], layers, offload, generate)[0]
     if generate:
@@ -116,7 +116,7 @@ def record_batch(
         )
     for target in given:
         _check_options(model, target, 0)
-    prompts = [read(model, text) for text in texts]
+    prompts = [encode_prompt(model, text) for text in texts]
     if not prompts:
         return []
     if model.kind == "seq2seq":
@@ -155,7 +155,7 @@ def _record_texts(
         )
     depths = depths_of(model)
     padded = Padded.of(model, [prompt.ids for prompt in prompts])
-    hearing = Hearing(
+    recorder = AttentionRecorder(
         model.network,
         kind=lambda _: kind,
         wanted=wanted_layers(model, layers, depths),
@@ -171,7 +171,7 @@ def _record_texts(
         options["use_cache"] = False
     elif padded.mask is not None:
         options["attention_mask"] = padded.mask
-    with torch.inference_mode(), hearing.one_pass():
+    with torch.inference_mode(), recorder.forward_pass():
         try:
             body(input_ids=padded.ids, **options)
         except Exception as error:
@@ -181,9 +181,11 @@ def _record_texts(
                 f"transformers cannot run {model.name} ({type(model.network).__name__}) on a text "
                 f"alone: {error}. Choose a model that reads text."
             ) from error
-    check_heard(model, hearing.heard, depths)
+    check_layer_calls(model, recorder.layer_calls, depths)
     rows = [token_row(model, prompt) for prompt in prompts]
-    return [recorded(model, hearing, kind, row, row, text=text) for text, row in enumerate(rows)]
+    return [
+        build_recording(model, recorder, kind, row, row, text=text) for text, row in enumerate(rows)
+    ]
 
 
 def _record_generation(
@@ -202,7 +204,7 @@ def _record_generation(
         )
     depths = depths_of(model)
     every = slice(None)
-    hearing = Hearing(
+    recorder = AttentionRecorder(
         model.network,
         kind=lambda _: "causal",
         wanted=wanted_layers(model, layers, depths),
@@ -217,18 +219,18 @@ def _record_generation(
     given = torch.tensor([prompt.ids], device=model.device)
     with torch.inference_mode():
         while True:
-            with hearing.one_pass():
+            with recorder.forward_pass():
                 said = model.network(
                     input_ids=given,
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
                 )
-            check_heard(model, hearing.heard, depths)
+            check_layer_calls(model, recorder.layer_calls, depths)
             if len(written) == most or (written and written[-1] in ends):
                 break
             likeliest = said.logits[0, -1].argmax()
             written.append(int(likeliest))
             given = likeliest[None, None].to(model.device)
-    row = token_row(model, continued(prompt, written, model.tokenizer))
-    return recorded(model, hearing, "causal", row, row, prompt_length=length)
+    row = token_row(model, append_tokens(prompt, written, model.tokenizer))
+    return build_recording(model, recorder, "causal", row, row, prompt_length=length)

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import torch
 
+from nbllm._warnings import warn_user
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
-from nbllm.frame.call_checks import task_without_model
+from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import reads_arguments
 from nbllm.frame.columns import is_missing, read_rows, write_columns
 from nbllm.frame.comparison.result import Comparison, Side
 from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
+from nbllm.frame.running.execute import Question
 from nbllm.frame.running.provenance import find_report, run_ids
 from nbllm.frame.running.run import answer_frame
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import Choice
-from nbllm.frame.verbs.registry import make_task, read_verb
 from nbllm.models.devices.device import choose_device
 from nbllm.models.fetch.sources import fetch_configuration
 from nbllm.models.loader import check_named, load
 from nbllm.models.memory.budget import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
-from nbllm.warned import warn_user
 from nbllm.wording import counted
+
+if TYPE_CHECKING:
+    from nbllm.frame.calls.verb import Call
 
 __all__ = ["compare"]
 
@@ -49,7 +52,7 @@ def compare(
     frame: Any,
     subject: str,
     *,
-    verb: str = "sentiment",
+    verb: str,
     truth: str | None = None,
     quantize: str | tuple[str, str] = "auto",
     perplexity: bool = False,
@@ -68,7 +71,7 @@ def compare(
         a, b: a Model, or a name or path for `load`. Given by name they are loaded one after
             the other and unloaded, so that there is never more than one in memory.
         subject: the verb's first argument: a column, or a prompt.
-        verb: "sentiment", "classify", "summarize" or "prompt".
+        verb: one that asks one question of each row, such as "sentiment" or "summarize".
         truth: a column with the right answers, where there is one.
         quantize: for models given by name: one quantization, or one for each.
         perplexity: read the texts for their perplexity too; for verbs over one column.
@@ -90,7 +93,8 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    subject, options, columns = read_verb(verb, subject, options)
+    call = find_row_verb(verb).call(subject, options, {"ledger": ledger, "truncate": truncate})
+    columns = call.columns
     for name, given in (("a", a), ("b", b)):
         check_named(name, given)
     choices = _choices(a, b, quantize)
@@ -99,8 +103,7 @@ def compare(
             f"perplexity=True reads one column, and the prompt names {len(columns)}. Leave it out, "
             "or call nbllm.perplexity on one of them."
         )
-    any_type = verb == "prompt"
-    texts = read_rows(frame, list(columns.values()), any_type=any_type)
+    texts = read_rows(frame, list(columns.values()), any_type=call.any_type)
     right = None if truth is None else right_answers(frame, truth)
     _refuse_taken(frame)
     if sum(position is not None for position in texts.position) < 2:
@@ -108,12 +111,12 @@ def compare(
             f"fewer than two rows have a text in {', '.join(map(repr, columns.values()))}. "
             "Pass a frame with more."
         )
-    if (asked := task_without_model(verb, subject, options)) is not None:
+    if (asked := call.verb.task_without_model(call)) is not None:
         _check(asked, truth, right)
     for given, choice in zip((a, b), choices, strict=True):
         # What can be refused is, before the first of them spends any time.
         if isinstance(given, Model):
-            _check(make_task(verb, subject, given, options), truth, right)
+            _check(call.task(given), truth, right)
             continue
         fetch_configuration(given)
         if choice != "auto":
@@ -125,18 +128,9 @@ def compare(
     sides = []
     for name, given, choice in zip("ab", (a, b), choices, strict=True):
         with _opened(given, choice) as model:
-            task = make_task(verb, subject, model, options)
+            task = call.task(model)
             _check(task, truth, right)
-            answered, side = _ask(
-                answered,
-                task,
-                model,
-                columns,
-                output=name,
-                any_type=any_type,
-                use_ledger=ledger,
-                truncate=truncate,
-            )
+            answered, side = _ask(answered, Question(task, model, columns, name), call)
             if perplexity:
                 read = measure_perplexity(model, [text for (text,) in texts.texts])
                 side = replace(side, perplexity=read)
@@ -217,14 +211,13 @@ def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
         yield model
 
 
-def _ask(
-    frame: Any, task: Task, model: Model, columns: Mapping[str, str], *, output: str, **run: Any
-) -> tuple[Any, Side]:
+def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
     """The frame with one model's answers, and what they took."""
+    model, output = question.model, question.output
     _warm_up(model)
     wall, cpu = time.perf_counter(), time.process_time()
     answered = answer_frame(
-        frame, task, model, columns, output=output, probabilities_too=True, **run
+        frame, question, any_type=call.any_type, probabilities_too=True, how=call.how
     )
     runs = run_ids(answered, f"{output}_run")
     report = find_report(runs[0]) if runs else None  # stopped before the first answer

@@ -16,8 +16,8 @@ from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError, ProvenanceError
 from nbllm.escaping import say
 from nbllm.frame.columns import RowPositions, is_missing, read_rows, write_columns
-from nbllm.frame.evaluation.statistics import calibration_error
 from nbllm.frame.running.provenance import attach, find_record, find_report, only_run, remember
+from nbllm.stats import calibration_error
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

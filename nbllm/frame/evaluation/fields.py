@@ -12,13 +12,12 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap_counts, label_scores, proportion
+from nbllm.frame.evaluation.base import CONFIDENCE, METRICS_ARE_OF_TEXTS, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
+from nbllm.stats import bootstrap_counts, label_scores, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["FieldEvaluation", "field_names", "of_fields"]
 
@@ -69,10 +68,6 @@ class FieldEvaluation(Evaluation):
         wrong = [p for p, hit in zip(self.positions, self.hits[field], strict=True) if not hit]
         return self._taken(wrong)
 
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
-
     def _hits(self, given: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.bool_]]:
         return {
             name: np.array([a == b for a, b in zip(given[name], values, strict=True)])
@@ -117,7 +112,7 @@ def of_fields(
         FrameError: metrics are asked for, or a truth is not of that form.
     """
     if metrics is not None:
-        raise FrameError("metrics= is for answers that are texts. Leave it out.")
+        raise FrameError(METRICS_ARE_OF_TEXTS)
     names, several = field_names(record), "several" in record["parameters"]
     truths = data[common["truth"]].to_list()
     wanted = [_read(truths[n], names, several, common["truth"]) for n in common["positions"]]

@@ -14,14 +14,13 @@ import numpy as np
 
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.masking.masker import Found, masked
+from nbllm.stats import bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["Span", "SpanEvaluation", "of_spans", "plain_spans"]
 
@@ -94,10 +93,6 @@ class SpanEvaluation(Evaluation):
                 if any(s.entity == (entity or s.entity) and not _covered(s, given) for s in right)
             ]
         )
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
 
 
 def of_spans(frame: Any, truth: str, output: str) -> SpanEvaluation:

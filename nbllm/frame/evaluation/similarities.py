@@ -11,15 +11,14 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.errors import FrameError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.evaluation.text_metrics import words
 from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.stats import bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["ScoreEvaluation", "of_scores", "word_overlap"]
 
@@ -49,10 +48,6 @@ class ScoreEvaluation(Evaluation):
             )
             for name, correlation in (("Spearman", _spearman), ("Pearson", _pearson))
         )
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
 
     def _of(self, correlation: _Correlation, rows: NDArray[np.intp]) -> float:
         return correlation(self.given[rows], self.gold[rows])
@@ -112,15 +107,17 @@ def _overlaps(
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """0 where one of both is always the same, and nothing can rise with it."""
     from scipy.stats import pearsonr
 
-    if first.min() == first.max() or second.min() == second.max():
-        return 0.0
-    return float(pearsonr(first, second).statistic)
+    return 0.0 if _is_constant(first, second) else float(pearsonr(first, second).statistic)
 
 
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    return _pearson(rankdata(first), rankdata(second))
+    return 0.0 if _is_constant(first, second) else float(spearmanr(first, second).statistic)
+
+
+def _is_constant(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    """Whether one of both is always the same, so that nothing can rise with it."""
+    return bool(first.min() == first.max() or second.min() == second.max())

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbllm.frame.evaluation.statistics import Estimate
+from nbllm.stats import Estimate
 
 __all__ = ["METRICS", "corpus_metric", "first_sentences", "row_metric", "words"]
 

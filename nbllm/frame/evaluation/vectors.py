@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbllm.errors import FrameError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import Evaluation, Measure, mean_estimate
+from nbllm.frame.evaluation.base import Evaluation, mean_estimate
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.tasks.vector import unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["VectorEvaluation", "neighbour_labels", "of_vectors"]
 
@@ -51,10 +50,6 @@ class VectorEvaluation(Evaluation):
             )
             for count, labels in self.neighbours.items()
         )
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
 
 
 def of_vectors(common: dict[str, Any]) -> VectorEvaluation:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbllm.escaping import escape, visible
+from nbllm.display.card import card, terms, terms_text
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
@@ -111,18 +111,9 @@ class RunReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"  {name:<10} {text}" for name, text in self.lines().items()]
-        return visible("\n".join([f"{self.verb} → {self.output}", *lines]))
+        return terms_text(f"{self.verb} → {self.output}", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self.lines().items()
-        )
-        return (
-            f"<table><caption style='text-align:left'><b>{escape(self.verb)}</b> → "
-            f"<code>{escape(self.output)}</code></caption>{rows}</table>"
-        )
+        return card(f"{self.verb} → {self.output}", terms(self.lines()))

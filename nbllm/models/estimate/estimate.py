@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
+from nbllm.models.estimate.requirement import Fits, Requirement
+from nbllm.models.estimate.result import Estimate
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
     BATCH_SHARE,
@@ -19,7 +21,6 @@ from nbllm.models.memory.budget import (
     devices_alike,
     free_memory,
     kv_bytes,
-    readable,
     room_over,
     weight_bytes,
 )
@@ -28,19 +29,17 @@ from nbllm.models.quantization import published as published_quantized
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.published import published
 from nbllm.models.quantization.schemes import Quantization, quantized_layers
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
-    import pandas
     import torch
-    from plotly.graph_objects import Figure
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from nbllm.models.estimate.dry_run import Rehearsal
     from nbllm.models.kind import Kind
     from nbllm.models.memory.plan import Plan
 
-__all__ = ["Estimate", "Requirement", "estimate"]
+__all__ = ["estimate"]
 
 _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as many
 
@@ -49,82 +48,6 @@ _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as 
 # than for less.
 _MANY = 1024
 _MOST = 10**9  # texts
-
-Fits = Literal["yes", "not now", "spread", "no", "no kernel"]
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """Bytes that one quantization takes with one context and batch."""
-
-    quantization: str
-    context: int  # tokens of each text
-    batch: int  # texts
-    weights: int
-    cache: int  # keys and values, of all texts
-    activations: int  # what else is alive at the worst moment of reading them
-    loading: int  # the peak while the weights are read and quantized
-    # "spread": only over several devices; "not now": only if other programs gave memory back
-    fits: Fits = "no"
-    # Of that context in one batch, in the share that a run takes of the memory that the weights
-    # leave free: on one device where one text fits there, else over all. The batch is not in it.
-    most_texts: int = 0
-
-    @property
-    def running(self) -> int:
-        """The peak once it is loaded."""
-        return self.weights + self.cache + self.activations
-
-    @property
-    def peak(self) -> int:
-        """The greater of loading and running."""
-        return max(self.loading, self.running)
-
-
-@dataclass(frozen=True, repr=False)
-class Estimate:
-    """The memory that a model would take: a row for each quantization, context and batch.
-
-    It shows itself as a table; `to_frame()` gives the bytes, `plot()` a chart.
-    """
-
-    name: str
-    kind: Kind
-    parameters: int
-    dtype: str
-    device: str  # cpu, cuda, mps, or the name of a card
-    memory: int  # bytes of the device, in use or not
-    free: int  # those that can be had now, or of a card that nothing else uses
-    rows: tuple[Requirement, ...]
-    auto: str  # what `load` with quantize="auto" does, and why
-    here: bool = True  # whether the device is one of this machine
-    notes: tuple[str, ...] = ()  # what could not be forecast
-    devices: int = 1  # of that kind, over which it can be spread
-
-    def to_frame(self) -> pandas.DataFrame:
-        """The rows as a pandas frame, in bytes.
-
-        >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
-        """
-        import pandas
-
-        return pandas.DataFrame([{**asdict(row), "peak": row.peak} for row in self.rows])
-
-    def plot(self) -> Figure:
-        """Stacked bars of what is held, and the machine's memory as a line."""
-        from nbllm.models.estimate.view import plot
-
-        return plot(self)
-
-    def __repr__(self) -> str:
-        from nbllm.models.estimate.view import plain
-
-        return plain(self)
-
-    def _repr_html_(self) -> str:
-        from nbllm.models.estimate.view import html
-
-        return html(self)
 
 
 @dataclass(frozen=True)
@@ -458,7 +381,7 @@ def _speed(card: Card, read: int | None) -> str:
         )
     on_one = "" if card.count == 1 else " on one card, and no more over several, which take turns"
     return (
-        f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
+        f"Writing a token reads {byte_size(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
         f"second: one text alone gets {counted(round(card.bandwidth / read), 'token')} a second at "
         f"most{on_one}."
     )

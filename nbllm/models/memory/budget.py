@@ -40,7 +40,6 @@ __all__ = [
     "held_by_device",
     "held_bytes",
     "kv_bytes",
-    "readable",
     "returning_freed_blocks",
     "room_over",
     "weight_bytes",
@@ -361,16 +360,3 @@ def give_freed_memory_back() -> None:
 
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-
-
-def readable(count: float) -> str:
-    """Bytes as people write them, in powers of a thousand.
-
-    >>> readable(269_060_552)
-    '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

@@ -31,7 +31,7 @@ from nbllm.models.estimate import estimate as module
 from nbllm.models.estimate.estimate import estimate
 from nbllm.models.loader import load
 from nbllm.models.memory import budget as memory
-from nbllm.models.memory import plan
+from nbllm.models.memory import planner
 from nbllm.models.memory.budget import active_bytes, forecast, kv_bytes, weight_bytes
 from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import settle
@@ -95,7 +95,7 @@ def sizes_once() -> Any:
             return known[key]
 
         patch.setattr(memory, "weight_bytes", counted)
-        patch.setattr(plan, "weight_bytes", counted)
+        patch.setattr(planner, "weight_bytes", counted)
         yield
 
 
@@ -298,19 +298,19 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
         "get_device_properties",
         lambda device: SimpleNamespace(total_memory=total[torch.device(device).index]),
     )
-    monkeypatch.setattr(plan, "free_memory", plan.device_memory)
-    monkeypatch.setattr(plan.quantization, "kernel_problem", lambda *_: None)
-    monkeypatch.setattr(plan, "hint", lambda *_: None)
+    monkeypatch.setattr(planner, "free_memory", planner.device_memory)
+    monkeypatch.setattr(planner.quantization, "kernel_problem", lambda *_: None)
+    monkeypatch.setattr(planner, "hint", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     first, model = torch.device("cuda", 0), "qwen2.5-32b"
     config, network = described(model)
     load = Plan(Path("x"), "0", "causal", 32_768, "auto", first, torch.bfloat16)
     with pytest.raises(TooLargeError, match=r"70% of the 42.0 GB of 2 x cuda: nf4, 19.2 GB"):
         settle(load, config, network, model)
-    spread = plan.replace(load, device_map="auto")
+    spread = replace(load, device_map="auto")
     assert settle(spread, config, network, model)[0].quantize == "nf4"
     # A map counts the devices that it names, each with its own memory.
-    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
+    named = replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
     with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda: "):
         settle(named, config, network, model)
 

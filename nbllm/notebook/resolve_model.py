@@ -9,13 +9,17 @@ if TYPE_CHECKING:
 
     from nbllm.models.model import Model
 
-__all__ = ["named_model"]
+__all__ = ["resolve_model"]
 
 
-def named_model(shell: InteractiveShell, name: str | None) -> Model:
-    """By the name of a variable, by that of a model in memory, or loaded by this name.
+def resolve_model(shell: InteractiveShell, name: str | None) -> Model:
+    """Return the model that the option `--model` of a magic names.
 
-    Without a name, the model loaded last that can be asked, else the default one.
+    Args:
+        shell: The shell whose variables count.
+        name: The name of a variable that holds a model, or what `nbllm.load` takes; a model in
+            memory is not loaded again. None stands for the model loaded last that writes text,
+            else the default one.
     """
     from nbllm.models.loader import choose
     from nbllm.models.model import Model

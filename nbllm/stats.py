@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import exp, lgamma, log, prod, sqrt
-from statistics import NormalDist
+from math import prod, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -46,18 +45,16 @@ def proportion(successes: int, total: int, confidence: float) -> Estimate:
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
 
     Example:
-        >>> proportion(9, 10, 0.95)
-        Estimate(value=0.9, low=0.5958499732047616, high=0.982123786904927)
+        >>> value, low, high = proportion(9, 10, 0.95)
+        >>> print(f"{value} [{low:.4f}, {high:.4f}]")
+        0.9 [0.5958, 0.9821]
     """
     if total == 0:
         return _UNKNOWN
-    z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / total
-    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
-    reach = z * sqrt(share * (1 - share) / total + z**2 / (4 * total**2)) / (1 + z**2 / total)
-    # At 0 and 1 an end is the share itself, which rounding would miss.
-    low = 0.0 if successes == 0 else centre - reach
-    high = 1.0 if successes == total else centre + reach
-    return Estimate(share, low, high)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(successes, total).proportion_ci(confidence, method="wilson")
+    return Estimate(successes / total, float(low), float(high))
 
 
 def paired_difference(
@@ -103,13 +100,12 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     each of the two is that one with probability 1/2.
     """
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
-    differ, fewer = only_first + only_second, min(only_first, only_second)
-    # By logarithms: 2**differ as a float overflows at 1,024 rows.
-    tail = sum(
-        exp(lgamma(differ + 1) - lgamma(k + 1) - lgamma(differ - k + 1) - differ * log(2))
-        for k in range(fewer + 1)
-    )
-    return min(1.0, 2 * tail)
+    differ = only_first + only_second
+    if differ == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_first, differ).pvalue)
 
 
 def bootstrap(

@@ -12,22 +12,25 @@ if TYPE_CHECKING:
     from nbllm.engine.prompt import Part, Prompt, Template
     from nbllm.models.model import Model
 
-__all__ = ["filled", "prompt_of"]
+__all__ = ["cell_prompt", "fill_variables"]
 
 _BRACES = "Write a brace itself as {{ or }}."
 
 
-def filled(text: str, variables: Mapping[str, Any]) -> str:
-    """The text with variables in the place of their names in braces.
+def fill_variables(text: str, variables: Mapping[str, Any]) -> str:
+    """Replace variable names in braces by the variables' values.
 
-    As `str.format` has it: attributes, indices and formats are allowed, and nothing is evaluated.
+    Attributes, indices and formats are allowed as in `str.format`, and nothing is evaluated.
+
+    Args:
+        text: The cell's text.
+        variables: Names to values.
 
     Raises:
-        UsageError: braces that do not close, a variable that is not there, or a format that does
-            not fit it.
+        UsageError: A brace does not close, a variable does not exist, or a format does not fit it.
 
     Example:
-        >>> filled("{name!r} costs {price:.2f} {{EUR}}", {"name": "soup", "price": 4})
+        >>> fill_variables("{name!r} costs {price:.2f} {{EUR}}", {"name": "soup", "price": 4})
         "'soup' costs 4.00 {EUR}"
     """
     try:
@@ -60,24 +63,24 @@ def _pieces(text: str, variables: Mapping[str, Any]) -> Iterator[str]:
             ) from error
         try:
             converted = formatter.convert_field(value, conversion)
-            yield format(converted, filled(spec or "", variables))
+            yield format(converted, fill_variables(spec or "", variables))
         except (TypeError, ValueError) as error:
             raise UsageError(f"{whole} cannot be formatted so: {error}. {_BRACES}") from error
 
 
-def prompt_of(model: Model, text: str, *, system: str | None, room: int) -> Prompt:
-    """Return the text in the model's chat template, as tokens.
+def cell_prompt(model: Model, text: str, *, system: str | None, room: int) -> Prompt:
+    """Tokenize a cell's text in the form that the model expects, with its chat template.
 
-    The text stays text to the model: a special token written in it cannot end the turn.
+    The text is plain text to the model: no special token in it can end its turn.
 
     Args:
-        model: the model whose template and tokenizer are used.
-        text: the user's message.
-        system: a system message; of a model that knows none, the beginning of the text.
-        room: tokens to leave for what is written.
+        model: The model to ask.
+        text: The user's message.
+        system: A system message; of a model that has none, it goes before the text.
+        room: Tokens to leave for the answer.
 
     Raises:
-        TextError: the text cannot be read, or does not fit the model's context.
+        TextError: The text cannot be tokenized, or does not fit the model's context.
     """
     from nbllm.engine.prompt import CompiledTemplate
 
