@@ -66,7 +66,9 @@ def paired_difference(
     what their correlation takes off (Newcombe 1998, Statistics in Medicine 17, 2635–2650).
 
     Args:
-        first, second: whether each row came out right, shape (rows,).
+        first: whether the first answered each row right, shape (rows,).
+        second: the same of the other.
+        confidence: of the interval, such as 0.95.
     """
     rows = len(first)
     if rows == 0:
@@ -118,6 +120,9 @@ def bootstrap(
 
     Args:
         statistic: from positions of rows, shape (rows,), to a number.
+        rows: how many there are.
+        confidence: of the interval, such as 0.95.
+        seed: of the draws.
     """
     if rows == 0:
         return _UNKNOWN
@@ -139,6 +144,9 @@ def bootstrap_counts(
 
     Args:
         statistic: from a table of the same shape to numbers, shape (statistics,).
+        counts: the table.
+        confidence: of the intervals, such as 0.95.
+        seed: of the draws.
     """
     values, total = statistic(counts), int(counts.sum())
     if total == 0:
