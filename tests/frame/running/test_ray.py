@@ -18,8 +18,8 @@ from filelock import FileLock
 
 import nbllm
 from nbllm.errors import FrameError
-from nbllm.frame.running import parquet
-from nbllm.frame.running.parquet import answer_folder
+from nbllm.frame.calls import folder as parquet
+from nbllm.frame.calls.folder import answer_folder
 from nbllm.frame.running.ray import _Answering, _start, pool_of_workers
 from nbllm.models.model import Model
 

@@ -19,8 +19,8 @@ from nbllm.errors import (
     TextTooLongError,
     UnsupportedModelError,
 )
+from nbllm.frame.retrieval.words import terms
 from nbllm.frame.tasks.vector import unit_vectors
-from nbllm.frame.verbs.search import terms
 from nbllm.models import loader
 from nbllm.models.model import Model
 
