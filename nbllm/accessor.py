@@ -191,7 +191,7 @@ class FrameAccessor(Verbs[F]):
             ProvenanceError: the frame has no answers, or their run is not on record.
 
         Example:
-            >>> answered.llm.calibrate({3: "positive", 8: "negative", ...})  # doctest: +SKIP
+            >>> answered.llm.calibrate({3: "positive", 8: "negative"})  # doctest: +SKIP
         """
         from nbllm.frame.evaluation.calibration import calibrate
 
