@@ -338,10 +338,10 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("models.estimate.view", "Estimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.models.estimate.requirement import Requirement
-    from nbllm.models.estimate.result import Estimate
+    from nbllm.models.estimate.result import MemoryEstimate
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
-    shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
+    shown = MemoryEstimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
     yield from whole(shown)
     yield "chart", shown.plot()
 

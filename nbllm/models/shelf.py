@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbllm.display.card import card
 from nbllm.display.table import Column, Table
@@ -112,7 +112,7 @@ class Shelf:
         Raises:
             UnknownModelError: there is no model of that name.
         """
-        found = cached_models.kept() if name is None else cached_models.find(name)
+        found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
         if name is not None and not whole:
             raise UnknownModelError(
@@ -157,10 +157,9 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
-        from nbllm.models.memory.placement import (  # torch, which a model has loaded
-            devices_of,
-            placement,
-        )
+        # These import torch, as that model did.
+        from nbllm.models.in_memory import holders
+        from nbllm.models.memory.placement import devices_of, placement
 
         yield Item(
             name=model.name,
@@ -169,12 +168,12 @@ def _items() -> Iterator[Item]:
             licence=model.licence,
             quantization=model.quantization,
             device=devices_of(placement(model.network), str(model.device)),
-            holders=_loader().holders(model),
+            holders=holders(model),
             source=model.source,
             folder=model.folder,
         )
     here = set()
-    for kept in cached_models.kept():
+    for kept in cached_models.list_cached():
         here |= {kept.name} if kept.whole else set()
         yield Item(
             name=kept.name,
@@ -198,14 +197,10 @@ def _items() -> Iterator[Item]:
             )
 
 
-def _loader() -> Any:
-    """Return the loader if it is imported already, because importing it takes seconds."""
-    return sys.modules.get("nbllm.models.loader")
-
-
 def _loaded() -> list[Model]:
-    loader = _loader()
-    return [] if loader is None else loader.loaded()
+    # Where nothing was loaded, nothing heavy is imported to say so.
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else models.loaded()
 
 
 def _title(place: str, items: list[Item]) -> str:

@@ -11,7 +11,7 @@ from nbllm.display.card import card
 from nbllm.display.table import Table
 from nbllm.engine.ledger import ledger_path
 from nbllm.escaping import visible
-from nbllm.models.loader import loaded
+from nbllm.models.in_memory import loaded
 from nbllm.models.memory.budget import device_memory, free_memory, held_bytes
 from nbllm.wording import byte_size
 

@@ -285,7 +285,7 @@ def test_a_run_of_ones_own_ledger_is_trusted_and_of_anothers_is_not(
     frame.attrs[RUNS] = {record["id"]: lie}
     loaded.unload()
     assert frame.llm.explain("a").model.folder == folder
-    from nbllm.models.loader import loaded as in_memory
+    from nbllm.models.in_memory import loaded as in_memory
 
     for model in in_memory():
         if model.folder == folder:

@@ -45,7 +45,8 @@ from nbllm.errors import (
 )
 from nbllm.frame.running.provenance import run_record
 from nbllm.models.flops import TokenCounts, operations
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
 from nbllm.models.memory import placement
 from nbllm.models.memory.budget import held_by_device, held_bytes
 from nbllm.models.model import Model

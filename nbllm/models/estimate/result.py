@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
-__all__ = ["Estimate"]
+__all__ = ["MemoryEstimate"]
 
 
 @dataclass(frozen=True, repr=False)
-class Estimate:
+class MemoryEstimate:
     """The memory that a model would take: a row for each quantization, context and batch.
 
     It shows itself as a table; `to_frame()` gives the bytes, `plot()` a chart.
