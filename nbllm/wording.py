@@ -1,14 +1,32 @@
-"""Counts, rates, durations and articles: no message says "1 rows", "a encoder" or "0.0 rows/s"."""
+"""Counts, sizes, durations and articles: no message says "1 rows", "a encoder" or "0.0 rows/s"."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "duration", "rate", "rough_duration", "said", "with_article"]
+__all__ = ["byte_size", "counted", "duration", "rate", "rough_duration", "said", "with_article"]
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in words, in powers of a thousand.
+
+    Args:
+        count: The number of bytes.
+
+    Example:
+        >>> byte_size(512), byte_size(269_060_552), byte_size(16e9)
+        ('512 B', '269 MB', '16.0 GB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun, in the singular where it is one.
+    """Return a number and its noun, in the singular where the number is one.
 
     Args:
+        number: how many.
         noun: in the singular, with words of its own before it, and a verb behind it: "row has".
         plural: where it is not the noun with an s.
 
@@ -53,9 +71,10 @@ def rough_duration(seconds: float) -> str:
 
 
 def rate(per_second: float, noun: str) -> str:
-    """How many a second, or where that is less than one in ten seconds, a minute or an hour.
+    """Return a rate per second, or below one in ten seconds per minute or hour.
 
     Args:
+        per_second: the rate.
         noun: in the plural.
 
     Example:

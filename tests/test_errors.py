@@ -24,7 +24,7 @@ INTERNAL = {
     ("frame/evaluation/base.py", "measures", "NotImplementedError"): "an abstract property",
     ("engine/scoring.py", "__init__", "ValueError"): "label_ids refuses such labels before",
     ("lab/gallery.py", "copy", "AssertionError"): "cannot be reached",
-    ("attention/storage.py", "read", "ValueError"): "check_heard refuses a layer not heard",
+    ("attention/recording/storage.py", "read", "ValueError"): "check_layer_calls refuses it before",
     ("models/devices/device.py", "choose_device", "RuntimeError"): "caught where torch's own is",
     ("models/fetch/hub.py", "_info", "OfflineModeIsEnabled"): "fetch explains it as the hub's own",
     ("widgets/explorer/view.py", "_reply", "ValueError"): "the view's own page asks nothing else",
@@ -113,8 +113,8 @@ def test_what_is_raised_is_nbllms_own() -> None:
 RAISES_NONE_OF_OURS = {
     "activity/jobs.py": 2,
     "activity/processes.py": 1,
-    "activity/records.py": 4,
-    "attention/storage.py": 1,
+    "activity/records.py": 3,
+    "attention/recording/storage.py": 1,
     "engine/ledger.py": 1,
     "frame/evaluation/masks.py": 1,
     "frame/provenance.py": 1,  # LedgerError is named
@@ -124,7 +124,7 @@ RAISES_NONE_OF_OURS = {
     "models/weights.py": 1,
     "models/fetch/wheel.py": 1,
     "models/flops.py": 1,
-    "notebook/asked.py": 2,
+    "notebook/prompt_cell.py": 2,
 }
 
 

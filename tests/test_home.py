@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from nbllm.home import home, private_folder, replace_text
+from nbllm.home import home, private_folder
 
 
 def mode(path: Path) -> int:
@@ -44,19 +44,6 @@ def test_what_is_made_is_for_its_user_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         private_folder(tmp_path / "file")
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "a.json"
-    file.write_text("old")
-    file.chmod(0o644)
-    replace_text(file, "new")
-    assert (file.read_text(), mode(file)) == ("new", 0o600)
-    with pytest.raises(UnicodeEncodeError):
-        replace_text(file, "half \ud800")
-    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
 
 
 def test_all_that_nbllm_writes_is_its_users_alone(

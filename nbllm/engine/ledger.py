@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nbllm._warnings import warn_user
 from nbllm.engine.ledger_file import bytes_of, is_damage, is_full, ledger_error
 from nbllm.engine.ledger_schema import (
     FAULTS,
@@ -29,7 +30,6 @@ from nbllm.engine.ledger_schema import (
     row_hash,
 )
 from nbllm.home import home
-from nbllm.warned import warn_user
 
 __all__ = ["OFFSET", "Ledger", "VerbContents", "ledger_path"]
 

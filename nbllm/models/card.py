@@ -1,4 +1,4 @@
-"""The card of a model, as text and as HTML: what it is, what it costs, what to mind.
+"""The card of a model, as text and as HTML: its kind, cost, licence, limits and origin.
 
 All of it comes from the model in memory and from the files of its checkpoint; nothing is
 fetched, and what others wrote is escaped.
@@ -14,11 +14,11 @@ from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
 from nbllm.models.fetch.catalog import CATALOG
 from nbllm.models.kind import Kind
-from nbllm.models.memory.budget import held_by_device, kv_bytes, readable
+from nbllm.models.memory.budget import held_by_device, kv_bytes
 from nbllm.models.quantization.schemes import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     import torch
@@ -85,13 +85,13 @@ def html(model: Described) -> str:
 
 
 def _about(model: Described) -> str | None:
-    """What it is in a sentence or two: the catalog's, else the first of its README.md."""
+    """Return a sentence or two about it: the catalog's, else the first of its README.md."""
     entry = _entry(model)
     return _readme(model).about if entry is None else entry.what
 
 
 def _groups(model: Described) -> tuple[dict[str, str], ...]:
-    """The lines of the card as label and text: what it is, costs, may be used for, comes from."""
+    """Return the lines of the card as label and text: kind, cost, use and origin."""
     readme, entry = _readme(model), _entry(model)
     return (
         _being(model, readme, entry),
@@ -138,7 +138,7 @@ def _cost(model: Described) -> dict[str, str]:
         lines["KV cache"] = _cache(model)
     if model.folder is not None:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
-        lines["disk"] = readable(stored)
+        lines["disk"] = byte_size(stored)
     return lines | {
         "quantization": _quantization(model),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -150,9 +150,9 @@ def _memory(model: Described) -> str:
 
     held = held_by_device(model.network)
     if not is_spread(model.network):
-        return f"{readable(sum(held.values()))} on {model.device}"
+        return f"{byte_size(sum(held.values()))} on {model.device}"
     places_of_parts = placement(model.network)
-    places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
+    places = [f"{byte_size(size)} on {device}" for device, size in sorted(held.items())]
     if "disk" in places_of_parts.values():
         places.append("the rest on disk")
     parts = [f"{part or 'all'} on {place}" for part, place in places_of_parts.items()]
@@ -187,7 +187,7 @@ def _cache(model: Described) -> str:
     if _heads(model.network.config.get_text_config()) is None:
         return "none: a state of fixed size instead, however long the text"
     held = kv_bytes(model.network.config, model.dtype, 1000)
-    return f"{readable(held)} for 1,000 tokens of one text"
+    return f"{byte_size(held)} for 1,000 tokens of one text"
 
 
 def _kind(model: Described) -> str:
@@ -201,7 +201,7 @@ def _kind(model: Described) -> str:
 
 
 def _shape(config: Any) -> str:
-    """Layers and attention heads, of both halves where there are two."""
+    """Return layers and attention heads, of encoder and decoder where it has both."""
     heads = _heads(config)
     layers = str(getattr(config, "num_hidden_layers", "?"))
     if config.is_encoder_decoder:
@@ -213,13 +213,13 @@ def _shape(config: Any) -> str:
 
 
 def _heads(config: Any) -> int | None:
-    """Attention heads of a layer; None where there is no attention, as in Mamba and RWKV."""
+    """Return the attention heads of a layer; None without attention, as in Mamba and RWKV."""
     heads = getattr(config, "num_attention_heads", None)
     return heads if isinstance(heads, int) else None
 
 
 def _some(names: Any) -> str:
-    """The first of a list of names that may be long."""
+    """Return the first names of a list that may be long."""
     left = len(names) - _LABELS_SHOWN
     shown = ", ".join(str(name) for name in names[:_LABELS_SHOWN])
     return f"{shown} and {left:,} more" if left > 0 else shown

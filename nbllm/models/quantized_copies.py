@@ -10,10 +10,10 @@ from nbllm.errors import DownloadError
 from nbllm.escaping import say
 from nbllm.models.fetch.cache import cache_folder, require_space
 from nbllm.models.fetch.prepared import Fetched, is_prepared, prepare
-from nbllm.models.memory.budget import readable
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization.published import stored_bytes
 from nbllm.models.silence import quiet
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,7 +57,7 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
         return
     say(
         f"nbllm: {plan.quantize} weights kept for the next load: "
-        f"{readable(stored_bytes(folder))} in {folder}"
+        f"{byte_size(stored_bytes(folder))} in {folder}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The shelf: which models can be had, which lie on this disk, and which are in memory."""
+"""The shelf: the models that can be fetched, lie on this disk, or are in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from nbllm.escaping import visible
 from nbllm.models.fetch import cached_models
 from nbllm.models.fetch.cached_models import Verified
 from nbllm.models.fetch.catalog import CATALOG
-from nbllm.models.memory.budget import held_bytes, readable
+from nbllm.models.memory.budget import held_bytes
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ _FORMS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the shelf; what does not apply to its place is None."""
+    """One line of the shelf; a field that does not apply to its place is None."""
 
     name: str  # as `load`, `remove` and `verify` take it
     place: str  # "in memory", "on this disk", "left over" or "to fetch"
@@ -74,13 +75,13 @@ class Shelf:
         A model that lies in a folder of your own stays.
 
         Args:
-            name: as the shelf has it, or the path of its folder.
+            name: as the shelf shows it.
 
         Returns:
-            The bytes that this freed.
+            The bytes that were freed.
 
         Raises:
-            UnknownModelError: there is none by that name.
+            UnknownModelError: there is no model of that name.
             ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
         found = cached_models.find(name)
@@ -101,18 +102,15 @@ class Shelf:
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare the files of a model on this disk, or of all, with their recorded hashes.
+        """Compare the files of one model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again: some seconds for every few gigabytes.
+        Each file is hashed again, which takes some seconds for every few gigabytes.
 
         Args:
-            name: as the shelf has it; by default all models.
-
-        Returns:
-            One result per model.
+            name: as the shelf shows it; None for all models.
 
         Raises:
-            UnknownModelError: there is none by that name.
+            UnknownModelError: there is no model of that name.
         """
         found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
@@ -147,7 +145,7 @@ class Shelf:
 
 
 def shelf() -> Shelf:
-    """The models that can be had, that are on this disk, and that are in memory.
+    """Return the models that can be fetched, are on this disk, or are in memory.
 
     Example:
         >>> shelf()  # doctest: +SKIP
@@ -208,7 +206,7 @@ def _loaded() -> list[Model]:
 def _title(place: str, items: list[Item]) -> str:
     if place == "to fetch":
         return "To fetch, by nbllm.load(name) or `nbllm get name`"
-    title = f"{place.capitalize()}: {readable(sum(item.bytes for item in items))}"
+    title = f"{place.capitalize()}: {byte_size(sum(item.bytes for item in items))}"
     unfinished = ", unfinished or without weights; remove(name) gives it back"
     return title + unfinished if place == "left over" else title
 
@@ -226,7 +224,7 @@ def _table(place: str, items: list[Item]) -> Table:
 def _shown(item: Item, column: str) -> str:
     value = getattr(item, column)
     if column == "bytes":
-        return readable(value)
+        return byte_size(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "not stated" if value is None else str(value)

@@ -11,10 +11,10 @@ from nbllm.activity.jobs import Ended, Job
 from nbllm.display.card import card, remarks
 from nbllm.display.progress_bar import ProgressBar
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
+from nbllm.wording import rough_duration
 
 if TYPE_CHECKING:
-    from nbllm.train.loop import Outcome, Schedule
+    from nbllm.train.recipe import Outcome, Schedule
 
 __all__ = ["Live"]
 
@@ -96,7 +96,9 @@ class Live:
         if self._shown is not None and now - self._shown < _AT_MOST_EVERY:
             return
         self._shown = now
-        self._show(history, step, "" if left is None else f"at most {spoken(left)} left")
+        self._show(
+            history, step, "" if left is None else f"at most {rough_duration(max(1, left))} left"
+        )
 
     def close(self, outcome: Outcome, plan: Schedule) -> None:
         """Show how it ended."""

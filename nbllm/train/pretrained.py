@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.display.card import card, terms, terms_text
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
-from nbllm.wording import counted
+from nbllm.wording import counted, duration
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -43,7 +42,7 @@ class Pretrained(TrainingResult):
             f"{shape['context']}",
             "trained": f"{counted(record['steps'], 'step')} on "
             f"{counted(record['tokens']['train'], 'token')} in "
-            f"{spoken(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
+            f"{duration(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }
         lines |= {name: f"{value:.4g}" for name, value in self.metrics.items()}

@@ -9,12 +9,12 @@ from nbllm.display.card import terms
 from nbllm.display.table import Bar, Table
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.wording import counted, rate
+from nbllm.wording import counted, duration, rate
 
 if TYPE_CHECKING:
     from nbllm.frame.running.progress import Step, Watch
 
-__all__ = ["begun", "duration", "summary", "summary_text"]
+__all__ = ["begun", "summary", "summary_text"]
 
 _LABELS = 12  # bars; what is left is one more
 _STEPS = 7  # last ones, and the first
@@ -71,24 +71,6 @@ def summary(watch: Watch) -> str:
 
 
 _MORE = "Time, tokens, model and run"
-
-
-def duration(seconds: float) -> str:
-    """A length of time as one reads it.
-
-    Example:
-        >>> duration(4.21), duration(75), duration(7260)
-        ('4.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def _about(watch: Watch) -> str:

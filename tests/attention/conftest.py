@@ -63,7 +63,7 @@ def recording_of() -> Callable[..., Recording]:
             keys=keys,
             layer_numbers=tuple(range(len(layers))),
             layers=layers,
-            gaps=(0.0,) * len(layers),
+            reconstruction_errors=(0.0,) * len(layers),
         )
 
     return make
@@ -115,7 +115,7 @@ def random_recording() -> Callable[..., Recording]:
             keys=keys,
             layer_numbers=tuple(range(layers)),
             layers=made,
-            gaps=(0.0,) * layers,
+            reconstruction_errors=(0.0,) * layers,
         )
 
     return make

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from nbllm.attention.analysis.attribution import attribute
-from nbllm.attention.recording.text import read
+from nbllm.attention.recording.text import encode_prompt
 from nbllm.engine import locks
 from nbllm.engine.locks import FORWARD_LOCK, FairLock, named_work
 from nbllm.engine.prompt import Part, answer_ids, enclosed, plain
@@ -160,7 +160,7 @@ def test_what_takes_many_passes_gives_others_theirs(
     def work() -> object:
         if what == "attribution":
             return attribute(tiny_llama, text, target=5, steps=16).scores.tolist()
-        return write(tiny_llama, read(tiny_llama, text), max_new_tokens=12).text
+        return write(tiny_llama, encode_prompt(tiny_llama, text), max_new_tokens=12).text
 
     alone = work()
     had: list[int] = []

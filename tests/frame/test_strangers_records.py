@@ -25,8 +25,8 @@ import nbllm
 from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import LedgerError, NbllmError, ProvenanceError
+from nbllm.frame.calls.folder import _attrs
 from nbllm.frame.running import provenance
-from nbllm.frame.running.parquet import _attrs
 from nbllm.frame.running.record_schema import record_fault, report_fault
 from nbllm.frame.tasks.base import are_numbers, check_filed
 from nbllm.models.model import Model

@@ -6,9 +6,9 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
+from nbllm.frame.retrieval.words import terms
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 from nbllm.frame.running.preview import StepsPreview
-from nbllm.frame.verbs.search import terms
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 

@@ -17,7 +17,8 @@ import nbllm.widgets.run as run
 from nbllm.frame.running.progress import Step, Watch
 from nbllm.frame.running.report import RunReport
 from nbllm.widgets.run import RunDisplay, state_of
-from nbllm.widgets.run_summary import duration, summary, summary_text
+from nbllm.widgets.run_summary import summary, summary_text
+from nbllm.wording import duration
 
 EVIL = "<script>alert(1)</script>"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,7 +9,8 @@ from itertools import groupby
 import torch
 from torch.nn import functional
 
-from nbllm.attention.recording.indexing import bounds, index, places_of, taken
+from nbllm.attention.recording.indexing import taken
+from nbllm.attention.recording.masks import Rule, additive, mask_key
 
 __all__ = ["Layer"]
 
@@ -22,7 +22,7 @@ SCORES_AT_ONCE_ON_CUDA = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one attention layer was given, which decides its weights."""
+    """The inputs of one attention layer, which decide its weights."""
 
     query: torch.Tensor  # (heads, rows, head_dim), after RoPE, in the model's dtype
     key: torch.Tensor  # (key_heads, columns, head_dim)
@@ -36,12 +36,27 @@ class Layer:
 
     @property
     def heads(self) -> int:
+        """The number of query heads."""
         return self.query.shape[0]
+
+    @property
+    def rule(self) -> Rule:
+        """What is hidden beside the mask."""
+        return Rule(self.causal, self.window)
 
     def scores(
         self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> torch.Tensor:
-        """Masked scores before softmax, float32, (heads, rows, columns); None stands for all."""
+        """Return masked scores before softmax.
+
+        Args:
+            heads: Query heads; None stands for all.
+            rows: Positions of queries.
+            columns: Positions of keys.
+
+        Returns:
+            float32, (heads, rows, columns), minus infinity where a mask hides the key.
+        """
         query, key = self._meeting(heads, rows, columns)
         # Queries that share a key head meet it in one product, so that it is not repeated.
         together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
@@ -52,32 +67,21 @@ class Layer:
             if added is None:
                 continue
             shown = added if heads is None or added.shape[0] == 1 else taken(added, 0, heads)
-            shown = taken(taken(shown, 1, rows), 2, columns)
-            scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
-        start = _first_hidden(rows, columns) if self.causal else len(columns)
-        if start < len(columns) or self.window is not None:
-            places = index(columns, self.key.device)
-            back = index(rows, self.key.device)[:, None]
-            if start < len(columns):
-                scores[:, :, start:] += _hiding(places[start:] > back)
-            if self.window is not None:
-                scores += _hiding((back - places).abs() >= self.window)
+            scores += additive(taken(taken(shown, 1, rows), 2, columns))
+        self.rule.hide(scores, rows, columns)
         return scores
 
     def seen(self, rows: Sequence[int]) -> range:
-        """The keys that at least one of these rows may see, and those between."""
-        start, stop = 0, self.key.shape[1]
-        if not len(rows):
-            return range(start, stop)
-        first, last = bounds(rows)
-        if self.causal:
-            stop = min(stop, last + 1)
-        if self.window is not None:
-            start, stop = max(0, first - self.window + 1), min(stop, last + self.window)
-        return range(start, stop)
+        """Return the keys that at least one of these rows may see, and those between."""
+        return self.rule.visible(rows, self.key.shape[1])
 
     def blocks(self, heads: int, rows: Sequence[int]) -> list[Sequence[int]]:
-        """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
+        """Split rows into parts whose scores fit the memory that is set aside for them.
+
+        Args:
+            heads: The number of heads that are computed at once.
+            rows: Positions of queries.
+        """
         on_cuda = self.key.device.type == "cuda"
         most = SCORES_AT_ONCE_ON_CUDA if on_cuda else SCORES_AT_ONCE
         size = max(1, most // (heads * self.key.shape[1]))
@@ -86,21 +90,34 @@ class Layer:
     def log_sum_exp(
         self, heads: Sequence[int], rows: Sequence[int], masked: int | None = None
     ) -> torch.Tensor:
-        """What softmax divides by, as a logarithm: float32, (heads, rows).
+        """Return the logarithm of what softmax divides by.
 
-        `masked` is a key to leave out; minus infinity where a row then has none.
+        Args:
+            heads: Query heads.
+            rows: Positions of queries.
+            masked: A key to leave out; None for none.
+
+        Returns:
+            float32, (heads, rows), minus infinity where a row has no key left.
         """
         parts = []
         for part in self.blocks(len(heads), rows):
             keys = self.seen(part)
             scores = self.scores(heads, part, keys)
-            for place in places_of(masked, keys):
-                scores[:, :, place] = -math.inf
+            mask_key(scores, masked, keys)
             parts.append(self.total(scores, heads))
         return torch.cat(parts, dim=1)
 
     def weights(self, heads: Sequence[int] | None, rows: Sequence[int]) -> torch.Tensor:
-        """Whole rows of weights, float32, (heads, rows, columns); None stands for all heads."""
+        """Return whole rows of weights.
+
+        Args:
+            heads: Query heads; None stands for all.
+            rows: Positions of queries.
+
+        Returns:
+            float32, (heads, rows, columns).
+        """
         keys = self.seen(rows)
         scores = self.scores(heads, rows, keys)
         if self.sinks is None:
@@ -115,9 +132,15 @@ class Layer:
     def log_weights(
         self, heads: Sequence[int], rows: Sequence[int], keys: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logarithms of whole rows of weights, and what softmax divided by: (heads, rows).
+        """Return the logarithms of whole rows of weights, and of what softmax divided by.
 
-        `keys` are all that the rows may see.
+        Args:
+            heads: Query heads.
+            rows: Positions of queries.
+            keys: All keys that the rows may see.
+
+        Returns:
+            float32, (heads, rows, keys), and float32, (heads, rows).
         """
         scores = self.scores(heads, rows, keys)
         if self.sinks is not None:
@@ -129,7 +152,7 @@ class Layer:
         return logs, largest - logs.amax(-1)
 
     def total(self, scores: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
-        """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
+        """Return the log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
         total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
@@ -139,7 +162,7 @@ class Layer:
     def _meeting(
         self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries in float32 and scaled, and their keys as they are, each key head once."""
+        """Queries in float32 and scaled, and their keys, each key head once."""
         query, key = taken(self.query, 1, rows), taken(self.key, 1, columns)
         if heads is not None:
             query, key = taken(query, 0, heads), taken(key, 0, self._key_heads(heads))
@@ -153,18 +176,3 @@ class Layer:
         if len({count for _, count in runs}) == 1:
             its = [head for head, _ in runs]
         return range(its[0], its[-1] + 1) if its == list(range(its[0], its[-1] + 1)) else its
-
-
-def _first_hidden(rows: Sequence[int], columns: Sequence[int]) -> int:
-    """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
-    if not len(rows):
-        return len(columns)
-    first = bounds(rows)[0] + 1
-    if isinstance(columns, range) and columns.step == 1:
-        return min(max(first - columns.start, 0), len(columns))
-    return next((place for place, key in enumerate(columns) if key >= first), len(columns))
-
-
-def _hiding(hidden: torch.Tensor) -> torch.Tensor:
-    """What hides scores when added to them, which takes an eighth of filling them in."""
-    return torch.where(hidden, -math.inf, 0.0)

@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nbllm._warnings import warn_user
 from nbllm.engine.runner import BatchResult
 from nbllm.errors import FrameError
 from nbllm.frame.running.local import answer_here
 from nbllm.models.flops import TokenCounts
-from nbllm.models.memory.budget import held_bytes, readable
+from nbllm.models.memory.budget import held_bytes
 from nbllm.models.memory.placement import placement
-from nbllm.warned import warn_user
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -189,7 +189,7 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
     if each and size * each == gpus and len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         warn_user(
             f"engine='ray': {model.name} is loaded once more for each worker, and one of them "
-            f"shares a GPU with the {readable(held_bytes(model.network))} that it takes here. "
+            f"shares a GPU with the {byte_size(held_bytes(model.network))} that it takes here. "
             "Where that is too much, answer without engine='ray', which is as fast on one GPU; "
             "other models give their memory back with unload()."
         )

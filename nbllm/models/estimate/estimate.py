@@ -20,7 +20,6 @@ from nbllm.models.memory.budget import (
     devices_alike,
     free_memory,
     kv_bytes,
-    readable,
     weight_bytes,
 )
 from nbllm.models.memory.footprint import quantizing_bytes
@@ -28,7 +27,7 @@ from nbllm.models.quantization import published as published_quantized
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.published import published
 from nbllm.models.quantization.schemes import Quantization, quantized_layers
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     import torch
@@ -347,7 +346,7 @@ def _speed(card: Card, read: int | None) -> str:
         )
     on_one = "" if card.count == 1 else " on one card, and no more over several, which take turns"
     return (
-        f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
+        f"Writing a token reads {byte_size(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
         f"second: one text alone gets {counted(round(card.bandwidth / read), 'token')} a second at "
         f"most{on_one}."
     )

@@ -1,4 +1,4 @@
-"""What an estimate of memory found: its figures, and the sentences that say what they mean."""
+"""An estimate of memory: its figures, and the sentences that explain them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from nbllm.models.estimate import view
 from nbllm.models.estimate.requirement import Requirement
 from nbllm.models.kind import Kind
-from nbllm.models.memory.budget import BATCH_SHARE, LOAD_SHARE, readable
+from nbllm.models.memory.budget import BATCH_SHARE, LOAD_SHARE
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas
@@ -70,10 +71,10 @@ class MemoryEstimate:
 
     @property
     def _memory(self) -> str:
-        has = readable(self.memory)
+        has = byte_size(self.memory)
         if not self.here:
-            return f"{self.device}: {has} per card, {readable(self.free)} of it free for use."
-        return f"This {self.device} has {has}, {readable(self.free)} of it free."
+            return f"{self.device}: {has} per card, {byte_size(self.free)} of it free for use."
+        return f"This {self.device} has {has}, {byte_size(self.free)} of it free."
 
     @property
     def _remarks(self) -> list[str]:

@@ -10,7 +10,7 @@ from nbllm.display.table import Table
 from nbllm.display.theme import CHART, GREY, STACK
 from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.estimate.requirement import Requirement
-from nbllm.models.memory.budget import readable
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,24 +25,12 @@ _WORTH_A_LINE = 0.25
 
 
 def plain(title: str, rows: Sequence[Requirement], remarks: Sequence[str]) -> str:
-    """Return the table as text, between its title and its remarks.
-
-    Args:
-        title: the line above it.
-        rows: one per quantization, context and batch.
-        remarks: the lines below it.
-    """
+    """Return the table as text, between its title and its remarks."""
     return visible("\n".join([title, *_table(rows).lines(), *remarks]))
 
 
 def html(title: str, rows: Sequence[Requirement], remarks: Sequence[str]) -> str:
-    """Return the same as HTML: no script, no class, nothing fetched.
-
-    Args:
-        title: the line above it.
-        rows: one per quantization, context and batch.
-        remarks: the lines below it.
-    """
+    """Return the same as HTML: no script, no class, nothing fetched."""
     below = "".join(f"<div>{escape(remark)}</div>" for remark in remarks)
     return card(title, _table(rows).html(), below)
 
@@ -54,7 +42,7 @@ def plot(
 
     Args:
         title: of the chart.
-        subtitle: the line below its title.
+        subtitle: below it.
         rows: one bar each.
         memories: bytes, by what each is called: what is free, and then the whole. Each is a
             line, unless all bars end far below it.
@@ -70,7 +58,7 @@ def plot(
                 name=part,
                 x=labels,
                 y=[size / 1e9 for size in sizes],
-                customdata=[readable(size) for size in sizes],
+                customdata=[byte_size(size) for size in sizes],
                 hovertemplate="%{customdata}",
                 marker_color=colour,
             )
@@ -82,7 +70,7 @@ def plot(
         figure.add_hline(
             size / 1e9,
             line={"color": GREY, "dash": dash},
-            annotation={"text": chart_text(f"{text}: {readable(size)}"), "yanchor": "bottom"},
+            annotation={"text": chart_text(f"{text}: {byte_size(size)}"), "yanchor": "bottom"},
             annotation_position=f"top {side}",
         )
     figure.update_layout(
@@ -104,7 +92,7 @@ def _cells(row: Requirement) -> tuple[str, ...]:
         row.quantization,
         f"{row.context:,}",
         f"{row.batch:,}",
-        *map(readable, sizes),
+        *map(byte_size, sizes),
         row.fits,
         f"{row.most_texts:,}",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbllm.errors import DownloadError
 from nbllm.home import home, private_folder
+from nbllm.wording import byte_size
 
 __all__ = ["cache_folder", "explained_when_full", "require_space"]
 
@@ -52,7 +53,7 @@ def require_space(folder: Path, needed: int, what: str, variable: str = "NBLLM_H
     free = _free(folder)
     if needed and needed + _RESERVE > free:
         raise DownloadError(
-            f"{what} needs {needed / 1e6:,.0f} MB on disk, and {folder} has {free / 1e6:,.0f} MB "
+            f"{what} needs {byte_size(needed)} on disk, and {folder} has {byte_size(free)} "
             f"left. Make room there, or set {variable} to a folder on a larger disk. Nothing was "
             "written."
         )
@@ -77,7 +78,7 @@ def explained_when_full(what: str, folder: Path, variable: str = "NBLLM_HOME") -
             raise
         raise DownloadError(
             f"The disk was full before {what} had ended; what was half written is removed. "
-            f"{folder} has {_free(folder) / 1e6:,.0f} MB left: make room there, or set {variable} "
+            f"{folder} has {byte_size(_free(folder))} left: make room there, or set {variable} "
             "to a folder on a larger disk."
         ) from error
 

@@ -32,7 +32,7 @@ from nbllm.models.fetch.cache import require_space
 from nbllm.models.fetch.folder_check import check_configuration
 from nbllm.models.gguf.header import complete
 from nbllm.models.silence import quiet
-from nbllm.wording import counted, said
+from nbllm.wording import byte_size, counted, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -181,8 +181,8 @@ def _refuse_too_large(file: Path, tensors: Any) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise TooLargeError(
-            f"Unpacking {file.name} to bf16 needs {needed / 1e9:.1f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free. Convert it on a larger machine and give the folder, or "
+            f"Unpacking {file.name} to bf16 needs {byte_size(needed)} of memory, and "
+            f"{byte_size(free)} are free. Convert it on a larger machine and give the folder, or "
             "take a smaller model."
         )
 

@@ -197,7 +197,7 @@ def _unaccepted(entry: CatalogEntry) -> LicenceError:
 def _configuration_of_entry(entry: CatalogEntry) -> Fetched:
     if (cache_folder() / _folder_name(entry) / MANIFEST).is_file():
         return _from_catalog(entry, accept_license=False)
-    folder = Path(__file__).with_name("configs") / entry.name
+    folder = Path(__file__).parents[1] / "configs" / entry.name
     return Fetched(folder, entry.source, entry.weights_sha256, entry.licence, entry.context_length)
 
 

@@ -35,7 +35,6 @@ __all__ = [
     "held_by_device",
     "held_bytes",
     "kv_bytes",
-    "readable",
     "room_over",
     "weight_bytes",
 ]
@@ -354,16 +353,3 @@ def container_limits() -> list[int]:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return limits
-
-
-def readable(count: float) -> str:
-    """Bytes as people write them, in powers of a thousand.
-
-    >>> readable(269_060_552)
-    '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

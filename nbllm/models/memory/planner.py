@@ -18,14 +18,13 @@ from nbllm.models.memory.budget import (
     forecast,
     free_memory,
     kv_bytes,
-    readable,
     weight_bytes,
 )
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization import published
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -160,8 +159,8 @@ def _beside_published(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tu
     if weights + least > memory:
         over = ", or spread it with device_map='auto'" if weights + least <= memory_of_all else ""
         raise TooLargeError(
-            f"The weights take {readable(weights)} as they were published ({plan.published}), and "
-            f"{_name(plan, where)} has {readable(memory)}. Take a smaller model or a device with "
+            f"The weights take {byte_size(weights)} as they were published ({plan.published}), and "
+            f"{_name(plan, where)} has {byte_size(memory)}. Take a smaller model or a device with "
             f"more memory{over}."
         )
     fitting, lowered = _lowered(plan, skeleton, max(LOAD_SHARE * memory - weights, least))
@@ -318,7 +317,7 @@ def _spread(plan: Plan, where: Where) -> Plan | None:
 
 
 def _room(plan: Plan, where: Where) -> str:
-    return f"{LOAD_SHARE:.0%} of the {readable(_memory(plan, where))} of {_name(plan, where)}"
+    return f"{LOAD_SHARE:.0%} of the {byte_size(_memory(plan, where))} of {_name(plan, where)}"
 
 
 def _name(plan: Plan, where: Where) -> str:
@@ -365,15 +364,15 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
     if weights <= free:
         return
     smaller = [
-        f"quantize={choice!r} ({readable(need.weights)})"
+        f"quantize={choice!r} ({byte_size(need.weights)})"
         for choice in get_args(Quantization)
         if plan.published is None
         and (need := _need(plan, choice, skeleton)).weights <= free
         and quantization.kernel_problem(choice, plan.device, plan.dtype) is None
     ]
     raise TooLargeError(
-        f"The weights take {readable(weights)} as {plan.quantize} in {_short(plan.dtype)}, and "
-        f"{readable(free)} of {plan.device.type} memory are free. "
+        f"The weights take {byte_size(weights)} as {plan.quantize} in {_short(plan.dtype)}, and "
+        f"{byte_size(free)} of {plan.device.type} memory are free. "
         + (f"What fits: {', '.join(smaller)}. " if smaller else "No quantization fits. ")
         + "Models that are no longer needed give memory back with unload()."
     )
@@ -385,8 +384,8 @@ def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> MemoryNeed:
 
 
 def _size(need: MemoryNeed) -> str:
-    caches = f" and {readable(need.kv)} of keys and values" if need.kv else ""
-    return f"{readable(need.weights)} of weights{caches}"
+    caches = f" and {byte_size(need.kv)} of keys and values" if need.kv else ""
+    return f"{byte_size(need.weights)} of weights{caches}"
 
 
 def _short(dtype: torch.dtype) -> str:

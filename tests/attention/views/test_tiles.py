@@ -8,7 +8,6 @@ from nbllm.attention.recording.capture import record
 from nbllm.attention.views import tiles
 from nbllm.attention.views.colour_levels import codes
 from nbllm.attention.views.tiles import (
-    block_max,
     combined,
     dimension_scores,
     pooled,
@@ -36,19 +35,6 @@ def largest(matrix: np.ndarray, side: int) -> np.ndarray:
             for top, bottom in zip(edges[0], edges[0][1:], strict=False)
         ]
     )
-
-
-@pytest.mark.parametrize("longest", [1, 3, 16, 40])
-@pytest.mark.parametrize("axis", [0, 1])
-def test_block_max_takes_blocks_of_any_length(longest, axis) -> None:
-    draw = np.random.default_rng(longest)
-    lengths = np.r_[draw.integers(1, longest + 1, 20), longest]
-    starts = np.cumsum(lengths) - lengths
-    values = -draw.random((lengths.sum(), 3), np.float32)
-    wanted = np.stack([block.max(axis=0) for block in np.split(values, starts[1:])])
-    if axis:
-        values, wanted = values.T, wanted.T
-    assert np.array_equal(block_max(values, starts, axis), wanted)
 
 
 def whole(recording, layer: int, head: int) -> np.ndarray:
@@ -278,7 +264,7 @@ def test_what_is_not_in_the_recording_is_refused(random_recording) -> None:
         dimension_scores(recording, 0, 0, 10, 0)
     with pytest.raises(SelectionError, match="columns 6 to 7"):
         dimension_scores(recording, 0, 0, 0, 6)
-    with pytest.raises(ValueError, match="how='sum' is none of"):
+    with pytest.raises(ValueError, match="reduce='sum' is none of"):
         combined(recording, 0, "sum")
     with pytest.raises(ValueError, match="side=0 is no whole"):
         pooled(recording, 0, 0, side=0)
@@ -297,3 +283,13 @@ def test_the_number_of_threads_is_as_before(random_recording) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_old_names_work_for_one_release(random_recording) -> None:
+    recording = random_recording(10)
+    with pytest.warns(DeprecationWarning, match="^how= is now reduce=;"):
+        old = combined(recording, 0, how="max")
+    assert np.array_equal(old, combined(recording, 0, reduce="max"))
+    with pytest.warns(DeprecationWarning, match=r"Recording\.reconstruction_errors"):
+        assert recording.gaps == recording.reconstruction_errors
+    assert recording.closure() == recording.reconstruction_error()

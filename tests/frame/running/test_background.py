@@ -26,9 +26,9 @@ from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.running import background
 from nbllm.frame.tasks.label import Calibrated, _Repeatable
-from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models import in_memory
 from nbllm.models.model import Model
+from tests.asking import sentiment
 from tests.frame.stops import Score, interrupted_after
 
 ROWS = 40

@@ -24,7 +24,6 @@ from nbllm.models.memory.budget import (
     free_memory,
     held_bytes,
     kv_bytes,
-    readable,
 )
 from nbllm.models.quantization.schemes import Quantization
 
@@ -72,14 +71,6 @@ def test_a_container_has_no_more_than_its_limit(
     assert device_memory(torch.device("cpu")) == total
     (tmp_path / "memory.max").write_text("123456789\n")
     assert device_memory(torch.device("cpu")) == 123_456_789
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(512, "512 B"), (90_868_376, "91 MB"), (999_999_999, "1000 MB"), (16.06e9, "16.1 GB")],
-)
-def test_readable(count: float, text: str) -> None:
-    assert readable(count) == text
 
 
 _HOLES = """
