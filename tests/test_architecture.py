@@ -98,15 +98,7 @@ FOLDERS_OF_SEVERAL = {
 
 # What breaks a rule and is to be mended; a test fails where an entry is no longer needed.
 KNOWN = {
-    "long: nbllm/accessor.py",
-    "long: nbllm/engine/ledger.py",
-    "long: nbllm/frame/verbs/reply.py",
-    "long: nbllm/models/loader.py",
-    "long: nbllm/train/finetuning.py",
-    "long: nbllm/train/loop.py",
-    "long: nbllm/train/pretraining.py",
     "long: nbllm/widgets/explorer/answers.py",
-    "sub-rooms of frame: call_checks, checks, prompts, running, verbs",
 }
 
 
