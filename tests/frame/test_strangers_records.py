@@ -331,7 +331,7 @@ def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.Mon
     lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
-        monkeypatch.setattr(cached_models, "kept", lambda found=found: found)
+        monkeypatch.setattr(cached_models, "list_cached", lambda found=found: found)
         assert is_at_hand(named) is (there and whole)
 
 

@@ -17,21 +17,22 @@ from nbllm.frame.columns import (
     distinct_rows,
     index_labels,
     read_rows,
-    refuse_taken,
     row_text,
-    write_columns,
 )
+from nbllm.frame.new_columns import refuse_taken, write_columns
 from nbllm.frame.prompts.arguments import check_labels, require
 from nbllm.frame.prompts.examples import Examples, Fields
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.retrieval.sources import content_words, grounded, read_sources, strange_numbers
+from nbllm.frame.retrieval.handover import failed_reason, handover_reasons
+from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
-from nbllm.frame.running.execute import Answers, Question, execute
+from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 from nbllm.frame.running.progress import Watch
 from nbllm.frame.running.provenance import attach
-from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
-from nbllm.frame.tasks.customer_service import MESSAGE, SOURCES, draft, urgency
+from nbllm.frame.running.questions import Questions
+from nbllm.frame.running.run import warn_of_failures
+from nbllm.frame.tasks.customer_service import MESSAGE, MOODS, SOURCES, draft, urgency
 from nbllm.frame.verbs import search
 from nbllm.frame.verbs.classify import choose_label
 from nbllm.frame.verbs.embed import embedding_task
@@ -46,17 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["VERB", "Options", "Reply"]
 
 _FIELDS = ("message", "intent")  # of an example
-
-# Most messages only ask; shown reviews alone, a model takes a question for a complaint.
-_MOODS = (
-    ("Can you tell me when the parcel will be here?", "neutral"),
-    ("Many thanks for the quick help, I am very happy with the chair.", "positive"),
-    ("I have called five times and nobody cares. Never again.", "negative"),
-    ("I would like to change my address.", "neutral"),
-    ("What a lovely surprise, the gift wrapping was beautiful!", "positive"),
-    ("The screen broke on the first day, what a waste of money.", "negative"),
-    ("how do i pay by card", "neutral"),
-)
 
 # The cosine from which a source without a word of the message is taken to speak of the same.
 _ALIKE = 0.3
@@ -177,26 +167,27 @@ class Reply(Verb[Options]):
         tasks = _tasks(call, model)
         # First, since it is quick and may be refused.
         found = _find_sources(texts, rows, call, _encoder(options), watch)
-        run = _Steps(call, model, rows, frame, watch, stopped=watch.cancelled)
+        asked = Questions(lambda: index_labels(frame), call.how, watch, stopped=watch.cancelled)
         for suffix, task in tasks.items():
-            run.ask(suffix, task)
+            question = Question(task, model, {TEXT: call.subject}, output + suffix)
+            asked.ask(suffix, question, rows)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
-        if not run.stopped:
-            run.write(contexts)
+        drafted, number = _drafted(rows, contexts)
+        asked.ask("", Question(_draft(call, model), model, _both(call), output), drafted, number)
 
         answers = []
         for row, i in enumerate(rows.position):
-            cells = run.cells(row, i)
-            if i is not None and not run.stopped:
+            cells = _cells(asked, rows, row)
+            if i is not None and not asked.stopped:
                 used = [labels[n] for n in found[i]]
                 cells["_context"] = contexts[i] or None
                 cells["_sources"] = json.dumps(used, ensure_ascii=False, default=str)
                 if cells[""] is not None:
                     cells["_score"] = grounded(cells[""], contexts[i])
-                why = _reasons(cells, rows.texts[i][0], options.threshold)
+                why = handover_reasons(cells, rows.texts[i][0], options.threshold)
                 cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
             elif cells["_error"] is not None:
-                cells |= {"_handover": True, "_reason": _failed(cells["_error"])}
+                cells |= {"_handover": True, "_reason": failed_reason(cells["_error"])}
             answers.append(cells)
         wanted = {s: dtype for s, (part, dtype) in _COLUMNS.items() if part in call.settings.keep}
         answered = write_columns(
@@ -204,7 +195,7 @@ class Reply(Verb[Options]):
             {output + s: ([row[s] for row in answers], d) for s, d in wanted.items()},
             {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
         )
-        for record in run.records:
+        for record in asked.records:
             attach(answered, record)
         failed = [row for row, cells in enumerate(answers) if cells["_error"] is not None]
         if failed:
@@ -264,7 +255,7 @@ class Reply(Verb[Options]):
             found = _find_sources(texts, rows, call, None, watch)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
         writing = Question(_draft(call, model), model, _both(call), "")
-        steps["draft"] = estimate_rows(_drafted(rows, contexts), writing, truncate=truncate)
+        steps["draft"] = estimate_rows(_drafted(rows, contexts)[0], writing, truncate=truncate)
         named = {name: replace(one, verb=self.name) for name, one in steps.items()}
         return StepsEstimate(self.name, named)
 
@@ -272,91 +263,20 @@ class Reply(Verb[Options]):
 VERB = Reply()
 
 
-class _Steps:
-    """The questions about the messages, one after the other, until one is stopped."""
-
-    def __init__(
-        self,
-        call: Call[Options],
-        model: Model,
-        rows: Rows,
-        frame: Any,
-        watch: Watch,
-        *,
-        stopped: bool,
-    ) -> None:
-        self.call = call
-        self.model = model
-        self.rows = rows
-        self.frame = frame
-        self.watch = watch
-        self.stopped = stopped
-        self.records: list[dict[str, Any]] = []
-        self._answers: dict[str, dict[int, Any]] = {}  # suffix of a column to answers by text
-        self._errors: list[dict[int, str]] = []
-        self._run: str | None = None
-
-    def ask(self, suffix: str, task: Task) -> None:
-        """Ask of each message, unless an earlier question was stopped."""
-        if self.stopped:
-            return
-        question = Question(task, self.model, {TEXT: self.call.subject}, self.call.output + suffix)
-        self._take(suffix, task, self._execute(question, self.rows))
-
-    def write(self, contexts: Sequence[str]) -> None:
-        """Have a reply written to each message that has a context."""
-        task = _draft(self.call, self.model)
-        question = Question(task, self.model, _both(self.call), self.call.output)
-        drafted = _drafted(self.rows, contexts)
-        answers = self._execute(question, drafted)
-        # By text of the messages, which may be fewer where no source matches.
-        place = {text: i for i, (text,) in enumerate(self.rows.texts)}
-        renumbered = {n: place[message] for n, (_, message) in enumerate(drafted.texts)}
-        answers.values = {renumbered[n]: value for n, value in answers.values.items()}
-        answers.errors = {renumbered[n]: error for n, error in answers.errors.items()}
-        self._run = answers.record["id"]
-        self._take("", task, answers)
-
-    def cells(self, row: int, i: int | None) -> dict[str, Any]:
-        """Return what the columns of a row hold, by suffix.
-
-        Args:
-            i: its text; None where it has none.
-        """
-        cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
-        if i is not None:
-            cells |= {s: by.get(i) for s, by in self._answers.items() if s in _COLUMNS}
-            errors = (by.get(i) for by in self._errors)
-            cells["_error"] = next((error for error in errors if error is not None), None)
-        else:
-            cells["_error"] = self.rows.errors.get(row)
-        written = i is not None and (i in self._answers.get("", ()) or i in self._drafted_errors)
-        cells["_run"] = self._run if written else None
-        return cells
-
-    @property
-    def _drafted_errors(self) -> dict[int, str]:
-        return self._errors[-1] if self._run is not None else {}
-
-    def _execute(self, question: Question, rows: Rows) -> Answers:
-        answers = execute(
-            question, rows, lambda: index_labels(self.frame), self.call.how, self.watch
-        )
-        self.records.append(answers.record)
-        if answers.report.stopped and not self.watch.beside:
-            warn_of_a_stop(answers.report, answers.state)
-        self.stopped = self.watch.stopped
-        return answers
-
-    def _take(self, suffix: str, task: Task, answers: Answers) -> None:
-        for output, column in zip(task.outputs, answers.decoded(task), strict=True):
-            self._answers[suffix + output.suffix] = column
-        self._errors.append(answers.errors)
+def _cells(asked: Questions, rows: Rows, row: int) -> dict[str, Any]:
+    """What the columns of a row hold, by suffix."""
+    i = rows.position[row]
+    cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    if i is None:
+        return cells | {"_error": rows.errors.get(row)}
+    cells |= {suffix: by.get(i) for suffix, by in asked.answers.items() if suffix in _COLUMNS}
+    run = asked.records[-1]["id"] if asked.was_asked("", i) else None
+    return cells | {"_error": asked.error(i), "_run": run}
 
 
 def _tasks(call: Call[Options], model: Model) -> dict[str, Task]:
     """What is told of each message before a draft, by the suffix of its column."""
-    mood = SentimentOptions(neutral=True, examples=_MOODS)
+    mood = SentimentOptions(neutral=True, examples=MOODS)
     return {
         "_intent": call.task(model),
         "_sentiment": Sentiment().task(model, call.subject, mood),
@@ -379,12 +299,13 @@ def _both(call: Call[Options]) -> dict[str, str]:
     return {SOURCES: f"{call.output}_context", MESSAGE: call.subject}
 
 
-def _drafted(rows: Rows, contexts: Sequence[str]) -> Rows:
-    """What is read for the drafts: sources and message, where there are sources."""
-    numbers = [i for i, context in enumerate(contexts) if context]
-    place = {i: n for n, i in enumerate(numbers)}
-    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in numbers]
-    return Rows(texts, [None if i is None else place.get(i) for i in rows.position], rows.errors)
+def _drafted(rows: Rows, contexts: Sequence[str]) -> tuple[Rows, dict[int, int]]:
+    """What is read for the drafts, where there are sources, and of which message each is."""
+    number = dict(enumerate(i for i, context in enumerate(contexts) if context))
+    place = {i: n for n, i in number.items()}
+    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in place]
+    position = [None if i is None else place.get(i) for i in rows.position]
+    return Rows(texts, position, rows.errors), number
 
 
 def _encoder(options: Options) -> Model | None:
@@ -425,23 +346,3 @@ def _find_sources(
         # "the" and "is" stand in all texts and match nothing.
         found[n] = [row for row, _ in ranked if n in alike or words[row] & said]
     return found
-
-
-def _reasons(cells: Mapping[str, Any], message: str, threshold: float) -> list[str]:
-    """Why a person should look at a message; empty where nobody has to."""
-    if cells["_error"] is not None:
-        return [_failed(cells["_error"])]
-    why = []
-    if cells["_intent_score"] < threshold:
-        why.append(f"intent uncertain ({cells['_intent_score']:.2f})")
-    if cells["_context"] is None:
-        return [*why, "no source matches"]
-    if cells["_score"] is None or cells["_score"] < threshold:
-        why.append(f"draft shares too little with its sources ({cells['_score'] or 0:.2f})")
-    if strange := strange_numbers(cells[""] or "", f"{message}\n{cells['_context']}"):
-        why.append(f"draft has numbers that its sources have not: {', '.join(strange)}")
-    return why
-
-
-def _failed(error: str) -> str:
-    return f"no answer: {error}"
