@@ -29,7 +29,7 @@ WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -p
 BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test architectures notebooks gallery lint bench bench-gpu clean
+.PHONY: help setup model lab demo test architectures notebooks gallery lint hooks bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -87,6 +87,9 @@ lint: setup ## ruff, mypy and tsc
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python hatch_build.py run check
+
+hooks: setup ## git checks each commit with ruff and its formatter from now on
+	git config core.hooksPath .githooks
 
 # What nbllm is measured beside. BertViz also names what only its oldest parts use. llama.cpp is
 # compiled here, which takes minutes. A benchmark leaves out what is not there.

@@ -20,7 +20,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.scoring import LabelScorer
 from nbllm.engine.token_events import TokenEvents
-from nbllm.frame.verbs.summarize import summarize as summarize_task
+from nbllm.frame.calls.registry import find_verb
 from nbllm.models.fetch.sources import fetch
 from nbllm.models.model import Model
 from nbllm.models.quantization.schemes import kernel_problem
@@ -179,7 +179,8 @@ def summarize(bench: Bench) -> Iterator[Row]:
     """`df.llm.summarize` against the text-generation pipeline with the same prompts."""
     frame = unique(nbllm.data.load("articles"), bench.settings.articles)
     words = bench.settings.words
-    tokens = summarize_task(bench.model, max_words=words).max_new_tokens
+    call = find_verb("summarize").call("text", {"max_words": words}, {})
+    tokens = call.task(bench.model).answer_tokens(bench.model)
     yield from verb(bench, "summarize", frame, tokens, max_words=words)
 
 

@@ -23,9 +23,10 @@ def byte_size(count: float) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun, in the singular where it is one.
+    """Return a number and its noun, in the singular where the number is one.
 
     Args:
+        number: how many.
         noun: in the singular, with words of its own before it, and a verb behind it: "row has".
         plural: where it is not the noun with an s.
 
@@ -70,9 +71,10 @@ def rough_duration(seconds: float) -> str:
 
 
 def rate(per_second: float, noun: str) -> str:
-    """How many a second, or where that is less than one in ten seconds, a minute or an hour.
+    """Return a rate per second, or below one in ten seconds per minute or hour.
 
     Args:
+        per_second: the rate.
         noun: in the plural.
 
     Example:

@@ -74,7 +74,7 @@ def _write_all(folder: Path) -> None:
 
     import nbllm
     from nbllm.models.fetch.cache import cache_folder
-    from nbllm.models.fetch.sources import Fetched, prepare
+    from nbllm.models.fetch.prepared import Fetched, prepare
     from nbllm.train.folder import RunFolder
 
     with nbllm.load(folder, quantize="none") as model:

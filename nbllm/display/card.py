@@ -53,6 +53,8 @@ def terms_text(
     """Return a title with terms and their texts below it, as text for a terminal.
 
     Args:
+        title: the first line.
+        lines: by term, its text; as pairs where a term may come twice.
         about: a line between both.
     """
     pairs = list(lines.items() if isinstance(lines, Mapping) else lines)

@@ -24,7 +24,7 @@ _LOGITS = 2**30  # bytes of one row's; where there are more, its positions are r
 
 @dataclass(frozen=True)
 class BatchCost:
-    """Bytes that a batch takes beside the weights; as it stands, a byte a token."""
+    """The bytes that a batch takes beside the weights; by default, a byte per token."""
 
     fixed: int = 0  # by any batch: weights that are unpacked to compute with them
     row: int = 0  # its logits, of as many positions as are read at once
@@ -35,13 +35,15 @@ class BatchCost:
 
     @classmethod
     def forecast(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
-        """That of a model, from its sizes.
+        """Return the cost of a model's batches, from its sizes.
+
+        The peak of a layer is taken to be four vectors of the hidden size and three of the widest
+        layer for each token, as in Llama.
 
         Args:
-            label_tokens: tokens of labels behind each row; logits are made after each of them.
-
-        A layer's worst moment is taken to hold four vectors of the hidden size and three of the
-        widest layer for each token, as those of Llama do.
+            model: any loaded model.
+            decodes: whether texts are generated; else they are only scored or encoded.
+            label_tokens: tokens of labels after each row; logits are computed after each of them.
         """
         network, dtype, device = model.network, model.dtype, model.device
         config = text_config(network.config)
@@ -64,16 +66,23 @@ class BatchCost:
         )
 
     def of(self, rows: int, length: int, shared: int = 0) -> int:
-        """Bytes of a batch.
+        """Return the bytes of a batch.
 
         Args:
+            rows: texts in the batch.
             length: tokens of each row, padding included.
             shared: tokens that stand before those of every row.
         """
         return self.fixed + rows * self._of_row(length, shared)
 
     def rows(self, room: float, length: int, shared: int = 0) -> float:
-        """How many rows, with fractions of one, find room in so many bytes."""
+        """Return the number of rows, with its fraction, that fit in some memory.
+
+        Args:
+            room: bytes.
+            length: tokens of each row, padding included.
+            shared: tokens that stand before those of every row.
+        """
         return (room - self.fixed) / max(1, self._of_row(length, shared))
 
     def _of_row(self, length: int, shared: int) -> int:
@@ -83,10 +92,13 @@ class BatchCost:
 
 
 def positions_at_once(model: Model) -> int:
-    """At how many positions of a row the output matrix is read in one pass; 1 at least.
+    """Return at how many positions of a row logits are computed in one pass; 1 at least.
 
-    It depends on the model alone, so that how a row is read does not depend on what else is in
-    memory.
+    It depends on the model alone, so that the way in which a row is computed does not depend on
+    what else is in memory.
+
+    Args:
+        model: any loaded model.
     """
     return max(1, _LOGITS // max(1, _logit_bytes(model)))
 
@@ -126,18 +138,29 @@ _oom_factors: dict[tuple[str, ...], float] = {}  # for as long as this process r
 
 
 def oom_factor(model: Model, *, decodes: bool) -> float:
-    """Return by how much batches of a model were seen to exceed their forecast; 1 at least."""
+    """Return by how much batches of a model were seen to exceed their forecast; 1 at least.
+
+    Args:
+        model: the model that runs.
+        decodes: whether texts are generated.
+    """
     return _oom_factors.get(_oom_key(model, decodes), 1.0)
 
 
 def raise_oom_factor(model: Model, factor: float, *, decodes: bool) -> None:
-    """Keep a factor that `oom_factor` returns from now on, unless a greater one is known."""
+    """Keep a factor that `oom_factor` returns from now on, unless a greater one is known.
+
+    Args:
+        model: the model that ran out of memory.
+        factor: the memory that was taken, divided by the forecast.
+        decodes: whether texts were generated.
+    """
     key = _oom_key(model, decodes)
     _oom_factors[key] = max(factor, _oom_factors.get(key, 1.0))
 
 
 def _oom_key(model: Model, decodes: bool) -> tuple[str, ...]:
-    """What the memory of a batch depends on besides its shape."""
+    """All that the memory of a batch depends on besides its shape."""
     return (
         str(model.device),
         model.revision,

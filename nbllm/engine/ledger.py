@@ -1,6 +1,6 @@
-"""Results on disk: one commit a batch, filed under all that decides the answer.
+"""The ledger: answers on disk, one commit per batch, under a key of all that decides them.
 
-An answer is filed under its question and its row. The question is a hash of the model, its
+An answer is stored under its question and its row. The question is a hash of the model, its
 quantization, the prompt and every parameter; the row's key is a hash of its texts. So nothing
 is computed twice, and a changed question is never answered from the file.
 The texts of the rows are not stored; the prompts, their examples and the answers are.
@@ -41,7 +41,7 @@ _LONGEST_WAIT = 200
 
 
 def ledger_path() -> Path:
-    """Where answers are kept: `NBLLM_LEDGER`, or `ledger.sqlite` in nbllm's home."""
+    """Return the file of answers: `NBLLM_LEDGER`, or `ledger.sqlite` in nbllm's home."""
     named = os.environ.get("NBLLM_LEDGER")
     return Path(named).expanduser() if named else home() / "ledger.sqlite"
 
@@ -59,14 +59,14 @@ class VerbContents:
 class Ledger:
     """One connection to the file of answers.
 
+    Where the file cannot be written, a warning says so, and the answers in it are used.
+
     Args:
         path: the file; None keeps everything in memory, for this connection only.
 
-    Where the file cannot be written, a warning says so, and answers that it has are read.
-
     Raises:
-        LedgerError: the file is damaged, or another program's. So does every method that reads,
-            where it comes upon damage. The file is left as it is.
+        LedgerError: the file is damaged, another program's, or of a newer nbllm. So does every
+            method that finds damage while it reads. The file is left as it is.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -101,28 +101,50 @@ class Ledger:
 
     @property
     def size(self) -> int:
-        """Bytes on disk, with what SQLite has yet to move into the file; 0 where it is gone."""
+        """The bytes on disk, the write-ahead log included; 0 where the file is gone."""
         return 0 if self.path is None else bytes_of(self.path) + bytes_of(self.path, "-wal")
 
     def open_run(self, run_id: str, record: Mapping[str, Any]) -> None:
-        """File what a run is; a run that is on file stays as it is."""
+        """Store the record of a run, unless it is stored already.
+
+        Args:
+            run_id: names the run.
+            record: all that decides its answers, as JSON holds it.
+        """
         self._write(
             "insert or ignore into runs values (?, ?, ?)",
             [(run_id, json.dumps(record), time.time())],
         )
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """What was filed of a run, or None."""
+        """Return the record of a run; None where it is not stored.
+
+        Args:
+            run_id: as given to `open_run`.
+        """
         found = self._rows("select record from runs where id = ?", run_id)
         return self._parsed(found[0][0]) if found else None
 
     def known(self, question: str, keys: Iterable[str]) -> dict[str, Any]:
-        """The answers on file, by key."""
+        """Return the stored answers to a question, by key.
+
+        Args:
+            question: the hash of all that decides an answer.
+            keys: of the rows to look up.
+        """
         found = self._filed("key, answer from answers", question, keys)
         return {key: self._parsed(answer) for key, answer in found}
 
     def failed(self, question: str, keys: Iterable[str]) -> dict[str, str]:
-        """The errors on file of rows that asking again would not answer, by key."""
+        """Return the stored errors of rows that asking again would not answer, by key.
+
+        Args:
+            question: the hash of all that decides an answer.
+            keys: of the rows to look up.
+
+        Raises:
+            LedgerError: what is stored as an error is no text.
+        """
         found = dict(self._filed("key, error from failures", question, keys))
         if not all(isinstance(error, str) for error in found.values()):
             raise ledger_error(self.path, "what was filed as an error is no text")
@@ -139,18 +161,32 @@ class Ledger:
         return found
 
     def has_answers(self, question: str) -> bool:
-        """Whether any row's answer to a question is on file."""
+        """Return whether any row's answer to a question is stored.
+
+        Args:
+            question: the hash of all that decides an answer.
+        """
         number = self._number(question)
         found = self._rows("select 1 from answers where question = ? limit 1", number)
         return next(iter(found), None) is not None
 
     def commit(self, question: str, answers: Mapping[str, Any]) -> None:
-        """File answers, all of them or none."""
+        """Store answers, all of them or none.
+
+        Args:
+            question: the hash of all that decides them.
+            answers: by the key of the row, as JSON holds them.
+        """
         filed = {key: json.dumps(answer) for key, answer in answers.items()}
         self._file("insert or replace into answers values (?, ?, ?)", question, filed)
 
     def commit_failed(self, question: str, errors: Mapping[str, str]) -> None:
-        """File errors of rows that asking again would not answer."""
+        """Store errors of rows that asking again would not answer.
+
+        Args:
+            question: the hash of all that decides the answers.
+            errors: by the key of the row.
+        """
         self._file("insert or replace into failures values (?, ?, ?)", question, errors)
 
     def _file(self, statement: str, question: str, values: Mapping[str, str]) -> None:
@@ -163,7 +199,7 @@ class Ledger:
         self._bound_log()
 
     def _number(self, question: str) -> int | None:
-        """That of a question; None where nothing was filed of it."""
+        """Return the number of a question; None where nothing is stored of it."""
         if question not in self._questions:
             found = self._rows("select id from questions where question = ?", question)
             if not found:
@@ -172,7 +208,7 @@ class Ledger:
         return self._questions[question]
 
     def _bound_log(self) -> None:
-        """Move the log into the file where it has become large, unless others are at it."""
+        """Move the log into the file where it has become large, unless others are reading it."""
         if self.path is None or self._closed or bytes_of(self.path, "-wal") < LARGE_LOG:
             return
         try:
@@ -184,20 +220,33 @@ class Ledger:
             self._db.execute(f"pragma busy_timeout = {int(PATIENCE * 1000)}")
 
     def add_report(self, run_id: str, report: Mapping[str, Any]) -> None:
-        """File what a run did."""
+        """Store the report of a run.
+
+        Args:
+            run_id: names the run.
+            report: as JSON holds it.
+        """
         self._write(
             "insert into reports (run, report) values (?, ?)", [(run_id, json.dumps(report))]
         )
 
     def last_report(self, run_id: str) -> dict[str, Any] | None:
-        """The newest report of a run, or None."""
+        """Return the newest report of a run; None where there is none.
+
+        Args:
+            run_id: names the run.
+        """
         found = self._rows(
             "select report from reports where run = ? order by id desc limit 1", run_id
         )
         return self._parsed(found[0][0]) if found else None
 
     def contents(self) -> list[VerbContents]:
-        """What is on file by verb, with the answers of killed runs at the end as "?"."""
+        """Return what is stored, by verb; the answers of killed runs are last, under "?".
+
+        Raises:
+            LedgerError: the record of a run is not one that nbllm wrote.
+        """
         rows = self._rows(
             "with named as (select json_extract(record, '$.question') as question,"
             "  max(json_extract(record, '$.verb')) as verb, count(*) as runs,"
@@ -218,14 +267,17 @@ class Ledger:
         return found
 
     def purge(self, *, older_than: float | None = None) -> int:
-        """Delete all, or runs and their answers by age; the file shrinks.
+        """Delete everything, or runs and their answers by age; the file shrinks.
 
         Args:
-            older_than: seconds since a run was first asked. Without it everything goes, the
-                answers of killed runs too.
+            older_than: seconds since a run was first asked for. Without it everything is deleted,
+                the answers of killed runs too.
 
         Returns:
-            how many answers were deleted.
+            The number of answers deleted.
+
+        Raises:
+            LedgerError: the file cannot be written, or is damaged.
         """
         before = time.time() if older_than is None else time.time() - older_than
         old = "select json_extract(record, '$.question') from runs where started {} ?"
@@ -253,7 +305,7 @@ class Ledger:
             raise ledger_error(self.path, error) from error
 
     def _remove(self, kept: int) -> int:
-        """Delete the file itself, where the disk has no room to note what is deleted in it."""
+        """Delete the file itself, where the disk has no room to record deletions in it."""
         assert self.path is not None
         try:
             # Refused while another process has it open.
@@ -272,7 +324,7 @@ class Ledger:
         return int(self._rows("select count(*) from answers")[0][0])
 
     def _rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What a query finds, all of it."""
+        """Return all rows that a query finds."""
         try:
             return self._db.execute(statement, values).fetchall()
         except FAULTS as error:
@@ -285,7 +337,7 @@ class Ledger:
             raise ledger_error(self.path, f"what was filed is no JSON any more: {error}") from error
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Write rows, all or none; where that is no longer possible, say so once and go on."""
+        """Write rows, all or none; where that is no longer possible, warn once and go on."""
         if self._closed:
             return
         try:

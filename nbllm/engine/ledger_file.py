@@ -59,12 +59,20 @@ def ledger_error(path: Path | None, what: object, remedy: str | None = None) -> 
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether SQLite finds fault with the file itself, not its folder, disk or a lock."""
+    """Return whether SQLite finds fault with the file itself, not its folder, disk or a lock.
+
+    Args:
+        error: raised while a file was opened, read or written.
+    """
     return not isinstance(error, OSError) and _primary_code(error) not in _NOT_THE_FILE
 
 
 def is_full(error: Exception) -> bool:
-    """Return whether SQLite found no room on the disk."""
+    """Return whether SQLite found no room on the disk.
+
+    Args:
+        error: raised while a file was written.
+    """
     return _primary_code(error) == sqlite3.SQLITE_FULL
 
 
@@ -73,10 +81,16 @@ def _primary_code(error: Exception) -> int:
 
 
 def check_bytes(path: Path) -> None:
-    """Raise LedgerError for a file that is no database, or that was cut short.
+    """Refuse a file that is no database, or that was cut short.
 
     SQLite is not asked: it would take an empty file for a new one, delete the log beside it, and
     notice a missing page only when that page is read.
+
+    Args:
+        path: the file, which need not exist.
+
+    Raises:
+        LedgerError: what is wrong with it.
     """
     # What looks cut short may be a file that another process is changing right now.
     found = _fault(path)
@@ -110,7 +124,12 @@ def _fault(path: Path) -> str | None:
 
 
 def bytes_of(path: Path, suffix: str = "") -> int:
-    """Return the size of a ledger, or of the file that SQLite puts beside it; 0 where none is."""
+    """Return the size of a ledger, or of the file that SQLite puts beside it; 0 where none is.
+
+    Args:
+        path: the ledger.
+        suffix: of the file beside it, such as "-wal".
+    """
     try:
         return Path(f"{path}{suffix}").stat().st_size
     except OSError:
@@ -118,7 +137,11 @@ def bytes_of(path: Path, suffix: str = "") -> int:
 
 
 def table_columns(database: sqlite3.Connection) -> dict[str, str]:
-    """Return each table's columns, in order, joined by commas."""
+    """Return each table's columns, in order, joined by commas.
+
+    Args:
+        database: an open connection.
+    """
     return dict(
         database.execute(
             "select name, (select group_concat(name) from pragma_table_info(tables.name))"
@@ -129,12 +152,15 @@ def table_columns(database: sqlite3.Connection) -> dict[str, str]:
 
 
 def check_tables(database: sqlite3.Connection, path: Path, ours: Mapping[str, str]) -> None:
-    """Raise LedgerError for the database of another program.
+    """Refuse the database of another program.
 
     Args:
         database: an open connection to `path`.
         path: the file.
         ours: a ledger's tables, as `table_columns` has them; some may be missing.
+
+    Raises:
+        LedgerError: naming the tables that are not a ledger's.
     """
     strange = [
         name for name, columns in table_columns(database).items() if ours.get(name) != columns

@@ -67,12 +67,16 @@ _NUMBER_QUESTIONS = (
 
 
 def row_hash(key: str) -> bytes:
-    """Return the 16 bytes under which a row's answer is stored."""
+    """Return the 16 bytes under which a row's answer is stored.
+
+    Args:
+        key: the hash of the row's texts, in hex.
+    """
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
 
 
 def connect(path: Path | None) -> sqlite3.Connection:
-    """Open a ledger to read and write; it is created or migrated where need be.
+    """Return a connection that reads and writes a ledger, which is created or migrated if need be.
 
     Args:
         path: the file; None for a database in memory.
@@ -105,9 +109,12 @@ def connect(path: Path | None) -> sqlite3.Connection:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open a ledger that cannot be written, as on a read-only disk: SQLite locks nothing there.
+    """Return a connection to a ledger that cannot be written, as on a read-only disk.
 
-    One of an older schema is copied into memory and migrated there.
+    SQLite locks nothing there. A file of an older schema is copied into memory and migrated there.
+
+    Args:
+        path: the file.
 
     Raises:
         LedgerError: it cannot be read, is damaged, another program's, or of a newer nbllm.

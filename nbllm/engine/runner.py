@@ -1,4 +1,4 @@
-"""Drives batches: a bad row fails alone, and running out of memory is survived."""
+"""Runs batches: a row that fails, fails alone, and running out of memory is survived."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Engine = Callable[[Sequence[Prompt]], Sequence[Any]]
 
 @dataclass
 class BatchResult:
-    """What one step of a run brought: answers by index, errors by index, and its cost."""
+    """The result of one batch: answers by index, errors by index, and its cost."""
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
@@ -58,15 +58,15 @@ def run(
     """Answer prompts batch by batch.
 
     Args:
-        prompts: what to answer.
+        prompts: the questions.
         answer: one batch of prompts to as many answers; a row that it could not answer is
             an exception among them. If it raises, the batch is cut in half until the rows
             that fail stand alone: at most 2·k·log2(batch) more calls for k of them.
-        budget: tokens a batch; halved whenever memory runs out.
-        answer_tokens: what an answer takes in a batch beyond its prompt.
+        budget: the size of a batch; halved whenever memory runs out.
+        answer_tokens: tokens that an answer takes in a batch beyond its prompt.
 
     Yields:
-        One `BatchResult` a batch.
+        One `BatchResult` per batch.
     """
     lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
     shared = max((p.prefix_length for p in prompts), default=0)
@@ -121,9 +121,12 @@ def _answer(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device.
+    """Return whether an exception says that memory ran out, on any device.
 
     None of nbllm's own does, though TooLargeError is a MemoryError: it is raised beforehand.
+
+    Args:
+        error: raised by a forward pass.
     """
     if isinstance(error, NbllmError):
         return False

@@ -1,4 +1,4 @@
-"""What happens between two tokens of a text: who follows it is told, and others have their turn."""
+"""Events between two tokens: progress is reported, and waiting threads get the forward lock."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ from nbllm.engine.locks import FORWARD_LOCK
 
 __all__ = ["TokenEvents", "on_each_token", "token_generated"]
 
-_tell: ContextVar[Callable[[], None] | None] = ContextVar("_tell", default=None)
+_callback: ContextVar[Callable[[], None] | None] = ContextVar("_callback", default=None)
 
 
 @contextmanager
-def on_each_token(tell: Callable[[], None]) -> Iterator[None]:
-    """Call this whenever each row of the batch at work has one token more."""
-    before = _tell.set(tell)
+def on_each_token(callback: Callable[[], None]) -> Iterator[None]:
+    """Call a function whenever each row of the current batch has one token more.
+
+    Args:
+        callback: called without arguments while the context is open, by this thread.
+    """
+    before = _callback.set(callback)
     try:
         yield
     finally:
-        _tell.reset(before)
+        _callback.reset(before)
 
 
 def token_generated() -> None:
-    """Called after each pass that writes; a batch of long texts may take minutes."""
-    if (tell := _tell.get()) is not None:
-        tell()
+    """Report a decoding step, and let waiting threads in; a batch may take minutes."""
+    if (callback := _callback.get()) is not None:
+        callback()
     FORWARD_LOCK.yield_to_waiting()
 
 
 class TokenEvents(StoppingCriteria):
-    """Calls `token_generated`, and stops nothing."""
+    """A criterion that calls `token_generated`, and stops nothing."""
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Return that no row stops."""
         token_generated()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

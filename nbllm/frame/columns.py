@@ -47,6 +47,13 @@ class Rows:
     errors: dict[int, str]  # rows whose value is no text
 
 
+def distinct_rows(texts: Sequence[tuple[str, ...] | None]) -> Rows:
+    """Texts, one a row, as `read_rows` has those of a frame; None where a row has none."""
+    place: dict[tuple[str, ...], int] = {}
+    position = [None if text is None else place.setdefault(text, len(place)) for text in texts]
+    return Rows(list(place), position, {})
+
+
 def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> Rows:
     """The distinct texts of some columns; a row with a missing or blank value has none.
 
@@ -360,3 +367,52 @@ def is_missing(value: Any) -> bool:
         return True
     except ValueError:  # an array in a cell
         return False
+
+
+def row_text(frame: Any, column: str, row: Any) -> str:
+    """The text of one row.
+
+    Args:
+        row: its label in the index (position in polars); by default the first.
+
+    Raises:
+        ColumnError: the column is not there, or no text.
+        FrameError: no such row, or it has no text.
+    """
+    read_rows(frame, [column])  # refuses what is no column of texts
+    [text] = row_values(frame, [column], row_position(frame, row))
+    return text
+
+
+def take_rows(
+    frame: Any,
+    rows: Sequence[int],
+    columns: Mapping[str, tuple[list[Any], Any]],
+    *,
+    drop: Sequence[str],
+) -> Any:
+    """These rows of a frame, in this order, with more columns.
+
+    Args:
+        rows: positions.
+        columns: values and narwhals dtype by name.
+        drop: columns that the frame may have and would be out of date.
+    """
+    data = nw.from_native(frame, eager_only=True).drop(drop, strict=False)
+    return write_columns(data[np.array(rows, dtype=int)].to_native(), columns)
+
+
+def vector_column(frame: Any, vectors: list[Any]) -> tuple[list[Any], Any]:
+    """Vectors as a frame holds them, and their narwhals type.
+
+    In pandas an array in each cell: arrow lists it writes into a Parquet file that it cannot
+    read (https://github.com/pandas-dev/pandas/issues/57411).
+
+    Args:
+        vectors: an array a row, or None.
+    """
+    # Not by a frame of narwhals, which refuses what is said better where the rows are read.
+    pandas = nw.get_native_namespace(frame).__name__ == "pandas"
+    if pandas:
+        return vectors, nw.Object
+    return [None if one is None else one.tolist() for one in vectors], nw.List(nw.Float32)

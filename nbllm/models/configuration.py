@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.models.fetch.sources import Fetched
+from nbllm.models.fetch.prepared import Fetched
 from nbllm.models.kind import Kind
 from nbllm.models.sizes import largest, stated, text_config
 from nbllm.storage.json_file import read_object

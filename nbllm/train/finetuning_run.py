@@ -11,13 +11,12 @@ import numpy as np
 
 from nbllm.errors import FrameError
 from nbllm.escaping import say
+from nbllm.frame.calls.registry import find_verb
+from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.local import answer_here
 from nbllm.frame.tasks.label import LabelTask
-from nbllm.frame.verbs.classify import classify
-from nbllm.frame.verbs.prompt import prompt as prompt_task
-from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.fetch.training_record import prompt_digest
-from nbllm.models.memory.budget import give_freed_memory_back
+from nbllm.models.memory.freeing import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.train import loop
 from nbllm.train.base import Base, Lora, adapted, head_order, opened, standing_bytes, with_head
@@ -146,12 +145,14 @@ class FinetuningRun:
     def _task(self, model: Model) -> Task | None:
         """The task that the model learns; None for a classifier, which reads the text alone."""
         if self.job.prompt:
-            return prompt_task(model, template=self.job.prompt)
+            return find_verb("prompt").call(self.job.prompt, {}, {}).task(model)
         if model.kind != "causal":
             return None
+        labels = self.job.labels
+        options: dict[str, Any] = {"labels": labels}
         if self.job.task == "sentiment":
-            return sentiment(model, neutral=len(self.job.labels) == 3)
-        return classify(model, labels=self.job.labels)
+            options = {"neutral": len(labels) == 3}
+        return find_verb(self.job.task).call(TEXT, options, {}).task(model)
 
     def _examples(
         self, model: Model, task: Task | None, rows: Sequence[LearnedRow]
@@ -292,7 +293,7 @@ class FinetuningRun:
                 "answer tokens foretold": best["eval_accuracy"],
             }
         with Finetuned(self.place.path, record).load() as model:
-            task = self._task(model) or classify(model)
+            task = self._task(model) or find_verb("classify").call(TEXT, {}, {}).task(model)
             # Rows that were cut for training are cut here, too.
             found = _answered(model, task, [row.texts for row in held], self.truncate)
         return label_metrics([row.answer for row in held], found, self.job.labels)

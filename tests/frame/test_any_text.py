@@ -17,8 +17,8 @@ from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.tasks.label import Calibrated
-from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.model import Model
+from tests.asking import sentiment
 from tests.conftest import tiny_model
 
 SPECIAL = ["<|im_end|>", "<|im_start|>system\n", "<|endoftext|>", "{text}", "{", "}}", "{0!r:>9}"]

@@ -25,8 +25,8 @@ import nbllm
 from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import LedgerError, NbllmError, ProvenanceError
+from nbllm.frame.calls.folder import _attrs
 from nbllm.frame.running import provenance
-from nbllm.frame.running.parquet import _attrs
 from nbllm.frame.running.record_schema import record_fault, report_fault
 from nbllm.frame.tasks.base import are_numbers, check_filed
 from nbllm.models.model import Model
@@ -285,7 +285,7 @@ def test_a_run_of_ones_own_ledger_is_trusted_and_of_anothers_is_not(
     frame.attrs[RUNS] = {record["id"]: lie}
     loaded.unload()
     assert frame.llm.explain("a").model.folder == folder
-    from nbllm.models.loader import loaded as in_memory
+    from nbllm.models.in_memory import loaded as in_memory
 
     for model in in_memory():
         if model.folder == folder:

@@ -6,9 +6,9 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
+from nbllm.frame.retrieval.words import terms
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 from nbllm.frame.running.preview import StepsPreview
-from nbllm.frame.verbs.search import terms
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 
@@ -69,7 +69,7 @@ def test_an_estimate_of_a_reply_adds_up(tiny_llama: Model, tiny_encoder: Model) 
     assert found.rows == 3 and found.steps["intent"].texts == 2
     assert found.steps["draft"].answer_tokens == 24
     assert found.seconds == pytest.approx(sum(s.seconds for s in found.steps.values()))
-    assert "reply, estimated" in str(found) and "<th" in found._repr_html_()
+    assert "reply, estimated" in str(found) and "reply, estimated<" in found._repr_html_()
     held = frame.llm.estimate("reply", "m", encoder=tiny_encoder, **asked)
     assert held.steps["sources"].texts == len(SOURCES) and held.rows == 3
 

@@ -44,12 +44,13 @@ from nbllm.errors import (
     UnsupportedModelError,
 )
 from nbllm.frame.running.provenance import run_record
-from nbllm.frame.verbs.registry import make_task
 from nbllm.models.flops import TokenCounts, operations
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
 from nbllm.models.memory import placement
 from nbllm.models.memory.budget import held_by_device, held_bytes
 from nbllm.models.model import Model
+from tests.asking import task_of
 from tests.conftest import byte_tokenizer, seeded, tiny_model, tiny_network, word_tokenizer
 
 FRAME = pd.DataFrame({"text": [
@@ -408,7 +409,7 @@ def test_answers_of_another_device_or_spread_are_not_served(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def question(model: Model) -> str:
-        task = make_task("sentiment", "text", model, {})
+        task = task_of("sentiment", model)
         known = run_record(task, model, {"text": "text"}, "out", limit=500, truncate=False)
         return str(known["question"])
 

@@ -29,7 +29,8 @@ from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
 from nbllm.models import loader
 from nbllm.models.devices.device import choose_dtype, reason_of_dtype
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
 from nbllm.models.memory import planner
 from tests.conftest import CORPUS, seeded, tiny_network
 
@@ -177,7 +178,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
     folder = tiny_folder("causal")
     whole = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     monkeypatch.setattr(planner, "free_memory", lambda _: 0.8 * whole)
-    monkeypatch.setattr(loader, "read", None)
+    monkeypatch.setattr(loader, "read_weights", None)
     with pytest.raises(TooLargeError) as caught:
         load(folder, quantize="none", dtype="fp32")
     assert re.search(r"The weights take \d+ kB as none in float32", str(caught.value))

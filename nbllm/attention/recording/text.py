@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nbllm.checks import shown
 from nbllm.engine.locks import TOKENIZER_LOCK
-from nbllm.engine.prompt import Prompt, found_spans
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.tokenization import found_spans
 from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 from nbllm.wording import counted

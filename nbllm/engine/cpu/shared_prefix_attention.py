@@ -67,7 +67,11 @@ class SharedPrefixAttention:
 
     @staticmethod
     def suits(model: Model) -> bool:
-        """Return whether `of` may succeed for a model, which is certain only after its pass."""
+        """Return whether `of` may succeed for a model, which is certain only after its pass.
+
+        Args:
+            model: a causal model.
+        """
         # accelerate's hooks would run the network itself in the place of its twin.
         on_cpu = model.device.type == "cpu" and not is_spread(model.network)
         return on_cpu and _keeps_all_keys(model.network)
@@ -161,7 +165,7 @@ def _attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As transformers calls it: query (rows, heads, tokens, width), key and value likewise."""
+    """Compute attention as transformers asks: query, key and value (rows, heads, tokens, width)."""
     calls = _calls.get()
     if calls is None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -182,13 +186,16 @@ def _attend(
     prefix_key: torch.Tensor,
     prefix_value: torch.Tensor,
 ) -> torch.Tensor:
-    """Attention to the prefix and to the tokens of the own row: (rows, tokens, heads, width).
+    """Return attention to the prefix and to the row's own tokens: (rows, tokens, heads, width).
 
     Args:
         query: (rows, heads, tokens, width).
-        key, value: (rows, key heads, tokens, width); each serves as many query heads in turn.
+        key: (rows, key heads, tokens, width); each head serves as many query heads in turn.
+        value: as `key`.
         mask: added to the scores of the own row, (rows, 1, tokens, tokens).
-        prefix_key, prefix_value: (key heads, prefix, width), seen by all.
+        scale: the factor of the scores.
+        prefix_key: (key heads, prefix, width), seen by all rows.
+        prefix_value: as `prefix_key`.
     """
     rows, heads, tokens, _ = query.shape
     group = heads // key.shape[1]

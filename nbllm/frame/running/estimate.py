@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,25 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.columns import read_rows, row_key
-from nbllm.frame.running.provenance import run_record
+from nbllm.frame.columns import Rows, read_rows, row_key
 from nbllm.frame.tasks.prompted import Prompted
 from nbllm.models.memory.budget import held_bytes, kv_bytes
 from nbllm.wording import byte_size, counted, rough_duration
 
 if TYPE_CHECKING:
+    from nbllm.frame.running.execute import Question
     from nbllm.frame.tasks.base import Task
     from nbllm.models.model import Model
 
-__all__ = ["RunEstimate", "StepsEstimate", "estimate_run"]
+__all__ = [
+    "RunEstimate",
+    "StepsEstimate",
+    "estimate_rows",
+    "estimate_run",
+    "estimate_without_model",
+]
 
+_TRIED = 64  # texts that are tried where no model is asked
 _TRIAL_ROWS = 16
 _TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
 
@@ -131,9 +138,7 @@ class StepsEstimate:
 
 def estimate_run(
     frame: Any,
-    task: Task,
-    model: Model,
-    columns: Mapping[str, str],
+    question: Question,
     *,
     any_type: bool = False,
     truncate: bool = False,
@@ -141,20 +146,25 @@ def estimate_run(
     """Plan a run as `answer_frame` would, and try some of its rows.
 
     Args:
-        frame, columns, any_type, truncate: as for `answer_frame`.
+        frame, any_type: as for `answer_frame`.
+        truncate: cut what does not fit, instead of failing its row.
     """
-    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
+    return estimate_rows(rows, question, truncate=truncate)
+
+
+def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstimate:
+    """As `estimate_run`, of texts."""
+    task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
-    limit = model.context_length - room
-    record = run_record(task, model, columns, "", limit=limit, truncate=truncate)
+    record = question.record(truncate=truncate)
     keys = [row_key(text) for text in rows.texts]
     known: Mapping[str, Any] = {}
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
     left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    with FORWARD_LOCK:
-        asked = task.on(model, limit)
+    asked = question.ready()
     prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
@@ -222,3 +232,31 @@ def _time(
         started = time.perf_counter()
         asked(prompts)
         return time.perf_counter() - started
+
+
+def estimate_without_model(
+    verb: str, frame: Any, column: str, work: Callable[[Sequence[str]], None]
+) -> RunEstimate:
+    """What a verb takes that asks no model: the time of some texts, for all of their characters."""
+    rows = read_rows(frame, [column])
+    texts = [text for (text,) in rows.texts]
+    step = max(1, len(texts) // _TRIED)
+    tried = texts[::step][:_TRIED]
+    started = time.perf_counter()
+    work(tried)
+    spent = time.perf_counter() - started
+    return RunEstimate(
+        verb=verb,
+        rows=len(rows.position),
+        blank=sum(i is None for i in rows.position),
+        texts=len(texts),
+        known=0,
+        failing=0,
+        batches=0,
+        tokens=0,
+        padding=0,
+        answer_tokens=0,
+        seconds=spent * sum(map(len, texts)) / max(1, sum(map(len, tried))),
+        weights=0,
+        cache=0,
+    )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-
-from nbllm.frame.columns import index_labels
 
 if TYPE_CHECKING:
     from nbllm.engine.runner import BatchResult
@@ -25,14 +23,16 @@ class Teller:
     """Tells of texts by the labels of their rows.
 
     Args:
-        frame: whose rows are asked.
+        labels: those of the rows, made when the first is told of.
         rows: their texts.
     """
 
-    def __init__(self, step: Step, task: Task, frame: Any, rows: Rows) -> None:
+    def __init__(
+        self, step: Step, task: Task, labels: Callable[[], Sequence[Any]], rows: Rows
+    ) -> None:
         self.step = step
         self.task = task
-        self.frame = frame
+        self._make_labels = labels
         self.rows = rows
         for row, error in rows.errors.items():
             step.add_failed(self._labels[row], error)
@@ -74,7 +74,7 @@ class Teller:
 
     @cached_property
     def _labels(self) -> Sequence[Any]:
-        return index_labels(self.frame)
+        return self._make_labels()
 
     @cached_property
     def _first(self) -> dict[int, int]:

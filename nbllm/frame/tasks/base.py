@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
-__all__ = ["Asked", "Output", "Task", "are_numbers", "check_filed"]
+__all__ = ["VECTOR", "Asked", "Output", "Task", "are_numbers", "check_filed"]
 
 _LARGEST = 1e30  # of what a network computes; whole numbers in JSON have no end
+
+
+VECTOR = "vector"  # a column of vectors, whose type depends on the frame
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Output:
 
     part: str  # one of `KEEP`, or "probability" or "field", which are asked for otherwise
     suffix: str  # of the column's name, behind that of the answer's
-    dtype: Any  # of narwhals
+    dtype: Any  # of narwhals, or `VECTOR`
 
 
 class Asked(Protocol):

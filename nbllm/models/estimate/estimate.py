@@ -12,7 +12,7 @@ from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
 from nbllm.models.estimate.requirement import Fits, Requirement
-from nbllm.models.estimate.result import Estimate
+from nbllm.models.estimate.result import MemoryEstimate
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
     BATCH_SHARE,
@@ -87,7 +87,7 @@ def estimate(
     device: str | torch.device = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-) -> Estimate:
+) -> MemoryEstimate:
     """Forecast the memory that a model takes, before any of its weights are fetched.
 
     It also says what `load` with quantize="auto" would choose, and why, and how many texts find
@@ -198,7 +198,7 @@ def estimate(
                     most_texts=most[choice],
                 )
                 rows.append(replace(row, fits=_fits(row, subject, places)))
-    return Estimate(
+    return MemoryEstimate(
         name=str(name_or_path),
         kind=kind,
         parameters=network.num_parameters(),

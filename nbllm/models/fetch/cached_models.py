@@ -21,14 +21,14 @@ from nbllm.escaping import visible
 from nbllm.home import home
 from nbllm.models.fetch.catalog import CATALOG, unknown_model
 from nbllm.models.fetch.hashing import sha256
+from nbllm.models.fetch.prepared import MANIFEST
 from nbllm.models.quantization.published import method_of
 from nbllm.models.readme import read_readme
 from nbllm.storage.json_file import read_object
 from nbllm.wording import counted
 
-__all__ = ["CachedModel", "Verified", "find", "kept", "remove", "verify"]
+__all__ = ["CachedModel", "Verified", "find", "list_cached", "remove", "verify"]
 
-_MANIFEST = "nbllm.json"
 _TEXTS = ("", ".jinja", ".json", ".md", ".model", ".py", ".spm", ".txt")  # all but weights
 
 
@@ -80,7 +80,7 @@ class Verified:
     __repr__ = __str__
 
 
-def kept() -> list[CachedModel]:
+def list_cached() -> list[CachedModel]:
     """All that lies on this disk, whole models first, the one used last at the top."""
     found = [*_own(), *_of_hub()]
     return sorted(found, key=lambda k: (k.whole, k.last_used), reverse=True)
@@ -92,11 +92,11 @@ def find(name: str | Path) -> list[CachedModel]:
     Raises UnknownModelError where nothing is, and ModelError where it is the user's own.
     """
     text = str(name)
-    found = [k for k in kept() if k.name == text]
+    found = [k for k in list_cached() if k.name == text]
     path = Path(text).expanduser()
     if not found and path.exists():
         where = path.resolve()
-        found = [k for k in kept() if where in (k.path, Path(k.name))]
+        found = [k for k in list_cached() if where in (k.path, Path(k.name))]
         if not found:
             raise ModelError(
                 f"{text} is your own, which nbllm only reads: it records no hashes of it and does "
@@ -175,7 +175,7 @@ def _own() -> Iterator[CachedModel]:
 
 
 def _own_folder(path: Path) -> CachedModel:
-    manifest = path / _MANIFEST
+    manifest = path / MANIFEST
     try:
         stated = read_object(manifest, error=ModelError)
     except ModelError:
@@ -211,8 +211,8 @@ def _wheels_model(filename: str) -> str:
 
 
 def _own_hashes(folder: Path) -> dict[Path, str | None]:
-    stated = read_object(folder / _MANIFEST, error=ModelError).get("files", {})
-    present = {f: None for f in folder.rglob("*") if f.is_file() and f != folder / _MANIFEST}
+    stated = read_object(folder / MANIFEST, error=ModelError).get("files", {})
+    present = {f: None for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST}
     return present | {folder / name: digest for name, digest in stated.items()}
 
 
@@ -223,7 +223,7 @@ def _remove_own(path: Path) -> None:
     with FileLock(path.with_name(f"{path.name.removesuffix('.partial')}.lock"), timeout=0):
         # First, because a folder without it does not count: cut off, this leaves no model
         # that looks whole.
-        (path / _MANIFEST).unlink(missing_ok=True)
+        (path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
 
 

@@ -11,7 +11,7 @@ from nbllm.errors import QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models.devices.cards import Card, Where, called
 from nbllm.models.memory.budget import (
     LOAD_SHARE,
-    Forecast,
+    MemoryNeed,
     device_memory,
     devices_alike,
     experts_of,
@@ -172,7 +172,7 @@ class _Fit:
     """A quantization with which a model fits."""
 
     plan: Plan
-    need: Forecast
+    need: MemoryNeed
     lowered: str  # to which context, if it is; as a part of a sentence
     passed: list[str]  # why others were not taken
 
@@ -361,12 +361,12 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
     )
 
 
-def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> Forecast:
+def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> MemoryNeed:
     tokens = plan.context_length if plan.kind == "causal" else 0
     return forecast(skeleton, choice, plan.dtype, tokens, plan.device)
 
 
-def _size(need: Forecast) -> str:
+def _size(need: MemoryNeed) -> str:
     caches = f" and {byte_size(need.kv)} of keys and values" if need.kv else ""
     return f"{byte_size(need.weights)} of weights{caches}"
 

@@ -26,9 +26,9 @@ from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.running import background
 from nbllm.frame.tasks.label import Calibrated, _Repeatable
-from nbllm.frame.verbs.sentiment import sentiment
-from nbllm.models import loader
+from nbllm.models import in_memory
 from nbllm.models.model import Model
+from tests.asking import sentiment
 from tests.frame.stops import Score, interrupted_after
 
 ROWS = 40
@@ -249,7 +249,7 @@ def test_a_forked_process_is_not_held_up_by_a_run_that_is_not_in_it(
     score = LabelScorer.__call__
 
     def slow(scorer: LabelScorer, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        with TOKENIZER_LOCK, loader._lock:
+        with TOKENIZER_LOCK, in_memory._lock:
             computing.set()
             go_on.wait(30)
         return score(scorer, prompts)
@@ -259,7 +259,7 @@ def test_a_forked_process_is_not_held_up_by_a_run_that_is_not_in_it(
     assert computing.wait(30)
     child = os.fork()
     if not child:
-        with FORWARD_LOCK, TOKENIZER_LOCK, loader._lock:
+        with FORWARD_LOCK, TOKENIZER_LOCK, in_memory._lock:
             background._end_all()  # nothing of it is at work here
         with suppress(FrameError):
             run.result()

@@ -8,8 +8,8 @@ from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.frame.running import local
 from nbllm.frame.tasks.prompted import Prompted
-from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.model import Model
+from tests.asking import sentiment
 
 TEXTS = [("word " * (n % 37 + 1) + str(n),) for n in range(100)]
 

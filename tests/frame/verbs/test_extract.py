@@ -20,8 +20,9 @@ from nbllm.engine.prompt import CompiledTemplate
 from nbllm.engine.structured.grammar import JsonGrammar, accepts
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.verbs.extract import extract, fields, parse, read_schema
+from nbllm.frame.tasks.fields import fields, parse, read_schema
 from nbllm.models.model import Model
+from tests.asking import extract
 from tests.conftest import tiny_model
 
 

@@ -8,8 +8,15 @@ import pytest
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.scoring import LabelScorer
-from nbllm.frame.verbs.filtering import matching
+from nbllm.frame.calls.registry import find_verb
 from nbllm.models.model import Model
+
+
+def matching(frame: Any) -> Any:
+    """The rows of an answered frame that the verb takes."""
+    verb = find_verb("filter")
+    call = verb.call("t", {"predicate": "is fine"}, {"into": "a", "keep": ("value",)})
+    return verb.finish(frame, call)
 
 
 @pytest.mark.parametrize("library", [pd, pl])
@@ -30,10 +37,10 @@ def test_rows_without_an_answer_are_named(library: Any, rows: list[int], said: s
     columns = {"t": text, "a": answer, "a_score": None, "a_error": error, "a_run": "r"}
     frame = library.DataFrame(columns)
     if said is None:
-        found = matching(frame, "t", "a", ("value",))
+        found = matching(frame)
     else:
         with pytest.warns(UserWarning, match=said):
-            found = matching(frame, "t", "a", ("value",))
+            found = matching(frame)
     assert list(found["t"]) == [cells[row][0] for row in rows if cells[row][1] == "yes"]
     assert list(found.columns) == ["t", "a"]
 

@@ -12,7 +12,8 @@ import nbllm  # registers df.llm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.encoding import TextEncoder
 from nbllm.errors import ColumnError, FrameError, TextTooLongError
-from nbllm.frame.verbs.search import best, fuse, terms
+from nbllm.frame.retrieval.rankings import best, fuse
+from nbllm.frame.retrieval.words import terms
 from nbllm.models.model import Model
 
 TEXTS = [

@@ -25,19 +25,18 @@ from nbllm._warnings import warn_user
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
-from nbllm.frame.call_checks import check_call
-from nbllm.frame.checks import check_names, read_argument
-from nbllm.frame.running.provenance import run_record
+from nbllm.frame.calls.registry import find_row_verb
+from nbllm.frame.checks import read_argument
+from nbllm.frame.running.execute import How, Question
 from nbllm.frame.running.ray import pool_of_workers
 from nbllm.frame.running.run import added_columns, answer_frame
-from nbllm.frame.verbs.registry import choose_model, make_task, read_verb
 from nbllm.home import private_folder
 from nbllm.models.loader import reload
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Task
-    from nbllm.models.model import Model, ModelLike
+    from nbllm.models.model import ModelLike
 
 __all__ = ["answer_folder"]
 
@@ -57,7 +56,6 @@ def answer_folder(
     model: ModelLike | None = None,
     workers: int | None = None,
     into: str | None = None,
-    probabilities: bool = False,
     keep: Sequence[str] = KEEP,
     truncate: bool = False,
     **options: Any,
@@ -76,7 +74,7 @@ def answer_folder(
         subject: the verb's first argument: a column, or a prompt.
         model: as `df.llm` has it.
         workers: how many; by default one a GPU, else one for every four processor cores.
-        options: the verb's other arguments.
+        into, keep, truncate, options: the verb's other arguments.
 
     Returns:
         the files that were written now.
@@ -89,59 +87,39 @@ def answer_folder(
     Example:
         >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
     """
-    keep = check_names("keep", keep, KEEP)
-    for name, value in {"model": model, "workers": workers, "into": into}.items():
+    for name, value in {"workers": workers, "into": into}.items():
         read_argument(name, value, optional=True)
-    for name, value in {"probabilities": probabilities, "truncate": truncate}.items():
-        read_argument(name, value)
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
         raise FrameError(f"source and target are both {source}. Name another folder to write in.")
-    subject, options, columns = read_verb(verb, subject, options)
-    if into is None and verb == "prompt":
-        raise FrameError("a prompt of your own wants a name for its answers: into=.")
+    settings = {"model": model, "into": into, "keep": keep, "truncate": truncate}
+    call = find_row_verb(verb).call(subject, options, settings)
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
     if not files:
         raise FrameError(f"no Parquet file is in {source}. Name a folder that has some.")
     left = [path for path in files if not (target / path).exists()]
     if not left:
         return []
-    output = into or f"{subject}_{verb}"
-    check_call(
-        _first_frame(source, left),
-        verb,
-        subject,
-        options,
-        output=output,
-        keep=keep,
-        probabilities_too=probabilities,
-    )
-    model = choose_model(verb, model)
-    task = make_task(verb, subject, model, options)
-    settings = {
-        "columns": columns,
-        "output": output,
-        "any_type": verb == "prompt",
-        "probabilities_too": probabilities,
-        "keep": keep,
-        "truncate": truncate,
-    }
-    limit = model.context_length - task.answer_tokens(model)
-    record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
+    call.verb.check(_first_frame(source, left), call)
+    chosen = call.model()
+    question = call.question(chosen)
+    record = question.record(truncate=truncate)
     # Fitted once and here, so that all workers calibrate alike.
-    offset = task.on(model, limit).calibrate(None)
+    offset = question.ready().calibrate(None)
+    settled = {**call.added, "any_type": call.any_type, "how": How(truncate=truncate)}
     outcomes: dict[str, str] = {}
-    with pool_of_workers(workers, model) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
+    with pool_of_workers(workers, chosen) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
         names = [{"file": str(path)} for path in left]
         for batch in pool.stream(
             pool.data.from_items(names, override_num_blocks=len(left)),
             _AnsweringFiles,
             (
-                task,
-                model.provenance(),
+                question.task,
+                chosen.provenance(),
                 (record["question"], offset),
                 (str(source.resolve()), str(target.resolve()), ledgers),
-                settings,
+                (question.columns, question.output),
+                settled,
             ),
             parts=len(left),
         ):
@@ -193,6 +171,7 @@ class _AnsweringFiles:
         provenance: Mapping[str, str],
         calibration: tuple[str, list[float] | None],
         folders: tuple[str, str, str],
+        names: tuple[Mapping[str, str], str],
         settings: Mapping[str, Any],
     ) -> None:
         self.source, self.target, ledgers = map(Path, folders)
@@ -204,8 +183,7 @@ class _AnsweringFiles:
         if offset is not None:
             with Ledger(Path(os.environ["NBLLM_LEDGER"])) as ledger:
                 ledger.commit(question, {OFFSET: offset})
-        self.model = reload(provenance)
-        self.task = task
+        self.question = Question(task, reload(provenance), *names)
         self.settings = settings
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +201,7 @@ class _AnsweringFiles:
                         return _CLAIMED
                     for left in target.parent.glob(f".{escape(target.name)}.*.half"):
                         left.unlink()  # by one that was killed
-                    _answer_file(self.source / name, target, self.task, self.model, **self.settings)
+                    _answer_file(self.source / name, target, self.question, self.settings)
                 finally:
                     with suppress(OSError):  # Windows keeps what is open
                         claim.unlink()
@@ -235,15 +213,7 @@ class _AnsweringFiles:
 
 
 def _answer_file(
-    source: Path,
-    target: Path,
-    task: Task,
-    model: Model,
-    *,
-    columns: Mapping[str, str],
-    output: str,
-    keep: Sequence[str],
-    **options: Any,
+    source: Path, target: Path, question: Question, settings: Mapping[str, Any]
 ) -> None:
     """Answer the rows of a file; the new one appears when it is whole.
 
@@ -251,7 +221,7 @@ def _answer_file(
     pandas and nbllm know where the answers come from.
 
     Args:
-        columns, output, keep, options: as `answer_frame` has them.
+        settings: as `answer_frame` has them.
     """
     half = target.with_name(f".{target.name}.{token_hex(4)}.half")
     writer = None
@@ -259,13 +229,13 @@ def _answer_file(
         with pyarrow.parquet.ParquetFile(source) as file:
             for batch in file.iter_batches(batch_size=_ROWS):
                 table = pyarrow.Table.from_batches([batch])
-                answered = _added(table, task, model, columns, output, keep, options)
+                answered = _added(table, question, settings)
                 if writer is None:
                     writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
                 writer.write_table(answered.cast(writer.schema))
             if writer is None:  # a file without rows
                 empty = file.schema_arrow.empty_table()
-                answered = _added(empty, task, model, columns, output, keep, options)
+                answered = _added(empty, question, settings)
                 writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
         writer.close()
         half.replace(target)
@@ -273,25 +243,18 @@ def _answer_file(
         half.unlink(missing_ok=True)
 
 
-def _added(
-    table: pyarrow.Table,
-    task: Task,
-    model: Model,
-    columns: Mapping[str, str],
-    output: str,
-    keep: Sequence[str],
-    options: Mapping[str, Any],
-) -> pyarrow.Table:
+def _added(table: pyarrow.Table, question: Question, settings: Mapping[str, Any]) -> pyarrow.Table:
+    output = question.output
     names = table.column_names
     # What is there of an earlier run, and what may be in the way.
     own = [name for name in names if name == output or name.startswith(f"{output}_")]
-    read = table.select(list(dict.fromkeys([*columns.values(), *own]))).to_pandas()
+    read = table.select(list(dict.fromkeys([*question.columns.values(), *own]))).to_pandas()
     told = dict(table.schema.metadata or {})
     read.attrs = _attrs(told.get(_ATTRS, b"{}"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
-        answered = answer_frame(read, task, model, columns, output=output, keep=keep, **options)
-    new = added_columns(task, output, keep, options["probabilities_too"])
+        answered = answer_frame(read, question, **settings)
+    new = added_columns(question.task, output, settings["keep"], settings["probabilities_too"])
     table = table.select([n for n in names if n not in new and (n in answered or n not in own)])
     for name in new:
         values = answered[name]

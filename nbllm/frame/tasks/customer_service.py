@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import LabelTask
 from nbllm.frame.tasks.text import TextTask
-from nbllm.frame.verbs.sentiment import sentiment
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["MESSAGE", "SOURCES", "draft", "mood", "urgency"]
+__all__ = ["MESSAGE", "SOURCES", "draft", "urgency"]
 
 SOURCES, MESSAGE = "sources", "message"  # fields of a draft's template
 
@@ -30,17 +28,6 @@ _URGENT = (
     ("Just out of interest, will the lamp come in other colours one day?", "low"),
     ("I fly in three hours and my ticket still has not arrived.", "high"),
     ("Thanks for the newsletter, I enjoyed the article about bread.", "low"),
-)
-
-# Most messages only ask; shown reviews alone, a model takes a question for a complaint.
-_MOODS = (
-    ("Can you tell me when the parcel will be here?", "neutral"),
-    ("Many thanks for the quick help, I am very happy with the chair.", "positive"),
-    ("I have called five times and nobody cares. Never again.", "negative"),
-    ("I would like to change my address.", "neutral"),
-    ("What a lovely surprise, the gift wrapping was beautiful!", "positive"),
-    ("The screen broke on the first day, what a waste of money.", "negative"),
-    ("how do i pay by card", "neutral"),
 )
 
 # Urgent and not in turn.
@@ -67,17 +54,12 @@ _URGENCY_CALIBRATION = (
 _DRAFT = "Answer the question in one or two sentences, with what the text says."
 
 
-def mood(model: Model) -> Task:
-    """The task of telling how a message is meant: positive, neutral or negative."""
-    return sentiment(model, neutral=True, examples=_MOODS)
-
-
-def urgency(model: Model) -> LabelTask:
+def urgency(model: Model, verb: str) -> LabelTask:
     """The task of telling how urgent a message is: high or low."""
     head = "".join(f"Text: {text}\nThe text {_URGENCIES[label]}.\n\n" for text, label in _URGENT)
     parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
     return LabelTask(
-        verb="reply",
+        verb=verb,
         template=plain(model.tokenizer, parts),
         labels=tuple(_URGENCIES),
         answers=tuple(f" {said}." for said in _URGENCIES.values()),
@@ -85,7 +67,7 @@ def urgency(model: Model) -> LabelTask:
     )
 
 
-def draft(model: Model, *, instruction: str | None = None, max_new_tokens: int = 96) -> TextTask:
+def draft(model: Model, verb: str, *, instruction: str | None, max_new_tokens: int) -> TextTask:
     """The task of writing a reply to a message from what sources say.
 
     Args:
@@ -101,6 +83,6 @@ def draft(model: Model, *, instruction: str | None = None, max_new_tokens: int =
     ]
     if model.tokenizer.chat_template is None:
         template = plain(model.tokenizer, [*parts, Part("text", "\n\nAnswer:")])
-        return TextTask("reply", template, max_new_tokens, stop="\n", whole_sentences=True)
+        return TextTask(verb, template, max_new_tokens, stop="\n", whole_sentences=True)
     template = chat(model.tokenizer, [("user", parts)])
-    return TextTask("reply", template, max_new_tokens, whole_sentences=True)
+    return TextTask(verb, template, max_new_tokens, whole_sentences=True)
