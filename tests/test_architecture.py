@@ -102,9 +102,6 @@ KNOWN = {
     "long: nbllm/engine/ledger.py",
     "long: nbllm/frame/verbs/reply.py",
     "long: nbllm/models/loader.py",
-    "long: nbllm/train/finetuning.py",
-    "long: nbllm/train/loop.py",
-    "long: nbllm/train/pretraining.py",
     "long: nbllm/widgets/explorer/answers.py",
     "sub-rooms of frame: call_checks, checks, prompts, running, verbs",
 }
