@@ -264,9 +264,10 @@ def lonely_tests() -> Iterator[str]:
     """Test modules that stand neither beside what they test nor among those of several."""
     for path in TESTS.rglob("test_*.py"):
         inside = path.relative_to(TESTS)
-        tested = PACKAGE / inside.with_name(inside.name.removeprefix("test_"))
+        name = inside.name.removeprefix("test_")
+        tested = [PACKAGE / inside.with_name(under + name) for under in ("", "_")]
         known = inside.as_posix() in OF_SEVERAL or inside.parts[0] in FOLDERS_OF_SEVERAL
-        if not known and not tested.exists():
+        if not known and not any(path.exists() for path in tested):
             yield f"no module of test: {inside.as_posix()}"
 
 
