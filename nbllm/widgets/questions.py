@@ -299,7 +299,7 @@ def _row(row: TokenRow) -> dict[str, Any]:
         "tokens": list(row.tokens),
         "spans": [[places[start], places[stop]] for start, stop in row.spans],
         "special": [place for place, special in enumerate(row.special) if special],
-        "marks": [[mark.field, mark.start, mark.stop] for mark in row.marks],
+        "marks": [[mark.field, mark.start, mark.stop] for mark in row.field_spans],
     }
 
 

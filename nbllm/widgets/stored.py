@@ -53,7 +53,7 @@ class Matrix:
     def _queries(self) -> list[int]:
         row, first = self.sheet.queries, self.token
         if first is None:
-            first = (row.marks[0].start if row.marks else 0) + LINES // 2
+            first = (row.field_spans[0].start if row.field_spans else 0) + LINES // 2
         count = min(LINES, LARGEST_TILE // len(self.sheet.keys))
         start = max(0, min(first - count // 2, len(row) - count))
         return [start, min(start + count, len(row))]

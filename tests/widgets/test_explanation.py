@@ -83,9 +83,9 @@ def test_lens_and_parts_of_a_causal_model(tiny_llama) -> None:
 def test_a_classifier_has_no_next_token_to_read(tiny_classifier) -> None:
     why = answered(tiny_classifier).llm.explain(0, model=tiny_classifier)
     assert len(why.agreement) == 2 * 4
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         _ = why.parts
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         _ = why.lens
 
 
