@@ -58,7 +58,7 @@ $(BUNDLES): $(WIDGET_SOURCES) | $(VENV)/installed
 	@touch $@
 
 model: setup # the default model: fetched and verified the first time, in a second after that
-	@$(BIN)/python -c "from nbllm.models import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
+	@$(BIN)/python -c "from nbllm.models.fetch import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
 
 lab: model ## JupyterLab on the quickstart notebook
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_quickstart.ipynb

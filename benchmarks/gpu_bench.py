@@ -152,7 +152,7 @@ def random_ids(bench: Bench, texts: int, tokens: int) -> torch.Tensor:
 
 def as_prompts(ids: torch.Tensor) -> list[Prompt]:
     return [
-        Prompt(ids=tuple(row), text="", spans=((0, 0),) * len(row), marks=())
+        Prompt(ids=tuple(row), text="", spans=((0, 0),) * len(row), field_spans=())
         for row in ids.tolist()
     ]
 

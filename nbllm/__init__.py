@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from nbllm import data, errors, stats, verbs
+    from nbllm import data, errors, ledger, stats, verbs
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
@@ -42,6 +42,7 @@ __all__ = [
     "estimate",
     "finetune",
     "inspect",
+    "ledger",
     "load",
     "perplexity",
     "pretrain",
@@ -74,7 +75,7 @@ _WHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors", "stats", "verbs"):
+    if name in ("data", "errors", "ledger", "stats", "verbs"):
         return import_module(f"nbllm.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)

@@ -1,4 +1,7 @@
-"""Estimates with their intervals: proportions, paired differences, scores of labels, means."""
+"""Estimates with confidence intervals: proportions, paired differences, label scores, means.
+
+Public as `nbllm.stats`. Everything random takes a seed and is reproducible.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _BINS = 10
 
 
 class Estimate(NamedTuple):
-    """A value and the confidence interval around it; NaN where nothing was counted."""
+    """A value and its confidence interval; NaN where nothing was counted."""
 
     value: float
     low: float
@@ -40,9 +43,14 @@ _UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 def proportion(successes: int, total: int, confidence: float) -> Estimate:
-    """A proportion with Wilson's score interval, which also holds near 0 and 1.
+    """Return a proportion with Wilson's score interval, which also holds near 0 and 1.
 
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
+
+    Args:
+        successes: how many of the total.
+        total: how many were counted; the estimate is NaN for 0.
+        confidence: of the interval, between 0 and 1.
 
     Example:
         >>> value, low, high = proportion(9, 10, 0.95)
@@ -60,15 +68,15 @@ def proportion(successes: int, total: int, confidence: float) -> Estimate:
 def paired_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_], confidence: float
 ) -> Estimate:
-    """How much more often `second` is true than `first`, in the same rows.
+    """Return how much more often `second` is true than `first` in the same rows.
 
     Newcombe's method 10 for paired data: the score intervals of both, squared and added, less
     what their correlation takes off (Newcombe 1998, Statistics in Medicine 17, 2635–2650).
 
     Args:
-        first: whether the first answered each row right, shape (rows,).
-        second: the same of the other.
-        confidence: of the interval, such as 0.95.
+        first: whether each row came out right with the first of both, shape (rows,).
+        second: the same with the second, shape (rows,).
+        confidence: of the interval, between 0 and 1.
     """
     rows = len(first)
     if rows == 0:
@@ -96,10 +104,14 @@ def _correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """The exact two-sided p value of McNemar's test that both are right equally often.
+    """Return the exact two-sided p value of McNemar's test that both are right equally often.
 
     McNemar 1947, https://doi.org/10.1007/BF02295996: among the rows where just one is right,
     each of the two is that one with probability 1/2.
+
+    Args:
+        first: whether each row came out right with the first of both, shape (rows,).
+        second: the same with the second, shape (rows,).
     """
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     differ = only_first + only_second
@@ -113,16 +125,16 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def bootstrap(
     statistic: Callable[[NDArray[np.intp]], float], rows: int, confidence: float, seed: int
 ) -> Estimate:
-    """A statistic of rows, with the percentile interval over rows drawn again.
+    """Return a statistic of rows with its percentile bootstrap interval, of 2,000 resamples.
 
-    Efron 1979, https://doi.org/10.1214/aos/1176344552. All that is read of a row is drawn with
-    it, so that a difference of two models stays paired.
+    Efron 1979, https://doi.org/10.1214/aos/1176344552. All that is read of a row is resampled
+    with it, so that a difference of two models stays paired.
 
     Args:
         statistic: from positions of rows, shape (rows,), to a number.
-        rows: how many there are.
-        confidence: of the interval, such as 0.95.
-        seed: of the draws.
+        rows: how many there are; the estimate is NaN for 0.
+        confidence: of the interval, between 0 and 1.
+        seed: of the resampling.
     """
     if rows == 0:
         return _UNKNOWN
@@ -138,15 +150,15 @@ def bootstrap_counts(
     confidence: float,
     seed: int,
 ) -> list[Estimate]:
-    """Statistics of a table of counts, with the intervals of `bootstrap` over its rows.
+    """Return statistics of a table of counts with the intervals of `bootstrap` over its rows.
 
-    Drawing rows again is drawing the table again, which costs the same however many there are.
+    The table is resampled as a whole, which costs the same however many rows it counts.
 
     Args:
         statistic: from a table of the same shape to numbers, shape (statistics,).
-        counts: the table.
-        confidence: of the intervals, such as 0.95.
-        seed: of the draws.
+        counts: of rows, of any shape.
+        confidence: of the intervals, between 0 and 1.
+        seed: of the resampling.
     """
     values, total = statistic(counts), int(counts.sum())
     if total == 0:
@@ -161,15 +173,15 @@ def bootstrap_counts(
 
 
 def label_scores(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Accuracy, macro-F1, and the precision, recall and F1 of each label, as scikit-learn has them.
+    """Return accuracy, macro-F1, and the precision, recall and F1 of each label.
 
-    What is divided by nothing is 0.
+    They equal scikit-learn's with `zero_division=0`.
 
     Args:
         counts: rows by true label and answer, shape (labels, labels).
 
     Returns:
-        shape (2 + 3 · labels,), the last by measure and then by label.
+        Shape (2 + 3 · labels,), the last by measure and then by label.
     """
     right, answered, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     precision = right / np.maximum(answered, 1)
@@ -180,7 +192,7 @@ def label_scores(counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 class Bin(NamedTuple):
-    """Rows of about the same confidence."""
+    """Rows of similar confidence."""
 
     rows: int
     confidence: float  # the mean
@@ -188,7 +200,9 @@ class Bin(NamedTuple):
 
 
 def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
-    """How often rows are right, by ten ranges of confidence of the same width; empty ones left out.
+    """Return how often rows are right, in ten bins of confidence of equal width.
+
+    Empty bins are left out.
 
     Args:
         confidence: probability of the answer, 0 to 1, shape (rows,).
@@ -204,10 +218,14 @@ def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> li
 
 
 def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """The expected calibration error: how far confidence is from the share right, over the bins.
+    """Return the expected calibration error: the mean gap of confidence and accuracy over bins.
 
-    Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602. It is never below 0, and chance
-    alone puts it above, the more so the fewer rows there are.
+    Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602. It is never negative, and chance
+    alone makes it positive, the more so the fewer rows there are.
+
+    Args:
+        confidence: probability of the answer, 0 to 1, shape (rows,).
+        right: whether it is right, shape (rows,).
     """
     bins = reliability(confidence, right)
     return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(len(right), 1)

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import nbllm
-from nbllm.wording import byte_size, counted, rate, with_article
+from nbllm.wording import (
+    byte_size,
+    counted,
+    duration,
+    rate,
+    rough_duration,
+    with_article,
+)
 
 PACKAGE = Path(nbllm.__file__).parent
 
@@ -103,3 +110,10 @@ def test_an_article() -> None:
 )
 def test_bytes_are_written_in_powers_of_a_thousand(count: float, text: str) -> None:
     assert byte_size(count) == text
+
+
+def test_lengths_of_time() -> None:
+    told = [duration(s) for s in (0.04, 9.94, 9.96, 59.6, 120, 3599.6, 7265)]
+    assert told == ["0.0 s", "9.9 s", "10 s", "1 min", "2 min", "1 h 0 min", "2 h 1 min"]
+    rough = [rough_duration(s) for s in (0.4, 1.2, 89, 91, 5399, 5401)]
+    assert rough == ["less than a second", "1 s", "89 s", "2 min", "90 min", "1.5 h"]

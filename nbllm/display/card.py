@@ -54,7 +54,7 @@ def terms_text(
 
     Args:
         title: the first line.
-        lines: term to text.
+        lines: by term, its text; as pairs where a term may come twice.
         about: a line between both.
     """
     pairs = list(lines.items() if isinstance(lines, Mapping) else lines)

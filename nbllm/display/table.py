@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -85,6 +85,16 @@ class Table:
             f"<tbody>{body}</tbody></table>"
         )
 
+    def compact_html(self) -> str:
+        """Return the table as HTML for many rows: attributes of cells instead of styles.
+
+        Styles would be most of what a saved notebook holds, and are stripped by some that show it.
+        """
+        lines = [_compact("th", self.head, ["text"] * len(self.head))] if self.head else []
+        lines += [_compact("td", map(_plain, row), self._forms(len(row))) for row in self.rows]
+        style = f"{STYLE['table']};text-align:left"
+        return f'<table cellpadding="4" style="{style}">{"".join(lines)}</table>'
+
     def _head(self) -> str:
         return "".join(
             f'<th scope="col" style="{STYLE["head"]};{STYLE[form]}">{escape(name)}</th>'
@@ -117,3 +127,10 @@ def _cell(cell: Cell, form: Column) -> str:
 def _row_name(name: str, form: Column) -> str:
     style = f"{STYLE['cell']};{STYLE[form]};{_ROW_NAME}"
     return f'<th scope="row" style="{style}">{escape(name)}</th>'
+
+
+def _compact(tag: str, cells: Iterable[str], forms: Sequence[Column]) -> str:
+    return "<tr>" + "".join(
+        f"<{tag}{'' if form == 'long' else ' nowrap'}>{escape(cell)}"
+        for cell, form in zip(cells, forms, strict=True)
+    )

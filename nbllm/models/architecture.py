@@ -33,7 +33,7 @@ CLASSES: dict[Kind, Any] = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "classifier": AutoModelForSequenceClassification,
     "encoder": AutoModel,
-    "reader": AutoModelForQuestionAnswering,
+    "extractive_qa": AutoModelForQuestionAnswering,
 }
 
 

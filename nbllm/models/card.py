@@ -1,4 +1,4 @@
-"""The card of a model, as text and as HTML: what it is, what it costs, what to mind.
+"""The card of a model, as text and as HTML: its kind, cost, licence, limits and origin.
 
 All of it comes from the model in memory and from the files of its checkpoint; nothing is
 fetched, and what others wrote is escaped.
@@ -77,13 +77,13 @@ def html(model: Described) -> str:
 
 
 def _about(model: Described) -> str | None:
-    """What it is in a sentence or two: the catalog's, else the first of its README.md."""
+    """Return a sentence or two about it: the catalog's, else the first of its README.md."""
     entry = _entry(model)
     return _readme(model).about if entry is None else entry.what
 
 
 def _groups(model: Described) -> tuple[dict[str, str], ...]:
-    """The lines of the card as label and text: what it is, costs, may be used for, comes from."""
+    """Return the lines of the card as label and text: kind, cost, use and origin."""
     readme, entry = _readme(model), _entry(model)
     return (
         _being(model, readme, entry),
@@ -183,8 +183,8 @@ def _cache(model: Described) -> str:
 
 
 def _kind(model: Described) -> str:
-    if model.kind == "reader":
-        return "reader: answers questions with words of a text"
+    if model.kind == "extractive_qa":
+        return "extractive question answering: answers with words of a text"
     if model.kind != "causal":
         return model.kind
     if model.tokenizer.chat_template:
@@ -193,7 +193,7 @@ def _kind(model: Described) -> str:
 
 
 def _shape(config: Any) -> str:
-    """Layers and attention heads, of both halves where there are two."""
+    """Return layers and attention heads, of encoder and decoder where it has both."""
     heads = _heads(config)
     layers = str(getattr(config, "num_hidden_layers", "?"))
     if config.is_encoder_decoder:
@@ -205,13 +205,13 @@ def _shape(config: Any) -> str:
 
 
 def _heads(config: Any) -> int | None:
-    """Attention heads of a layer; None where there is no attention, as in Mamba and RWKV."""
+    """Return the attention heads of a layer; None without attention, as in Mamba and RWKV."""
     heads = getattr(config, "num_attention_heads", None)
     return heads if isinstance(heads, int) else None
 
 
 def _some(names: Any) -> str:
-    """The first of a list of names that may be long."""
+    """Return the first names of a list that may be long."""
     left = len(names) - _LABELS_SHOWN
     shown = ", ".join(str(name) for name in names[:_LABELS_SHOWN])
     return f"{shown} and {left:,} more" if left > 0 else shown

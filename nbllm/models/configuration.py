@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.models.fetch.sources import Fetched
+from nbllm.models.fetch.prepared import Fetched
 from nbllm.models.kind import Kind
 from nbllm.models.sizes import largest, stated, text_config
 from nbllm.storage.json_file import read_object
@@ -106,7 +106,7 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
         if architecture.endswith("ForSequenceClassification"):
             return "classifier"
         if architecture.endswith("ForQuestionAnswering"):
-            return "reader"
+            return "extractive_qa"
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(

@@ -16,7 +16,7 @@ from nbllm.models.sizes import largest, text_config
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Read", "matrix_rate", "operation_counter", "operations"]
+__all__ = ["TokenCounts", "matrix_rate", "operation_counter", "operations"]
 
 _SIZE, _ROUNDS = 1024, 5
 _SECONDS = 0.5  # after which no round begins: a processor without bfloat16 takes two for each
@@ -28,7 +28,7 @@ _LONG_ENOUGH = 0.05  # seconds
 
 
 @dataclass
-class Read:
+class TokenCounts:
     """Tokens that a network was given to read, without padding."""
 
     tokens: int = 0
@@ -36,17 +36,17 @@ class Read:
     ends: int = 0  # how many of them an answer is read at
 
     @classmethod
-    def text(cls, tokens: int, behind: int = 0) -> Read:
+    def text(cls, tokens: int, behind: int = 0) -> TokenCounts:
         """A text of this many tokens, behind so many that are read already."""
         return cls(tokens, tokens * behind + tokens * (tokens + 1) // 2, 1)
 
-    def __add__(self, other: Read) -> Read:
-        return Read(
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
             self.tokens + other.tokens, self.attended + other.attended, self.ends + other.ends
         )
 
 
-def operations(network: PreTrainedModel, read: Read) -> float:
+def operations(network: PreTrainedModel, read: TokenCounts) -> float:
     """Floating-point operations of the matrix products that reading takes.
 
     As Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, count them, but
@@ -67,10 +67,10 @@ def operations(network: PreTrainedModel, read: Read) -> float:
     return float(2 * (weights * read.tokens + output * read.ends) + attention * read.attended)
 
 
-def operation_counter(network: PreTrainedModel) -> Callable[[Read], float]:
+def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float]:
     """The same for what is counted many times: the network's layers are looked at but once."""
     parts = ("tokens", "attended", "ends")
-    each = {part: operations(network, Read(**{part: 1})) for part in parts}
+    each = {part: operations(network, TokenCounts(**{part: 1})) for part in parts}
     return lambda read: sum(each[part] * getattr(read, part) for part in parts)
 
 

@@ -1,22 +1,13 @@
-"""From a name to a running Model, and which models are in memory."""
+"""From a name to a running Model."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import secrets
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-
-from nbllm.activity.jobs import jobs
-from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.checks import check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.escaping import say
@@ -31,11 +22,7 @@ from nbllm.models.configuration import (
 from nbllm.models.devices.device import choose_dtype, reason_of_dtype
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.fetch.sources import fetch, fetch_adapter
-from nbllm.models.memory.budget import (
-    give_device_memory_back,
-    give_freed_memory_back,
-    held_by_device,
-)
+from nbllm.models.in_memory import hold, loaded
 from nbllm.models.memory.placement import (
     input_device,
     place_all,
@@ -47,39 +34,13 @@ from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model, ModelLike
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
-from nbllm.models.weights import read
+from nbllm.models.weights import read_weights
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "check_named",
-    "choose",
-    "held_as",
-    "holders",
-    "load",
-    "loaded",
-    "reload",
-    "resolve",
-    "unload",
-]
-
-
-@dataclass(eq=False)
-class _Shared:
-    """One network in memory and those who hold a share of it."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    holders: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
-    newest: Model | None = None  # held, so that a model that was not assigned stays usable
-    key: str = field(default_factory=lambda: secrets.token_hex(4))  # by which others name it
-
-
-_in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
-_lock = RLock()
-if hasattr(os, "register_at_fork"):  # whoever holds it is not there in a process that was forked
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+__all__ = ["check_named", "choose", "held_as", "load", "reload", "resolve"]
 
 
 @reads(
@@ -183,7 +144,7 @@ def load(
             device_map=places,
             adapter=None if added is None else added.folder,
             adapter_revision=None if added is None else added.revision,
-            merges=merge_adapter,
+            merge_adapter=merge_adapter,
             trust_remote_code=trust_remote_code,
         ),
         config,
@@ -193,40 +154,28 @@ def load(
     )
     if reason is not None:
         say(f"nbllm: {name_or_path}: {reason}")
-    with _lock:
-        shared = _in_memory.pop(plan, None)
-        if shared is None:
-            refuse_quantized_on_disk(plan)
-            refuse_too_large(plan, network)
-            shared = _Shared(*read(plan, config, network, fetched))
-        _in_memory[plan] = shared
-        model = Model(
-            network=shared.network,
-            tokenizer=shared.tokenizer,
-            kind=plan.kind,
-            name=str(name_or_path),
-            source=fetched.source,
-            revision=fetched.revision,
-            quantization=plan.quantize,
-            context_length=plan.context_length,
-            licence=fetched.licence,
-            folder=fetched.folder,
-            adapter=None if added is None else added.source,
-            adapter_revision=plan.adapter_revision,
-            adapter_folder=plan.adapter,
-            merged=merge_adapter,
-            _give_back=_give_back,
-        )
-        shared.holders.add(model)
-        shared.newest = model
-    _announce()
-    return model
 
+    def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        refuse_quantized_on_disk(plan)
+        refuse_too_large(plan, network)
+        return read_weights(plan, config, network, fetched)
 
-def loaded() -> list[Model]:
-    """The models in memory, one for each network, the one loaded last at the end."""
-    with _lock:
-        return [shared.newest for shared in _in_memory.values() if shared.newest is not None]
+    make = partial(
+        Model,
+        kind=plan.kind,
+        name=str(name_or_path),
+        source=fetched.source,
+        revision=fetched.revision,
+        quantization=plan.quantize,
+        context_length=plan.context_length,
+        licence=fetched.licence,
+        folder=fetched.folder,
+        adapter=None if added is None else added.source,
+        adapter_revision=plan.adapter_revision,
+        adapter_folder=plan.adapter,
+        merged=merge_adapter,
+    )
+    return hold(plan, read_new, make)
 
 
 def choose(model: ModelLike | None = None) -> Model:
@@ -267,39 +216,6 @@ def check_named(argument: str, model: Any) -> None:
         f"{argument}={shown(model)} is neither a model nor the name of one. Pass what nbllm.load() "
         f"returned, or what it takes, such as {DEFAULT!r}."
     )
-
-
-def unload(key: str) -> None:
-    """Take a network out of memory by the key under which this process announced it.
-
-    All models that share it are unloaded, as by `Model.unload`. JupyterLab's panel has the
-    kernel call this.
-
-    Raises ModelError where there is none of that key, or a run in the background uses it.
-    """
-    with _lock:
-        sharing = [list(s.holders) for s in _in_memory.values() if s.key == key]
-    if not sharing:
-        raise ModelError(
-            f"No model with the key {key!r} is in memory: it was unloaded already, or another "
-            "kernel holds it. The panel shows it as it is now."
-        )
-    names = {model.name for model in sharing[0]}
-    for job in jobs():
-        if job.state == "running" and job.owner.is_this and job.model in names:
-            raise ModelError(
-                f"{job.model} answers {job.verb!r} in the background. Cancel that job or wait for "
-                "its end, then unload."
-            )
-    for model in sharing[0]:
-        model.unload()
-
-
-def holders(model: Model) -> int:
-    """How many models share the network of `model`, itself among them."""
-    with _lock:
-        shares = (s.holders for s in _in_memory.values() if model in s.holders)
-        return len(next(shares, ()))
 
 
 def reload(provenance: Mapping[str, str]) -> Model:
@@ -343,62 +259,3 @@ def _name_in(source: str, of_catalog: str = "") -> str:
     """What `load` is given to have this source again."""
     where, _, name = source.partition(":")
     return {"hub": name, "pypi": of_catalog}.get(where, source)
-
-
-def _give_back(model: Model) -> None:
-    """Take one holder off; the network goes when the last one has gone."""
-    if _was_the_last(model):
-        gc.collect()
-        give_freed_memory_back()
-        give_device_memory_back()
-    _announce()
-
-
-def _was_the_last(model: Model) -> bool:
-    """Take one holder off, and say whether its network is to be freed now."""
-    with _lock:
-        held = next((item for item in _in_memory.items() if model in item[1].holders), None)
-        if held is None:  # a copy that was made by hand
-            return False
-        plan, shared = held
-        shared.holders.discard(model)
-        if shared.newest is model:
-            shared.newest = next(iter(shared.holders), None)
-        if shared.newest is not None:
-            return False
-        del _in_memory[plan]
-    return True
-
-
-def _announce() -> None:
-    """Tell the other processes what this one holds now."""
-    with _lock:
-        held = [
-            _held(shared, shared.newest)
-            for shared in _in_memory.values()
-            # Another thread may be about to give it back.
-            if shared.newest is not None and shared.newest.loaded
-        ]
-        # To ask a device that holds nothing would cost some of its memory, for a context.
-        used = sorted({device for model in held for device in model.bytes_by_device})
-        announce(held, [_accelerator(device) for device in used if device.startswith("cuda")])
-
-
-def _held(shared: _Shared, model: Model) -> HeldModel:
-    spread = held_by_device(shared.network)
-    return HeldModel(
-        key=shared.key,
-        name=model.name,
-        quantization=model.quantization,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
-        bytes=sum(spread.values()),
-        shares=len(shared.holders),
-        bytes_by_device=spread,
-    )
-
-
-def _accelerator(device: str) -> DeviceMemory:
-    free, total = torch.cuda.mem_get_info(device)
-    identity = getattr(torch.cuda.get_device_properties(device), "uuid", device)
-    return DeviceMemory(device=device, identity=str(identity), total=total, free=free)

@@ -42,7 +42,7 @@ class Model:
     adapter_revision: str | None = None
     adapter_folder: Path | None = None  # where its files lie
     merged: bool = False  # the adapter into the weights
-    _give_back: Callable[[Model], None] | None = field(default=None, kw_only=True)
+    _release: Callable[[Model], None] | None = field(default=None, kw_only=True)
 
     @property
     def device(self) -> torch.device:
@@ -98,8 +98,8 @@ class Model:
         if not self.loaded:
             return
         del self.network, self.tokenizer
-        if self._give_back is not None:
-            self._give_back(self)
+        if self._release is not None:
+            self._release(self)
 
     def __enter__(self) -> Model:
         return self

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from nbllm.errors import DownloadError
 from nbllm.escaping import say
 from nbllm.models.fetch.cache import cache_folder, require_space
-from nbllm.models.fetch.sources import Fetched, is_prepared, prepare
+from nbllm.models.fetch.prepared import Fetched, is_prepared, prepare
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization.published import stored_bytes
 from nbllm.models.silence import quiet

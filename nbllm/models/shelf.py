@@ -1,4 +1,4 @@
-"""The shelf: which models can be had, which lie on this disk, and which are in memory."""
+"""The shelf: the models that can be fetched, lie on this disk, or are in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nbllm.display.card import card
 from nbllm.display.table import Column, Table
@@ -44,7 +44,7 @@ _FORMS: dict[str, Column] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the shelf; what does not apply to its place is None."""
+    """One line of the shelf; a field that does not apply to its place is None."""
 
     name: str  # as `load`, `remove` and `verify` take it
     place: str  # "in memory", "on this disk", "left over" or "to fetch"
@@ -70,12 +70,19 @@ class Shelf:
         self.items = list(_items())
 
     def remove(self, name: str | Path) -> int:
-        """Delete a model from this cached_models, with what interrupted fetches of it left there.
+        """Delete a model from this disk, with what interrupted fetches of it left there.
 
-        Returns the bytes given back. A model that lies in a folder of your own stays.
+        A model that lies in a folder of your own stays.
 
-        Raises UnknownModelError where there is none by that name, and ModelError where it is in
-        memory, is being fetched, is your own, or the disk refuses.
+        Args:
+            name: as the shelf shows it.
+
+        Returns:
+            The bytes that were freed.
+
+        Raises:
+            UnknownModelError: there is no model of that name.
+            ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
         found = cached_models.find(name)
         in_use = [
@@ -95,12 +102,17 @@ class Shelf:
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare a model's files on this disk, or all models', with what was recorded of them.
+        """Compare the files of one model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again: some seconds for every few gigabytes. Raises
-        UnknownModelError where there is none by that name.
+        Each file is hashed again, which takes some seconds for every few gigabytes.
+
+        Args:
+            name: as the shelf shows it; None for all models.
+
+        Raises:
+            UnknownModelError: there is no model of that name.
         """
-        found = cached_models.kept() if name is None else cached_models.find(name)
+        found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
         if name is not None and not whole:
             raise UnknownModelError(
@@ -110,7 +122,7 @@ class Shelf:
         return [cached_models.verify(kept) for kept in whole]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an item, one column a field of `Item`."""
+        """Return one row per item, one column per field of `Item`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(item) for item in self.items])
@@ -133,7 +145,7 @@ class Shelf:
 
 
 def shelf() -> Shelf:
-    """The models that can be had, that are on this disk, and that are in memory.
+    """Return the models that can be fetched, are on this disk, or are in memory.
 
     Example:
         >>> shelf()  # doctest: +SKIP
@@ -145,10 +157,9 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
-        from nbllm.models.memory.placement import (  # torch, which a model has loaded
-            devices_of,
-            placement,
-        )
+        # These import torch, as that model did.
+        from nbllm.models.in_memory import holders
+        from nbllm.models.memory.placement import devices_of, placement
 
         yield Item(
             name=model.name,
@@ -157,12 +168,12 @@ def _items() -> Iterator[Item]:
             licence=model.licence,
             quantization=model.quantization,
             device=devices_of(placement(model.network), str(model.device)),
-            holders=_loader().holders(model),
+            holders=holders(model),
             source=model.source,
             folder=model.folder,
         )
     here = set()
-    for kept in cached_models.kept():
+    for kept in cached_models.list_cached():
         here |= {kept.name} if kept.whole else set()
         yield Item(
             name=kept.name,
@@ -186,14 +197,10 @@ def _items() -> Iterator[Item]:
             )
 
 
-def _loader() -> Any:
-    """The loader if anything imported it, because importing it takes seconds."""
-    return sys.modules.get("nbllm.models.loader")
-
-
 def _loaded() -> list[Model]:
-    loader = _loader()
-    return [] if loader is None else loader.loaded()
+    # Where nothing was loaded, nothing heavy is imported to say so.
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else models.loaded()
 
 
 def _title(place: str, items: list[Item]) -> str:

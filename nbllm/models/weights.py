@@ -16,8 +16,8 @@ from nbllm.errors import ModelError, QuantizationError, TooLargeError, Unsupport
 from nbllm.models import adapter, quantized_copies
 from nbllm.models.architecture import CLASSES, refuse_hollow
 from nbllm.models.chat_template import check_chat_template
-from nbllm.models.fetch.sources import Fetched
-from nbllm.models.memory.budget import returning_freed_blocks
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.memory.freeing import returning_freed_blocks
 from nbllm.models.memory.placement import refuse_unless_computable
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization import published
@@ -28,10 +28,10 @@ from nbllm.wording import said
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["read"]
+__all__ = ["read_weights"]
 
 
-def read(
+def read_weights(
     plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, fetched: Fetched
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read the weights and the tokenizer of a plan into memory.
@@ -111,7 +111,7 @@ def read(
         quantized_copies.keep(network, plan, fetched)
     if plan.adapter is not None:
         with quiet(), torch.inference_mode(False):
-            network = adapter.apply(network, plan.adapter, merge=plan.merges)
+            network = adapter.apply(network, plan.adapter, merge=plan.merge_adapter)
     return network.eval(), tokenizer
 
 

@@ -40,8 +40,8 @@ def complete(shell: Any, event: Any) -> list[str]:
 
 def _in_memory() -> list[str]:
     # Where nothing is loaded, nothing heavy is imported for the sake of a Tab.
-    loader = sys.modules.get("nbllm.models.loader")
-    return [] if loader is None else sorted({model.name for model in loader.loaded()})
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else sorted({model.name for model in models.loaded()})
 
 
 def _on_the_shelf() -> list[str]:

@@ -96,7 +96,7 @@ class LlmMagics(Magics):
                 prompt,
                 max_new_tokens=options.max_tokens,
                 temperature=options.temperature,
-                tell=stream.tell,
+                on_text=stream.tell,
             )
         except NbllmError as error:
             raise UsageError(str(error)) from error
@@ -132,7 +132,7 @@ class LlmMagics(Magics):
         return shelf()
 
     def _unload(self, line: str) -> None:
-        from nbllm.models.loader import loaded
+        from nbllm.models.in_memory import loaded
 
         held = loaded()
         for name in _words(line):
@@ -165,7 +165,7 @@ class LlmMagics(Magics):
 
 def _free(models: Sequence[Model]) -> None:
     """Take networks out of memory, whoever shares them."""
-    from nbllm.models.loader import loaded
+    from nbllm.models.in_memory import loaded
     from nbllm.models.memory.budget import held_bytes
     from nbllm.wording import byte_size
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbllm.activity.jobs import JobRecord, jobs
-from nbllm.display.card import card, terms
+from nbllm.display.card import card
+from nbllm.display.table import Table
 from nbllm.engine.ledger import ledger_path
 from nbllm.escaping import visible
-from nbllm.models.loader import loaded
+from nbllm.models.in_memory import loaded
 from nbllm.models.memory.budget import device_memory, free_memory, held_bytes
 from nbllm.wording import byte_size
 
@@ -29,7 +30,8 @@ class Status:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return card("", terms(self.lines))
+        table = Table(self.lines, columns=("text", "long"), named_rows=True)
+        return card("", table.html())
 
 
 def status() -> Status:

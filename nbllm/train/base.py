@@ -17,7 +17,8 @@ from nbllm.models.configuration import (
     refuse_unsized,
 )
 from nbllm.models.devices.device import choose_dtype
-from nbllm.models.fetch.sources import Fetched, fetch
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.fetch.sources import fetch
 from nbllm.models.memory.budget import forecast, free_memory
 from nbllm.models.memory.placement import placement
 from nbllm.models.memory.plan import Plan
@@ -25,7 +26,7 @@ from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.silence import quiet
-from nbllm.models.weights import read
+from nbllm.models.weights import read_weights
 from nbllm.train.loop import training_device
 from nbllm.wording import byte_size
 
@@ -139,7 +140,7 @@ def opened(base: Base) -> Model:
     Raises TooLargeError where its weights do not fit, and what reading raises.
     """
     refuse_too_large(base.plan, base.network)
-    network, tokenizer = read(base.plan, base.config, base.network, base.fetched)
+    network, tokenizer = read_weights(base.plan, base.config, base.network, base.fetched)
     return Model(
         network=network,
         tokenizer=tokenizer,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nbllm.errors import TrainingError
-from nbllm.storage.json_file import read_object
+from nbllm.storage.json_file import find_object
 
 __all__ = ["STATE", "is_last", "last_checkpoint"]
 
@@ -33,7 +32,4 @@ def is_last(checkpoint: Path, steps: int) -> bool:
 
 def _state(checkpoint: Path) -> dict[str, Any] | None:
     """Trainer's state, which it writes last; None where the checkpoint is incomplete."""
-    try:
-        return read_object(checkpoint / STATE, error=TrainingError, most=_MOST_OF_STATE)
-    except TrainingError:
-        return None
+    return find_object(checkpoint / STATE, most=_MOST_OF_STATE)

@@ -16,7 +16,7 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.local import answer_here
 from nbllm.frame.tasks.label import LabelTask
 from nbllm.models.fetch.training_record import prompt_digest
-from nbllm.models.memory.budget import give_freed_memory_back
+from nbllm.models.memory.freeing import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.train import loop
 from nbllm.train.base import Base, Lora, adapted, head_order, opened, standing_bytes, with_head

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home, private_folder
 from nbllm.models.fetch.training_record import RECORD
-from nbllm.storage.json_file import read_object
+from nbllm.storage.json_file import find_object
 from nbllm.wording import byte_size
 
 __all__ = ["RunFolder", "writing"]
@@ -180,10 +180,7 @@ def _unwritten(folder: Path, why: str) -> TrainingError:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return read_object(file, error=TrainingError, most=_MOST_OF_RECORD)
-    except TrainingError:
-        return None
+    return find_object(file, most=_MOST_OF_RECORD)
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.errors import TrainingError
 from nbllm.escaping import say
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.models.memory.budget import give_freed_memory_back
+from nbllm.models.memory.freeing import give_freed_memory_back
 from nbllm.models.model import Model
 from nbllm.train import loop
 from nbllm.train.folder import RunFolder, writing

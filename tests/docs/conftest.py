@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nbllm.models import loader
+from nbllm.models import in_memory, loader
 from nbllm.models.fetch import sources
 from nbllm.models.fetch.sources import Fetched
 from nbllm.models.kind import Kind
@@ -61,11 +61,11 @@ def reader(
         monkeypatch.setattr(module, "fetch", fetch_tiny)
     monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("NBLLM_DATA", raising=False)
-    before = loader.loaded()
+    before = in_memory.loaded()
     here = Path.cwd()
     os.chdir(tmp_path)
     yield fetch_tiny
     os.chdir(here)
-    for model in loader.loaded():
+    for model in in_memory.loaded():
         if model not in before:
             model.unload()

@@ -285,7 +285,7 @@ def test_a_run_of_ones_own_ledger_is_trusted_and_of_anothers_is_not(
     frame.attrs[RUNS] = {record["id"]: lie}
     loaded.unload()
     assert frame.llm.explain("a").model.folder == folder
-    from nbllm.models.loader import loaded as in_memory
+    from nbllm.models.in_memory import loaded as in_memory
 
     for model in in_memory():
         if model.folder == folder:
@@ -328,7 +328,7 @@ def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.Mon
 
     entry = CATALOG["smollm2"]
     named = {"name": "smollm2", "source": entry.source, "revision": entry.weights_sha256}
-    lying = cached_models.Kept("smollm2", Path("x"), 1, datetime.now(), whole=True)
+    lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
         monkeypatch.setattr(cached_models, "kept", lambda found=found: found)

@@ -18,6 +18,7 @@ from nbllm.activity.jobs import Job
 from nbllm.engine.ledger import Ledger
 from nbllm.engine.streaming import write
 from nbllm.escaping import visible
+from nbllm.models import in_memory
 from nbllm.models.model import Model
 from nbllm.notebook.prompt_cell import cell_prompt, fill_variables
 
@@ -46,7 +47,7 @@ def held(shell: InteractiveShell, tiny_folder: Any) -> Any:
     shell.run_line_magic("load_ext", "nbllm")
     model = shell.run_line_magic("llm", f"load {folder!r} --dtype fp32")
     yield SimpleNamespace(shell=shell, name=folder, model=model)
-    while model in loader.loaded():
+    while model in in_memory.loaded():
         model.unload()
 
 
@@ -227,9 +228,9 @@ def test_list_shows_what_is_in_memory(held: Any) -> None:
 
 def test_unload_frees_a_model_whoever_shares_it(held: Any, capsys: Any) -> None:
     again = nbllm.load(held.name, dtype="fp32")
-    assert loader.holders(held.model) == 2
+    assert in_memory.holders(held.model) == 2
     held.shell.run_line_magic("llm", f"unload {held.name}")
-    assert held.name not in [model.name for model in loader.loaded()]
+    assert held.name not in [model.name for model in in_memory.loaded()]
     assert not held.model.loaded and not again.loaded
     assert f"{held.name}: unloaded, " in capsys.readouterr().out
 
@@ -237,9 +238,9 @@ def test_unload_frees_a_model_whoever_shares_it(held: Any, capsys: Any) -> None:
 def test_unload_takes_a_variable_and_without_a_name_all(
     held: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    loaded = loader.loaded
+    loaded = in_memory.loaded
     # Other tests of this process share models that stay in memory.
-    monkeypatch.setattr(loader, "loaded", lambda: [m for m in loaded() if m.name == held.name])
+    monkeypatch.setattr(in_memory, "loaded", lambda: [m for m in loaded() if m.name == held.name])
     held.shell.user_ns["mine"] = held.model
     held.shell.run_line_magic("llm", "unload mine")
     assert not held.model.loaded

@@ -50,29 +50,32 @@ def head_importance(
     replacement: Replacement = "zero",
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """How much less likely an answer becomes when one head is taken out.
+    """Return how much less likely an answer becomes without each head.
 
-    What the head gives to the output projection is replaced by zeros, or by its "mean" over
+    The output of the head before the output projection is replaced by zeros, or by its "mean" over
     the tokens of the text, which keeps what it adds whatever the token (Michel et al. 2019,
     "Are Sixteen Heads Really Better than One?").
 
     Args:
-        target: of a causal model the id of a token after the last one of the text, or a text
+        model: A causal model or a classifier, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        target: Of a causal model the id of a token after the last one of the text, or a text
             that is one token; of a classifier the number or the name of a class. By default
-            what the model answers.
-        layers: numbers of the layers whose heads are tried, by default all.
+            the model's own answer.
+        replacement: "zero" or "mean".
+        layers: Numbers of the layers whose heads are tried; all by default.
 
     Returns:
-        One row a head, with the columns layer, head, importance (by how much the logarithm of
-        the answer's probability falls, in nats; below 0 where the head spoke against it) and
-        logit_drop (the same of its logit). `attrs["target"]` is the answer, by its number.
+        A frame with one row per head and the columns layer, head, importance (the fall of the
+        logarithm of the answer's probability, in nats; below 0 where the head spoke against it) and
+        logit_drop (the fall of its logit). `attrs["target"]` is the number of the answer.
 
     Raises:
-        UnsupportedModelError: the model has no such answer (an encoder, an encoder-decoder), or
+        UnsupportedModelError: The model has no such answer (an encoder, an encoder-decoder), or
             computes attention outside of transformers' AttentionInterface.
-        SelectionError: a token, class or layer that the model does not have.
-        LabelError: a class by a name that the model does not have.
-        TextError: the text has no tokens, or too many.
+        SelectionError: The model has no such token, class or layer.
+        LabelError: It has no class of that name.
+        TextError: The text has no tokens, or too many.
 
     Example:
         >>> heads = head_importance(llm, "The capital of France is")  # doctest: +SKIP

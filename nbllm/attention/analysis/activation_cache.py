@@ -17,7 +17,7 @@ from torch import nn
 
 from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.residual import layers_of
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
 __all__ = ["ActivationCache"]
 
@@ -69,7 +69,7 @@ class ActivationCache:
                 return run(*args, **kwargs)
             return self._states[number].expand(rows, -1, -1)
 
-        with turn, ExitStack() as forwards:
+        with FORWARD_LOCK, ExitStack() as forwards:
             for number, layer in enumerate(self._layers[:count]):
                 own = vars(layer).get("forward")  # where another tool has put one
                 forwards.callback(_put_back, layer, own)

@@ -45,30 +45,32 @@ def direct_logit_attribution(
     *,
     position: int = -1,
 ) -> pd.DataFrame:
-    """What each part of a causal model adds to the logit of a token.
+    """Return how much each part of a causal model adds to the logit of a token.
 
-    The last residual stream is the sum of the embeddings and of what every attention head and
-    MLP wrote. Each goes through the final norm, its scale held at what it was, and the output
+    The last residual stream is the sum of the embeddings and of the outputs of all attention heads
+    and MLPs. Each goes through the final norm, its scale held at what it was, and the output
     matrix (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"). It is
-    the direct effect only: what later layers make of it is counted as theirs.
+    the direct effect only: what later layers make of it counts as theirs.
 
     Args:
-        token: its id, or a text that is one token.
-        against: a second token, whose logit is subtracted; that is a log-odds.
-        position: of the token after which the model speaks, from the end where negative.
+        model: A causal model, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        token: The id of the token, or a text that is one token.
+        against: A second token, whose logit is subtracted; that is a log-odds.
+        position: The position of the token whose next token it is, from the end where negative.
 
     Returns:
-        One row a part, with the columns layer, component ("embedding", "attention", "mlp" or
-        "bias"), head and contribution (in logits, as float64). Layer and head are missing
+        A frame with one row per part and the columns layer, component ("embedding", "attention",
+        "mlp" or "bias"), head and contribution (in logits, as float64). Layer and head are missing
         where a part has none; the biases of a layer's output projection and of the end have
-        rows of their own. `attrs["logit"]` is what the model itself said, `attrs["gap"]` how
-        far the sum of all contributions is from that, as a share of it.
+        rows of their own. `attrs["logit"]` is the model's own logit, `attrs["gap"]` how
+        far the sum of all contributions is from it, as a share.
 
     Raises:
-        UnsupportedModelError: the model is not causal, or its layers are not such sums:
+        UnsupportedModelError: The model is not causal, or its layers are not such sums:
             norms after attention or MLP (Gemma), scaled or capped logits.
-        SelectionError: a token or position that is not there.
-        TextError: the text has no tokens, or too many.
+        SelectionError: There is no such token or position.
+        TextError: The text has no tokens, or too many.
 
     Example:
         >>> parts = direct_logit_attribution(llm, text, " good", " bad")  # doctest: +SKIP

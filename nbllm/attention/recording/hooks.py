@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
 __all__ = ["hooked", "only_last_logits"]
 
@@ -41,7 +41,7 @@ def hooked(
         >>> outputs[0].shape
         torch.Size([1, 3])
     """
-    with turn, ExitStack() as hooks:
+    with FORWARD_LOCK, ExitStack() as hooks:
         for module, hook in before:
             hooks.callback(module.register_forward_pre_hook(_here(hook)).remove)
         for module, hook in after:

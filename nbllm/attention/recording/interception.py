@@ -20,7 +20,7 @@ from torch import nn
 from nbllm.attention.recording.accumulator import Call, LayerAccumulator, Shared
 from nbllm.attention.recording.recording import RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.silence import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
@@ -154,7 +154,7 @@ def intercept_attention(network: PreTrainedModel, on_attention: OnAttention) -> 
     table = ALL_ATTENTION_FUNCTIONS
     configs = (vars(module).get("config") for module in network.modules())
     names = {getattr(config, "_attn_implementation", None) for config in configs} - {None}
-    with turn:
+    with FORWARD_LOCK:
         before = {name: table.get(name) for name in names}
         for name, function in before.items():
             table[name] = _wrapped(function)

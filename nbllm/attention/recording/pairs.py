@@ -22,7 +22,7 @@ from nbllm.attention.recording.validation import (
     token_row,
     wanted_layers,
 )
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 from nbllm.wording import counted
@@ -104,7 +104,9 @@ def _given(model: Model, target: str | Prompt) -> Prompt:
         ids=(*start.ids, *text.ids[:count]),
         text=text.text,
         spans=(*start.spans, *text.spans[:count]),
-        marks=tuple(Mark(mark.field, mark.start + 1, mark.stop + 1) for mark in text.marks),
+        field_spans=tuple(
+            FieldSpan(mark.field, mark.start + 1, mark.stop + 1) for mark in text.field_spans
+        ),
     )
 
 
@@ -136,7 +138,7 @@ def _start(model: Model) -> Prompt:
             f"The configuration of {model.name} names no token for its decoder to start with "
             "(decoder_start_token_id). Set it in model.network.config."
         )
-    return Prompt(ids=(start,), text="", spans=((0, 0),), marks=())
+    return Prompt(ids=(start,), text="", spans=((0, 0),), field_spans=())
 
 
 def _stacks(model: Model) -> Callable[[nn.Module], RecordingKind]:

@@ -41,7 +41,17 @@ class ResidualStream:
 
 
 def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> ResidualStream:
-    """One forward pass, with logits at some positions and all states before the final norm."""
+    """Run one forward pass, and return the states of all layers and the logits at some positions.
+
+    Args:
+        model: A causal model.
+        ids: The token ids of the text.
+        positions: The positions whose logits are computed.
+
+    Raises:
+        UnsupportedModelError: The model has no output matrix or final norm that can be found, or
+            does not return the states of its layers.
+    """
     network = model.network
     head = network.get_output_embeddings()
     if head is None:
@@ -100,12 +110,13 @@ def _same_form(one: Any, other: Any) -> bool:
 
 
 def layers_of(network: nn.Module, count: int) -> list[nn.Module]:
-    """The layers, first to last: the first list of so many modules. Empty where there is none."""
+    """Return the layers in order: the first list of `count` modules; empty if there is none."""
     lists = (module for module in network.modules() if isinstance(module, nn.ModuleList))
     return next((list(modules) for modules in lists if len(modules) == count), [])
 
 
 def check_causal(model: Model) -> None:
+    """Raise UnsupportedModelError for a model that is not causal."""
     if model.kind != "causal":
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and only a causal model says a next token "
@@ -133,4 +144,5 @@ def from_start(positions: Sequence[int], count: int) -> list[int]:
 
 
 def architecture(model: Model) -> str:
+    """The name of the network's class."""
     return type(model.network).__name__

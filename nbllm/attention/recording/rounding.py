@@ -19,11 +19,17 @@ _PRECISIONS = {
 
 
 def rounding_tolerance(dtype: torch.dtype, device: torch.device) -> float:
-    """The largest relative error that rounding explains.
+    """Return the largest relative error that rounding explains.
 
     It takes in the precision in which the user lets torch multiply float32, such as TF32.
 
-        rounding_tolerance(torch.bfloat16, torch.device("cpu"))    # 0.05
+    Args:
+        dtype: The dtype that was computed in.
+        device: The device that computed it.
+
+    Example:
+        >>> rounding_tolerance(torch.bfloat16, torch.device("cpu"))
+        0.05
     """
     if dtype == torch.float64:
         return _LARGEST

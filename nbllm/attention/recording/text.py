@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nbllm.checks import shown
-from nbllm.engine.locks import tokenizing
-from nbllm.engine.prompt import Prompt, found_spans
+from nbllm.engine.locks import TOKENIZER_LOCK
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.tokenization import found_spans
 from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 from nbllm.wording import counted
@@ -71,7 +72,7 @@ def token_id(model: Model, token: int | str) -> int:
         >>> token_id(model, " good")  # doctest: +SKIP
     """
     if isinstance(token, str):
-        with tokenizing:
+        with TOKENIZER_LOCK:
             ids = model.tokenizer(token, add_special_tokens=False).input_ids
         if len(ids) != 1:
             pieces = ", ".join(repr(model.tokenizer.decode([piece])) for piece in ids)
@@ -139,14 +140,14 @@ def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer
     side = {"text_target": text} if as_target else {"text": text}
-    with tokenizing:
+    with TOKENIZER_LOCK:
         coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids = tuple(coded["input_ids"])
     if tokenizer.is_fast:
         spans = [(start, stop) for start, stop in coded["offset_mapping"]]
     else:
         spans = found_spans(tokenizer.convert_ids_to_tokens(list(ids)), text)
-    return Prompt(ids=ids, text=text, spans=tuple(spans), marks=())
+    return Prompt(ids=ids, text=text, spans=tuple(spans), field_spans=())
 
 
 def _written(model: Model, token: int, special: bool) -> str:

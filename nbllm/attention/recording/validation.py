@@ -114,7 +114,7 @@ def token_row(model: Model, prompt: Prompt) -> TokenRow:
         tokens=token_texts(model, prompt),
         spans=prompt.spans,
         special=is_special(model, prompt),
-        marks=prompt.marks,
+        marks=prompt.field_spans,
     )
 
 

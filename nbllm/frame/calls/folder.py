@@ -28,7 +28,6 @@ from nbllm.frame import KEEP
 from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import read_argument
 from nbllm.frame.running.execute import How, Question
-from nbllm.frame.running.provenance import run_record
 from nbllm.frame.running.ray import pool_of_workers
 from nbllm.frame.running.run import added_columns, answer_frame
 from nbllm.home import private_folder
@@ -104,14 +103,7 @@ def answer_folder(
     call.verb.check(_first_frame(source, left), call)
     chosen = call.model()
     question = call.question(chosen)
-    record = run_record(
-        question.task,
-        chosen,
-        question.columns,
-        question.output,
-        limit=question.limit,
-        truncate=truncate,
-    )
+    record = question.record(truncate=truncate)
     # Fitted once and here, so that all workers calibrate alike.
     offset = question.ready().calibrate(None)
     settled = {**call.added, "any_type": call.any_type, "how": How(truncate=truncate)}

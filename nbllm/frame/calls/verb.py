@@ -30,7 +30,8 @@ from nbllm.frame.running.preview import Preview, StepsPreview
 from nbllm.frame.running.run import added_columns, answer_frame
 from nbllm.frame.tasks.extractive_qa import ReaderTask
 from nbllm.frame.tasks.prompted import compiled
-from nbllm.models.loader import choose, loaded, resolve
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import choose, resolve
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
@@ -99,7 +100,7 @@ class Call(Generic[O]):
 
     def question(self, model: Model) -> Question:
         """What the model is asked, and of which columns."""
-        return Question(self.task(model), model, self.columns, self.output)
+        return Question(self.task(model), model, self.columns, self.output, self.verb.format)
 
 
 class Verb(ABC, Generic[O]):

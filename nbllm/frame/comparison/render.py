@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbllm.display.card import card
+from nbllm.display.card import card, terms
 from nbllm.display.table import Column, Table
 from nbllm.display.theme import BLUE, CHART, GREEN, LIGHT_GREY, VERMILION, translucent
 from nbllm.escaping import chart_text, escape, visible
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Points", "html", "margins_plot", "similarities_plot", "text"]
 
+_HEAD = ("", "a", "b", "b against a")
 _CELL = 160  # characters of a text in a table
 _LABEL = 24  # of a cell that need not be broken into lines
 
@@ -39,13 +40,12 @@ class Points(NamedTuple):
 
     a: NDArray[np.float64]  # the margin of each model, shape (rows,)
     b: NDArray[np.float64]  # below zero where it gives another answer
-    texts: Sequence[tuple[Any, Any, Any]]  # what was asked about, and both answers
+    texts: Sequence[tuple[Any, Any, Any]]  # the input, and both answers
 
 
 def text(summary: Summary) -> str:
     """Return the summary as text."""
-    head = ("", "a", "b", "b against a")
-    table = Table(_rows(summary), head, columns=["text"] * len(head))
+    table = Table(_rows(summary), _HEAD, columns=["text"] * len(_HEAD))
     sides = [f"  a  {summary.a}", f"  b  {summary.b}"]
     lines = [summary.heading, *sides, "", *table.lines(), "", *summary.remarks]
     return visible("\n".join(lines))
@@ -53,7 +53,6 @@ def text(summary: Summary) -> str:
 
 def html(summary: Summary, differences: Differences) -> str:
     """Return the summary and some rows that differ as HTML: no script, nothing fetched."""
-    head = ("", f"a: {summary.a}", f"b: {summary.b}", "b against a")
     found = f"{counted(differences.count, 'row differs', 'rows differ')}."
     some = ""
     if differences.count:
@@ -63,14 +62,15 @@ def html(summary: Summary, differences: Differences) -> str:
         some = Table(rows, differences.head, columns=columns).html()
     return card(
         summary.heading,
-        Table(_rows(summary), head, columns=["text", "long", "long", "text"]).html(),
+        terms({"a": summary.a, "b": summary.b}),
+        Table(_rows(summary), _HEAD, columns=["text", "text", "text", "long"]).html(),
         *(f"<div>{escape(remark)}</div>" for remark in (*summary.remarks, found)),
         some,
     )
 
 
 def _form(cells: Sequence[Any]) -> Column:
-    """How a column of values is set: numbers, labels, or texts that take several lines."""
+    """Return the form of a column of values: numbers, labels, or texts of several lines."""
     if all(isinstance(cell, float | int | None) for cell in cells):
         return "number"
     return "long" if any(len(str(cell)) > _LABEL for cell in cells) else "text"
@@ -129,7 +129,8 @@ def margins_plot(
 
     Args:
         names: of the models, by "a" and "b".
-        groups: the rows by what there is to say of them, such as "same answer".
+        groups: the rows by outcome, such as "same answer".
+        agreements: by margin of `a`.
     """
     from plotly.subplots import make_subplots
 

@@ -1,4 +1,4 @@
-"""What a comparison of two models found: measures with intervals, and the rows that differ."""
+"""The result of comparing two models: measures with intervals, and the rows that differ."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SHOWN = 5  # rows that differ, in HTML
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models, and what its run took."""
+    """One of the two models, and the cost of its run."""
 
     model: dict[str, str]  # its provenance
     weights: int  # bytes
@@ -50,7 +50,7 @@ class Side:
 
     @property
     def name(self) -> str:
-        """What it is, short."""
+        """Name, quantization, dtype and device."""
         places = json.loads(self.model.get("device_map", "{}"))
         device = devices_of(places, self.model["device"])
         return ", ".join([*(self.model[key] for key in ("name", "quantization", "dtype")), device])
@@ -70,7 +70,7 @@ class Comparison:
     a: Side
     b: Side
     verb: str
-    columns: tuple[str, ...]  # that were asked about
+    columns: tuple[str, ...]  # that the models read
     truth: str | None
     confidence: float
     seed: int
@@ -103,11 +103,11 @@ class Comparison:
         return self._share(self.agree[self.answered])
 
     def agreement_above(self, margin: float) -> Estimate:
-        """The same among rows where the margin of `a` is larger; for verbs that give labels."""
+        """Return the agreement among rows where the margin of `a` is larger; for labels only."""
         return self._share(self.agree[self.sure(margin)])
 
     def sure(self, margin: float) -> NDArray[np.bool_]:
-        """Whether both answered and the margin of `a` is larger than this, shape (rows,)."""
+        """Return whether both answered and the margin of `a` is larger, shape (rows,)."""
         larger: NDArray[np.bool_] = self.floats("a_margin") > margin
         return self.answered & larger
 
@@ -119,9 +119,10 @@ class Comparison:
 
     @property
     def differences(self) -> Any:
-        """The rows with different answers, most surprising first, under their own index.
+        """The rows with different answers, most surprising first, with their own index.
 
-        That is where the less sure of the two is surest, or the texts have least in common.
+        Most surprising is where the less certain of the two is most certain, or where the texts
+        have least in common.
         """
         if self.gives_labels:
             by = -np.minimum(self.floats("a_margin"), self.floats("b_margin"))
@@ -140,7 +141,7 @@ class Comparison:
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         return (
             *self._measures_of_answers(),
             *self._measures_of_perplexity(),
@@ -182,7 +183,7 @@ class Comparison:
         ]
 
     def _points(self) -> dict[str, render.Points]:
-        """The rows that both answered, by what there is to say of them."""
+        """The rows that both answered, by outcome."""
         a, b = self.floats("a_margin"), self.floats("b_margin")
         b = np.where(self.agree, b, -b)
         texts = list(zip(*map(self.values, (self.columns[0], "a", "b")), strict=True))
@@ -248,7 +249,7 @@ class Comparison:
         return [*found, _ratio("weights", byte_size, a.weights, b.weights)]
 
     def right(self, side: str) -> NDArray[np.bool_]:
-        """Whether one of the two was right, shape (rows,); false where there is no truth."""
+        """Return whether "a" or "b" was right, shape (rows,); false where there is no truth."""
         pairs = zip(self.values(side), self._truth, strict=True)
         return np.array([None not in pair and pair[0] == pair[1] for pair in pairs], dtype=bool)
 
@@ -260,12 +261,12 @@ class Comparison:
         return both
 
     def values(self, column: str) -> list[Any]:
-        """A column of `rows`, with None for what is missing."""
+        """Return a column of `rows`, with None for missing values."""
         found = self._data[column].to_list()
         return [None if is_missing(value) else value for value in found]
 
     def floats(self, column: str) -> NDArray[np.float64]:
-        """A column of `rows`, with NaN for what is missing, shape (rows,)."""
+        """Return a column of `rows`, with NaN for missing values, shape (rows,)."""
         return np.array(self.values(column), dtype=np.float64)
 
     @cached_property
@@ -301,7 +302,7 @@ class Comparison:
         )
 
     def _remarks(self) -> list[str]:
-        """What is to be known about the figures."""
+        """Return footnotes to the measures."""
         a, b = self.a.report, self.b.report
         found = [
             f"Of {counted(a.rows, 'row')} {a.blank:,} are blank; {a.failed:,} failed with a, "
@@ -331,7 +332,7 @@ class Comparison:
 
 
 def _exactly(value: float) -> Estimate:
-    """A figure that is measured, and not estimated from rows."""
+    """Return a measured figure, which has no interval."""
     return Estimate(value, float("nan"), float("nan"))
 
 

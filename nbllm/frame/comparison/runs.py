@@ -1,4 +1,4 @@
-"""Two models on the same rows: ask both, one after the other, and measure what it takes."""
+"""Comparison of two models on the same rows: runs both and measures quality and cost."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare(
     frame: Any,
     subject: str,
     *,
-    verb: str,
+    verb: str = "sentiment",
     truth: str | None = None,
     quantize: str | tuple[str, str] = "auto",
     perplexity: bool = False,
@@ -62,14 +62,16 @@ def compare(
     truncate: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Ask two models, or two quantizations of one, about the same rows.
+    """Compare two models, or two quantizations of one, on the same rows.
 
     A row counts where both answered. Missing and blank texts are left out, and so is a row
     that failed with either; both are counted.
 
     Args:
-        a, b: a Model, or a name or path for `load`. Given by name they are loaded one after
-            the other and unloaded, so that there is never more than one in memory.
+        a: a Model, or a name or path for `load`. Models given by name are loaded one after the
+            other and unloaded, so that there is never more than one in memory.
+        b: the other model, in the same way.
+        frame: of pandas or polars.
         subject: the verb's first argument: a column, or a prompt.
         verb: one that asks one question of each row, such as "sentiment" or "summarize".
         truth: a column with the right answers, where there is one.
@@ -165,7 +167,7 @@ def compare(
 def _choices(
     a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
 ) -> tuple[str, str]:
-    """The quantization of each."""
+    """Return the quantization of each."""
     choices = (quantize, quantize) if isinstance(quantize, str) else quantize
     if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
         raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
@@ -189,7 +191,7 @@ def _refuse_taken(frame: Any) -> None:
 
 
 def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) -> None:
-    """Refuse what could only be found out at the end."""
+    """Raise for labels and truths that would otherwise fail at the end."""
     if not isinstance(task, Choice):
         return
     reserved = [label for label in task.labels if label in _PARTS]
@@ -203,7 +205,7 @@ def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) ->
 
 @contextmanager
 def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
-    """A model that was given as it is; one that was named, for as long as it is needed."""
+    """Yield a given model as it is, or load a named one and unload it afterwards."""
     if isinstance(given, Model):
         yield given
         return
@@ -212,7 +214,7 @@ def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
 
 
 def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
-    """The frame with one model's answers, and what they took."""
+    """Return the frame with one model's answers, and their cost."""
     model, output = question.model, question.output
     _warm_up(model)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -237,7 +239,7 @@ def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
 
 
 def _warm_up(model: Model) -> None:
-    """What a first pass spends on threads and kernels is not the speed of the model."""
+    """Run one pass untimed: the first one pays for threads and kernels."""
     ids = torch.zeros((1, 8), dtype=torch.long, device=model.device)
     with torch.inference_mode():
         model.network(input_ids=ids, use_cache=False)
@@ -254,7 +256,7 @@ def _warn_if_the_same(a: Side, b: Side) -> None:
 
 
 def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[Any], Any]]:
-    """One model's columns: values a row, with the narwhals dtype."""
+    """Return one model's columns: values and narwhals dtype, by name."""
     data = nw.from_native(answered, eager_only=True)
 
     def values(column: str) -> list[Any]:
@@ -271,7 +273,7 @@ def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[An
 
 
 def _margin(chances: Sequence[float | None]) -> float | None:
-    """How far the first label is ahead of the second, as probability; None without an answer."""
+    """Return the difference of the two highest probabilities; None without an answer."""
     known = sorted(chance for chance in chances if chance is not None)
     return known[-1] - known[-2] if known else None
 
@@ -281,5 +283,5 @@ def _similarities(pairs: Iterable[tuple[str | None, str | None]]) -> list[float 
 
 
 def _similarity(one: str, other: str) -> float:
-    """The share of words that two texts have in common, in the same order: 0 to 1."""
+    """Return the share of words that two texts have in common, in the same order: 0 to 1."""
     return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()

@@ -1,4 +1,4 @@
-"""The measures of a comparison, and the words that they are shown with."""
+"""The measures of a comparison, with heading and footnotes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Measure:
 
 
 class Agreement(NamedTuple):
-    """How often both agree where the margin of `a` is above one."""
+    """The agreement among rows where the margin of `a` exceeds a threshold."""
 
     margin: float
     rows: int
@@ -46,7 +46,7 @@ class Agreement(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is shown of a comparison, but for the rows that differ."""
+    """The content of a comparison's display, except the rows that differ."""
 
     heading: str
     a: str  # the names of both models

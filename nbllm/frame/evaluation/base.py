@@ -1,4 +1,4 @@
-"""What every evaluation has: answers beside the right ones, measures, and how it is shown."""
+"""The base of all evaluations: answers beside the right ones, measures, and the display."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Evaluation:
     right: list[Any]
     positions: list[int]  # of those rows in the frame
     unanswered: int  # rows with a truth and no answer
-    baseline: str  # what the answers are put beside
+    baseline: str  # what the answers are compared with, in words
 
     @property
     def unit(self) -> str:
-        """What is judged, in the plural."""
+        """The unit that is judged, in the plural."""
         return "rows"
 
     @property
@@ -54,7 +54,7 @@ class Evaluation:
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         raise NotImplementedError
 
     @property
@@ -72,11 +72,11 @@ class Evaluation:
 
     @property
     def count(self) -> int:
-        """Rows that have both."""
+        """The number of rows that have both."""
         return len(self.answers)
 
     def _taken(self, positions: Sequence[int], frame: Any = None) -> Any:
-        """These rows of the frame, or of another."""
+        """Return these rows of the frame, or of another."""
         frame = self.frame if frame is None else frame
         found = nw.from_native(frame, eager_only=True)[list(positions)].to_native()
         if hasattr(found, "attrs"):
@@ -114,7 +114,7 @@ class Evaluation:
 
 
 def mean_estimate(values: NDArray[np.float64]) -> Estimate:
-    """The mean, with the interval of drawing rows again.
+    """Return the mean with its bootstrap interval over rows.
 
     Args:
         values: shape (rows,).

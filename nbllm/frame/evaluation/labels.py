@@ -36,7 +36,7 @@ __all__ = ["LabelEvaluation", "of_labels"]
 class LabelEvaluation(Evaluation):
     """Labels against the truth. Made by `df.llm.evaluate`.
 
-    Accuracy has Wilson's interval, all else that of 2,000 bootstrap draws, seeded. The baseline
+    Accuracy has Wilson's interval, all else that of 2,000 bootstrap resamples, seeded. The baseline
     gives every row the most frequent true label.
     """
 
@@ -44,7 +44,7 @@ class LabelEvaluation(Evaluation):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """All that are true of a row or answered, in alphabetical order."""
+        """The labels that are true of a row or answered, in alphabetical order."""
         return tuple(sorted({*self.answers, *self.right}))
 
     @cached_property
@@ -70,7 +70,7 @@ class LabelEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         hits, score = self.hits, self.score
         most = max(self.labels, key=self.right.count)
         plain = label_scores(self._counts([most] * len(self.right)))
@@ -137,12 +137,13 @@ def of_labels(
     """Return the labels of a frame beside a column of the right ones.
 
     Args:
+        data: the frame.
         records: of the runs that answered.
-        metrics: what was asked for, which labels do not have.
-        common: what all evaluations have.
+        metrics: must be None, since labels have no choice of metrics.
+        common: the fields that all evaluations share.
 
     Raises:
-        FrameError: metrics are asked for.
+        FrameError: metrics are given.
         LabelError: the truth has labels that the verb does not give.
     """
     if metrics is not None:

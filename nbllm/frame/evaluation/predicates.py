@@ -1,4 +1,4 @@
-"""What a filter took and what it left, against what should have been taken."""
+"""The rows that a filter took and left, against those that it should have taken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SAID = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0":
 class FilterEvaluation(Evaluation):
     """The rows that a filter took, among all. Made by `df.llm.evaluate`.
 
-    All with the interval of 2,000 bootstrap draws of rows, seeded. The baseline takes all rows.
+    All with the interval of 2,000 bootstrap resamples of rows, seeded. The baseline takes all rows.
     Average precision is of the scores, whatever the threshold, where the ledger has them all.
     """
 
@@ -51,7 +51,7 @@ class FilterEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = label_scores(self._counts([True] * self.count))
         counts = self._counts(self.answers)
         found = bootstrap_counts(label_scores, counts, CONFIDENCE, SEED)
@@ -71,7 +71,11 @@ class FilterEvaluation(Evaluation):
         return tuple(measures)
 
     def rows(self, *, truth: bool, taken: bool) -> Any:
-        """The rows of the filtered frame that should have been taken or not, and were or not.
+        """Return the rows of the filtered frame with this truth and this outcome.
+
+        Args:
+            truth: whether a row should have been taken.
+            taken: whether it was.
 
         Example:
             >>> found.rows(truth=True, taken=False)  # doctest: +SKIP
@@ -97,12 +101,13 @@ class FilterEvaluation(Evaluation):
 def of_filter(
     frame: Any, truth: str, output: str, records: Sequence[Mapping[str, Any]], corpus: Any
 ) -> FilterEvaluation:
-    """What a filter took, among the rows of the frame that it was given.
+    """Return what a filter took beside all rows that it was given.
 
-    An answer belongs to a text, so that rows are told apart by their texts and need no labels.
+    An answer belongs to a text, so rows are matched by their texts and need no index labels.
 
     Args:
         frame: what the filter returned.
+        output: the column of its scores and runs.
         truth: the column of `corpus` that is true where a row should be taken; yes and no, or 1
             and 0 do as well.
         records: of the runs that answered.
@@ -159,7 +164,7 @@ def _read(value: str | None, column: str) -> bool | None:
 
 
 def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]:
-    """The probability of yes of each text that the ledger knows."""
+    """Return the probability of yes for each text that is in the ledger."""
     if not ledger_path().exists():
         return {}
     keys = {row_key((text,)): text for text in texts}

@@ -31,7 +31,7 @@ __all__ = ["RankEvaluation", "are_found_ranks", "are_recommended", "of_ranks"]
 _SUBJECTS = {"search": "query", "recommend": "user"}
 _METRICS = {"search": ("recall", "mrr", "ndcg"), "recommend": ("hit", "recall", "mrr")}
 
-# Of whom there is a ranking, where only one is asked about.
+# The key of the ranking if there is only one.
 _ONLY = None
 
 
@@ -44,14 +44,14 @@ class RankEvaluation(Evaluation):
     bootstrap draws of them, seeded.
     """
 
-    asked: list[Any]  # the queries or users
+    subjects: list[Any]  # the queries or users
     k: int  # how many of each ranking count
     plain: list[list[Any]] | None  # the baseline's ranking for each
     candidates: list[int] | None  # how many there were to rank for each
 
     @property
     def unit(self) -> str:
-        """What is judged, in the plural."""
+        """The unit that is judged, in the plural."""
         return "queries" if self.verb == "search" else "users"
 
     @property
@@ -67,7 +67,7 @@ class RankEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = None if self.plain is None else self._values(self.plain)
         return tuple(
             Measure(
@@ -81,9 +81,9 @@ class RankEvaluation(Evaluation):
 
     @property
     def by_query(self) -> Any:
-        """Each query or user with its measures, as a frame: sort it to see where it fails."""
+        """Each query or user with its measures, as a frame; sort it to find the failures."""
         named = {RANK_METRICS[m].format(k=self.k): v.tolist() for m, v in self.values.items()}
-        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.asked)), **named})
+        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.subjects)), **named})
 
     def _values(self, rankings: Sequence[Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
         pairs = list(zip(rankings, self.right, strict=True))
@@ -111,9 +111,11 @@ def of_ranks(
     key: str | None,
     k: int | None,
 ) -> RankEvaluation:
-    """The rankings of a frame against what is relevant to each query or user.
+    """Return the rankings of a frame beside what is relevant to each query or user.
 
     Args:
+        frame: what the verb returned.
+        output: the column of ranks.
         truth: query or user to the label of what is relevant to it, or several such; or a frame
             whose first two columns are those; for one query or user, the labels alone.
         verb: "search" or "recommend".
@@ -148,28 +150,28 @@ def of_ranks(
             )
     # What a user liked before is never recommended, so it cannot be missed either.
     left = {one: labels - liked.get(one, set()) for one, labels in relevant.items()}
-    asked = [one for one, labels in left.items() if labels]
-    if not asked:
+    subjects = [one for one, labels in left.items() if labels]
+    if not subjects:
         raise FrameError(f"the truth names nothing that could be found for a {subject}.")
     k = _depth(k, nw.from_native(frame, eager_only=True)[output].to_list())
     plain, baseline = None, "none" if names is None else "drawing at random"
     if verb == "recommend" and nw.dependencies.is_into_dataframe(history):
-        plain, baseline = _popular(asked, liked, k), "what most users liked"
+        plain, baseline = _popular(subjects, liked, k), "what most users liked"
     column = _searched(frame, output) if verb == "search" else None
-    if names is not None and column is not None and _ONLY not in asked:
-        plain, baseline = _by_words(asked, corpus, column, names, k), "BM25, by words alone"
-    many = None if names is None else [len(names) - len(liked.get(one, ())) for one in asked]
+    if names is not None and column is not None and _ONLY not in subjects:
+        plain, baseline = _by_words(subjects, corpus, column, names, k), "BM25, by words alone"
+    many = None if names is None else [len(names) - len(liked.get(one, ())) for one in subjects]
     return RankEvaluation(
         frame=frame,
         output=output,
         truth="what is relevant",
         verb=verb,
-        answers=[rankings.get(one, []) for one in asked],
-        right=[left[one] for one in asked],
+        answers=[rankings.get(one, []) for one in subjects],
+        right=[left[one] for one in subjects],
         positions=[],
         unanswered=0,
         baseline=baseline,
-        asked=asked,
+        subjects=subjects,
         k=k,
         plain=plain,
         candidates=many,
@@ -177,7 +179,7 @@ def of_ranks(
 
 
 def _labels(frame: Any, key: str | None) -> list[Any]:
-    """What each row of a frame is called."""
+    """Return the label of each row of a frame."""
     data = nw.from_native(frame, eager_only=True)
     if key is None:
         if not hasattr(frame, "index"):
@@ -195,7 +197,7 @@ def _labels(frame: Any, key: str | None) -> list[Any]:
 
 
 def _rankings(frame: Any, output: str, subject: str, labels: Sequence[Any]) -> dict[Any, list[Any]]:
-    """Query or user to the labels found, best first."""
+    """Return the labels found for each query or user, best first."""
     data = nw.from_native(frame, eager_only=True)
     column = f"{output}_{subject}"
     of = data[column].to_list() if column in data.columns else [_ONLY] * len(labels)
@@ -209,7 +211,7 @@ def _rankings(frame: Any, output: str, subject: str, labels: Sequence[Any]) -> d
 
 
 def _relevant(truth: Any, subject: str) -> dict[Any, set[Any]]:
-    """Query or user to the labels of what is relevant to it; one, None, where it names none."""
+    """Return the relevant labels of each query or user; under None if the truth names none."""
     if isinstance(truth, str):
         raise FrameError(
             f"truth={truth!r} is one string, and a ranking is judged by the labels of what is "
@@ -239,7 +241,7 @@ def _relevant(truth: Any, subject: str) -> dict[Any, set[Any]]:
 def _liked(
     history: Any, corpus: Any, names: list[Any] | None, key: str | None
 ) -> dict[Any, set[Any]]:
-    """User to the labels of what was liked before."""
+    """Return the labels that each user liked before."""
     if corpus is not None and names is not None:
         rows = read_histories(corpus, history)
         return {user: {names[row] for row in liked} for user, liked in rows.items()}
@@ -255,18 +257,18 @@ def _liked(
     return found
 
 
-def _popular(asked: Sequence[Any], liked: Mapping[Any, set[Any]], k: int) -> list[list[Any]]:
-    """For each user, what most others liked and the user has not yet."""
+def _popular(subjects: Sequence[Any], liked: Mapping[Any, set[Any]], k: int) -> list[list[Any]]:
+    """Return for each user what most others liked, without what the user liked."""
     counts = Counter(label for labels in liked.values() for label in labels)
     order = [label for label, _ in sorted(counts.items(), key=lambda x: (-x[1], str(x[0])))]
     return [
         list(islice((label for label in order if label not in liked.get(user, ())), k))
-        for user in asked
+        for user in subjects
     ]
 
 
 def _searched(frame: Any, output: str) -> str | None:
-    """The column that was searched by meaning too; None where by words alone."""
+    """Return the column that was searched by meaning; None if by words alone."""
     if f"{output}_run" not in frame.columns:
         return None
     runs = run_ids(frame, f"{output}_run")

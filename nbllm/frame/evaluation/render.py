@@ -34,7 +34,7 @@ def html(summary: Summary) -> str:
 
 
 def _table(summary: Summary) -> Table:
-    """The measures; without the last column where nothing can be drawn at random."""
+    """Return the measures; without the last column if nothing can be drawn at random."""
     columns = len(_HEAD) if summary.has_chance else len(_HEAD) - 1
     rows = [_cells(measure)[:columns] for measure in summary.measures]
     return Table(rows, _HEAD[:columns])
@@ -56,6 +56,8 @@ def label_plot(
     """Return a chart of the confusion matrix and, where there is a score, of its reliability.
 
     Args:
+        summary: of the evaluation, for the title.
+        labels: of the axes.
         counts: rows by true label and answer, shape (labels, labels).
         bins: the reliability of the score; empty where there is none.
     """

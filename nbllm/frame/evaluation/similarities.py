@@ -1,4 +1,4 @@
-"""Scores of pairs of texts against those that people gave: what `similarity` says."""
+"""Similarity scores of pairs of texts against scores that people gave."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _Correlation = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], float]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreEvaluation(Evaluation):
-    """Scores against gold ones: whether they rise together. Made by `df.llm.evaluate`.
+    """Scores against gold scores, by their correlation. Made by `df.llm.evaluate`.
 
-    Correlations have the interval of 2,000 bootstrap draws of rows, seeded. The baseline is the
+    Correlations have the interval of 2,000 bootstrap resamples of rows, seeded. The baseline is the
     share of the words of both texts that both have.
     """
 
@@ -56,11 +56,12 @@ class ScoreEvaluation(Evaluation):
 def of_scores(
     data: nw.DataFrame[Any], record: Mapping[str, Any], common: dict[str, Any]
 ) -> ScoreEvaluation:
-    """The scores of pairs against a column of numbers, on whatever scale.
+    """Return the scores of pairs beside a column of numbers, on any scale.
 
     Args:
+        data: the frame.
         record: of the run that gave the scores.
-        common: what all evaluations have.
+        common: the fields that all evaluations share.
 
     Raises:
         FrameError: a truth that is no number, or fewer than two rows.
@@ -84,7 +85,7 @@ def of_scores(
 
 
 def word_overlap(first: str, second: str) -> float:
-    """The words that both texts have, as a share of those that either has.
+    """Return the share of the words of either text that both have (Jaccard).
 
     Example:
         >>> word_overlap("A red car.", "a red bike")
@@ -119,5 +120,5 @@ def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 
 def _is_constant(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    """Whether one of both is always the same, so that nothing can rise with it."""
+    """Return whether either is constant, and so has no correlation."""
     return bool(first.min() == first.max() or second.min() == second.max())

@@ -1,4 +1,4 @@
-"""The measures of an evaluation, and the words that they are shown with."""
+"""The measures of an evaluation, with heading and footnotes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is shown of an evaluation."""
+    """The content of an evaluation's display."""
 
     heading: str
     measures: tuple[Measure, ...]
@@ -36,5 +36,5 @@ class Summary:
 
     @property
     def has_chance(self) -> bool:
-        """Whether any measure says what drawing at random gives."""
+        """Whether any measure has a value for random choice."""
         return any(measure.chance is not None for measure in self.measures)

@@ -25,7 +25,7 @@ __all__ = ["TextEvaluation", "of_texts"]
 class TextEvaluation(Evaluation):
     """Texts against the truth. Made by `df.llm.evaluate`.
 
-    Measures of a row have the interval of 2,000 bootstrap draws, seeded; BLEU and chrF, which
+    Measures of a row have the interval of 2,000 bootstrap resamples, seeded; BLEU and chrF, which
     are of all rows together, that of sacrebleu.
     """
 
@@ -39,7 +39,7 @@ class TextEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = {} if self.plain is None else self._by_row(self.plain)
         found = []
         for metric in self.metrics:

@@ -11,10 +11,9 @@ from nbllm.display.card import card, terms, terms_text
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import Rows, read_rows, row_key
-from nbllm.frame.running.provenance import run_record
 from nbllm.frame.tasks.prompted import Prompted
 from nbllm.models.memory.budget import held_bytes, kv_bytes
 from nbllm.wording import byte_size, counted, rough_duration
@@ -158,7 +157,7 @@ def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstim
     """As `estimate_run`, of texts."""
     task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
-    record = run_record(task, model, question.columns, "", limit=limit, truncate=truncate)
+    record = question.record(truncate=truncate)
     keys = [row_key(text) for text in rows.texts]
     known: Mapping[str, Any] = {}
     if ledger_path().exists():
@@ -224,7 +223,7 @@ def _start_and_step(
 def _time(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
 ) -> float:
-    with turn:
+    with FORWARD_LOCK:
         asked = task.on(model, limit)
         if written is not None:
             assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)

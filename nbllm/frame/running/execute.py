@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
-from nbllm.engine.locks import turn
-from nbllm.engine.runner import Answered
-from nbllm.engine.writing import following
+from nbllm.engine.locks import FORWARD_LOCK
+from nbllm.engine.runner import BatchResult
+from nbllm.engine.token_events import on_each_token
 from nbllm.frame.columns import Rows, row_key
 from nbllm.frame.running.eta import Forecast
 from nbllm.frame.running.local import answer_here
@@ -26,7 +26,7 @@ from nbllm.frame.running.ray import answer_on_workers
 from nbllm.frame.running.report import RunReport
 from nbllm.frame.running.row_events import Teller
 from nbllm.frame.tasks.base import check_filed
-from nbllm.models.flops import Read, matrix_rate, operation_counter
+from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Asked, Task
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "How", "Question", "execute"]
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
+_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[BatchResult]]
 
 # By question, so that a run without a ledger, or with another one, calibrates no second time.
 _offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
@@ -69,12 +69,14 @@ class Question:
     Args:
         columns: field of the task's template to column of the frame, as the record names them.
         output: the column of the answers, as the record names it.
+        verb_format: which way the verb asks the same question.
     """
 
     task: Task
     model: Model
     columns: Mapping[str, str]
     output: str
+    verb_format: int = 0
     _ready: list[Asked] = field(default_factory=list, repr=False)
 
     @property
@@ -82,10 +84,22 @@ class Question:
         """Tokens that a prompt may have."""
         return self.model.context_length - self.task.answer_tokens(self.model)
 
+    def record(self, *, truncate: bool) -> dict[str, Any]:
+        """What a run of it is, see `run_record`."""
+        return run_record(
+            self.task,
+            self.model,
+            self.columns,
+            self.output,
+            limit=self.limit,
+            truncate=truncate,
+            verb_format=self.verb_format,
+        )
+
     def ready(self) -> Asked:
         """The task on the model, its shared prefix computed."""
         if not self._ready:
-            with turn:
+            with FORWARD_LOCK:
                 self._ready.append(self.task.on(self.model, self.limit))
         return self._ready[0]
 
@@ -104,7 +118,7 @@ class Answers:
     values: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
-    read: Read = field(default_factory=Read)
+    read: TokenCounts = field(default_factory=TokenCounts)
 
     def decoded(self, task: Task) -> list[dict[int, Any]]:
         """What each of the task's outputs holds, by number of the text."""
@@ -137,9 +151,7 @@ def execute(
     Stopped by an interrupt or a cancel, it returns what it has, and `state` says so.
     """
     task, model = question.task, question.model
-    record = run_record(
-        task, model, question.columns, question.output, limit=question.limit, truncate=how.truncate
-    )
+    record = question.record(truncate=how.truncate)
     report = RunReport(record["id"], task.verb, question.output, record["model"])
     report.rows, report.texts = len(rows.position), len(rows.texts)
     started = time.perf_counter()
@@ -214,7 +226,7 @@ def _answer_texts(
         if watch.cancelled:
             raise _Stopped
 
-    with watch.following(step), following(step.wrote):
+    with watch.following(step), on_each_token(step.wrote):
         try:
             pause()
             asked = question.ready()

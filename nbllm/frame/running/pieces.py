@@ -213,7 +213,7 @@ class _Cutter:
         prompt = self._template.encode([(text,)], limit=sys.maxsize)[0]
         if not isinstance(prompt, Prompt):
             return []  # a text that the tokenizer cannot read; the run says so
-        mark, start = prompt.marks[0], prompt.text.rfind(text)
+        mark, start = prompt.field_spans[0], prompt.text.rfind(text)
         return [(max(0, a - start), b - start) for a, b in prompt.spans[mark.start : mark.stop]]
 
 

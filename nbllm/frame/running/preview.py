@@ -34,7 +34,7 @@ class Preview:
         """Where the row's own texts are, as character offsets."""
         spans = self.prompt.spans
         found = []
-        for mark in self.prompt.marks:
+        for mark in self.prompt.field_spans:
             if mark.stop > mark.start:
                 start, stop = spans[mark.start][0], spans[mark.stop - 1][1]
                 # The space before a word may be a part of its token.

@@ -10,7 +10,7 @@ from nbllm.display.card import card, terms, terms_text
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
-    from nbllm.engine.runner import Answered
+    from nbllm.engine.runner import BatchResult
 
 __all__ = ["RunReport"]
 
@@ -58,7 +58,7 @@ class RunReport:
         """Distinct texts computed a second of wall clock."""
         return self.computed / self.seconds if self.seconds else 0.0
 
-    def add(self, done: Answered) -> None:
+    def add(self, done: BatchResult) -> None:
         """Count one batch."""
         self.computed += len(done.answers)
         self.tokens += done.read.tokens

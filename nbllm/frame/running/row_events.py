@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbllm.engine.runner import Answered
+    from nbllm.engine.runner import BatchResult
     from nbllm.frame.columns import Rows
     from nbllm.frame.running.progress import Step
     from nbllm.frame.tasks.base import Task
@@ -48,7 +48,7 @@ class Teller:
         for text, error in errors.items():
             self.step.add_failed(self._row(text), error)
 
-    def batch(self, done: Answered, offset: Sequence[float] | None) -> None:
+    def batch(self, done: BatchResult, offset: Sequence[float] | None) -> None:
         """Tell of a batch, by text."""
         self._count(done.answers, offset)
         for text, error in done.errors.items():

@@ -12,7 +12,7 @@ from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
 
 if TYPE_CHECKING:
-    from nbllm.models.flops import Read
+    from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
 __all__ = ["VECTOR", "Asked", "Output", "Task", "are_numbers", "check_filed"]
@@ -44,7 +44,7 @@ class Asked(Protocol):
         """Tokens of labels that the model reads behind each prompt."""
 
     @property
-    def before(self) -> Read:
+    def before(self) -> TokenCounts:
         """What was read before the first row: a shared prefix, texts of calibration."""
 
     def encode(

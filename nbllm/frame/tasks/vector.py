@@ -201,6 +201,6 @@ def _pair(
         ids=tuple(chain.from_iterable(side.ids for side in mine)),
         text="\n".join(side.text for side in mine),
         spans=(),
-        marks=(),
+        field_spans=(),
         sides=tuple(read),
     )

@@ -129,8 +129,8 @@ class Answer(Verb[Options]):
     ) -> SpanTask | TextTask | ReaderTask:
         question, context = options.question, options.context
         instruction, examples, cut = options.instruction, options.examples, options.max_new_tokens
-        require(model, self.name, "causal", "reader")
-        if model.kind == "reader":
+        require(model, self.name, "causal", "extractive_qa")
+        if model.kind == "extractive_qa":
             return _pointed_at(model, question, context, instruction, examples, options.threshold)
         if question is None and context is None:
             return _known(model, instruction, examples, cut)

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
     from nbllm.models.devices.cards import Where
 
-__all__ = ["Rehearsal", "rehearse"]
+__all__ = ["DryRun", "dry_run"]
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What one forward pass holds besides the weights, in bytes."""
 
     cache: int  # keys and values, or whatever else the model remembers of the texts
     activations: Mapping[str, int]  # for each quantization, the peak above weights and cache
 
 
-def rehearse(
+def dry_run(
     skeleton: PreTrainedModel,
     kind: Kind,
     dtype: torch.dtype,
@@ -49,7 +49,7 @@ def rehearse(
     quantized: Mapping[str, Mapping[str, tuple[int, int]]],
     context: int,
     batch: int,
-) -> Rehearsal:
+) -> DryRun:
     """Read `batch` texts of `context` tokens; if the model writes, up to its first token.
 
     For an encoder-decoder the cache is counted as for an answer as long as the text. Several
@@ -78,7 +78,7 @@ def rehearse(
         held = out.get("past_key_values", out.get("cache_params"))
         cache = _nbytes(held)
         answer = _nbytes(held.self_attention_cache) if kind == "seq2seq" else 0
-    return Rehearsal(
+    return DryRun(
         cache + answer * (context - 1),
         {name: max(0, peak - cache) for name, peak in count.peaks.items()},
     )

@@ -12,7 +12,7 @@ from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
 from nbllm.models.estimate.requirement import Fits, Requirement
-from nbllm.models.estimate.result import Estimate
+from nbllm.models.estimate.result import MemoryEstimate
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
     BATCH_SHARE,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from nbllm.models.estimate.dry_run import Rehearsal
+    from nbllm.models.estimate.dry_run import DryRun
     from nbllm.models.kind import Kind
     from nbllm.models.memory.plan import Plan
 
@@ -87,7 +87,7 @@ def estimate(
     device: str | torch.device = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-) -> Estimate:
+) -> MemoryEstimate:
     """Forecast the memory that a model takes, before any of its weights are fetched.
 
     It also says what `load` with quantize="auto" would choose, and why, and how many texts find
@@ -198,7 +198,7 @@ def estimate(
                     most_texts=most[choice],
                 )
                 rows.append(replace(row, fits=_fits(row, subject, places)))
-    return Estimate(
+    return MemoryEstimate(
         name=str(name_or_path),
         kind=kind,
         parameters=network.num_parameters(),
@@ -257,12 +257,12 @@ def _pass(
     layers: Mapping[str, Mapping[str, tuple[int, int]]],
     context: int,
     batch: int,
-) -> tuple[Rehearsal, str | None]:
+) -> tuple[DryRun, str | None]:
     """One pass rehearsed; where the model's code cannot be, what is known without it."""
-    from nbllm.models.estimate.dry_run import Rehearsal, rehearse
+    from nbllm.models.estimate.dry_run import DryRun, dry_run
 
     try:
-        return rehearse(
+        return dry_run(
             subject.network(), subject.kind, subject.dtype, subject.where, layers, context, batch
         ), None
     except Exception as error:  # whatever the model's code raises when there are no numbers
@@ -274,7 +274,7 @@ def _pass(
             f"Activations are not in these figures: the code of {subject.config.model_type} cannot "
             f"be run without numbers ({reason})."
         )
-        return Rehearsal(cache, dict.fromkeys(layers, 0)), note
+        return DryRun(cache, dict.fromkeys(layers, 0)), note
 
 
 def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
@@ -306,7 +306,7 @@ def _has_room(row: Requirement, memories: list[int]) -> bool:
 
 
 def _most_texts(
-    part: _Held, choice: str, one: Rehearsal, many: Rehearsal, free: int, places: list[int]
+    part: _Held, choice: str, one: DryRun, many: DryRun, free: int, places: list[int]
 ) -> int:
     """How many texts find room in one batch, in the share of the memory that a run takes.
 

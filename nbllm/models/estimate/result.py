@@ -1,4 +1,4 @@
-"""What an estimate of memory found: its figures, and the sentences that say what they mean."""
+"""An estimate of memory: its figures, and the sentences that explain them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pandas
     from plotly.graph_objects import Figure
 
-__all__ = ["Estimate"]
+__all__ = ["MemoryEstimate"]
 
 
 @dataclass(frozen=True, repr=False)
-class Estimate:
+class MemoryEstimate:
     """The memory that a model would take: a row for each quantization, context and batch.
 
     It shows itself as a table; `to_frame()` gives the bytes, `plot()` a chart.
@@ -39,7 +39,7 @@ class Estimate:
     devices: int = 1  # of that kind, over which it can be spread
 
     def to_frame(self) -> pandas.DataFrame:
-        """The rows as a pandas frame, in bytes.
+        """Return the rows as a pandas frame, in bytes.
 
         >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
         """

@@ -41,6 +41,9 @@ def plot(
     """Return stacked bars of what is held, with what loading takes beyond it.
 
     Args:
+        title: of the chart.
+        subtitle: below it.
+        rows: one bar each.
         memories: bytes, by what each is called: what is free, and then the whole. Each is a
             line, unless all bars end far below it.
     """

@@ -41,12 +41,12 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
 
 
 def _is_of_catalog(name: str, source: str) -> bool:
-    from nbllm.models.fetch.cached_models import kept
+    from nbllm.models.fetch.cached_models import list_cached
 
     entry = CATALOG.get(name)
     if entry is None or entry.source != source:
         return False
-    return any(item.whole and item.name == name and not item.of_hub for item in kept())
+    return any(item.whole and item.name == name and not item.of_hub for item in list_cached())
 
 
 def _is_of_hub(source: str, landmark: str, commit: str) -> bool:

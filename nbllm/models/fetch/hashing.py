@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-from filelock import FileLock
-
-from nbllm.home import replace_text
 from nbllm.models.fetch.cache import cache_folder
+from nbllm.storage.json_file import find_object
+from nbllm.storage.locked_json import update_json
 
 __all__ = ["folder_sha256", "remembered_sha256", "sha256"]
 
@@ -37,13 +35,11 @@ def remembered_sha256(path: Path) -> str:
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     memory = cache_folder() / "hashes.json"
-    with FileLock(memory.with_suffix(".lock")):
-        known = _read(memory)
-        if key in known:
-            return known[key]
+    known = (find_object(memory) or {}).get(key)
+    if isinstance(known, str):
+        return known
     digest = sha256(path)
-    with FileLock(memory.with_suffix(".lock")):
-        replace_text(memory, json.dumps(_read(memory) | {key: digest}, indent=1))
+    update_json(memory, {key: digest})
     return digest
 
 
@@ -57,11 +53,3 @@ def folder_sha256(folder: Path) -> str:
     for file in decisive:
         digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _read(memory: Path) -> dict[str, str]:
-    try:
-        known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return known

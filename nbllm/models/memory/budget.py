@@ -5,10 +5,7 @@ A network built on the meta device tells it: shapes are known and nothing is all
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_SHARE",
     "LOAD_SHARE",
-    "Forecast",
+    "MemoryNeed",
     "active_bytes",
     "container_limits",
     "device_memory",
@@ -35,17 +32,12 @@ __all__ = [
     "experts_of",
     "forecast",
     "free_memory",
-    "give_device_memory_back",
-    "give_freed_memory_back",
     "held_by_device",
     "held_bytes",
     "kv_bytes",
-    "returning_freed_blocks",
     "room_over",
     "weight_bytes",
 ]
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -58,7 +50,7 @@ BATCH_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Forecast:
+class MemoryNeed:
     """Bytes that a model needs on its device."""
 
     weights: int
@@ -76,13 +68,13 @@ def forecast(
     dtype: torch.dtype,
     context_length: int,
     where: Where | None = None,
-) -> Forecast:
+) -> MemoryNeed:
     """The memory that `network`, which may be on the meta device, takes in these numbers.
 
     It is quick and counts what stays; `nbllm.estimate` counts activations too. `context_length`
     in tokens; 0 for a network that keeps no keys and values. Without `where`, the processor.
     """
-    return Forecast(
+    return MemoryNeed(
         weight_bytes(network, quantization, dtype, where),
         kv_bytes(network.config, dtype, context_length),
     )
@@ -308,16 +300,6 @@ def free_memory(where: Where) -> int:
     return int(min(free + kept, torch.mps.recommended_max_memory() - used))
 
 
-def give_device_memory_back() -> None:
-    """Have torch hand back what it keeps on GPUs and nothing uses."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
 def container_limits() -> list[int]:
     """Limits that Linux sets on a container, of which psutil knows nothing; at least one value."""
     limits = [1 << 62]
@@ -327,36 +309,3 @@ def container_limits() -> list[int]:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return limits
-
-
-@contextmanager
-def returning_freed_blocks() -> Iterator[None]:
-    """While a model is read, have the C library hand back what is freed; keep it afterwards.
-
-    glibc learns to keep blocks of up to 32 MB for itself, and the temporary tensors of
-    quantizing, each of another size, leave holes in what it keeps: a model of 1.1 billion
-    parameters in int8 was seen to take 2.9 GB for what are 1.3 GB. But once a model runs, the
-    same sizes come again and again, and blocks that were handed back have to be cleared by the
-    system each time: that took a quarter more time for scoring.
-    """
-    glibc = _glibc()
-    if glibc:
-        glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 17)  # where glibc starts from
-        glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 17)
-    try:
-        yield
-    finally:
-        if glibc:
-            glibc.malloc_trim(0)
-            glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
-            glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 28)
-
-
-def give_freed_memory_back() -> None:
-    """Have the C library hand back what lies free between the blocks in use."""
-    if glibc := _glibc():
-        glibc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

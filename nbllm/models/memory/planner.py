@@ -11,7 +11,7 @@ from nbllm.errors import QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models.devices.cards import Card, Where, called
 from nbllm.models.memory.budget import (
     LOAD_SHARE,
-    Forecast,
+    MemoryNeed,
     device_memory,
     devices_alike,
     experts_of,
@@ -21,7 +21,6 @@ from nbllm.models.memory.budget import (
     weight_bytes,
 )
 from nbllm.models.memory.plan import Plan
-from nbllm.models.memory.throughput_table import hint
 from nbllm.models.quantization import published
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
@@ -173,7 +172,7 @@ class _Fit:
     """A quantization with which a model fits."""
 
     plan: Plan
-    need: Forecast
+    need: MemoryNeed
     lowered: str  # to which context, if it is; as a part of a sentence
     passed: list[str]  # why others were not taken
 
@@ -186,10 +185,10 @@ def _first_that_fits(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tup
         choice = fit.plan.quantize
         what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
         why = f"{'; '.join(fit.passed)}; " if fit.passed else ""
-        more = _faster(plan, choice, skeleton, where)
+        more = ""
         if fit.passed or fit.lowered:  # else more devices hold no more of it
             over = _over_all(plan, skeleton, where, (choice, fit.plan.context_length))
-            more += f". {over}" if over else ""
+            more = f". {over}" if over else ""
         return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{more}"
     over = _over_all(plan, skeleton, where)
     sentences = [
@@ -335,15 +334,6 @@ def _devices(plan: Plan, where: Where) -> list[Where]:
     return [torch.device(place) for place in named if place != "disk"]
 
 
-def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel, where: Where) -> str:
-    """What is known to be faster here, for a model that writes; it is not chosen by itself."""
-    if plan.kind != "causal" or isinstance(where, Card):
-        return ""
-    width = getattr(skeleton.config.get_text_config(), "hidden_size", 0)
-    known = hint(choice, plan.device, plan.dtype, width)
-    return f". {known}" if known else ""
-
-
 def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
     """Raise TooLargeError where the weights alone exceed the memory that is free now."""
     if plan.device_map is not None:
@@ -371,12 +361,12 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
     )
 
 
-def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> Forecast:
+def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> MemoryNeed:
     tokens = plan.context_length if plan.kind == "causal" else 0
     return forecast(skeleton, choice, plan.dtype, tokens, plan.device)
 
 
-def _size(need: Forecast) -> str:
+def _size(need: MemoryNeed) -> str:
     caches = f" and {byte_size(need.kv)} of keys and values" if need.kv else ""
     return f"{byte_size(need.weights)} of weights{caches}"
 

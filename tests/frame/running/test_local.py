@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.frame.running import local
 from nbllm.frame.tasks.prompted import Prompted
@@ -59,7 +59,7 @@ def test_a_tokenizer_is_used_by_one_at_a_time(tiny_llama: Model) -> None:
         template.encode([("a text",)], limit=10**6)
         done.set()
 
-    with tokenizing:
+    with TOKENIZER_LOCK:
         beside = threading.Thread(target=encode)
         beside.start()
         assert not done.wait(0.2)

@@ -228,7 +228,7 @@ def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
 def test_each_format_can_be_written_to_its_end(kind: Any) -> None:
     schema = read_schema({"x": kind})
     grammar = JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=60)
-    assert accepts(schema, grammar.tokenizer.decode_str(grammar.way_out))
+    assert accepts(schema, grammar.tokenizer.decode_str(grammar.shortest_completion))
 
 
 def test_a_pattern_without_an_end_is_not_laid_at_the_models_door(tiny_llama: Model) -> None:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
-from nbllm.engine import batch_memory, batching
+from nbllm.engine import batching
 from nbllm.engine.batching import TokenBudget
 from nbllm.errors import ArgumentError, ModelError, QuantizationError, TooLargeError
 from nbllm.models.architecture import skeleton
@@ -37,7 +37,7 @@ from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import settle
 
 GB = 10**9
-CONFIGS = Path(__file__).with_name("configs")
+CONFIGS = Path(__file__).parents[1] / "configs"
 MODELS = sorted(file.stem for file in CONFIGS.glob("*.json"))
 NAMES = [card.name for card in CARDS]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -300,7 +300,6 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
     )
     monkeypatch.setattr(planner, "free_memory", planner.device_memory)
     monkeypatch.setattr(planner.quantization, "kernel_problem", lambda *_: None)
-    monkeypatch.setattr(planner, "hint", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     first, model = torch.device("cuda", 0), "qwen2.5-32b"
     config, network = described(model)
@@ -394,8 +393,6 @@ def test_batches_are_within_the_memory_that_the_weights_leave(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = card_named(name)
-    monkeypatch.setattr(batch_memory, "machine_class", lambda _: card.name)
-    monkeypatch.setattr(batching, "known_factor", lambda _: 1.0)
     for model in MODELS:
         try:
             settled, _ = planned(model, card)

@@ -17,7 +17,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from nbllm.models.loader import load
 from nbllm.models.memory import budget as memory
-from nbllm.models.memory import footprint
+from nbllm.models.memory import footprint, freeing
 from nbllm.models.memory.budget import (
     device_memory,
     forecast,
@@ -77,7 +77,7 @@ _HOLES = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from nbllm.models import footprint, memory
+from nbllm.models.memory import budget, freeing
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -88,14 +88,14 @@ for _ in range(3):
 before = resident()
 size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
 wanted = "returning_freed_blocks" in sys.argv
-with memory.returning_freed_blocks() if wanted else nullcontext():
+with freeing.returning_freed_blocks() if wanted else nullcontext():
     blocks, between = [], []
     for _ in range(count):
         blocks.append(bytearray(size))
         between.append(bytearray(20 << 10))
     del blocks
 if "give_freed_memory_back" in sys.argv:
-    memory.give_freed_memory_back()
+    freeing.give_freed_memory_back()
 print(resident() - before)
 """
 
@@ -156,5 +156,5 @@ def test_what_torch_keeps_is_given_back_on_each_kind_of_gpu(
         monkeypatch.setattr(backend, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
-    memory.give_device_memory_back()
+    freeing.give_device_memory_back()
     assert emptied == ["cuda", "mps"]

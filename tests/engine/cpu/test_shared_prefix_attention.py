@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
-from torch import nn
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
@@ -24,12 +23,11 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from nbllm.engine import shared_prefix_attention
-from nbllm.engine.cpu import prepacked_linear
+from nbllm.engine.cpu import shared_prefix_attention
+from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.shared_prefix_attention import CascadePrefix
 from nbllm.models.model import Model
 from tests.conftest import seeded, tiny_model
 
@@ -65,7 +63,7 @@ def prompts(prefix: int, lengths: list[int]) -> list[Prompt]:
     draw = np.random.default_rng(0)
     head = draw.integers(20, 400, prefix).tolist()
     rows = [(*head, *draw.integers(20, 400, length).tolist()) for length in lengths]
-    return [Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), marks=()) for ids in rows]
+    return [Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), field_spans=()) for ids in rows]
 
 
 def likelihoods(model: Model, rows: list[Prompt]) -> list[list[float]]:
@@ -97,9 +95,7 @@ def test_it_is_softmax_over_the_prefix_and_the_own_row(
     seen = torch.ones(tokens, tokens).tril().bool().repeat(rows, 1, 1, 1)
     seen[1, :, 3:, :2] = False
     mask = torch.zeros(seen.shape).masked_fill_(~seen, torch.finfo(torch.float32).min)
-    result = shared_prefix_attention._cascade(
-        query, key, value, mask, 0.3, prefix_key, prefix_value
-    )
+    result = shared_prefix_attention._attend(query, key, value, mask, 0.3, prefix_key, prefix_value)
     assert result.shape == (rows, tokens, heads, value_width)
     for row in range(rows):
         for head in range(heads):
@@ -129,7 +125,7 @@ def test_rows_of_very_different_length_equal_one_row_one_label(network: Any, pre
     model = model_of(network())
     rows = prompts(prefix, [1, 90, 3, 17])
     scorer = LabelScorer(model, rows[0].ids[:prefix], LABELS)
-    assert isinstance(scorer.prefix, CascadePrefix)
+    assert isinstance(scorer.prefix, SharedPrefixAttention)
     np.testing.assert_allclose(scorer.score(rows), likelihoods(model, rows), atol=5e-5)
 
 
@@ -142,26 +138,6 @@ def test_in_bf16_it_is_as_near_to_fp32_as_the_other_way_is() -> None:
     near = np.abs(scorer.score(rows) - exact).mean()
     scorer.prefix = SharedPrefix(model, rows[0].ids[:40])
     assert near < 1.5 * np.abs(scorer.score(rows) - exact).mean()
-
-
-def test_weights_in_another_order_change_no_bit(monkeypatch) -> None:
-    model = model_of(llama(2).to(torch.bfloat16))
-    rows = prompts(40, [30, 5, 12, 28, 9, 17])
-    monkeypatch.setattr(prepacked_linear, "_WORTH", 100)
-    monkeypatch.setattr(prepacked_linear, "_same_bits", {})
-    scored = []
-    for plenty in (0, 1 << 40):
-        monkeypatch.setattr(prepacked_linear, "free_memory", lambda _device, plenty=plenty: plenty)
-        scorer = LabelScorer(model, rows[0].ids[:40], LABELS)
-        scored.append([scorer.score(rows) for _ in range(3)])
-    np.testing.assert_array_equal(*scored)
-    layers = [part for part in scorer.prefix.network.modules() if isinstance(part, nn.Linear)]
-    kinds = {type(layer) for layer in layers}
-    assert kinds == {
-        prepacked_linear.PackedLinear if prepacked_linear.can_pack(model.network) else nn.Linear
-    }
-    plain = {type(part) for part in model.network.modules() if isinstance(part, nn.Linear)}
-    assert plain == {nn.Linear}  # who else uses the model has its own layers
 
 
 def test_a_row_that_is_not_finite_is_so_alone() -> None:
@@ -232,19 +208,19 @@ def test_what_does_not_keep_keys_alone_is_refused(monkeypatch: pytest.MonkeyPatc
     assert FalconH1ForCausalLM._is_stateful
     ids = prompts(40, [1])[0].ids
     model = model_of(llama(2))
-    assert CascadePrefix.of(model, ids) is not None
+    assert SharedPrefixAttention.of(model, ids) is not None
     monkeypatch.setattr(type(model.network), "_is_stateful", True)
-    assert CascadePrefix.of(model, ids) is None
+    assert SharedPrefixAttention.of(model, ids) is None
 
 
 def test_attention_outside_of_the_interface_is_refused() -> None:
     config = BloomConfig(vocab_size=400, n_layer=2, n_head=4, hidden_size=64)
     model = model_of(seeded(BloomForCausalLM, config))
-    assert CascadePrefix.of(model, prompts(40, [1])[0].ids) is None
+    assert SharedPrefixAttention.of(model, prompts(40, [1])[0].ids) is None
 
 
 def test_no_prefix_is_refused(tiny_llama: Model) -> None:
-    assert CascadePrefix.of(tiny_llama, ()) is None
+    assert SharedPrefixAttention.of(tiny_llama, ()) is None
 
 
 def test_the_network_itself_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,15 +229,15 @@ def test_the_network_itself_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     rows = prompts(40, [6, 9])
     expected = likelihoods(model, rows)
     scorer = LabelScorer(model, rows[0].ids[:40], LABELS)
-    assert isinstance(scorer.prefix, CascadePrefix)
+    assert isinstance(scorer.prefix, SharedPrefixAttention)
     meanwhile = []
-    plain = shared_prefix_attention._cascade
+    plain = shared_prefix_attention._attend
 
     def interrupted(*arguments: Any) -> torch.Tensor:
         meanwhile.append(likelihoods(model, rows))
         return plain(*arguments)
 
-    monkeypatch.setattr(shared_prefix_attention, "_cascade", interrupted)
+    monkeypatch.setattr(shared_prefix_attention, "_attend", interrupted)
     np.testing.assert_allclose(scorer.score(rows), expected, atol=5e-5)
     assert meanwhile == [expected] * 2
     assert network.config._attn_implementation == "sdpa"

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
-from nbllm.engine.cpu.prepacked_linear import PackedLinear, can_pack
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.memory.placement import is_spread
 from nbllm.models.silence import quiet
 
@@ -42,10 +41,10 @@ with quiet():  # what transformers brings in here, such as torchao, talks while 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["CascadePrefix"]
+__all__ = ["SharedPrefixAttention"]
 
-_NAME = "nbllm_cascade"
-# What an attention function may be told while its weights stay softmax(scaling · q·kᵀ + mask).
+_NAME = "nbllm_shared_prefix"
+# Options of an attention function with which its weights stay softmax(scaling · q·kᵀ + mask).
 _PLAIN = {"scaling", "dropout", "is_causal", "position_ids", "use_cache"}
 # Scores computed at a time, so that a long text does not take the square of its length.
 _BLOCK = 2**21
@@ -53,11 +52,13 @@ _BLOCK = 2**21
 _LANES = 32
 
 
-class CascadePrefix:
+class SharedPrefixAttention:
     """Keys and values of the tokens that all prompts of a run start with, each held once.
 
-    `network` is called with the tokens after the prefix, their positions and an additive mask
-    of shape (rows, 1, tokens, tokens) over themselves; a token sees none that comes after it.
+    Attributes:
+        network: called with the tokens after the prefix, their positions and an additive mask of
+            shape (rows, 1, tokens, tokens) over themselves; a token sees none that comes after it.
+        length: tokens of the prefix.
     """
 
     def __init__(self, network: PreTrainedModel, length: int) -> None:
@@ -66,24 +67,34 @@ class CascadePrefix:
 
     @staticmethod
     def suits(model: Model) -> bool:
-        """Whether a model is of the sort whose prefix may be told apart, as far as is known yet."""
+        """Return whether `of` may succeed for a model, which is certain only after its pass.
+
+        Args:
+            model: a causal model.
+        """
         # accelerate's hooks would run the network itself in the place of its twin.
         on_cpu = model.device.type == "cpu" and not is_spread(model.network)
         return on_cpu and _keeps_all_keys(model.network)
 
     @classmethod
-    def of(cls, model: Model, ids: tuple[int, ...]) -> CascadePrefix | None:
-        """Read a prefix; None where its attention cannot be told apart from the rows' own.
+    def of(cls, model: Model, ids: tuple[int, ...]) -> SharedPrefixAttention | None:
+        """Compute the keys and values of a prefix, in one forward pass.
 
-        Can: on a processor, a network that runs sdpa and keeps nothing but all keys and values
-        of what it has read (no window, chunk or state), and whose layers all call the function
-        registered here with no more than queries, keys, values and a scale. Whether they do
-        is heard while the prefix is read.
+        Args:
+            model: a causal model.
+            ids: the tokens of the prefix.
+
+        Returns:
+            The prefix; None where its attention cannot be separated from the rows' own. It can
+            on a processor, for a network that runs sdpa and keeps nothing but all keys and values
+            of its input (no window, chunk or state), and whose layers all call the function that
+            is registered here with no more than queries, keys, values and a scale. The pass shows
+            whether they do.
         """
         if not ids or not cls.suits(model):
             return None
-        network = _twin(model.network, {}, {}, packed=can_pack(model.network))
-        with turn, _hearing() as calls, torch.inference_mode():
+        network = _twin(model.network, {}, {})
+        with FORWARD_LOCK, _captured_calls() as calls, torch.inference_mode():
             network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
         layers = model.network.config.get_text_config().num_hidden_layers
         if not len(calls) == len({call.module for call in calls}) == layers:
@@ -99,22 +110,18 @@ def _keeps_all_keys(network: PreTrainedModel) -> bool:
     config = network.config.get_text_config()
     if config._attn_implementation != "sdpa" or network._is_stateful:
         return False
-    # The sort of cache that transformers gives each layer tells what the layer attends to.
+    # The cache that transformers gives a layer shows what the layer attends to.
     return {type(layer) for layer in DynamicCache(config=config).layers} == {DynamicLayer}
 
 
-def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any], *, packed: bool) -> Any:
-    """The same module with the same weights, but for the attention that its config names.
-
-    Where `packed`, its linear layers come to hold their weights in another order as well.
-    """
+def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any]) -> Any:
+    """Return the same module with the same weights, but for the attention that its config names."""
     if id(module) not in twins:
-        kind = PackedLinear if packed and PackedLinear.replaces(module) else type(module)
-        twin = twins[id(module)] = object.__new__(kind)
+        twin = twins[id(module)] = object.__new__(type(module))
         # Dynamic rotary embeddings replace their buffers, and hooks are hung in for one pass.
         own = {name: copy.copy(vars(module)[name]) for name in ("_buffers", "_forward_hooks")}
         own["_modules"] = {
-            name: None if child is None else _twin(child, twins, configs, packed=packed)
+            name: None if child is None else _twin(child, twins, configs)
             for name, child in module._modules.items()
         }
         config = vars(module).get("config")
@@ -127,7 +134,7 @@ def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any], *, packed
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """What one layer's attention was given while the prefix was read."""
+    """The input of one layer's attention in the pass over the prefix."""
 
     module: Any
     key: torch.Tensor
@@ -139,7 +146,7 @@ _calls: ContextVar[list[_Call] | None] = ContextVar("_calls", default=None)
 
 
 @contextmanager
-def _hearing() -> Iterator[list[_Call]]:
+def _captured_calls() -> Iterator[list[_Call]]:
     calls: list[_Call] = []
     token = _calls.set(calls)
     try:
@@ -153,24 +160,24 @@ def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Any,  # none while the prefix is read
+    attention_mask: Any,  # none in the pass over the prefix
     *,
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As transformers calls it: query (rows, heads, tokens, width), key and value likewise."""
+    """Compute attention as transformers asks: query, key and value (rows, heads, tokens, width)."""
     calls = _calls.get()
     if calls is None:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return _cascade(query, key, value, attention_mask, scale, *module.prefix), None
-    told = {name for name, option in options.items() if option is not None}
-    calls.append(_Call(module, key, value, attention_mask is None and told <= _PLAIN))
+        return _attend(query, key, value, attention_mask, scale, *module.prefix), None
+    given = {name for name, option in options.items() if option is not None}
+    calls.append(_Call(module, key, value, attention_mask is None and given <= _PLAIN))
     return sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **options
     )
 
 
-def _cascade(
+def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -179,13 +186,16 @@ def _cascade(
     prefix_key: torch.Tensor,
     prefix_value: torch.Tensor,
 ) -> torch.Tensor:
-    """Attention to the prefix and to the tokens of the own row: (rows, tokens, heads, width).
+    """Return attention to the prefix and to the row's own tokens: (rows, tokens, heads, width).
 
     Args:
         query: (rows, heads, tokens, width).
-        key, value: (rows, key heads, tokens, width); each serves as many query heads in turn.
+        key: (rows, key heads, tokens, width); each head serves as many query heads in turn.
+        value: as `key`.
         mask: added to the scores of the own row, (rows, 1, tokens, tokens).
-        prefix_key, prefix_value: (key heads, prefix, width), seen by all.
+        scale: the factor of the scores.
+        prefix_key: (key heads, prefix, width), seen by all rows.
+        prefix_value: as `prefix_key`.
     """
     rows, heads, tokens, _ = query.shape
     group = heads // key.shape[1]
