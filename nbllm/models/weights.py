@@ -37,6 +37,8 @@ def read_weights(
     """Read the weights and the tokenizer of a plan into memory.
 
     Args:
+        plan: what to read, and how.
+        config: of the model.
         skeleton: the same network on the meta device.
         fetched: where the plan's folder came from.
 

@@ -202,7 +202,7 @@ def lora_parameters(network: Any, lora: Lora) -> int:
 
 
 def adapted(network: PreTrainedModel, lora: Lora, seed: int) -> Any:
-    """peft's network around `network`, whose own weights stay as they are.
+    """Return peft's network around `network`, whose own weights stay as they are.
 
     The change begins as none: A is random and B is zero.
     """

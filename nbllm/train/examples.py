@@ -40,6 +40,9 @@ def label_examples(
     """Rows behind the prompt of a verb, each with its label; None for one that is too long.
 
     Args:
+        model: the model that is trained.
+        task: the verb's task, with its prompt and its labels.
+        rows: the rows.
         limit: tokens that a row may have, its prompt and its answer together.
         truncate: cut the text of longer rows, which else are None.
     """
@@ -55,7 +58,11 @@ def answer_examples(
     """Rows behind a prompt, each with its answer and the token that ends it; None if too long.
 
     Args:
-        limit, truncate: as for `label_examples`.
+        model: the model that is trained.
+        template: the prompt.
+        rows: the rows.
+        limit: as for `label_examples`.
+        truncate: as for `label_examples`.
     """
     end = _end(model)
     answers = [[*ids, *end] for ids in answer_ids(model.tokenizer, [row.answer for row in rows])]

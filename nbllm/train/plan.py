@@ -103,8 +103,18 @@ def planned(
     """What a run will do, as its folder says where it was begun before, and what that takes.
 
     Args:
+        place: the folder of the run.
+        network: the network that is trained.
+        layout: how a batch of rows is laid out.
+        train: rows to train on.
+        held: rows held out.
+        recipe: rows a step, learning rate and so on.
         steps: how many there will be, given the seconds that one takes.
         standing: bytes of weights, gradients and optimizer.
+        parameters: how many the network has.
+        layers: how many the network has.
+        device: that it is trained on.
+        mixed: whether products are computed in bf16.
 
     Raises:
         TooLargeError: not even a single row fits in memory.
@@ -203,8 +213,15 @@ def schedule(
     """How many rows are computed at once, and how often the run is saved.
 
     Args:
+        measured: what a few rows took.
+        layout: how a batch of rows is laid out.
+        train: rows to train on.
+        recipe: rows a step, learning rate and so on.
+        steps: how many there will be.
         standing: bytes that the run holds all the time and does not hold yet.
+        device: that it is trained on.
         layers: of the network, whose outputs alone are kept where the rest is computed again.
+        mixed: whether products are computed in bf16.
 
     Raises TooLargeError where not even a single row fits.
     """

@@ -65,7 +65,9 @@ def pretrain(
     Args:
         frame: a pandas or polars DataFrame.
         text: the column to learn.
-        layers, heads, hidden: of the network: layers, attention heads a layer, and width.
+        layers: of the network.
+        heads: attention heads a layer.
+        hidden: the width of the network.
         vocabulary: tokens at most, 259 of which are single bytes and special ones.
         context: tokens that it reads at once.
         steps: at most; by default 10 passes over the texts.

@@ -71,6 +71,7 @@ class PretrainingRun:
         minutes: float | None,
         dry_run: bool,
     ) -> Pretrained | Forecast:
+        """Train on these rows, or return the forecast alone."""
         started = time.perf_counter()
         texts = [row.texts[0] for row in train]
         tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)

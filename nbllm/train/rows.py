@@ -60,6 +60,7 @@ def learned_rows(
     """The rows of a pandas or polars frame that have all that is needed, in their order.
 
     Args:
+        frame: a pandas or polars frame.
         read: columns of text.
         answer: the column of labels or answers, of any type; None where there is none.
         any_type: read columns that are not text too, and a blank one beside others as an empty
@@ -134,7 +135,9 @@ def hold_out(
     """Rows to train on, and rows held out; a text that is there twice lies on one side.
 
     Args:
+        rows: all rows.
         share: of the distinct texts, above 0 and below 1.
+        seed: of the draw.
         by_answer: hold out the same share of each label. A label's only text is trained on.
 
     Raises:

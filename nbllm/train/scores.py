@@ -17,7 +17,9 @@ def label_metrics(
     """Accuracy, precision, recall and F1, of all rows and by label, beside the commonest label's.
 
     Args:
+        truth: the right labels.
         found: the answers; None where a row has none, which counts as wrong.
+        labels: all labels that there are.
     """
     from sklearn.metrics import precision_recall_fscore_support
 

@@ -23,6 +23,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreT
     Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 
     Args:
+        texts: what it is trained on.
         vocabulary: tokens at most, 259 of which are single bytes and special ones.
         context: tokens that a text may have.
 

@@ -62,6 +62,9 @@ def choose_dtype(
     64 tokens in a second with AVX2, where it takes 14 seconds in fp32.
 
     Args:
+        dtype: as `load` takes it.
+        where: the device, or a card that is not here.
+        quantize: as `load` takes it.
         config: of the model; without it, as where nothing is known of the model, never fp16.
     """
     if isinstance(dtype, str) and dtype == "auto":

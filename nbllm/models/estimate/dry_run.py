@@ -57,8 +57,13 @@ def dry_run(
 
     Args:
         skeleton: on the meta device; it is used up.
+        kind: of the model.
+        dtype: of the activations.
+        where: the device that is counted for, or a card that is not here.
         quantized: for each quantization, the layers that it changes, as `quantized_layers`
             gives them.
+        context: tokens of each text.
+        batch: how many texts.
 
     Raises whatever the model's code raises where it asks for numbers, which there are not.
     """

@@ -105,12 +105,14 @@ def estimate(
             that was published quantized stays so; "none" unpacks it.
         context: tokens of a text; None is what the model takes, 2048 at most.
         batch: texts at once.
+        dtype: as in `load`.
         device: as in `load`; or the name of a card that is not here, such as "4090", "T4",
             "a100-80gb", "2x4090" or what nvidia-smi prints, which nothing else is taken to use.
             Whether it has a kernel for a quantization is then what the libraries document, and has
             not been tried. Of several, each is taken to hold the same part of the weights, and
             what a batch needs beside them for a moment.
-        dtype, revision, trust_remote_code: as in `load`.
+        revision: as in `load`.
+        trust_remote_code: as in `load`.
 
     Raises:
         ArgumentError: there is no such card on record.
@@ -281,6 +283,8 @@ def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
     """Whether the row's peak is within what is free.
 
     Args:
+        row: what is required.
+        subject: what is asked about.
         places: the free bytes of each device of that kind.
     """
     where = subject.where
@@ -311,7 +315,10 @@ def _most_texts(
     """How many texts find room in one batch, in the share of the memory that a run takes.
 
     Args:
-        one, many: passes over one text and over `_MANY`.
+        part: what the weights take.
+        choice: the quantization.
+        one: the pass over one text.
+        many: the pass over `_MANY` texts.
         free: bytes of the device that is asked about.
         places: those of each device of that kind.
     """
@@ -350,6 +357,10 @@ def _auto(
     """What "auto" comes to, as a line, and how fast that can be at most, where it is known.
 
     Args:
+        plan: the plan, with its quantization left to be decided.
+        subject: what is asked about.
+        network: the network on the meta device.
+        source: where the model comes from, for messages.
         automatic: whether the dtype is chosen too.
     """
     from nbllm.models.devices.device import reason_of_dtype
@@ -372,6 +383,7 @@ def _speed(card: Card, read: int | None) -> str:
     """How fast a model writes on a card at most, in a sentence.
 
     Args:
+        card: the card.
         read: bytes of weights for each token; None where that is not known.
     """
     if read is None:

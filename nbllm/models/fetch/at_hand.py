@@ -53,7 +53,9 @@ def _is_of_hub(source: str, landmark: str, commit: str) -> bool:
     """Whether a repository's commit, or the GGUF file of it that is named, is in the hub's cache.
 
     Args:
+        source: as a record has it.
         landmark: the file that tells so, where no file is named.
+        commit: the commit, in hexadecimal digits.
     """
     found = _OF_HUB.fullmatch(source)
     if found is None or not _COMMIT.fullmatch(commit):

@@ -105,6 +105,7 @@ def place_all(places: Places, skeleton: PreTrainedModel) -> Places:
     were given one by their own name. A mapping of a single device is none at all.
 
     Args:
+        places: as `load` takes `device_map`.
         skeleton: the network on the meta device.
 
     Raises:

@@ -61,6 +61,10 @@ def settle(
     has a shorter context.
 
     Args:
+        plan: the plan, with its quantization as the user gave it.
+        config: of the model.
+        skeleton: the network on the meta device.
+        source: where the model comes from, for messages.
         why_dtype: why its dtype was chosen, in a sentence, where that has to be said.
         card: plan for this one, which need not be here, instead of the plan's device.
 
@@ -258,6 +262,9 @@ def _over_all(
     """What fits over all devices of that kind, in a sentence; empty where there is but one.
 
     Args:
+        plan: the plan for one device.
+        skeleton: the network on the meta device.
+        where: the device.
         on_one: the quantization and the context that fit on one of them, if any do; it is empty
             too where all of them hold no more.
     """

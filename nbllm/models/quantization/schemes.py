@@ -78,6 +78,8 @@ def kernel_problem(quantization: str, where: Where, dtype: torch.dtype | None = 
     here, the answer is what the libraries list.
 
     Args:
+        quantization: as `load` takes it.
+        where: the device, or a card that is not here.
         dtype: the one that its layers compute in; bf16 unless given.
     """
     import torch
@@ -209,7 +211,9 @@ def config(
     """What transformers wants to be told.
 
     Args:
+        quantization: as `load` takes it.
         dtype: the one that products are computed in.
+        device: that the network will be on.
         network: the one to be quantized, on the meta device.
 
     Raises QuantizationError where the network has no layer that could be quantized so.
