@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field
-from inspect import Parameter, Signature
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbllm._verb_methods import SeriesVerbs, Verbs
 from nbllm.checks import near
 from nbllm.errors import ProvenanceError
-from nbllm.frame.calls.options import Settings, arguments_of
 from nbllm.frame.checks import read_argument, reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
@@ -73,7 +70,9 @@ class FrameAccessor(Verbs[F]):
             # Only where a verb was registered is there one to find.
             registry = sys.modules.get("nbllm.frame.calls.registry")
             if registry is not None and registry.is_registered(name):
-                return _method(self, registry.find_verb(name))
+                from nbllm.frame.calls.method import method_of
+
+                return method_of(registry.find_verb(name), self._call)
             known = [known for known in dir(self) if not known.startswith("_")]
             raise AttributeError(
                 f"df.llm has no {name!r}. {near(name, known)}It has: {', '.join(known)}."
@@ -374,33 +373,6 @@ def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[A
     looked_at = ("model", "truncate")
     settings: dict[str, Any] = {n: options.pop(n) for n in looked_at if n in options}
     return verb.call(subject, options, settings)
-
-
-def _method(frame: FrameAccessor[Any], verb: Verb[Any]) -> Callable[..., Any]:
-    """A registered verb as a method."""
-    first, *others = verb.positional()
-
-    def call(*arguments: Any, **named: Any) -> Any:
-        bound = call.__signature__.bind(*arguments, **named).arguments  # type: ignore[attr-defined]
-        subject = bound.pop(first)
-        settings = {name: bound.pop(name) for name in verb.settings if name in bound}
-        return frame._call(verb.name, subject, bound, settings)
-
-    def parameter(name: str, one: Field[Any] | None) -> Parameter:
-        default = Parameter.empty if one is None or one.default is MISSING else one.default
-        kind = Parameter.POSITIONAL_OR_KEYWORD
-        return Parameter(
-            name, kind if name in (first, *others) else Parameter.KEYWORD_ONLY, default=default
-        )
-
-    known = {**arguments_of(verb.options), **arguments_of(Settings)}
-    names = [first, *others]
-    names += [n for n in arguments_of(verb.options) if n not in others]
-    names += [n for n in verb.settings if n not in names]
-    call.__signature__ = Signature([parameter(n, known.get(n)) for n in names])  # type: ignore[attr-defined]
-    call.__name__ = call.__qualname__ = verb.name
-    call.__doc__ = verb.documentation()
-    return call
 
 
 def register_on_pandas(pandas: Any) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nbllm.frame.calls.verb import Verb
 
 __all__ = [
+    "RESERVED",
     "built_in",
     "find_row_verb",
     "find_verb",
@@ -24,6 +25,11 @@ __all__ = [
 ]
 
 _ROOM = "nbllm.frame.verbs"
+
+# What df.llm has beside verbs.
+RESERVED = frozenset(
+    {"calibrate", "corrected", "estimate", "evaluate", "explain", "explore", "preview", "report"}
+)
 
 _registered: dict[str, Verb[Any]] = {}
 
@@ -96,8 +102,6 @@ def register_verb(verb: Verb[Any]) -> None:
     # It begins the id of a run, and is an attribute of df.llm.
     if not (name.isascii() and name.isalpha() and name.islower() and len(name) <= 20):
         raise FrameError(f"the name {name!r} is not one of 1 to 20 lower-case letters, a to z.")
-    from nbllm.accessor import FrameAccessor
-
-    if name in built_in() or hasattr(FrameAccessor, name):
+    if name in built_in() or name in RESERVED:
         raise FrameError(f"df.llm has {name!r} already. Give your verb another name.")
     _registered[name] = verb

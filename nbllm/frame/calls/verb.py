@@ -19,8 +19,9 @@ from nbllm.errors import FrameError, ModelError
 from nbllm.frame import KEEP
 from nbllm.frame.calls.options import Settings, arguments_of, read_options
 from nbllm.frame.checks import check_names, read_argument
-from nbllm.frame.columns import check_columns, refuse_taken, row_position, row_values
+from nbllm.frame.columns import check_columns, row_position, row_values
 from nbllm.frame.evaluation.judged import evaluate_answers
+from nbllm.frame.new_columns import refuse_taken
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Fields, examples_of
 from nbllm.frame.prompts.few_shot import TEXT

@@ -18,9 +18,10 @@ from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import reads_arguments
-from nbllm.frame.columns import is_missing, read_rows, write_columns
+from nbllm.frame.columns import is_missing, read_rows
 from nbllm.frame.comparison.result import Comparison, Side
 from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
+from nbllm.frame.new_columns import write_columns
 from nbllm.frame.running.execute import Question
 from nbllm.frame.running.provenance import find_report, run_ids
 from nbllm.frame.running.run import answer_frame

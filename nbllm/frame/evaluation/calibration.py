@@ -15,7 +15,8 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError, ProvenanceError
 from nbllm.escaping import say
-from nbllm.frame.columns import RowPositions, is_missing, read_rows, write_columns
+from nbllm.frame.columns import RowPositions, is_missing, read_rows
+from nbllm.frame.new_columns import write_columns
 from nbllm.frame.running.provenance import attach, find_record, find_report, only_run, remember
 from nbllm.stats import calibration_error
 from nbllm.wording import counted

@@ -10,14 +10,8 @@ import narwhals as nw
 from nbllm._warnings import warn_user
 from nbllm.errors import LabelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import (
-    Rows,
-    index_labels,
-    read_rows,
-    refuse_taken,
-    vector_column,
-    write_columns,
-)
+from nbllm.frame.columns import Rows, index_labels, read_rows
+from nbllm.frame.new_columns import refuse_taken, vector_column, write_columns
 from nbllm.frame.running.execute import Answers, How, Question, execute
 from nbllm.frame.running.progress import Watch, watching
 from nbllm.frame.running.provenance import attach, earlier_columns

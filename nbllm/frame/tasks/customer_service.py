@@ -16,7 +16,7 @@ from nbllm.frame.tasks.text import TextTask
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["MESSAGE", "SOURCES", "draft", "urgency"]
+__all__ = ["MESSAGE", "MOODS", "SOURCES", "draft", "urgency"]
 
 SOURCES, MESSAGE = "sources", "message"  # fields of a draft's template
 
@@ -28,6 +28,17 @@ _URGENT = (
     ("Just out of interest, will the lamp come in other colours one day?", "low"),
     ("I fly in three hours and my ticket still has not arrived.", "high"),
     ("Thanks for the newsletter, I enjoyed the article about bread.", "low"),
+)
+
+# Most messages only ask; shown reviews alone, a model takes a question for a complaint.
+MOODS = (
+    ("Can you tell me when the parcel will be here?", "neutral"),
+    ("Many thanks for the quick help, I am very happy with the chair.", "positive"),
+    ("I have called five times and nobody cares. Never again.", "negative"),
+    ("I would like to change my address.", "neutral"),
+    ("What a lovely surprise, the gift wrapping was beautiful!", "positive"),
+    ("The screen broke on the first day, what a waste of money.", "negative"),
+    ("how do i pay by card", "neutral"),
 )
 
 # Urgent and not in turn.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
-from nbllm.frame.columns import check_columns, refuse_taken, row_text
+from nbllm.frame.columns import check_columns, row_text
 from nbllm.frame.evaluation.masks import of_spans
 from nbllm.frame.masking.masker import Masker, mask_frame, masked
+from nbllm.frame.new_columns import refuse_taken
 from nbllm.frame.running.estimate import RunEstimate, estimate_without_model
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 

@@ -18,15 +18,9 @@ import numpy as np
 from nbllm._warnings import warn_user
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb, preview_of
-from nbllm.frame.columns import (
-    check_columns,
-    index_labels,
-    read_rows,
-    refuse_taken,
-    row_text,
-    take_rows,
-)
+from nbllm.frame.columns import check_columns, index_labels, read_rows, row_text
 from nbllm.frame.evaluation.rankings import are_recommended, of_ranks
+from nbllm.frame.new_columns import refuse_taken, take_rows
 from nbllm.frame.retrieval.histories import read_histories
 from nbllm.frame.retrieval.rankings import best
 from nbllm.frame.running.preview import PreviewStep, StepsPreview

@@ -17,21 +17,21 @@ from nbllm.frame.columns import (
     distinct_rows,
     index_labels,
     read_rows,
-    refuse_taken,
     row_text,
-    write_columns,
 )
+from nbllm.frame.new_columns import refuse_taken, write_columns
 from nbllm.frame.prompts.arguments import check_labels, require
 from nbllm.frame.prompts.examples import Examples, Fields
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.retrieval.sources import content_words, grounded, read_sources, strange_numbers
+from nbllm.frame.retrieval.handover import failed_reason, handover_reasons
+from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
 from nbllm.frame.running.execute import Answers, Question, execute
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 from nbllm.frame.running.progress import Watch
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
-from nbllm.frame.tasks.customer_service import MESSAGE, SOURCES, draft, urgency
+from nbllm.frame.tasks.customer_service import MESSAGE, MOODS, SOURCES, draft, urgency
 from nbllm.frame.verbs import search
 from nbllm.frame.verbs.classify import choose_label
 from nbllm.frame.verbs.embed import embedding_task
@@ -46,17 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["VERB", "Options", "Reply"]
 
 _FIELDS = ("message", "intent")  # of an example
-
-# Most messages only ask; shown reviews alone, a model takes a question for a complaint.
-_MOODS = (
-    ("Can you tell me when the parcel will be here?", "neutral"),
-    ("Many thanks for the quick help, I am very happy with the chair.", "positive"),
-    ("I have called five times and nobody cares. Never again.", "negative"),
-    ("I would like to change my address.", "neutral"),
-    ("What a lovely surprise, the gift wrapping was beautiful!", "positive"),
-    ("The screen broke on the first day, what a waste of money.", "negative"),
-    ("how do i pay by card", "neutral"),
-)
 
 # The cosine from which a source without a word of the message is taken to speak of the same.
 _ALIKE = 0.3
@@ -193,10 +182,10 @@ class Reply(Verb[Options]):
                 cells["_sources"] = json.dumps(used, ensure_ascii=False, default=str)
                 if cells[""] is not None:
                     cells["_score"] = grounded(cells[""], contexts[i])
-                why = _reasons(cells, rows.texts[i][0], options.threshold)
+                why = handover_reasons(cells, rows.texts[i][0], options.threshold)
                 cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
             elif cells["_error"] is not None:
-                cells |= {"_handover": True, "_reason": _failed(cells["_error"])}
+                cells |= {"_handover": True, "_reason": failed_reason(cells["_error"])}
             answers.append(cells)
         wanted = {s: dtype for s, (part, dtype) in _COLUMNS.items() if part in call.settings.keep}
         answered = write_columns(
@@ -356,7 +345,7 @@ class _Steps:
 
 def _tasks(call: Call[Options], model: Model) -> dict[str, Task]:
     """What is told of each message before a draft, by the suffix of its column."""
-    mood = SentimentOptions(neutral=True, examples=_MOODS)
+    mood = SentimentOptions(neutral=True, examples=MOODS)
     return {
         "_intent": call.task(model),
         "_sentiment": Sentiment().task(model, call.subject, mood),
@@ -425,23 +414,3 @@ def _find_sources(
         # "the" and "is" stand in all texts and match nothing.
         found[n] = [row for row, _ in ranked if n in alike or words[row] & said]
     return found
-
-
-def _reasons(cells: Mapping[str, Any], message: str, threshold: float) -> list[str]:
-    """Why a person should look at a message; empty where nobody has to."""
-    if cells["_error"] is not None:
-        return [_failed(cells["_error"])]
-    why = []
-    if cells["_intent_score"] < threshold:
-        why.append(f"intent uncertain ({cells['_intent_score']:.2f})")
-    if cells["_context"] is None:
-        return [*why, "no source matches"]
-    if cells["_score"] is None or cells["_score"] < threshold:
-        why.append(f"draft shares too little with its sources ({cells['_score'] or 0:.2f})")
-    if strange := strange_numbers(cells[""] or "", f"{message}\n{cells['_context']}"):
-        why.append(f"draft has numbers that its sources have not: {', '.join(strange)}")
-    return why
-
-
-def _failed(error: str) -> str:
-    return f"no answer: {error}"

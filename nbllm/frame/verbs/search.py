@@ -19,8 +19,9 @@ from nbllm.engine.runner import run
 from nbllm.errors import ModelError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of
-from nbllm.frame.columns import Rows, index_labels, read_rows, refuse_taken, row_text, take_rows
+from nbllm.frame.columns import Rows, index_labels, read_rows, row_text
 from nbllm.frame.evaluation.rankings import are_found_ranks, of_ranks
+from nbllm.frame.new_columns import refuse_taken, take_rows
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.retrieval.rankings import best, fuse
 from nbllm.frame.retrieval.words import WordIndex, terms

@@ -12,7 +12,8 @@ from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
-from nbllm.frame.columns import index_labels, is_missing, new_series, read_rows
+from nbllm.frame.columns import index_labels, is_missing, read_rows
+from nbllm.frame.new_columns import new_series
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT, label_parts

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 import polars as pl
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 import nbllm
+from nbllm.accessor import FrameAccessor
 from nbllm.errors import FrameError
 from nbllm.frame.calls import registry
 from nbllm.frame.running.background import Run
@@ -116,13 +118,24 @@ def test_evaluation_explanation_and_comparison(tiny_llama: Model) -> None:
     assert both.count == 3
 
 
+def completed(shell: InteractiveShell, line: str) -> set[str]:
+    """What is offered behind a line."""
+    with provisionalcompleter():
+        return {found.text for found in shell.Completer.completions(line, len(line))}
+
+
+def test_nothing_of_df_llm_can_be_taken() -> None:
+    methods = {name for name in vars(FrameAccessor) if not name.startswith("_")}
+    looks = {"preview", "estimate"}  # written out with the verbs
+    assert methods | looks == registry.RESERVED
+
+
 def test_jupyter_completes_it(tiny_llama: Model) -> None:
     shell = InteractiveShell()
     shell.user_ns["df"] = pd.DataFrame({"text": TEXTS})
-    _, names = shell.complete("df.llm.rew", cursor_pos=10)
-    assert any(name.endswith("rewrite") for name in names)
-    _, names = shell.complete("df.llm.rewrite(to", cursor_pos=17)
-    assert any("tone" in name for name in names)
+    assert "rewrite" in completed(shell, "df.llm.rew")
+    assert "tone=" in completed(shell, "df.llm.rewrite(to")
+    assert "neutral=" in completed(shell, "df.llm.sentiment(neu")
     assert "Rewrite each text" in shell.user_ns["df"].llm.rewrite.__doc__
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from nbllm.errors import FrameError
-from nbllm.frame.evaluation.similarities import word_overlap
+from nbllm.frame.evaluation.similarities import _pearson, _spearman, word_overlap
 from nbllm.models.model import Model
 from tests.frame.evaluation.answered import ROWS, numbered, value_and_baseline
 
@@ -46,3 +46,15 @@ def test_similarity_to_one_text(tiny_encoder: Model) -> None:
         answered.llm.evaluate("same", among=frame)
     with pytest.raises(FrameError, match="one row has no correlation"):
         answered.head(1).llm.evaluate("same")
+
+
+def test_spearman_is_pearson_of_ranks_also_with_ties() -> None:
+    random = np.random.default_rng(0)
+    for rows in (2, 3, 50, 500):
+        first, second = random.integers(0, 1 + rows // 2, (2, rows)).astype(float)
+        first[0], second[0] = rows, -1  # so that neither is constant
+        ranks = stats.rankdata(first), stats.rankdata(second)
+        assert _spearman(first, second) == pytest.approx(_pearson(*ranks), abs=1e-12)
+        expected = float(np.corrcoef(first, second)[0, 1])
+        assert _pearson(first, second) == pytest.approx(expected, abs=1e-12)
+    assert _spearman(np.ones(3), np.arange(3.0)) == _pearson(np.arange(3.0), np.ones(3)) == 0
