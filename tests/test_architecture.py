@@ -82,6 +82,7 @@ OF_SEVERAL = {
     "models/test_unloading.py",
     "test_architecture.py",
     "test_arguments.py",
+    "test_doctests.py",
     "test_import.py",
     "test_model_by_name.py",
     "test_time_limits.py",
@@ -93,7 +94,7 @@ OF_SEVERAL = {
 }
 # Folders of such tests.
 FOLDERS_OF_SEVERAL = {
-    "architectures", "benchmarks", "browser", "notebooks", "packaging", "pretended",
+    "architectures", "benchmarks", "browser", "docs", "notebooks", "packaging", "pretended",
 }  # fmt: skip
 
 # What breaks a rule and is to be mended; a test fails where an entry is no longer needed.
