@@ -112,13 +112,15 @@ class _TextEngine(ABC):
         ids[seen] = np.concatenate([prompt.ids for prompt in prompts])
         device = self.model.device
         with torch.inference_mode():
-            return self._read(torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device))
+            return self._compute(
+                torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device)
+            )
 
     def _forward(self, ids: torch.Tensor, seen: torch.Tensor) -> Any:
         return self.model.network(input_ids=ids, attention_mask=seen.long(), **self._options)
 
     @abstractmethod
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """Return a float32 vector per row, of ids and which are no padding, (rows, tokens)."""
 
 
@@ -149,7 +151,7 @@ class TextEncoder(_TextEngine):
         hidden = largest(text_config(model.network.config), "hidden_size")
         self.dimensions = hidden * len(self.pooling)
 
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         hidden = self._forward(ids, seen).last_hidden_state.float()
         seen = seen.to(hidden.device)
         pooled = torch.cat([_POOLINGS[mode](hidden, seen) for mode in self.pooling], dim=-1)
@@ -189,7 +191,7 @@ class HeadScorer(_TextEngine):
         self._log_probabilities = logsigmoid if multiple else _log_softmax
         self.batching = self._batching()
 
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         with fine_logits(self.model.network):
             logits = self._forward(ids, seen).logits
         return self._log_probabilities(logits.float())

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 __all__ = ["FORWARD_LOCK", "TOKENIZER_LOCK", "FairLock", "named_work"]
 
-_LONG = 1.5  # seconds of waiting that are worth a word
+_LONG = 1.5  # seconds of waiting before it is reported
 
 _current_work: ContextVar[str] = ContextVar(
     "_current_work", default="another computation of this kernel"
@@ -50,7 +50,7 @@ class FairLock:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._waiting: deque[_Waiter] = deque()  # of threads that wait
+        self._waiting: deque[_Waiter] = deque()
         self._owner: int | None = None
         self._depth = 0
         self._owner_work = ""
@@ -71,7 +71,7 @@ class FairLock:
     def __exit__(self, *_: object) -> None:
         with self._guard:
             if self._owner != threading.get_ident():
-                return  # interrupted while it let others have their turn
+                return  # interrupted while it yielded to others
             self._depth -= 1
             if not self._depth:
                 self._pass_on()
@@ -106,12 +106,12 @@ class FairLock:
 
     def _wait(self, waiter: _Waiter) -> None:
         try:
-            waiter.closed.acquire()  # opened by whoever passes the turn on
+            waiter.closed.acquire()  # released by the thread that had the lock
         except BaseException:  # an interrupt of the kernel
             with self._guard:
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
-                else:  # it had been given meanwhile
+                else:  # the lock had been granted meanwhile
                     self._pass_on()
             raise
 

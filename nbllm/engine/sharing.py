@@ -173,7 +173,7 @@ def refuse_unless_scored(model: Model) -> None:
         except Exception as error:
             return _why(error)
         if not _agree(model, alone, followed, _FAULT):
-            return "what it foretells depends on tokens that stand after it, so it is not causal"
+            return "its predictions depend on later tokens, so it is not causal"
         return None
 
     _refuse(model, _once(model.network, "scored", tried))

@@ -59,7 +59,11 @@ class Described(Protocol):
 
 
 def plain(model: Described) -> str:
-    """Return the card as text."""
+    """Return the card as text.
+
+    Args:
+        model: a loaded model, or one that was unloaded.
+    """
     if not model.loaded:
         return visible(f"Model {model.name} (unloaded)")
     pairs = [pair for group in _groups(model) for pair in group.items()]
@@ -67,7 +71,11 @@ def plain(model: Described) -> str:
 
 
 def html(model: Described) -> str:
-    """Return the card as HTML: no script, no class, nothing fetched."""
+    """Return the card as HTML: no script, no class, nothing fetched.
+
+    Args:
+        model: a loaded model, or one that was unloaded.
+    """
     if not model.loaded:
         return card(model.name, "<div>(unloaded)</div>")
     intro = _about(model)

@@ -28,7 +28,7 @@ __all__ = ["hold", "holders", "loaded", "unload"]
 
 @dataclass(eq=False)
 class _Shared:
-    """One network in memory and those who hold a share of it."""
+    """One network in memory, and the models that share it."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -66,25 +66,33 @@ def hold(
 
 
 def loaded() -> list[Model]:
-    """The models in memory, one for each network, the one loaded last at the end."""
+    """Return the models in memory, one per network, the one loaded last at the end."""
     with _lock:
         return [shared.newest for shared in _in_memory.values() if shared.newest is not None]
 
 
 def holders(model: Model) -> int:
-    """How many models share the network of `model`, itself among them."""
+    """Return how many models share a network.
+
+    Args:
+        model: one of them.
+    """
     with _lock:
         shares = (s.holders for s in _in_memory.values() if model in s.holders)
         return len(next(shares, ()))
 
 
 def unload(key: str) -> None:
-    """Take a network out of memory by the key under which this process announced it.
+    """Remove a network from memory by the key under which this process announced it.
 
     All models that share it are unloaded, as by `Model.unload`. JupyterLab's panel has the
     kernel call this.
 
-    Raises ModelError where there is none of that key, or a run in the background uses it.
+    Args:
+        key: of the network.
+
+    Raises:
+        ModelError: there is none of that key, or a run in the background uses it.
     """
     with _lock:
         sharing = [list(s.holders) for s in _in_memory.values() if s.key == key]
@@ -105,7 +113,7 @@ def unload(key: str) -> None:
 
 
 def _release(model: Model) -> None:
-    """Take one holder off; the network goes when the last one has gone."""
+    """Remove a model from those that share its network; the last one frees it."""
     if _was_the_last(model):
         gc.collect()
         give_freed_memory_back()
@@ -114,7 +122,7 @@ def _release(model: Model) -> None:
 
 
 def _was_the_last(model: Model) -> bool:
-    """Take one holder off, and say whether its network is to be freed now."""
+    """Remove a model from those that share its network, and return whether it was the last."""
     with _lock:
         held = next((item for item in _in_memory.items() if model in item[1].holders), None)
         if held is None:  # a copy that was made by hand
@@ -130,7 +138,7 @@ def _was_the_last(model: Model) -> bool:
 
 
 def _announce() -> None:
-    """Tell the other processes what this one holds now."""
+    """Publish the models of this process to the others."""
     with _lock:
         held = [
             _held(shared, shared.newest)

@@ -1,4 +1,4 @@
-"""The kinds of models, by what they are asked for."""
+"""The kinds of models."""
 
 from __future__ import annotations
 

@@ -64,9 +64,9 @@ def load(
     accept_license: bool = False,
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a causal model, an encoder-decoder, a classifier, a sentence encoder, or a reader.
+    """Load a model: causal, encoder-decoder, classifier, sentence encoder or extractive QA.
 
-    A reader answers questions with words of a text (…ForQuestionAnswering).
+    The same model loaded twice shares its weights; see `Model.unload`.
 
     Args:
         name_or_path: a name of the shelf, a folder of safetensors, a .gguf file, or
@@ -91,10 +91,11 @@ def load(
             folder, or `owner/name` on the hub.
         adapter_revision: as `revision`, of the adapter.
         merge_adapter: add the adapter into the weights, which makes it cost nothing.
-        accept_license: say yes to a licence that asks to be accepted.
+        accept_license: accept a licence that asks for it.
         trust_remote_code: run Python code that the checkpoint brings with it.
 
-    The same model loaded twice shares its weights; see `Model.unload`.
+    Returns:
+        The model, ready to be asked.
 
     Raises:
         UnknownModelError: there is nothing by that name.
@@ -179,9 +180,13 @@ def load(
 
 
 def choose(model: ModelLike | None = None) -> Model:
-    """The model given, else the one loaded last that can be asked, else the default one.
+    """Return the model given, else the one loaded last that can be asked, else the default one.
 
-    Raises what `resolve` raises.
+    Args:
+        model: a model or its name.
+
+    Raises:
+        NbllmError: as `resolve` does.
     """
     if model is not None:
         return resolve(model)
@@ -191,7 +196,10 @@ def choose(model: ModelLike | None = None) -> Model:
 
 
 def resolve(model: ModelLike) -> Model:
-    """A model by itself or by its name: the one loaded last by that name, else loaded now.
+    """Return a model that is given itself or by its name: loaded last by that name, else now.
+
+    Args:
+        model: a model or its name.
 
     Raises:
         ArgumentError: it is neither a model nor a name.
@@ -205,7 +213,11 @@ def resolve(model: ModelLike) -> Model:
 
 
 def check_named(argument: str, model: Any) -> None:
-    """Refuse what is neither a model nor may be the name of one, before anything is loaded.
+    """Refuse a value that is neither a model nor may name one, before anything is loaded.
+
+    Args:
+        argument: its name, for the message.
+        model: the value.
 
     Raises:
         ArgumentError: naming the argument.
@@ -219,10 +231,14 @@ def check_named(argument: str, model: Any) -> None:
 
 
 def reload(provenance: Mapping[str, str]) -> Model:
-    """The model of a run's record: the one in memory that matches, or loaded again.
+    """Return the model of a run's record: the one in memory that matches, or loaded again.
 
-    `provenance` is what `Model.provenance()` gave. Raises what `load` raises, and
-    UnknownModelError where its source now holds other weights.
+    Args:
+        provenance: as `Model.provenance` returned it.
+
+    Raises:
+        UnknownModelError: its source now holds other weights.
+        NbllmError: whatever else `load` raises.
     """
     held = held_as(provenance)
     if held is not None:
@@ -243,7 +259,7 @@ def reload(provenance: Mapping[str, str]) -> Model:
 
 
 def held_as(provenance: Mapping[str, str]) -> Model | None:
-    """The model in memory of a run's record; None where there is none.
+    """Return the model in memory of a run's record; None where there is none.
 
     Args:
         provenance: as `reload` takes it.
@@ -256,6 +272,6 @@ def held_as(provenance: Mapping[str, str]) -> Model | None:
 
 
 def _name_in(source: str, of_catalog: str = "") -> str:
-    """What `load` is given to have this source again."""
+    """Return the name by which `load` finds a source again."""
     where, _, name = source.partition(":")
     return {"hub": name, "pypi": of_catalog}.get(where, source)

@@ -1,4 +1,4 @@
-"""A loaded model: its network, its tokenizer, and what it is."""
+"""A loaded model: its network, its tokenizer, and its provenance."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where its input goes, and where most of it lives unless it is spread."""
+        """The device of its input, and of most of it unless it is spread."""
         import torch
 
         # accelerate's hook on a network that is spread; its first layers may be on disk.
@@ -65,7 +65,7 @@ class Model:
         return "network" in self.__dict__
 
     def provenance(self) -> dict[str, str]:
-        """What decides its answers, for the record of a run; `loader.reload` reads it back.
+        """Return all that decides its answers, for a run's record; `loader.reload` reads it.
 
         Of a model that is spread, `device_map` holds as JSON where its parts lie, as they were
         put in the end, also where "auto" decided on it.

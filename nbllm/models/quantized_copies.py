@@ -1,9 +1,4 @@
-"""Quantized weights, kept on disk: quantizing is done once for a model.
-
-On a processor bitsandbytes takes about a tenth of a microsecond a weight, which for an 8B
-model is a quarter of an hour. Read again from what was kept, they are there in seconds.
-torchao quantizes so fast that nothing is gained.
-"""
+"""Quantized weights on disk: a model is quantized once."""
 
 from __future__ import annotations
 
@@ -30,7 +25,11 @@ _KEPT = ("int8", "nf4", "fp4")
 
 
 def copy_of(plan: Plan) -> Path | None:
-    """The folder with the quantized weights of a plan, if an earlier load kept them."""
+    """Return the folder with the quantized weights of a plan, if an earlier load kept them.
+
+    Args:
+        plan: of the load.
+    """
     folder = _folder(plan)
     return folder if folder is not None and is_prepared(folder) else None
 
@@ -39,6 +38,11 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
     """Write the quantized weights where `copy_of` finds them, and say so.
 
     Where the disk has no room for them, that is said and nothing is written.
+
+    Args:
+        network: as it was quantized.
+        plan: of the load.
+        fetched: the model that it comes from.
     """
     folder = _folder(plan)
     if folder is None:

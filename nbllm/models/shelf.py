@@ -75,13 +75,13 @@ class Shelf:
         A model that lies in a folder of your own stays.
 
         Args:
-            name: as the shelf shows it.
+            name: as the shelf has it, or the path of its folder.
 
         Returns:
-            The bytes that were freed.
+            The bytes that this freed.
 
         Raises:
-            UnknownModelError: there is no model of that name.
+            UnknownModelError: there is none by that name.
             ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
         found = cached_models.find(name)
@@ -102,15 +102,18 @@ class Shelf:
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare the files of one model on this disk, or of all, with their recorded hashes.
+        """Compare the files of a model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again, which takes some seconds for every few gigabytes.
+        Each file is hashed again: some seconds for every few gigabytes.
 
         Args:
-            name: as the shelf shows it; None for all models.
+            name: as the shelf has it; by default all models.
+
+        Returns:
+            One result per model.
 
         Raises:
-            UnknownModelError: there is no model of that name.
+            UnknownModelError: there is none by that name.
         """
         found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]

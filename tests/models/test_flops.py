@@ -19,7 +19,7 @@ def test_operations_are_those_that_torch_counts(kind, request):
         model.network(input_ids=ids, **({"logits_to_keep": 1} if kind == "causal" else {}))
 
     # Eager attention computes the upper triangle too, only to mask it.
-    read = TokenCounts(tokens=12, attended=12 * 12, ends=1)
+    read = TokenCounts(tokens=12, attended=12 * 12, scored=1)
 
     # What are no matrices, such as norms and position embeddings, we count as if they were.
     assert operations(model.network, read) == pytest.approx(counter.get_total_flops(), rel=0.15)
@@ -34,9 +34,9 @@ def test_a_table_under_several_names_is_taken_off_once():
 
 
 def test_a_text_looks_at_what_stands_before_each_of_its_tokens():
-    assert TokenCounts.text(3) == TokenCounts(tokens=3, attended=1 + 2 + 3, ends=1)
+    assert TokenCounts.text(3) == TokenCounts(tokens=3, attended=1 + 2 + 3, scored=1)
     assert TokenCounts.text(2, 10) + TokenCounts.text(1) == TokenCounts(
-        tokens=3, attended=11 + 12 + 1, ends=2
+        tokens=3, attended=11 + 12 + 1, scored=2
     )
 
 

@@ -26,11 +26,12 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.retrieval.handover import failed_reason, handover_reasons
 from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
-from nbllm.frame.running.execute import Answers, Question, execute
+from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 from nbllm.frame.running.progress import Watch
 from nbllm.frame.running.provenance import attach
-from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
+from nbllm.frame.running.questions import Questions
+from nbllm.frame.running.run import warn_of_failures
 from nbllm.frame.tasks.customer_service import MESSAGE, MOODS, SOURCES, draft, urgency
 from nbllm.frame.verbs import search
 from nbllm.frame.verbs.classify import choose_label
@@ -166,17 +167,18 @@ class Reply(Verb[Options]):
         tasks = _tasks(call, model)
         # First, since it is quick and may be refused.
         found = _find_sources(texts, rows, call, _encoder(options), watch)
-        run = _Steps(call, model, rows, frame, watch, stopped=watch.cancelled)
+        asked = Questions(lambda: index_labels(frame), call.how, watch, stopped=watch.cancelled)
         for suffix, task in tasks.items():
-            run.ask(suffix, task)
+            question = Question(task, model, {TEXT: call.subject}, output + suffix)
+            asked.ask(suffix, question, rows)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
-        if not run.stopped:
-            run.write(contexts)
+        drafted, number = _drafted(rows, contexts)
+        asked.ask("", Question(_draft(call, model), model, _both(call), output), drafted, number)
 
         answers = []
         for row, i in enumerate(rows.position):
-            cells = run.cells(row, i)
-            if i is not None and not run.stopped:
+            cells = _cells(asked, rows, row)
+            if i is not None and not asked.stopped:
                 used = [labels[n] for n in found[i]]
                 cells["_context"] = contexts[i] or None
                 cells["_sources"] = json.dumps(used, ensure_ascii=False, default=str)
@@ -193,7 +195,7 @@ class Reply(Verb[Options]):
             {output + s: ([row[s] for row in answers], d) for s, d in wanted.items()},
             {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
         )
-        for record in run.records:
+        for record in asked.records:
             attach(answered, record)
         failed = [row for row, cells in enumerate(answers) if cells["_error"] is not None]
         if failed:
@@ -253,7 +255,7 @@ class Reply(Verb[Options]):
             found = _find_sources(texts, rows, call, None, watch)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
         writing = Question(_draft(call, model), model, _both(call), "")
-        steps["draft"] = estimate_rows(_drafted(rows, contexts), writing, truncate=truncate)
+        steps["draft"] = estimate_rows(_drafted(rows, contexts)[0], writing, truncate=truncate)
         named = {name: replace(one, verb=self.name) for name, one in steps.items()}
         return StepsEstimate(self.name, named)
 
@@ -261,86 +263,15 @@ class Reply(Verb[Options]):
 VERB = Reply()
 
 
-class _Steps:
-    """The questions about the messages, one after the other, until one is stopped."""
-
-    def __init__(
-        self,
-        call: Call[Options],
-        model: Model,
-        rows: Rows,
-        frame: Any,
-        watch: Watch,
-        *,
-        stopped: bool,
-    ) -> None:
-        self.call = call
-        self.model = model
-        self.rows = rows
-        self.frame = frame
-        self.watch = watch
-        self.stopped = stopped
-        self.records: list[dict[str, Any]] = []
-        self._answers: dict[str, dict[int, Any]] = {}  # suffix of a column to answers by text
-        self._errors: list[dict[int, str]] = []
-        self._run: str | None = None
-
-    def ask(self, suffix: str, task: Task) -> None:
-        """Ask of each message, unless an earlier question was stopped."""
-        if self.stopped:
-            return
-        question = Question(task, self.model, {TEXT: self.call.subject}, self.call.output + suffix)
-        self._take(suffix, task, self._execute(question, self.rows))
-
-    def write(self, contexts: Sequence[str]) -> None:
-        """Have a reply written to each message that has a context."""
-        task = _draft(self.call, self.model)
-        question = Question(task, self.model, _both(self.call), self.call.output)
-        drafted = _drafted(self.rows, contexts)
-        answers = self._execute(question, drafted)
-        # By text of the messages, which may be fewer where no source matches.
-        place = {text: i for i, (text,) in enumerate(self.rows.texts)}
-        renumbered = {n: place[message] for n, (_, message) in enumerate(drafted.texts)}
-        answers.values = {renumbered[n]: value for n, value in answers.values.items()}
-        answers.errors = {renumbered[n]: error for n, error in answers.errors.items()}
-        self._run = answers.record["id"]
-        self._take("", task, answers)
-
-    def cells(self, row: int, i: int | None) -> dict[str, Any]:
-        """Return what the columns of a row hold, by suffix.
-
-        Args:
-            i: its text; None where it has none.
-        """
-        cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
-        if i is not None:
-            cells |= {s: by.get(i) for s, by in self._answers.items() if s in _COLUMNS}
-            errors = (by.get(i) for by in self._errors)
-            cells["_error"] = next((error for error in errors if error is not None), None)
-        else:
-            cells["_error"] = self.rows.errors.get(row)
-        written = i is not None and (i in self._answers.get("", ()) or i in self._drafted_errors)
-        cells["_run"] = self._run if written else None
-        return cells
-
-    @property
-    def _drafted_errors(self) -> dict[int, str]:
-        return self._errors[-1] if self._run is not None else {}
-
-    def _execute(self, question: Question, rows: Rows) -> Answers:
-        answers = execute(
-            question, rows, lambda: index_labels(self.frame), self.call.how, self.watch
-        )
-        self.records.append(answers.record)
-        if answers.report.stopped and not self.watch.beside:
-            warn_of_a_stop(answers.report, answers.state)
-        self.stopped = self.watch.stopped
-        return answers
-
-    def _take(self, suffix: str, task: Task, answers: Answers) -> None:
-        for output, column in zip(task.outputs, answers.decoded(task), strict=True):
-            self._answers[suffix + output.suffix] = column
-        self._errors.append(answers.errors)
+def _cells(asked: Questions, rows: Rows, row: int) -> dict[str, Any]:
+    """What the columns of a row hold, by suffix."""
+    i = rows.position[row]
+    cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    if i is None:
+        return cells | {"_error": rows.errors.get(row)}
+    cells |= {suffix: by.get(i) for suffix, by in asked.answers.items() if suffix in _COLUMNS}
+    run = asked.records[-1]["id"] if asked.was_asked("", i) else None
+    return cells | {"_error": asked.error(i), "_run": run}
 
 
 def _tasks(call: Call[Options], model: Model) -> dict[str, Task]:
@@ -368,12 +299,13 @@ def _both(call: Call[Options]) -> dict[str, str]:
     return {SOURCES: f"{call.output}_context", MESSAGE: call.subject}
 
 
-def _drafted(rows: Rows, contexts: Sequence[str]) -> Rows:
-    """What is read for the drafts: sources and message, where there are sources."""
-    numbers = [i for i, context in enumerate(contexts) if context]
-    place = {i: n for n, i in enumerate(numbers)}
-    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in numbers]
-    return Rows(texts, [None if i is None else place.get(i) for i in rows.position], rows.errors)
+def _drafted(rows: Rows, contexts: Sequence[str]) -> tuple[Rows, dict[int, int]]:
+    """What is read for the drafts, where there are sources, and of which message each is."""
+    number = dict(enumerate(i for i, context in enumerate(contexts) if context))
+    place = {i: n for n, i in number.items()}
+    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in place]
+    position = [None if i is None else place.get(i) for i in rows.position]
+    return Rows(texts, position, rows.errors), number
 
 
 def _encoder(options: Options) -> Model | None:

@@ -1,9 +1,4 @@
-"""A forward pass of tensors that have shapes but no numbers, to see what it would hold.
-
-torch's FakeTensorMode runs the model's own code, so whatever an architecture does (grouped
-heads, sliding windows, cross-attention, latent keys) is counted as it is done, and no formula
-here has to know of it. What happens inside of quantized layers is added from `footprint`.
-"""
+"""A forward pass of tensors without numbers, which counts the memory that it would hold."""
 
 from __future__ import annotations
 
@@ -35,7 +30,7 @@ _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 @dataclass(frozen=True)
 class DryRun:
-    """What one forward pass holds besides the weights, in bytes."""
+    """The bytes that one forward pass holds besides the weights."""
 
     cache: int  # keys and values, or whatever else the model remembers of the texts
     activations: Mapping[str, int]  # for each quantization, the peak above weights and cache
@@ -50,22 +45,26 @@ def dry_run(
     context: int,
     batch: int,
 ) -> DryRun:
-    """Read `batch` texts of `context` tokens; if the model writes, up to its first token.
+    """Run a pass over some texts; of a model that generates, up to its first token.
 
     For an encoder-decoder the cache is counted as for an answer as long as the text. Several
     texts are padded to one length, which costs a mask; a single one needs none.
 
     Args:
-        skeleton: on the meta device; it is used up.
+        skeleton: on the meta device; it cannot be used again.
         kind: of the model.
-        dtype: of the activations.
-        where: the device that is counted for, or a card that is not here.
+        dtype: of activations.
+        where: the device that it would run on.
         quantized: for each quantization, the layers that it changes, as `quantized_layers`
             gives them.
-        context: tokens of each text.
-        batch: how many texts.
+        context: tokens of a text.
+        batch: texts.
 
-    Raises whatever the model's code raises where it asks for numbers, which there are not.
+    Returns:
+        The bytes of the cache, and of the activations with each quantization.
+
+    Raises:
+        Exception: whatever the model's code raises where it asks for numbers, which there are not.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -91,7 +90,7 @@ def dry_run(
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Without torch's own log of an operation that failed, which is raised as well."""
+    """Silence torch's own log of an operation that failed, which is raised as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
@@ -171,7 +170,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _working(
     count: _Count, name: str, shape: tuple[int, int], dtype: torch.dtype, where: Where
 ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
-    """A hook that adds what one quantization needs to compute the layer that it is put on."""
+    """Return a hook that adds what one quantization needs to compute its layer."""
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         rows = inputs[0].numel() // inputs[0].shape[-1]
@@ -185,7 +184,7 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _nbytes(cache: Any) -> int:
-    """Bytes of all tensors in a cache, which is an object of objects."""
+    """Return the bytes of all tensors in a cache, which is an object of objects."""
     if isinstance(cache, torch.Tensor):
         return cache.nbytes if cache.dim() else 0
     if isinstance(cache, Mapping):

@@ -1,8 +1,7 @@
-"""What a model would take in memory, here or on a card by its name, from its configuration."""
+"""Forecasts the memory that a model would take, here or on a card by its name."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +12,14 @@ from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLar
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
 from nbllm.models.estimate.requirement import Fits, Requirement
 from nbllm.models.estimate.result import MemoryEstimate
+from nbllm.models.estimate.room import MANY, has_room, most_texts
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
-    BATCH_SHARE,
     active_bytes,
     device_memory,
     devices_alike,
     free_memory,
     kv_bytes,
-    room_over,
     weight_bytes,
 )
 from nbllm.models.memory.footprint import quantizing_bytes
@@ -43,12 +41,6 @@ __all__ = ["estimate"]
 
 _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as many
 
-# Texts of two batches, between which activations are taken to grow evenly: one, and as many as a
-# run has at most. Since they grow faster and faster, this takes them for more than they are rather
-# than for less.
-_MANY = 1024
-_MOST = 10**9  # texts
-
 
 @dataclass(frozen=True)
 class _Subject:
@@ -61,7 +53,7 @@ class _Subject:
     trust_remote_code: bool
 
     def network(self) -> PreTrainedModel:
-        """A new one on the meta device."""
+        """Return a new network on the meta device."""
         from nbllm.models.architecture import skeleton
 
         return skeleton(self.config, self.kind, self.trust_remote_code)
@@ -69,7 +61,7 @@ class _Subject:
 
 @dataclass(frozen=True)
 class _Held:
-    """What one quantization makes of the weights."""
+    """The weights as one quantization stores them."""
 
     layers: Mapping[str, tuple[int, int]]  # name to outputs and inputs
     weights: int  # bytes
@@ -90,11 +82,11 @@ def estimate(
 ) -> MemoryEstimate:
     """Forecast the memory that a model takes, before any of its weights are fetched.
 
-    It also says what `load` with quantize="auto" would choose, and why, and how many texts find
-    room in a batch.
+    It also says what `load` with quantize="auto" would choose, and why, and how many texts fit in
+    a batch.
 
-    It is that of `nbllm.load` and one pass over `batch` texts of `context` tokens: with keys
-    and values kept and only the last logits, as `generate` begins, for a model that writes.
+    The forecast is of `nbllm.load` and one pass over `batch` texts of `context` tokens: for a model
+    that generates, with keys and values kept and only the last logits, as `generate` begins.
     An encoder-decoder is taken to answer with as many tokens as it reads. Counted is what
     the system cannot have back: tensors, and the pages of weight files that stay in use; `top`
     adds pages that were only read once. What CUDA itself takes, some hundred MB, is not in it.
@@ -114,9 +106,13 @@ def estimate(
         revision: as in `load`.
         trust_remote_code: as in `load`.
 
+    Returns:
+        A table of bytes, with a line on what "auto" would choose.
+
     Raises:
         ArgumentError: there is no such card on record.
-        UnknownModelError, DownloadError: its configuration could not be had.
+        UnknownModelError: there is nothing by that name.
+        DownloadError: its configuration could not be fetched.
         UnsupportedModelError: it is of another kind, or its configuration does not tell.
         QuantizationError: there is no such quantization, or it has another already.
         TextTooLongError: the model does not take as many tokens.
@@ -177,13 +173,15 @@ def estimate(
     rows: list[Requirement] = []
     notes: list[str] = [] if fastest is None else [fastest]
     for tokens in contexts:
-        passes = {n: _pass(subject, layers, tokens, n) for n in {*batches, 1, _MANY}}
+        passes = {n: _pass(subject, layers, tokens, n) for n in {*batches, 1, MANY}}
         notes += {note: None for _, note in passes.values() if note and note not in notes}
-        one, many = passes[1][0], passes[_MANY][0]
+        one, many = passes[1][0], passes[MANY][0]
         most = {
             choice: 0
             if _kernel_problem(choice, subject)
-            else _most_texts(part, choice, one, many, free_memory(where), places)
+            else most_texts(
+                part.weights, part.loading, choice, one, many, free_memory(where), places
+            )
             for choice, part in held.items()
         }
         for texts in batches:
@@ -241,7 +239,7 @@ def _choices(
 
 
 def _hold(network: PreTrainedModel, choice: str, subject: _Subject) -> _Held:
-    """What the weights take, as they are kept and while they are quantized."""
+    """Return the bytes of the weights, as they are kept and while they are quantized."""
     ready = choice == published(subject.config)
     kept = choice if choice in get_args(Quantization) else "published"
     weights = weight_bytes(network, kept, subject.dtype, subject.where)
@@ -260,7 +258,7 @@ def _pass(
     context: int,
     batch: int,
 ) -> tuple[DryRun, str | None]:
-    """One pass rehearsed; where the model's code cannot be, what is known without it."""
+    """Dry-run one pass; where the model's code does not allow it, return the rest."""
     from nbllm.models.estimate.dry_run import DryRun, dry_run
 
     try:
@@ -280,69 +278,24 @@ def _pass(
 
 
 def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
-    """Whether the row's peak is within what is free.
+    """Return whether the row's peak is within the free memory.
 
     Args:
-        row: what is required.
-        subject: what is asked about.
+        row: one quantization with one context and batch.
+        subject: the model.
         places: the free bytes of each device of that kind.
     """
     where = subject.where
     if _kernel_problem(row.quantization, subject):
         return "no kernel"
-    if _has_room(row, [free_memory(where)]):
+    if has_room(row, [free_memory(where)]):
         return "yes"
-    if len(places) > 1 and _has_room(row, places):
+    if len(places) > 1 and has_room(row, places):
         return "spread"
     if isinstance(where, Card):  # which nothing else uses
         return "no"
     with_all = [device_memory(place) for place in devices_alike(where)]
-    return "not now" if any(_has_room(row, m) for m in ([device_memory(where)], with_all)) else "no"
-
-
-def _has_room(row: Requirement, memories: list[int]) -> bool:
-    """Whether devices hold it, each with a part of the weights and of the keys and values."""
-    moments = (
-        (row.weights, row.loading - row.weights),
-        (row.weights + row.cache, row.activations),
-    )
-    return all(held <= room_over(memories, moment) for held, moment in moments)
-
-
-def _most_texts(
-    part: _Held, choice: str, one: DryRun, many: DryRun, free: int, places: list[int]
-) -> int:
-    """How many texts find room in one batch, in the share of the memory that a run takes.
-
-    Args:
-        part: what the weights take.
-        choice: the quantization.
-        one: the pass over one text.
-        many: the pass over `_MANY` texts.
-        free: bytes of the device that is asked about.
-        places: those of each device of that kind.
-    """
-    first, last = one.activations[choice], many.activations[choice]
-    slope = (last - first) / (_MANY - 1)
-
-    def of(texts: int) -> Requirement:
-        # From so many on, as much for each as for each of those.
-        grown = first + slope * (texts - 1) if texts <= _MANY else last * texts / _MANY
-        return Requirement(
-            choice, 0, texts, part.weights, one.cache * texts, int(grown), part.loading
-        )
-
-    memories = next((m for m in ([free], places) if _has_room(of(1), m)), None)
-    if memories is None:
-        return 0
-
-    def too_many(texts: int) -> bool:
-        need = of(texts)
-        room = room_over(memories, int(need.activations / BATCH_SHARE))
-        return part.weights + need.cache / BATCH_SHARE > room
-
-    # One fits, if not within the share: a run takes a text at a time then.
-    return max(1, bisect_left(range(1, _MOST), True, key=too_many))
+    return "not now" if any(has_room(row, m) for m in ([device_memory(where)], with_all)) else "no"
 
 
 def _kernel_problem(choice: str, subject: _Subject) -> str | None:
@@ -354,13 +307,13 @@ def _kernel_problem(choice: str, subject: _Subject) -> str | None:
 def _auto(
     plan: Plan, subject: _Subject, network: PreTrainedModel, source: str, *, automatic: bool
 ) -> tuple[str, str | None]:
-    """What "auto" comes to, as a line, and how fast that can be at most, where it is known.
+    """Return what "auto" chooses, as a line, and how fast that can be at most, where it is known.
 
     Args:
-        plan: the plan, with its quantization left to be decided.
-        subject: what is asked about.
-        network: the network on the meta device.
-        source: where the model comes from, for messages.
+        plan: of the load.
+        subject: the model.
+        network: on the meta device.
+        source: names it in messages.
         automatic: whether the dtype is chosen too.
     """
     from nbllm.models.devices.device import reason_of_dtype
@@ -380,10 +333,10 @@ def _auto(
 
 
 def _speed(card: Card, read: int | None) -> str:
-    """How fast a model writes on a card at most, in a sentence.
+    """Say how fast a model generates on a card at most.
 
     Args:
-        card: the card.
+        card: which is asked about.
         read: bytes of weights for each token; None where that is not known.
     """
     if read is None:

@@ -12,7 +12,7 @@ Fits = Literal["yes", "not now", "spread", "no", "no kernel"]
 
 @dataclass(frozen=True)
 class Requirement:
-    """Bytes that one quantization takes with one context and batch."""
+    """The bytes that one quantization takes with one context and batch."""
 
     quantization: str
     context: int  # tokens of each text

@@ -41,7 +41,8 @@ class MemoryEstimate:
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas frame, in bytes.
 
-        >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
+        Example:
+            >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
         """
         import pandas
 

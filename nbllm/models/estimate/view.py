@@ -25,12 +25,24 @@ _WORTH_A_LINE = 0.25
 
 
 def plain(title: str, rows: Sequence[Requirement], remarks: Sequence[str]) -> str:
-    """Return the table as text, between its title and its remarks."""
+    """Return the table as text, between its title and its remarks.
+
+    Args:
+        title: the line above it.
+        rows: one per quantization, context and batch.
+        remarks: the lines below it.
+    """
     return visible("\n".join([title, *_table(rows).lines(), *remarks]))
 
 
 def html(title: str, rows: Sequence[Requirement], remarks: Sequence[str]) -> str:
-    """Return the same as HTML: no script, no class, nothing fetched."""
+    """Return the same as HTML: no script, no class, nothing fetched.
+
+    Args:
+        title: the line above it.
+        rows: one per quantization, context and batch.
+        remarks: the lines below it.
+    """
     below = "".join(f"<div>{escape(remark)}</div>" for remark in remarks)
     return card(title, _table(rows).html(), below)
 
@@ -42,7 +54,7 @@ def plot(
 
     Args:
         title: of the chart.
-        subtitle: below it.
+        subtitle: the line below its title.
         rows: one bar each.
         memories: bytes, by what each is called: what is free, and then the whole. Each is a
             line, unless all bars end far below it.

@@ -1,8 +1,4 @@
-"""What of models lies on this disk: listed, removed, and compared with what was recorded.
-
-Two places hold them: nbllm's own folder, with what it fetched and converted, and the cache
-of the Hugging Face hub, which other programs share. Nothing here asks the network.
-"""
+"""The models on this disk: listed, removed, and verified."""
 
 from __future__ import annotations
 
@@ -48,7 +44,7 @@ class CachedModel:
 
 @dataclass(frozen=True, repr=False)
 class Verified:
-    """What of a model is as it was recorded when it was fetched."""
+    """The result of hashing a model's files again."""
 
     name: str
     files: int  # that were compared
@@ -81,15 +77,20 @@ class Verified:
 
 
 def list_cached() -> list[CachedModel]:
-    """All that lies on this disk, whole models first, the one used last at the top."""
+    """Return all models on this disk, complete ones first, the one used last at the top."""
     found = [*_own(), *_of_hub()]
     return sorted(found, key=lambda k: (k.whole, k.last_used), reverse=True)
 
 
 def find(name: str | Path) -> list[CachedModel]:
-    """What there is of the model called `name`: itself, and left-overs of fetching it.
+    """Return a model on this disk, and left-overs of fetching it.
 
-    Raises UnknownModelError where nothing is, and ModelError where it is the user's own.
+    Args:
+        name: as the shelf has it, or the path of its folder.
+
+    Raises:
+        UnknownModelError: there is none.
+        ModelError: it is the user's own.
     """
     text = str(name)
     found = [k for k in list_cached() if k.name == text]
@@ -113,9 +114,16 @@ def find(name: str | Path) -> list[CachedModel]:
 
 
 def remove(item: CachedModel) -> int:
-    """Delete it; returns the bytes that this gave back.
+    """Delete a model.
 
-    Raises ModelError where another process is fetching it, or the disk refuses.
+    Args:
+        item: as `find` returns it.
+
+    Returns:
+        The bytes that this freed.
+
+    Raises:
+        ModelError: another process is fetching it, or the disk refuses.
     """
     try:
         if item.of_hub:
@@ -134,7 +142,14 @@ def remove(item: CachedModel) -> int:
 
 
 def verify(item: CachedModel) -> Verified:
-    """Hash its files again and compare them with what was recorded at the fetch."""
+    """Hash the files of a model again, and compare them with the hashes recorded at the fetch.
+
+    Args:
+        item: as `find` returns it.
+
+    Returns:
+        Which files are damaged, missing or without a recorded hash.
+    """
     recorded = _hub_hashes(item.path) if item.of_hub else _own_hashes(item.path)
     damaged = {}
     for file, expected in recorded.items():
@@ -145,7 +160,7 @@ def verify(item: CachedModel) -> Verified:
 
 
 def _problem(file: Path, expected: str) -> str | None:
-    """What is wrong with a file; `expected` is a sha256 or, with 40 digits, a blob's id in git."""
+    """Say what is wrong with a file; `expected` is a sha256 or, of 40 digits, a git blob's id."""
     if not file.is_file():
         return "is missing"
     if len(expected) == 64:
@@ -193,7 +208,7 @@ def _own_folder(path: Path) -> CachedModel:
 
 
 def _quantization(folder: Path) -> str | None:
-    """How a model's weights lie there, by its configuration; None where that is damaged."""
+    """Return how a model's weights are stored, by its configuration; None where that is damaged."""
     try:
         stated = read_object(folder / "config.json", error=ModelError).get("quantization_config")
     except ModelError:
@@ -202,7 +217,7 @@ def _quantization(folder: Path) -> str | None:
 
 
 def _wheels_model(filename: str) -> str:
-    """The model of the catalog that a wheel, or the part of one, belongs to."""
+    """Return the model of the catalog that a wheel, or the part of one, belongs to."""
     distribution = canonicalize_name(filename.partition("-")[0])
     for entry in CATALOG.values():
         if distribution in (canonicalize_name(wheel.distribution) for wheel in entry.wheels):

@@ -1,4 +1,4 @@
-"""What weights are, as a hash: the key by which answers are told apart."""
+"""Hashes of weights: the key by which answers are told apart."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ _DECISIVE = (
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex.
+
+    Args:
+        path: the file.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remembered_sha256(path: Path) -> str:
-    """The sha256 of a file in hex, remembered by its path, size and time of change.
+    """Return the sha256 of a file in hex, remembered by its path, size and time of change.
 
     Weights of several gigabytes take seconds to hash, and they are hashed at every load.
+
+    Args:
+        path: the file.
     """
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -44,7 +51,11 @@ def remembered_sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """One sha256 for a model's folder: its safetensors, configuration and tokenizer."""
+    """Return one sha256 of a model's folder: its safetensors, configuration and tokenizer.
+
+    Args:
+        folder: the model's.
+    """
     weights = sorted(folder.glob("*.safetensors"))
     decisive = [folder / name for name in _DECISIVE if (folder / name).is_file()]
     digest = hashlib.sha256()

@@ -28,7 +28,7 @@ MANIFEST = "nbllm.json"  # written last
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a folder that nbllm prepared; it is written last."""
+    """The description of a folder that nbllm prepared; it is written last."""
 
     source: str
     revision: str
@@ -40,7 +40,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A model on this disk, and what it is known by."""
+    """A model on this disk, with its source and revision."""
 
     folder: Path
     source: str  # as in Model.source
@@ -50,7 +50,11 @@ class Fetched:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether nbllm has filled this folder of its cache; asking counts as using it."""
+    """Return whether nbllm has filled this folder of its cache; asking counts as using it.
+
+    Args:
+        folder: of the cache.
+    """
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return False
@@ -60,11 +64,15 @@ def is_prepared(folder: Path) -> bool:
 
 
 def prepare(folder: Path, known: Fetched, write: Callable[[Path], None]) -> None:
-    """Fill `folder` of the cache by `write`, whole or not at all, if it is not there yet.
+    """Fill a folder of the cache, whole or not at all, if it is not there yet.
 
-    `known` is what its manifest will say.
+    Args:
+        folder: of the cache.
+        known: what its manifest will say.
+        write: writes the files into the folder that it is given.
 
-    Raises DownloadError where the disk fills up.
+    Raises:
+        DownloadError: the disk fills up.
     """
 
     def made(staging: Path) -> Manifest:
@@ -75,7 +83,15 @@ def prepare(folder: Path, known: Fetched, write: Callable[[Path], None]) -> None
 
 
 def prepared(folder: Path, make: Callable[[Path], Manifest]) -> Fetched:
-    """`folder`, filled by `make` if it is not there whole."""
+    """Return a folder of the cache, which is filled if it is not there whole.
+
+    Args:
+        folder: of the cache.
+        make: writes the files into the folder that it is given, and returns its manifest.
+
+    Raises:
+        DownloadError: the disk fills up.
+    """
     if not is_prepared(folder):
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if not is_prepared(folder):

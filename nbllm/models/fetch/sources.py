@@ -31,18 +31,25 @@ _CONVERSION = 1  # in the cache's folder names: raise it when converting writes 
 
 
 def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
-    """The model called `name` on this disk, downloaded or converted where it is not yet.
-
-    `name` is a name of the catalog, a folder, a .gguf file, `owner/name` on the Hugging Face
-    hub or `owner/name/file.gguf` there, tried in this order. `revision` is a branch, tag or
-    commit of the hub; for all else it is the sha256 that the weights must have.
+    """Return a model on this disk, downloaded or converted where it is not there yet.
 
     A licence that must be accepted is asked for before the first download, and not again as
     long as the model is in the cache.
 
-    Raises UnknownModelError, DownloadError, HashMismatchError, LicenceError, ModelError where
-    files are damaged, or UnsupportedModelError where the weights are neither safetensors nor
-    GGUF.
+    Args:
+        name: a name of the catalog, a folder, a .gguf file, `owner/name` on the Hugging Face hub or
+            `owner/name/file.gguf` there, tried in this order.
+        revision: a branch, tag or commit of the hub; for all else the sha256 that the weights must
+            have.
+        accept_license: accept a licence that asks for it.
+
+    Raises:
+        UnknownModelError: there is nothing by that name.
+        DownloadError: the network, the index, the hub or the disk failed.
+        HashMismatchError: what was fetched is not what was published.
+        LicenceError: its licence has to be accepted first.
+        ModelError: files are damaged.
+        UnsupportedModelError: the weights are neither safetensors nor GGUF.
     """
     text = str(name)
     path = Path(text).expanduser()
@@ -61,13 +68,18 @@ def fetch(name: str | Path, revision: str | None = None, accept_license: bool = 
 
 
 def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetched:
-    """What is known of the model called `name` without its weights.
+    """Return a model without its weights.
 
     The folder has config.json, and tokenizer_config.json where that says more. A model that is
     on this disk already comes as `fetch` gives it, but a folder with no revision other than the
     one asked for. No licence is asked for.
 
-    Raises as `fetch` does.
+    Args:
+        name: as `fetch` takes it.
+        revision: as `fetch` takes it.
+
+    Raises:
+        NbllmError: as `fetch` does.
     """
     text = str(name)
     path = Path(text).expanduser()
@@ -91,10 +103,17 @@ def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetche
 
 
 def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
-    """The LoRA adapter called `name` on this disk: a folder, or `owner/name` on the hub.
+    """Return a LoRA adapter on this disk.
 
-    Raises UnknownModelError, DownloadError, ModelError where it is damaged, or
-    UnsupportedModelError where it is pickled or no adapter.
+    Args:
+        name: a folder, or `owner/name` on the hub.
+        revision: a branch, tag or commit of the hub; for a folder the sha256 that it must have.
+
+    Raises:
+        UnknownModelError: there is nothing by that name.
+        DownloadError: the network, the hub or the disk failed.
+        ModelError: it is damaged.
+        UnsupportedModelError: it is pickled, or no adapter.
     """
     text = str(name)
     folder = Path(text).expanduser().resolve()
@@ -127,7 +146,7 @@ def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) ->
 
 
 def _hub_name(text: str) -> tuple[str, str | None] | None:
-    """The repository that `text` names, and the GGUF file in it if it names one."""
+    """Return the repository that `text` names, and the GGUF file in it if it names one."""
     owner, _, rest = text.partition("/")
     name, _, file = rest.partition("/")
     if not owner or not name or text.startswith((".", "~")) or "\\" in text:
@@ -223,7 +242,7 @@ def _configurations() -> Path:
 
 
 def _refuse_unless_gguf(file: Path) -> None:
-    """Refuse what is no GGUF file, or cannot be read as one."""
+    """Refuse a file that is no GGUF file, or cannot be read as one."""
     if file.suffix != ".gguf":
         raise UnsupportedModelError(
             f"{file} is not a GGUF file. {PICKLE_ADVICE + ' ' if file.suffix in PICKLES else ''}"

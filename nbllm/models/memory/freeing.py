@@ -14,7 +14,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 @contextmanager
 def returning_freed_blocks() -> Iterator[None]:
-    """While a model is read, have the C library hand back what is freed; keep it afterwards.
+    """Have the C library give back what is freed while the context is open; keep it afterwards.
 
     glibc learns to keep blocks of up to 32 MB for itself, and the temporary tensors of
     quantizing, each of another size, leave holes in what it keeps: a model of 1.1 billion
@@ -36,7 +36,7 @@ def returning_freed_blocks() -> Iterator[None]:
 
 
 def give_freed_memory_back() -> None:
-    """Have the C library hand back what lies free between the blocks in use."""
+    """Have the C library give back what is free between the blocks in use."""
     if glibc := _glibc():
         glibc.malloc_trim(0)
 
@@ -46,7 +46,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def give_device_memory_back() -> None:
-    """Have torch hand back what it keeps on GPUs and nothing uses."""
+    """Have torch give back what it keeps on GPUs and nothing uses."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What a load will do, decided before any weight is read."""
+"""Decides how a model is loaded, before any weight is read."""
 
 from __future__ import annotations
 
@@ -55,21 +55,23 @@ def settle(
     why_dtype: str | None = None,
     card: Card | None = None,
 ) -> tuple[Plan, str | None]:
-    """The plan with its quantization decided, and one line of why where nbllm decided it.
+    """Return the plan with its quantization decided, and why, in one line, where nbllm decided it.
 
     Where weights, keys and values of a usual context fit and those of a full one do not, the plan
     has a shorter context.
 
     Args:
-        plan: the plan, with its quantization as the user gave it.
+        plan: of the load.
         config: of the model.
-        skeleton: the network on the meta device.
-        source: where the model comes from, for messages.
+        skeleton: its network on the meta device.
+        source: names it in messages.
         why_dtype: why its dtype was chosen, in a sentence, where that has to be said.
         card: plan for this one, which need not be here, instead of the plan's device.
 
-    Raises QuantizationError where the checkpoint is quantized otherwise or the device has no
-    kernel for it, and TooLargeError where nothing fits.
+    Raises:
+        QuantizationError: the checkpoint is quantized otherwise, or the device has no kernel for
+            it.
+        TooLargeError: nothing fits.
     """
     where: Where = plan.device if card is None else card
     try:
@@ -103,7 +105,7 @@ def _settled(
 
 
 def _offloads(plan: Plan) -> bool:
-    """Whether a map puts weights on disk, or in main memory beside a GPU."""
+    """Return whether a map puts weights on disk, or in main memory beside a GPU."""
     if plan.device_map is None or isinstance(plan.device_map, str):
         return False
     places = {place for _, place in plan.device_map}
@@ -259,10 +261,10 @@ def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: fl
 def _over_all(
     plan: Plan, skeleton: PreTrainedModel, where: Where, on_one: tuple[str, int] | None = None
 ) -> str:
-    """What fits over all devices of that kind, in a sentence; empty where there is but one.
+    """Say what fits over all devices of that kind; empty where there is but one.
 
     Args:
-        plan: the plan for one device.
+        plan: for one device.
         skeleton: the network on the meta device.
         where: the device.
         on_one: the quantization and the context that fit on one of them, if any do; it is empty
@@ -319,7 +321,7 @@ def _room(plan: Plan, where: Where) -> str:
 
 
 def _name(plan: Plan, where: Where) -> str:
-    """How a message names the devices that the plan puts the model on."""
+    """Return the devices that the plan puts the model on, as messages name them."""
     name = where.name if isinstance(where, Card) else where.type
     count = len(_devices(plan, where))
     if count > 1:
@@ -328,7 +330,7 @@ def _name(plan: Plan, where: Where) -> str:
 
 
 def _memory(plan: Plan, where: Where) -> int:
-    """The bytes that they have together."""
+    """Return the bytes that the devices of the plan have together."""
     return sum(map(device_memory, _devices(plan, where)))
 
 
@@ -342,7 +344,15 @@ def _devices(plan: Plan, where: Where) -> list[Where]:
 
 
 def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
-    """Raise TooLargeError where the weights alone exceed the memory that is free now."""
+    """Refuse a plan whose weights alone exceed the free memory.
+
+    Args:
+        plan: of the load.
+        skeleton: its network on the meta device.
+
+    Raises:
+        TooLargeError: saying what would fit.
+    """
     if plan.device_map is not None:
         return  # accelerate counts, and puts the rest elsewhere
     free = free_memory(plan.device)
