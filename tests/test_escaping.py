@@ -442,8 +442,8 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("widgets.run_summary", "widgets.run")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.progress import Step, Watch
-    from nbllm.widgets.run import _still, state_of
-    from nbllm.widgets.run_summary import begun
+    from nbllm.widgets.run.summary import begun
+    from nbllm.widgets.run.view import _still, state_of
 
     watch = Watch(text, text)
     yield "html", begun(watch)
@@ -464,8 +464,8 @@ def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("widgets.painted", "widgets.explanation", "Explanation")
 def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.explanation.contrast import Contrast
+    from nbllm.widgets.attribution_html import painted
     from nbllm.widgets.explanation import Explanation
-    from nbllm.widgets.painted import painted
 
     class Failing(Explanation):
         @property
@@ -486,8 +486,8 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.explorer.still", "widgets.explorer.why", "Explorer")
 def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
+    from nbllm.widgets.explorer.explanation_panel import Why
     from nbllm.widgets.explorer.view import Explorer
-    from nbllm.widgets.explorer.why import Why
 
     frame = world.answered.rename(columns={"label": paired(text)})
     frame.attrs = world.answered.attrs
@@ -510,7 +510,7 @@ def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
 def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from base64 import b64decode
 
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
     still = view._still()
@@ -526,8 +526,8 @@ def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.page", "Page", "Export")
 def a_page(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.widgets.attention import AttentionView
-    from nbllm.widgets.export import Page as Written
+    from nbllm.widgets.attention.export import Page as Written
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
     path = world.folder / "attention.html"

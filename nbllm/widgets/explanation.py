@@ -20,8 +20,8 @@ from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.frame.explanation.contrast import Contrast
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView, inspect
-from nbllm.widgets.painted import painted
+from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.attribution_html import painted
 from nbllm.wording import counted
 
 __all__ = ["Explanation"]

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Mark, Prompt
-from nbllm.widgets.attention import AttentionView, inspect
+from nbllm.widgets.attention.view import AttentionView, inspect
 from tests.conftest import tiny_model
 
 pytestmark = pytest.mark.browser

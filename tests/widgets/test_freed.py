@@ -18,15 +18,15 @@ from ipywidgets import Widget
 from ipywidgets.widgets.widget import _instances
 
 import nbllm.widgets
-import nbllm.widgets.run as run
+import nbllm.widgets.run.view as run
 from nbllm.attention.recording.capture import record
 from nbllm.errors import ColumnError, UnsupportedModelError
 from nbllm.frame.running.progress import Watch
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView
+from nbllm.widgets.attention.view import AttentionView
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.view import Explorer
-from nbllm.widgets.run import RunView
+from nbllm.widgets.run.view import RunView
 from nbllm.widgets.view import View
 
 TEXT = "The soup was warm."

@@ -37,9 +37,9 @@ from nbllm.frame.evaluation.calibration import corrected
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.answers import Answers
+from nbllm.widgets.explorer.explanation_panel import Why
 from nbllm.widgets.explorer.query import ONLY, Query
-from nbllm.widgets.explorer.still import still
-from nbllm.widgets.explorer.why import Why
+from nbllm.widgets.explorer.static_html import still
 from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
 from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted

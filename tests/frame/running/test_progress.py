@@ -221,7 +221,7 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
 ) -> None:
     """While a text is written, and rows differ in what they take."""
     from nbllm.frame.running.progress_bar import Bar
-    from nbllm.widgets.run import state_of
+    from nbllm.widgets.run.view import state_of
 
     monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(700))
     bars = Bar()
@@ -474,7 +474,7 @@ def test_in_a_log_it_is_its_first_and_its_last_line(
 def test_telling_costs_little() -> None:
     """What a telling takes of a core, four times a second, is well below a hundredth."""
     from nbllm.frame.running.report import RunReport
-    from nbllm.widgets.run import state_of
+    from nbllm.widgets.run.view import state_of
 
     watch = Watch("sentiment", "mood")
     step = progress.Step(RunReport("id", "sentiment", "mood", {"name": "m"}))

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import nbllm.widgets.sheets as sheets
+import nbllm.widgets.attention.sources as sheets
 from nbllm.attention.recording.capture import record
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.widgets.sheets import DifferenceSheet, RecordingSheet, Shown, largest, matched, picture
+from nbllm.widgets.attention.sources import (
+    DifferenceSheet,
+    RecordingSheet,
+    Shown,
+    largest,
+    matched,
+    picture,
+)
 
 TEXT = "The soup was warm, and the staff were kind."
 ONE = Shown(layer=1, head=2)

@@ -23,7 +23,7 @@ from IPython.display import publish_display_data
 
 from nbllm.escaping import escape, visible
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.run_summary import begun, summary, summary_text
+from nbllm.widgets.run.summary import begun, summary, summary_text
 from nbllm.widgets.view import View
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from nbllm.attention.recording.recording import EncoderDecoderRecording, Recordi
 from nbllm.attention.views.colour_levels import codes
 from nbllm.attention.views.tiles import dimension_scores, evenly, sampled_rows, thumbnails
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.widgets.head_values import head_values
-from nbllm.widgets.sheets import (
+from nbllm.widgets.attention.head_values import head_values
+from nbllm.widgets.attention.sources import (
     DifferenceSheet,
     RecordingSheet,
     Sheet,

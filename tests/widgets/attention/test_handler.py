@@ -11,7 +11,7 @@ from nbllm.attention.analysis.measures import head_measures
 from nbllm.attention.recording.capture import record
 from nbllm.attention.views.colour_levels import codes
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.widgets.questions import LARGEST_EXACT, MEASURES, Questions
+from nbllm.widgets.attention.handler import LARGEST_EXACT, MEASURES, Questions
 
 TEXT = "The soup was warm 👍🏽, and the staff were kind."
 WHERE = {"part": "causal", "side": "a"}

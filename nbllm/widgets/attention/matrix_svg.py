@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 import numpy as np
 
 from nbllm.escaping import visible
-from nbllm.widgets.picture import COLOURS, palette, png_url
+from nbllm.widgets.attention.picture import COLOURS, palette, png_url
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,11 +13,11 @@ import nbformat.v4
 import pytest
 from nbclient import NotebookClient
 
-import nbllm.widgets.run as run
+import nbllm.widgets.run.view as run
 from nbllm.frame.running.progress import Step, Watch
 from nbllm.frame.running.report import RunReport
-from nbllm.widgets.run import RunDisplay, state_of
-from nbllm.widgets.run_summary import duration, summary, summary_text
+from nbllm.widgets.run.summary import duration, summary, summary_text
+from nbllm.widgets.run.view import RunDisplay, state_of
 
 EVIL = "<script>alert(1)</script>"
 

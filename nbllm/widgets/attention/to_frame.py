@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nbllm.errors import SelectionError
-from nbllm.widgets.sheets import Sheet, Shown
+from nbllm.widgets.attention.sources import Sheet, Shown
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

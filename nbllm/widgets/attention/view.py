@@ -21,13 +21,13 @@ from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.models.model import ModelLike
+from nbllm.widgets.attention.export import Export, drawing_of, on_screen
+from nbllm.widgets.attention.handler import MEASURES, Questions
+from nbllm.widgets.attention.head_values import value_names
+from nbllm.widgets.attention.initial_answers import opening_answers, opening_side
+from nbllm.widgets.attention.matrix_svg import picture_size, svg_url
+from nbllm.widgets.attention.sources import How, Sheet, Shown, shrunk
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.export import Export, drawing_of, on_screen
-from nbllm.widgets.head_values import value_names
-from nbllm.widgets.matrix_svg import picture_size, svg_url
-from nbllm.widgets.opening import opening_answers, opening_side
-from nbllm.widgets.questions import MEASURES, Questions
-from nbllm.widgets.sheets import How, Sheet, Shown, shrunk
 from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
 from nbllm.widgets.view import View
 from nbllm.wording import counted

@@ -18,10 +18,10 @@ from nbllm.attention.recording.capture import record
 from nbllm.attention.views.colour_levels import scale_ticks
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import SelectionError
-from nbllm.widgets.attention import AttentionView, inspect
-from nbllm.widgets.matrix_svg import matrix_svg
+from nbllm.widgets.attention.matrix_svg import matrix_svg
+from nbllm.widgets.attention.picture import palette
+from nbllm.widgets.attention.view import AttentionView, inspect
 from nbllm.widgets.page import Answers
-from nbllm.widgets.picture import palette
 from tests.conftest import tiny_model
 
 TEXT = "The soup was warm, and the staff were kind."
@@ -131,7 +131,7 @@ def test_a_frame_of_what_is_not_there(view, options, said) -> None:
 
 
 def test_a_frame_too_large_is_refused(view, monkeypatch) -> None:
-    monkeypatch.setattr("nbllm.widgets.tidy.MOST_ROWS", 10)
+    monkeypatch.setattr("nbllm.widgets.attention.to_frame.MOST_ROWS", 10)
     with pytest.raises(SelectionError, match="leave small weights out"):
         view.to_frame()
 

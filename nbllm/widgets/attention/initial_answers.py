@@ -11,9 +11,9 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nbllm.widgets.attention.handler import Questions
+from nbllm.widgets.attention.offline_store import Matrix
 from nbllm.widgets.page import Question
-from nbllm.widgets.questions import Questions
-from nbllm.widgets.stored import Matrix
 
 __all__ = ["opening_answers", "opening_side"]
 

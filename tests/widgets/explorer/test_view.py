@@ -16,7 +16,7 @@ from nbllm.errors import ColumnError, FrameError, LabelError, ProvenanceError, S
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
 from nbllm.widgets.explorer.query import Query
-from nbllm.widgets.explorer.still import still
+from nbllm.widgets.explorer.static_html import still
 from nbllm.widgets.explorer.view import Explorer
 from tests.conftest import tiny_model
 

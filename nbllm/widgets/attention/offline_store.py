@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nbllm.display.progress_bar import bar_class
+from nbllm.widgets.attention.handler import LARGEST_SIDE, LARGEST_TILE, Questions
+from nbllm.widgets.attention.sources import Sheet, Shown
 from nbllm.widgets.page import Answers, Question
-from nbllm.widgets.questions import LARGEST_SIDE, LARGEST_TILE, Questions
-from nbllm.widgets.sheets import Sheet, Shown
 
 __all__ = ["Matrix", "Stock", "store"]
 

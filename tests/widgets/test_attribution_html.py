@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from nbllm.frame.explanation.contrast import Contrast
-from nbllm.widgets.painted import painted
+from nbllm.widgets.attribution_html import painted
 
 WORDS = pd.DataFrame(
     {

@@ -10,8 +10,8 @@ import torch
 from nbllm.attention.recording.capture import record
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.views.colour_levels import codes
-from nbllm.widgets.attention import AttentionView
-from nbllm.widgets.sheets import RecordingSheet
+from nbllm.widgets.attention.sources import RecordingSheet
+from nbllm.widgets.attention.view import AttentionView
 from tests.attention.conftest import random_recording, recording_of  # noqa: F401
 
 SINK = 0

@@ -15,21 +15,21 @@ import polars as pl
 import pytest
 import traitlets
 
+import nbllm.widgets.attention.handler as questions
 import nbllm.widgets.bundle as bundle
-import nbllm.widgets.questions as questions
 from nbllm.attention.analysis.ablation import head_importance
 from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView, inspect
-from nbllm.widgets.opening import opening_side
-from nbllm.widgets.picture import COLOURS, png
-from nbllm.widgets.sheets import Shown
+from nbllm.widgets.attention.initial_answers import opening_side
+from nbllm.widgets.attention.picture import COLOURS, png
+from nbllm.widgets.attention.sources import Shown
+from nbllm.widgets.attention.view import AttentionView, inspect
 from tests.conftest import seeded, tiny_model
 
 TEXT = "The soup was warm <img src=x onerror=alert(1)> and the staff were kind."
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

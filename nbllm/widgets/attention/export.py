@@ -14,14 +14,14 @@ from nbllm.attention.recording.recording import Recording, TokenRow
 from nbllm.attention.views.colour_levels import Scale, levels, scale_ticks
 from nbllm.errors import SelectionError
 from nbllm.escaping import visible
+from nbllm.widgets.attention.handler import Questions
+from nbllm.widgets.attention.matrix_svg import LARGEST_SIDE, matrix_svg
+from nbllm.widgets.attention.offline_store import Matrix, Stock, store
+from nbllm.widgets.attention.picture import png
+from nbllm.widgets.attention.sources import Sheet, Shown, largest, picture
+from nbllm.widgets.attention.to_frame import tidy
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.matrix_svg import LARGEST_SIDE, matrix_svg
 from nbllm.widgets.page import Answers, page
-from nbllm.widgets.picture import png
-from nbllm.widgets.questions import Questions
-from nbllm.widgets.sheets import Sheet, Shown, largest, picture
-from nbllm.widgets.stored import Matrix, Stock, store
-from nbllm.widgets.tidy import tidy
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
