@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 
 import nbllm
 from nbllm import errors
+from nbllm._warnings import warn_user
 from nbllm.escaping import chart_text, escape, say, visible
-from nbllm.warned import warn_user
 
 HARMFUL = [
     "<img src=x onerror=alert(1)>",

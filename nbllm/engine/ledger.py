@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nbllm._warnings import warn_user
 from nbllm.engine.ledger_file import (
     bytes_of,
     check_bytes,
@@ -29,7 +30,6 @@ from nbllm.engine.ledger_file import (
     ledger_error,
 )
 from nbllm.home import home, private_folder
-from nbllm.warned import warn_user
 
 __all__ = ["OFFSET", "Filed", "Ledger", "ledger_path"]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from nbllm._warnings import warn_user
 from nbllm.checks import check_choice, check_number, check_whole, shown
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.evaluation.truth import label_text
@@ -14,7 +15,6 @@ from nbllm.frame.prompts.arguments import check_names, listed
 from nbllm.frame.verbs.prompt import prompt_columns
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 __all__ = [

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nbllm._warnings import warn_user
 from nbllm.attention.analysis.embedded import EmbeddedAnswer
 from nbllm.attention.analysis.gradients import gradients
 from nbllm.attention.analysis.integrated_gradients import LARGEST_GAP, integrated
@@ -30,7 +31,6 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 
 from nbllm.attention.recording.capture import record_batch
-from nbllm.attention.recording.indexing import gathered, index
+from nbllm.attention.recording.indexing import evenly_spaced, gathered, index
 from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.masks import Rule
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
 from nbllm.attention.views.overview import survey
-from nbllm.attention.views.tiles import evenly
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError, UnsupportedModelError
@@ -74,7 +74,7 @@ def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) 
         recording.check(number, 0)
     sink = survey(recording).sink
     most = max(LEAST_ROWS, min(MOST_ROWS, MEASURED_WEIGHTS // len(recording.keys)))
-    rows = evenly(len(recording.queries), most)
+    rows = evenly_spaced(len(recording.queries), most)
     found = [_measure(recording, recording.layer(number), rows, sink) for number in numbers]
     frame = pd.DataFrame(
         {
@@ -99,12 +99,14 @@ def _measure(
     sums = torch.zeros(len(_MEASURES), layer.heads, device=device)
     counts = torch.zeros(len(_MEASURES), 1, device=device)
     group = layer.heads // layer.key.shape[0]
+    # A mask that follows no rule of a layer's own may still be causal.
+    rule = Rule(recording.causal, layer.window)
     for rows in layer.blocks(group, sampled):
         # The same for all heads: what lies how far, and which rows a measure is of.
         places = index(rows, device)[:, None]
         distance = (places - keys).abs().float()
         again = ((ids == ids[places]) & (keys < places)).float() if one_text else None
-        seeing = _seeing(layer, rows, sink, recording.causal)
+        seeing = [place for place, row in enumerate(rows) if sink is None or rule.sees(row, sink)]
         sees = index(seeing, device)
         later = [place for place, row in enumerate(rows) if row >= 1]
         last = index(later, device), index([rows[place] - 1 for place in later], device)
@@ -132,18 +134,6 @@ def _measure(
             counts[4] += len(later)
             counts[5] += again.any(1).sum()
     return sums / torch.where(counts > 0, counts, torch.nan)
-
-
-def _seeing(layer: Layer, rows: Sequence[int], sink: int | None, causal: bool) -> list[int]:
-    """Which of these rows see the sink, by their places among them; all of them without one."""
-
-    def sees(row: int) -> bool:
-        if sink is None:
-            return True
-        near = layer.window is None or abs(row - sink) < layer.window
-        return near and (row >= sink or not causal)
-
-    return [place for place, row in enumerate(rows) if sees(row)]
 
 
 def induction_scores(

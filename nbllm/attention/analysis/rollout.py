@@ -10,6 +10,7 @@ import torch
 
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.masks import renormalized
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
 from nbllm.checks import check_integer, check_integers, reads
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["attention_rollout"]
-
-_LEAST_LEFT = 1e-6  # of a row without its masked key: below it there is nothing but rounding
 
 
 @reads(rows=check_integers, start_layer=check_integer, masked=check_integer)
@@ -86,12 +85,8 @@ def _through(layer: Layer, rollout: torch.Tensor, masked: int | None) -> torch.T
     """What a layer makes of what comes after it, both (rows, tokens)."""
     below = torch.zeros_like(rollout)
     for part in layer.blocks(1, range(rollout.shape[1])):
-        mean = _mean(layer, part)
-        if masked is not None:
-            mean[:, masked] = 0
-        total = mean.sum(1, keepdim=True)
-        left = total > _LEAST_LEFT
-        step = torch.where(left, mean / (2 * total.clamp_min(_LEAST_LEFT)), 0)
+        mean, left = renormalized(_mean(layer, part), masked)
+        step = mean / 2
         # Of each row its own token: the diagonal of the block that begins there.
         step.diagonal(part[0]).add_(torch.where(left[:, 0], 0.5, 1.0))
         below += taken(rollout, 1, part) @ step

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["bounds", "gathered", "index", "places_of", "taken"]
+__all__ = ["bounds", "evenly_spaced", "gathered", "index", "places_of", "taken"]
 
 
 def index(places: Sequence[int], device: torch.device) -> torch.Tensor:
@@ -42,6 +42,11 @@ def bounds(places: Sequence[int]) -> tuple[int, int]:
     """The least and the largest of some positions."""
     ends = (places[0], places[-1]) if isinstance(places, range) else places
     return min(ends), max(ends)
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` positions of `count`, evenly spaced, the first and the last among them."""
+    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def places_of(key: int | None, places: Sequence[int]) -> list[int]:

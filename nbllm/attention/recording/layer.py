@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,7 +9,8 @@ from itertools import groupby
 import torch
 from torch.nn import functional
 
-from nbllm.attention.recording.indexing import bounds, index, places_of, taken
+from nbllm.attention.recording.indexing import taken
+from nbllm.attention.recording.masks import Rule, additive, mask_key
 
 __all__ = ["Layer"]
 
@@ -38,6 +38,11 @@ class Layer:
     def heads(self) -> int:
         return self.query.shape[0]
 
+    @property
+    def rule(self) -> Rule:
+        """What is hidden beside the mask."""
+        return Rule(self.causal, self.window)
+
     def scores(
         self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> torch.Tensor:
@@ -52,29 +57,13 @@ class Layer:
             if added is None:
                 continue
             shown = added if heads is None or added.shape[0] == 1 else taken(added, 0, heads)
-            shown = taken(taken(shown, 1, rows), 2, columns)
-            scores += _hiding(~shown) if shown.dtype == torch.bool else shown.float()
-        start = _first_hidden(rows, columns) if self.causal else len(columns)
-        if start < len(columns) or self.window is not None:
-            places = index(columns, self.key.device)
-            back = index(rows, self.key.device)[:, None]
-            if start < len(columns):
-                scores[:, :, start:] += _hiding(places[start:] > back)
-            if self.window is not None:
-                scores += _hiding((back - places).abs() >= self.window)
+            scores += additive(taken(taken(shown, 1, rows), 2, columns))
+        self.rule.hide(scores, rows, columns)
         return scores
 
     def seen(self, rows: Sequence[int]) -> range:
         """The keys that at least one of these rows may see, and those between."""
-        start, stop = 0, self.key.shape[1]
-        if not len(rows):
-            return range(start, stop)
-        first, last = bounds(rows)
-        if self.causal:
-            stop = min(stop, last + 1)
-        if self.window is not None:
-            start, stop = max(0, first - self.window + 1), min(stop, last + self.window)
-        return range(start, stop)
+        return self.rule.visible(rows, self.key.shape[1])
 
     def blocks(self, heads: int, rows: Sequence[int]) -> list[Sequence[int]]:
         """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
@@ -94,8 +83,7 @@ class Layer:
         for part in self.blocks(len(heads), rows):
             keys = self.seen(part)
             scores = self.scores(heads, part, keys)
-            for place in places_of(masked, keys):
-                scores[:, :, place] = -math.inf
+            mask_key(scores, masked, keys)
             parts.append(self.total(scores, heads))
         return torch.cat(parts, dim=1)
 
@@ -153,18 +141,3 @@ class Layer:
         if len({count for _, count in runs}) == 1:
             its = [head for head, _ in runs]
         return range(its[0], its[-1] + 1) if its == list(range(its[0], its[-1] + 1)) else its
-
-
-def _first_hidden(rows: Sequence[int], columns: Sequence[int]) -> int:
-    """Where the columns begin of which a causal mask hides some: of a run of rows, few."""
-    if not len(rows):
-        return len(columns)
-    first = bounds(rows)[0] + 1
-    if isinstance(columns, range) and columns.step == 1:
-        return min(max(first - columns.start, 0), len(columns))
-    return next((place for place, key in enumerate(columns) if key >= first), len(columns))
-
-
-def _hiding(hidden: torch.Tensor) -> torch.Tensor:
-    """What hides scores when added to them, which takes an eighth of filling them in."""
-    return torch.where(hidden, -math.inf, 0.0)

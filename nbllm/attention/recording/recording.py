@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from nbllm.attention.recording.indexing import places_of, taken
+from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.masks import LEAST_REMAINDER, mask_key
 from nbllm.attention.recording.storage import Storage
 from nbllm.attention.recording.threads import one_thread
 from nbllm.engine.prompt import Mark
@@ -24,8 +25,6 @@ __all__ = ["EncoderDecoderRecording", "Recording", "RecordingKind", "TokenRow"]
 
 RecordingKind = Literal["causal", "encoder", "decoder", "cross"]
 Selection = slice | Sequence[int] | None
-
-LEAST_LEFT = math.log(1e-6)  # of a row without its masked key, below which it is nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +155,7 @@ class Recording:
         else:  # a tile of a head that has not been seen does not wait for its other rows
             sums = self._log_sum_exp(layer, head, rows, masked)
         logs = self.layer(layer).scores([head], rows, keys)[0].sub_(sums[:, None])
-        for place in places_of(masked, keys):
-            logs[:, place] = -torch.inf
+        mask_key(logs, masked, keys)
         return logs
 
     @one_thread()
@@ -189,7 +187,7 @@ class Recording:
             whole = chosen.log_sum_exp([head], rows)[0]
         # Not by subtraction: where the key takes nearly all, that would leave only rounding.
         rest = chosen.log_sum_exp([head], rows, masked)[0]
-        return torch.where(rest - whole > LEAST_LEFT, rest, torch.inf)
+        return torch.where(rest - whole > math.log(LEAST_REMAINDER), rest, torch.inf)
 
     def knows(self, layer: int, head: int, masked: int | None = None) -> bool:
         """Whether the log-sum-exp of a head has been computed."""

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nbllm.attention.recording.indexing import gathered
+from nbllm.attention.recording.indexing import evenly_spaced, gathered
+from nbllm.attention.recording.masks import Rule
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
-from nbllm.attention.views.tiles import evenly
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def survey(recording: Recording) -> Overview:
     looked_at = [recording.layer(number) for number in layers]
     received = gathered([layer.weights(some, rows).mean((0, 1)) for layer in looked_at])
     opening = gathered([layer.weights(None, [token])[:, 0] for layer in looked_at])
-    sink = _sink(received.mean(0), rows, recording.causal)
+    sink = _sink(received.mean(0), rows, Rule(recording.causal, window=None))
     share = opening @ _content(recording, token, sink)
     upper = len(layers) // 2
     best, head = np.unravel_index(int(share[upper:].argmax()), share[upper:].shape)
@@ -79,18 +79,18 @@ def _sampled(recording: Recording) -> tuple[list[int], list[int], list[int]]:
     total = len(recording.layers)
     fitting = SURVEYED_WEIGHTS // (recording.heads * len(recording.keys))
     most = min(MOST_ROWS, max(LEAST_ROWS, fitting // total))
-    rows = evenly(len(recording.queries), most)
-    places = evenly(total, max(LEAST_LAYERS, fitting // len(rows)))
-    heads = evenly(
+    rows = evenly_spaced(len(recording.queries), most)
+    places = evenly_spaced(total, max(LEAST_LAYERS, fitting // len(rows)))
+    heads = evenly_spaced(
         recording.heads, max(LEAST_HEADS, fitting * recording.heads // (len(rows) * len(places)))
     )
     return rows, [recording.layer_numbers[place] for place in places], heads
 
 
-def _sink(received: NDArray[np.float32], rows: list[int], causal: bool) -> int | None:
+def _sink(received: NDArray[np.float32], rows: list[int], rule: Rule) -> int | None:
     """The key that takes most weight, if far above its part of an even spread."""
     token = int(received.argmax())
-    keys = [row + 1 if causal else len(received) for row in rows if not causal or row >= token]
+    keys = [len(rule.visible([row], len(received))) for row in rows if rule.sees(row, token)]
     even = sum(1 / count for count in keys) / len(rows)
     return token if received[token] > SINK_FACTOR * even else None
 

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nbllm.attention.recording.indexing import places_of
+from nbllm.attention.recording.indexing import evenly_spaced
 from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.masks import mask_key
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
 from nbllm.attention.views.colour_levels import codes, full_colour
+from nbllm.attention.views.pooling import Pooled, block_edges, block_max
 from nbllm.checks import check_choice, check_integer, check_span, check_whole, reads
 from nbllm.errors import SelectionError
 
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "block_max",
     "combined",
     "dimension_scores",
-    "evenly",
     "pooled",
     "sampled_rows",
     "thumbnails",
@@ -43,10 +43,8 @@ How = Literal["mean", "max"]
 MOST_THUMBNAIL_ROWS = 256
 LEAST_THUMBNAIL_ROWS = 64
 THUMBNAIL_SCORES = 2**18  # of a head, beyond which fewer rows are sampled
-SHORT_BLOCK = 16  # columns, up to which a step in all blocks is quicker than block after block
 
 
-@one_thread()
 def _key_or_none(name: str, value: Any) -> int | None:
     return None if value is None else check_integer(name, value)
 
@@ -83,18 +81,17 @@ def pooled(
         pooled(recording, layer=5, head=2, side=256)
     """
     recording.check(layer, head)
-    rows, columns = _window(recording, rows, columns)
-    tops, lefts = _starts(rows, side), _starts(columns, side)
+    queries, others = _window(recording, rows, columns)
     chosen = recording.layer(layer)
     # The first picture of a whole head sums up its rows on the way: their scores are there.
-    whole = (0, len(recording.queries)), (0, len(recording.keys))
-    first_look = masked is None and (rows, columns) == whole and not recording.knows(layer, head)
+    whole = range(len(recording.queries)), range(len(recording.keys))
+    first_look = masked is None and (queries, others) == whole and not recording.knows(layer, head)
     found: list[torch.Tensor] = []
     if not first_look:
         recording.log_sum_exp(layer, head, masked)  # of all rows at once, for the parts below
-    picture = np.full((len(tops), len(lefts)), -np.inf, np.float32)
-    for first, last, part in _parts(chosen, tops, rows[1]):
-        keys = _keys(chosen, part, columns)
+    shrunk = Pooled(queries, others, side, empty=-np.inf)
+    for part in shrunk.bands(len(chosen.blocks(1, queries)[0])):
+        keys = _visible(chosen, part, others)
         if first_look:
             (logs,), (total,) = chosen.log_weights([head], part, keys)
             found.append(total)
@@ -102,10 +99,10 @@ def pooled(
             logs = recording.log_weights(layer, head, part, keys, masked)
         else:
             continue
-        _pool_into(picture, logs.cpu().numpy(), (first, last), tops, lefts, keys.start)
+        shrunk.fill(part, keys, logs.cpu().numpy())
     if first_look:
         recording.keep(layer, head, torch.cat(found))
-    return np.exp(picture, out=picture)
+    return np.exp(shrunk.picture, out=shrunk.picture)
 
 
 @one_thread()
@@ -134,14 +131,13 @@ def combined(
     """
     check_choice("how", how, get_args(How))
     recording.check(layer, 0)
-    rows, columns = _window(recording, rows, columns)
-    tops, lefts = _starts(rows, side), _starts(columns, side)
+    queries, others = _window(recording, rows, columns)
     chosen = recording.layer(layer)
     for head in range(recording.heads):
         recording.log_sum_exp(layer, head, masked)
-    picture = np.zeros((len(tops), len(lefts)), np.float32)
-    for first, last, part in _parts(chosen, tops, rows[1]):
-        keys = _keys(chosen, part, columns)
+    shrunk = Pooled(queries, others, side, empty=0)
+    for part in shrunk.bands(len(chosen.blocks(1, queries)[0])):
+        keys = _visible(chosen, part, others)
         if not len(keys):
             continue
         together = torch.zeros(len(part), len(keys), device=chosen.key.device)
@@ -153,8 +149,8 @@ def combined(
                 torch.maximum(together, weights, out=together)
         if how == "mean":
             together /= recording.heads
-        _pool_into(picture, together.cpu().numpy(), (first, last), tops, lefts, keys.start)
-    return picture
+        shrunk.fill(part, keys, together.cpu().numpy())
+    return shrunk.picture
 
 
 @one_thread()
@@ -171,13 +167,13 @@ def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) ->
     recording.check(layer, 0)
     chosen = recording.layer(layer)
     rows = sampled_rows(recording)
-    tops, lefts = _starts((0, len(rows)), size), _starts((0, len(recording.keys)), size)
-    found = np.zeros((recording.heads, len(tops), len(lefts)), np.uint8)
+    down, across = (block_edges(count, size)[:-1] for count in (len(rows), len(recording.keys)))
+    found = np.zeros((recording.heads, len(down), len(across)), np.uint8)
     group = recording.heads // chosen.key.shape[0]
     for first in range(0, recording.heads, group):
         heads = range(first, first + group)
         for head, weights in zip(heads, chosen.weights(heads, rows).cpu().numpy(), strict=True):
-            small = block_max(block_max(weights, lefts, axis=1), tops, axis=0)
+            small = block_max(weights, down, across)
             found[head] = codes(small, full_colour(weights, sink), signed=False)
     return found
 
@@ -192,36 +188,7 @@ def sampled_rows(recording: Recording) -> list[int]:
     """
     fitting = THUMBNAIL_SCORES // len(recording.keys)
     most = min(MOST_THUMBNAIL_ROWS, max(LEAST_THUMBNAIL_ROWS, fitting))
-    return evenly(len(recording.queries), most)
-
-
-def evenly(count: int, most: int) -> list[int]:
-    """At most `most` positions of `count`, evenly spaced, the first and the last among them."""
-    return [int(place) for place in np.linspace(0, count - 1, min(count, most)).round()]
-
-
-def block_max(
-    values: NDArray[np.float32], starts: NDArray[np.intp], axis: int
-) -> NDArray[np.float32]:
-    """The largest of each block of rows (axis 0) or columns (1), which begin at `starts`.
-
-    As `np.maximum.reduceat`, many times as fast for blocks of a few values.
-
-    Args:
-        values: (rows, columns).
-        starts: ascending, the first of them 0; blocks are about as long as each other.
-
-        block_max(np.eye(4, dtype=np.float32), np.array([0, 2]), axis=0)   # (2, 4)
-    """
-    last = np.append(starts[1:], values.shape[axis]) - 1
-    longest = int((last - starts).max()) + 1
-    if axis == 1 and longest > SHORT_BLOCK:
-        found: NDArray[np.float32] = np.maximum.reduceat(values, starts, axis=axis)
-        return found
-    found = values.take(starts, axis=axis)
-    for step in range(1, longest):
-        np.maximum(found, values.take(np.minimum(starts + step, last), axis=axis), out=found)
-    return found
+    return evenly_spaced(len(recording.queries), most)
 
 
 @one_thread()
@@ -254,30 +221,27 @@ def top_edges(
         top_edges(recording, layer=5, head=2, k=100, without=0)
     """
     recording.check(layer, head)
-    k = check_whole("k", k)
-    rows, columns = _window(recording, rows, columns)
+    queries, others = _window(recording, rows, columns)
     chosen = recording.layer(layer)
     device = chosen.query.device
     recording.log_sum_exp(layer, head)  # of all rows at once, for the parts below
     values = torch.empty(0, device=device)
     places = torch.empty(2, 0, dtype=torch.long, device=device)
-    for part in chosen.blocks(1, range(*rows)):
-        keys = _keys(chosen, part, columns)
+    for part in chosen.blocks(1, queries):
+        keys = _visible(chosen, part, others)
         if not len(keys):
             continue
         # Logarithms of weights: they have the same order.
         logs = recording.log_weights(layer, head, part, keys)
-        for place in places_of(without, keys):
-            logs[:, place] = -torch.inf
+        mask_key(logs, without, keys)
         largest = logs.flatten().topk(min(k, logs.numel()))
-        row, key = largest.indices // len(keys), largest.indices % len(keys)
-        here = torch.stack([row + part[0], key + keys.start])
+        row, column = largest.indices // len(keys), largest.indices % len(keys)
+        here = torch.stack([row + part[0], column + keys.start])
         values, places = torch.cat([values, largest.values]), torch.cat([places, here], 1)
         best = values.topk(min(k, len(values)))
         values, places = best.values, places[:, best.indices]
-    queries, others = places.cpu().numpy()
-    weights = values.exp().cpu().numpy()
-    frame = pd.DataFrame({"query": queries, "key": others, "weight": weights})
+    query, key = places.cpu().numpy()
+    frame = pd.DataFrame({"query": query, "key": key, "weight": values.exp().cpu().numpy()})
     return frame[frame["weight"] > 0]
 
 
@@ -303,7 +267,7 @@ def dimension_scores(
     return scores
 
 
-def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tuple[Span, Span]:
+def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tuple[range, range]:
     sizes = len(recording.queries), len(recording.keys)
     found = []
     for name, span, size in zip(("rows", "columns"), (rows, columns), sizes, strict=True):
@@ -314,50 +278,11 @@ def _window(recording: Recording, rows: Span | None, columns: Span | None) -> tu
                 f"{recording.model}, which has {name} 0 to {size}. Give a start and, beyond "
                 "it, a stop within those."
             )
-        found.append((start, stop))
+        found.append(range(start, stop))
     return found[0], found[1]
 
 
-def _starts(span: Span, side: int) -> NDArray[np.int64]:
-    """Where each block begins, from the start of the span."""
-    side = check_whole("side", side)
-    length = span[1] - span[0]
-    blocks = min(length, side)
-    return span[0] + np.arange(blocks) * length // blocks
-
-
-def _parts(layer: Layer, tops: NDArray[np.int64], stop: int) -> list[tuple[int, int, range]]:
-    """Runs of whole blocks of rows: the first block, the one after the last, the rows."""
-    most = len(layer.blocks(1, range(int(tops[0]), stop))[0])
-    bounds = [*tops.tolist(), stop]
-    found, first = [], 0
-    while first < len(tops):
-        fitting = np.searchsorted(bounds, bounds[first] + most, side="right") - 1
-        last = max(first + 1, int(fitting))
-        found.append((first, last, range(bounds[first], bounds[last])))
-        first = last
-    return found
-
-
-def _keys(layer: Layer, rows: Sequence[int], columns: Span) -> range:
+def _visible(layer: Layer, rows: Sequence[int], columns: range) -> range:
     """The keys of a window that at least one of these rows may see."""
     seen = layer.seen(rows)
-    return range(max(seen.start, columns[0]), min(seen.stop, columns[1]))
-
-
-def _pool_into(
-    picture: NDArray[np.float32],
-    values: NDArray[np.float32],
-    blocks: Span,
-    tops: NDArray[np.int64],
-    lefts: NDArray[np.int64],
-    key: int,
-) -> None:
-    """Write the largest of each block of (rows, keys from `key` on) into its place."""
-    first, last = blocks
-    left = int(np.searchsorted(lefts, key, side="right")) - 1
-    right = int(np.searchsorted(lefts, key + values.shape[1]))
-    starts = np.maximum(lefts[left:right] - key, 0)
-    values = block_max(values, tops[first:last] - tops[first], axis=0)
-    values = block_max(values, starts, axis=1)
-    picture[first:last, left:right] = values
+    return range(max(seen.start, columns.start), min(seen.stop, columns.stop))

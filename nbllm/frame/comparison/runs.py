@@ -13,6 +13,7 @@ from typing import Any
 import narwhals as nw
 import torch
 
+from nbllm._warnings import warn_user
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.call_checks import task_without_model
@@ -31,7 +32,6 @@ from nbllm.models.loader import check_named, load
 from nbllm.models.memory.budget import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 __all__ = ["compare"]

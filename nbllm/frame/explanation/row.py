@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, with_answer
 from nbllm.errors import ProvenanceError
@@ -24,7 +25,6 @@ from nbllm.frame.running.provenance import (
 from nbllm.frame.verbs.long import condensed
 from nbllm.models.fetch.at_hand import is_at_hand
 from nbllm.models.loader import held_as, reload, resolve
-from nbllm.warned import warn_user
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model, ModelLike

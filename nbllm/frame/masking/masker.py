@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.errors import FrameError
 from nbllm.escaping import say
 from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ import pyarrow
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
+from nbllm._warnings import warn_user
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
@@ -32,7 +33,6 @@ from nbllm.frame.running.run import added_columns, answer_frame
 from nbllm.frame.verbs.registry import choose_model, make_task, read_verb
 from nbllm.home import private_folder
 from nbllm.models.loader import reload
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from nbllm._warnings import warn_user
 from nbllm.engine.runner import Answered
 from nbllm.errors import FrameError
 from nbllm.frame.running.local import answer_here
 from nbllm.models.flops import Read
 from nbllm.models.memory.budget import held_bytes, readable
 from nbllm.models.memory.placement import placement
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
 from nbllm.engine.locks import turn
 from nbllm.engine.runner import Answered
@@ -40,7 +41,6 @@ from nbllm.frame.running.report import RunReport
 from nbllm.frame.running.row_events import Teller
 from nbllm.frame.tasks.base import check_filed
 from nbllm.models.flops import Read, matrix_rate, operation_counter
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.blank import is_blank
 from nbllm.frame import KEEP
 from nbllm.frame.columns import is_missing
-from nbllm.warned import warn_user
 
 __all__ = ["matching"]
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm._warnings import warn_user
 from nbllm.blank import is_blank
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
@@ -36,7 +37,6 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.provenance import known_answers
 from nbllm.frame.running.run import answer_frame
 from nbllm.frame.tasks.prompted import compiled
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import numpy as np
 
+from nbllm._warnings import warn_user
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
@@ -24,7 +25,6 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.run import answer_frame
 from nbllm.frame.verbs.embed import choose_encoder, embed
 from nbllm.frame.verbs.search import Vectors, best, take
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

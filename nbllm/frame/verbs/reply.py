@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 import regex
 
+from nbllm._warnings import warn_user
 from nbllm.blank import is_blank
 from nbllm.checks import shown
 from nbllm.errors import FrameError
@@ -36,7 +37,6 @@ from nbllm.frame.running.run import answer_frame
 from nbllm.frame.verbs.classify import classify
 from nbllm.frame.verbs.embed import choose_encoder
 from nbllm.frame.verbs.search import search_frame, terms
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbllm.attention.recording.indexing import evenly_spaced
 from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, TokenRow
 from nbllm.attention.views.colour_levels import codes
-from nbllm.attention.views.tiles import dimension_scores, evenly, sampled_rows, thumbnails
+from nbllm.attention.views.tiles import dimension_scores, sampled_rows, thumbnails
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.attention.head_values import head_values
 from nbllm.widgets.attention.sources import (
@@ -197,7 +198,7 @@ class Questions:
         size = min(max(int(question["size"]), 1), LARGEST_SIDE)
         place = question["part"], question["side"]
         weights, sampled, full = self.drawn(*place, shown, rows, columns, size)
-        every = evenly(len(sheet.queries), MASS_ROWS)
+        every = evenly_spaced(len(sheet.queries), MASS_ROWS)
         exact = weights.shape == (len(rows), len(columns)) and weights.size <= LARGEST_EXACT
         message = {
             "rows": [rows.start, rows.stop],
@@ -320,7 +321,7 @@ def _differences(sheet: DifferenceSheet) -> NDArray[np.float32]:
     The total variation distance, over the tokens that both have, on a sample of rows.
     Returns float32, (1, layers, heads).
     """
-    rows, columns = evenly(len(sheet.queries), DIFFERENCE_ROWS), range(len(sheet.keys))
+    rows, columns = evenly_spaced(len(sheet.queries), DIFFERENCE_ROWS), range(len(sheet.keys))
     found = np.empty((1, len(sheet.layer_numbers), sheet.heads), np.float32)
     for at, layer in enumerate(sheet.layer_numbers):
         for head in range(sheet.heads):

@@ -18,7 +18,8 @@ import numpy as np
 from nbllm.attention.recording.recording import Recording, TokenRow
 from nbllm.attention.views.colour_levels import full_colour
 from nbllm.attention.views.overview import survey
-from nbllm.attention.views.tiles import block_max, combined, pooled
+from nbllm.attention.views.pooling import block_edges, block_extreme
+from nbllm.attention.views.tiles import combined, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -178,14 +179,14 @@ class DifferenceSheet:
         return after - before
 
     def pooled(self, shown: Shown, rows: range, columns: range, size: int) -> NDArray[np.float32]:
-        edges = _edges(len(rows), size)
-        across = _edges(len(columns), size)[:-1]
+        edges = block_edges(len(rows), size)
+        across = block_edges(len(columns), size)[:-1]
         step = max(1, CELLS_AT_ONCE * (len(edges) - 1) // (len(rows) * len(columns)))
         bands = []
         for top in range(0, len(edges) - 1, step):
             here = edges[top : top + step + 1]
             weights = self.weights(shown, rows[here[0] : here[-1]], columns)
-            bands.append(_hottest(weights, here[:-1] - here[0], across))
+            bands.append(block_extreme(weights, here[:-1] - here[0], across))
         return np.concatenate(bands)
 
     def sink_mass(self, shown: Shown, rows: Sequence[int]) -> NDArray[np.float32]:
@@ -254,12 +255,12 @@ def picture(
     chosen = _sample(sheet, shown, rows, columns, size)
     if chosen is None:
         return sheet.pooled(shown, rows, columns, size), False
-    across = _edges(len(columns), size)[:-1]
+    across = block_edges(len(columns), size)[:-1]
     step = max(1, CELLS_AT_ONCE // len(columns))
     bands = [chosen[top : top + step] for top in range(0, len(chosen), step)]
     return np.concatenate(
         [
-            _hottest(sheet.weights(shown, band, columns), np.arange(len(band)), across)
+            block_extreme(sheet.weights(shown, band, columns), np.arange(len(band)), across)
             for band in bands
         ]
     ), True
@@ -274,7 +275,7 @@ def largest(sheet: Sheet, shown: Shown, whole: NDArray[np.float32]) -> float:
     if sheet.sink is None:
         return full_colour(whole, None)
     queries, keys = range(len(sheet.queries)), range(len(sheet.keys))
-    edges = _edges(len(keys), whole.shape[1])
+    edges = block_edges(len(keys), whole.shape[1])
     block = int(np.searchsorted(edges, sheet.sink, side="right")) - 1
     found = np.delete(whole, block, axis=1)
     # Those keys share their pixels with the sink.
@@ -290,33 +291,13 @@ def _sample(sheet: Sheet, shown: Shown, rows: range, columns: range, size: int) 
     heads = 1 if shown.how == "head" else sheet.heads
     if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:
         return None
-    return [rows[edge] for edge in _edges(len(rows), size)[:-1]]
+    return [rows[edge] for edge in block_edges(len(rows), size)[:-1]]
 
 
 def shrunk(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     """A picture pooled once more, to at most size a side."""
-    down, across = (_edges(count, size)[:-1] for count in weights.shape)
-    return _hottest(weights, down, across)
-
-
-def _edges(count: int, size: int) -> NDArray[np.intp]:
-    """Where blocks of `count` positions begin, and the end of the last."""
-    blocks = min(count, size)
-    return np.arange(blocks + 1) * count // blocks
-
-
-def _hottest(
-    weights: NDArray[np.float32], down: NDArray[np.intp], across: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """The weight of largest magnitude of each block, sign kept.
-
-    Blocks begin at the rows `down` and the columns `across`.
-    """
-    high = block_max(block_max(weights, down, axis=0), across, axis=1)
-    if weights.min(initial=0) >= 0:
-        return high
-    low = -block_max(block_max(-weights, down, axis=0), across, axis=1)
-    return np.where(high >= -low, high, low)
+    down, across = (block_edges(count, size)[:-1] for count in weights.shape)
+    return block_extreme(weights, down, across)
 
 
 def _slice(places: Sequence[int]) -> Sequence[int] | slice:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nbllm.attention.recording.masks import Rule, rule_of
+from nbllm.attention.recording.masks import Rule, renormalized, rule_of
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -67,3 +67,27 @@ def test_a_mask_without_a_rule(spoil) -> None:
 
 def test_a_mask_for_each_head_is_kept() -> None:
     assert rule_of(torch.ones(2, 5, 5, dtype=torch.bool).tril(), causal=True) is None
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 1, 3])
+@pytest.mark.parametrize("rows", [range(2, 5), [7, 0, 4], [6]])
+@pytest.mark.parametrize("columns", [range(9), range(3, 6), [5, 1, 1, 8]])
+def test_a_rule_hides_and_shows_the_same(causal, window, rows, columns) -> None:
+    rule = Rule(causal, window)
+    seen = rule.mask(torch.tensor(rows), torch.tensor(columns))
+    assert seen.tolist() == [[rule.sees(row, key) for key in columns] for row in rows]
+    scores = torch.zeros(2, len(rows), len(columns))
+    rule.hide(scores, rows, columns)
+    assert torch.equal(scores, torch.where(seen, 0.0, -torch.inf).expand_as(scores))
+    any_row = rule.mask(torch.tensor(rows), torch.arange(9)).any(0).nonzero().flatten().tolist()
+    visible = rule.visible(rows, 9)
+    assert (visible[0], visible[-1]) == (any_row[0], any_row[-1])
+
+
+def test_rows_without_a_key_sum_to_one_where_anything_is_left() -> None:
+    weights = torch.tensor([[0.5, 0.1, 0.4], [1 - 1e-7, 1e-7, 0.0]])
+    whole, left = renormalized(weights.clone(), 0)
+    torch.testing.assert_close(whole, torch.tensor([[0, 0.2, 0.8], [0, 0, 0]]))
+    assert left.tolist() == [[True], [False]]
+    assert torch.equal(renormalized(weights.clone(), None)[0], weights / weights.sum(1)[:, None])

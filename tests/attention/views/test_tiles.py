@@ -8,7 +8,6 @@ from nbllm.attention.recording.capture import record
 from nbllm.attention.views import tiles
 from nbllm.attention.views.colour_levels import codes
 from nbllm.attention.views.tiles import (
-    block_max,
     combined,
     dimension_scores,
     pooled,
@@ -36,19 +35,6 @@ def largest(matrix: np.ndarray, side: int) -> np.ndarray:
             for top, bottom in zip(edges[0], edges[0][1:], strict=False)
         ]
     )
-
-
-@pytest.mark.parametrize("longest", [1, 3, 16, 40])
-@pytest.mark.parametrize("axis", [0, 1])
-def test_block_max_takes_blocks_of_any_length(longest, axis) -> None:
-    draw = np.random.default_rng(longest)
-    lengths = np.r_[draw.integers(1, longest + 1, 20), longest]
-    starts = np.cumsum(lengths) - lengths
-    values = -draw.random((lengths.sum(), 3), np.float32)
-    wanted = np.stack([block.max(axis=0) for block in np.split(values, starts[1:])])
-    if axis:
-        values, wanted = values.T, wanted.T
-    assert np.array_equal(block_max(values, starts, axis), wanted)
 
 
 def whole(recording, layer: int, head: int) -> np.ndarray:
