@@ -1,4 +1,4 @@
-"""A row's words, painted by how far they speak for its label, as HTML without script."""
+"""The words of a row, coloured by their attribution to its label, as HTML without script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbllm.escaping import escape
 from nbllm.frame.explanation.contrast import Contrast
 from nbllm.wording import counted
 
-__all__ = ["painted"]
+__all__ = ["attribution_html"]
 
 # Orange and blue are told apart by colour-blind eyes, and light enough at half their strength
 # for the text on them, dark on a light page and light on a dark one.
@@ -18,10 +18,10 @@ _FOR, _AGAINST = "var(--nbllm-for, 230, 126, 20)", "var(--nbllm-against, 50, 120
 _STRONGEST = 0.5  # opacity
 
 
-def painted(
+def attribution_html(
     contrast: Contrast, words: pd.DataFrame, gap: float, steps: int, shared: tuple[int, int]
 ) -> str:
-    """The words in colour, and what there is to know of the colours.
+    """Return the words in colour, with what there is to know of the colours.
 
     Args:
         words: with the columns word, attribution (in logits) and attention, in their order.

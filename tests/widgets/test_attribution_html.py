@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from nbllm.frame.explanation.contrast import Contrast
-from nbllm.widgets.attribution_html import painted
+from nbllm.widgets.attribution_html import attribution_html
 
 WORDS = pd.DataFrame(
     {
@@ -17,7 +17,7 @@ WORDS = pd.DataFrame(
 
 
 def shown(words=WORDS, gap=0.004, shared=(2, 3), label="positive") -> str:
-    return painted(Contrast(label, "negative", 0.71, 0.29, 7, 8), words, gap, 32, shared)
+    return attribution_html(Contrast(label, "negative", 0.71, 0.29, 7, 8), words, gap, 32, shared)
 
 
 def test_words_are_text_whatever_they_hold() -> None:

@@ -11,17 +11,18 @@ import numpy as np
 from anywidget import AnyWidget
 
 from nbllm.attention.recording.recording import Recording, TokenRow
-from nbllm.attention.views.colour_levels import Scale, levels, scale_ticks
+from nbllm.attention.views.colour_levels import levels, scale_ticks
 from nbllm.errors import SelectionError
 from nbllm.escaping import visible
-from nbllm.widgets.attention.handler import Questions
+from nbllm.widgets.attention.handler import RequestHandler
 from nbllm.widgets.attention.matrix_svg import LARGEST_SIDE, matrix_svg
 from nbllm.widgets.attention.offline_store import Matrix, Stock, store
 from nbllm.widgets.attention.picture import png
-from nbllm.widgets.attention.sources import Sheet, Shown, largest, picture
-from nbllm.widgets.attention.to_frame import tidy
+from nbllm.widgets.attention.sources import AttentionSource, Selection, largest, picture
+from nbllm.widgets.attention.to_frame import to_frame
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.page import Answers, page
+from nbllm.widgets.protocol.attention import Comparand, Measured, Scale
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -48,37 +49,37 @@ class Page:
 
 
 class Viewed(Protocol):
-    """What of a view is exported."""
+    """The part of a view that is exported."""
 
     token: int | None
-    part: str
-    side: str
+    stack: str
+    comparand: Comparand
     scale: Scale
     keys: list[str]  # names of the synced traits
-    measured: dict[str, dict[str, int]]
-    questions: Questions
+    measured: Measured
+    handler: RequestHandler
 
     @property
     def recording(self) -> Recording: ...
     @property
-    def sheet(self) -> Sheet: ...
+    def source(self) -> AttentionSource: ...
     @property
-    def shown(self) -> Shown: ...
+    def selection(self) -> Selection: ...
 
 
 def on_screen(view: Viewed) -> list[Matrix]:
-    """What is on screen; of a comparison the matrices of all sides, that of the lines first."""
+    """Return the matrices on screen; of a comparison all of them, that of the lines first."""
     matrices = []
-    for side in sorted(view.questions.sides, key=lambda side: side != view.side):
-        sheet = view.questions.sheet(view.part, side)
-        token = view.token if side == view.side else None
-        if _has(sheet, view.shown):
-            matrices.append(Matrix(view.part, side, sheet, view.shown, token))
+    for comparand in sorted(view.handler.comparands, key=lambda one: one != view.comparand):
+        source = view.handler.source(view.stack, comparand)
+        token = view.token if comparand == view.comparand else None
+        if _has(source, view.selection):
+            matrices.append(Matrix(view.stack, comparand, source, view.selection, token))
     return matrices
 
 
 class Export:
-    """What the attention viewer can be turned into.
+    """Turns the attention viewer into a table, a picture, a drawing or a page.
 
     view = nbllm.inspect(model, "The plot was thin, but I loved it.")
     view.to_frame().nlargest(10, "weight")
@@ -103,18 +104,18 @@ class Export:
 
             view.to_frame(heads=[(5, 2), (5, 3)], above=0.01)
         """
-        chosen = [self.shown]
+        chosen = [self.selection]
         if heads is not None:
-            mask = self.shown.mask_sink
-            chosen = [replace(shown, mask_sink=mask) for shown in _chosen(self.sheet, heads)]
-        count = len(self.sheet.queries)
+            mask = self.selection.mask_sink
+            chosen = [replace(one, mask_sink=mask) for one in _chosen(self.source, heads)]
+        count = len(self.source.queries)
         rows = range(count) if queries is None else list(queries)
         if any(not 0 <= row < count for row in rows):
             raise SelectionError(
                 f"Not all of queries are in this recording of {self.recording.model}, which has "
                 f"tokens 0 to {count - 1}. Choose some of those."
             )
-        return tidy(self.sheet, chosen, rows, above)
+        return to_frame(self.source, chosen, rows, above)
 
     def to_png(self: Viewed, path: str | Path | None = None) -> bytes:
         """The matrix on screen as a PNG, in the light colours and on the view's `scale`.
@@ -127,7 +128,7 @@ class Export:
 
             view.to_png("head.png")
         """
-        shades, _ = _levels(self.sheet, self.shown, PNG_SIDE, self.scale)
+        shades, _ = _levels(self.source, self.selection, PNG_SIDE, self.scale)
         larger = max(1, PNG_SIDE // max(shades.shape))
         data = png(shades.repeat(larger, 0).repeat(larger, 1))
         if path is not None:
@@ -143,7 +144,7 @@ class Export:
 
             view.to_svg("head.svg")
         """
-        shades, full = _levels(self.sheet, self.shown, LARGEST_SIDE, self.scale)
+        shades, full = _levels(self.source, self.selection, LARGEST_SIDE, self.scale)
         drawing = drawing_of(self, shades, full)
         if path is not None:
             Path(path).write_text(drawing, encoding="utf-8")
@@ -172,10 +173,10 @@ class Export:
         if heads is not None and len(heads) == 0:
             raise SelectionError("heads names no head. Give pairs of layer and head, or None.")
         opened, others = on_screen(self), _others(self, heads)
-        answers = Answers(self.questions.answer, budget)
+        answers = Answers(self.handler.answer, budget)
         stock = store(
             answers,
-            self.questions,
+            self.handler,
             opened,
             others,
             all_heads=heads is None,
@@ -186,7 +187,7 @@ class Export:
                 f"A budget of {counted(budget, 'byte')} is too small for this recording of "
                 f"{self.recording.model}. Give a larger one; the default is 10,000,000."
             )
-        several = len(self.questions.sheets) > 1
+        several = len(self.handler.sources) > 1
         about = _about(stock, ("matrix", "matrices") if several else ("head", "heads"))
         text = page(
             title=f"Attention of {self.recording.model}",
@@ -202,84 +203,87 @@ class Export:
 
 
 def _others(view: Viewed, heads: Sequence[Head] | None) -> list[Matrix]:
-    """Wanted heads, those of the part on screen first, each of all sides."""
-    questions, found = view.questions, []
-    for part in sorted(questions.parts, key=lambda part: part != view.part):
-        first = questions.sheet(part, view.side)
+    """Return the wanted heads, those of the stack on screen first, each of all comparands."""
+    handler, found = view.handler, []
+    for stack in sorted(handler.stacks, key=lambda stack: stack != view.stack):
+        first = handler.source(stack, view.comparand)
         if heads is None:
-            chosen = _nearest_first(first, view.shown)
-        elif part == view.part:
+            chosen = _nearest_first(first, view.selection)
+        elif stack == view.stack:
             chosen = _chosen(first, heads)
         else:
             continue
-        for shown in chosen:
-            for side in questions.sides:
-                sheet = questions.sheet(part, side)
-                token = view.token if (part, side) == (view.part, view.side) else None
-                if _has(sheet, shown):
-                    found.append(Matrix(part, side, sheet, shown, token))
+        for selection in chosen:
+            for comparand in handler.comparands:
+                source = handler.source(stack, comparand)
+                is_first = (stack, comparand) == (view.stack, view.comparand)
+                if _has(source, selection):
+                    token = view.token if is_first else None
+                    found.append(Matrix(stack, comparand, source, selection, token))
     return found
 
 
-def _has(sheet: Sheet, shown: Shown) -> bool:
-    return shown.layer in sheet.layer_numbers and shown.head in range(sheet.heads)
+def _has(source: AttentionSource, selection: Selection) -> bool:
+    return selection.layer in source.layer_numbers and selection.head in range(source.heads)
 
 
 def _state(view: Viewed) -> dict[str, Any]:
-    """What a reader set: the synced traits but for those that every widget has."""
+    """Return what a reader set: the synced traits but for those of every widget."""
     of_all = {*AnyWidget.class_trait_names()}
     names = [name for name in view.keys if name not in of_all and not name.startswith("_")]
     return {name: getattr(view, name) for name in names}
 
 
-def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **how: Any) -> str:
+def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **options: Any) -> str:
     """The matrix of a view as SVG, with its tokens and what the colours stand for.
 
     Args:
         shades: colour levels, (rows, columns).
         full: the weight of full colour.
-        how: more for `matrix_svg`.
+        options: more for `matrix_svg`.
     """
-    sheet = view.sheet
+    source = view.source
     kind = "square root" if view.scale == "sqrt" else "logarithm"
-    aside = f", {_labels(sheet.keys)[sheet.sink]!r} aside" if sheet.sink is not None else ""
+    aside = f", {_labels(source.keys)[source.sink]!r} aside" if source.sink is not None else ""
     return matrix_svg(
         shades,
-        title=f"{view.recording.model}: attention of {_name(view.shown)}",
+        title=f"{view.recording.model}: attention of {_name(view.selection)}",
         legend=f"Rows look at columns. Colour by the {kind}, full at the largest{aside}.",
         ticks=scale_ticks(full, view.scale),
-        rows=_labels(sheet.queries),
-        columns=_labels(sheet.keys),
-        **how,
+        rows=_labels(source.queries),
+        columns=_labels(source.keys),
+        **options,
     )
 
 
-def _levels(sheet: Sheet, shown: Shown, side: int, scale: Scale) -> tuple[NDArray[np.uint8], float]:
-    """Colour levels of what is on screen, at most side × side, and the weight of full colour."""
-    rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
-    weights, _ = picture(sheet, shown, rows, columns, side)
-    full = largest(sheet, shown, weights)
+def _levels(
+    source: AttentionSource, selection: Selection, side: int, scale: Scale
+) -> tuple[NDArray[np.uint8], float]:
+    """Return colour levels of what is on screen, at most side², and the weight of full colour."""
+    rows, columns = range(len(source.queries)), range(len(source.keys))
+    weights, _ = picture(source, selection, rows, columns, side)
+    full = largest(source, selection, weights)
     return np.rint(255 * levels(weights, full, scale)).astype(np.uint8), full
 
 
-def _chosen(sheet: Sheet, heads: Sequence[Head]) -> list[Shown]:
-    chosen = [Shown(layer, head) for layer, head in heads]
-    for shown in chosen:
-        if not _has(sheet, shown):
-            numbers = sheet.layer_numbers
+def _chosen(source: AttentionSource, heads: Sequence[Head]) -> list[Selection]:
+    chosen = [Selection(layer, head) for layer, head in heads]
+    for selection in chosen:
+        if not _has(source, selection):
+            numbers = source.layer_numbers
             raise SelectionError(
-                f"There is no layer {shown.layer}, head {shown.head} here: the layers are "
-                f"{numbers[0]} to {numbers[-1]}, the heads 0 to {sheet.heads - 1}. Choose among "
+                f"There is no layer {selection.layer}, head {selection.head} here: the layers are "
+                f"{numbers[0]} to {numbers[-1]}, the heads 0 to {source.heads - 1}. Choose among "
                 "those."
             )
     return chosen
 
 
-def _nearest_first(sheet: Sheet, shown: Shown) -> list[Shown]:
-    """All heads of a sheet: the one on screen and those beside it, then other layers."""
-    heads = [(layer, head) for layer in sheet.layer_numbers for head in range(sheet.heads)]
-    heads.sort(key=lambda at: (abs(at[0] - shown.layer), at[0], abs(at[1] - shown.head)))
-    return _chosen(sheet, heads)
+def _nearest_first(source: AttentionSource, selection: Selection) -> list[Selection]:
+    """All heads of a source: the one on screen and those beside it, then other layers."""
+    heads = [(layer, head) for layer in source.layer_numbers for head in range(source.heads)]
+    heads.sort(key=lambda at: (abs(at[0] - selection.layer), at[0], abs(at[1] - selection.head)))
+    return _chosen(source, heads)
 
 
 def _labels(row: TokenRow) -> list[str]:
@@ -291,10 +295,14 @@ def _labels(row: TokenRow) -> list[str]:
     ]
 
 
-def _name(shown: Shown) -> str:
-    which = {"head": f"head {shown.head}", "mean": "mean over heads", "max": "largest over heads"}
-    masked = ", without its sink" if shown.mask_sink else ""
-    return f"layer {shown.layer}, {which[shown.how]}{masked}"
+def _name(selection: Selection) -> str:
+    which = {
+        "head": f"head {selection.head}",
+        "mean": "mean over heads",
+        "max": "largest over heads",
+    }
+    masked = ", without its sink" if selection.mask_sink else ""
+    return f"layer {selection.layer}, {which[selection.reduce]}{masked}"
 
 
 def _about(stock: Stock, names: tuple[str, str]) -> str:

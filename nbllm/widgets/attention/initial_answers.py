@@ -1,71 +1,79 @@
-"""What the browser asks first of an attention view, answered before it asks.
+"""The answers to what the browser requests first of an attention view, before it does.
 
-A cell may run on after it has shown a view, and others may wait behind it: a question that the
-browser asks meanwhile waits for all of them. These answers ride in the view's state.
-widgets/attention/index.ts has the same questions, for a view that opens later.
+A cell may run on after it has shown a view, and others may wait behind it: a request that the
+browser sends meanwhile waits for all of them. These answers ride in the view's state.
+widgets/attention/index.ts has the same requests, for a view that opens later.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from nbllm.widgets.attention.handler import Questions
+from nbllm.widgets.attention.handler import RequestHandler
 from nbllm.widgets.attention.offline_store import Matrix
-from nbllm.widgets.page import Question
+from nbllm.widgets.protocol.attention import (
+    COMPARED_PIXELS,
+    MATRIX_PIXELS,
+    AttentionRequest,
+    ContentsRequest,
+    InitialAnswer,
+    OutlineRequest,
+)
 
-__all__ = ["opening_answers", "opening_side"]
+__all__ = ["initial_answers", "picture_side"]
 
-# Pixels a side of a matrix by itself, and of each of three; PIXELS of widgets/attention/index.ts.
-ALONE, COMPARED = 410, 300
 LONG = 1024  # tokens: the weights for the lines of a longer text would hold up the picture
 
 
-def opening_answers(
-    questions: Questions, on_screen: Sequence[Matrix], window: Sequence[int] | None
-) -> Iterator[list[dict[str, Any]]]:
-    """What the state holds, one after the other, until all is answered.
+def initial_answers(
+    handler: RequestHandler, on_screen: Sequence[Matrix], window: Sequence[int] | None
+) -> Iterator[list[InitialAnswer]]:
+    """Yield what the view's state holds, one after the other, until all is answered.
 
-    Each is of all questions: {question, message, numbers}, numbers in base64 or None, and message
-    None where the answer comes later or came before. What is known at once comes first, so that
-    the browser builds the view while its picture is drawn.
+    Each is of all requests; an answer that comes later or came before has no content. What is known
+    at once comes first, so that the browser builds the view while its picture is drawn.
 
-    Text, and not the buffers that a widget's state can have: what executes a notebook without a
-    browser would keep those in its file when they are long gone.
+    Numbers are text, and not the buffers that a widget's state can have: what executes a notebook
+    without a browser would keep those in its file when they are long gone.
 
     Args:
         on_screen: the matrices; the first is the one that has the lines, and the window.
     """
-    first, size = on_screen[0], opening_side(questions)
-    known: list[Question] = [
-        {"kind": "contents"},
-        *({"kind": "outline", "part": first.part, "side": side} for side in questions.sides),
+    first, size = on_screen[0], picture_side(handler)
+    known: list[AttentionRequest] = [
+        ContentsRequest(kind="contents"),
+        *(
+            OutlineRequest(kind="outline", stack=first.stack, comparand=comparand)
+            for comparand in handler.comparands
+        ),
     ]
-    drawn = [matrix.picture(size) for matrix in on_screen]
+    pictures = [matrix.picture(size) for matrix in on_screen]
     if window is not None:
-        drawn[0] |= {"rows": [*window[:2]], "columns": [*window[2:]]}
-        del drawn[1:]  # the others show what corresponds to it
-    if len(first.sheet.keys) <= LONG:
+        pictures[0]["rows"] = window[0], window[1]
+        pictures[0]["columns"] = window[2], window[3]
+        del pictures[1:]  # the others show what corresponds to it
+    drawn: list[AttentionRequest] = [*pictures]
+    if len(first.source.keys) <= LONG:
         drawn.append(first.lines())
-    yield [*_untold(known), *_untold(drawn)]
-    yield [*_told(questions, known), *_untold(drawn)]
-    yield [*_untold(known), *_told(questions, drawn)]
+    yield [*_to_come(known), *_to_come(drawn)]
+    yield [*_answered(handler, known), *_to_come(drawn)]
+    yield [*_to_come(known), *_answered(handler, drawn)]
 
 
-def opening_side(questions: Questions) -> int:
-    """How many pixels a side the browser asks of each matrix."""
-    return ALONE if len(questions.sides) == 1 else COMPARED
+def picture_side(handler: RequestHandler) -> int:
+    """Return how many pixels a side the browser requests of each matrix."""
+    return MATRIX_PIXELS if len(handler.comparands) == 1 else COMPARED_PIXELS
 
 
-def _untold(asked: Sequence[Question]) -> list[dict[str, Any]]:
-    return [{"question": question, "message": None, "numbers": None} for question in asked]
+def _to_come(requests: Sequence[AttentionRequest]) -> list[InitialAnswer]:
+    return [InitialAnswer(request=one, content=None, numbers=None) for one in requests]
 
 
-def _told(questions: Questions, asked: Sequence[Question]) -> list[dict[str, Any]]:
-    told = _untold(asked)
-    for entry in told:
-        entry["message"], numbers = questions.answer(entry["question"])
+def _answered(handler: RequestHandler, requests: Sequence[AttentionRequest]) -> list[InitialAnswer]:
+    answers = _to_come(requests)
+    for answer in answers:
+        answer["content"], numbers = handler.answer(answer["request"])
         if numbers is not None:
-            entry["numbers"] = b64encode(numbers.tobytes()).decode("ascii")
-    return told
+            answer["numbers"] = b64encode(numbers.tobytes()).decode("ascii")
+    return answers

@@ -11,7 +11,8 @@ from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 import numpy as np
 
 from nbllm.escaping import visible
-from nbllm.widgets.attention.picture import COLOURS, palette, png_url
+from nbllm.widgets.attention.picture import palette, png_url
+from nbllm.widgets.protocol.attention import LIGHT_COLOURS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def matrix_svg(
         return tostring(root, encoding="unicode")
     place = f"translate({left:.1f} {above:.1f}) scale({cell:.4f})"
     cells = SubElement(root, "g", {"transform": place, "shape-rendering": "crispEdges"})
-    _rectangle(cells, width, height, COLOURS[0])
+    _rectangle(cells, width, height, LIGHT_COLOURS[0])
     _paint(cells, shades)
     return tostring(root, encoding="unicode")
 
@@ -123,8 +124,8 @@ def _placed(tokens: Sequence[str], length: float) -> list[tuple[float, str]]:
 def _draw_bar(root: Element, x: float, y: float, ticks: tuple[str, str, str]) -> None:
     """The colours from none to full, and the weights that they stand for."""
     gradient = SubElement(SubElement(root, "defs"), "linearGradient", {"id": "weights"})
-    for place, colour in enumerate(COLOURS):
-        offset = f"{place / (len(COLOURS) - 1):.2f}"
+    for place, colour in enumerate(LIGHT_COLOURS):
+        offset = f"{place / (len(LIGHT_COLOURS) - 1):.2f}"
         SubElement(gradient, "stop", {"offset": offset, "stop-color": colour})
     bar = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{BAR:.0f}", "height": "8"}
     SubElement(root, "rect", {**bar, "fill": "url(#weights)", "stroke": "#999"})

@@ -1,6 +1,6 @@
-"""What a page of its own holds of a viewer: the questions that it can answer.
+"""Chooses what a page of its own holds of a viewer: the requests that it can answer.
 
-Until the bytes are spent, in this order: what each sheet is, with the small pictures of its
+Until the bytes are spent, in this order: what each source is, with the small pictures of its
 heads; what is on screen; a picture of each wanted head; its exact weights; the mean and the
 largest over the heads of each layer; the heads with their sink masked.
 """
@@ -11,69 +11,92 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from nbllm.display.progress_bar import bar_class
-from nbllm.widgets.attention.handler import LARGEST_SIDE, LARGEST_TILE, Questions
-from nbllm.widgets.attention.sources import Sheet, Shown
-from nbllm.widgets.page import Answers, Question
+from nbllm.widgets.attention.handler import LARGEST_SIDE, LARGEST_TILE, RequestHandler
+from nbllm.widgets.attention.sources import AttentionSource, Selection
+from nbllm.widgets.page import Answers
+from nbllm.widgets.protocol.attention import (
+    QUERIES_IN_LINES,
+    AttentionRequest,
+    Comparand,
+    ContentsRequest,
+    Measured,
+    MeasuresRequest,
+    OutlineRequest,
+    OwnMeasureRequest,
+    PictureRequest,
+    Range,
+    Reduce,
+    ThumbnailsRequest,
+    TileRequest,
+)
 
 __all__ = ["Matrix", "Stock", "store"]
 
 SIDES = (LARGEST_SIDE, 384, 256, 192, 128, 96, 64)  # of pooled pictures
 PICTURES_SHARE = 0.8  # of the bytes; what they leave is for exact weights
-LINES = 21  # queries that the lines show at a time; QUERIES of widgets/attention/lines.ts
-SAMPLED_HEADS = 3  # whose pictures tell how large those of all will be
+SAMPLED_HEADS = 3  # whose pictures give an estimate of the size of all
 
 
 @dataclass(frozen=True)
 class Matrix:
     """One matrix that a viewer can show, and the query token that is selected in it."""
 
-    part: str
-    side: str
-    sheet: Sheet
-    shown: Shown
+    stack: str
+    comparand: Comparand
+    source: AttentionSource
+    selection: Selection
     token: int | None = None
 
     @property
     def is_short(self) -> bool:
-        """Whether one question can ask for all of its weights."""
-        return len(self.sheet.queries) * len(self.sheet.keys) <= LARGEST_TILE
+        """Whether one request can have all of its weights."""
+        return len(self.source.queries) * len(self.source.keys) <= LARGEST_TILE
 
-    def picture(self, size: int) -> Question:
-        asked = {"kind": "picture", **self._asked(), "rows": None, "columns": None}
-        return {**asked, "size": size}
+    def picture(self, size: int) -> PictureRequest:
+        """Request the whole matrix as a picture."""
+        return PictureRequest(
+            kind="picture",
+            stack=self.stack,
+            comparand=self.comparand,
+            layer=self.selection.layer,
+            head=self.selection.head,
+            reduce=self.selection.reduce,
+            mask_sink=self.selection.mask_sink,
+            rows=None,
+            columns=None,
+            size=size,
+        )
 
-    def tile(self) -> Question:
-        """All weights; of a long text, those of the queries in the lines."""
-        return {"kind": "tile", **self._asked()} if self.is_short else self.lines()
+    def tile(self) -> TileRequest:
+        """Request all weights; of a long text, those of the queries in the lines."""
+        return self._tile((0, len(self.source.queries))) if self.is_short else self.lines()
 
-    def lines(self) -> Question:
-        """The weights that the lines show when they open: of the queries around the token."""
-        return {"kind": "tile", **self._asked(), "rows": self._queries()}
-
-    def _queries(self) -> list[int]:
-        row, first = self.sheet.queries, self.token
+    def lines(self) -> TileRequest:
+        """Request the weights that the lines show first: of the queries around the token."""
+        row, first = self.source.queries, self.token
         if first is None:
-            first = (row.marks[0].start if row.marks else 0) + LINES // 2
-        count = min(LINES, LARGEST_TILE // len(self.sheet.keys))
+            first = (row.marks[0].start if row.marks else 0) + QUERIES_IN_LINES // 2
+        count = min(QUERIES_IN_LINES, LARGEST_TILE // len(self.source.keys))
         start = max(0, min(first - count // 2, len(row) - count))
-        return [start, min(start + count, len(row))]
+        return self._tile((start, min(start + count, len(row))))
 
-    def _asked(self) -> Question:
-        return {
-            "part": self.part,
-            "side": self.side,
-            "layer": self.shown.layer,
-            "head": self.shown.head,
-            "how": self.shown.how,
-            "mask_sink": self.shown.mask_sink,
-            "rows": [0, len(self.sheet.queries)],
-            "columns": [0, len(self.sheet.keys)],
-        }
+    def _tile(self, rows: Range) -> TileRequest:
+        return TileRequest(
+            kind="tile",
+            stack=self.stack,
+            comparand=self.comparand,
+            layer=self.selection.layer,
+            head=self.selection.head,
+            reduce=self.selection.reduce,
+            mask_sink=self.selection.mask_sink,
+            rows=rows,
+            columns=(0, len(self.source.keys)),
+        )
 
 
 @dataclass(frozen=True)
 class Stock:
-    """How much of the wanted heads is stored."""
+    """Counts of what is stored of the wanted heads."""
 
     heads: int  # wanted; one of two recordings and of their difference is three
     pictures: int  # heads that have one
@@ -85,69 +108,78 @@ class Stock:
 
 def store(
     answers: Answers,
-    questions: Questions,
+    handler: RequestHandler,
     opened: Sequence[Matrix],
     heads: Sequence[Matrix],
     all_heads: bool,
-    measured: dict[str, dict[str, int]],
+    measured: Measured,
 ) -> Stock:
-    """Ask for what the page can hold: `opened` is what it shows first, `heads` one or more.
-
-    `measured` are the measures that were given, by part and name, with their version.
+    """Store the answers that the page has room for.
 
     Without room for what it shows first, nothing is of use, and no picture is counted.
+
+    Args:
+        opened: what the page shows first.
+        heads: those wanted, one or more.
+        all_heads: whether they are all, so that means over them are wanted too.
+        measured: the measures that were given.
     """
-    general = _general(questions, opened[0], measured)
+    general = _general(handler, opened[0], measured)
     side = 0
     if _store(answers, "heads at a glance", general) == len(general):
         side = _side(answers, heads)
-    first = [asked for matrix in opened for asked in (matrix.picture(side), matrix.tile())]
+    first = [request for matrix in opened for request in (matrix.picture(side), matrix.tile())]
     if side == 0 or _store(answers, "the head on screen", first) < len(first):
         return Stock(len(heads), 0, 0, 0, 0, False)
     more = [*(_combined(heads, side) if all_heads else ()), *_masked(heads, side)]
-    stages = {
+    stages: dict[str, Sequence[AttentionRequest]] = {
         "pictures": [head.picture(side) for head in heads],
         "weights": [head.tile() for head in heads],
         "means and masks": more,
     }
     counts = dict.fromkeys(stages, 0)
-    for what, asked in stages.items():
-        counts[what] = _store(answers, what, asked)
-        if counts[what] < len(asked):
+    for stage, requests in stages.items():
+        counts[stage] = _store(answers, stage, requests)
+        if counts[stage] < len(requests):
             break
     start, stop = heads[0].tile()["rows"]
     whole = all(head.is_short for head in heads) and counts["weights"] == len(heads)
     return Stock(len(heads), counts["pictures"], side, counts["weights"], stop - start, whole)
 
 
-def _store(answers: Answers, what: str, asked: Sequence[Question]) -> int:
-    """Store the answers in order, until the budget is spent; how many were."""
-    for count, question in enumerate(bar_class()(asked, desc=what, delay=2, leave=False)):
-        if not answers.store(question):
+def _store(answers: Answers, stage: str, requests: Sequence[AttentionRequest]) -> int:
+    """Store the answers in order until the budget is spent; return how many were."""
+    for count, request in enumerate(bar_class()(requests, desc=stage, delay=2, leave=False)):
+        if not answers.store(request):
             return count
-    return len(asked)
+    return len(requests)
 
 
-def _general(
-    questions: Questions, first: Matrix, measured: dict[str, dict[str, int]]
-) -> list[Question]:
-    """What a viewer asks for before any head, the sheet on screen first."""
-    asked: list[Question] = [{"kind": "contents"}]
-    for part, side in sorted(questions.sheets, key=lambda at: at != (first.part, first.side)):
-        which = {"part": part, "side": side}
-        layers = questions.sheet(part, side).layer_numbers
-        asked += [{"kind": "outline", **which}, {"kind": "measures", **which}]
-        asked += [
-            {"kind": "own_measure", **which, "name": name, "version": version}
-            for name, version in measured.get(part, {}).items()
+def _general(handler: RequestHandler, first: Matrix, measured: Measured) -> list[AttentionRequest]:
+    """Return what a viewer requests before any head, the source on screen first."""
+    requests: list[AttentionRequest] = [ContentsRequest(kind="contents")]
+    on_screen = first.stack, first.comparand
+    for stack, comparand in sorted(handler.sources, key=lambda at: at != on_screen):
+        requests += [
+            OutlineRequest(kind="outline", stack=stack, comparand=comparand),
+            MeasuresRequest(kind="measures", stack=stack, comparand=comparand),
         ]
-        asked += [{"kind": "thumbnails", **which, "layer": layer} for layer in layers]
-    return asked
+        requests += [
+            OwnMeasureRequest(
+                kind="own_measure", stack=stack, comparand=comparand, name=name, version=version
+            )
+            for name, version in measured.get(stack, {}).items()
+        ]
+        requests += [
+            ThumbnailsRequest(kind="thumbnails", stack=stack, comparand=comparand, layer=layer)
+            for layer in handler.source(stack, comparand).layer_numbers
+        ]
+    return requests
 
 
 def _side(answers: Answers, heads: Sequence[Matrix]) -> int:
-    """The largest side at which pictures of all heads take no more than their share."""
-    longest = max(len(heads[0].sheet.queries), len(heads[0].sheet.keys))
+    """Return the largest side at which pictures of all heads take no more than their share."""
+    longest = max(len(heads[0].source.queries), len(heads[0].source.keys))
     sample = heads[:: max(1, len(heads) // SAMPLED_HEADS)][:SAMPLED_HEADS]
     room = PICTURES_SHARE * (answers.budget - answers.size)
     sides = [min(longest, LARGEST_SIDE), *(side for side in SIDES if side < longest)]
@@ -158,17 +190,18 @@ def _side(answers: Answers, heads: Sequence[Matrix]) -> int:
     return sides[-1]
 
 
-def _combined(heads: Sequence[Matrix], side: int) -> Iterator[Question]:
-    """The mean and the largest over the heads of each layer."""
-    layers = {(head.part, head.side, head.shown.layer): head for head in heads}
+def _combined(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
+    """Request the mean and the largest over the heads of each layer."""
+    layers = {(head.stack, head.comparand, head.selection.layer): head for head in heads}
+    reduces: tuple[Reduce, ...] = ("mean", "max")
     for head in layers.values():
-        for how in ("mean", "max"):
-            combined = replace(head, shown=replace(head.shown, how=how))
+        for reduce in reduces:
+            combined = replace(head, selection=replace(head.selection, reduce=reduce))
             yield from (combined.picture(side), combined.tile())
 
 
-def _masked(heads: Sequence[Matrix], side: int) -> Iterator[Question]:
+def _masked(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
     for head in heads:
-        if head.sheet.sink is not None:
-            masked = replace(head, shown=replace(head.shown, mask_sink=True))
+        if head.source.sink is not None:
+            masked = replace(head, selection=replace(head.selection, mask_sink=True))
             yield from (masked.picture(side), masked.tile())

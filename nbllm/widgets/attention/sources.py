@@ -1,9 +1,9 @@
-"""What the attention viewer lays out: a recording, or what differs between two of them.
+"""The sources of the attention viewer's weights: a recording, or two of them compared.
 
-A sheet gives weights for any rows and columns of what is on screen: one head, or the mean or
+A source gives weights for any rows and columns of what is on screen: one head, or the mean or
 largest over the heads of a layer; with its sink, or with the sink masked out and what is left
-of each row made whole again. Both kinds of sheet answer the same questions, so that whoever
-asks need not know which one it is.
+of each row made whole again. Both kinds have the same methods, so that no caller need know
+which one it has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,38 +21,36 @@ from nbllm.attention.views.overview import survey
 from nbllm.attention.views.pooling import block_edges, block_extreme
 from nbllm.attention.views.tiles import combined, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.widgets.protocol.attention import Reduce
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "DifferenceSheet",
-    "How",
-    "RecordingSheet",
-    "Sheet",
-    "Shown",
+    "AttentionSource",
+    "DifferenceSource",
+    "RecordingSource",
+    "Selection",
     "largest",
     "picture",
     "shrunk",
 ]
-
-How = Literal["head", "mean", "max"]
 
 CELLS_AT_ONCE = 4_000_000  # bounds the memory of pooling a long text
 CELLS_A_PICTURE = 100_000_000  # beyond it, one row stands for each row of pixels
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Which weights of a sheet are on screen."""
+class Selection:
+    """The weights of a source that are on screen."""
 
     layer: int
     head: int
-    how: How = "head"  # one head, or the mean or largest over the heads of the layer
+    reduce: Reduce = "head"  # one head, or the mean or largest over the heads of the layer
     mask_sink: bool = False
 
 
-class Sheet(Protocol):
+class AttentionSource(Protocol):
     """One attention matrix for each layer and head."""
 
     queries: TokenRow
@@ -64,18 +62,20 @@ class Sheet(Protocol):
     signed: bool  # weights may be below zero
 
     def weights(
-        self, shown: Shown, rows: Sequence[int], columns: Sequence[int]
+        self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
-        """What is on screen, (rows, columns)."""
+        """Return the selected weights, (rows, columns)."""
 
-    def pooled(self, shown: Shown, rows: range, columns: range, size: int) -> NDArray[np.float32]:
-        """The same, pooled to at most size a side: a single hot key stays hot."""
+    def pooled(
+        self, selection: Selection, rows: range, columns: range, size: int
+    ) -> NDArray[np.float32]:
+        """Return the same, pooled to at most size a side: a single hot key stays hot."""
 
-    def sink_mass(self, shown: Shown, rows: Sequence[int]) -> NDArray[np.float32]:
-        """The weight that rests on the sink, masked or not, (rows,)."""
+    def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
+        """Return the weight on the sink, masked or not, (rows,)."""
 
 
-class RecordingSheet:
+class RecordingSource:
     """The weights of one recording."""
 
     signed = False
@@ -89,40 +89,46 @@ class RecordingSheet:
         self.sink = self.overview.sink
 
     def weights(
-        self, shown: Shown, rows: Sequence[int], columns: Sequence[int]
+        self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
-        heads = self._heads(shown)
-        total = self._head(shown, heads[0], rows, columns)
+        heads = self._heads(selection)
+        total = self._head(selection, heads[0], rows, columns)
         for head in heads[1:]:
-            more = self._head(shown, head, rows, columns)
-            total = np.maximum(total, more) if shown.how == "max" else total + more
-        return total / np.float32(len(heads)) if shown.how == "mean" else total
+            more = self._head(selection, head, rows, columns)
+            total = np.maximum(total, more) if selection.reduce == "max" else total + more
+        return total / np.float32(len(heads)) if selection.reduce == "mean" else total
 
-    def pooled(self, shown: Shown, rows: range, columns: range, size: int) -> NDArray[np.float32]:
+    def pooled(
+        self, selection: Selection, rows: range, columns: range, size: int
+    ) -> NDArray[np.float32]:
         window = {"rows": (rows.start, rows.stop), "columns": (columns.start, columns.stop)}
-        masked = self.sink if shown.mask_sink else None
-        if shown.how == "head":
+        masked = self.sink if selection.mask_sink else None
+        if selection.reduce == "head":
             return pooled(
-                self.recording, shown.layer, shown.head, masked=masked, side=size, **window
+                self.recording, selection.layer, selection.head, masked=masked, side=size, **window
             )
-        return combined(self.recording, shown.layer, shown.how, masked=masked, side=size, **window)
+        return combined(
+            self.recording, selection.layer, selection.reduce, masked=masked, side=size, **window
+        )
 
-    def sink_mass(self, shown: Shown, rows: Sequence[int]) -> NDArray[np.float32]:
+    def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
         if self.sink is None:
             return np.zeros(len(rows), np.float32)
-        masses = [self._on_sink(shown.layer, head, rows)[:, 0] for head in self._heads(shown)]
+        masses = [
+            self._on_sink(selection.layer, head, rows)[:, 0] for head in self._heads(selection)
+        ]
         mass: NDArray[np.float32] = np.stack(masses).mean(0)
         return mass
 
-    def _heads(self, shown: Shown) -> Sequence[int]:
-        return [shown.head] if shown.how == "head" else range(self.heads)
+    def _heads(self, selection: Selection) -> Sequence[int]:
+        return [selection.head] if selection.reduce == "head" else range(self.heads)
 
     def _head(
-        self, shown: Shown, head: int, rows: Sequence[int], columns: Sequence[int]
+        self, selection: Selection, head: int, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
-        masked = self.sink if shown.mask_sink else None
+        masked = self.sink if selection.mask_sink else None
         return self.recording.weights(
-            shown.layer, head, _slice(rows), _slice(columns), masked=masked
+            selection.layer, head, _slice(rows), _slice(columns), masked=masked
         )
 
     def _on_sink(self, layer: int, head: int, rows: Sequence[int]) -> NDArray[np.float32]:
@@ -130,8 +136,8 @@ class RecordingSheet:
         return self.recording.weights(layer, head, _slice(rows), [self.sink])
 
 
-class DifferenceSheet:
-    """What changes from one recording to another, over the tokens that both have.
+class DifferenceSource:
+    """The differences between two recordings, over the tokens that both have.
 
     Weights are those of the second less those of the first. Tokens are matched by their ids,
     in order, as a diff matches lines.
@@ -139,7 +145,7 @@ class DifferenceSheet:
 
     signed = True
 
-    def __init__(self, first: RecordingSheet, second: RecordingSheet) -> None:
+    def __init__(self, first: RecordingSource, second: RecordingSource) -> None:
         self._first, self._second = first, second
         a, b = first.recording, second.recording
         self.layer_numbers = tuple(sorted({*a.layer_numbers} & {*b.layer_numbers}))
@@ -159,46 +165,48 @@ class DifferenceSheet:
 
     @property
     def places(self) -> tuple[list[int], list[int]]:
-        """Where its rows lie in the first and in the second recording."""
+        """The places of its rows in the first and in the second recording."""
         return self._rows
 
     @property
     def key_places(self) -> tuple[list[int], list[int]] | None:
-        """Where its columns lie in both; None where they are its rows."""
+        """The places of its columns in both; None where they are its rows."""
         return None if self.queries is self.keys else self._columns
 
     def weights(
-        self, shown: Shown, rows: Sequence[int], columns: Sequence[int]
+        self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
         before, after = (
-            sheet.weights(shown, [theirs[row] for row in rows], [keys[key] for key in columns])
-            for sheet, theirs, keys in zip(
+            source.weights(selection, [theirs[row] for row in rows], [keys[key] for key in columns])
+            for source, theirs, keys in zip(
                 (self._first, self._second), self._rows, self._columns, strict=True
             )
         )
         return after - before
 
-    def pooled(self, shown: Shown, rows: range, columns: range, size: int) -> NDArray[np.float32]:
+    def pooled(
+        self, selection: Selection, rows: range, columns: range, size: int
+    ) -> NDArray[np.float32]:
         edges = block_edges(len(rows), size)
         across = block_edges(len(columns), size)[:-1]
         step = max(1, CELLS_AT_ONCE * (len(edges) - 1) // (len(rows) * len(columns)))
         bands = []
         for top in range(0, len(edges) - 1, step):
             here = edges[top : top + step + 1]
-            weights = self.weights(shown, rows[here[0] : here[-1]], columns)
+            weights = self.weights(selection, rows[here[0] : here[-1]], columns)
             bands.append(block_extreme(weights, here[:-1] - here[0], across))
         return np.concatenate(bands)
 
-    def sink_mass(self, shown: Shown, rows: Sequence[int]) -> NDArray[np.float32]:
+    def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
         before, after = (
-            sheet.sink_mass(shown, [theirs[row] for row in rows])
-            for sheet, theirs in zip((self._first, self._second), self._rows, strict=True)
+            source.sink_mass(selection, [theirs[row] for row in rows])
+            for source, theirs in zip((self._first, self._second), self._rows, strict=True)
         )
         return after - before
 
 
 def matched(first: TokenRow, second: TokenRow) -> tuple[list[int], list[int]]:
-    """Where the tokens lie that two texts have in common: places in each, both ascending.
+    """Return the places of the tokens that two texts share, in each of them, both ascending.
 
     Raises UnsupportedModelError if the tokens are not of one tokenizer, or none is shared.
     """
@@ -246,62 +254,64 @@ def _chosen(row: TokenRow, places: list[int]) -> TokenRow:
 
 
 def picture(
-    sheet: Sheet, shown: Shown, rows: range, columns: range, size: int
+    source: AttentionSource, selection: Selection, rows: range, columns: range, size: int
 ) -> tuple[NDArray[np.float32], bool]:
-    """What is on screen, pooled to at most size a side, and whether its rows are a sample.
+    """Return weights pooled to at most size a side, and whether their rows are a sample.
 
     Over all heads of a long text, one row stands for each row of pixels.
     """
-    chosen = _sample(sheet, shown, rows, columns, size)
+    chosen = _sample(source, selection, rows, columns, size)
     if chosen is None:
-        return sheet.pooled(shown, rows, columns, size), False
+        return source.pooled(selection, rows, columns, size), False
     across = block_edges(len(columns), size)[:-1]
     step = max(1, CELLS_AT_ONCE // len(columns))
     bands = [chosen[top : top + step] for top in range(0, len(chosen), step)]
     return np.concatenate(
         [
-            block_extreme(sheet.weights(shown, band, columns), np.arange(len(band)), across)
+            block_extreme(source.weights(selection, band, columns), np.arange(len(band)), across)
             for band in bands
         ]
     ), True
 
 
-def largest(sheet: Sheet, shown: Shown, whole: NDArray[np.float32]) -> float:
-    """The largest weight of a head outside of its sink, which gets full colour.
+def largest(source: AttentionSource, selection: Selection, whole: NDArray[np.float32]) -> float:
+    """Return the largest weight of a head outside of its sink, which gets full colour.
 
     Args:
         whole: its `picture`, of all rows and columns.
     """
-    if sheet.sink is None:
+    if source.sink is None:
         return full_colour(whole, None)
-    queries, keys = range(len(sheet.queries)), range(len(sheet.keys))
+    queries, keys = range(len(source.queries)), range(len(source.keys))
     edges = block_edges(len(keys), whole.shape[1])
-    block = int(np.searchsorted(edges, sheet.sink, side="right")) - 1
+    block = int(np.searchsorted(edges, source.sink, side="right")) - 1
     found = np.delete(whole, block, axis=1)
     # Those keys share their pixels with the sink.
-    beside = [key for key in range(edges[block], edges[block + 1]) if key != sheet.sink]
+    beside = [key for key in range(edges[block], edges[block + 1]) if key != source.sink]
     if beside:
-        rows = _sample(sheet, shown, queries, keys, len(whole)) or queries
-        found = np.append(found, sheet.weights(shown, rows, beside))
+        rows = _sample(source, selection, queries, keys, len(whole)) or queries
+        found = np.append(found, source.weights(selection, rows, beside))
     return full_colour(found.reshape(1, -1), None)
 
 
-def _sample(sheet: Sheet, shown: Shown, rows: range, columns: range, size: int) -> list[int] | None:
+def _sample(
+    source: AttentionSource, selection: Selection, rows: range, columns: range, size: int
+) -> list[int] | None:
     """The rows that a picture of these is made from, where they are too many; else None."""
-    heads = 1 if shown.how == "head" else sheet.heads
+    heads = 1 if selection.reduce == "head" else source.heads
     if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:
         return None
     return [rows[edge] for edge in block_edges(len(rows), size)[:-1]]
 
 
 def shrunk(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """A picture pooled once more, to at most size a side."""
+    """Return a picture pooled once more, to at most size a side."""
     down, across = (block_edges(count, size)[:-1] for count in weights.shape)
     return block_extreme(weights, down, across)
 
 
 def _slice(places: Sequence[int]) -> Sequence[int] | slice:
-    """A run of positions as a slice, which is not checked one by one."""
+    """Return a run of positions as a slice, which is not checked one by one."""
     if isinstance(places, range) and places.step == 1 and places.start >= 0:
         return slice(places.start, places.stop)
     return places

@@ -1,41 +1,40 @@
-"""The attention viewer: all heads at a glance, one head as matrix, lines and painted words.
+"""The attention viewer: all heads at a glance, one head as matrix, lines and coloured words.
 
 All that a reader sets in the browser is a synced trait, so Python reads what was clicked and
-sets what is shown. What the browser asks for is answered in nbllm/widgets/questions.py.
+sets what is shown. nbllm/widgets/attention/handler.py answers the browser's requests.
 """
 
 from __future__ import annotations
 
 import operator
 from threading import RLock
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import traitlets
 from IPython.display import DisplayHandle, publish_display_data
 
+from nbllm._deprecation import warn_renamed
 from nbllm.attention.recording.capture import record
 from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording
-from nbllm.attention.views.colour_levels import Scale, levels
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError
-from nbllm.escaping import escape, visible
+from nbllm.escaping import visible
 from nbllm.models.model import ModelLike
-from nbllm.widgets.attention.export import Export, drawing_of, on_screen
-from nbllm.widgets.attention.handler import MEASURES, Questions
+from nbllm.widgets.attention.export import Export, on_screen
+from nbllm.widgets.attention.handler import MEASURES, RequestHandler
 from nbllm.widgets.attention.head_values import value_names
-from nbllm.widgets.attention.initial_answers import opening_answers, opening_side
-from nbllm.widgets.attention.matrix_svg import picture_size, svg_url
-from nbllm.widgets.attention.sources import How, Sheet, Shown, shrunk
+from nbllm.widgets.attention.initial_answers import initial_answers
+from nbllm.widgets.attention.sources import AttentionSource, Selection
+from nbllm.widgets.attention.static_html import static_html
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
+from nbllm.widgets.protocol.attention import Comparand, Reduce, Scale
+from nbllm.widgets.requests import Reply, answer_requests
+from nbllm.widgets.subshell import answer_beside_cells
 from nbllm.widgets.view import View
 from nbllm.wording import counted
 
 __all__ = ["AttentionView", "inspect"]
-
-STATIC_SIDE = 256  # cells of the picture that needs no kernel
-STATIC_PIXELS = 460.0
 
 
 class _Position(traitlets.Int[int, int]):
@@ -50,13 +49,33 @@ class _Position(traitlets.Int[int, int]):
         return super().validate(obj, value)
 
 
+class _Renamed:
+    """An earlier name of a trait, which works for one release more."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __set_name__(self, owner: type, earlier: str) -> None:
+        self._names = f"view.{earlier}", f"view.{self._name}"
+
+    def __get__(self, view: AttentionView | None, owner: type) -> Any:
+        if view is None:
+            return self
+        warn_renamed(*self._names)
+        return getattr(view, self._name)
+
+    def __set__(self, view: AttentionView, value: Any) -> None:
+        warn_renamed(*self._names)
+        setattr(view, self._name, value)
+
+
 class AttentionView(Export, View):
     """The attention of a recording, or of two beside each other, in the notebook.
 
     What is shown can be read and set from Python; setting a layer, head or token that the
     recording does not have raises SelectionError.
 
-    - `layer`, `head`; `how`: "head", or "mean" or "max" over the heads of the layer
+    - `layer`, `head`; `reduce`: "head", or "mean" or "max" over the heads of the layer
     - `token`, `key`: the query token and the key that are selected, or None
     - `window`: the queries and keys in the matrix, (start, stop, start, stop); None for all
     - `mask_sink`: the sink is left out, and the rest of each row made whole again
@@ -65,8 +84,8 @@ class AttentionView(Export, View):
       colour is the largest weight outside of the sink
     - `measure`: what the heads are sorted by, or None for their pictures; also a column of
       `measures`
-    - `part`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
-    - `side`: of two recordings "a", "b" or their "difference", b less a
+    - `stack`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
+    - `comparand`: of two recordings "a", "b" or their "difference", b less a
 
         view = nbllm.inspect(model, "The plot was thin, but I loved it.")
         view.layer, view.head = 5, 2
@@ -78,7 +97,7 @@ class AttentionView(Export, View):
 
     layer = _Position().tag(sync=True)
     head = _Position().tag(sync=True)
-    how = traitlets.Enum(("head", "mean", "max"), "head").tag(sync=True)
+    reduce = traitlets.Enum(get_args(Reduce), "head").tag(sync=True)
     token = _Position(None, allow_none=True).tag(sync=True)
     key = _Position(None, allow_none=True).tag(sync=True)
     window = traitlets.Tuple(
@@ -87,92 +106,97 @@ class AttentionView(Export, View):
     mask_sink = traitlets.Bool(False).tag(sync=True)
     words = traitlets.Bool(False).tag(sync=True)
     measure = traitlets.Unicode(None, allow_none=True).tag(sync=True)
-    # By part and name, a number that changes with the values: the browser asks for those.
+    # By stack and name, a number that changes with the values, which the browser requests.
     measured = traitlets.Dict().tag(sync=True)
-    part = traitlets.Unicode().tag(sync=True)
-    side = traitlets.Unicode("a").tag(sync=True)
-    scale = traitlets.Enum(("sqrt", "log"), "sqrt").tag(sync=True)
-    # The first answers, while the view is being shown.
-    _opening = traitlets.Any(None).tag(sync=True)
+    stack = traitlets.Unicode().tag(sync=True)
+    comparand = traitlets.Unicode("a").tag(sync=True)
+    scale = traitlets.Enum(get_args(Scale), "sqrt").tag(sync=True)
+    how, part, side = _Renamed("reduce"), _Renamed("stack"), _Renamed("comparand")
+    # While the view is being displayed.
+    _initial_answers = traitlets.Any(None).tag(sync=True)
 
     def __init__(
         self,
         recording: Recording | EncoderDecoderRecording,
         other: Recording | EncoderDecoderRecording | None = None,
     ) -> None:
-        self.questions = Questions(recording, other)
-        # What is asked in a subshell waits for the picture that a cell is about to show.
-        self._turn = RLock()
-        part, side = self.questions.parts[-1], self.questions.sides[-1]
-        opened = self.questions.recorded(part, side).overview
-        sheet = self.questions.sheet(part, side)
-        last = len(sheet.queries) - 1
+        self.handler = RequestHandler(recording, other)
+        # A request in a subshell waits for the picture that a cell is about to show.
+        self._lock = RLock()
+        stack, comparand = self.handler.stacks[-1], self.handler.comparands[-1]
+        opened = self.handler.recorded(stack, comparand).overview
+        source = self.handler.source(stack, comparand)
+        last = len(source.queries) - 1
         super().__init__(
-            part=part,
-            side=side,
-            layer=_nearest(opened.layer, sheet.layer_numbers),
-            head=min(opened.head, sheet.heads - 1),
-            token=opened.token if other is None else last if sheet.causal else 0,
+            stack=stack,
+            comparand=comparand,
+            layer=_nearest(opened.layer, source.layer_numbers),
+            head=min(opened.head, source.heads - 1),
+            token=opened.token if other is None else last if source.causal else 0,
         )
-        self.on_msg(self._answer)
+        answer_requests(self, self._answer)
         answer_beside_cells(self.comm)
-        self.observe(self._fit, ["part", "side"])
+        self.observe(self._fit, ["stack", "comparand"])
 
     @property
     def recording(self) -> Recording:
         """The recording that is shown; of a difference, the first of the two."""
-        return self.questions.recorded(self.part, self.side).recording
+        return self.handler.recorded(self.stack, cast(Comparand, self.comparand)).recording
 
     @property
     def measures(self) -> Any:
         """More that the heads can be sorted by: a DataFrame of one row a head, or None.
 
         It has the columns layer and head; each other column of numbers can be chosen in the view
-        or set as `measure`. Of an encoder-decoder it belongs to the `part` that is shown. Raises
+        or set as `measure`. Of an encoder-decoder it belongs to the `stack` that is shown. Raises
         SelectionError for a table of another form or of another model.
 
             view.measures = nbllm.attention.induction_scores(model)
             view.measure = "induction"
         """
-        return self.questions.tables.get(self.part)
+        return self.handler.tables.get(self.stack)
 
     @measures.setter
     def measures(self, table: Any) -> None:
-        part, sheet = self.part, self.sheet
-        names = [] if table is None else value_names(table, sheet.layer_numbers, sheet.heads)
-        self.questions.tables[part] = table
+        stack, source = self.stack, self.source
+        names = [] if table is None else value_names(table, source.layer_numbers, source.heads)
+        self.handler.tables[stack] = table
         version = 1 + max((0, *(max(named.values()) for named in self.measured.values() if named)))
         with self.hold_sync():
-            self.measured = {**self.measured, part: dict.fromkeys(names, version)}
+            self.measured = {**self.measured, stack: dict.fromkeys(names, version)}
             self._fit_measure()
 
     @property
-    def sheet(self) -> Sheet:
-        """The weights that are shown: of `part` and `side`."""
-        return self.questions.sheet(self.part, self.side)
+    def source(self) -> AttentionSource:
+        """The weights that are shown: of `stack` and `comparand`."""
+        return self.handler.source(self.stack, cast(Comparand, self.comparand))
 
     @property
-    def shown(self) -> Shown:
-        """Which of those weights: `layer`, `head`, `how` and `mask_sink`."""
-        return Shown(self.layer, self.head, cast(How, self.how), self.mask_sink)
+    def selection(self) -> Selection:
+        """The selection among those weights: `layer`, `head`, `reduce` and `mask_sink`."""
+        return Selection(self.layer, self.head, cast(Reduce, self.reduce), self.mask_sink)
 
     def __repr__(self) -> str:
         return visible(
-            f"AttentionView({self.recording.model}, {counted(len(self.sheet.queries), 'token')}, "
+            f"AttentionView({self.recording.model}, {counted(len(self.source.queries), 'token')}, "
             f"layer={self.layer}, head={self.head}, token={self.token})"
         )
 
-    @traitlets.validate("part", "side")
-    def _check_sheet(self, proposal: Any) -> Any:
-        place = {"part": self.part, "side": self.side, proposal["trait"].name: proposal["value"]}
-        self.questions.sheet(**place)
+    @traitlets.validate("stack", "comparand")
+    def _check_source(self, proposal: Any) -> Any:
+        place = {
+            "stack": self.stack,
+            "comparand": self.comparand,
+            proposal["trait"].name: proposal["value"],
+        }
+        self.handler.source(**place)
         return proposal["value"]
 
     @traitlets.validate("layer", "head")
     def _check_head(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
-        sheet = self.sheet
-        there = sheet.layer_numbers if name == "layer" else range(sheet.heads)
+        source = self.source
+        there = source.layer_numbers if name == "layer" else range(source.heads)
         if value not in there:
             self.recording.check(
                 **{"layer": self.recording.layer_numbers[0], "head": 0, name: value}
@@ -182,7 +206,7 @@ class AttentionView(Export, View):
 
     @traitlets.validate("measure")
     def _check_measure(self, proposal: Any) -> Any:
-        name, there = proposal["value"], (*MEASURES, *self.measured.get(self.part, ()))
+        name, there = proposal["value"], (*MEASURES, *self.measured.get(self.stack, ()))
         if name is not None and name not in there:
             raise SelectionError(
                 f"There is no measure {name!r} here. Choose one of {', '.join(there)}, or give "
@@ -193,7 +217,7 @@ class AttentionView(Export, View):
     @traitlets.validate("token", "key")
     def _check_token(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
-        row = self.sheet.queries if name == "token" else self.sheet.keys
+        row = self.source.queries if name == "token" else self.source.keys
         if value is not None and not 0 <= value < len(row):
             raise SelectionError(
                 f"{name} {value} is not in this recording of {self.recording.model}, which has "
@@ -206,27 +230,27 @@ class AttentionView(Export, View):
         window = proposal["value"]
         if window is None:
             return None
-        sheet = self.sheet
+        source = self.source
         for start, stop, row in (
-            (*window[:2], sheet.queries),
-            (*window[2:], sheet.keys),
+            (*window[:2], source.queries),
+            (*window[2:], source.keys),
         ):
             if not 0 <= start < stop <= len(row):
                 raise SelectionError(
                     f"The window {tuple(window)} is not within the matrix of "
-                    f"{counted(len(sheet.queries), 'query', 'queries')} × "
-                    f"{counted(len(sheet.keys), 'key')}. Give (first query, end, first key, end), "
+                    f"{counted(len(source.queries), 'query', 'queries')} × "
+                    f"{counted(len(source.keys), 'key')}. Give (first query, end, first key, end), "
                     "or None for all."
                 )
         return window
 
     def _fit(self, _: Any) -> None:
-        """Another sheet may have fewer layers, heads and tokens."""
-        sheet = self.sheet
+        """Another source may have fewer layers, heads and tokens."""
+        source = self.source
         with self.hold_sync():
-            self.layer = _nearest(self.layer, sheet.layer_numbers)
-            self.head = min(self.head, sheet.heads - 1)
-            for name, row in (("token", sheet.queries), ("key", sheet.keys)):
+            self.layer = _nearest(self.layer, source.layer_numbers)
+            self.head = min(self.head, source.heads - 1)
+            for name, row in (("token", source.queries), ("key", source.keys)):
                 if (getattr(self, name) or 0) >= len(row):
                     self.set_trait(name, None)
             try:
@@ -236,35 +260,18 @@ class AttentionView(Export, View):
             self._fit_measure()
 
     def _fit_measure(self) -> None:
-        if self.measure not in (*MEASURES, *self.measured.get(self.part, ())):
+        if self.measure not in (*MEASURES, *self.measured.get(self.stack, ())):
             self.set_trait("measure", None)
 
-    def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
-        together = question.get("questions") if isinstance(question, dict) else None
-        if not isinstance(together, list):
-            answer, numbers = self._answered(question)
-            self.send(answer, buffers=numbers)
-            return
-        answers = [self._answered(each) for each in together]
-        self.send(
-            {"answers": [{**answer, "buffers": len(numbers)} for answer, numbers in answers]},
-            buffers=[block for _, numbers in answers for block in numbers],
-        )
-
-    def _answered(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[memoryview]]:
-        key = question.get("key") if isinstance(question, dict) else None
-        try:
-            with self._turn:
-                answer, numbers = self.questions.answer(question)
-        except MISUNDERSTOOD as error:
-            return {"key": key, "error": f"{type(error).__name__}: {error}"}, []
-        blocks = [] if numbers is None else [np.ascontiguousarray(numbers).data]
-        return {"key": key, **answer}, blocks
+    def _answer(self, request: Any) -> Reply:
+        with self._lock:
+            content, numbers = self.handler.answer(request)
+        return content, [] if numbers is None else [np.ascontiguousarray(numbers).data]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live widget, and a picture for front ends that have no widgets."""
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
-        return {**data, "text/html": self._still()}, metadata
+        return {**data, "text/html": self._static_html()}, metadata
 
     def _ipython_display_(self) -> None:
         """Show the widget and, above it, the picture, which the widget hides.
@@ -274,78 +281,25 @@ class AttentionView(Export, View):
         into the place held for it, so that the browser opens the view while it is drawn.
         """
         if self.comm is None:  # closed: nothing would answer the browser
-            publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
+            publish_display_data({"text/plain": repr(self), "text/html": self._static_html()})  # type: ignore[no-untyped-call]
             return
         place = DisplayHandle()  # type: ignore[no-untyped-call]
         place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-        told = opening_answers(self.questions, on_screen(self), self.window)
+        initial = initial_answers(self.handler, on_screen(self), self.window)
         try:
-            with self._turn:
-                self._opening = next(told)
+            with self._lock:
+                self._initial_answers = next(initial)
                 publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
-                for answers in told:
-                    self._opening = answers
-            place.update({"text/html": self._still()}, raw=True)  # type: ignore[no-untyped-call]
+                for answers in initial:
+                    self._initial_answers = answers
+            place.update({"text/html": self._static_html()}, raw=True)  # type: ignore[no-untyped-call]
         finally:
-            self._opening = None  # what was not told is asked, and so is all by a later view
+            # The browser requests what has not come; a view that opens later requests all.
+            self._initial_answers = None
 
-    def _still(self) -> str:
-        """The head that is shown, as HTML without script."""
-        sheet, shown = self.sheet, self.shown
-        rows, columns = range(len(sheet.queries)), range(len(sheet.keys))
-        place = self.part, self.side
-        size = opening_side(self.questions)
-        weights, _, full = self.questions.drawn(*place, shown, rows, columns, size)
-        small = shrunk(weights, STATIC_SIDE)
-        shades = np.rint(255 * levels(small, full, cast(Scale, self.scale))).astype(np.uint8)
-        drawing = drawing_of(self, shades, full, largest=STATIC_PIXELS, as_picture=True)
-        head = f"layer {self.layer}, head {self.head}"
-        if self.how != "head":
-            head = f"layer {self.layer}, the {self.how} of its heads"
-        kind = "square root" if self.scale == "sqrt" else "logarithm"
-        lines = [
-            f"<strong>{escape(self.recording.model)}</strong>: attention of {head} over "
-            f"{counted(len(rows), 'token')}. A row is a token that looks, a column one that is "
-            f"looked at; colour is the {kind} of the weight, full at the largest, {full:.3g}."
-        ]
-        if sheet.signed:
-            lines.append("It shows by how much two recordings differ, over their common tokens.")
-        elif sheet.sink is not None:
-            share = sheet.sink_mass(shown, rows).mean()
-            lines.append(
-                f"{self._quoted(sheet.sink)} takes {share:.0%} of the weight"
-                + (
-                    " and is masked: the rest of each row is made whole again."
-                    if self.mask_sink
-                    else " and is left out of the colour scale."
-                )
-            )
-        if self.token is not None:
-            row = sheet.weights(shown, [self.token], columns)[0]
-            strongest = ", ".join(
-                f"{self._quoted(key)} {row[key]:.3g}"
-                for key in np.argsort(-np.abs(row))[:6]
-                if row[key]
-            )
-            query = escape(_visible(sheet.queries.tokens[self.token]))
-            lines.append(f"From “{query}” (token {self.token}): {strongest}.")
-        width, height = picture_size(drawing)
-        # Its size as attributes too: where styles are stripped, a picture has no other.
-        return (
-            '<figure class="nbllm-attention-still" style="margin:8px 0;max-width:640px">'
-            f'<img src="{svg_url(drawing)}" width="{width}" height="{height}" '
-            f'alt="Attention matrix of {escape(self.recording.model)}, {head}" '
-            'style="max-width:100%;height:auto;border:1px solid #8888">'
-            f'<figcaption style="font-size:90%">{" ".join(lines)}</figcaption></figure>'
-        )
-
-    def _quoted(self, key: int) -> str:
-        """A key as HTML text."""
-        return f"“{escape(_visible(self.sheet.keys.tokens[key]))}”"
-
-
-def _visible(token: str) -> str:
-    return token.strip(" ").replace("\n", "⏎")
+    def _static_html(self) -> str:
+        """Return the head that is shown, as HTML without script."""
+        return static_html(self)
 
 
 def _nearest(layer: int, numbers: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""The explorer without its kernel: the first rows of its filter as HTML, without script."""
+"""The explorer without its kernel: the first rows of its filter, as HTML without script."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.query import Query
+from nbllm.widgets.explorer.rows import row_name
 from nbllm.wording import counted
 
-__all__ = ["still"]
+__all__ = ["static_html"]
 
 ROWS = 50
 _COLUMNS = 7
@@ -20,8 +21,8 @@ _LONG = ("text", "error")
 _LEFT_OUT = ("run",)
 
 
-def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
-    """The first 50 rows of a query, how many there are of each label, and how many failed.
+def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
+    """Return the first 50 rows of a query, with counts of the labels and of the failures.
 
     Args:
         rows: the positions of the rows that the query leaves, in its order.
@@ -35,13 +36,13 @@ def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
     wraps = [False, *(_is_long(answers, name, role) for name, role in roles.items())]
     head = _line("th", ("", *roles), [False] * len(wraps))
     body = "".join(
-        _line("td", (answers.named(row), *(column[place] or "" for column in cells)), wraps)
+        _line("td", (row_name(answers, row), *(column[place] or "" for column in cells)), wraps)
         for place, row in enumerate(first)
     )
     about = _about(answers, query, len(rows), len(roles))
     # As wide as the page, since a table no wider than it must be breaks texts into short lines.
     return (
-        f"<div class='nbllm-explorer-still' style='{STYLE['card']};display:block;max-width:100%'>"
+        f"<div class='nbllm-explorer-static' style='{STYLE['card']};display:block;max-width:100%'>"
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
         f"<div style='{STYLE['about']}'>{escape(about)}</div>"
         "<div style='max-height:30em;overflow:auto' tabindex='0'>"
@@ -51,7 +52,7 @@ def still(answers: Answers, query: Query, rows: Sequence[int]) -> str:
 
 
 def _names(answers: Answers) -> list[str]:
-    """The columns to show: those of the run first, and none that says nothing."""
+    """Return the columns to show: those of the run first, and none that is empty."""
     wanted = [
         name
         for name, role in answers.roles.items()
@@ -61,13 +62,13 @@ def _names(answers: Answers) -> list[str]:
 
 
 def _is_long(answers: Answers, name: str, role: str) -> bool:
-    """Whether a column holds texts, which may have several lines."""
+    """Return whether a column holds texts, which may have several lines."""
     return role in _LONG or (role == "answer" and not answers.labels)
 
 
 def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
     counts = [counted(len(answers), "row")]
-    shown = answers.counts_of_labels()
+    shown = answers.label_counts()
     counts += [f"{count:,} {label}" for label, count in shown.items()]
     for name, mask in (("failed", answers.failed), ("not asked", answers.unasked)):
         if mask.any():

@@ -1,4 +1,4 @@
-"""How a run ended, as text and as HTML without script."""
+"""The summary of a run that has ended, as text and as HTML without script."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def summary_text(watch: Watch) -> str:
 
 
 def begun(watch: Watch) -> str:
-    """What a cell shows of a run whose end it never heard of."""
+    """Return what a cell shows of a run whose end never reached it."""
     kept = watch.step is None or watch.step.report.ledger
     return (
         f"<div class='nbllm-run-begun' style='{STYLE['card']}'>"

@@ -241,12 +241,12 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
                 job._written = 0.0
                 progress._update(job, step)
                 bars.show(watch)
-                state = state_of(watch)
+                state = state_of(watch)["step"]
             record = next(job for job in jobs() if job.id == step.job)
             bar = bars._bars[-1]
             seen.append((share, state["share"], record.share))
             assert share == state["share"] == record.share
-            assert left == state["secondsLeft"] == record.seconds_left == bar.seconds_left
+            assert left == state["seconds_left"] == record.seconds_left == bar.seconds_left
             assert bar.n == step.percent == int(share * 100 + 1e-9)
 
     wrote = Forecast.wrote

@@ -22,6 +22,7 @@ from nbllm.widgets.attention.matrix_svg import matrix_svg
 from nbllm.widgets.attention.picture import palette
 from nbllm.widgets.attention.view import AttentionView, inspect
 from nbllm.widgets.page import Answers
+from nbllm.widgets.protocol.attention import PAGE_FORMAT
 from tests.conftest import tiny_model
 
 TEXT = "The soup was warm, and the staff were kind."
@@ -53,10 +54,10 @@ def content(path) -> dict:
 
 
 def stored(path) -> dict:
-    """The numbers of each stored answer, by its question."""
+    """The numbers of each stored answer, by its request."""
     answers = content(path)["answers"]
     return {
-        json.dumps(entry["question"]): zlib.decompress(
+        json.dumps(entry["request"]): zlib.decompress(
             base64.b64decode(answers["blocks"][entry["block"]])
         )
         for entry in answers["entries"]
@@ -65,7 +66,7 @@ def stored(path) -> dict:
 
 
 def kinds(path) -> dict[str, int]:
-    asked = [entry["question"]["kind"] for entry in content(path)["answers"]["entries"]]
+    asked = [entry["request"]["kind"] for entry in content(path)["answers"]["entries"]]
     return {kind: asked.count(kind) for kind in asked}
 
 
@@ -103,7 +104,7 @@ def test_the_frame_of_an_encoder_holds_both_directions(tiny_encoder) -> None:
 
 
 def test_the_frame_is_what_is_on_screen(view) -> None:
-    view.how = "mean"
+    view.reduce = "mean"
     frame = view.to_frame(queries=[4])
     assert {*frame["head"]} == {"mean"}
     mean = np.mean([view.recording.weights(view.layer, head)[4] for head in range(4)], axis=0)
@@ -191,7 +192,7 @@ def test_png_and_svg_are_on_the_scale_of_the_view(view) -> None:
     made = {}
     for scale in ("sqrt", "log"):
         view.scale = scale
-        made[scale] = view.to_png(), view.to_svg(), view._still()
+        made[scale] = view.to_png(), view.to_svg(), view._static_html()
     assert all(a != b for a, b in zip(*made.values(), strict=True))
     assert "square root" in made["sqrt"][1] and "logarithm" in made["log"][1]
     assert "logarithm of the weight" in made["log"][2]
@@ -230,8 +231,8 @@ def test_a_page_of_a_short_text_holds_every_weight(view, tmp_path) -> None:
     for layer in range(2):
         for head in range(4):
             asked = {
-                **{"kind": "tile", "part": "causal", "side": "a", "layer": layer, "head": head},
-                **{"how": "head", "mask_sink": False},
+                **{"kind": "tile", "stack": "causal", "comparand": "a"},
+                **{"layer": layer, "head": head, "reduce": "head", "mask_sink": False},
                 **{"rows": [0, count], "columns": [0, count]},
             }
             weights = np.frombuffer(answers[json.dumps(asked)], "<f4").reshape(count, count)
@@ -241,15 +242,20 @@ def test_a_page_of_a_short_text_holds_every_weight(view, tmp_path) -> None:
 
 def test_a_page_answers_as_the_kernel_does(view, tmp_path) -> None:
     for entry in content(view.to_html(tmp_path / "view.html").path)["answers"]["entries"]:
-        message, _ = view.questions.answer(entry["question"])
-        assert entry["message"] == json.loads(json.dumps(message))
+        answered, _ = view.handler.answer(entry["request"])
+        assert entry["content"] == json.loads(json.dumps(answered))
 
 
 def test_a_page_keeps_what_was_on_screen(view, tmp_path) -> None:
     view.layer, view.head, view.token = 0, 3, 2
     state = content(view.to_html(tmp_path / "view.html").path)["state"]
     assert (state["layer"], state["head"], state["token"]) == (0, 3, 2)
+    assert (state["stack"], state["comparand"], state["reduce"]) == ("causal", "a", "head")
     assert not any(name.startswith("_") for name in state) and "layout" not in state
+
+
+def test_a_page_has_a_format_number(view, tmp_path) -> None:
+    assert content(view.to_html(tmp_path / "view.html").path)["format"] == PAGE_FORMAT
 
 
 def test_a_page_of_chosen_heads(view, tmp_path) -> None:
@@ -258,9 +264,9 @@ def test_a_page_of_chosen_heads(view, tmp_path) -> None:
     assert kinds(page.path)["picture"] >= 2
     entries = content(page.path)["answers"]["entries"]
     heads = {
-        (entry["question"]["layer"], entry["question"]["head"])
+        (entry["request"]["layer"], entry["request"]["head"])
         for entry in entries
-        if entry["question"]["kind"] == "tile"
+        if entry["request"]["kind"] == "tile"
     }
     assert heads == {(0, 1), (1, 2), (1, 0)}  # the last is on screen
     assert kinds(page.path)["thumbnails"] == 2
@@ -273,9 +279,9 @@ def test_a_page_keeps_to_its_budget(long_view, tmp_path) -> None:
     assert small.size - script <= 200_000 + 5_000  # the state and the sentence
     assert "of 8 heads" in small.about
     sides = {
-        entry["message"]["height"]
+        entry["content"]["height"]
         for entry in content(small.path)["answers"]["entries"]
-        if entry["question"]["kind"] == "picture"
+        if entry["request"]["kind"] == "picture"
     }
     assert max(sides) < len(long_view.recording)
 
@@ -283,7 +289,7 @@ def test_a_page_keeps_to_its_budget(long_view, tmp_path) -> None:
 def test_the_head_on_screen_is_stored_first(long_view, tmp_path) -> None:
     long_view.layer, long_view.head = 1, 2
     entries = content(long_view.to_html(tmp_path / "view.html").path)["answers"]["entries"]
-    first = next(e["question"] for e in entries if e["question"]["kind"] == "picture")
+    first = next(e["request"] for e in entries if e["request"]["kind"] == "picture")
     assert (first["layer"], first["head"]) == (1, 2)
 
 
@@ -304,8 +310,8 @@ def test_a_page_of_a_comparison(tiny_llama, tmp_path) -> None:
     page = inspect(a, b).to_html(tmp_path / "view.html", heads=[(0, 1)])
     assert kinds(page.path)["outline"] == 3
     entries = content(page.path)["answers"]["entries"]
-    asked = [e["question"] for e in entries if e["question"]["kind"] == "picture"]
-    assert {q["side"] for q in asked if q["head"] == 1} == {"a", "b", "difference"}
+    asked = [e["request"] for e in entries if e["request"]["kind"] == "picture"]
+    assert {q["comparand"] for q in asked if q["head"] == 1} == {"a", "b", "difference"}
 
 
 def test_a_page_of_an_encoder_decoder_holds_all_its_parts(tmp_path) -> None:
@@ -313,15 +319,15 @@ def test_a_page_of_an_encoder_decoder_holds_all_its_parts(tmp_path) -> None:
         tmp_path / "view.html"
     )
     entries = content(page.path)["answers"]["entries"]
-    asked = [e["question"] for e in entries if e["question"]["kind"] == "picture"]
-    assert {q["part"] for q in asked} == {"encoder", "decoder", "cross"}
+    asked = [e["request"] for e in entries if e["request"]["kind"] == "picture"]
+    assert {q["stack"] for q in asked} == {"encoder", "decoder", "cross"}
 
 
 def test_a_page_opens_as_the_view_was(view, tmp_path) -> None:
-    view.how = "max"
+    view.reduce = "max"
     page = view.to_html(tmp_path / "view.html", heads=[(0, 1)])
-    asked = [entry["question"] for entry in content(page.path)["answers"]["entries"]]
-    assert {"picture", "tile"} <= {q["kind"] for q in asked if q.get("how") == "max"}
+    asked = [entry["request"] for entry in content(page.path)["answers"]["entries"]]
+    assert {"picture", "tile"} <= {q["kind"] for q in asked if q.get("reduce") == "max"}
 
 
 def test_no_text_ends_the_script_or_fetches(hostile, tmp_path) -> None:
@@ -334,7 +340,7 @@ def test_no_text_ends_the_script_or_fetches(hostile, tmp_path) -> None:
 
 def test_numbers_that_answer_two_questions_are_stored_once() -> None:
     numbers = np.arange(1000, dtype="<f4")
-    answers = Answers(lambda question: ({}, numbers), budget=10_000)
+    answers = Answers(lambda request: ({}, numbers), budget=10_000)
     assert answers.store({"kind": "a"})
     first = answers.size
     assert answers.store({"kind": "b"})
@@ -371,6 +377,6 @@ def test_a_page_can_sort_by_measures_of_ones_own(tiny_llama, tmp_path) -> None:
     view.measure = "mine"
     page = content(view.to_html(tmp_path / "view.html").path)
     assert page["state"]["measured"] == view.measured == {"causal": {"mine": 1}}
-    asked = [entry["question"] for entry in page["answers"]["entries"]]
-    where = {"part": "causal", "side": "a"}
+    asked = [entry["request"] for entry in page["answers"]["entries"]]
+    where = {"stack": "causal", "comparand": "a"}
     assert {"kind": "own_measure", **where, "name": "mine", "version": 1} in asked

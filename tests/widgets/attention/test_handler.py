@@ -11,10 +11,10 @@ from nbllm.attention.analysis.measures import head_measures
 from nbllm.attention.recording.capture import record
 from nbllm.attention.views.colour_levels import codes
 from nbllm.errors import SelectionError, UnsupportedModelError
-from nbllm.widgets.attention.handler import LARGEST_EXACT, MEASURES, Questions
+from nbllm.widgets.attention.handler import LARGEST_EXACT, MEASURES, RequestHandler
 
 TEXT = "The soup was warm 👍🏽, and the staff were kind."
-WHERE = {"part": "causal", "side": "a"}
+WHERE = {"stack": "causal", "comparand": "a"}
 
 
 @pytest.fixture
@@ -25,10 +25,10 @@ def recording(tiny_llama):
 @pytest.fixture
 def ask(recording):
     """Asks of one recording."""
-    questions = Questions(recording)
+    handler = RequestHandler(recording)
 
-    def ask(kind, **question):
-        message, numbers = questions.answer({"kind": kind, **WHERE, **question})
+    def ask(kind, **request):
+        message, numbers = handler.answer({"kind": kind, **WHERE, **request})
         json.dumps(message)
         return message, numbers
 
@@ -68,20 +68,20 @@ def test_a_pooled_picture_keeps_the_largest_of_each_block(ask, recording) -> Non
     assert (small == codes(np.array(blocks), message["full"], signed=False)).all()
 
 
-@pytest.mark.parametrize("how", ["mean", "max"])
-def test_heads_of_a_layer_together(ask, recording, how) -> None:
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_heads_of_a_layer_together(ask, recording, reduce) -> None:
     heads = np.stack([recording.weights(1, head) for head in range(4)])
-    _, tile = ask("tile", layer=1, head=0, how=how, rows=[3, 9], columns=[0, 5])
-    assert_allclose(tile, getattr(heads, how)(0)[3:9, :5], atol=2e-6)
+    _, tile = ask("tile", layer=1, head=0, reduce=reduce, rows=[3, 9], columns=[0, 5])
+    assert_allclose(tile, getattr(heads, reduce)(0)[3:9, :5], atol=2e-6)
     count = len(recording)
     _, whole = ask(
-        "picture", layer=1, head=0, how=how, rows=[0, count], columns=[0, count], size=500
+        "picture", layer=1, head=0, reduce=reduce, rows=[0, count], columns=[0, count], size=500
     )
-    assert_allclose(whole, getattr(heads, how)(0), atol=2e-6)
+    assert_allclose(whole, getattr(heads, reduce)(0), atol=2e-6)
 
 
 def test_dimensions_add_up_to_the_score(ask, recording) -> None:
-    message, (q, k, product) = ask("dimensions", layer=1, head=3, pair=[9, 4])
+    message, (q, k, product) = ask("dimensions", layer=1, head=3, query=9, key=4)
     layer = recording.layer(1)
     assert message["plain"]
     assert_allclose(q, layer.query[3, 9])
@@ -108,12 +108,12 @@ def test_no_answer_is_larger_than_a_megabyte(tiny_llama) -> None:
     long = record(tiny_llama, "The soup was warm. " * 110)
     count = len(long)
     assert count**2 > 4 * LARGEST_EXACT
-    questions = Questions(long)
+    handler = RequestHandler(long)
     window = {"layer": 0, "head": 0, "rows": [0, count], "columns": [0, count]}
-    _, weights = questions.answer({"kind": "picture", **WHERE, **window, "size": 100_000})
+    _, weights = handler.answer({"kind": "picture", **WHERE, **window, "size": 100_000})
     assert weights.nbytes <= 300_000
     with pytest.raises(SelectionError, match="at most 200,000 weights"):
-        questions.answer({"kind": "tile", **WHERE, **window})
+        handler.answer({"kind": "tile", **WHERE, **window})
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_no_answer_is_larger_than_a_megabyte(tiny_llama) -> None:
         ({"rows": [0, 999]}, "query tokens 0 to 998 are not"),
         ({"columns": [-1, 3]}, "key tokens -1 to 2 are not"),
         ({"rows": [3, 3]}, "query tokens"),
-        ({"side": "b"}, "The parts are causal, the sides a"),
+        ({"comparand": "b"}, "The stacks are causal, the comparands a"),
     ],
 )
 def test_what_is_not_there(ask, change, said) -> None:
@@ -133,11 +133,11 @@ def test_what_is_not_there(ask, change, said) -> None:
 
 
 def test_a_pooled_difference_keeps_its_sign(tiny_llama, recording) -> None:
-    questions = Questions(recording, record(tiny_llama, TEXT.replace("kind", "rude")))
-    where = {"part": "causal", "side": "difference", "layer": 1, "head": 2}
+    handler = RequestHandler(recording, record(tiny_llama, TEXT.replace("kind", "rude")))
+    where = {"stack": "causal", "comparand": "difference", "layer": 1, "head": 2}
     window = {"rows": None, "columns": None}
-    _, exact = questions.answer({"kind": "picture", **where, **window, "size": 500})
-    message, small = questions.answer({"kind": "picture", **where, **window, "size": 3})
+    _, exact = handler.answer({"kind": "picture", **where, **window, "size": 500})
+    message, small = handler.answer({"kind": "picture", **where, **window, "size": 3})
     assert exact.min() < 0 < exact.max() and small.dtype == np.int8
     rows, columns = ([count * at // 3 for at in range(4)] for count in exact.shape)
     for row, column in np.ndindex(3, 3):
@@ -149,21 +149,21 @@ def test_a_pooled_difference_keeps_its_sign(tiny_llama, recording) -> None:
 
 def test_recordings_of_two_kinds_are_not_compared(recording, tiny_encoder) -> None:
     with pytest.raises(UnsupportedModelError, match="of one kind"):
-        Questions(recording, record(tiny_encoder, "The soup was warm."))
+        RequestHandler(recording, record(tiny_encoder, "The soup was warm."))
 
 
 def test_how_much_each_head_differs(tiny_llama, recording) -> None:
     other = record(tiny_llama, TEXT.replace("kind", "rude"))
-    questions = Questions(recording, other)
-    _, values = questions.answer({"kind": "measures", "part": "causal", "side": "difference"})
-    sheet = questions.sheet("causal", "difference")
-    before, after = sheet.places
+    handler = RequestHandler(recording, other)
+    _, values = handler.answer({"kind": "measures", "stack": "causal", "comparand": "difference"})
+    source = handler.source("causal", "difference")
+    before, after = source.places
     moved = np.abs(
         other.weights(1, 2)[np.ix_(after, after)] - recording.weights(1, 2)[np.ix_(before, before)]
     )
     assert values[0, 1, 2] == pytest.approx(moved.sum(1).mean() / 2, abs=1e-5)
     with pytest.raises(SelectionError, match="no score"):
-        questions.answer(
-            {"kind": "dimensions", "part": "causal", "side": "difference", "layer": 0, "head": 0,
-             "pair": [0, 0]}
-        )  # fmt: skip
+        handler.answer(
+            {"kind": "dimensions", "stack": "causal", "comparand": "difference"}
+            | {"layer": 0, "head": 0, "query": 0, "key": 0}
+        )

@@ -10,14 +10,14 @@ import torch
 from nbllm.attention.recording.capture import record
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.views.colour_levels import codes
-from nbllm.widgets.attention.sources import RecordingSheet
+from nbllm.widgets.attention.sources import RecordingSource
 from nbllm.widgets.attention.view import AttentionView
 from tests.attention.conftest import random_recording, recording_of  # noqa: F401
 
 SINK = 0
 COUNT = 60
 HOW = ("head", "mean", "max")
-WHERE = {"part": "causal", "side": "a"}
+WHERE = {"stack": "causal", "comparand": "a"}
 
 
 @pytest.fixture(params=["of a usual model", "nearly all on the sink", "with sinks of its own"])
@@ -31,9 +31,9 @@ def view(request, random_recording) -> AttentionView:  # noqa: F811
             layer.query[:, :, 0], layer.key[:, :, 0] = 6, 0
             layer.key[:, SINK, 0] = torch.linspace(4.5, 7, len(layer.key))
     made = AttentionView(recording)
-    sheet = made.sheet
-    assert isinstance(sheet, RecordingSheet)
-    sheet.sink = SINK
+    source = made.source
+    assert isinstance(source, RecordingSource)
+    source.sink = SINK
     return made
 
 
@@ -56,48 +56,50 @@ def expected(recording: Recording, layer: int, head: int, masked: bool) -> np.nd
     return np.where(rest / whole > 1e-6, powers / np.maximum(rest, 1e-300), 0)
 
 
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("reduce", HOW)
 @pytest.mark.parametrize("masked", [False, True], ids=["with its sink", "sink masked"])
 @pytest.mark.parametrize("seen", [False, True], ids=["first look", "seen before"])
-def test_a_cell_has_one_weight(view: AttentionView, how: str, masked: bool, seen: bool) -> None:
-    view.layer, view.head, view.how, view.mask_sink = 1, 2, how, masked
-    ask, recording = view.questions.answer, view.recording
-    shown = {**WHERE, "layer": 1, "head": 2, "how": how, "mask_sink": masked}
-    heads = range(recording.heads) if how != "head" else [2]
+def test_a_cell_has_one_weight(view: AttentionView, reduce: str, masked: bool, seen: bool) -> None:
+    view.layer, view.head, view.reduce, view.mask_sink = 1, 2, reduce, masked
+    ask, recording = view.handler.answer, view.recording
+    selection = {**WHERE, "layer": 1, "head": 2, "reduce": reduce, "mask_sink": masked}
+    heads = range(recording.heads) if reduce != "head" else [2]
     each = np.stack([expected(recording, 1, head, masked) for head in heads])
-    right = each.max(0) if how == "max" else each.mean(0)
+    right = each.max(0) if reduce == "max" else each.mean(0)
     near = {"rtol": 2e-4, "atol": 2e-6}
     whole, few = {"rows": [0, COUNT], "columns": [0, COUNT]}, {"rows": [7, 9], "columns": [0, 9]}
     if seen:
-        ask({"kind": "picture", **shown, **whole, "size": 400})
+        ask({"kind": "picture", **selection, **whole, "size": 400})
 
     def tile(rows: list[int], columns: list[int]) -> np.ndarray:
-        return ask({"kind": "tile", **shown, "rows": rows, "columns": columns})[1]
+        return ask({"kind": "tile", **selection, "rows": rows, "columns": columns})[1]
 
     # Tiles: one cell, the rows of the lines, all.
     np.testing.assert_allclose(tile([9, 10], [4, 5]), right[9:10, 4:5], **near)
     np.testing.assert_allclose(tile(*few.values()), right[7:9, :9], **near)
     np.testing.assert_allclose(tile(*whole.values()), right, **near)
     # Pictures: exact, of a window, pooled.
-    message, exact = ask({"kind": "picture", **shown, **whole, "size": 400})
+    message, exact = ask({"kind": "picture", **selection, **whole, "size": 400})
     assert message["exact"]
     np.testing.assert_allclose(exact, right, **near)
     np.testing.assert_allclose(
-        ask({"kind": "picture", **shown, **few, "size": 400})[1], right[7:9, :9], **near
+        ask({"kind": "picture", **selection, **few, "size": 400})[1], right[7:9, :9], **near
     )
-    pooled, _, full = view.questions.drawn("causal", "a", view.shown, range(COUNT), range(COUNT), 7)
+    pooled, _, full = view.handler.drawn(
+        "causal", "a", view.selection, range(COUNT), range(COUNT), 7
+    )
     edges = [COUNT * at // 7 for at in range(8)]
     blocks = [
         [right[a:b, c:d].max() for c, d in itertools.pairwise(edges)]
         for a, b in itertools.pairwise(edges)
     ]
     np.testing.assert_allclose(pooled, blocks, **near)
-    message, sent = ask({"kind": "picture", **shown, **whole, "size": 7})
+    message, sent = ask({"kind": "picture", **selection, **whole, "size": 7})
     assert (sent == codes(pooled, full, signed=False)).all()
     # Full colour is the largest outside of the sink, whatever it is pooled to or zoomed to.
     largest = np.delete(right, SINK, axis=1).max()
     assert message["full"] == full == pytest.approx(largest or 1, rel=2e-4)
-    assert ask({"kind": "picture", **shown, **few, "size": 7})[0]["full"] == pytest.approx(
+    assert ask({"kind": "picture", **selection, **few, "size": 7})[0]["full"] == pytest.approx(
         full, rel=1e-5
     )
     # The frame, of what is on screen and of named heads; words joined or not.
@@ -106,7 +108,7 @@ def test_a_cell_has_one_weight(view: AttentionView, how: str, masked: bool, seen
         again = np.zeros((COUNT, COUNT))
         again[frame["query"], frame["key"]] = frame["weight"]
         np.testing.assert_allclose(again, right, **near)
-    if how == "head":
+    if reduce == "head":
         named = view.to_frame(heads=[(1, 2)])
         assert named.equals(frame)
         masked_key = SINK if masked else None
@@ -121,28 +123,28 @@ def test_a_difference_has_the_difference_of_the_two(random_recording) -> None:  
     for layer in second.layers:
         layer.query.mul_(1.3)
     view = AttentionView(first, second)
-    view.layer, view.head, view.side = 1, 2, "difference"
+    view.layer, view.head, view.comparand = 1, 2, "difference"
     for side in ("a", "b"):
-        view.questions.recorded("causal", side).sink = SINK
+        view.handler.recorded("causal", side).sink = SINK
     for masked in (False, True):
-        shown = replace(view.shown, mask_sink=masked)
+        selection = replace(view.selection, mask_sink=masked)
         right = expected(second, 1, 2, masked) - expected(first, 1, 2, masked)
         whole = range(COUNT), range(COUNT)
-        sheet = view.sheet
-        np.testing.assert_allclose(sheet.weights(shown, *whole), right, atol=4e-6)
-        drawn, _, _ = view.questions.drawn("causal", "difference", shown, *whole, 400)
+        source = view.source
+        np.testing.assert_allclose(source.weights(selection, *whole), right, atol=4e-6)
+        drawn, _, _ = view.handler.drawn("causal", "difference", selection, *whole, 400)
         np.testing.assert_allclose(drawn, right, atol=4e-6)
 
 
 def test_of_the_head_that_looks_at_nothing_but_the_sink(smollm2) -> None:
     view = AttentionView(record(smollm2, "Two hours of shouting, and not a line to remember."))
     view.layer, view.head, view.mask_sink = 18, 7, True
-    sheet, count = view.sheet, range(len(view.recording))
-    assert sheet.sink == 0
+    source, count = view.source, range(len(view.recording))
+    assert source.sink == 0
     plain = view.recording.weights(18, 7)
     assert plain[1:, 1:].max() < 0.05 and (plain[:, 0] > 0.9).all()
-    picture, _, full = view.questions.drawn("causal", "a", view.shown, count, count, 400)
-    tile = sheet.weights(view.shown, count, count)
+    picture, _, full = view.handler.drawn("causal", "a", view.selection, count, count, 400)
+    tile = source.weights(view.selection, count, count)
     np.testing.assert_allclose(tile, picture, rtol=1e-4, atol=1e-6)
     rows = picture.sum(1)
     assert ((np.abs(rows - 1) < 1e-4) | (rows == 0)).all() and full <= 1

@@ -6,59 +6,61 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-import nbllm.widgets.attention.sources as sheets
+import nbllm.widgets.attention.sources as sources
 from nbllm.attention.recording.capture import record
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.widgets.attention.sources import (
-    DifferenceSheet,
-    RecordingSheet,
-    Shown,
+    DifferenceSource,
+    RecordingSource,
+    Selection,
     largest,
     matched,
     picture,
 )
 
 TEXT = "The soup was warm, and the staff were kind."
-ONE = Shown(layer=1, head=2)
+ONE = Selection(layer=1, head=2)
 
 
 @pytest.fixture
-def sheet(tiny_llama) -> RecordingSheet:
-    made = RecordingSheet(record(tiny_llama, TEXT))
+def source(tiny_llama) -> RecordingSource:
+    made = RecordingSource(record(tiny_llama, TEXT))
     made.sink = 0  # a tiny random model has none of its own
     return made
 
 
-def every(sheet) -> tuple[range, range]:
-    return range(len(sheet.queries)), range(len(sheet.keys))
+def every(source) -> tuple[range, range]:
+    return range(len(source.queries)), range(len(source.keys))
 
 
-@pytest.mark.parametrize("how", ["head", "mean", "max"])
-def test_a_masked_sink_leaves_whole_rows(sheet, how) -> None:
-    shown = dataclasses.replace(ONE, how=how, mask_sink=True)
-    heads = range(4) if how != "head" else [ONE.head]
-    whole = np.stack([sheet.recording.weights(1, head) for head in heads])
+@pytest.mark.parametrize("reduce", ["head", "mean", "max"])
+def test_a_masked_sink_leaves_whole_rows(source, reduce) -> None:
+    selection = dataclasses.replace(ONE, reduce=reduce, mask_sink=True)
+    heads = range(4) if reduce != "head" else [ONE.head]
+    whole = np.stack([source.recording.weights(1, head) for head in heads])
     left = whole[:, 1:, 1:] / (1 - whole[:, 1:, :1])
-    expected = left.max(0) if how == "max" else left.mean(0)
-    weights = sheet.weights(shown, *every(sheet))
+    expected = left.max(0) if reduce == "max" else left.mean(0)
+    weights = source.weights(selection, *every(source))
     assert_allclose(weights[1:, 1:], expected, rtol=1e-4, atol=1e-6)
     assert (weights[:, 0] == 0).all()
     assert (weights[0] == 0).all()  # the first token sees nothing but the sink
-    assert_allclose(sheet.sink_mass(shown, range(3)), whole[:, :3, 0].mean(0), atol=1e-6)
-    assert_allclose(picture(sheet, shown, *every(sheet), 500)[0], weights, rtol=1e-4, atol=1e-6)
+    assert_allclose(source.sink_mass(selection, range(3)), whole[:, :3, 0].mean(0), atol=1e-6)
+    assert_allclose(
+        picture(source, selection, *every(source), 500)[0], weights, rtol=1e-4, atol=1e-6
+    )
 
 
-def test_a_difference_is_over_the_tokens_that_both_have(tiny_llama, sheet) -> None:
-    other = RecordingSheet(record(tiny_llama, TEXT.replace("warm", "not warm at all")))
-    difference = DifferenceSheet(sheet, other)
+def test_a_difference_is_over_the_tokens_that_both_have(tiny_llama, source) -> None:
+    other = RecordingSource(record(tiny_llama, TEXT.replace("warm", "not warm at all")))
+    difference = DifferenceSource(source, other)
     before, after = difference.places
-    assert [sheet.queries.ids[place] for place in before] == [
+    assert [source.queries.ids[place] for place in before] == [
         other.queries.ids[place] for place in after
     ]
-    assert len(before) == len(sheet.queries)
+    assert len(before) == len(source.queries)
     expected = (
         other.recording.weights(1, 2)[np.ix_(after, after)]
-        - sheet.recording.weights(1, 2)[np.ix_(before, before)]
+        - source.recording.weights(1, 2)[np.ix_(before, before)]
     )
     assert_allclose(difference.weights(ONE, *every(difference)), expected, atol=2e-6)
     small, _ = picture(difference, ONE, *every(difference), 5)
@@ -70,13 +72,13 @@ def test_a_difference_is_over_the_tokens_that_both_have(tiny_llama, sheet) -> No
     assert largest(difference, ONE, whole) == pytest.approx(np.abs(expected).max(), abs=2e-6)
 
 
-def test_the_same_recording_does_not_differ(sheet) -> None:
-    difference = DifferenceSheet(sheet, sheet)
+def test_the_same_recording_does_not_differ(source) -> None:
+    difference = DifferenceSource(source, source)
     assert not difference.weights(ONE, *every(difference)).any()
 
 
-def test_different_tokenizers_are_refused(tiny_llama, sheet) -> None:
-    row = sheet.queries
+def test_different_tokenizers_are_refused(tiny_llama, source) -> None:
+    row = source.queries
     shifted = dataclasses.replace(row, ids=tuple(token + 1 for token in row.ids))
     with pytest.raises(UnsupportedModelError, match="different tokenizers"):
         matched(row, shifted)
@@ -92,21 +94,21 @@ def test_texts_without_a_common_token_are_refused(tiny_llama) -> None:
 
 
 def test_recordings_of_other_layers_are_refused(tiny_llama) -> None:
-    first, second = (RecordingSheet(record(tiny_llama, TEXT, layers=[at])) for at in (0, 1))
+    first, second = (RecordingSource(record(tiny_llama, TEXT, layers=[at])) for at in (0, 1))
     with pytest.raises(SelectionError, match="no layer in common"):
-        DifferenceSheet(first, second)
+        DifferenceSource(first, second)
 
 
-def test_heads_of_a_long_text_are_sampled(sheet, monkeypatch) -> None:
-    mean = dataclasses.replace(ONE, how="mean")
-    rows, columns = every(sheet)
-    assert not picture(sheet, mean, rows, columns, 6)[1]
-    monkeypatch.setattr(sheets, "CELLS_A_PICTURE", 100)
-    small, sampled = picture(sheet, mean, rows, columns, 6)
+def test_heads_of_a_long_text_are_sampled(source, monkeypatch) -> None:
+    mean = dataclasses.replace(ONE, reduce="mean")
+    rows, columns = every(source)
+    assert not picture(source, mean, rows, columns, 6)[1]
+    monkeypatch.setattr(sources, "CELLS_A_PICTURE", 100)
+    small, sampled = picture(source, mean, rows, columns, 6)
     assert sampled
     first = [len(rows) * at // 6 for at in range(6)]
-    whole = sheet.weights(mean, first, columns)
+    whole = source.weights(mean, first, columns)
     assert_allclose(small[:, 0], whole[:, : len(columns) // 6].max(1), atol=2e-6)
-    one, sampled = picture(sheet, ONE, rows[:5], columns[:5], 6)  # few enough cells
+    one, sampled = picture(source, ONE, rows[:5], columns[:5], 6)  # few enough cells
     assert not sampled
-    assert_allclose(one, sheet.recording.weights(1, 2)[:5, :5], atol=2e-6)
+    assert_allclose(one, source.recording.weights(1, 2)[:5, :5], atol=2e-6)

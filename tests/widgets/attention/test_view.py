@@ -15,21 +15,21 @@ import polars as pl
 import pytest
 import traitlets
 
-import nbllm.widgets.attention.handler as questions
+import nbllm.widgets.attention.handler as handler
 import nbllm.widgets.bundle as bundle
 from nbllm.attention.analysis.ablation import head_importance
 from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Mark, Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
-from nbllm.widgets.attention.initial_answers import opening_side
-from nbllm.widgets.attention.picture import COLOURS, png
-from nbllm.widgets.attention.sources import Shown
+from nbllm.widgets.attention.initial_answers import picture_side
+from nbllm.widgets.attention.picture import png
+from nbllm.widgets.attention.sources import Selection
 from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.protocol.attention import LIGHT_COLOURS
 from tests.conftest import seeded, tiny_model
 
 TEXT = "The soup was warm <img src=x onerror=alert(1)> and the staff were kind."
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -39,17 +39,20 @@ def view(tiny_llama) -> AttentionView:
 
 @pytest.fixture
 def ask(view, monkeypatch):
-    """Sends a question as the browser does; gives the answer and its buffer."""
+    """Sends a request as the browser does; gives the answer and its buffer."""
 
-    def ask(**question):
+    def ask(**request):
         sent = []
         monkeypatch.setattr(
             view, "send", lambda content, buffers=None: sent.append((content, buffers))
         )
-        view._handle_custom_msg({"part": "causal", "side": "a", **question, "key": "k"}, [])
-        [(content, buffers)] = sent
-        json.dumps(content)  # what cannot ride in a message must not
-        assert content.pop("key") == "k"
+        request = {"stack": "causal", "comparand": "a", **request}
+        view._handle_custom_msg({"requests": [{"id": 5, "request": request}]}, [])
+        [(message, buffers)] = sent
+        json.dumps(message)  # what cannot ride in a message must not
+        [answer] = message["answers"]
+        assert answer["id"] == 5 and answer["buffers"] == len(buffers)
+        content = answer["content"] if answer["error"] is None else answer
         return content, bytes(buffers[0]) if buffers else None
 
     return ask
@@ -93,10 +96,10 @@ def test_a_selection_that_is_no_number(view) -> None:
 
 
 def test_all_that_is_shown_is_set_from_python(view) -> None:
-    view.how, view.mask_sink, view.words, view.measure = "max", True, True, "entropy"
+    view.reduce, view.mask_sink, view.words, view.measure = "max", True, True, "entropy"
     view.key, view.window = 3, [0, 10, 2, 8]
     assert view.window == (0, 10, 2, 8)
-    assert view.shown == Shown(view.layer, view.head, "max", mask_sink=True)
+    assert view.selection == Selection(view.layer, view.head, "max", mask_sink=True)
     view.window = None
     with pytest.raises(SelectionError, match="no measure 'beauty'"):
         view.measure = "beauty"
@@ -146,34 +149,47 @@ def test_a_window_out_of_range(view, window) -> None:
     assert view.window is None
 
 
-def test_a_side_or_part_that_is_not_there(view) -> None:
-    with pytest.raises(SelectionError, match="The parts are causal, the sides a"):
-        view.part = "cross"
+def test_a_stack_or_comparand_that_is_not_there(view) -> None:
+    with pytest.raises(SelectionError, match="The stacks are causal, the comparands a"):
+        view.stack = "cross"
     with pytest.raises(SelectionError):
-        view.side = "b"
-    assert (view.part, view.side) == ("causal", "a")
+        view.comparand = "b"
+    assert (view.stack, view.comparand) == ("causal", "a")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [("how", "reduce", "max"), ("part", "stack", "causal"), ("side", "comparand", "a")],
+)
+def test_an_old_name_works_and_names_the_new_one(view, old, new, value) -> None:
+    with pytest.warns(DeprecationWarning, match=f"view.{old} is now view.{new}"):
+        setattr(view, old, value)
+    assert getattr(view, new) == value
+    with pytest.warns(DeprecationWarning, match=f"view.{new}") as warned:
+        assert getattr(view, old) == value
+    assert [Path(one.filename) for one in warned] == [Path(__file__)]
 
 
 def test_two_recordings_open_at_their_difference(tiny_llama) -> None:
     before, after = record(tiny_llama, "It was good."), record(tiny_llama, "It was not good.")
     view = inspect(before, after)
-    assert (view.side, view.recording) == ("difference", before)
-    assert len(view.sheet.queries) == len(before)
-    view.side = "b"
+    assert (view.comparand, view.recording) == ("difference", before)
+    assert len(view.source.queries) == len(before)
+    view.comparand = "b"
     assert view.recording is after
     view.token = len(after) - 1
-    view.side = "a"  # which is shorter
+    view.comparand = "a"  # which is shorter
     assert view.token is None
-    assert "how much two recordings differ" in inspect(before, after)._still()
+    assert "how much two recordings differ" in inspect(before, after)._static_html()
 
 
 def test_the_parts_of_an_encoder_decoder_may_differ_in_size() -> None:
     view = inspect(unequal(), "The soup was warm and the staff were kind.", target="Warm.")
-    assert (view.part, view.sheet.causal) == ("cross", False)
-    view.part = "encoder"
-    assert view.sheet.layer_numbers == (0, 1, 2)
+    assert (view.stack, view.source.causal) == ("cross", False)
+    view.stack = "encoder"
+    assert view.source.layer_numbers == (0, 1, 2)
     view.layer, view.token, view.window = 2, len(view.recording) - 1, (0, len(view.recording), 0, 9)
-    view.part = "decoder"
+    view.stack = "decoder"
     assert (view.layer, view.token, view.window) == (0, None, None)
 
 
@@ -192,39 +208,18 @@ def test_state_holds_no_weights(view) -> None:
     assert len(json.dumps(state, default=str)) < 2000
 
 
-def test_a_question_is_answered_under_its_key(ask, view) -> None:
+def test_a_request_is_answered_with_numbers(ask, view) -> None:
     _, data = ask(kind="tile", layer=1, head=2, rows=[5, 9], columns=[0, 7])
     tile = np.frombuffer(data, "<f4").reshape(4, 7)
     np.testing.assert_allclose(tile, view.recording.weights(1, 2)[5:9, :7], rtol=0, atol=2e-6)
 
 
-def test_questions_together_are_answered_together(view, monkeypatch) -> None:
-    sent = []
-    monkeypatch.setattr(view, "send", lambda *answer, **more: sent.append((*answer, more)))
-    where = {"part": "causal", "side": "a", "layer": 1, "head": 2}
-    whole = {"kind": "picture", **where, "rows": None, "columns": None, "size": 512}
-    asked = [
-        {"kind": "contents", "key": "a"},
-        {"kind": "tile", **where, "head": 99, "rows": [0, 1], "columns": [0, 1], "key": "b"},
-        {**whole, "key": "c"},
-    ]
-    view._handle_custom_msg({"questions": asked}, [])
-    [(message, more)] = sent
-    contents, refused, drawn = message["answers"]
-    assert (contents["key"], contents["parts"], contents["buffers"]) == ("a", ["causal"], 0)
-    assert refused["key"] == "b" and "head 99" in refused["error"] and refused["buffers"] == 0
-    count = len(view.recording)
-    assert (drawn["key"], drawn["rows"], drawn["columns"]) == ("c", [0, count], [0, count])
-    weights = np.frombuffer(*more["buffers"], "<f4").reshape(count, count)
-    np.testing.assert_allclose(weights, view.recording.weights(1, 2), rtol=0, atol=2e-6)
-
-
 def test_the_picture_of_the_output_is_not_computed_again_for_the_browser(
     view, ask, monkeypatch
 ) -> None:
-    view._still()
-    monkeypatch.setattr(questions, "picture", None)
-    size = opening_side(view.questions)
+    view._static_html()
+    monkeypatch.setattr(handler, "picture", None)
+    size = picture_side(view.handler)
     message, _ = ask(
         kind="picture", layer=view.layer, head=view.head, rows=None, columns=None, size=size
     )
@@ -232,7 +227,7 @@ def test_the_picture_of_the_output_is_not_computed_again_for_the_browser(
 
 
 @pytest.mark.parametrize(
-    ("question", "said"),
+    ("asked", "said"),
     [
         ({"kind": "tile", "layer": 9, "head": 0, "rows": [0, 1], "columns": [0, 1]}, "layer 9"),
         ({"kind": "tile", "layer": 0}, "head"),
@@ -240,8 +235,8 @@ def test_the_picture_of_the_output_is_not_computed_again_for_the_browser(
         ({}, "None"),
     ],
 )
-def test_a_bad_question_is_answered(ask, question, said) -> None:
-    answer, data = ask(**question)
+def test_a_request_without_sense_is_answered(ask, asked, said) -> None:
+    answer, data = ask(**asked)
     assert said in answer["error"] and data is None
 
 
@@ -256,11 +251,11 @@ def test_the_static_form_needs_no_script(view) -> None:
 
 def test_the_picture_is_an_output_of_its_own(view, outputs_of) -> None:
     picture, widget = outputs_of(view)
-    assert 'class="nbllm-attention-still"' in picture["text/html"]
+    assert 'class="nbllm-attention-static"' in picture["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in widget
     assert "text/html" not in widget
     # The live view hides the picture by this name.
-    assert ".nbllm-attention-still" in (bundle.STATIC / "attention.css").read_text()
+    assert ".nbllm-attention-static" in (bundle.STATIC / "attention.css").read_text()
 
 
 @pytest.mark.parametrize("window", [None, (2, 8, 0, 8)])
@@ -269,34 +264,36 @@ def test_the_first_answers_come_unasked_while_the_view_is_shown(
 ) -> None:
     view.window = window
     told = []
-    view.observe(lambda change: told.append(change["new"]), "_opening")
+    view.observe(lambda change: told.append(change["new"]), "_initial_answers")
     outputs_of(view)
     coming, known, drawn, gone = told
     assert gone is None  # a view that opens later asks
-    assert json.loads(json.dumps(told)) == told  # no buffers, which nbclient would keep
+    json.dumps(told)  # no buffers, which nbclient would keep
     for entries in (coming, known, drawn):
-        asked = [entry["question"] for entry in entries]
+        asked = [entry["request"] for entry in entries]
         assert [each["kind"] for each in asked] == ["contents", "outline", "picture", "tile"]
         count = len(view.recording)
-        assert asked[-1]["rows"] == [count - 21, count]  # around the last token
-    assert [entry["message"] for entry in coming] == [None] * 4
+        assert asked[-1]["rows"] == (count - 21, count)  # around the last token
+    assert [entry["content"] for entry in coming] == [None] * 4
     answers = [*known[:2], *drawn[2:]]
     for entry in answers:
-        message, data = ask(**entry["question"])
-        assert entry["message"] == message
+        content, data = ask(**entry["request"])
+        assert entry["content"] == content
         assert entry["numbers"] == (data and b64encode(data).decode())
 
 
 def test_of_a_comparison_the_first_answers_are_of_all_its_sides(tiny_llama, outputs_of) -> None:
     view = inspect(record(tiny_llama, "The soup was warm."), record(tiny_llama, "The soup was."))
     told = []
-    view.observe(lambda change: told.append(change["new"]), "_opening")
+    view.observe(lambda change: told.append(change["new"]), "_initial_answers")
     outputs_of(view)
-    asked = [entry["question"] for entry in told[0]]
-    sides = {kind: [e["side"] for e in asked if e["kind"] == kind] for kind in ("outline", "tile")}
+    asked = [entry["request"] for entry in told[0]]
+    sides = {
+        kind: [e["comparand"] for e in asked if e["kind"] == kind] for kind in ("outline", "tile")
+    }
     assert sides == {"outline": ["a", "b", "difference"], "tile": ["difference"]}
     pictures = [each for each in asked if each["kind"] == "picture"]
-    assert {(each["side"], each["size"]) for each in pictures} == {
+    assert {(each["comparand"], each["size"]) for each in pictures} == {
         ("difference", 300),
         ("a", 300),
         ("b", 300),
@@ -304,18 +301,22 @@ def test_of_a_comparison_the_first_answers_are_of_all_its_sides(tiny_llama, outp
     told.clear()
     view.window = (0, 3, 0, 3)
     outputs_of(view)
-    [picture] = [each["question"] for each in told[0] if each["question"]["kind"] == "picture"]
-    assert (picture["side"], picture["rows"], picture["columns"]) == ("difference", [0, 3], [0, 3])
+    [picture] = [each["request"] for each in told[0] if each["request"]["kind"] == "picture"]
+    assert (picture["comparand"], picture["rows"], picture["columns"]) == (
+        "difference",
+        (0, 3),
+        (0, 3),
+    )
 
 
 def test_a_view_that_could_not_be_drawn_asks_again(view, outputs_of, monkeypatch) -> None:
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(questions, "picture", fail)
+    monkeypatch.setattr(handler, "picture", fail)
     with pytest.raises(MemoryError):
         outputs_of(view)
-    assert view._opening is None
+    assert view._initial_answers is None
 
 
 def test_the_static_form_shows_markup_as_text(tiny_llama) -> None:
@@ -342,14 +343,8 @@ def test_png_holds_the_levels_and_the_map() -> None:
         at += 12 + size
     assert struct.unpack(">II", chunks[b"IHDR"][:8]) == (3, 2)
     assert zlib.decompress(chunks[b"IDAT"]) == bytes([0, 0, 128, 255, 0, 7, 0, 1])
-    assert chunks[b"PLTE"][:3] == bytes.fromhex(COLOURS[0][1:])
-    assert chunks[b"PLTE"][-3:] == bytes.fromhex(COLOURS[-1][1:])
-
-
-def test_python_and_browser_share_one_colour_map() -> None:
-    source = (ROOT / "widgets" / "shared" / "colour.ts").read_text()
-    light = re.search(r"LIGHT = \[(.*?)\]", source, re.DOTALL)
-    assert tuple(re.findall(r"#\w{6}", light[1])) == COLOURS
+    assert chunks[b"PLTE"][:3] == bytes.fromhex(LIGHT_COLOURS[0][1:])
+    assert chunks[b"PLTE"][-3:] == bytes.fromhex(LIGHT_COLOURS[-1][1:])
 
 
 def test_the_bundle_is_small_and_fetches_nothing() -> None:

@@ -15,8 +15,9 @@ import pytest
 from nbllm.errors import ColumnError, FrameError, LabelError, ProvenanceError, SelectionError
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.column import CUT, Column, readable
+from nbllm.widgets.explorer.filtering import counts, matching
 from nbllm.widgets.explorer.query import Query
-from nbllm.widgets.explorer.static_html import still
+from nbllm.widgets.explorer.static_html import static_html
 from nbllm.widgets.explorer.view import Explorer
 from tests.conftest import tiny_model
 
@@ -73,18 +74,22 @@ def view(answered) -> Explorer:
 
 
 def rows(answers: Answers, **query: Any) -> list[int]:
-    return answers.matching(Query.read(query)).tolist()
+    return matching(answers, Query.read(query)).tolist()
 
 
-def asked(view: Explorer, kind: str, **question: Any) -> Any:
-    """The answer to a question, through JSON, as the browser gets it."""
+def asked(view: Explorer, kind: str, **request: Any) -> Any:
+    """The answer to a request, through JSON, as the browser gets it."""
     sent: list[Any] = []
     view.send = lambda message, buffers=(): sent.append((message, buffers))
-    view._answer(view, {"kind": kind, "key": "k", **question}, [])
+    numbered = {"id": 7, "request": {"kind": kind, **request}}
+    view._handle_custom_msg({"requests": [numbered]}, [])
     [(message, buffers)] = sent
-    assert message.pop("key") == "k"
     json.dumps(message, allow_nan=False).encode()
-    return json.loads(bytes(buffers[0])) if buffers and kind == "rows" else message
+    [answer] = message["answers"]
+    assert answer["id"] == 7 and answer["buffers"] == len(buffers)
+    if answer["error"] is not None:
+        return answer
+    return json.loads(bytes(buffers[0])) if buffers and kind == "rows" else answer["content"]
 
 
 def test_the_columns_of_the_run_come_first(answered) -> None:
@@ -155,14 +160,13 @@ def test_filter_and_sort_as_pandas_does_them(tiny_llama) -> None:
 
 
 def test_counts_leave_out_their_own_part_of_the_query(answered) -> None:
-    counts = Answers(answered, OUTPUT, "label").counts(
-        Query(labels=("negative",), score=(0.0, 0.65))
-    )
-    assert counts["labels"]["names"] == ("positive", "negative")
-    assert (counts["labels"]["all"], counts["labels"]["shown"]) == ([3, 3], [0, 2])
-    assert sum(counts["scores"]["all"]) == 6 and sum(counts["scores"]["shown"]) == 3
-    everything = Answers(answered, OUTPUT, "label").counts(Query())["confusion"]
-    assert everything["truths"] == ("positive", "negative")
+    answers = Answers(answered, OUTPUT, "label")
+    found = counts(answers, Query(labels=("negative",), score=(0.0, 0.65)))
+    assert found["labels"]["names"] == ["positive", "negative"]
+    assert (found["labels"]["all"], found["labels"]["shown"]) == ([3, 3], [0, 2])
+    assert sum(found["scores"]["all"]) == 6 and sum(found["scores"]["shown"]) == 3
+    everything = counts(answers, Query())["confusion"]
+    assert everything["truths"] == ["positive", "negative"]
     assert everything["counts"] == [[2, 2], [1, 1]]
 
 
@@ -291,7 +295,7 @@ def test_no_rows(answered) -> None:
     assert asked(view, "rows", query={"sort": "review"}, start=0, stop=9)["total"] == 0
     assert asked(view, "counts", query={"text": "x"}) is not None
     assert len(view.filtered) == 0 and len(view.corrections) == 0
-    assert "0 rows" in view._still()
+    assert "0 rows" in view._static_html()
 
 
 def test_frames_that_cannot_be_explored(answered) -> None:
@@ -314,10 +318,10 @@ def test_a_run_that_is_not_on_record_can_still_be_looked_at(answered, monkeypatc
     assert view.outline["labels"] == ["negative", "positive"] and view.outline["choices"] == []
     view.labels = ["negative"]
     assert view.filtered.index.tolist() == [1, 4, 7]
-    view.why.start(3).result(10)
+    view.panel.start(3).result(10)
     assert (
         "ProvenanceError: what is asked of run &#x27;sentiment-gone&#x27; is not on record"
-        in view.why.said.value
+        in view.panel.message.value
     )
 
 
@@ -339,17 +343,20 @@ def test_a_row_is_explained_below_the_table(answered, tiny_llama) -> None:
     found = frame.llm.sentiment("review", model=tiny_llama)
     view = found.llm.explore(model=tiny_llama)
     assert asked(view, "explain", row=1, turn=0.5) == {}
-    view.why.beside(int).result(60)
+    view.panel.run_in_thread(int).result(60)
     label = found[OUTPUT][1]
     assert view.explanation.contrast.label == label
-    assert view.why.box.children == (view.why.said, view.explanation.attention)
-    assert f"Row 1: {label}" in view.why.said.value and "nbllm-explanation" in view.why.said.value
+    assert view.panel.box.children == (view.panel.message, view.explanation.attention)
+    assert (
+        f"Row 1: {label}" in view.panel.message.value
+        and "nbllm-explanation" in view.panel.message.value
+    )
     first = view.explanation.attention
     assert view.explain(0) is view.explanation and first.comm is None
     assert asked(view, "explain", row=2, turn=1.5) == {}
-    view.why.beside(int).result(60)
-    assert view.explanation is None and view.why.box.children == (view.why.said,)
-    assert "No explanation. ProvenanceError: this row was not asked" in view.why.said.value
+    view.panel.run_in_thread(int).result(60)
+    assert view.explanation is None and view.panel.box.children == (view.panel.message,)
+    assert "No explanation. ProvenanceError: this row was not asked" in view.panel.message.value
 
 
 def test_a_reader_who_goes_on_waits_for_the_last_row_alone(answered) -> None:
@@ -361,16 +368,16 @@ def test_a_reader_who_goes_on_waits_for_the_last_row_alone(answered) -> None:
 
     view = Explorer(answered, OUTPUT, explain=explain)
     gate = threading.Event()
-    view.why.beside(lambda: bool(gate.wait(10)))
+    view.panel.run_in_thread(lambda: bool(gate.wait(10)))
     for row in (0, 1, 3):
         asked(view, "explain", row=row, turn=row)
     gate.set()
-    view.why.beside(int).result(10)
+    view.panel.run_in_thread(int).result(10)
     assert seen == [3]
 
 
 def of_all(answers: Answers) -> str:
-    return still(answers, Query(), range(len(answers)))
+    return static_html(answers, Query(), range(len(answers)))
 
 
 def test_the_still_is_text(answered) -> None:
@@ -399,7 +406,7 @@ def test_the_still_shows_the_rows_that_the_table_shows(view, query) -> None:
     view.correct(3, "positive")
     for name, value in query.items():
         setattr(view, name, value)
-    shown = view._still()
+    shown = view._static_html()
     rows = re.findall("<tr><td nowrap>([^<]*)<td", shown)
     assert rows == [str(row) for row in view._rows(view.query)]
     assert ("Only " in shown) == any(name not in ("sort", "descending") for name in query)
@@ -407,7 +414,7 @@ def test_the_still_shows_the_rows_that_the_table_shows(view, query) -> None:
 
 
 def test_the_stills_short_cells_have_one_line_and_its_texts_few(view) -> None:
-    [head, *body] = re.findall("<tr>(.*?)(?=<tr>|</table>)", view._still(), re.DOTALL)
+    [head, *body] = re.findall("<tr>(.*?)(?=<tr>|</table>)", view._static_html(), re.DOTALL)
     names = re.findall("<th[^>]*>([^<]*)", head)
     assert names[:3] == ["", "review", OUTPUT] and f"{OUTPUT}_run" not in names
     for line in body:

@@ -92,12 +92,13 @@ def test_the_state_is_small_json_that_adds_up(watch: Watch) -> None:
     state = state_of(watch)
     assert json.loads(json.dumps(state)) == state
     assert len(json.dumps(state)) < 4000
-    assert [state[key] for key in ("known", "computed", "failures", "texts")] == [10, 20, 1, 90]
-    assert len(state["labels"]) == 12 and state["otherLabels"][0] == 9
-    told = sum(count for _, count in state["labels"]) + state["otherLabels"][1]
+    step = state["step"]
+    assert [step[key] for key in ("known", "computed", "failures", "texts")] == [10, 20, 1, 90]
+    assert len(step["labels"]) == 12 and step["other_labels"]["labels"] == 9
+    told = sum(count for _, count in step["labels"]) + step["other_labels"]["rows"]
     assert told == sum(watch.steps[0].labels.values())
-    assert state["labels"][0] == [EVIL, 30]
-    assert state["share"] == pytest.approx(31 / 90, abs=1e-4)
+    assert step["labels"][0] == [EVIL, 30]
+    assert step["share"] == pytest.approx(31 / 90, abs=1e-4)
     assert state_of(Watch("sentiment", "mood"))["phase"] == "running"
 
 
@@ -171,7 +172,7 @@ def test_the_browsers_message_cancels(watch: Watch, published: list[dict[str, An
     display = RunDisplay()
     display.show(watch)
     assert display._view is not None
-    display._view._handle_custom_msg({"kind": "cancel"}, [])
+    display._view._handle_custom_msg({"requests": [{"id": 1, "request": {"kind": "cancel"}}]}, [])
     assert watch.stopping and state_of(watch)["phase"] == "stopping"
     display._view._handle_custom_msg("nonsense", [])
     display._view.close()
@@ -211,8 +212,8 @@ def test_each_step_of_a_call_is_in_its_summary(watch: Watch) -> None:
     assert "2 steps in 10 s" in told and "2 steps in 10 s" in summary_text(watch)
     assert f"classify → {EVIL}: 100 rows" in told and f"Rows: {EVIL} 30, label 0 20" in told
     assert "reply → answer: 3 rows" in told
-    assert [step["step"] for step in state_of(watch)["steps"]] == ["classify"]
-    assert state_of(watch)["step"] == "reply"
+    assert [step["verb"] for step in state_of(watch)["steps"]] == ["classify"]
+    assert state_of(watch)["step"]["verb"] == "reply"
 
 
 def test_lengths_of_time() -> None:

@@ -1,16 +1,15 @@
 import { expect, test } from "vitest";
 
-import { Sheet, type Outline } from "../attention/recording";
-import type { Kernel } from "../shared/kernel";
+import { AttentionSource, type Kernel, type Outline } from "../attention/source";
 
-const SHOWN = { layer: 0, head: 0, how: "head" as const, mask_sink: false };
+const SELECTION = { layer: 0, head: 0, reduce: "head" as const, mask_sink: false };
 
 /** The weights of a picture whose answer holds this block. */
-async function weightsOf(block: ArrayBufferLike, message: { exact: boolean; full: number }, signed: boolean) {
+async function weightsOf(block: ArrayBufferLike, content: { exact: boolean; full: number }, signed: boolean) {
   const row = { tokens: ["a", "b"] };
-  const outline = { part: "causal", side: "a", signed, queries: row, keys: row } as unknown as Outline;
-  const kernel = { ask: async () => ({ message, buffers: [block] }) } as unknown as Kernel;
-  return [...(await new Sheet(kernel, outline).picture(SHOWN, null, 512)).weights];
+  const outline = { stack: "causal", comparand: "a", signed, queries: row, keys: row } as unknown as Outline;
+  const kernel = { ask: async () => ({ content, buffers: [block] }) } as unknown as Kernel;
+  return [...(await new AttentionSource(kernel, outline).picture(SELECTION, null, 512)).weights];
 }
 
 test("an exact picture comes as it is", async () => {

@@ -1,10 +1,14 @@
 import { expect, test, vi } from "vitest";
 
-import { Kernel, type Question } from "../shared/kernel";
-import { type Answers, NOT_STORED, Stored } from "../shared/stored";
+import { Kernel as AnyKernel } from "../shared/kernel";
+import { NOT_STORED, OfflineStore } from "../shared/offline";
+import type { StoredAnswers } from "../shared/protocol";
 import { Traits } from "../shared/traits";
 
 vi.stubGlobal("window", globalThis);
+
+type Request = { kind: string; [name: string]: unknown };
+class Kernel extends AnyKernel<Request, Record<string, Record<string, unknown>>> {}
 
 async function block(numbers: Float32Array | Int16Array): Promise<string> {
   const bytes = new Blob([numbers as BlobPart]).stream();
@@ -15,38 +19,38 @@ async function block(numbers: Float32Array | Int16Array): Promise<string> {
 
 const WEIGHTS = Float32Array.from({ length: 12 }, (_, cell) => cell / 8); // 4 queries, 3 keys
 const WHOLE = { rows: [0, 4], columns: [0, 3] };
-const HEAD = { part: "causal", side: "a", layer: 1, head: 2, how: "head", mask_sink: false };
+const HEAD = { stack: "causal", comparand: "a", layer: 1, head: 2, reduce: "head", mask_sink: false };
 const TILE = { kind: "tile", ...HEAD, ...WHOLE };
 const PICTURE = { kind: "picture", ...HEAD, ...WHOLE, size: 2 };
-const MEAN = { kind: "tile", ...HEAD, how: "mean", ...WHOLE };
+const MEAN = { kind: "tile", ...HEAD, reduce: "mean", ...WHOLE };
 
 async function stored(): Promise<Kernel> {
   const pooled = { height: 2, width: 2, exact: false, full: 0.5 };
-  const answers: Answers = {
+  const answers = {
     entries: [
-      { question: { kind: "contents" }, message: { parts: ["causal"] } },
-      { question: TILE, message: { sinkMass: [0.1, 0.2, 0.3, 0.4] }, block: 0 },
-      { question: PICTURE, message: pooled, block: 1 },
-      { question: MEAN, message: { sinkMass: [0, 0, 0, 0] }, block: 0 },
+      { request: { kind: "contents" }, content: { parts: ["causal"] } },
+      { request: TILE, content: { sink_mass: [0.1, 0.2, 0.3, 0.4] }, block: 0 },
+      { request: PICTURE, content: pooled, block: 1 },
+      { request: MEAN, content: { sink_mass: [0, 0, 0, 0] }, block: 0 },
     ],
     blocks: [await block(WEIGHTS), await block(Int16Array.from([1, 2, 3, 4]))],
   };
-  return new Kernel(new Stored(answers));
+  return new Kernel(new OfflineStore(answers as unknown as StoredAnswers));
 }
 
 test("a stored answer comes as the kernel gave it", async () => {
   const kernel = await stored();
-  expect((await kernel.ask({ kind: "contents" })).message.parts).toEqual(["causal"]);
-  const { message, buffers } = await kernel.ask(TILE);
-  expect(message.sinkMass).toEqual([0.1, 0.2, 0.3, 0.4]);
+  expect((await kernel.ask({ kind: "contents" })).content.parts).toEqual(["causal"]);
+  const { content, buffers } = await kernel.ask(TILE);
+  expect(content.sink_mass).toEqual([0.1, 0.2, 0.3, 0.4]);
   expect(new Float32Array(buffers[0]!)).toEqual(WEIGHTS);
 });
 
 test("a picture of all is found by that name, and cut where it is whole", async () => {
   const all = { ...PICTURE, rows: null, columns: null };
-  const message = { ...WHOLE, height: 4, width: 3, exact: true };
-  const answers = { entries: [{ question: all, message, block: 0 }], blocks: [await block(WEIGHTS)] };
-  const kernel = new Kernel(new Stored(answers));
+  const content = { ...WHOLE, height: 4, width: 3, exact: true };
+  const answers = { entries: [{ request: all, content, block: 0 }], blocks: [await block(WEIGHTS)] };
+  const kernel = new Kernel(new OfflineStore(answers as unknown as StoredAnswers));
   kernel.askTogether([{ ...all, size: 9 }, { kind: "contents" }]);
   expect(new Float32Array((await kernel.ask({ ...all, size: 9 })).buffers[0]!)).toEqual(WEIGHTS);
   await expect(kernel.ask({ kind: "contents" })).rejects.toThrow(NOT_STORED);
@@ -58,21 +62,21 @@ test("names may come in any order, and a picture at any size", async () => {
   const kernel = await stored();
   const { size: _, ...rest } = PICTURE;
   const turned = Object.fromEntries(Object.entries(rest).reverse());
-  const { message, buffers } = await kernel.ask({ ...turned, size: 400 } as unknown as Question);
-  expect(message.full).toBe(0.5);
+  const { content, buffers } = await kernel.ask({ ...turned, size: 400 } as unknown as Request);
+  expect(content.full).toBe(0.5);
   expect([...new Int16Array(buffers[0]!)]).toEqual([1, 2, 3, 4]);
 });
 
 test("a tile is cut from a larger one, with what is said of its rows", async () => {
-  const { message, buffers } = await (await stored()).ask({ ...TILE, rows: [1, 3], columns: [1, 3] });
+  const { content, buffers } = await (await stored()).ask({ ...TILE, rows: [1, 3], columns: [1, 3] });
   expect([...new Float32Array(buffers[0]!)]).toEqual([4 / 8, 5 / 8, 7 / 8, 8 / 8]);
-  expect(message).toMatchObject({ rows: [1, 3], columns: [1, 3], sinkMass: [0.2, 0.3] });
+  expect(content).toMatchObject({ rows: [1, 3], columns: [1, 3], sink_mass: [0.2, 0.3] });
 });
 
 test("a part of a pooled picture is drawn from the exact weights", async () => {
   const asked = { ...PICTURE, rows: [2, 4], columns: [0, 1] };
-  const { message, buffers } = await (await stored()).ask(asked);
-  expect(message).toMatchObject({ height: 2, width: 1, exact: true, full: 0.5 });
+  const { content, buffers } = await (await stored()).ask(asked);
+  expect(content).toMatchObject({ height: 2, width: 1, exact: true, full: 0.5 });
   expect([...new Float32Array(buffers[0]!)]).toEqual([6 / 8, 9 / 8]);
 });
 
@@ -85,8 +89,8 @@ test.each([
   ["another head", { ...TILE, head: 3 }],
   ["a row beyond", { ...TILE, rows: [0, 5] }],
   ["a kind that is not stored", { kind: "dimensions", layer: 0, head: 0, query: 1, key: 0 }],
-])("%s is said not to be stored", async (_, question) => {
-  await expect((await stored()).ask(question as Question)).rejects.toThrow(NOT_STORED);
+])("%s is said not to be stored", async (_, request) => {
+  await expect((await stored()).ask(request as unknown as Request)).rejects.toThrow(NOT_STORED);
 });
 
 test("a trait tells of its change, and not of the same value again", () => {
