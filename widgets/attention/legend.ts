@@ -6,7 +6,7 @@ import { scaleOf, type Theme } from "../shared/theme";
 import { label, percent, weightText } from "./layout";
 import type { Outline, Picture, Selection } from "./source";
 
-interface Shown {
+interface Drawn {
   selection: Selection;
   picture: Picture;
   words: boolean; // pieces of words are joined,
@@ -14,7 +14,7 @@ interface Shown {
   full: number; // weight of full colour
 }
 
-export function legend(outline: Outline, { selection, picture, words, joins, full }: Shown, theme: Theme) {
+export function legend(outline: Outline, { selection, picture, words, joins, full }: Drawn, theme: Theme) {
   const { map } = scaleOf(theme, outline.signed, 1);
   const { scale } = theme;
   const gradient = [0, 0.25, 0.5, 0.75, 1].map((share) => css(map[Math.round(share * 255)]!));
