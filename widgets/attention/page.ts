@@ -13,4 +13,4 @@ const { format, state, about, answers } = JSON.parse(
 const main = h("main");
 document.body.replaceChildren(main, h("footer", {}, about));
 if (format === PAGE_FORMAT) mount(main, new Traits(state) as never, new OfflineStore(answers));
-else main.append(`This page has the format ${format}, and its script reads format ${PAGE_FORMAT}. Write it again.`);
+else main.append(`This page has format ${format}; its script reads format ${PAGE_FORMAT}. Write it again with view.to_html.`);
