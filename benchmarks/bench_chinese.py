@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import nbllm
-from nbllm.frame.evaluation.statistics import bootstrap
+from nbllm.stats import bootstrap
 
 ROWS = 500
 

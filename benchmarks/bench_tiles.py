@@ -116,5 +116,5 @@ def synthetic(layers: int = LAYERS) -> Recording:
         keys=row,
         layer_numbers=tuple(range(layers)),
         layers=tuple(made),
-        gaps=(0.0,) * layers,
+        reconstruction_errors=(0.0,) * layers,
     )

@@ -36,7 +36,7 @@ from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.writing import TokenWritten
+from nbllm.engine.token_events import TokenEvents
 from nbllm.models.estimate.estimate import estimate
 from nbllm.models.memory import budget as memory
 from nbllm.models.model import Model
@@ -194,7 +194,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
         )
         batch = Batch.of(model, ids, torch.ones_like(ids))
         with torch.inference_mode():
-            written = steps.write(batch, TokenWritten(), None)
+            written = steps.write(batch, TokenEvents(), None)
         texts = [text.strip() for text in model.tokenizer.batch_decode(written)]
         other = sum(a != b for a, b in zip(texts, plain, strict=True))
         yield bench.row("compiled", "texts", other, f"of {len(prompts)} differ", allowed=0)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from nbllm import data, errors
+    from nbllm import data, errors, ledger, stats, verbs
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
+    from nbllm.frame.calls.folder import answer_folder
+    from nbllm.frame.calls.registry import register_verb
     from nbllm.frame.comparison.runs import compare
     from nbllm.models.estimate.estimate import estimate
     from nbllm.models.loader import load
@@ -33,18 +35,23 @@ __all__ = [
     "Model",
     "Recording",
     "__version__",
+    "answer_folder",
     "compare",
     "data",
     "errors",
     "estimate",
     "finetune",
     "inspect",
+    "ledger",
     "load",
     "perplexity",
     "pretrain",
     "record",
+    "register_verb",
     "shelf",
+    "stats",
     "use_chart_theme",
+    "verbs",
 ]
 
 __version__ = "0.1.0"
@@ -52,6 +59,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Model": "nbllm.models.model",
     "Recording": "nbllm.attention.recording.capture",
+    "answer_folder": "nbllm.frame.calls.folder",
     "compare": "nbllm.frame.comparison.runs",
     "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
@@ -60,13 +68,14 @@ _WHERE = {
     "perplexity": "nbllm.engine.perplexity",
     "pretrain": "nbllm.train.pretraining",
     "record": "nbllm.attention.recording.capture",
+    "register_verb": "nbllm.frame.calls.registry",
     "shelf": "nbllm.models.shelf",
     "use_chart_theme": "nbllm.display.theme",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors"):
+    if name in ("data", "errors", "ledger", "stats", "verbs"):
         return import_module(f"nbllm.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)

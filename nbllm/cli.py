@@ -108,10 +108,10 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from nbllm.models.memory.budget import readable
     from nbllm.models.shelf import shelf
+    from nbllm.wording import byte_size
 
-    say(f"{options.name}: {readable(shelf().remove(options.name))} given back")
+    say(f"{options.name}: {byte_size(shelf().remove(options.name))} given back")
     return 0
 
 
@@ -147,7 +147,7 @@ def _ledger(options: argparse.Namespace) -> int:
     from datetime import datetime
 
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory.budget import readable
+    from nbllm.wording import byte_size
 
     path = ledger_path()
     if not path.exists():
@@ -156,7 +156,7 @@ def _ledger(options: argparse.Namespace) -> int:
     with Ledger(path) as ledger:
         if ledger.path is None:  # it has said why
             return 1
-        say(f"{path}: {readable(ledger.size)}")
+        say(f"{path}: {byte_size(ledger.size)}")
         for filed in ledger.contents():
             told = counted(filed.answers, "answer")
             if filed.started is None:
@@ -170,7 +170,7 @@ def _ledger(options: argparse.Namespace) -> int:
 
 def _purge(options: argparse.Namespace) -> int:
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory.budget import readable
+    from nbllm.wording import byte_size
 
     path = ledger_path()
     if not path.exists():
@@ -182,7 +182,7 @@ def _purge(options: argparse.Namespace) -> int:
         before = ledger.size
         days = options.older_than
         deleted = ledger.purge(older_than=None if days is None else days * 86400)
-        given_back = readable(max(0, before - ledger.size))
+        given_back = byte_size(max(0, before - ledger.size))
     say(f"{path}: {counted(deleted, 'answer')} deleted, {given_back} given back")
     return 0
 

@@ -65,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByModule | 
 
 
 def _starts_many(nodeid: str) -> bool:
-    return nodeid.startswith(("tests/browser/", "tests/frame/test_scale.py"))
+    return nodeid.startswith(("tests/browser/", "tests/frame/running/test_ray.py"))
 
 
 def _is_long(item: pytest.Item) -> bool:

@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from nbllm.cli import main
 from nbllm.engine.ledger import Ledger
 from nbllm.models.fetch import catalog
-from nbllm.models.memory.budget import readable
+from nbllm.wording import byte_size
 from tests.models.test_shelf import tiny
 
 __all__ = ["tiny"]  # the fixture
@@ -166,7 +166,7 @@ def test_the_ledgers_size_counts_what_is_not_in_its_file_yet(
     with Ledger(ledger_path) as ledger:  # open, so that its log stays
         ledger.commit("q", {f"{n}": "x" * 1000 for n in range(200)})
         assert ledger.size > 200_000 > ledger_path.stat().st_size
-        assert f"{ledger_path}: {readable(ledger.size)}\n" in nbllm("ledger")[1]
+        assert f"{ledger_path}: {byte_size(ledger.size)}\n" in nbllm("ledger")[1]
 
 
 def test_a_file_that_is_no_ledger_is_left_alone(nbllm: Said, ledger_path: Path) -> None:

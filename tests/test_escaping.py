@@ -245,26 +245,26 @@ def report(text: str) -> Any:
     return RunReport(text, text, text, model, rows=3, ledger=text, errors={text: 2})
 
 
-@shows("frame.report", "RunReport")
+@shows("display.card", "RunReport")
 def a_report(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield from whole(report(text))
 
 
-@shows("frame.preview", "Preview", "StepsPreview")
+@shows("frame.running.preview", "Preview", "StepsPreview")
 def previews(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.engine.prompt import Mark, Prompt
+    from nbllm.engine.prompt import FieldSpan, Prompt
     from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 
     asked = f"{text} {text}"
     spans = ((0, len(text)), (len(text), len(asked)))
-    preview = Preview(Prompt((1, 2), asked, spans, (Mark("review", 1, 2),)))
+    preview = Preview(Prompt((1, 2), asked, spans, (FieldSpan("review", 1, 2),)))
     assert preview.text == asked  # to the letter
     yield from whole(preview)
     steps = PreviewStep.of(text, preview), PreviewStep(text, text, note=text)
     yield from whole(StepsPreview(text, steps))
 
 
-@shows("frame.run_estimate", "RunEstimate", "StepsEstimate")
+@shows("RunEstimate", "StepsEstimate")
 def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 
@@ -273,9 +273,12 @@ def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield from whole(StepsEstimate(text, {text: step}))
 
 
-@shows("frame.evaluation_view", "Evaluation")
+@shows("display.table", "frame.evaluation.render", "Evaluation")
 def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.evaluation.base import Estimate, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation.labels import LabelEvaluation
+    from nbllm.frame.evaluation.summary import Measure
+    from nbllm.frame.evaluation.texts import TextEvaluation
+    from nbllm.stats import Estimate
 
     frame = pd.DataFrame({"label": ["a", "b"]})
     shared = (frame, text, text, text, [text, "b"], [text, text], [0, 1], 1, text)
@@ -287,7 +290,7 @@ def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield "chart", found.plot()
 
 
-@shows("frame.comparison_view", "Comparison")
+@shows("frame.comparison.render", "Comparison")
 def a_comparison(world: World, text: str) -> Iterator[tuple[str, Any]]:
     found = world.comparison
     rows = found.rows.rename(columns={"review": paired(text)})
@@ -312,7 +315,7 @@ def a_comparison(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "chart", shown.plot()
 
 
-@shows("frame.background", "Run")
+@shows("Run")
 def a_background_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.background import Run
     from nbllm.frame.running.progress import Step
@@ -332,17 +335,18 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield from whole(named)
 
 
-@shows("models.estimate_view", "Estimate")
+@shows("models.estimate.view", "Estimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.estimate.estimate import Estimate, Requirement
+    from nbllm.models.estimate.requirement import Requirement
+    from nbllm.models.estimate.result import MemoryEstimate
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
-    shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
+    shown = MemoryEstimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
     yield from whole(shown)
     yield "chart", shown.plot()
 
 
-@shows("models.shelf", "Shelf", "models.disk", "Verified")
+@shows("Shelf", "Verified")
 def a_shelf(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.models.fetch.cached_models import Verified
     from nbllm.models.shelf import Item, Shelf
@@ -357,7 +361,7 @@ def a_shelf(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield "plain", repr(found)
 
 
-@shows("notebook.status", "Status")
+@shows("Status")
 def a_status(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.notebook.status import Status
 
@@ -412,7 +416,7 @@ def training_record(text: str) -> dict[str, Any]:
     }
 
 
-@shows("train.card", "train.finetuned", "Finetuned", "Pretrained", "train.curves")
+@shows("Finetuned", "Pretrained", "train.curves")
 def trained(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.train.curves import svg
     from nbllm.train.finetuned import Finetuned

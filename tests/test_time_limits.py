@@ -19,8 +19,10 @@ from nbllm.errors import NbllmError
 from nbllm.frame.evaluation import masks, text_metrics
 from nbllm.frame.evaluation.truth import label_text
 from nbllm.frame.prompts import field_types
+from nbllm.frame.retrieval import sources, words
+from nbllm.frame.running import pieces
 from nbllm.frame.tasks.span import locate
-from nbllm.frame.verbs import long, prompt, reply, search
+from nbllm.frame.verbs import prompt
 from nbllm.models import readme
 from tests.conftest import byte_tokenizer
 
@@ -69,17 +71,17 @@ READERS: dict[str, Callable[[str], object]] = {
     "an answer's place": lambda text: locate("a 1 a. b", text),
     "the place of a long answer": lambda text: locate(text[:200], text[1:] + "x"),
     "a row of a prompt": encoded,
-    "search terms": search.terms,
-    "words to search among": lambda text: search.WordIndex([text, "a b"]).scores("a 1"),
-    "numbers of a draft": lambda text: reply.strange_numbers(text, text[:100]),
-    "words in common": lambda text: reply.grounded(text, "a b"),
+    "search terms": words.terms,
+    "words to search among": lambda text: words.WordIndex([text, "a b"]).scores("a 1"),
+    "numbers of a draft": lambda text: sources.strange_numbers(text, text[:100]),
+    "words in common": lambda text: sources.grounded(text, "a b"),
     "words": text_metrics.words,
     "first sentences": lambda text: text_metrics.first_sentences(text, like=text + " b c"),
     "plain spans": masks.plain_spans,
     "a prompt": prompt._parse,
     "a type": typed,
     "a model card": readme._passages,
-    "pieces of a long text": lambda text: long._pieces(
+    "pieces of a long text": lambda text: pieces._pieces(
         text, [(n, n + 2) for n in range(0, len(text), 2)], 500
     ),
 }

@@ -159,6 +159,7 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "use_chart_theme": nbllm.use_chart_theme,
         "data": lambda: nbllm.data.load("reviews"),
         "errors": lambda: nbllm.errors,
+        "stats": lambda: nbllm.stats.proportion(9, 10, 0.95),
         "Model": lambda: causal._repr_html_(),
         "Recording": lambda: nbllm.record(causal, "Soup.").closure(),
     }

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nbllm.home import home, private_folder, replace_text
+from nbllm.home import home
+from nbllm.storage.json_file import find_object, is_users_file
+from nbllm.storage.locked_json import write_json
 
 __all__ = [
     "activity_folder",
@@ -60,8 +60,7 @@ def write(path: Path, record: Mapping[str, Any]) -> bool:
     Returns whether it could: a home that is read-only or full is no reason to stop a run.
     """
     try:
-        private_folder(path.parent)
-        replace_text(path, json.dumps(record))
+        write_json(path, record)
     except OSError:
         return False
     return True
@@ -69,22 +68,7 @@ def write(path: Path, record: Mapping[str, Any]) -> bool:
 
 def read(path: Path) -> dict[str, Any] | None:
     """A record, or None where it is gone, damaged, larger than any record, or not this user's."""
-    try:
-        content = _content(path)
-        found = None if content is None else json.loads(content)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _content(path: Path) -> str | None:
-    # Not waiting, for a FIFO that nobody writes to; and what it is, is asked of what was opened.
-    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(path, os.O_RDONLY | careful), "rb") as file:
-        if not _is_own(os.fstat(file.fileno())):
-            return None
-        content = file.read(_LARGEST + 1)
-    return content.decode("utf-8") if len(content) <= _LARGEST else None
+    return find_object(path, most=_LARGEST, own=True)
 
 
 def raise_flag(path: Path) -> None:
@@ -103,15 +87,9 @@ def raise_flag(path: Path) -> None:
 def is_own_file(path: Path) -> bool:
     """Whether a file of this user's lies there: no link, no FIFO, nothing of another user's."""
     try:
-        return _is_own(os.lstat(path))
+        return is_users_file(os.lstat(path))
     except OSError:
         return False
-
-
-def _is_own(status: os.stat_result) -> bool:
-    """Whether it is a regular file, and this user's where the system has users."""
-    user = getattr(os, "geteuid", None)
-    return stat.S_ISREG(status.st_mode) and (user is None or status.st_uid == user())
 
 
 def finite(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""What a model looked at: recordings of its attention, and what is read off them.
+"""Attention of a model: recordings, views of them, and analyses.
 
     from nbllm.attention import attention_rollout, head_measures, record
 

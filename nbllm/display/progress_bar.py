@@ -1,4 +1,4 @@
-"""Progress bars: redrawn in a terminal and a notebook; in a log, a line now and then."""
+"""Progress bars: redrawn in a terminal and a notebook; in a log, a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LINES_EVERY = 10.0  # seconds at least between two lines of a log
 
 
 class ProgressBar(std.tqdm):  # type: ignore[misc]
-    """A bar of tqdm that writes whole lines where its file is no terminal.
+    """A tqdm bar that writes whole lines if its file is no terminal.
 
-    Its first state and its last are always written, and between them one every ten seconds.
+    The first state and the last are always written, and one every ten seconds between them.
     """
 
     _written: float | None = None
@@ -26,7 +26,7 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
     _is_over = False
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
-        """As tqdm's: draw the bar, or another text in its place."""
+        """Draw the bar, or another text in its place."""
         line = visible(str(self) if msg is None else msg).replace("\n", " ")
         if self._is_terminal():
             return super().display(line, pos)
@@ -39,12 +39,12 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
         return due
 
     def clear(self, *arguments: Any, **options: Any) -> None:
-        """As tqdm's: what is written stays."""
+        """Take the bar away in a terminal; in a log, what is written stays."""
         if self._is_terminal():
             super().clear(*arguments, **options)
 
     def close(self) -> None:
-        """As tqdm's: leave the last state, unless the bar is to vanish."""
+        """End the bar, with its last state left unless `leave=False`."""
         if not self.disable and not self._is_terminal():
             self._is_over = True
             if self.leave is not False and self._written is not None:
@@ -57,7 +57,7 @@ class ProgressBar(std.tqdm):  # type: ignore[misc]
 
 
 def bar_class() -> type[Any]:
-    """The class of bars for where this process writes: tqdm's widget in a notebook, or ours."""
+    """Return the bar class for this process: tqdm's widget in a notebook, else `ProgressBar`."""
     notebook = sys.modules.get("tqdm.notebook")
     if notebook is not None and issubclass(auto.tqdm, notebook.tqdm_notebook):
         widget: type[Any] = auto.tqdm

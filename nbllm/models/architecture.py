@@ -33,16 +33,22 @@ CLASSES: dict[Kind, Any] = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "classifier": AutoModelForSequenceClassification,
     "encoder": AutoModel,
-    "reader": AutoModelForQuestionAnswering,
+    "extractive_qa": AutoModelForQuestionAnswering,
 }
 
 
 def skeleton(
     config: PreTrainedConfig, kind: Kind, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """The network on the meta device: every shape is known and nothing is allocated.
+    """Return the network on the meta device: every shape is known and nothing is allocated.
 
-    Raises UnsupportedModelError where transformers cannot build it from this configuration.
+    Args:
+        config: of the model.
+        kind: decides its class.
+        trust_remote_code: whether the checkpoint's own code may run.
+
+    Raises:
+        UnsupportedModelError: transformers cannot build it from this configuration.
     """
     try:
         with quiet(), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""The work of a network, and how much of it a device does in a second at most."""
+"""The operations of a network's passes, and how many a device does in a second at most."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbllm.models.sizes import largest, text_config
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Read", "matrix_rate", "operation_counter", "operations"]
+__all__ = ["TokenCounts", "matrix_rate", "operation_counter", "operations"]
 
 _SIZE, _ROUNDS = 1024, 5
 _SECONDS = 0.5  # after which no round begins: a processor without bfloat16 takes two for each
@@ -28,29 +28,42 @@ _LONG_ENOUGH = 0.05  # seconds
 
 
 @dataclass
-class Read:
-    """Tokens that a network was given to read, without padding."""
+class TokenCounts:
+    """Tokens that a network computed, without padding."""
 
     tokens: int = 0
     attended: int = 0  # how many tokens each of them looks at, summed up
-    ends: int = 0  # how many of them an answer is read at
+    scored: int = 0  # how many of them logits or another output is needed of
 
     @classmethod
-    def text(cls, tokens: int, behind: int = 0) -> Read:
-        """A text of this many tokens, behind so many that are read already."""
-        return cls(tokens, tokens * behind + tokens * (tokens + 1) // 2, 1)
+    def text(cls, tokens: int, after: int = 0) -> TokenCounts:
+        """Return the counts of a text.
 
-    def __add__(self, other: Read) -> Read:
-        return Read(
-            self.tokens + other.tokens, self.attended + other.attended, self.ends + other.ends
+        Args:
+            tokens: of the text.
+            after: tokens before it, whose keys and values are cached.
+
+        Example:
+            >>> TokenCounts.text(3)
+            TokenCounts(tokens=3, attended=6, scored=1)
+        """
+        return cls(tokens, tokens * after + tokens * (tokens + 1) // 2, 1)
+
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            self.tokens + other.tokens, self.attended + other.attended, self.scored + other.scored
         )
 
 
-def operations(network: PreTrainedModel, read: Read) -> float:
-    """Floating-point operations of the matrix products that reading takes.
+def operations(network: PreTrainedModel, read: TokenCounts) -> float:
+    """Return the floating-point operations of the matrix products of some passes.
 
-    As Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, count them, but
-    through the output matrix, if there is one, go only the tokens that an answer is read at.
+    They are counted as by Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, appendix B, but
+    of the output matrix, if there is one, only for the tokens whose logits are needed.
+
+    Args:
+        network: of any model.
+        read: the tokens of the passes.
     """
     config = text_config(network.config)
     # Of tables rows are looked up; one may be the output matrix at the same time.
@@ -64,19 +77,28 @@ def operations(network: PreTrainedModel, read: Read) -> float:
     heads = largest(config, "num_attention_heads")
     width = largest(config, "head_dim") or largest(config, "hidden_size") // max(1, heads)
     attention = 4 * largest(config, "num_hidden_layers") * heads * width
-    return float(2 * (weights * read.tokens + output * read.ends) + attention * read.attended)
+    return float(2 * (weights * read.tokens + output * read.scored) + attention * read.attended)
 
 
-def operation_counter(network: PreTrainedModel) -> Callable[[Read], float]:
-    """The same for what is counted many times: the network's layers are looked at but once."""
-    parts = ("tokens", "attended", "ends")
-    each = {part: operations(network, Read(**{part: 1})) for part in parts}
+def operation_counter(network: PreTrainedModel) -> Callable[[TokenCounts], float]:
+    """Return a cached variant of `operations`, for one network and many counts.
+
+    Args:
+        network: of any model.
+    """
+    parts = ("tokens", "attended", "scored")
+    each = {part: operations(network, TokenCounts(**{part: 1})) for part in parts}
     return lambda read: sum(each[part] * getattr(read, part) for part in parts)
 
 
 @cache
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a square matrix product, measured once."""
+    """Return the floating-point operations per second of a square matrix product, measured once.
+
+    Args:
+        device: to measure.
+        dtype: of the matrices.
+    """
     if device.type != "cpu":
         return _rate_of_gpu(device, dtype)
     # Of zeros it would be faster: they take less power.

@@ -1,4 +1,4 @@
-"""The kinds of models, by what they are asked for."""
+"""The kinds of models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["CALLED", "Kind"]
 
-Kind = Literal["causal", "seq2seq", "classifier", "encoder", "reader"]
+Kind = Literal["causal", "seq2seq", "classifier", "encoder", "extractive_qa"]
 
 # As a message says what a model is, or what is wanted.
 CALLED: dict[Kind, str] = {
@@ -14,5 +14,5 @@ CALLED: dict[Kind, str] = {
     "seq2seq": "an encoder-decoder",
     "classifier": "a classifier",
     "encoder": "a sentence encoder",
-    "reader": "a model that points at answers (…ForQuestionAnswering)",
+    "extractive_qa": "an extractive question-answering model (…ForQuestionAnswering)",
 }

@@ -1,9 +1,4 @@
-"""Quantized weights, kept on disk: quantizing is done once for a model.
-
-On a processor bitsandbytes takes about a tenth of a microsecond a weight, which for an 8B
-model is a quarter of an hour. Read again from what was kept, they are there in seconds.
-torchao quantizes so fast that nothing is gained.
-"""
+"""Quantized weights on disk: a model is quantized once."""
 
 from __future__ import annotations
 
@@ -14,11 +9,11 @@ from typing import TYPE_CHECKING
 from nbllm.errors import DownloadError
 from nbllm.escaping import say
 from nbllm.models.fetch.cache import cache_folder, require_space
-from nbllm.models.fetch.sources import Fetched, is_prepared, prepare
-from nbllm.models.memory.budget import readable
+from nbllm.models.fetch.prepared import Fetched, is_prepared, prepare
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization.published import stored_bytes
 from nbllm.models.silence import quiet
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,7 +25,11 @@ _KEPT = ("int8", "nf4", "fp4")
 
 
 def copy_of(plan: Plan) -> Path | None:
-    """The folder with the quantized weights of a plan, if an earlier load kept them."""
+    """Return the folder with the quantized weights of a plan, if an earlier load kept them.
+
+    Args:
+        plan: of the load.
+    """
     folder = _folder(plan)
     return folder if folder is not None and is_prepared(folder) else None
 
@@ -39,6 +38,11 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
     """Write the quantized weights where `copy_of` finds them, and say so.
 
     Where the disk has no room for them, that is said and nothing is written.
+
+    Args:
+        network: as it was quantized.
+        plan: of the load.
+        fetched: the model that it comes from.
     """
     folder = _folder(plan)
     if folder is None:
@@ -53,7 +57,7 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
         return
     say(
         f"nbllm: {plan.quantize} weights kept for the next load: "
-        f"{readable(stored_bytes(folder))} in {folder}"
+        f"{byte_size(stored_bytes(folder))} in {folder}"
     )
 
 

@@ -1,8 +1,4 @@
-"""What a checkpoint's own README.md says of it: the model card of the Hugging Face hub.
-
-Its header is YAML and its text Markdown, both written by whoever published the model: what
-comes from here is plain text, shortened, and still to be escaped where it is shown.
-"""
+"""Reads a checkpoint's README.md: the model card of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -49,7 +45,11 @@ class Readme:
 
 
 def read_readme(folder: Path) -> Readme:
-    """The model card in `folder`; an empty one where there is none or it cannot be read."""
+    """Return the model card of a folder; an empty one where there is none or it cannot be read.
+
+    Args:
+        folder: the model's.
+    """
     file = folder / "README.md"
     if not file.is_file():
         return Readme()

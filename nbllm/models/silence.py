@@ -1,4 +1,4 @@
-"""Loading without the chatter of the libraries below, and without a trace afterwards."""
+"""Temporarily silences third-party logging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan becomes a network and a tokenizer: the one place that calls `from_pretrained`."""
+"""Turns a plan into a network and a tokenizer: the one place that calls `from_pretrained`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nbllm.errors import ModelError, QuantizationError, TooLargeError, Unsupport
 from nbllm.models import adapter, quantized_copies
 from nbllm.models.architecture import CLASSES, refuse_hollow
 from nbllm.models.chat_template import check_chat_template
-from nbllm.models.fetch.sources import Fetched
-from nbllm.models.memory.budget import returning_freed_blocks
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.memory.freeing import returning_freed_blocks
 from nbllm.models.memory.placement import refuse_unless_computable
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization import published
@@ -28,34 +28,41 @@ from nbllm.wording import said
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["read"]
+__all__ = ["read_weights"]
 
 
-def read(
+def read_weights(
     plan: Plan, config: PreTrainedConfig, skeleton: PreTrainedModel, fetched: Fetched
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read the weights and the tokenizer of a plan into memory.
 
     Args:
+        plan: of the load.
+        config: of the model.
         skeleton: the same network on the meta device.
         fetched: where the plan's folder came from.
 
-    Raises ModelError where the weights are damaged, QuantizationError where a package is
-    missing, and UnsupportedModelError where weights are missing, or there is no tokenizer or one of
-    more tokens than the network knows.
+    Returns:
+        The network and its tokenizer.
+
+    Raises:
+        ModelError: the weights are damaged.
+        QuantizationError: a package is missing.
+        UnsupportedModelError: weights are missing, or there is no tokenizer or one of more tokens
+            than the network knows.
     """
     local: dict[str, Any] = {
         "trust_remote_code": plan.trust_remote_code,
         "local_files_only": True,
     }
     copy = quantized_copies.copy_of(plan)
-    told: dict[str, Any] = {"config": config}
+    options: dict[str, Any] = {"config": config}
     if copy is not None:
-        told = {}  # it says of itself how it is quantized
+        options = {}  # it says of itself how it is quantized
     elif plan.unpacks:
-        told["quantization_config"] = published.unpacked(config, fetched.source)
+        options["quantization_config"] = published.unpacked(config, fetched.source)
     elif plan.published is None and plan.quantize != "none":
-        told["quantization_config"] = quantization.config(
+        options["quantization_config"] = quantization.config(
             plan.quantize, plan.dtype, plan.device, skeleton
         )
     sparing = returning_freed_blocks() if plan.device.type == "cpu" else nullcontext()
@@ -76,7 +83,7 @@ def read(
                 # Those are refused below, by name.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
-                **told,
+                **options,
                 **local,
             )
         except SafetensorError as error:
@@ -111,7 +118,7 @@ def read(
         quantized_copies.keep(network, plan, fetched)
     if plan.adapter is not None:
         with quiet(), torch.inference_mode(False):
-            network = adapter.apply(network, plan.adapter, merge=plan.merges)
+            network = adapter.apply(network, plan.adapter, merge=plan.merge_adapter)
     return network.eval(), tokenizer
 
 

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.named import named_model
+from nbllm.notebook.resolve_model import resolve_model
 
 if TYPE_CHECKING:
     from nbllm.widgets.attention.view import AttentionView
@@ -44,7 +44,7 @@ class AttentionMagic(Magics):
 
         more = {"generate": options.generate} if options.generate else {}
         assert self.shell is not None
-        view = inspect(named_model(self.shell, options.model), text, **more)
+        view = inspect(resolve_model(self.shell, options.model), text, **more)
         for name in ("layer", "head"):
             if getattr(options, name) is not None:
                 setattr(view, name, getattr(options, name))

@@ -1,7 +1,7 @@
 """JSON files that others wrote, read within bounds of size, depth and type.
 
-A file's name tells nothing of what lies there: a FIFO blocks whoever opens it, a file of any size
-fills the memory, and values nested deeply enough end the interpreter's stack.
+A file's name says nothing of its content: a FIFO blocks whoever opens it, a file of any size fills
+the memory, and values nested deeply enough end the interpreter's stack.
 """
 
 from __future__ import annotations
@@ -15,25 +15,46 @@ from typing import Any
 from nbllm.errors import NbllmError
 from nbllm.wording import counted, with_article
 
-__all__ = ["read_json", "read_object", "read_text"]
+__all__ = ["find_object", "is_users_file", "read_json", "read_object", "read_text"]
 
 _MOST = 10_000_000  # bytes, unless a caller expects more
 _DEEPEST = 64  # lists and objects in each other; configurations have fewer than ten
 
 
-def read_object(file: Path, *, error: type[NbllmError], most: int = _MOST) -> dict[str, Any]:
-    """Returns the object that a JSON file holds.
+class _UnreadableError(NbllmError):
+    """A file without an object in it."""
+
+
+def find_object(file: Path, *, most: int = _MOST, own: bool = False) -> dict[str, Any] | None:
+    """Return the object that a JSON file holds; None where `read_object` would raise.
 
     Args:
-        file: its path.
-        error: what is raised where it cannot be read.
-        most: bytes that it may have.
+        file: Its path.
+        most: The most bytes that it may have.
+        own: Only read a file of this user's, and follow no link.
+    """
+    try:
+        return read_object(file, error=_UnreadableError, most=most, own=own)
+    except _UnreadableError:
+        return None
+
+
+def read_object(
+    file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False
+) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        file: Its path.
+        error: The class of the error where it cannot be read.
+        most: The most bytes that it may have.
+        own: Only read a file of this user's, and follow no link.
 
     Raises:
-        NbllmError: `error`, where the file is missing, not a regular one, larger, nested deeper,
-            or not an object in UTF-8.
+        NbllmError: `error`: the file is missing, not a regular one, larger, nested deeper, or not
+            an object in UTF-8.
     """
-    found = read_json(file, error=error, most=most)
+    found = read_json(file, error=error, most=most, own=own)
     if not isinstance(found, dict):
         raise error(
             f"{file} has to hold a JSON object, and holds {with_article(type(found).__name__)}. "
@@ -42,12 +63,19 @@ def read_object(file: Path, *, error: type[NbllmError], most: int = _MOST) -> di
     return found
 
 
-def read_json(file: Path, *, error: type[NbllmError], most: int = _MOST) -> Any:
-    """Returns what a JSON file holds, of any type.
+def read_json(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False) -> Any:
+    """Return the value that a JSON file holds, of any type.
 
-    Args and Raises as for `read_object`.
+    Args:
+        file: Its path.
+        error: The class of the error where it cannot be read.
+        most: The most bytes that it may have.
+        own: Only read a file of this user's, and follow no link.
+
+    Raises:
+        NbllmError: As `read_object`, but for the type of the value.
     """
-    text = read_text(file, error=error, most=most)
+    text = read_text(file, error=error, most=most, own=own)
     try:
         found = json.loads(text)
     except RecursionError:
@@ -61,17 +89,28 @@ def read_json(file: Path, *, error: type[NbllmError], most: int = _MOST) -> Any:
     return found
 
 
-def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST) -> str:
-    """Returns the text of a file in UTF-8.
+def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False) -> str:
+    """Return the text of a file in UTF-8.
 
-    Args and Raises as for `read_object`.
+    Args:
+        file: Its path.
+        error: The class of the error where it cannot be read.
+        most: The most bytes that it may have.
+        own: Only read a file of this user's, and follow no link.
+
+    Raises:
+        NbllmError: `error`: the file is missing, not a regular one, larger, or not UTF-8.
     """
+    # Not blocking, for a FIFO that nobody writes to; the opened file itself is checked.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
     try:
-        # Not blocking, for a FIFO that nobody writes to; what it is, is asked of what was opened.
-        opened = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        opened = os.open(file, flags | (getattr(os, "O_NOFOLLOW", 0) if own else 0))
         try:
-            if not stat.S_ISREG(os.fstat(opened).st_mode):
+            status = os.fstat(opened)
+            if not stat.S_ISREG(status.st_mode):
                 raise error(f"{file} is not a regular file, and is not read. Remove it.")
+            if own and not is_users_file(status):
+                raise error(f"{file} is another user's, and is not read. Remove it.")
             with os.fdopen(opened, "rb", closefd=False) as stream:
                 content = stream.read(most + 1)
         finally:
@@ -92,6 +131,16 @@ def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST) -> str:
             f"{file} is not text in UTF-8 (byte {problem.start:,}). Fetch it again, or ask whoever "
             "wrote it."
         ) from problem
+
+
+def is_users_file(status: os.stat_result) -> bool:
+    """Whether a file is a regular one, and this user's where the system has users.
+
+    Args:
+        status: As `os.stat` returns it.
+    """
+    user = getattr(os, "geteuid", None)
+    return stat.S_ISREG(status.st_mode) and (user is None or status.st_uid == user())
 
 
 def _too_deep(file: Path, error: type[NbllmError]) -> NbllmError:

@@ -17,16 +17,18 @@ from nbllm.models.configuration import (
     refuse_unsized,
 )
 from nbllm.models.devices.device import choose_dtype
-from nbllm.models.fetch.sources import Fetched, fetch
-from nbllm.models.memory.budget import forecast, free_memory, readable
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.fetch.sources import fetch
+from nbllm.models.memory.budget import forecast, free_memory
 from nbllm.models.memory.placement import placement
 from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.silence import quiet
-from nbllm.models.weights import read
+from nbllm.models.weights import read_weights
 from nbllm.train.loop import training_device
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -62,24 +64,32 @@ class Base:
 
 
 def find(
-    which: str | Path | Model, *, quantize: str, whole: bool | None, device: str | torch.device
+    which: str | Path | Model,
+    *,
+    quantize: str,
+    full_finetune: bool | None,
+    device: str | torch.device,
 ) -> Base:
-    """What is known of a model that is to be trained.
+    """Find a model to train, without reading its weights.
 
     Args:
-        quantize: as `nbllm.load` takes it.
-        whole: all of its weights will move, so they are wanted in float32; None where that is
-            the case unless it is causal.
+        which: A name or folder as `nbllm.load` takes it, or a loaded model.
+        quantize: As `nbllm.load` takes it.
+        full_finetune: All weights will move, and have to be float32; None stands for True
+            unless the model is causal.
+        device: As `nbllm.load` takes it.
 
-    Raises what `nbllm.load` raises, and TrainingError for a model that is spread or has an adapter,
-    and for a GPU other than the first.
+    Raises:
+        ModelError: As `nbllm.load` raises it.
+        TrainingError: The model is spread over devices or has an adapter, or the device is a
+            GPU other than the first.
     """
     where = training_device(device)
     if isinstance(which, Model):
         if parts := placement(which.network):
-            places = " and ".join(sorted(set(parts.values())))
+            devices = " and ".join(sorted(set(parts.values())))
             raise TrainingError(
-                f"{which.name} is spread over {places}, and one "
+                f"{which.name} is spread over {devices}, and one "
                 "device alone trains. If the model fits there with its gradients, pass its name, "
                 f"model={which.name!r}; else take a smaller one."
             )
@@ -105,7 +115,7 @@ def find(
     config = read_configuration(fetched)
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)
-    whole = kind != "causal" if whole is None else whole
+    full_finetune = kind != "causal" if full_finetune is None else full_finetune
     network = skeleton(config, kind)
     plan, _ = settle(
         Plan(
@@ -115,7 +125,7 @@ def find(
             context_length=context_length_of(config, fetched),
             quantize=quantize,
             device=where,
-            dtype=torch.float32 if whole else choose_dtype("auto", where),
+            dtype=torch.float32 if full_finetune else choose_dtype("auto", where),
         ),
         config,
         network,
@@ -130,7 +140,7 @@ def opened(base: Base) -> Model:
     Raises TooLargeError where its weights do not fit, and what reading raises.
     """
     refuse_too_large(base.plan, base.network)
-    network, tokenizer = read(base.plan, base.config, base.network, base.fetched)
+    network, tokenizer = read_weights(base.plan, base.config, base.network, base.fetched)
     return Model(
         network=network,
         tokenizer=tokenizer,
@@ -162,7 +172,7 @@ def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
     need, free = sum(parts.values()), free_memory(base.plan.device)
     if need <= free:
         return
-    listed = ", ".join(f"{readable(size)} of {name}" for name, size in parts.items())
+    listed = ", ".join(f"{byte_size(size)} of {name}" for name, size in parts.items())
     less = (
         "Take method='lora', which trains few weights, or method='qlora', which packs the others "
         "in 4 bits"
@@ -172,9 +182,9 @@ def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
         else "Give memory back with unload()"
     )
     raise TooLargeError(
-        f"Training {base.name} takes {readable(need)} before a single row is read ({listed}), and "
-        f"{readable(free)} of {base.plan.device.type} memory are free. {less}, or a smaller model. "
-        "Nothing was read."
+        f"Training {base.name} takes {byte_size(need)} before a single row is read ({listed}), and "
+        f"{byte_size(free)} of {base.plan.device.type} memory are free. {less}, or a smaller "
+        "model. Nothing was read."
     )
 
 

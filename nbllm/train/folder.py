@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home, private_folder
 from nbllm.models.fetch.training_record import RECORD
-from nbllm.models.memory.budget import readable
-from nbllm.storage.json_file import read_object
+from nbllm.storage.json_file import find_object
+from nbllm.wording import byte_size
 
 __all__ = ["RunFolder", "writing"]
 
@@ -121,8 +121,8 @@ class RunFolder:
         free = shutil.disk_usage(self.path).free
         if needed + _RESERVE > free:
             raise TrainingError(
-                f"Checkpoints and result take {readable(needed)} on disk, and {self.path} has "
-                f"{readable(free)} left. Make room there, or pass a folder on a larger disk. "
+                f"Checkpoints and result take {byte_size(needed)} on disk, and {self.path} has "
+                f"{byte_size(free)} left. Make room there, or pass a folder on a larger disk. "
                 "Nothing was trained."
             )
 
@@ -173,17 +173,14 @@ def _unwritten(folder: Path, why: str) -> TrainingError:
     there = next(f for f in (folder, *folder.parents) if f.exists())
     free = shutil.disk_usage(there).free
     return TrainingError(
-        f"{folder} cannot be written to ({why}); {readable(free)} are left there. Make room and "
+        f"{folder} cannot be written to ({why}); {byte_size(free)} are left there. Make room and "
         "ask again, which goes on from the last checkpoint; or pass a folder that can be written "
         "to."
     )
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return read_object(file, error=TrainingError, most=_MOST_OF_RECORD)
-    except TrainingError:
-        return None
+    return find_object(file, most=_MOST_OF_RECORD)
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

@@ -138,8 +138,8 @@ class Blocks:
         opens = ids == self.first
         opens[:, 0] = True
         text_of = opens.cumsum(-1)
-        places = torch.arange(ids.shape[1]).expand_as(ids)
-        begins = torch.where(opens, places, 0).cummax(-1).values
+        positions = torch.arange(ids.shape[1]).expand_as(ids)
+        begins = torch.where(opens, positions, 0).cummax(-1).values
         labels = torch.full_like(ids, IGNORED)
         within = text_of[:, 1:] == text_of[:, :-1]
         labels[:, :-1] = torch.where(within, ids[:, 1:], IGNORED)
@@ -147,7 +147,7 @@ class Blocks:
         return {
             "input_ids": ids,
             "attention_mask": mask[:, None],
-            "position_ids": places - begins,
+            "position_ids": positions - begins,
             "use_cache": False,
             "labels": labels,
         }

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.activity.jobs import Ended, Job
+from nbllm.display.card import card, remarks
 from nbllm.display.progress_bar import ProgressBar
-from nbllm.display.theme import STYLE
-from nbllm.escaping import escape
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
+from nbllm.wording import rough_duration
 
 if TYPE_CHECKING:
-    from nbllm.train.loop import Outcome, Schedule
+    from nbllm.train.recipe import Outcome, Schedule
 
 __all__ = ["Live"]
 
@@ -97,7 +96,9 @@ class Live:
         if self._shown is not None and now - self._shown < _AT_MOST_EVERY:
             return
         self._shown = now
-        self._show(history, step, "" if left is None else f"at most {spoken(left)} left")
+        self._show(
+            history, step, "" if left is None else f"at most {rough_duration(max(1, left))} left"
+        )
 
     def close(self, outcome: Outcome, plan: Schedule) -> None:
         """Show how it ended."""
@@ -132,12 +133,9 @@ class Live:
         from IPython.display import HTML, display
 
         drawn = svg(history, unit=self.unit, references=self._references)
-        notes = "".join(f'<div style="{STYLE["about"]}">{escape(n)}</div>' for n in self.notes[-3:])
-        shown = HTML(  # type: ignore[no-untyped-call]
-            f'<div style="{STYLE["card"]}"><div style="{STYLE["name"]}">{escape(self.title)}</div>'
-            f'<div style="{STYLE["about"]}">step {step:,} of {self.steps:,}'
-            f"{', ' + escape(state) if state else ''}</div>{drawn}{notes}</div>"
-        )
+        about = f"step {step:,} of {self.steps:,}" + (f", {state}" if state else "")
+        html = card(self.title, remarks(about), drawn, remarks(*self.notes[-3:]))
+        shown = HTML(html)  # type: ignore[no-untyped-call]
         if self._handle is None:
             self._handle = display(shown, display_id=True)  # type: ignore[no-untyped-call]
         else:

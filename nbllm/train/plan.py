@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import TooLargeError
-from nbllm.models.memory.budget import free_memory, readable
-from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
+from nbllm.models.memory.budget import free_memory
+from nbllm.train.losses import loss_sum, on_device
 from nbllm.train.order import Order
-from nbllm.wording import counted
+from nbllm.train.recipe import Recipe, Schedule
+from nbllm.wording import byte_size, counted, rough_duration
 
 if TYPE_CHECKING:
     from nbllm.train.examples import Example
@@ -66,29 +67,18 @@ class Forecast:
 
     def __str__(self) -> str:
         parts = ("weights", "gradients", "optimizer", "activations")
-        listed = ", ".join(f"{name} {readable(getattr(self, name))}" for name in parts)
+        listed = ", ".join(f"{name} {byte_size(getattr(self, name))}" for name in parts)
         again = ", activations computed again to save memory" if self.recompute else ""
         return (
             f"{_count(self.trained)} of {_count(self.parameters)} weights move in at "
             f"most {counted(self.steps, 'step')} of {counted(self.rows, 'row')}; memory about "
-            f"{readable(self.memory)} ({listed}{again}) with {readable(self.free)} free; about "
-            f"{spoken(self.seconds)}, after a step that was measured"
+            f"{byte_size(self.memory)} ({listed}{again}) with {byte_size(self.free)} free; about "
+            f"{rough_duration(max(1, self.seconds))}, after a step that was measured"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """For the record of the run."""
         return asdict(self)
-
-
-def spoken(seconds: float) -> str:
-    """A time as people say it.
-
-    >>> spoken(250)
-    '4 min'
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _count(weights: int) -> str:
@@ -231,7 +221,7 @@ def schedule(
     else:
         raise TooLargeError(
             f"The longest row has {counted(longest, 'token')}, whose activations take "
-            f"{readable(need)}, and {readable(max(room, 0))} can be had for them. Pass "
+            f"{byte_size(need)}, and {byte_size(max(room, 0))} can be had for them. Pass "
             "max_tokens= to leave long rows out, or truncate=True with it to cut them; or take a "
             "smaller model."
         )

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import TYPE_CHECKING, Any
 
-from nbllm.train.card import card, listed, plain
+from nbllm.display.card import card, terms, terms_text
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
-from nbllm.wording import counted
+from nbllm.wording import counted, duration
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -43,7 +42,7 @@ class Pretrained(TrainingResult):
             f"{shape['context']}",
             "trained": f"{counted(record['steps'], 'step')} on "
             f"{counted(record['tokens']['train'], 'token')} in "
-            f"{spoken(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
+            f"{duration(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }
         lines |= {name: f"{value:.4g}" for name, value in self.metrics.items()}
@@ -51,7 +50,7 @@ class Pretrained(TrainingResult):
 
     def __repr__(self) -> str:
         last = {f"step {s['step']:,}": s["text"] for s in self.samples[-1:]}
-        return plain("Pretrained model", self.lines() | last)
+        return terms_text("Pretrained model", self.lines() | last)
 
     def _repr_html_(self) -> str:
         lines = [
@@ -62,9 +61,9 @@ class Pretrained(TrainingResult):
         shown = [self.samples[n] for n in _spread(len(self.samples), 4)]
         return card(
             "Pretrained model",
-            listed(self.lines()),
+            terms(self.lines()),
             svg(self.history, unit="nats a token", references=lines),
-            listed({f"step {sample['step']:,}": sample["text"] for sample in shown}),
+            terms({f"step {sample['step']:,}": sample["text"] for sample in shown}),
         )
 
 

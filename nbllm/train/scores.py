@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from nbllm.frame.evaluation.statistics import proportion
+from nbllm.stats import proportion
 
 __all__ = ["label_metrics"]
 

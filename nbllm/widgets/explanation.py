@@ -12,7 +12,7 @@ from nbllm.attention.analysis.attribution import Attribution, attribute
 from nbllm.attention.analysis.lens import logit_lens
 from nbllm.attention.analysis.logit_parts import direct_logit_attribution
 from nbllm.attention.analysis.rank_agreement import agreement, attended, top_shared
-from nbllm.attention.recording.generated import continued
+from nbllm.attention.recording.generated import append_tokens
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.word_alignment import word_numbers
 from nbllm.engine.prompt import Prompt
@@ -54,7 +54,7 @@ class Explanation:
         self.model = model
         self.contrast = contrast
         shared = contrast.shared if contrast else ()
-        self.prompt = continued(prompt, shared, model.tokenizer) if shared else prompt
+        self.prompt = append_tokens(prompt, shared, model.tokenizer) if shared else prompt
 
     def __repr__(self) -> str:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"

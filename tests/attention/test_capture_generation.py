@@ -16,7 +16,7 @@ TEXT = "The soup was warm and"
 
 def prompt_of(recording) -> Prompt:
     row = recording.queries
-    return Prompt(ids=row.ids, text=row.text, spans=row.spans, marks=row.marks)
+    return Prompt(ids=row.ids, text=row.text, spans=row.spans, field_spans=row.field_spans)
 
 
 @pytest.mark.parametrize("attention", [None, "eager"])

@@ -53,7 +53,8 @@ row = TokenRow(text="".join(words), ids=tuple(range(tokens)), tokens=words,
                special=(False,) * tokens)
 long = Recording(model="random", kind="causal", queries=row, keys=row,
                  layer_numbers=tuple(range(layers)),
-                 layers=tuple(layer() for _ in range(layers)), gaps=(0.0,) * layers)
+                 layers=tuple(layer() for _ in range(layers)),
+                 reconstruction_errors=(0.0,) * layers)
 """
 BEGAN = "import time; nbllm.inspect; began = 1000 * time.time()"  # its modules are there
 # When the view came into the page, and when its head was first on the screen.

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from nbllm.attention.recording.capture import record
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.widgets.attention.view import AttentionView, inspect
 from nbllm.widgets.protocol.attention import PAGE_FORMAT
 from tests.conftest import tiny_model
@@ -145,7 +145,7 @@ def test_zooming_shows_the_exact_part(open_page, tiny_llama) -> None:
 def test_script_in_tokens_stays_text(open_page, tiny_llama) -> None:
     ids = tuple(tiny_llama.tokenizer("abc", add_special_tokens=False).input_ids)
     spans = ((0, len(HOSTILE)),) + ((len(HOSTILE), len(HOSTILE)),) * (len(ids) - 1)
-    opened = open_page(inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (Mark("x", 0, 1),))))
+    opened = open_page(inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (FieldSpan("x", 0, 1),))))
     expect(opened.page.locator(f"{WIDGET} .words")).to_contain_text(HOSTILE, use_inner_text=True)
     assert opened.page.evaluate("window.ran") is None
     expect(opened.page.locator(f"{WIDGET} img")).to_have_count(0)

@@ -74,4 +74,4 @@ def test_all_bars_are_made_by_one_module() -> None:
         if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tqdm")
         or (isinstance(node, ast.Import) and any(a.name.startswith("tqdm") for a in node.names))
     }
-    assert makers == {"progress_bar.py"}
+    assert makers == {"display/progress_bar.py"}

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from nbllm.attention.analysis.attribution import attribute
-from nbllm.attention.recording.text import read
+from nbllm.attention.recording.text import encode_prompt
 from nbllm.engine import locks
-from nbllm.engine.locks import Turn, doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, FairLock, named_work
 from nbllm.engine.prompt import Part, answer_ids, enclosed, plain
 from nbllm.engine.streaming import write
 from nbllm.models.model import Model
@@ -33,7 +33,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_who_works_step_by_step_leaves_each_other_thread_a_turn() -> None:
     """A lock of `threading` would go back to the thread that has just released it."""
-    ours, order = Turn(), []
+    ours, order = FairLock(), []
     waiting = threading.Event()
 
     def once(name: str) -> None:
@@ -59,7 +59,7 @@ def test_who_works_step_by_step_leaves_each_other_thread_a_turn() -> None:
 
 
 def test_it_is_taken_again_by_who_has_it_and_lent_whole() -> None:
-    ours, seen = Turn(), []
+    ours, seen = FairLock(), []
 
     def other() -> None:
         with ours:
@@ -68,30 +68,30 @@ def test_it_is_taken_again_by_who_has_it_and_lent_whole() -> None:
     with ours, ours:
         thread = beside(other)
         until(lambda: bool(ours._line))
-        ours.let_others()
+        ours.yield_to_waiting()
         assert seen == ["other"]
         thread.join(10)
-        ours.let_others()  # nobody waits
+        ours.yield_to_waiting()  # nobody waits
         last = beside(other)
         until(lambda: bool(ours._line))
         assert seen == ["other"]
     last.join(10)
     assert seen == ["other", "other"]
-    ours.let_others()  # not ours to give
+    ours.yield_to_waiting()  # not ours to give
 
 
 def test_who_waits_for_long_is_told_what_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = Turn()
+    ours = FairLock()
     thread = threading.Thread(target=lambda: ours.__enter__() and ours.__exit__())
-    with doing("a long text"), ours:
+    with named_work("a long text"), ours:
         thread.start()
         until(lambda: bool(ours._line))
-        assert ours.awaited_by(thread.ident) is None
+        assert ours.blocked_by(thread.ident) is None
         monkeypatch.setattr(locks, "_LONG", 0.0)
-        until(lambda: ours.awaited_by(thread.ident) == "a long text")
-        assert ours.awaited_by(threading.get_ident()) is None
+        until(lambda: ours.blocked_by(thread.ident) == "a long text")
+        assert ours.blocked_by(threading.get_ident()) is None
     thread.join(10)
-    assert ours.awaited_by(thread.ident) is None
+    assert ours.blocked_by(thread.ident) is None
 
 
 class Stop(Exception):
@@ -100,14 +100,14 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("lent", [False, True])
 def test_who_is_interrupted_while_waiting_holds_up_nobody(lent: bool) -> None:
-    ours, ended, go = Turn(), [], threading.Event()
+    ours, ended, go = FairLock(), [], threading.Event()
 
     def waits() -> None:
         try:
             with ours:
                 if lent:
                     until(lambda: bool(ours._line))
-                    ours.let_others()
+                    ours.yield_to_waiting()
                 ended.append("worked")
         except Stop:
             ended.append("stopped")
@@ -144,7 +144,7 @@ def test_a_tokenizer_waits_for_no_pass(tiny_llama: Model) -> None:
         answer_ids(tiny_llama.tokenizer, ["yes"])
         done.append(True)
 
-    with turn:
+    with FORWARD_LOCK:
         thread = beside(tokenize)
         thread.join(10)
         assert done
@@ -160,7 +160,7 @@ def test_what_takes_many_passes_gives_others_theirs(
     def work() -> object:
         if what == "attribution":
             return attribute(tiny_llama, text, target=5, steps=16).scores.tolist()
-        return write(tiny_llama, read(tiny_llama, text), max_new_tokens=12).text
+        return write(tiny_llama, encode_prompt(tiny_llama, text), max_new_tokens=12).text
 
     alone = work()
     had: list[int] = []
@@ -168,14 +168,14 @@ def test_what_takes_many_passes_gives_others_theirs(
 
     def others() -> None:
         while not over.is_set():
-            with turn:
+            with FORWARD_LOCK:
                 tiny_llama.network(input_ids=tiny_llama.network.dummy_inputs["input_ids"])
                 had.append(1)
 
     thread = beside(others)
     until(lambda: bool(had))
     before = len(had)
-    with turn:
+    with FORWARD_LOCK:
         found = work()
     between = len(had) - before
     over.set()

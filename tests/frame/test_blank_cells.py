@@ -12,7 +12,7 @@ from nbllm.engine.perplexity import perplexity
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_values
 from nbllm.frame.prompts.arguments import check_labels
-from nbllm.frame.verbs.reply import read_sources
+from nbllm.frame.retrieval.sources import read_sources
 from nbllm.models.model import Model
 from nbllm.train.rows import learned_rows
 from tests.conftest import tiny_model

@@ -25,8 +25,8 @@ import nbllm
 from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import LedgerError, NbllmError, ProvenanceError
+from nbllm.frame.calls.folder import _attrs
 from nbllm.frame.running import provenance
-from nbllm.frame.running.parquet import _attrs
 from nbllm.frame.running.record_schema import record_fault, report_fault
 from nbllm.frame.tasks.base import are_numbers, check_filed
 from nbllm.models.model import Model
@@ -287,7 +287,7 @@ def test_a_run_of_ones_own_ledger_is_trusted_and_of_anothers_is_not(
     frame.attrs[RUNS] = {record["id"]: lie}
     loaded.unload()
     assert frame.llm.explain("a").model.folder == folder
-    from nbllm.models.loader import loaded as in_memory
+    from nbllm.models.in_memory import loaded as in_memory
 
     for model in in_memory():
         if model.folder == folder:
@@ -330,7 +330,7 @@ def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.Mon
 
     entry = CATALOG["smollm2"]
     named = {"name": "smollm2", "source": entry.source, "revision": entry.weights_sha256}
-    lying = cached_models.Kept("smollm2", Path("x"), 1, datetime.now(), whole=True)
+    lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
         monkeypatch.setattr(cached_models, "kept", lambda found=found: found)

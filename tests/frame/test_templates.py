@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.verbs.prompt import prompt, prompt_columns
+from nbllm.frame.verbs.prompt import prompt_columns
 from nbllm.models.model import Model
 from nbllm.train.examples import answer_examples
 from nbllm.train.job import read_job
 from nbllm.train.rows import learned_rows
+from tests.asking import prompt
 from tests.conftest import tiny_model
 
 ALPACA = "{instruction}\n{input}"

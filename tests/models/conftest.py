@@ -41,9 +41,9 @@ def nothing_loaded() -> Iterator[None]:
 
 def _held() -> list[Model]:
     """All that hold a network in memory, also several of one."""
-    from nbllm.models import loader
+    from nbllm.models import in_memory
 
-    return [model for shared in loader._in_memory.values() for model in shared.holders]
+    return [model for shared in in_memory._in_memory.values() for model in shared.holders]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from torch.nn import Embedding
 from torch.utils.flop_counter import FlopCounterMode
 
 from nbllm.models import flops
-from nbllm.models.flops import Read, matrix_rate, operation_counter, operations
+from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter, operations
 from tests.conftest import tiny_model
 
 
@@ -19,7 +19,7 @@ def test_operations_are_those_that_torch_counts(kind, request):
         model.network(input_ids=ids, **({"logits_to_keep": 1} if kind == "causal" else {}))
 
     # Eager attention computes the upper triangle too, only to mask it.
-    read = Read(tokens=12, attended=12 * 12, ends=1)
+    read = TokenCounts(tokens=12, attended=12 * 12, scored=1)
 
     # What are no matrices, such as norms and position embeddings, we count as if they were.
     assert operations(model.network, read) == pytest.approx(counter.get_total_flops(), rel=0.15)
@@ -30,12 +30,14 @@ def test_a_table_under_several_names_is_taken_off_once():
     sizes = {id(m.weight): m.weight.numel() for m in network.modules() if isinstance(m, Embedding)}
     assert len(sizes) == 3  # of tokens, for encoder, decoder and output; and of two positions
     matrices = network.num_parameters() - sum(sizes.values())
-    assert operations(network, Read(tokens=1)) == 2 * matrices
+    assert operations(network, TokenCounts(tokens=1)) == 2 * matrices
 
 
 def test_a_text_looks_at_what_stands_before_each_of_its_tokens():
-    assert Read.text(3) == Read(tokens=3, attended=1 + 2 + 3, ends=1)
-    assert Read.text(2, 10) + Read.text(1) == Read(tokens=3, attended=11 + 12 + 1, ends=2)
+    assert TokenCounts.text(3) == TokenCounts(tokens=3, attended=1 + 2 + 3, scored=1)
+    assert TokenCounts.text(2, 10) + TokenCounts.text(1) == TokenCounts(
+        tokens=3, attended=11 + 12 + 1, scored=2
+    )
 
 
 def test_the_rate_is_measured_once():
@@ -45,7 +47,7 @@ def test_the_rate_is_measured_once():
 
 
 def test_a_counter_counts_the_same(tiny_llama):
-    count, read = operation_counter(tiny_llama.network), Read(70, 900, 3)
+    count, read = operation_counter(tiny_llama.network), TokenCounts(70, 900, 3)
     assert count(read) == operations(tiny_llama.network, read)
 
 

@@ -27,7 +27,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.spans import SpanReader
+from nbllm.engine.spans import SpanExtractor
 from nbllm.models.kind import Kind
 from nbllm.models.model import Model
 from tests.conftest import seeded, tiny_model, word_tokenizer
@@ -187,10 +187,10 @@ OTHERS: Mapping[str, Job] = {
         )
         for part in (pair.encoder, pair.decoder, pair.cross)
     ],
-    "reader: answers": lambda model: _frame().llm.answer(
+    "extractive_qa: answers": lambda model: _frame().llm.answer(
         "text", question="Who was kind?", model=model, ledger=False
     ),
-    "reader: spans": lambda model: _spans(SpanReader(model)),
+    "extractive_qa: spans": lambda model: _spans(SpanExtractor(model)),
 }
 
 
@@ -198,7 +198,7 @@ def _read(reader: TextEncoder | HeadScorer) -> Any:
     return reader(reader.encode(TEXTS, limit=64, truncate=True))
 
 
-def _spans(reader: SpanReader) -> Any:
+def _spans(reader: SpanExtractor) -> Any:
     return [vars(span) for span in reader(reader.encode([("Who was kind?", t) for t in TEXTS]))]
 
 
@@ -211,7 +211,7 @@ def made(job: str) -> Model:
 @cache
 def _made(kind: Kind) -> Model:
     # Once: tokenizers that are trained anew may number their tokens otherwise.
-    return _reader() if kind == "reader" else tiny_model(kind)
+    return _reader() if kind == "extractive_qa" else tiny_model(kind)
 
 
 def _reader() -> Model:
@@ -226,7 +226,9 @@ def _reader() -> Model:
         initializer_range=0.5,
     )
     network = seeded(BertForQuestionAnswering, config)
-    return replace(tiny_model("classifier"), network=network, tokenizer=tokenizer, kind="reader")
+    return replace(
+        tiny_model("classifier"), network=network, tokenizer=tokenizer, kind="extractive_qa"
+    )
 
 
 @cache

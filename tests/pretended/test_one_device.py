@@ -30,7 +30,7 @@ FINE = [
     "logit parts",
     "encoder: vectors",
     "classifier: labels",
-    "reader: spans",
+    "extractive_qa: spans",
     "seq2seq: recording",
 ]
 

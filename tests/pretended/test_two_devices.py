@@ -56,7 +56,7 @@ PARTS = {
         "lm_head": 0,
         "final_logits_bias": 0,
     },
-    "reader": {
+    "extractive_qa": {
         "bert.embeddings": 0,
         "bert.encoder.layer.0": 0,
         "bert.encoder.layer.1": 1,

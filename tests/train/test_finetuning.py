@@ -33,8 +33,8 @@ from nbllm.errors import (
 from nbllm.models.kind import Kind
 from nbllm.models.model import Model
 from nbllm.train.finetuned import Finetuned
-from nbllm.train.loop import Schedule
 from nbllm.train.plan import Forecast
+from nbllm.train.recipe import Schedule
 
 Write = Callable[[Kind], Path]
 

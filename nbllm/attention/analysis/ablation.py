@@ -1,12 +1,12 @@
-"""Which heads an answer needs: each is taken out in turn, and the answer is asked for again.
+"""Ablation of heads: each is taken out in turn, and the answer computed again.
 
-A head is taken out where it hands over what it gathered, in the attention function that the
-model runs, before the output projection. So no architecture is named here. The rows of a
-batch are the same text with one head each taken out, and a last row has them all, against
-which the others are compared: numbers of a pass depend on its form, in half precision visibly.
+A head is taken out of the output of the attention function that the model runs, before the
+output projection. So no architecture is named here. The rows of a batch are the same text with
+one head each taken out, and a last row has them all, against which the others are compared: the
+numbers of a pass depend on its shape, visibly so in half precision.
 
-The layers below the heads of a batch make of the text what they made of it in the first batch,
-and are not run again: half of the work, when all heads are tried.
+The layers below the heads of a batch have the same output as in the first batch, and are not
+run again: half of the work, when all heads are tried.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from nbllm.attention.analysis.activation_cache import KnownLayers
+from nbllm.attention.analysis.activation_cache import ActivationCache
 from nbllm.attention.recording.hooks import only_last_logits
-from nbllm.attention.recording.interception import listening
+from nbllm.attention.recording.interception import intercept_attention
 from nbllm.attention.recording.recording import RecordingKind
-from nbllm.attention.recording.residual import allowed_gap
-from nbllm.attention.recording.text import answer_id, read
-from nbllm.attention.recording.validation import check_heard, depths_of
+from nbllm.attention.recording.rounding import rounding_tolerance
+from nbllm.attention.recording.text import answer_id, encode_prompt
+from nbllm.attention.recording.validation import check_layer_calls, depths_of
 from nbllm.checks import check_choice, check_integers, check_token, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
@@ -50,29 +50,32 @@ def head_importance(
     replacement: Replacement = "zero",
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """How much less likely an answer becomes when one head is taken out.
+    """Return how much less likely an answer becomes without each head.
 
-    What the head gives to the output projection is replaced by zeros, or by its "mean" over
+    The output of the head before the output projection is replaced by zeros, or by its "mean" over
     the tokens of the text, which keeps what it adds whatever the token (Michel et al. 2019,
     "Are Sixteen Heads Really Better than One?").
 
     Args:
-        target: of a causal model the id of a token after the last one of the text, or a text
+        model: A causal model or a classifier, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        target: Of a causal model the id of a token after the last one of the text, or a text
             that is one token; of a classifier the number or the name of a class. By default
-            what the model answers.
-        layers: numbers of the layers whose heads are tried, by default all.
+            the model's own answer.
+        replacement: "zero" or "mean".
+        layers: Numbers of the layers whose heads are tried; all by default.
 
     Returns:
-        One row a head, with the columns layer, head, importance (by how much the logarithm of
-        the answer's probability falls, in nats; below 0 where the head spoke against it) and
-        logit_drop (the same of its logit). `attrs["target"]` is the answer, by its number.
+        A frame with one row per head and the columns layer, head, importance (the fall of the
+        logarithm of the answer's probability, in nats; below 0 where the head spoke against it) and
+        logit_drop (the fall of its logit). `attrs["target"]` is the number of the answer.
 
     Raises:
-        UnsupportedModelError: the model has no such answer (an encoder, an encoder-decoder), or
+        UnsupportedModelError: The model has no such answer (an encoder, an encoder-decoder), or
             computes attention outside of transformers' AttentionInterface.
-        SelectionError: a token, class or layer that the model does not have.
-        LabelError: a class by a name that the model does not have.
-        TextError: the text has no tokens, or too many.
+        SelectionError: The model has no such token, class or layer.
+        LabelError: It has no class of that name.
+        TextError: The text has no tokens, or too many.
 
     Example:
         >>> heads = head_importance(llm, "The capital of France is")  # doctest: +SKIP
@@ -86,23 +89,23 @@ def head_importance(
         )
     check_choice("replacement", replacement, get_args(Replacement))
     chosen = None if target is None else answer_id(model, target)
-    prompt = read(model, text)
+    prompt = encode_prompt(model, text)
     ((kind, depth),) = depths_of(model).items()
     numbers = _numbers(model, depth, layers)
     heads = model.network.config.get_text_config().num_attention_heads
     places = list(itertools.product(numbers, range(heads)))
     found = []
     size = max(1, _TOKENS // len(prompt.ids) - 1)
-    below = KnownLayers(model.network, depth)
+    cache = ActivationCache(model.network, depth)
     whole = None
     for start in range(0, len(places), size):
         part = places[start : start + size]
-        logits = _answers(model, prompt, part, kind, replacement, below)
+        logits = _answers(model, prompt, part, kind, replacement, cache)
         if whole is None:
             whole = logits[-1]
         elif not _alike(model, logits[-1], whole):
-            below.forget()
-            logits = _answers(model, prompt, part, kind, replacement, below)
+            cache.clear()
+            logits = _answers(model, prompt, part, kind, replacement, cache)
         if chosen is None:
             chosen = int(logits[-1].argmax())
         both = torch.stack([logits.log_softmax(-1)[:, chosen], logits[:, chosen]], dim=1)
@@ -127,8 +130,10 @@ def _numbers(model: Model, depth: int, layers: Sequence[int] | None) -> list[int
 
 
 def _alike(model: Model, one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether logits are the same but for rounding: some layers read more than the last one."""
-    return float((one - other).norm() / other.norm()) <= allowed_gap(model)
+    """Whether logits are equal to rounding: some layers read more than the last output below."""
+    return float((one - other).norm() / other.norm()) <= rounding_tolerance(
+        model.dtype, model.device
+    )
 
 
 def _answers(
@@ -137,36 +142,35 @@ def _answers(
     places: list[tuple[int, int]],
     kind: RecordingKind,
     replacement: Replacement,
-    below: KnownLayers,
+    cache: ActivationCache,
 ) -> torch.Tensor:
-    """Logits without each (layer, head) in turn, and at the end with all: (rows, answers).
+    """Logits without each (layer, head) in turn, and in the last row with all: (rows, answers).
 
-    What the layers before these make of the text is taken from `below`, where it is known, or
-    else kept there.
+    The output of the layers below these is taken from the cache, or else put there.
     """
     network = model.network
-    known = below.known(min(layer for layer, _ in places))
+    skipped = cache.available(min(layer for layer, _ in places))
     ids = torch.tensor([prompt.ids], device=model.device).expand(len(places) + 1, -1)
-    heard: Counter[RecordingKind] = Counter({kind: known} if known else {})
+    calls: Counter[RecordingKind] = Counter({kind: skipped} if skipped else {})
 
     def ablate(
         result: Any, eager: bool, module: nn.Module, query: torch.Tensor, *rest: Any
     ) -> None:
         for row, (layer, head) in enumerate(places):
-            if layer == heard[kind]:
+            if layer == calls[kind]:
                 gathered = result[0][row, :, head]  # (tokens, value_dim)
                 if replacement == "zero":
                     gathered.zero_()
                 else:
                     gathered.copy_(gathered.float().mean(0))
-        heard[kind] += 1
+        calls[kind] += 1
 
-    layers = below.left_out(known, len(ids)) if known else below.kept(-1)
-    with torch.inference_mode(), listening(network, ablate), layers:
+    layers = cache.skip(skipped, len(ids)) if skipped else cache.fill(-1)
+    with torch.inference_mode(), intercept_attention(network, ablate), layers:
         if model.kind == "classifier":
             logits: torch.Tensor = network(input_ids=ids).logits
         else:
             with only_last_logits(network.get_output_embeddings()):
                 logits = network(input_ids=ids, use_cache=False).logits[:, -1]
-    check_heard(model, heard, depths_of(model))
+    check_layer_calls(model, calls, depths_of(model))
     return logits.float()

@@ -1,11 +1,11 @@
-"""Which tokens of a text raise an answer, by gradients.
+"""Attribution: which tokens of a text raise an answer, by gradients.
 
-Attention tells where a head looked, not what the answer depends on (Jain & Wallace 2019,
-"Attention is not Explanation"). Attribution asks the answer itself.
+Attention says where a head looked, not what the answer depends on (Jain & Wallace 2019,
+"Attention is not Explanation"). Attribution takes the gradient of the answer itself.
 
-Integrated gradients go from a baseline, in which the tokens in question are replaced by one
-that says nothing, to the text, and add up the gradient on the way. The scores then add up to
-the difference of the two answers; how far they miss it is the completeness gap, which tells
+Integrated gradients go from a baseline, in which the tokens in question are replaced by a
+neutral one, to the text, and add up the gradient on the way. The scores then add up to
+the difference of the two answers; how far they miss it is the completeness gap, which says
 whether the way was cut finely enough.
 """
 
@@ -23,9 +23,9 @@ from nbllm._warnings import warn_user
 from nbllm.attention.analysis.embedded import EmbeddedAnswer
 from nbllm.attention.analysis.gradients import gradients
 from nbllm.attention.analysis.integrated_gradients import LARGEST_GAP, integrated
-from nbllm.attention.recording.text import answer_id, is_special, read, token_texts
+from nbllm.attention.recording.text import answer_id, encode_prompt, is_special, token_texts
 from nbllm.checks import check_choice, check_token, check_whole, reads
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
@@ -59,7 +59,7 @@ class Attribution:
     gap: float  # completeness gap, as a share of the difference; NaN without a baseline
 
     def frame(self) -> pd.DataFrame:
-        """One row a token, with the columns token, start, stop, varied and score.
+        """Return one row per token, with the columns token, start, stop, varied and score.
 
         Start and stop are the token's character range in `text`; score is in logits.
         """
@@ -84,10 +84,10 @@ def attribute(
     method: Method = "integrated_gradients",
     steps: int = 32,
 ) -> Attribution:
-    """Which tokens of a text raise the logit of an answer, or its log-odds against another.
+    """Return which tokens of a text raise the logit of an answer, or its log-odds against another.
 
     "integrated_gradients" (Sundararajan et al. 2017, "Axiomatic Attribution for Deep
-    Networks") replaces tokens by one that says nothing: the tokenizer's mask, or where it has
+    Networks") replaces tokens by a neutral one: the tokenizer's mask, or where it has
     none a space, or else its padding or end of text. `steps` grows, up to 256, until the scores
     add up to the difference of the answers within 1 %; where they do not, a warning says so.
     "input_x_gradient" is one step, and local. Both come from captum.
@@ -97,17 +97,24 @@ def attribute(
     they do.
 
     Args:
-        target: of a causal model the id of a token after the last one of the text, or a text
+        model: A causal model or a classifier, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        target: Of a causal model the id of a token after the last one of the text, or a text
             that is one token; of a classifier the number or the name of a class. By default
-            what the model answers.
-        against: another, whose logit is subtracted.
+            the model's own answer.
+        against: Another answer, whose logit is subtracted.
+        method: "integrated_gradients" or "input_x_gradient".
+        steps: Points on the way from the baseline to begin with.
+
+    Returns:
+        The score of each token, in logits.
 
     Raises:
-        UnsupportedModelError: the model has no such answer (an encoder, an encoder-decoder), or
+        UnsupportedModelError: The model has no such answer (an encoder, an encoder-decoder), or
             its quantized weights let no gradient through.
-        SelectionError: a token or class that the model does not have.
-        LabelError: a class by a name that the model does not have.
-        TextError: the text has no tokens that could be varied, or too many.
+        SelectionError: The model has no such token or class.
+        LabelError: It has no class of that name.
+        TextError: The text has no tokens that could be varied, or too many.
 
     Example:
         >>> found = attribute(llm, "A warm and funny film. I was", target=" glad")  # doctest: +SKIP
@@ -123,7 +130,7 @@ def attribute(
     steps = check_whole("steps", steps)
     chosen = None if target is None else answer_id(model, target)
     other = None if against is None else answer_id(model, against)
-    prompt = read(model, text)
+    prompt = encode_prompt(model, text)
     varied = _varied(model, prompt)
     with gradients(model) as passing:
         with passing():
@@ -170,9 +177,9 @@ def attribute(
 
 def _varied(model: Model, prompt: Prompt) -> tuple[bool, ...]:
     """Of each token, whether it is the user's own."""
-    marked = {place for mark in prompt.marks for place in range(mark.start, mark.stop)}
+    marked = {place for mark in prompt.field_spans for place in range(mark.start, mark.stop)}
     varied = tuple(
-        not special and (place in marked or not prompt.marks)
+        not special and (place in marked or not prompt.field_spans)
         for place, special in enumerate(is_special(model, prompt))
     )
     if not any(varied):
@@ -192,7 +199,7 @@ def _absent(answer: EmbeddedAnswer, varied: tuple[bool, ...]) -> torch.Tensor:
 
 
 def _blank(model: Model) -> int:
-    """The token that says nothing: one that the model has read often in the place of a word.
+    """The neutral token: one that the model has read often in the place of a word.
 
     The padding token is never read, and the way from a token that ends a turn is a rough one:
     with SmolLM2 scores over 32 points missed the answer by 79 % from its padding token, and
@@ -201,7 +208,7 @@ def _blank(model: Model) -> int:
     tokenizer = model.tokenizer
     if tokenizer.mask_token_id is not None:
         return int(tokenizer.mask_token_id)
-    with tokenizing:
+    with TOKENIZER_LOCK:
         space = tokenizer(" ", add_special_tokens=False).input_ids
     known = [*(space if len(space) == 1 else []), tokenizer.pad_token_id, tokenizer.eos_token_id]
     found = [int(token) for token in known if token is not None]
@@ -226,7 +233,7 @@ def _input_x_gradient(
 def _check_gradients(
     model: Model, score: Callable[[torch.Tensor], torch.Tensor], present: torch.Tensor
 ) -> None:
-    """Try it once: a kernel without a way back says so by all kinds of errors."""
+    """Try it once: a kernel without a backward pass raises all kinds of errors."""
     given = present.detach().requires_grad_()
     try:
         torch.autograd.grad(score(given).sum(), given)

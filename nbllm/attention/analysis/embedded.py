@@ -26,7 +26,9 @@ class EmbeddedAnswer:
     their keys and values are computed once.
 
     Args:
-        varied: of each token, whether its embedding may be another than its own.
+        model: A causal model or a classifier.
+        prompt: The text.
+        varied: Of each token, whether its embedding may be another than its own.
     """
 
     def __init__(self, model: Model, prompt: Prompt, varied: Sequence[bool]) -> None:
@@ -50,9 +52,12 @@ class EmbeddedAnswer:
         return found.to(torch.promote_types(found.dtype, torch.float32))
 
     def logits(self, embedded: torch.Tensor) -> torch.Tensor:
-        """Of the answer, with other embeddings: (rows, tokens, width) to (rows, answers).
+        """Return the logits of the answers, (rows, answers), for other embeddings.
 
-        The tokens themselves are given too: some networks ask them for more than embeddings.
+        The tokens themselves are given too: some networks need them for more than embeddings.
+
+        Args:
+            embedded: The embeddings from `start` on, (rows, tokens, width).
         """
         network, rows = self.model.network, len(embedded)
         ids = self._ids.expand(rows, -1)

@@ -33,10 +33,18 @@ class FrozenNorm:
 
 
 def frozen_norm(model: Model, norm: nn.Module, state: torch.Tensor) -> FrozenNorm:
-    """The norm, RMSNorm or LayerNorm, with the scale that it has at one state, (width,).
+    """Return the norm, RMSNorm or LayerNorm, with the scale that it has at one state.
 
-    It is asked, not taken apart, since their weights differ (Gemma's are added to 1): vectors
+    It is probed, not taken apart, since their weights differ (Gemma's are added to 1): vectors
     of plus and minus the state's own root mean square have the same scale and no mean.
+
+    Args:
+        model: The model, for the message.
+        norm: Its final norm.
+        state: The state, (width,).
+
+    Raises:
+        UnsupportedModelError: The norm is neither.
     """
     with onloaded(norm):
         weights = {name: weight.float() for name, weight in norm.named_parameters()}

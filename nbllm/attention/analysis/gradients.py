@@ -1,4 +1,4 @@
-"""Gradients to what a network is given, whatever its weights are kept in.
+"""Gradients with respect to the input of a network, whatever dtype its weights have.
 
 Rounding to half precision would drown the completeness gap of an attribution. So weights of
 half precision, and quantized ones, are taken as float32 where they are used, one matrix at a
@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from nbllm.attention.recording.hooks import hooked
-from nbllm.engine.locks import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 
@@ -30,29 +30,37 @@ _TAKE_WEIGHTS = (functional.linear, torch.addmm, functional.layer_norm, function
 
 @contextmanager
 def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Gradients to the input alone, computed in float32 where weights are half precision.
+    """Enable gradients with respect to the input, in float32 where weights are half precision.
 
-    Yields what each pass forward is to be in. It holds the turn, and before each such pass others
-    have theirs: an attribution takes many, and minutes.
+    It holds the forward lock, and gives it to others before each pass: an attribution takes many
+    passes, and minutes.
 
-    Raises UnsupportedModelError where a part of the network passes none on.
+    Args:
+        model: The model.
 
-        with gradients(model) as passing:
-            with passing():
-                answer = score(given)
-            torch.autograd.grad(answer, given)
+    Yields:
+        A function that makes the context manager of each forward pass.
+
+    Raises:
+        UnsupportedModelError: A part of the network passes no gradient on.
+
+    Example:
+        >>> with gradients(model) as passing:  # doctest: +SKIP
+        ...     with passing():
+        ...         answer = score(given)
+        ...     torch.autograd.grad(answer, given)
     """
     parts = [part for part in model.network.modules() if not any(part.children())]
     trained = {name for name, weight in model.network.named_parameters() if weight.requires_grad}
     arithmetic = _InFloat32() if model.dtype in _HALF else nullcontext()
 
     def passing() -> AbstractContextManager[None]:
-        turn.let_others()
+        FORWARD_LOCK.yield_to_waiting()
         return hooked(after=[(part, _with_gradient) for part in parts])
 
     with (
-        doing("an explanation of a row"),
-        turn,
+        named_work("an explanation of a row"),
+        FORWARD_LOCK,
         torch.inference_mode(False),
         torch.enable_grad(),
         arithmetic,
@@ -65,7 +73,7 @@ def gradients(model: Model) -> Iterator[Callable[[], AbstractContextManager[None
 
 
 def _let_train(model: Model, names: set[str], value: bool) -> None:
-    """Whether gradients of these weights are asked for.
+    """Set whether these weights require gradients.
 
     By name: weights that are offloaded are other objects after each pass, and of one in inference
     mode such as can be changed in that mode alone.
@@ -133,7 +141,7 @@ class _Product(torch.autograd.Function):
 
 
 def _with_gradient(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> torch.Tensor | None:
-    """What takes the place of what a part returned, where its kernel leaves the gradient out.
+    """Replace the output of a part whose kernel leaves the gradient out.
 
     Without it the rest of the network would still pass one on, around that part, and the
     scores would be wrong without a sign of it.

@@ -47,13 +47,22 @@ class _Piece(NamedTuple):
 
 
 def integrated(score: Score, present: torch.Tensor, absent: torch.Tensor, steps: int) -> Integral:
-    """Integrated gradients of `score` from `absent` to `present`, both (1, tokens, width).
+    """Integrate the gradients of a score along the straight way from one text to another.
 
     Starts with about `steps` points and takes up to 256, until the scores add up to the
-    difference within 1 %. `score` takes (rows, tokens, width) to (rows,). Method:
-    Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", through captum.
+    difference within 1 %. Method: Sundararajan et al. 2017, "Axiomatic Attribution for Deep
+    Networks", through captum.
 
-        integrated(score, embeddings, torch.zeros_like(embeddings), steps=32).scores
+    Args:
+        score: Maps embeddings, (rows, tokens, width), to answers, (rows,).
+        present: The embeddings of the text, (1, tokens, width).
+        absent: The embeddings of the baseline, likewise.
+        steps: The number of points to begin with.
+
+    Example:
+        >>> zero = torch.zeros(1, 3, 2)
+        >>> integrated(lambda x: x.sum((1, 2)), torch.ones_like(zero), zero, steps=4).scores
+        array([2., 2., 2.], dtype=float32)
     """
     path = _Path(score, present, absent)
     cuts = np.linspace(0, 1, max(1, round(steps / _NODES)) + 1)

@@ -1,8 +1,8 @@
-"""What a causal model would say after each of its layers: the logit lens.
+"""The logit lens: what a causal model would answer after each of its layers.
 
 Every layer adds to the same vector, the residual stream, and the final norm and the output
-matrix read the answer off the last one. Read off an earlier one, they tell what the model
-would say if it stopped there.
+matrix map the last one to the answer. Applied to an earlier one, they show what the model
+would answer if it stopped there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.residual import (
     FAMILIES,
-    allowed_gap,
     architecture,
     check_causal,
-    places,
+    from_start,
     residual_stream,
 )
-from nbllm.attention.recording.text import read, token_id, token_texts
+from nbllm.attention.recording.rounding import rounding_tolerance
+from nbllm.attention.recording.text import encode_prompt, token_id, token_texts
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.prompt import Prompt
@@ -44,9 +44,9 @@ _CHECKED = 16  # positions at which the lens is compared with the model's own lo
 
 @dataclass(frozen=True, eq=False)
 class LogitLens:
-    """What a causal model would say after each layer, at each of some positions.
+    """What a causal model would answer after each layer, at each of some positions.
 
-    Made by `logit_lens`. Layer 0 is the embeddings, layer n what n layers made of them, and
+    Made by `logit_lens`. Layer 0 is the embeddings, layer n the state after n layers, and
     the last one is the model's own answer. It keeps the hidden states, not the logits, and
     needs the model to stay loaded.
     """
@@ -60,21 +60,40 @@ class LogitLens:
     _listed: int = field(repr=False)
 
     def logits(self, layer: int, position: int) -> NDArray[np.float32]:
-        """Logits of the token after `position`, as float32, (vocabulary,).
+        """Return the logits of the token after a position.
 
-        Raises SelectionError for a layer or position that was not kept.
+        Args:
+            layer: The number of layers that are applied, from 0.
+            position: The position of a token; from the end where negative.
 
-            lens.logits(layer=6, position=-1)
+        Returns:
+            float32, (vocabulary,).
+
+        Raises:
+            SelectionError: The layer or position was not kept.
+
+        Example:
+            >>> lens.logits(layer=6, position=-1)  # doctest: +SKIP
         """
         values: NDArray[np.float32] = self._at(layer, position).cpu().numpy()
         return values
 
     def top(self, layer: int, position: int, k: int = 5) -> list[tuple[str, int, float]]:
-        """The k likeliest next tokens, as (text, id, probability), the likeliest first.
+        """Return the k likeliest next tokens, the likeliest first.
 
-        Raises SelectionError for a layer or position that was not kept.
+        Args:
+            layer: The number of layers that are applied, from 0.
+            position: The position of a token; from the end where negative.
+            k: The number of tokens.
 
-            lens.top(layer=6, position=-1, k=3)
+        Returns:
+            (text, id, probability) of each.
+
+        Raises:
+            SelectionError: The layer or position was not kept.
+
+        Example:
+            >>> lens.top(layer=6, position=-1, k=3)  # doctest: +SKIP
         """
         found = self._at(layer, position).softmax(-1).topk(k)
         return [
@@ -83,7 +102,7 @@ class LogitLens:
         ]
 
     def frame(self) -> pd.DataFrame:
-        """The likeliest next tokens of every layer and position, one a row.
+        """Return the likeliest next tokens of every layer and position, one per row.
 
         Columns: layer, position, token (the text there), rank (1 is the likeliest),
         prediction (text) and probability.
@@ -111,11 +130,19 @@ class LogitLens:
         )
 
     def rank_of(self, token: int | str) -> NDArray[np.int64]:
-        """How many tokens are at least as likely, itself included: (layers + 1, positions).
+        """Return the rank of a next token: how many are at least as likely, itself included.
 
-        1 is the likeliest. Raises SelectionError for what is no token of the model.
+        Args:
+            token: Its id, or a text that is one token.
 
-            lens.rank_of(" good")[:, -1]
+        Returns:
+            int64, (layers + 1, positions); 1 is the likeliest.
+
+        Raises:
+            SelectionError: It is no token of the model.
+
+        Example:
+            >>> lens.rank_of(" good")[:, -1]  # doctest: +SKIP
         """
         wanted = token_id(self.model, token)
         ranks = [1 + (part > part[:, wanted, None]).sum(-1) for part in self._parts()]
@@ -123,11 +150,19 @@ class LogitLens:
         return found
 
     def log_probabilities(self, tokens: Sequence[int | str]) -> NDArray[np.float32]:
-        """Of some next tokens, natural logarithm: float32, (layers + 1, positions, tokens).
+        """Return the natural logarithms of the probabilities of some next tokens.
 
-        Raises SelectionError for what is no token of the model.
+        Args:
+            tokens: Their ids, or texts that are one token each.
 
-            lens.log_probabilities([" good", " bad"])[:, -1]
+        Returns:
+            float32, (layers + 1, positions, tokens).
+
+        Raises:
+            SelectionError: One is no token of the model.
+
+        Example:
+            >>> lens.log_probabilities([" good", " bad"])[:, -1]  # doctest: +SKIP
         """
         wanted = [token_id(self.model, token) for token in tokens]
         parts = [part.log_softmax(-1)[:, wanted] for part in self._parts()]
@@ -142,7 +177,7 @@ class LogitLens:
                 f"layer {layer} is not in this lens on {self.model.name}, which has layers 0 "
                 f"(the embeddings) to {layers - 1}. Choose one of those."
             )
-        (place,) = places([position], len(self.ids))
+        (place,) = from_start([position], len(self.ids))
         if place not in self.positions:
             raise SelectionError(
                 f"token {position} was not kept in this lens. Choose one of its positions, "
@@ -180,24 +215,38 @@ class LogitLens:
 def logit_lens(
     model: ModelLike, text: str | Prompt, *, positions: Sequence[int] | None = None, top: int = 5
 ) -> LogitLens:
-    """What a causal model would say after each of its layers.
+    """Return what a causal model would answer after each of its layers.
 
     The hidden state after every layer goes through the final norm and the output matrix
-    (nostalgebraist 2020, "interpreting GPT: the logit lens"). Of the last layer that is what
-    the model says. `positions` names the tokens after which to read, from the end where
-    negative; without it all are read. `top` is how many tokens `frame()` lists.
+    (nostalgebraist 2020, "interpreting GPT: the logit lens"). Of the last layer that is the
+    model's own answer.
 
-    Raises UnsupportedModelError for a model that is not causal or has no final norm that
-    explains its logits, SelectionError for a position outside of the text, TextError for a
-    text without tokens and TextTooLongError for one beyond the context.
+    Args:
+        model: A causal model, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        positions: Positions of the tokens whose next token is predicted, from the end where
+            negative; all by default.
+        top: How many tokens `frame()` lists.
 
-        lens = logit_lens(model, "The capital of France is", positions=[-1])
-        lens.top(layer=20, position=-1)      # [(" Paris", 7042, 0.31), ...]
+    Returns:
+        The lens, from which logits, ranks and probabilities are read.
+
+    Raises:
+        UnsupportedModelError: The model is not causal, or has no final norm that explains its
+            logits.
+        SelectionError: A position is outside of the text.
+        TextError: The text has no tokens.
+        TextTooLongError: It does not fit the context.
+
+    Example:
+        >>> lens = logit_lens(model, "The capital of France is", positions=[-1])  # doctest: +SKIP
+        >>> lens.top(layer=20, position=-1)  # doctest: +SKIP
+        [(' Paris', 7042, 0.31), ...]
     """
     model = resolve(model)
     check_causal(model)
-    prompt = read(model, text)
-    chosen = places(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))
+    prompt = encode_prompt(model, text)
+    chosen = from_start(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))
     if not chosen:
         raise SelectionError("positions names no token. Give at least one, such as [-1].")
     ending = residual_stream(model, prompt.ids, chosen[-_CHECKED:])
@@ -214,7 +263,7 @@ def logit_lens(
     )
     explained = lens._project(lens._states[-1, -_CHECKED:]).cpu()
     gap = float((explained - ending.logits).abs().max() / ending.logits.abs().max())
-    if not gap <= allowed_gap(model):  # also where it is not a number
+    if not gap <= rounding_tolerance(model.dtype, model.device):  # also where it is not a number
         raise UnsupportedModelError(
             f"The final norm and output matrix of {model.name} ({architecture(model)}) miss its "
             f"own logits by {gap:.1%}, so a lens through them would mislead. {FAMILIES}"

@@ -1,9 +1,8 @@
-"""Which parts of a causal model say its next token.
+"""Direct logit attribution: what each part of a causal model adds to the logit of a next token.
 
 The last residual stream is a sum, and so is a logit, once the scale of the final norm is held
-at what it was: direct logit attribution. Attention and MLP are the two parts of a layer that
-hold matrices. That a layer only adds theirs to the stream is checked, and refused where it
-does more.
+at what it was. Attention and MLP are the two parts of a layer that hold matrices. A layer that
+does more than add their output to the stream is refused.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.residual import (
     FAMILIES,
-    allowed_gap,
     architecture,
     check_causal,
+    from_start,
     layers_of,
-    places,
     residual_stream,
 )
-from nbllm.attention.recording.text import read, token_id
+from nbllm.attention.recording.rounding import rounding_tolerance
+from nbllm.attention.recording.text import encode_prompt, token_id
 from nbllm.checks import check_integer, check_token, reads
 from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import Prompt
@@ -46,30 +45,32 @@ def direct_logit_attribution(
     *,
     position: int = -1,
 ) -> pd.DataFrame:
-    """What each part of a causal model adds to the logit of a token.
+    """Return how much each part of a causal model adds to the logit of a token.
 
-    The last residual stream is the sum of the embeddings and of what every attention head and
-    MLP wrote. Each goes through the final norm, its scale held at what it was, and the output
+    The last residual stream is the sum of the embeddings and of the outputs of all attention heads
+    and MLPs. Each goes through the final norm, its scale held at what it was, and the output
     matrix (Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"). It is
-    the direct effect only: what later layers make of it is counted as theirs.
+    the direct effect only: what later layers make of it counts as theirs.
 
     Args:
-        token: its id, or a text that is one token.
-        against: a second token, whose logit is subtracted; that is a log-odds.
-        position: of the token after which the model speaks, from the end where negative.
+        model: A causal model, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        token: The id of the token, or a text that is one token.
+        against: A second token, whose logit is subtracted; that is a log-odds.
+        position: The position of the token whose next token it is, from the end where negative.
 
     Returns:
-        One row a part, with the columns layer, component ("embedding", "attention", "mlp" or
-        "bias"), head and contribution (in logits, as float64). Layer and head are missing
+        A frame with one row per part and the columns layer, component ("embedding", "attention",
+        "mlp" or "bias"), head and contribution (in logits, as float64). Layer and head are missing
         where a part has none; the biases of a layer's output projection and of the end have
-        rows of their own. `attrs["logit"]` is what the model itself said, `attrs["gap"]` how
-        far the sum of all contributions is from that, as a share of it.
+        rows of their own. `attrs["logit"]` is the model's own logit, `attrs["gap"]` how
+        far the sum of all contributions is from it, as a share.
 
     Raises:
-        UnsupportedModelError: the model is not causal, or its layers are not such sums:
+        UnsupportedModelError: The model is not causal, or its layers are not such sums:
             norms after attention or MLP (Gemma), scaled or capped logits.
-        SelectionError: a token or position that is not there.
-        TextError: the text has no tokens, or too many.
+        SelectionError: There is no such token or position.
+        TextError: The text has no tokens, or too many.
 
     Example:
         >>> parts = direct_logit_attribution(llm, text, " good", " bad")  # doctest: +SKIP
@@ -79,13 +80,13 @@ def direct_logit_attribution(
     check_causal(model)
     wanted = token_id(model, token)
     other = None if against is None else token_id(model, against)
-    prompt = read(model, text)
-    (place,) = places([position], len(prompt.ids))
+    prompt = encode_prompt(model, text)
+    (place,) = from_start([position], len(prompt.ids))
     blocks = _blocks(model)
-    heard = _Writes(place)
+    captured = _Writes(place)
     matrices = [part for attention, _ in blocks for part in attention.modules() if _matrix(part)]
     outputs = [part for block in blocks for part in block]
-    with hooked(after=[(part, heard) for part in dict.fromkeys([*matrices, *outputs])]):
+    with hooked(after=[(part, captured) for part in dict.fromkeys([*matrices, *outputs])]):
         ending = residual_stream(model, prompt.ids, [place])
     frozen = frozen_norm(model, ending.norm, ending.states[-1][place].float())
     direction, offset = _direction(model, wanted, other)
@@ -95,11 +96,11 @@ def direct_logit_attribution(
     names: list[tuple[int | None, str, int | None]] = [(None, "embedding", None)]
     written = [stream[0].to(device)]  # what each part added to the stream
     for layer, (attention, mlp) in enumerate(blocks):
-        _check_sum(model, layer, stream, [heard.outputs.get(part) for part in (attention, mlp)])
-        heads, bias = _split(model, attention, heard)
+        _check_sum(model, layer, stream, [captured.outputs.get(part) for part in (attention, mlp)])
+        heads, bias = _split(model, attention, captured)
         names += [(layer, "attention", head) for head in range(len(heads))]
         names += [(layer, "bias", None), (layer, "mlp", None)]
-        parts = (*heads, bias, heard.outputs[mlp].float())
+        parts = (*heads, bias, captured.outputs[mlp].float())
         written += [part.to(device) for part in parts]
     values = (frozen(torch.stack(written)) @ direction).tolist()
     rows = [(*name, value) for name, value in zip(names, values, strict=True)]
@@ -114,7 +115,7 @@ def direct_logit_attribution(
 
 
 class _Writes:
-    """A hook that writes down what parts were given and returned at one position."""
+    """A hook that keeps the input and the output of modules at one position."""
 
     def __init__(self, place: int) -> None:
         self.place = place
@@ -167,32 +168,34 @@ def _check_sum(
         if part is not None:
             explained = explained + part.to(after.device).float()
     gap = float((explained - after).norm() / after.norm())
-    if not gap <= allowed_gap(model):
+    if not gap <= rounding_tolerance(model.dtype, model.device):
         raise UnsupportedModelError(
             f"Layer {layer} of {model.name} ({architecture(model)}) is not the sum of what it "
             f"was given, its attention and its MLP: they miss it by {gap:.1%}. {FAMILIES}"
         )
 
 
-def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each head wrote, (heads, width), and the bias of the output projection, (width,).
+def _split(
+    model: Model, attention: nn.Module, captured: _Writes
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of each head, (heads, width), and the bias of the output projection, (width,).
 
     The projection itself is run on one head at a time, the others being zero: the weights it
     does that with may be quantized, transposed or adapted.
     """
-    wrote = heard.outputs[attention]
+    wrote = captured.outputs[attention]
     inside = set(attention.modules()) - {attention}
     candidates = [
         module
-        for module, output in heard.outputs.items()
-        if module in heard.inputs and module in inside and output.shape == wrote.shape
+        for module, output in captured.outputs.items()
+        if module in captured.inputs and module in inside and output.shape == wrote.shape
     ]
-    alike = [(heard.outputs[part].to(wrote.device) == wrote).all() for part in candidates]
+    alike = [(captured.outputs[part].to(wrote.device) == wrote).all() for part in candidates]
     same = torch.stack(alike).tolist() if alike else []
     # Of an adapted projection the outermost: the sum of the projection and its adapter.
     found = [part for part, is_same in zip(candidates, same, strict=True) if is_same]
     count = model.network.config.get_text_config().num_attention_heads
-    given = heard.inputs[found[-1]] if found else wrote[:0]
+    given = captured.inputs[found[-1]] if found else wrote[:0]
     if not found or len(given) % count:
         raise UnsupportedModelError(
             f"The attention of {model.name} ({architecture(model)}) does not end in one matrix "
@@ -207,7 +210,7 @@ def _split(model: Model, attention: nn.Module, heard: _Writes) -> tuple[torch.Te
 
 
 def _direction(model: Model, token: int, against: int | None) -> tuple[torch.Tensor, float]:
-    """What a logit, or the difference of two, multiplies the state with, and its bias."""
+    """The vector that maps the state to a logit, or the difference of two; and its bias."""
     head = model.network.get_output_embeddings()
     rows = [token] if against is None else [token, against]
     with torch.inference_mode(), onloaded(head) as there:
@@ -224,11 +227,11 @@ def _direction(model: Model, token: int, against: int | None) -> tuple[torch.Ten
 
 
 def _attest(model: Model, frame: pd.DataFrame, said: float) -> None:
-    """Write down how far the contributions are from the logit, and refuse what is beyond it."""
+    """Note how far the contributions miss the logit; refuse what rounding does not explain."""
     contributions = frame["contribution"]
     missing = abs(contributions.sum() - said)
     # The parts may cancel to a difference near zero: rounding is measured by their size.
-    if not missing <= allowed_gap(model) * contributions.abs().sum():
+    if not missing <= rounding_tolerance(model.dtype, model.device) * contributions.abs().sum():
         raise UnsupportedModelError(
             f"The parts of {model.name} ({architecture(model)}) add up to "
             f"{contributions.sum():.4g}, and it said {said:.4g}: something is done to its logits "

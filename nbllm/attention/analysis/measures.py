@@ -1,7 +1,7 @@
-"""What the heads of a model do, in one number each.
+"""Measures of what the heads of a model do, in one number each.
 
 Each is an average over queries, computed a block of rows at a time, and over sampled queries
-in long texts. None of them says that a head matters for an answer: that is asked for by
+in long texts. None of them says that a head matters for an answer: that is measured by
 ablation, in nbllm/attention/analysis/ablation.py.
 """
 
@@ -47,25 +47,35 @@ _MEASURES = (
 @one_thread()
 @reads(layers=check_integers)
 def head_measures(recording: Recording, *, layers: Sequence[int] | None = None) -> pd.DataFrame:
-    """How each head spreads its weight, averaged over the queries of a text.
+    """Return how each head spreads its weight, averaged over the queries of a text.
 
-    `layers` are numbers of recorded layers, by default all. One row a head, with the columns
+    Beyond 256 tokens rows are sampled, and fewer in texts of thousands.
 
-    - layer, head
-    - entropy: of a row's weights, in nats; 0 where all weight is on one key
-    - normalized_entropy: as a share of the largest that so many keys can have, 0 to 1
-    - mean_distance: from the query to the keys that it looks at, in tokens
-    - sink_mass: weight on the sink that `survey` finds, from the queries that see it, and on a
-      model's own sink that has no token
-    - previous_token: weight on the token before
-    - duplicate_token: weight on earlier occurrences of the same token, of queries that have one
+    Args:
+        recording: The recording.
+        layers: Numbers of recorded layers; all by default.
 
-    A measure without anything to measure is missing: the sink of a text that has none, tokens
-    before and distances where rows and columns are two texts. Beyond 256 tokens rows are
-    sampled, and fewer in texts of thousands: `attrs` tells "rows" of how many ("of"), and the
-    "sink". Raises SelectionError for a layer that was not recorded, or for none.
+    Returns:
+        A frame with one row per head and the columns
 
-        head_measures(recording).nlargest(5, "previous_token")
+        - layer, head
+        - entropy: of a row's weights, in nats; 0 where all weight is on one key
+        - normalized_entropy: as a share of the largest that so many keys can have, 0 to 1
+        - mean_distance: from the query to the keys that get its weight, in tokens
+        - sink_mass: weight on the sink that `survey` finds, from the queries that see it, and on a
+          model's own sink that has no token
+        - previous_token: weight on the token before
+        - duplicate_token: weight on earlier occurrences of the same token, of queries that have one
+
+        A measure is missing where there is nothing to measure: the sink of a text that has none,
+        tokens before and distances where rows and columns are two texts. `attrs` holds "rows", the
+        number of sampled rows, of how many ("of"), and the "sink".
+
+    Raises:
+        SelectionError: A layer was not recorded, or none is named.
+
+    Example:
+        >>> head_measures(recording).nlargest(5, "previous_token")  # doctest: +SKIP
     """
     numbers = recording.layer_numbers if layers is None else tuple(layers)
     if not numbers:
@@ -139,20 +149,29 @@ def _measure(
 def induction_scores(
     model: ModelLike, *, length: int = 50, sequences: int = 4, seed: int = 0
 ) -> pd.DataFrame:
-    """How far each head of a causal model looks at what followed the last time.
+    """Return how strongly each head of a causal model attends to what followed the last time.
 
     The model reads `length` random tokens twice. From a token of the second time, an induction
-    head looks at the token after the first occurrence of it: the score is the weight there,
-    averaged over the second time and over `sequences` such texts (Olsson et al. 2022,
-    "In-context Learning and Induction Heads"). Where the tokenizer has a token that begins a
-    text, it stands before.
+    head attends to the token after its first occurrence: the score is the weight there, averaged
+    over the second time and over `sequences` such texts (Olsson et al. 2022, "In-context Learning
+    and Induction Heads"). A token that begins a text, where the tokenizer has one, stands before.
 
-    Returns one row a head, with the columns layer, head and induction (0 to 1). Raises
-    UnsupportedModelError for a model that is not causal or cannot be recorded,
-    TextTooLongError for a length that does not fit twice into the context, and ArgumentError
-    for more tokens than there are.
+    Args:
+        model: A causal model, or what `nbllm.load` takes.
+        length: Tokens of one time.
+        sequences: The number of texts.
+        seed: The seed of the random tokens.
 
-        induction_scores(model).nlargest(5, "induction")
+    Returns:
+        A frame with one row per head and the columns layer, head and induction (0 to 1).
+
+    Raises:
+        UnsupportedModelError: The model is not causal, or cannot be recorded.
+        TextTooLongError: Twice `length` does not fit the context.
+        ArgumentError: `length` is more than the vocabulary has.
+
+    Example:
+        >>> induction_scores(model).nlargest(5, "induction")  # doctest: +SKIP
     """
     model = resolve(model)
     if model.kind != "causal":
@@ -201,6 +220,6 @@ def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prom
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(words, length, replace=False).tolist() for _ in range(sequences)]
     return [
-        Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), marks=())
+        Prompt(ids=ids, text="", spans=((0, 0),) * len(ids), field_spans=())
         for ids in (tuple([*begin, *once, *once]) for once in drawn)
     ]

@@ -1,4 +1,4 @@
-"""Whether attention and attribution name the same tokens: nobody should take one for the other."""
+"""Whether attention and attribution name the same tokens: neither stands for the other."""
 
 from __future__ import annotations
 
@@ -25,21 +25,31 @@ _TOP = 5  # tokens, in the overlap of attention and attribution
 def agreement(
     recording: Recording, attribution: Attribution, layer: int | None = None
 ) -> pd.DataFrame:
-    """How far each head looks at the tokens that the answer depends on.
+    """Return how far each head attends to the tokens that the answer depends on.
 
-    Attention is what the token gave that the answer is read at: the last of a causal model,
-    the first of an encoder. It is compared with the size of the scores, over the tokens that
+    The attention of the token from which the answer is read (the last of a causal model, the first
+    of an encoder) is compared with the size of the scores, over the tokens that
     were varied, without special ones and, in a causal model, without the first token, on
     which weight rests whatever the text says (Xiao et al. 2023, "Efficient Streaming Language
-    Models with Attention Sinks"). Low values are what to expect (Jain & Wallace 2019,
+    Models with Attention Sinks"). Low values are to be expected (Jain & Wallace 2019,
     "Attention is not Explanation").
 
-    Returns one row a head, with the columns layer, head, spearman (rank correlation, -1 to 1;
-    missing where there is nothing to rank) and top5_overlap (share of the five tokens with
-    the largest scores that are among the five most attended to). Raises SelectionError for a
-    layer that was not recorded, or where the two are not of the same tokens.
+    Args:
+        recording: The recording of a text.
+        attribution: The attribution of the same text.
+        layer: The number of a layer; all that were recorded by default.
 
-        agreement(record(model, text), attribute(model, text)).nlargest(5, "spearman")
+    Returns:
+        A frame with one row per head and the columns layer, head, spearman (rank correlation, -1 to
+        1; missing where there is nothing to rank) and top5_overlap (share of the five tokens with
+        the largest scores that are among the five with the most attention).
+
+    Raises:
+        SelectionError: The layer was not recorded, or the two are not of the same tokens.
+
+    Example:
+        >>> found = agreement(record(model, text), attribute(model, text))  # doctest: +SKIP
+        >>> found.nlargest(5, "spearman")  # doctest: +SKIP
     """
     if recording.ids != attribution.ids:
         raise SelectionError(
@@ -73,11 +83,16 @@ def agreement(
 
 
 def attended(recording: Recording) -> NDArray[np.float32]:
-    """What the token that the answer is read at gives to each token, as the mean of all heads.
+    """Return the attention of the token from which the answer is read, as the mean of all heads.
 
-    Returns float32, (tokens,), which sums to 1 (to less with attention sinks).
+    Args:
+        recording: The recording.
 
-        attended(record(model, text)).argsort()[-5:]
+    Returns:
+        float32, (tokens,), which sums to 1 (to less with attention sinks).
+
+    Example:
+        >>> attended(record(model, text)).argsort()[-5:]  # doctest: +SKIP
     """
     rows = [_answer_row(recording)]
     mean: NDArray[np.float32] = gathered(
@@ -87,9 +102,15 @@ def attended(recording: Recording) -> NDArray[np.float32]:
 
 
 def top_shared(one: pd.Series, other: pd.Series) -> tuple[int, int]:
-    """How many of the five largest of each are the same, by index; and of how many, if fewer.
+    """Return how many of the five largest of each are the same, and of how many, if fewer.
 
-    top_shared(words["attention"], words["attribution"].abs())      # (2, 5)
+    Args:
+        one: Values; the index says which belong together.
+        other: Others with the same index.
+
+    Example:
+        >>> top_shared(pd.Series([3, 1, 2]), pd.Series([1, 2, 3]))
+        (3, 3)
     """
     count = min(_TOP, len(one))
     return len(set(one.nlargest(count).index) & set(other.nlargest(count).index)), count

@@ -1,4 +1,4 @@
-"""Attention followed down the layers, to the tokens that it comes from."""
+"""Attention rollout: attention followed down the layers, to the tokens that it comes from."""
 
 from __future__ import annotations
 
@@ -30,23 +30,30 @@ def attention_rollout(
     start_layer: int | None = None,
     masked: int | None = None,
 ) -> NDArray[np.float32]:
-    """How much of each token at the end comes from each token at the start, by attention alone.
+    """Return how much of each token at the end comes from each token at the start, by attention.
 
     Every layer passes on the mean of its heads and, by the residual connection, the token
-    itself: (A + I) / 2, each row made whole. Their product over the layers is the rollout
+    itself: (A + I) / 2, each row normalized. Their product over the layers is the rollout
     (Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers"). It is built from the
-    last layer down for the queries in `rows`, by default all: no more than a block of rows of
-    one layer is in memory beside the result.
+    last layer down for the queries in `rows`: no more than a block of rows of one layer is in
+    memory beside the result.
 
-    `start_layer` is the first layer that counts, by default the first one recorded. `masked` is
-    a key, such as the attention sink, that is taken out of every layer's mean; what is left of
-    each row is made whole again, and a row that has nothing left stays with its own token.
+    Args:
+        recording: The recording.
+        rows: Positions of queries; all by default.
+        start_layer: The number of the first layer that counts; the first one recorded by default.
+        masked: A key, such as the attention sink, to mask out of every layer's mean. The rest of
+            each row is normalized again; a row that has nothing left stays with its own token.
 
-    Returns float32, (rows, tokens); each row sums to 1. Raises SelectionError for
-    cross-attention, for a token that is not there, and where a layer between `start_layer` and
-    the last one recorded is missing.
+    Returns:
+        float32, (rows, tokens); each row sums to 1.
 
-        attention_rollout(recording, rows=[len(recording) - 1], masked=0)
+    Raises:
+        SelectionError: It is a recording of cross-attention, a token is not in it, or a layer
+            between `start_layer` and the last one recorded is missing.
+
+    Example:
+        >>> attention_rollout(recording, rows=[len(recording) - 1], masked=0)  # doctest: +SKIP
     """
     if recording.queries is not recording.keys:
         raise SelectionError(
@@ -82,7 +89,7 @@ def _followed(recording: Recording, start: int | None) -> list[int]:
 
 
 def _through(layer: Layer, rollout: torch.Tensor, masked: int | None) -> torch.Tensor:
-    """What a layer makes of what comes after it, both (rows, tokens)."""
+    """The rollout one layer further down; both (rows, tokens)."""
     below = torch.zeros_like(rollout)
     for part in layer.blocks(1, range(rollout.shape[1])):
         mean, left = renormalized(_mean(layer, part), masked)

@@ -1,4 +1,4 @@
-"""One layer of one text, written down as the layer is given its tokens."""
+"""The queries and keys of one layer and text, accumulated over its attention calls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nbllm.attention.recording.masks import Rule, rule_of
 from nbllm.attention.recording.storage import Storage
 from nbllm.errors import UnsupportedModelError
 
-__all__ = ["Call", "Shared", "Track"]
+__all__ = ["Call", "LayerAccumulator", "Shared"]
 
 _CHECKED_ROWS = 16  # of every layer and head
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What an attention function was given for one text of a batch, and what it returned."""
+    """The inputs and the output of one attention call, for one text of a batch."""
 
     query: torch.Tensor  # (heads, rows, head_dim), after RoPE
     key: torch.Tensor  # (key_heads, columns, head_dim), with those of earlier calls
@@ -29,20 +29,20 @@ class Call:
     output: torch.Tensor  # (rows, heads, value_dim)
     mask: torch.Tensor | None  # (1 or heads, rows, columns), bool (True: seen) or additive
     bias: torch.Tensor | None  # (heads, rows, columns)
-    causal: bool  # what the function does by itself, or the layer is meant for
-    eager: bool  # whether it masks nothing by itself
+    causal: bool  # how the function masks by itself, or the layer is meant to
+    eager: bool  # the function masks nothing by itself
     options: Mapping[str, Any]  # scaling, softcap, sliding_window, s_aux
 
 
 class Shared:
-    """Masks and biases that all layers of a pass are given: each is read and kept once."""
+    """Masks and biases that all layers of a pass share: each is analysed and kept once."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._kept: dict[tuple[Any, ...], tuple[torch.Tensor, Any]] = {}
 
     def rule(self, mask: torch.Tensor, causal: bool) -> Rule | torch.Tensor:
-        """The rule of a mask; the mask itself if it has none."""
+        """The rule that a mask follows; the mask itself where it follows none."""
         key = (*_place(mask), causal)
         if key not in self._kept:
             rule = rule_of(mask, causal)
@@ -59,7 +59,7 @@ class Shared:
         return found
 
     def clear(self) -> None:
-        """Let go of what the pass gave: its memory is used again by the next."""
+        """Forget the tensors of a pass: their memory is used again by the next."""
         self._kept.clear()
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -73,12 +73,14 @@ def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-class Track:
-    """The queries and keys of one layer of one text, call by call.
+class LayerAccumulator:
+    """Accumulates the queries and keys of one layer and text, call by call.
 
     Args:
-        rows: how many queries there can be.
-        columns: how many keys.
+        storage: Where they are kept.
+        shared: The masks and biases of the pass.
+        rows: The most queries that there will be.
+        columns: The most keys.
     """
 
     def __init__(self, storage: Storage, shared: Shared, rows: int, columns: int) -> None:
@@ -86,13 +88,14 @@ class Track:
         self._key = storage.tape(columns)
         self._shared = shared
         self._rules: list[tuple[Rule, int]] = []  # of each call, and how many keys it had
-        self._gaps: list[torch.Tensor] = []
+        self._errors: list[torch.Tensor] = []
         self._rest: dict[str, Any] = {}  # of a Layer, beside queries, keys and rule
 
-    def hear(self, call: Call) -> None:
-        """Write a call down, and how far it explains what came of it.
+    def append(self, call: Call) -> None:
+        """Append the queries and keys of a call, and measure how well they explain its output.
 
-        Raises UnsupportedModelError for a later step of a text whose mask follows no rule.
+        Raises:
+            UnsupportedModelError: This is a later step of a text, and its mask follows no rule.
         """
         rule = self._rule(call)
         bias = None if call.bias is None else self._shared.bias(call.bias)
@@ -113,7 +116,7 @@ class Track:
             **_masked(rule, call, before),
             **rest,
         )
-        self._gaps.append(_gap(step, call.value, call.output))
+        self._errors.append(_reconstruction_error(step, call.value, call.output))
         self._query.append(call.query)
         self._key.append(call.key[:, before:])
         if isinstance(rule, torch.Tensor):
@@ -122,14 +125,15 @@ class Track:
         if not before:
             self._rest = {"mask": None, "bias": bias} | rest
 
-    def gap(self) -> torch.Tensor:
-        """The largest relative error of weights · value over all calls: a number, on the device."""
-        return torch.stack(self._gaps).max()
+    def reconstruction_error(self) -> torch.Tensor:
+        """The largest relative error of weights · value over all calls: (), on the device."""
+        return torch.stack(self._errors).max()
 
     def layer(self) -> Layer:
-        """All that was heard.
+        """The layer over all calls.
 
-        Raises UnsupportedModelError where the calls do not follow one rule.
+        Raises:
+            UnsupportedModelError: The masks of the calls do not follow one rule.
         """
         causal = {rule.causal for rule, _ in self._rules}
         windows = {rule.window for rule, _ in self._rules} - {None}
@@ -158,7 +162,7 @@ class Track:
 
 
 def _masked(rule: Rule | torch.Tensor, call: Call, before: int) -> dict[str, Any]:
-    """The rule as a Layer has it; of a later step as a mask, since its rows are not the first."""
+    """The rule as fields of a Layer; of a later step as a mask: its rows are not the first."""
     if isinstance(rule, torch.Tensor):
         return {"mask": call.mask, "causal": False, "window": None}
     if not before:
@@ -167,7 +171,7 @@ def _masked(rule: Rule | torch.Tensor, call: Call, before: int) -> dict[str, Any
     return {"mask": rule.mask(keys[before:], keys)[None], "causal": False, "window": None}
 
 
-def _gap(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+def _reconstruction_error(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Relative error of weights · value against the output, on a sample of rows of each head."""
     last, steps = output.shape[0] - 1, _CHECKED_ROWS - 1
     rows: Sequence[int] = range(last + 1)
@@ -175,9 +179,9 @@ def _gap(layer: Layer, value: torch.Tensor, output: torch.Tensor) -> torch.Tenso
         rows = [last * step // steps for step in range(_CHECKED_ROWS)]
     weights = layer.weights(None, rows)
     explained = weights.reshape(len(value), -1, value.shape[1]) @ value.float()
-    said = taken(output, 0, rows).float().transpose(0, 1)
-    missed = explained.view_as(said).sub_(said).square().sum()
-    return (missed / said.square().sum().clamp_min(1e-24)).sqrt()
+    returned = taken(output, 0, rows).float().transpose(0, 1)
+    missed = explained.view_as(returned).sub_(returned).square().sum()
+    return (missed / returned.square().sum().clamp_min(1e-24)).sqrt()
 
 
 def _unruly() -> UnsupportedModelError:

@@ -17,17 +17,17 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from nbllm.attention.recording.generated import continued
-from nbllm.attention.recording.interception import Hearing
+from nbllm.attention.recording.generated import append_tokens
+from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.padding import Padded
 from nbllm.attention.recording.pairs import record_pairs
 from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.attention.recording.text import end_ids, read
+from nbllm.attention.recording.text import encode_prompt, end_ids
 from nbllm.attention.recording.validation import (
-    check_heard,
+    build_recording,
+    check_layer_calls,
     depths_of,
-    recorded,
     token_row,
     wanted_layers,
 )
@@ -53,37 +53,43 @@ def record(
     target: str | Prompt | None = None,
     generate: int = 0,
 ) -> Recording | EncoderDecoderRecording:
-    """Run one forward pass and keep what its attention was computed from.
+    """Run one forward pass and keep what its attention weights are computed from.
 
     The model runs as it is: quantized or not, with its own attention function. A string
     is tokenized as it stands, with the tokenizer's special tokens and no chat template; a
     Prompt is taken token by token, with its marks.
 
     Args:
-        layers: numbers of the layers to keep, from 0, or from -1 for the last; all by default.
+        model: A loaded model, or what `nbllm.load` takes.
+        text: The text to read, or a Prompt.
+        layers: Numbers of the layers to keep, from 0, or from -1 for the last; all by default.
             Of an encoder-decoder each stack keeps those that it has.
-        offload: keep the tensors in files that are deleted with the recording: True for the
+        offload: Keep the tensors in files that are deleted with the recording: True for the
             system's folder for temporary files (in some systems that is memory), or a folder.
-        target: what an encoder-decoder is to have written; by default what it writes itself.
-        generate: let a causal model write so many tokens, or until it ends, each the likeliest.
-            Every step is recorded, with the cache that it ran with. The last token written is
-            read as well, so that all tokens have a row. Of an encoder-decoder without `target`:
-            at most so many, 128 by default.
+        target: The text that an encoder-decoder is to have written; by default what it generates.
+        generate: Tokens that a causal model generates at most, each the likeliest. Every step is
+            recorded, with the cache that it ran with. The last token is read as well, so that all
+            tokens have a row. Of an encoder-decoder without `target`: 128 by default.
 
-    Returns an EncoderDecoderRecording for a model of kind seq2seq. Its decoder's rows are the
-    tokens that the decoder reads, from the one that starts it to the last but the end of text:
-    each row wrote the token that follows.
+    Returns:
+        A Recording; of a model of kind seq2seq an EncoderDecoderRecording. Its decoder's rows are
+        the tokens that the decoder reads, from the one that starts it to the last before the end
+        of text: each row predicts the token that follows.
 
-    Raises UnsupportedModelError for a model whose attention does not go through
-    transformers' AttentionInterface, or that has none; TextTooLongError for a text beyond the
-    context, TextError for one without tokens, and SelectionError for a layer that there is not.
+    Raises:
+        UnsupportedModelError: The model's attention does not go through transformers'
+            AttentionInterface, or it has none.
+        TextError: The text has no tokens.
+        TextTooLongError: It does not fit the model's context.
+        SelectionError: The model has no such layer.
 
-        recording = nbllm.record(model, "The plot was thin, but I loved it.")
-        recording.weights(layer=5, head=2)      # (tokens, tokens)
+    Example:
+        >>> recording = nbllm.record(model, "The plot was thin, but I loved it.")  # doctest: +SKIP
+        >>> recording.weights(layer=5, head=2)  # (tokens, tokens)  # doctest: +SKIP
     """
     model = resolve(model)
     _check_options(model, target, generate)
-    prompt = read(model, text)
+    prompt = encode_prompt(model, text)
     if model.kind == "seq2seq":
         return record_pairs(model, [(prompt, target)], layers, offload, generate)[0]
     if generate:
@@ -100,12 +106,26 @@ def record_batch(
     offload: bool | str | Path = False,
     targets: Sequence[str | Prompt | None] | None = None,
 ) -> list[Recording] | list[EncoderDecoderRecording]:
-    """Several texts in one forward pass: a recording of each, as `record` gives it.
+    """Record several texts in one forward pass.
 
-    Shorter texts are padded on the right, and the padding is cut off. Raises
-    what `record` raises, and ArgumentError for as many targets as there are not texts.
+    Shorter texts are padded on the right, and the padding is cut off.
 
-        short, long = record_batch(model, ["Too loud.", "The plot was thin, but I loved it."])
+    Args:
+        model: A loaded model, or what `nbllm.load` takes.
+        texts: The texts to read, or Prompts.
+        layers: Numbers of the layers to keep, as for `record`.
+        offload: Keep the tensors in files, as for `record`.
+        targets: Of an encoder-decoder, the text that it is to have written for each text.
+
+    Returns:
+        A recording of each text, as `record` returns it.
+
+    Raises:
+        ArgumentError: There are not as many targets as texts.
+        NbllmError: As `record` raises it.
+
+    Example:
+        >>> short, long = record_batch(model, ["Too loud.", "I loved it."])  # doctest: +SKIP
     """
     model = resolve(model)
     given = list(targets) if targets is not None else [None] * len(texts)
@@ -116,7 +136,7 @@ def record_batch(
         )
     for target in given:
         _check_options(model, target, 0)
-    prompts = [read(model, text) for text in texts]
+    prompts = [encode_prompt(model, text) for text in texts]
     if not prompts:
         return []
     if model.kind == "seq2seq":
@@ -155,7 +175,7 @@ def _record_texts(
         )
     depths = depths_of(model)
     padded = Padded.of(model, [prompt.ids for prompt in prompts])
-    hearing = Hearing(
+    recorder = AttentionRecorder(
         model.network,
         kind=lambda _: kind,
         wanted=wanted_layers(model, layers, depths),
@@ -171,7 +191,7 @@ def _record_texts(
         options["use_cache"] = False
     elif padded.mask is not None:
         options["attention_mask"] = padded.mask
-    with torch.inference_mode(), hearing.one_pass():
+    with torch.inference_mode(), recorder.forward_pass():
         try:
             body(input_ids=padded.ids, **options)
         except Exception as error:
@@ -181,9 +201,11 @@ def _record_texts(
                 f"transformers cannot run {model.name} ({type(model.network).__name__}) on a text "
                 f"alone: {error}. Choose a model that reads text."
             ) from error
-    check_heard(model, hearing.heard, depths)
+    check_layer_calls(model, recorder.layer_calls, depths)
     rows = [token_row(model, prompt) for prompt in prompts]
-    return [recorded(model, hearing, kind, row, row, text=text) for text, row in enumerate(rows)]
+    return [
+        build_recording(model, recorder, kind, row, row, text=text) for text, row in enumerate(rows)
+    ]
 
 
 def _record_generation(
@@ -202,7 +224,7 @@ def _record_generation(
         )
     depths = depths_of(model)
     every = slice(None)
-    hearing = Hearing(
+    recorder = AttentionRecorder(
         model.network,
         kind=lambda _: "causal",
         wanted=wanted_layers(model, layers, depths),
@@ -217,18 +239,18 @@ def _record_generation(
     given = torch.tensor([prompt.ids], device=model.device)
     with torch.inference_mode():
         while True:
-            with hearing.one_pass():
+            with recorder.forward_pass():
                 said = model.network(
                     input_ids=given,
                     past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
                 )
-            check_heard(model, hearing.heard, depths)
+            check_layer_calls(model, recorder.layer_calls, depths)
             if len(written) == most or (written and written[-1] in ends):
                 break
             likeliest = said.logits[0, -1].argmax()
             written.append(int(likeliest))
             given = likeliest[None, None].to(model.device)
-    row = token_row(model, continued(prompt, written, model.tokenizer))
-    return recorded(model, hearing, "causal", row, row, prompt_length=length)
+    row = token_row(model, append_tokens(prompt, written, model.tokenizer))
+    return build_recording(model, recorder, "causal", row, row, prompt_length=length)

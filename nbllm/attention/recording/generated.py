@@ -1,4 +1,4 @@
-"""The text of tokens that a model wrote, and where in it each of them lies."""
+"""The text of generated tokens, and the span of each in it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from transformers import PreTrainedTokenizerBase
 
 from nbllm.engine.prompt import Prompt
 
-__all__ = ["continued"]
+__all__ = ["append_tokens"]
 
 _LONGEST = 4  # bytes, and so byte-sized tokens, of one character
 
 
-def continued(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """The prompt with the tokens that a model wrote after it, exactly these.
+def append_tokens(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> Prompt:
+    """Append generated tokens to a prompt, exactly these.
 
-    Tokenizing their text again might give others. Tokens that are a part of one character have
-    the span of all of it; special tokens are no text, and have an empty one.
+    Tokenizing their text again might give others.
 
-        continued(prompt, [273, 12, 2], model.tokenizer).text
+    Args:
+        prompt: The prompt that they were generated after.
+        ids: Their ids.
+        tokenizer: The model's.
+
+    Returns:
+        The prompt, its text and spans extended. Tokens that are a part of one character have the
+        span of all of it; special tokens are no text, and have an empty span.
+
+    Example:
+        >>> append_tokens(prompt, [273, 12, 2], model.tokenizer).text  # doctest: +SKIP
     """
     special = set(tokenizer.all_special_ids)
     text, spans = prompt.text, list(prompt.spans)

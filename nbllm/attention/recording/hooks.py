@@ -1,8 +1,8 @@
-"""Hooks on the parts of a network, for the passes of one thread.
+"""Temporary hooks on the parts of a network, for the passes of one thread.
 
-A run in the background may be using the same network. It must neither be heard nor, where
-a hook changes what a part is given, be answered wrongly; and it hangs hooks of its own in, for
-as long as it has its turn.
+A run in the background may be using the same network. Its passes must not be captured, nor
+changed by a hook that replaces an input; and it registers hooks of its own while it holds the
+forward lock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
 __all__ = ["hooked", "only_last_logits"]
 
@@ -26,16 +26,22 @@ Hook = Callable[..., Any]
 def hooked(
     *, before: Iterable[tuple[nn.Module, Hook]] = (), after: Iterable[tuple[nn.Module, Hook]] = ()
 ) -> Iterator[None]:
-    """Hooks on modules while it is open, deaf to the passes of other threads, in our turn.
+    """Register temporary hooks for passes of the calling thread; holds the forward lock.
 
-    Those of `before` are called as hook(module, inputs) and those of `after` as
-    hook(module, inputs, output). What one returns, unless None, takes the place of the
-    inputs or of the output.
+    Args:
+        before: Modules and their hooks, called as hook(module, inputs).
+        after: Modules and their hooks, called as hook(module, inputs, output).
+            What a hook returns, unless None, replaces the inputs or the output.
 
-        with hooked(after=[(layer, lambda module, inputs, output: heard.append(output))]):
-            network(input_ids=ids)
+    Example:
+        >>> outputs = []
+        >>> layer = nn.Linear(2, 3)
+        >>> with hooked(after=[(layer, lambda module, inputs, output: outputs.append(output))]):
+        ...     _ = layer(torch.zeros(1, 2))
+        >>> outputs[0].shape
+        torch.Size([1, 3])
     """
-    with turn, ExitStack() as hooks:
+    with FORWARD_LOCK, ExitStack() as hooks:
         for module, hook in before:
             hooks.callback(module.register_forward_pre_hook(_here(hook)).remove)
         for module, hook in after:
@@ -44,10 +50,14 @@ def hooked(
 
 
 def only_last_logits(head: nn.Module) -> AbstractContextManager[None]:
-    """An output matrix computes the logits of the last token alone while it is open.
+    """Make an output matrix compute the logits of the last token alone.
 
-    with only_last_logits(network.get_output_embeddings()):
-        logits = network(input_ids=ids).logits  # (rows, 1, vocabulary)
+    Args:
+        head: The network's output matrix.
+
+    Example:
+        >>> with only_last_logits(network.get_output_embeddings()):  # doctest: +SKIP
+        ...     logits = network(input_ids=ids).logits  # (rows, 1, vocabulary)
     """
 
     def last(_head: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:

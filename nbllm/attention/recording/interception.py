@@ -1,9 +1,8 @@
-"""Hearing what attention functions are given, inside the pass that really calls them.
+"""Interception of attention calls, inside the pass that really makes them.
 
-A listener takes the place of the model's own entry in transformers' AttentionInterface,
-calls the function that was there, and writes down what went in and what came out. The
-model's configuration is left alone: its masks, its kernel and its result are those of an
-ordinary pass.
+A wrapper takes the place of the model's own entry in transformers' AttentionInterface, calls
+the function that was there, and hands on its inputs and its output. The model's configuration
+is left alone: its masks, its kernel and its result are those of an ordinary pass.
 """
 
 from __future__ import annotations
@@ -18,30 +17,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from nbllm.attention.recording.accumulator import Call, Shared, Track
+from nbllm.attention.recording.accumulator import Call, LayerAccumulator, Shared
 from nbllm.attention.recording.recording import RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.silence import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import PreTrainedModel
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["Hearing", "Place", "listening"]
+__all__ = ["AttentionRecorder", "Place", "intercept_attention"]
 
 Place = tuple[slice, slice]  # of a text in a batch: its rows and its columns
 
 
-class Hearing:
-    """The tracks of all layers of all texts of a batch, while its passes run.
+class AttentionRecorder:
+    """Captures the queries and keys of every layer and text of a batch while its passes run.
 
     Args:
-        network: whose attention functions are listened to, in this thread.
-        kind: which stack of layers a module belongs to.
-        wanted: the numbers of the layers to write down, for each stack.
-        places: where each text lies in the batch, for each stack.
-        room: how many rows and columns each text can have in the end, for each stack.
+        network: The network whose attention calls are captured, in this thread.
+        kind: Returns the stack of layers that a module belongs to.
+        wanted: For each stack, the numbers of the layers to capture.
+        places: For each text and stack, where the text lies in the batch.
+        room: For each text and stack, the most rows and columns that it will have.
+        storage: Where the captured tensors are kept.
     """
 
     def __init__(
@@ -55,35 +55,38 @@ class Hearing:
         storage: Storage,
     ) -> None:
         self.storage = storage
-        self.heard: Counter[RecordingKind] = Counter()  # layers of the last pass
+        self.layer_calls: Counter[RecordingKind] = Counter()  # of the last pass
         self._network = network
         self._kind = kind
         self._wanted = {name: frozenset(numbers) for name, numbers in wanted.items()}
         self._places = places
         self._shared = Shared(storage)
-        self._tracks: list[dict[RecordingKind, dict[int, Track]]] = [
+        self._accumulators: list[dict[RecordingKind, dict[int, LayerAccumulator]]] = [
             {
-                name: {number: Track(storage, self._shared, *size[name]) for number in wanted[name]}
+                name: {
+                    number: LayerAccumulator(storage, self._shared, *size[name])
+                    for number in wanted[name]
+                }
                 for name in wanted
             }
             for size in room
         ]
 
-    def tracks(self, text: int, kind: RecordingKind) -> Mapping[int, Track]:
-        """What was heard of one text of the batch, by the number of the layer."""
-        return self._tracks[text][kind]
+    def accumulators(self, text: int, kind: RecordingKind) -> Mapping[int, LayerAccumulator]:
+        """The captured layers of one text of the batch, by their numbers."""
+        return self._accumulators[text][kind]
 
     @contextmanager
-    def one_pass(self) -> Iterator[None]:
-        """Listen to one forward pass."""
-        self.heard.clear()
+    def forward_pass(self) -> Iterator[None]:
+        """Capture one forward pass, which runs in the body of the `with` statement."""
+        self.layer_calls.clear()
         try:
-            with listening(self._network, self._hear):
+            with intercept_attention(self._network, self._append):
                 yield
         finally:
             self._shared.clear()
 
-    def _hear(
+    def _append(
         self,
         result: Any,
         eager: bool,
@@ -95,8 +98,8 @@ class Hearing:
         options: Mapping[str, Any],
     ) -> None:
         kind = self._kind(module)
-        number = self.heard[kind]
-        self.heard[kind] += 1
+        number = self.layer_calls[kind]
+        self.layer_calls[kind] += 1
         if number not in self._wanted[kind]:
             return
         causal = options.get("is_causal")
@@ -107,7 +110,7 @@ class Hearing:
         bias = options.get("position_bias")
         for item, places in enumerate(self._places):
             rows, columns = places[kind]
-            self._tracks[item][kind][number].hear(
+            self._accumulators[item][kind][number].append(
                 Call(
                     query=query[item, :, rows],
                     key=key[item, :, columns],
@@ -125,49 +128,54 @@ class Hearing:
 def _of(
     added: torch.Tensor | None, item: int, rows: slice, columns: slice, count: int
 ) -> torch.Tensor | None:
-    """The part of one text of a mask or bias, which may be the same for all `count` rows."""
+    """One text's part of a mask or bias, which may be the same for all `count` rows."""
     if added is None:
         return None
     of_text = added[item if added.shape[0] > 1 else 0]
     return of_text.expand(-1, count, -1)[:, rows, columns]
 
 
-Heard = Callable[..., None]
-_hear: ContextVar[Heard | None] = ContextVar("_hear", default=None)
+OnAttention = Callable[..., None]
+_on_attention: ContextVar[OnAttention | None] = ContextVar("_on_attention", default=None)
 
 
 @contextmanager
-def listening(network: PreTrainedModel, hear: Heard) -> Iterator[None]:
-    """Put a listener before each attention function that the network's parts name.
+def intercept_attention(network: PreTrainedModel, on_attention: OnAttention) -> Iterator[None]:
+    """Call a function after each attention call of a network, in passes of this thread.
 
-    `hear` is called after it with (result, eager, module, query, key, value, mask, options), in
-    passes of this thread. result[0] is what the heads gave, (texts, rows, heads, value_dim).
+    It holds the forward lock meanwhile.
+
+    Args:
+        network: The network; every attention implementation that its parts name is wrapped.
+        on_attention: Called with (result, eager, module, query, key, value, mask, options).
+            `result[0]` is the output of the heads, (texts, rows, heads, value_dim), and `eager`
+            says whether the function masks nothing by itself.
     """
     table = ALL_ATTENTION_FUNCTIONS
     configs = (vars(module).get("config") for module in network.modules())
     names = {getattr(config, "_attn_implementation", None) for config in configs} - {None}
-    with turn:
+    with FORWARD_LOCK:
         before = {name: table.get(name) for name in names}
         for name, function in before.items():
-            table[name] = _listener(function)
-        mine = _hear.set(hear)
+            table[name] = _wrapped(function)
+        mine = _on_attention.set(on_attention)
         try:
             yield
         finally:
-            _hear.reset(mine)
+            _on_attention.reset(mine)
             for name, function in before.items():
                 table.pop(name)
                 if function is not None and table.get(name) is not function:
                     table[name] = function  # an override that stood there before
 
 
-def _listener(function: Callable[..., Any] | None) -> Callable[..., Any]:
-    """The same attention function, with what it is given and returns written down.
+def _wrapped(function: Callable[..., Any] | None) -> Callable[..., Any]:
+    """The same attention function, followed by the current `on_attention` callback.
 
     None stands for eager, which each model's own file defines.
     """
 
-    def listen(
+    def attend(
         module: nn.Module,
         query: torch.Tensor,
         key: torch.Tensor,
@@ -178,9 +186,11 @@ def _listener(function: Callable[..., Any] | None) -> Callable[..., Any]:
     ) -> Any:
         run = function or sys.modules[type(module).__module__].eager_attention_forward
         result = run(module, query, key, value, attention_mask, *arguments, **options)
-        hear = _hear.get()
-        if hear is not None:  # None in the thread of another model
-            hear(result, function is None, module, query, key, value, attention_mask, options)
+        on_attention = _on_attention.get()
+        if on_attention is not None:  # None in the thread of another model
+            on_attention(
+                result, function is None, module, query, key, value, attention_mask, options
+            )
         return result
 
-    return listen
+    return attend

@@ -22,7 +22,7 @@ SCORES_AT_ONCE_ON_CUDA = 2**26
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """What one attention layer was given, which decides its weights."""
+    """The inputs of one attention layer, which decide its weights."""
 
     query: torch.Tensor  # (heads, rows, head_dim), after RoPE, in the model's dtype
     key: torch.Tensor  # (key_heads, columns, head_dim)
@@ -36,6 +36,7 @@ class Layer:
 
     @property
     def heads(self) -> int:
+        """The number of query heads."""
         return self.query.shape[0]
 
     @property
@@ -46,7 +47,16 @@ class Layer:
     def scores(
         self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> torch.Tensor:
-        """Masked scores before softmax, float32, (heads, rows, columns); None stands for all."""
+        """Return masked scores before softmax.
+
+        Args:
+            heads: Query heads; None stands for all.
+            rows: Positions of queries.
+            columns: Positions of keys.
+
+        Returns:
+            float32, (heads, rows, columns), minus infinity where a mask hides the key.
+        """
         query, key = self._meeting(heads, rows, columns)
         # Queries that share a key head meet it in one product, so that it is not repeated.
         together = query.reshape(len(key), -1, query.shape[-1]) @ key.float().transpose(1, 2)
@@ -62,11 +72,16 @@ class Layer:
         return scores
 
     def seen(self, rows: Sequence[int]) -> range:
-        """The keys that at least one of these rows may see, and those between."""
+        """Return the keys that at least one of these rows may see, and those between."""
         return self.rule.visible(rows, self.key.shape[1])
 
     def blocks(self, heads: int, rows: Sequence[int]) -> list[Sequence[int]]:
-        """Rows in parts whose scores, of so many heads, are few enough to have at a time."""
+        """Split rows into parts whose scores fit the memory that is set aside for them.
+
+        Args:
+            heads: The number of heads that are computed at once.
+            rows: Positions of queries.
+        """
         on_cuda = self.key.device.type == "cuda"
         most = SCORES_AT_ONCE_ON_CUDA if on_cuda else SCORES_AT_ONCE
         size = max(1, most // (heads * self.key.shape[1]))
@@ -75,9 +90,15 @@ class Layer:
     def log_sum_exp(
         self, heads: Sequence[int], rows: Sequence[int], masked: int | None = None
     ) -> torch.Tensor:
-        """What softmax divides by, as a logarithm: float32, (heads, rows).
+        """Return the logarithm of what softmax divides by.
 
-        `masked` is a key to leave out; minus infinity where a row then has none.
+        Args:
+            heads: Query heads.
+            rows: Positions of queries.
+            masked: A key to leave out; None for none.
+
+        Returns:
+            float32, (heads, rows), minus infinity where a row has no key left.
         """
         parts = []
         for part in self.blocks(len(heads), rows):
@@ -88,7 +109,15 @@ class Layer:
         return torch.cat(parts, dim=1)
 
     def weights(self, heads: Sequence[int] | None, rows: Sequence[int]) -> torch.Tensor:
-        """Whole rows of weights, float32, (heads, rows, columns); None stands for all heads."""
+        """Return whole rows of weights.
+
+        Args:
+            heads: Query heads; None stands for all.
+            rows: Positions of queries.
+
+        Returns:
+            float32, (heads, rows, columns).
+        """
         keys = self.seen(rows)
         scores = self.scores(heads, rows, keys)
         if self.sinks is None:
@@ -103,9 +132,15 @@ class Layer:
     def log_weights(
         self, heads: Sequence[int], rows: Sequence[int], keys: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logarithms of whole rows of weights, and what softmax divided by: (heads, rows).
+        """Return the logarithms of whole rows of weights, and of what softmax divided by.
 
-        `keys` are all that the rows may see.
+        Args:
+            heads: Query heads.
+            rows: Positions of queries.
+            keys: All keys that the rows may see.
+
+        Returns:
+            float32, (heads, rows, keys), and float32, (heads, rows).
         """
         scores = self.scores(heads, rows, keys)
         if self.sinks is not None:
@@ -117,7 +152,7 @@ class Layer:
         return logs, largest - logs.amax(-1)
 
     def total(self, scores: torch.Tensor, heads: Sequence[int] | None) -> torch.Tensor:
-        """The log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
+        """Return the log-sum-exp of whole rows of scores, and of the sinks: (heads, rows)."""
         total = scores.logsumexp(-1)
         if self.sinks is None:
             return total
@@ -127,7 +162,7 @@ class Layer:
     def _meeting(
         self, heads: Sequence[int] | None, rows: Sequence[int], columns: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries in float32 and scaled, and their keys as they are, each key head once."""
+        """Queries in float32 and scaled, and their keys, each key head once."""
         query, key = taken(self.query, 1, rows), taken(self.key, 1, columns)
         if heads is not None:
             query, key = taken(query, 0, heads), taken(key, 0, self._key_heads(heads))

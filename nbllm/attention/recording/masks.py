@@ -106,14 +106,17 @@ def renormalized(weights: torch.Tensor, key: int | None) -> tuple[torch.Tensor, 
 
 
 def rule_of(mask: torch.Tensor, causal: bool) -> Rule | None:
-    """The rule that a mask follows, or None.
+    """Return the rule that a mask follows, or None.
 
-    mask: (1 or heads, rows, columns), bool (True: seen) or additive; where it has fewer rows
-    than columns, they are the last ones. `causal` is taken where the mask leaves it open, as
-    that of the last row alone does.
+    Args:
+        mask: (1 or heads, rows, columns), bool (True: seen) or additive. Where it has fewer rows
+            than columns, they are the last ones.
+        causal: Whether the rule is causal where the mask leaves it open, as that of the last row
+            alone does.
 
-        rule_of(torch.ones(1, 9, 9, dtype=torch.bool).tril(), causal=True)
-        # Rule(causal=True, window=None)
+    Example:
+        >>> rule_of(torch.ones(1, 9, 9, dtype=torch.bool).tril(), causal=True)
+        Rule(causal=True, window=None)
     """
     if mask.shape[0] != 1:
         return None
@@ -148,7 +151,7 @@ def _seen(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _adds(mask: torch.Tensor) -> torch.Tensor:
-    """Whether it also changes what it does not hide."""
+    """Whether it also changes scores that it does not hide."""
     if mask.dtype == torch.bool:
         return torch.zeros((), dtype=torch.bool, device=mask.device)
     return ((mask != 0) & (mask > _HIDES)).any()

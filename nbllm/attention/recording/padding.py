@@ -1,4 +1,4 @@
-"""Several texts side by side, for one forward pass."""
+"""Texts of unequal length padded to one batch, for one forward pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ class Padded:
 
     @staticmethod
     def of(model: Model, texts: Sequence[Sequence[int]]) -> Padded:
-        """Token ids of each text, filled up on the right."""
+        """Pad token ids on the right.
+
+        Args:
+            model: The model that will read them, whose padding token is used.
+            texts: The token ids of each text.
+        """
         longest = max(map(len, texts))
         # Some take positions from where this id stands, so it has to be the model's own.
         stated = getattr(model.network.config.get_text_config(), "pad_token_id", None)

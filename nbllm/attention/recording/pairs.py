@@ -9,20 +9,20 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from nbllm.attention.recording.generated import continued
-from nbllm.attention.recording.interception import Hearing
+from nbllm.attention.recording.generated import append_tokens
+from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.padding import Padded
 from nbllm.attention.recording.recording import EncoderDecoderRecording, RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.attention.recording.text import end_ids, read
+from nbllm.attention.recording.text import encode_prompt, end_ids
 from nbllm.attention.recording.validation import (
-    check_heard,
+    build_recording,
+    check_layer_calls,
     depths_of,
-    recorded,
     token_row,
     wanted_layers,
 )
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 from nbllm.wording import counted
@@ -49,7 +49,7 @@ def record_pairs(
     ]
     source = Padded.of(model, [prompt.ids for prompt, _ in pairs])
     written = Padded.of(model, [target.ids for target in targets])
-    hearing = Hearing(
+    recorder = AttentionRecorder(
         model.network,
         kind=_stacks(model),
         wanted=wanted_layers(model, layers, depths),
@@ -63,7 +63,7 @@ def record_pairs(
         ],
         storage=Storage(offload),
     )
-    with torch.inference_mode(), hearing.one_pass():
+    with torch.inference_mode(), recorder.forward_pass():
         model.network.base_model(
             input_ids=source.ids,
             attention_mask=source.mask,
@@ -71,17 +71,19 @@ def record_pairs(
             decoder_attention_mask=written.mask,
             use_cache=False,
         )
-    check_heard(model, hearing.heard, depths)
+    check_layer_calls(model, recorder.layer_calls, depths)
     recordings = []
     for text, ((prompt, _), target) in enumerate(zip(pairs, targets, strict=True)):
         reads, writes = token_row(model, prompt), token_row(model, target)
         recordings.append(
             EncoderDecoderRecording(
-                encoder=recorded(model, hearing, "encoder", reads, reads, text=text),
-                decoder=recorded(
-                    model, hearing, "decoder", writes, writes, text=text, prompt_length=1
+                encoder=build_recording(model, recorder, "encoder", reads, reads, text=text),
+                decoder=build_recording(
+                    model, recorder, "decoder", writes, writes, text=text, prompt_length=1
                 ),
-                cross=recorded(model, hearing, "cross", writes, reads, text=text, prompt_length=1),
+                cross=build_recording(
+                    model, recorder, "cross", writes, reads, text=text, prompt_length=1
+                ),
             )
         )
     return recordings
@@ -89,7 +91,7 @@ def record_pairs(
 
 def _given(model: Model, target: str | Prompt) -> Prompt:
     """A target as the decoder reads it: behind the token that starts it, and without its end."""
-    text = read(model, target, as_target=True)
+    text = encode_prompt(model, target, as_target=True)
     ends = text.ids[-1] in end_ids(model)
     count = len(text.ids) - ends
     start = _start(model)
@@ -102,7 +104,9 @@ def _given(model: Model, target: str | Prompt) -> Prompt:
         ids=(*start.ids, *text.ids[:count]),
         text=text.text,
         spans=(*start.spans, *text.spans[:count]),
-        marks=tuple(Mark(mark.field, mark.start + 1, mark.stop + 1) for mark in text.marks),
+        field_spans=tuple(
+            FieldSpan(mark.field, mark.start + 1, mark.stop + 1) for mark in text.field_spans
+        ),
     )
 
 
@@ -121,7 +125,7 @@ def _written(model: Model, prompt: Prompt, most: int) -> Prompt:
     written = out[0, 1:].tolist()
     if written and written[-1] in end_ids(model):
         del written[-1]
-    return continued(_start(model), written, model.tokenizer)
+    return append_tokens(_start(model), written, model.tokenizer)
 
 
 def _start(model: Model) -> Prompt:
@@ -134,7 +138,7 @@ def _start(model: Model) -> Prompt:
             f"The configuration of {model.name} names no token for its decoder to start with "
             "(decoder_start_token_id). Set it in model.network.config."
         )
-    return Prompt(ids=(start,), text="", spans=((0, 0),), marks=())
+    return Prompt(ids=(start,), text="", spans=((0, 0),), field_spans=())
 
 
 def _stacks(model: Model) -> Callable[[nn.Module], RecordingKind]:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from nbllm._deprecation import warn_renamed
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.layer import Layer
 from nbllm.attention.recording.masks import LEAST_REMAINDER, mask_key
 from nbllm.attention.recording.storage import Storage
 from nbllm.attention.recording.threads import one_thread
-from nbllm.engine.prompt import Mark
+from nbllm.engine.prompt import FieldSpan
 from nbllm.errors import SelectionError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["EncoderDecoderRecording", "Recording", "RecordingKind", "TokenRow"]
 
 RecordingKind = Literal["causal", "encoder", "decoder", "cross"]
-Selection = slice | Sequence[int] | None
+Positions = slice | Sequence[int] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ class TokenRow:
     tokens: tuple[str, ...]  # each as readable text
     spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
     special: tuple[bool, ...]  # added by the tokenizer or the chat template
-    marks: tuple[Mark, ...] = ()  # where the user's own texts lie, if the prompt tells
+    marks: tuple[FieldSpan, ...] = ()  # where the user's own texts lie, if the prompt tells
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,7 +57,8 @@ class Recording:
     keys: TokenRow  # the columns: what is looked at; of cross-attention another text
     layer_numbers: tuple[int, ...]  # of the layers recorded, from 0
     layers: tuple[Layer, ...] = field(repr=False)  # in that order
-    gaps: tuple[float, ...] = field(repr=False)  # per layer, on a sample of rows
+    # Of each layer, the relative error of weights · value on a sample of rows.
+    reconstruction_errors: tuple[float, ...] = field(repr=False)
     # Tokens of what was given before the model wrote on: row prompt_length - 1 and those
     # after it are the steps that wrote the token that follows. None where nothing was written.
     prompt_length: int | None = None
@@ -74,39 +76,52 @@ class Recording:
 
     @property
     def text(self) -> str:
+        """The text of the rows."""
         return self.queries.text
 
     @property
     def ids(self) -> tuple[int, ...]:
+        """The token ids of the rows."""
         return self.queries.ids
 
     @property
     def tokens(self) -> tuple[str, ...]:
+        """The readable text of each token of the rows."""
         return self.queries.tokens
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
+        """The character range of each token of the rows in `text`."""
         return self.queries.spans
 
     @property
     def special(self) -> tuple[bool, ...]:
+        """Of each token of the rows, whether the tokenizer or chat template added it."""
         return self.queries.special
 
     @property
-    def marks(self) -> tuple[Mark, ...]:
+    def marks(self) -> tuple[FieldSpan, ...]:
+        """Where the user's own texts lie in the rows, if the prompt says."""
         return self.queries.marks
 
     @property
     def heads(self) -> int:
-        """Attention heads of a layer."""
+        """The number of query heads of a layer."""
         return self.layers[0].heads
 
     def __len__(self) -> int:
-        """Tokens of the text that looks: the rows."""
+        """The number of rows: tokens of the text whose queries were recorded."""
         return len(self.queries)
 
     def layer(self, number: int) -> Layer:
-        """What was recorded of a layer; SelectionError if it was not."""
+        """Return what was recorded of a layer.
+
+        Args:
+            number: The number of the layer in the model, from 0.
+
+        Raises:
+            SelectionError: It was not recorded.
+        """
         self.check(number, 0)
         return self.layers[self.layer_numbers.index(number)]
 
@@ -115,22 +130,32 @@ class Recording:
         self,
         layer: int,
         head: int,
-        rows: Selection = None,
-        columns: Selection = None,
+        rows: Positions = None,
+        columns: Positions = None,
         *,
         masked: int | None = None,
     ) -> NDArray[np.float32]:
-        """Attention weights of one head: how much each query took from each key.
+        """Return attention weights of one head: the share that each query gives to each key.
 
-        `rows` chooses queries and `columns` keys, as slices or as token positions; without
-        them all are given. A part equals that part of the whole to rounding: a row of the whole
-        sums to 1 (to less with a model that has attention sinks). `masked` is a key, such as the
-        attention sink, that is taken out, and what is left of each row made whole again.
+        A part equals that part of the whole to rounding: a row of the whole sums to 1 (to less
+        with a model that has attention sinks of its own).
 
-        Returns float32, (rows, columns). Raises SelectionError for a layer, head or token
-        that is not in the recording.
+        Args:
+            layer: The number of the layer in the model, from 0.
+            head: The query head, from 0.
+            rows: Queries, as a slice or token positions; all by default.
+            columns: Keys, as a slice or token positions; all by default.
+            masked: A key to mask out, such as the attention sink. The rest of each row is
+                normalized again to sum to 1.
 
-            recording.weights(layer=3, head=1, rows=[-1 + len(recording)])
+        Returns:
+            float32, (rows, columns).
+
+        Raises:
+            SelectionError: The layer, head or token is not in the recording.
+
+        Example:
+            >>> recording.weights(layer=3, head=1, rows=[len(recording) - 1])  # doctest: +SKIP
         """
         self.check(layer, head)
         queries, keys = self._places(rows, self.queries), self._places(columns, self.keys)
@@ -146,9 +171,17 @@ class Recording:
         keys: Sequence[int],
         masked: int | None = None,
     ) -> torch.Tensor:
-        """Logarithms of the weights of one head: what every picture, tile and table is made of.
+        """Return the logarithms of weights of one head, of which all views are made.
 
-        Returns float32, (rows, keys), on the device of the layer.
+        Args:
+            layer: The number of the layer in the model, from 0.
+            head: The query head, from 0.
+            rows: Positions of queries.
+            keys: Positions of keys.
+            masked: A key to mask out; None for none.
+
+        Returns:
+            float32, (rows, keys), on the device of the layer.
         """
         if self.knows(layer, head, masked) or 2 * len(rows) > len(self.queries):
             sums = taken(self.log_sum_exp(layer, head, masked), 0, rows)
@@ -160,13 +193,24 @@ class Recording:
 
     @one_thread()
     def log_sum_exp(self, layer: int, head: int, masked: int | None = None) -> torch.Tensor:
-        """What the softmax of each row of a head divides by, as a logarithm.
+        """Return the logarithm of what the softmax of each row of a head divides by.
 
-        Computed when first asked for, and kept. Without the `masked` key; infinite where the rest
-        of a row is nothing but rounding. Returns float32, (rows,), on the device of the layer.
-        Raises SelectionError for a layer, head or key that is not in it.
+        It is computed at the first call, and kept.
 
-            recording.log_sum_exp(layer=3, head=1)
+        Args:
+            layer: The number of the layer in the model, from 0.
+            head: The query head, from 0.
+            masked: A key to leave out; None for none.
+
+        Returns:
+            float32, (rows,), on the device of the layer; infinite where nothing but rounding is
+            left of a row.
+
+        Raises:
+            SelectionError: The layer, head or key is not in the recording.
+
+        Example:
+            >>> recording.log_sum_exp(layer=3, head=1)  # doctest: +SKIP
         """
         self.check(layer, head)
         if not self.knows(layer, head, masked):
@@ -194,19 +238,38 @@ class Recording:
         return (layer, head, masked) in self._sums
 
     def keep(self, layer: int, head: int, sums: torch.Tensor) -> None:
-        """Take in the log-sum-exp of a head, (rows,), which its picture came by."""
+        """Keep the log-sum-exp of a head, (rows,), that was computed with its picture."""
         self._sums[layer, head, None] = sums
 
-    def closure(self) -> float:
-        """How far the recorded weights are from explaining what the kernel returned.
+    def reconstruction_error(self) -> float:
+        """Return the largest relative error of weights · value against the kernel's own output.
 
-        The largest relative error of weights · v over all layers, taken on a sample of
-        rows of every head while the pass ran: about 1e-6 in fp32, 4e-3 in bf16.
+        It is measured during the pass, on a sample of rows of every head and layer: about 1e-6
+        in fp32, 4e-3 in bf16.
         """
-        return max(self.gaps)
+        return max(self.reconstruction_errors)
+
+    def closure(self) -> float:
+        """Return `reconstruction_error()`, which this is another name of."""
+        return self.reconstruction_error()
+
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """The old name of `reconstruction_errors`, for one release."""
+        warn_renamed("Recording.gaps", "Recording.reconstruction_errors")
+        return self.reconstruction_errors
 
     def check(self, layer: int, head: int, token: int | None = None) -> None:
-        """Raise SelectionError unless layer, head and query token are in the recording."""
+        """Check that a layer, a head and a query token are in the recording.
+
+        Args:
+            layer: The number of the layer in the model, from 0.
+            head: The query head, from 0.
+            token: The position of a query token; None for none.
+
+        Raises:
+            SelectionError: One of them is not.
+        """
         if layer not in self.layer_numbers:
             raise self._absent("layer", layer, self.layer_numbers)
         if not 0 <= head < self.heads:
@@ -229,7 +292,7 @@ class Recording:
             "Choose one of those."
         )
 
-    def _places(self, selection: Selection, row: TokenRow) -> Sequence[int]:
+    def _places(self, selection: Positions, row: TokenRow) -> Sequence[int]:
         if selection is None:
             return range(len(row))
         if isinstance(selection, slice):

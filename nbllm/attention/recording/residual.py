@@ -1,7 +1,7 @@
 """The residual stream of a causal model: what each layer adds to, and the answer is read off.
 
 No architecture is named here. The final norm is the part whose output the output matrix was
-given. What is found so is checked by those that use it against what the model itself said.
+given. Callers check what is found so against the model's own logits.
 """
 
 from __future__ import annotations
@@ -15,18 +15,16 @@ from torch import nn
 
 from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.indexing import taken
-from nbllm.attention.recording.rounding import largest_gap
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.model import Model
 
 __all__ = [
     "FAMILIES",
     "ResidualStream",
-    "allowed_gap",
     "architecture",
     "check_causal",
+    "from_start",
     "layers_of",
-    "places",
     "residual_stream",
 ]
 
@@ -43,22 +41,32 @@ class ResidualStream:
 
 
 def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> ResidualStream:
-    """One forward pass, with logits at some positions and all states before the final norm."""
+    """Run one forward pass, and return the states of all layers and the logits at some positions.
+
+    Args:
+        model: A causal model.
+        ids: The token ids of the text.
+        positions: The positions whose logits are computed.
+
+    Raises:
+        UnsupportedModelError: The model has no output matrix or final norm that can be found, or
+            does not return the states of its layers.
+    """
     network = model.network
     head = network.get_output_embeddings()
     if head is None:
         raise UnsupportedModelError(
-            f"{model.name} ({architecture(model)}) does not tell its output matrix. {FAMILIES}"
+            f"{model.name} ({architecture(model)}) does not name its output matrix. {FAMILIES}"
         )
-    heard: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-    handed: list[torch.Tensor] = []
+    candidates: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
+    head_inputs: list[torch.Tensor] = []
 
-    def hear(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if inputs and _same_form(inputs[0], output):
-            heard.append((module, inputs[0], output))
+            candidates.append((module, inputs[0], output))
 
-    def take(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        handed.append(inputs[0])
+    def select(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        head_inputs.append(inputs[0])
         return (taken(inputs[0], 1, positions),)
 
     outside = [
@@ -66,21 +74,24 @@ def residual_stream(model: Model, ids: Sequence[int], positions: list[int]) -> R
         for name, module in network.named_modules()
         if module is not head and not any(part.isdigit() for part in name.split("."))
     ]
-    with torch.inference_mode(), hooked(before=[(head, take)], after=[(m, hear) for m in outside]):
+    with (
+        torch.inference_mode(),
+        hooked(before=[(head, select)], after=[(m, keep) for m in outside]),
+    ):
         given = torch.tensor([ids], device=model.device)
         said = network(input_ids=given, use_cache=False, output_hidden_states=True)
     # The last one: a norm may stand inside of a module that only passes its output on. What
     # leaves its input as it is, such as dropout, is no norm.
     norms = [
         (module, before)
-        for module, before, after in heard
-        if _same_form(after, handed[0])
-        and torch.equal(after, handed[0])
+        for module, before, after in candidates
+        if _same_form(after, head_inputs[0])
+        and torch.equal(after, head_inputs[0])
         and not torch.equal(before, after)
     ]
     hidden = said.hidden_states or ()
     layers = network.config.get_text_config().num_hidden_layers
-    whole = len(hidden) == layers + 1 and all(_same_form(state, handed[0]) for state in hidden)
+    whole = len(hidden) == layers + 1 and all(_same_form(state, head_inputs[0]) for state in hidden)
     if not norms or not whole:
         what = "the states after its layers" if norms else "a norm before its output matrix"
         raise UnsupportedModelError(
@@ -99,12 +110,13 @@ def _same_form(one: Any, other: Any) -> bool:
 
 
 def layers_of(network: nn.Module, count: int) -> list[nn.Module]:
-    """The layers, first to last: the first list of so many modules. Empty where there is none."""
+    """Return the layers in order: the first list of `count` modules; empty if there is none."""
     lists = (module for module in network.modules() if isinstance(module, nn.ModuleList))
     return next((list(modules) for modules in lists if len(modules) == count), [])
 
 
 def check_causal(model: Model) -> None:
+    """Raise UnsupportedModelError for a model that is not causal."""
     if model.kind != "causal":
         raise UnsupportedModelError(
             f"{model.name} is of kind {model.kind}, and only a causal model says a next token "
@@ -112,8 +124,16 @@ def check_causal(model: Model) -> None:
         )
 
 
-def places(positions: Sequence[int], count: int) -> list[int]:
-    """Positions from the start of a text of `count` tokens."""
+def from_start(positions: Sequence[int], count: int) -> list[int]:
+    """Positions counted from the start of a text, where negative ones count from its end.
+
+    Args:
+        positions: Of tokens.
+        count: The number of tokens of the text.
+
+    Raises:
+        SelectionError: The text has no such token.
+    """
     for position in positions:
         if not -count <= position < count:
             raise SelectionError(
@@ -123,10 +143,6 @@ def places(positions: Sequence[int], count: int) -> list[int]:
     return [position % count for position in positions]
 
 
-def allowed_gap(model: Model) -> float:
-    """Beyond it what was found is not how the model works."""
-    return largest_gap(model.dtype, model.device)
-
-
 def architecture(model: Model) -> str:
+    """The name of the network's class."""
     return type(model.network).__name__

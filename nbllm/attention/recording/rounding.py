@@ -1,10 +1,10 @@
-"""How far numbers may be apart that would be the same if nothing were rounded."""
+"""How far two numbers may be apart that would be equal without rounding."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["largest_gap"]
+__all__ = ["rounding_tolerance"]
 
 _LARGEST = 1e-3
 _LARGEST_TF32 = 5e-3  # a product of TF32 has 10 bits
@@ -18,12 +18,18 @@ _PRECISIONS = {
 }
 
 
-def largest_gap(dtype: torch.dtype, device: torch.device) -> float:
-    """The relative error beyond which it is no rounding that two numbers differ.
+def rounding_tolerance(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the largest relative error that rounding explains.
 
-    What the user allows torch to multiply float32 in, such as TF32, counts.
+    It takes in the precision in which the user lets torch multiply float32, such as TF32.
 
-        largest_gap(torch.bfloat16, torch.device("cpu"))    # 0.05
+    Args:
+        dtype: The dtype that was computed in.
+        device: The device that computed it.
+
+    Example:
+        >>> rounding_tolerance(torch.bfloat16, torch.device("cpu"))
+        0.05
     """
     if dtype == torch.float64:
         return _LARGEST

@@ -1,4 +1,4 @@
-"""Where recorded queries and keys lie: in memory, or in a file that is read where looked at.
+"""Storage of recorded queries and keys: in memory, or in a memory-mapped file.
 
 The file is written, not mapped, while a pass runs: mapped pages would count as the process's
 memory, and a full disk would kill it instead of raising an error. It is mapped afterwards.
@@ -22,13 +22,14 @@ _ALIGNED = 16  # bytes, at whose multiples numbers of any dtype may begin
 
 
 class Storage:
-    """Gives out tapes; its file is deleted with the last that holds it.
+    """Makes tapes; its file is deleted with the last object that holds it.
 
     Args:
         offload: True for a file in the system's folder for temporary ones, or the folder to make
             it in; False for memory.
 
-    Raises NbllmError where nothing can be written there.
+    Raises:
+        NbllmError: Nothing can be written there.
     """
 
     def __init__(self, offload: bool | str | Path = False) -> None:
@@ -45,7 +46,7 @@ class Storage:
         weakref.finalize(self, self.file.delete)
 
     def tape(self, capacity: int) -> Tape:
-        """One that takes up to `capacity` tokens."""
+        """Return a tape for up to `capacity` tokens."""
         return Tape(capacity, self.file)
 
 
@@ -60,7 +61,7 @@ class Tape:
         self._kept: torch.Tensor | None = None
 
     def append(self, part: torch.Tensor) -> None:
-        """Write (heads, tokens, width) behind what is there."""
+        """Append (heads, tokens, width)."""
         part = part.detach()
         if self._file is not None:
             self._write(self._file, part.cpu())
@@ -74,7 +75,7 @@ class Tape:
         self.length += part.shape[1]
 
     def read(self) -> torch.Tensor:
-        """All of it: (heads, tokens, width)."""
+        """Return all that was written: (heads, tokens, width)."""
         kept = self._kept
         if kept is None:
             raise ValueError("nothing was written on this tape")
@@ -98,7 +99,7 @@ class Tape:
 
 
 class File:
-    """Where the tapes of one recording lie one after another, each in a place of its own."""
+    """The file of one recording, in which each tape has a place of its own."""
 
     def __init__(self, writing: FileIO, path: Path) -> None:
         # Kept open: to open it for every tape of a short text takes longer than to write them.
@@ -108,13 +109,13 @@ class File:
         self._mapped = torch.empty(0, dtype=torch.uint8)
 
     def take(self, size: int) -> int:
-        """Where `size` bytes may be written that are no other tape's."""
+        """Reserve `size` bytes for a tape, and return where they start."""
         start = self._size
         self._size += size + -size % _ALIGNED
         return start
 
     def write(self, start: int, numbers: torch.Tensor) -> None:
-        """Put numbers, row after row, at this place."""
+        """Write numbers, row after row, from byte `start` on."""
         left = numbers.contiguous().view(torch.uint8).numpy().reshape(-1).data
         try:
             if self._writing.closed:
@@ -126,7 +127,7 @@ class File:
             raise _unwritable(self.path.parent, error) from error
 
     def read(self, start: int, size: int) -> torch.Tensor:
-        """The bytes at this place, which are read from the disk where they are looked at."""
+        """Return bytes as a mapped tensor, which is read from the disk on access."""
         # A recording is kept for long, and a process may have few files open.
         self._writing.close()
         if self._mapped.numel() < self._size:
@@ -142,7 +143,7 @@ class File:
         return self._mapped[start : start + size]
 
     def delete(self) -> None:
-        """Remove it; what has it mapped can still read it."""
+        """Delete the file; tensors that have it mapped can still be read."""
         self._writing.close()
         with suppress(OSError):  # Windows keeps it while it is mapped
             self.path.unlink()

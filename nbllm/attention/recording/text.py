@@ -1,24 +1,32 @@
-"""A text as the tokens that a model reads, and a word as the token that it may answer."""
+"""Tokenization of texts for one model, and the ids of the answers that it may give."""
 
 from __future__ import annotations
 
 from nbllm.checks import shown
-from nbllm.engine.locks import tokenizing
-from nbllm.engine.prompt import Prompt, found_spans
+from nbllm.engine.locks import TOKENIZER_LOCK
+from nbllm.engine.prompt import Prompt
+from nbllm.engine.tokenization import found_spans
 from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
 from nbllm.models.model import Model
 from nbllm.wording import counted
 
-__all__ = ["answer_id", "end_ids", "is_special", "read", "token_id", "token_texts"]
+__all__ = ["answer_id", "encode_prompt", "end_ids", "is_special", "token_id", "token_texts"]
 
 
-def read(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt:
-    """The tokens of a text, with the tokenizer's special tokens; a Prompt is taken as it is.
+def encode_prompt(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt:
+    """Tokenize a text, with the tokenizer's special tokens.
 
-    `as_target` reads it in the language that an encoder-decoder writes. Raises TextError for a
-    text without tokens, TextTooLongError for one beyond the context.
+    Args:
+        model: The model whose tokenizer and context length count.
+        text: The text; a Prompt is taken as it is.
+        as_target: Tokenize it in the language that an encoder-decoder writes.
 
-        read(model, "The plot was thin.").ids
+    Raises:
+        TextError: The text has no tokens.
+        TextTooLongError: It does not fit the model's context.
+
+    Example:
+        >>> encode_prompt(model, "The plot was thin.").ids  # doctest: +SKIP
     """
     prompt = text if isinstance(text, Prompt) else _tokenize(model, text, as_target)
     count = len(prompt.ids)
@@ -34,7 +42,7 @@ def read(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt
 
 
 def token_texts(model: Model, prompt: Prompt) -> tuple[str, ...]:
-    """Each token of a prompt as readable text; special tokens by their name."""
+    """The readable text of each token of a prompt; special tokens by their name."""
     return tuple(
         prompt.text[start:stop] or _written(model, token, special)
         for token, (start, stop), special in zip(
@@ -44,22 +52,27 @@ def token_texts(model: Model, prompt: Prompt) -> tuple[str, ...]:
 
 
 def is_special(model: Model, prompt: Prompt) -> tuple[bool, ...]:
-    """Of each token of a prompt, whether the tokenizer or the chat template added it."""
+    """Of each token of a prompt, whether it is special: added by the tokenizer or chat template."""
     special = set(model.tokenizer.all_special_ids)
     return tuple(token in special for token in prompt.ids)
 
 
 def token_id(model: Model, token: int | str) -> int:
-    """The id of a token that is given as its id, or as text that is one token.
+    """The id of a token.
 
-    In most vocabularies a word that follows another begins with its space: " good".
+    Args:
+        model: The model whose vocabulary it is of.
+        token: Its id, or a text that is one token. In most vocabularies a word that follows
+            another begins with its space: " good".
 
-    Raises SelectionError for an id outside of the vocabulary and for text of several tokens.
+    Raises:
+        SelectionError: The id is outside of the vocabulary, or the text is several tokens.
 
-        token_id(model, " good")
+    Example:
+        >>> token_id(model, " good")  # doctest: +SKIP
     """
     if isinstance(token, str):
-        with tokenizing:
+        with TOKENIZER_LOCK:
             ids = model.tokenizer(token, add_special_tokens=False).input_ids
         if len(ids) != 1:
             pieces = ", ".join(repr(model.tokenizer.decode([piece])) for piece in ids)
@@ -81,10 +94,16 @@ def token_id(model: Model, token: int | str) -> int:
 def answer_id(model: Model, answer: int | str) -> int:
     """The id of a causal model's token, or the number of a classifier's class.
 
-    Raises SelectionError for a token or class that the model does not have, and LabelError for
-    a class by a name that it does not have.
+    Args:
+        model: A causal model or a classifier.
+        answer: The token, as for `token_id`; or the class, by its number or its name.
 
-        answer_id(classifier, "positive")
+    Raises:
+        SelectionError: The model has no such token or class.
+        LabelError: It has no class of that name.
+
+    Example:
+        >>> answer_id(classifier, "positive")  # doctest: +SKIP
     """
     if model.kind == "causal":
         return token_id(model, answer)
@@ -106,7 +125,7 @@ def answer_id(model: Model, answer: int | str) -> int:
 
 
 def end_ids(model: Model) -> tuple[int, ...]:
-    """The tokens with which a model ends what it writes."""
+    """The ids of the tokens with which a model ends its output."""
     stated = model.network.generation_config.eos_token_id
     end = model.tokenizer.eos_token_id if stated is None else stated
     return tuple(token for token in (end if isinstance(end, list) else [end]) if token is not None)
@@ -121,14 +140,14 @@ def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer
     side = {"text_target": text} if as_target else {"text": text}
-    with tokenizing:
+    with TOKENIZER_LOCK:
         coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids = tuple(coded["input_ids"])
     if tokenizer.is_fast:
         spans = [(start, stop) for start, stop in coded["offset_mapping"]]
     else:
         spans = found_spans(tokenizer.convert_ids_to_tokens(list(ids)), text)
-    return Prompt(ids=ids, text=text, spans=tuple(spans), marks=())
+    return Prompt(ids=ids, text=text, spans=tuple(spans), field_spans=())
 
 
 def _written(model: Model, token: int, special: bool) -> str:

@@ -1,4 +1,4 @@
-"""How many threads the arithmetic of small blocks is given."""
+"""The number of threads for the arithmetic of small blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["one_thread"]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread, in the thread that calls.
+    """Limit torch to one thread, in the calling thread.
 
     A tile is computed in blocks that fit the processor's cache, each in less than a
     millisecond. Threads that wait for each other after each of them cost more than they gain,
@@ -20,8 +20,10 @@ def one_thread() -> Iterator[None]:
     other Python threads, which may be running a model, stays as it is (torch sets it through
     omp_set_num_threads, which is of the caller alone).
 
-        with one_thread():
-            scores = query @ key.T
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""From what was heard to a recording: which layers there are to hear, and whether they were."""
+"""Validates captured attention calls and builds the Recording."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from nbllm.attention.recording.indexing import gathered
-from nbllm.attention.recording.interception import Hearing
+from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.recording import Recording, RecordingKind, TokenRow
-from nbllm.attention.recording.rounding import largest_gap
+from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import is_special, token_texts
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.model import Model
 
-__all__ = ["check_heard", "depths_of", "recorded", "token_row", "wanted_layers"]
+__all__ = ["build_recording", "check_layer_calls", "depths_of", "token_row", "wanted_layers"]
 
 _FAMILIES = "Choose a model of another family, such as LLaMA, Qwen, Mistral, GPT-2 or BERT."
 
@@ -22,7 +22,7 @@ Depths = Mapping[RecordingKind, int]
 
 
 def depths_of(model: Model) -> Depths:
-    """How many layers of attention each stack of a model has."""
+    """The number of attention layers of each stack of a model."""
     config = model.network.config
     if not config.is_encoder_decoder:
         kind: RecordingKind = "causal" if model.kind == "causal" else "encoder"
@@ -43,10 +43,16 @@ def _half(config: Any, name: Literal["encoder", "decoder"]) -> Any:
 def wanted_layers(
     model: Model, layers: Sequence[int] | None, depths: Depths
 ) -> dict[RecordingKind, tuple[int, ...]]:
-    """The numbers of the layers to keep of each stack, in order and from 0.
+    """The numbers of the layers to keep of each stack, ascending and from 0.
 
-    Negative ones count from the end of their stack. Raises SelectionError for a layer that no
-    stack has, and where a stack would be left without any.
+    Args:
+        model: The model, for the messages.
+        layers: The numbers that the user gave; negative ones count from the end of their stack,
+            and None stands for all.
+        depths: The number of layers of each stack.
+
+    Raises:
+        SelectionError: No stack has one of the layers, or a stack would keep none.
     """
     if layers is None:
         return {kind: tuple(range(depth)) for kind, depth in depths.items()}
@@ -70,42 +76,51 @@ def wanted_layers(
     return wanted
 
 
-def check_heard(model: Model, heard: Mapping[RecordingKind, int], depths: Depths) -> None:
-    """Raise UnsupportedModelError for a pass that was not heard whole."""
-    if all(heard.get(kind, 0) == depth for kind, depth in depths.items()):
+def check_layer_calls(model: Model, calls: Mapping[RecordingKind, int], depths: Depths) -> None:
+    """Check that a pass made one attention call for each layer.
+
+    Args:
+        model: The model, for the messages.
+        calls: The calls that were intercepted, of each stack.
+        depths: The number of layers of each stack.
+
+    Raises:
+        UnsupportedModelError: It made fewer calls, or more.
+    """
+    if all(calls.get(kind, 0) == depth for kind, depth in depths.items()):
         return
     config = model.network.config.get_text_config()
-    if not heard and not hasattr(config, "num_attention_heads"):
+    if not calls and not hasattr(config, "num_attention_heads"):
         raise UnsupportedModelError(
             f"{model.name} ({_architecture(model)}) has no attention: its layers mix tokens in "
             f"another way, so there is nothing to record. {_FAMILIES}"
         )
-    layers, calls = (
+    expected, intercepted = (
         ", ".join(f"{count} of the {kind}" for kind, count in sorted(counted.items()) if count)
-        for counted in (depths, heard)
+        for counted in (depths, calls)
     )
     raise UnsupportedModelError(
         f"{model.name} ({_architecture(model)}) does not compute the attention of each layer by "
-        f"one call of transformers' AttentionInterface (layers: {layers}; calls: "
-        f"{calls or 'none'}), so what it looked at cannot be recorded. {_FAMILIES}"
+        f"one call of transformers' AttentionInterface (layers: {expected}; calls: "
+        f"{intercepted or 'none'}), so what it looked at cannot be recorded. {_FAMILIES}"
     )
 
 
 def token_row(model: Model, prompt: Prompt) -> TokenRow:
-    """A text as one side of its attention matrices."""
+    """The tokens of a prompt, as the rows or columns of attention matrices."""
     return TokenRow(
         text=prompt.text,
         ids=prompt.ids,
         tokens=token_texts(model, prompt),
         spans=prompt.spans,
         special=is_special(model, prompt),
-        marks=prompt.marks,
+        marks=prompt.field_spans,
     )
 
 
-def recorded(
+def build_recording(
     model: Model,
-    hearing: Hearing,
+    recorder: AttentionRecorder,
     kind: RecordingKind,
     queries: TokenRow,
     keys: TokenRow,
@@ -113,12 +128,22 @@ def recorded(
     text: int = 0,
     prompt_length: int | None = None,
 ) -> Recording:
-    """The recording of one stack over one text of what was heard.
+    """Build the recording of one stack of layers over one text.
 
-    Raises UnsupportedModelError where queries and keys do not explain what the layers returned.
+    Args:
+        model: The model that ran.
+        recorder: What captured its passes.
+        kind: The stack.
+        queries: The tokens of the rows.
+        keys: The tokens of the columns.
+        text: The number of the text in the batch.
+        prompt_length: The number of tokens before those that the model wrote, if it wrote any.
+
+    Raises:
+        UnsupportedModelError: Queries and keys do not explain the output of the layers.
     """
-    tracks = hearing.tracks(text, kind)
-    layers = tuple(track.layer() for track in tracks.values())
+    captured = recorder.accumulators(text, kind)
+    layers = tuple(layer.layer() for layer in captured.values())
     if kind == "encoder" and all(layer.causal for layer in layers):
         kind = "causal"  # a classifier that was made from a language model
     recording = Recording(
@@ -126,20 +151,22 @@ def recorded(
         kind=kind,
         queries=queries,
         keys=keys,
-        layer_numbers=tuple(tracks),
+        layer_numbers=tuple(captured),
         layers=layers,
-        gaps=tuple(gathered([track.gap() for track in tracks.values()]).tolist()),
+        reconstruction_errors=tuple(
+            gathered([layer.reconstruction_error() for layer in captured.values()]).tolist()
+        ),
         prompt_length=prompt_length,
-        storage=hearing.storage,
+        storage=recorder.storage,
     )
     if len({layer.heads for layer in recording.layers}) != 1:
         raise UnsupportedModelError(
             f"The layers of {model.name} ({_architecture(model)}) differ in their number of "
             "heads, which cannot be recorded yet. Choose a model of another family."
         )
-    dtype, worst = recording.layers[0].query.dtype, max(recording.gaps)
-    # Rounding is far below that, as closure() reports: about 1e-6 in fp32, 4e-3 in bf16.
-    if not worst <= largest_gap(dtype, model.device):  # also where it is not a number
+    dtype, worst = recording.layers[0].query.dtype, recording.reconstruction_error()
+    # Rounding alone is far below that: about 1e-6 in fp32, 4e-3 in bf16.
+    if not worst <= rounding_tolerance(dtype, model.device):  # also where it is not a number
         raise UnsupportedModelError(
             f"The attention of {model.name} ({_architecture(model)}) is made of more than queries "
             f"and keys: weights computed from them miss what it returned by {worst:.1%}. They "

@@ -1,4 +1,4 @@
-"""Tokens joined to the words that a reader sees."""
+"""Alignment of tokens to the words that a reader sees."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ __all__ = ["word_numbers"]
 
 
 def word_numbers(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Of each token the number of its word, from 0.
+    """Return the number of the word of each token, from 0.
 
-    A token goes on with the word before it where letters or digits meet. Characters of scripts
-    that put no space between words, such as Chinese, stay tokens of their own; tokens that are
-    bytes of one character belong together, and a space to the word after it.
+    Tokens are of one word where letters or digits meet. Characters of scripts that put no space
+    between words, such as Chinese, stay tokens of their own; tokens that are bytes of one character
+    belong together, and a space belongs to the word after it.
 
-        word_numbers("unlikely!", [(0, 2), (2, 8), (8, 9)])      # [0, 0, 1]
+    Args:
+        text: The text.
+        spans: The character range of each token in it.
+
+    Example:
+        >>> word_numbers("unlikely!", [(0, 2), (2, 8), (8, 9)])
+        [0, 0, 1]
     """
     numbers: list[int] = []
     for place, (start, stop) in enumerate(spans):
@@ -31,7 +37,7 @@ def word_numbers(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _joined(text: str, place: int) -> bool:
-    """Whether the characters on both sides of a place are of one word."""
+    """Whether the characters before and after a place are of one word."""
     return place > 0 and all(map(_is_of_a_word, text[place - 1 : place + 1]))
 
 

@@ -21,18 +21,37 @@ DECADES = 4  # of weights below the largest that the logarithmic scale and the c
 
 
 def full_colour(weights: NDArray[np.float32], sink: int | None) -> float:
-    """The weight that gets full colour in the picture of a head, (rows, columns).
+    """Return the weight that gets full colour in the picture of a head.
 
-    It is the largest outside of the sink's column, in magnitude; 1 where there is none.
+    Args:
+        weights: (rows, columns).
+        sink: The column that does not count; None for none.
+
+    Returns:
+        The largest weight in magnitude; 1 where all are 0.
+
+    Example:
+        >>> full_colour(np.array([[0.9, 0.25], [0.7, -0.5]], np.float32), sink=0)
+        0.5
     """
     sides = [weights] if sink is None else [weights[:, :sink], weights[:, sink + 1 :]]
     return max(float(np.abs(side).max(initial=0)) for side in sides) or 1.0
 
 
 def levels(weights: NDArray[np.float32], full: float, scale: Scale) -> NDArray[np.float32]:
-    """Levels from 0 (no colour) to 1 (full, from a weight of `full` on), of the same shape.
+    """Return colour levels from 0 (no colour) to 1 (full).
 
-    On the logarithmic scale, `full` / 10,000 and less have no colour.
+    Args:
+        weights: Weights of any shape; their sign does not count.
+        full: The weight from which on colour is full.
+        scale: "sqrt", or "log", on which `full` / 10,000 and less have no colour.
+
+    Returns:
+        float32, of the same shape.
+
+    Example:
+        >>> levels(np.array([0.0, 0.25, 1.0, 2.0], np.float32), 1.0, "sqrt").tolist()
+        [0.0, 0.5, 1.0, 1.0]
     """
     shares = np.minimum(np.abs(weights) / np.float32(full), 1)
     if scale == "sqrt":
@@ -44,10 +63,22 @@ def levels(weights: NDArray[np.float32], full: float, scale: Scale) -> NDArray[n
 def codes(
     weights: NDArray[np.float32], full: float, *, signed: bool
 ) -> NDArray[np.uint8] | NDArray[np.int8]:
-    """Weights as a byte each, right to a few percent: uint8, or int8 where they have a sign.
+    """Return weights as one byte each, right to a few percent.
 
-    0 is none; from 1, which is `full` / 10,000, to 255 (±127) at `full` the steps are even in the
-    logarithm. What lies below is 0.
+    0 stands for no weight. From 1, which is `full` / 10,000, to 255 (±127 with a sign) at `full`
+    the steps are even in the logarithm. Smaller weights become 0.
+
+    Args:
+        weights: Weights of any shape.
+        full: The weight that gets the largest code.
+        signed: Keep the sign.
+
+    Returns:
+        uint8, or int8 with a sign, of the same shape.
+
+    Example:
+        >>> codes(np.array([0, 1e-4, 1e-2, 1], np.float32), 1.0, signed=False).tolist()
+        [0, 1, 128, 255]
     """
     most = 127 if signed else 255
     with np.errstate(divide="ignore"):
@@ -57,9 +88,15 @@ def codes(
 
 
 def scale_ticks(full: float, scale: Scale) -> tuple[str, str, str]:
-    """The weights of no colour, of half and of full, as text.
+    """Return the weights of no colour, half colour and full colour, as text.
 
-    scale_ticks(0.36, "sqrt")      # ("0", "0.09", "0.36")
+    Args:
+        full: The weight of full colour.
+        scale: "sqrt" or "log".
+
+    Example:
+        >>> scale_ticks(0.36, "sqrt")
+        ('0', '0.09', '0.36')
     """
     half = full / 4 if scale == "sqrt" else full / 10 ** (DECADES / 2)
     least = "0" if scale == "sqrt" else f"{full / 10**DECADES:.1e}"

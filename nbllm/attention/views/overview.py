@@ -1,4 +1,4 @@
-"""What a reader sees before choosing: the attention sink, and where to start.
+"""The attention sink of a recording, and the head and token at which a reader may start.
 
 In most language models a large part of every head's weight rests on one token, mostly
 the first, whatever the text says (Xiao et al. 2023, "Efficient Streaming Language Models
@@ -33,7 +33,7 @@ SINK_FACTOR = 2.0  # a sink takes this many times what it would if all weights w
 
 @dataclass(frozen=True)
 class Overview:
-    """One look over all heads of a recording."""
+    """The sink of a recording, and the head and token to open first."""
 
     sink: int | None  # the key that takes most of the weight without regard to the text
     token: int  # where to start reading: the query token,
@@ -47,14 +47,19 @@ def survey(recording: Recording) -> Overview:
     """Find the attention sink, and the head that is worth opening first.
 
     The query token is the one that the answer is read from: the last of a causal model or
-    of what was written, the first of an encoder. The content is what the prompt marks as the
+    of a generated text, the first of an encoder. The content is what the prompt marks as the
     user's own; without marks, all but special tokens. The sink, the query token itself and the
-    tokens beside it are none: what a head puts there it puts there whatever the text says. The
-    head is one of the upper half of the layers: those below spread their weight mostly by
+    tokens beside it do not count: the weight that they get depends on their place, not on the text.
+    The head is one of the upper half of the layers: those below spread their weight mostly by
     position and word form. Rows are sampled beyond 64 tokens; in texts of thousands fewer of
     them, and layers too, and for the sink heads.
 
-        recording.weights(survey(recording).layer, survey(recording).head)
+    Args:
+        recording: The recording.
+
+    Example:
+        >>> found = survey(recording)  # doctest: +SKIP
+        >>> recording.weights(found.layer, found.head)  # doctest: +SKIP
     """
     rows, layers, some = _sampled(recording)
     token = 0 if recording.kind == "encoder" else len(recording.queries) - 1
@@ -75,7 +80,7 @@ def survey(recording: Recording) -> Overview:
 
 
 def _sampled(recording: Recording) -> tuple[list[int], list[int], list[int]]:
-    """Which queries, which layers, and of those which heads are looked at."""
+    """The queries, the layers, and the heads of those layers that are sampled."""
     total = len(recording.layers)
     fitting = SURVEYED_WEIGHTS // (recording.heads * len(recording.keys))
     most = min(MOST_ROWS, max(LEAST_ROWS, fitting // total))
@@ -88,7 +93,7 @@ def _sampled(recording: Recording) -> tuple[list[int], list[int], list[int]]:
 
 
 def _sink(received: NDArray[np.float32], rows: list[int], rule: Rule) -> int | None:
-    """The key that takes most weight, if far above its part of an even spread."""
+    """The key that takes most weight, if far above its share of an even spread."""
     token = int(received.argmax())
     keys = [len(rule.visible([row], len(received))) for row in rows if rule.sees(row, token)]
     even = sum(1 / count for count in keys) / len(rows)

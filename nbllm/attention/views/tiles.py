@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.attention.recording.indexing import evenly_spaced
 from nbllm.attention.recording.layer import Layer
 from nbllm.attention.recording.masks import mask_key
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 Span = tuple[int, int]
-How = Literal["mean", "max"]
+Reduce = Literal["mean", "max"]
 
 MOST_THUMBNAIL_ROWS = 256
 LEAST_THUMBNAIL_ROWS = 64
@@ -67,18 +68,30 @@ def pooled(
     masked: int | None = None,
     side: int = 512,
 ) -> NDArray[np.float32]:
-    """One head, or a window of it, shrunk to at most `side` a side by the largest of each block.
+    """Return one head, or a window of it, pooled by the largest weight of each block.
 
-    The largest, not the mean: a single hot key stays as hot as it is. `rows` and `columns` are
-    [start, stop) of queries and keys, by default all. Of n positions, block b begins at
-    b · n // side. Where a side is no longer than `side`, nothing is pooled along it. `masked`
-    is a key, such as the attention sink, that is taken out; what is left of each row is made
-    whole again, before it is pooled.
+    The largest, not the mean: a single hot key stays as hot as it is. Of n positions along a side,
+    block b begins at b · n // `side`; a side that is no longer than `side` is not pooled.
 
-    Returns float32, (<= side, <= side). Raises SelectionError for what is not in the recording
-    and for an empty window.
+    Args:
+        recording: The recording.
+        layer: The number of the layer in the model, from 0.
+        head: The query head, from 0.
+        rows: The window's queries as (start, stop); all by default.
+        columns: The window's keys as (start, stop); all by default.
+        masked: A key to mask out, such as the attention sink. The rest of each row is normalized
+            again to sum to 1, before it is pooled.
+        side: The most cells along each side of the result.
 
-        pooled(recording, layer=5, head=2, side=256)
+    Returns:
+        float32, (<= side, <= side).
+
+    Raises:
+        SelectionError: The layer, head, key or window is not in the recording, or the window is
+            empty.
+
+    Example:
+        >>> pooled(recording, layer=5, head=2, side=256)  # doctest: +SKIP
     """
     recording.check(layer, head)
     queries, others = _window(recording, rows, columns)
@@ -105,6 +118,7 @@ def pooled(
     return np.exp(shrunk.picture, out=shrunk.picture)
 
 
+@deprecated_argument("how", "reduce")
 @one_thread()
 @reads(
     layer=check_integer, rows=check_span, columns=check_span, masked=check_integer, side=check_whole
@@ -112,24 +126,37 @@ def pooled(
 def combined(
     recording: Recording,
     layer: int,
-    how: How = "mean",
+    reduce: Reduce = "mean",
     *,
     rows: Span | None = None,
     columns: Span | None = None,
     masked: int | None = None,
     side: int = 512,
 ) -> NDArray[np.float32]:
-    """The mean or the largest weight over all heads of a layer, then pooled as one head is.
+    """Return the mean or the largest weight over the heads of a layer, pooled as one head is.
 
-    A key that is `masked` is taken out of each head first. Of a long text this takes as long
-    as all of its heads.
+    Of a long text this takes as long as all of its heads.
 
-    Returns float32, (<= side, <= side). Raises SelectionError for what is not in the recording
-    and for an empty window.
+    Args:
+        recording: The recording.
+        layer: The number of the layer in the model, from 0.
+        reduce: "mean" or "max" over the heads.
+        rows: The window's queries as (start, stop); all by default.
+        columns: The window's keys as (start, stop); all by default.
+        masked: A key to mask out of each head, as for `pooled`.
+        side: The most cells along each side of the result.
 
-        combined(recording, layer=5, how="max", side=256)
+    Returns:
+        float32, (<= side, <= side).
+
+    Raises:
+        ArgumentError: `reduce` is another word.
+        SelectionError: The layer, key or window is not in the recording, or the window is empty.
+
+    Example:
+        >>> combined(recording, layer=5, reduce="max", side=256)  # doctest: +SKIP
     """
-    check_choice("how", how, get_args(How))
+    check_choice("reduce", reduce, get_args(Reduce))
     recording.check(layer, 0)
     queries, others = _window(recording, rows, columns)
     chosen = recording.layer(layer)
@@ -143,11 +170,11 @@ def combined(
         together = torch.zeros(len(part), len(keys), device=chosen.key.device)
         for head in range(recording.heads):
             weights = recording.log_weights(layer, head, part, keys, masked).exp_()
-            if how == "mean":
+            if reduce == "mean":
                 together += weights
             else:
                 torch.maximum(together, weights, out=together)
-        if how == "mean":
+        if reduce == "mean":
             together /= recording.heads
         shrunk.fill(part, keys, together.cpu().numpy())
     return shrunk.picture
@@ -156,13 +183,25 @@ def combined(
 @one_thread()
 @reads(layer=check_integer, sink=_key_or_none, size=check_whole)
 def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) -> NDArray[np.uint8]:
-    """A small picture of every head of a layer: (heads, side, side), side <= size.
+    """Return a small picture of every head of a layer.
 
-    They are `codes`, 255 the largest weight of the head outside of the column of the `sink`.
-    Rows are sampled in long texts: `sampled_rows` says which. Raises SelectionError for a layer
-    that was not recorded.
+    Rows are sampled in long texts: `sampled_rows` says which.
 
-        thumbnails(recording, layer=5, sink=0, size=24)
+    Args:
+        recording: The recording.
+        layer: The number of the layer in the model, from 0.
+        sink: The key whose column does not count for the scale; None for none.
+        size: The most cells along each side.
+
+    Returns:
+        uint8, (heads, <= size, <= size): `codes`, 255 the largest weight of the head outside of
+        the column of the sink.
+
+    Raises:
+        SelectionError: The layer was not recorded.
+
+    Example:
+        >>> thumbnails(recording, layer=5, sink=0, size=24)  # doctest: +SKIP
     """
     recording.check(layer, 0)
     chosen = recording.layer(layer)
@@ -179,12 +218,16 @@ def thumbnails(recording: Recording, layer: int, sink: int | None, size: int) ->
 
 
 def sampled_rows(recording: Recording) -> list[int]:
-    """The queries that thumbnails are made from: all of a short text, some of a long one.
+    """Return the queries that thumbnails are made from: all of a short text, some of a long one.
 
     At most 256, evenly spaced, the first and the last among them; from 1,024 tokens on fewer,
     down to 64.
 
-        len(sampled_rows(recording)) < len(recording)      # are they a sample?
+    Args:
+        recording: The recording.
+
+    Example:
+        >>> len(sampled_rows(recording)) < len(recording)  # doctest: +SKIP
     """
     fitting = THUMBNAIL_SCORES // len(recording.keys)
     most = min(MOST_THUMBNAIL_ROWS, max(LEAST_THUMBNAIL_ROWS, fitting))
@@ -210,15 +253,27 @@ def top_edges(
     rows: Span | None = None,
     columns: Span | None = None,
 ) -> pd.DataFrame:
-    """The k largest weights of a head, or of a window of it, the largest first.
+    """Return the k largest weights of a head, or of a window of it, the largest first.
 
-    `without` is a key to leave out, such as the attention sink. Weights of 0 are no edges, so
-    there may be fewer than k.
+    Weights of 0 are left out, so there may be fewer than k.
 
-    Returns the columns query, key (positions) and weight (float32). Raises SelectionError for
-    what is not in the recording and for an empty window.
+    Args:
+        recording: The recording.
+        layer: The number of the layer in the model, from 0.
+        head: The query head, from 0.
+        k: The most weights.
+        without: A key to leave out, such as the attention sink; the others stay as they are.
+        rows: The window's queries as (start, stop); all by default.
+        columns: The window's keys as (start, stop); all by default.
 
-        top_edges(recording, layer=5, head=2, k=100, without=0)
+    Returns:
+        A frame with the columns query and key (positions of tokens) and weight (float32).
+
+    Raises:
+        SelectionError: The layer, head or window is not in the recording, or the window is empty.
+
+    Example:
+        >>> top_edges(recording, layer=5, head=2, k=100, without=0)  # doctest: +SKIP
     """
     recording.check(layer, head)
     queries, others = _window(recording, rows, columns)
@@ -249,14 +304,26 @@ def top_edges(
 def dimension_scores(
     recording: Recording, layer: int, head: int, query: int, key: int
 ) -> NDArray[np.float32]:
-    """What each dimension of a head adds to the score of one query and one key.
+    """Return how much each dimension of a head adds to the score of one query and one key.
 
     It is q · k · scale, dimension by dimension, after RoPE. Their sum is the score before a
     soft cap, a position bias (T5) and the softmax, where the model has those.
 
-    Returns float32, (head_dim,). Raises SelectionError for what is not in the recording.
+    Args:
+        recording: The recording.
+        layer: The number of the layer in the model, from 0.
+        head: The query head, from 0.
+        query: The position of the query token.
+        key: The position of the key token.
 
-        dimension_scores(recording, layer=5, head=2, query=9, key=3).argmax()
+    Returns:
+        float32, (head_dim,).
+
+    Raises:
+        SelectionError: The layer, head or token is not in the recording.
+
+    Example:
+        >>> dimension_scores(recording, layer=5, head=2, query=9, key=3)  # doctest: +SKIP
     """
     recording.check(layer, head, query)
     _window(recording, None, (key, key + 1))

@@ -2,8 +2,8 @@
 
 The grammar is llguidance's. What is added here is an end: from the first token on, each row
 knows tokens that would complete its answer, and a token of the model's that would leave too
-little room for any such completion is replaced by the next one of the completion known. So
-an answer is valid JSON whatever the model writes and however few tokens it has.
+little room for any completion is replaced by the next one of the completion known. So an answer
+is valid JSON whatever the model generates and however few tokens it has.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class JsonGrammar:
 
     Args:
         schema: a JSON schema whose top is an object.
-        max_new_tokens: what an answer may take.
+        tokenizer: of the model.
+        max_new_tokens: tokens that an answer may take.
 
     Raises:
         FrameError: the schema cannot be used, or no answer is short enough.
@@ -76,23 +77,23 @@ class JsonGrammar:
         self.tokenizer = _byte_tokens(tokenizer)
         self.max_new_tokens = max_new_tokens
         self.start = _matcher(_bounded(schema, max_new_tokens), self.tokenizer)
-        self.closers = _Closers(self.tokenizer)
-        way = self.closers.way_out(self.start, limit=4096)
-        if way is None:
+        self.closers = _Completions(self.tokenizer)
+        completion = self.closers.shortest_completion(self.start, limit=4096)
+        if completion is None:
             raise FrameError(
                 "no end was found for an answer of the schema, whose formats and patterns leave "
                 "open how long a text is. Leave the pattern or format out, and say in the "
                 "description what to write."
             )
-        if len(way) > max_new_tokens:
+        if len(completion) > max_new_tokens:
             raise FrameError(
-                f"the shortest answer of the schema takes {counted(len(way), 'token')}, and "
-                f"max_new_tokens={max_new_tokens}. Raise it to {4 * len(way)} or so."
+                f"the shortest answer of the schema takes {counted(len(completion), 'token')}, and "
+                f"max_new_tokens={max_new_tokens}. Raise it to {4 * len(completion)} or so."
             )
-        self.way_out = way
+        self.shortest_completion = completion
 
     def constraint(self, rows: int, *, filler: int) -> JsonConstraint:
-        """The constraint of one batch.
+        """Return the constraint of one batch.
 
         Args:
             rows: how many prompts the batch has.
@@ -104,7 +105,7 @@ class JsonGrammar:
 class JsonConstraint(LogitsProcessor):
     """Leaves one token to each row of a batch: the likeliest that the grammar allows.
 
-    Holds the state of a batch, so it serves one only.
+    It holds the state of a batch, so it serves one only.
     """
 
     def __init__(self, grammar: JsonGrammar, rows: int, filler: int) -> None:
@@ -115,7 +116,7 @@ class JsonConstraint(LogitsProcessor):
         self._mask = allocate_token_bitmask(rows, grammar.tokenizer.vocab_size)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores of shape (row, token): zero for the token to write, else minus infinity."""
+        """Return scores (row, token): zero for the next token, else minus infinity."""
         for n, row in enumerate(self._rows):
             if not row.finished:
                 # 10 to 20 microseconds here; handing them to threads takes longer.
@@ -132,50 +133,54 @@ class JsonConstraint(LogitsProcessor):
         return torch.full_like(scores, -torch.inf).scatter_(1, column, 0.0)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Only these rows of the batch go on, in this order."""
+        """Continue with some rows of the batch alone.
+
+        Args:
+            rows: their indices, in their new order.
+        """
         self._rows = [self._rows[n] for n in rows]
         self._mask = allocate_token_bitmask(len(rows), self.grammar.tokenizer.vocab_size)
 
     def texts(self) -> list[str]:
-        """The answers of all rows, once generation has ended."""
+        """Return the answers of all rows, once generation has ended."""
         return [self.grammar.tokenizer.decode_str(row.written) for row in self._all]
 
 
 class _Row:
-    """How far one answer is, and the tokens that would complete it."""
+    """The state of one answer, and the tokens that would complete it."""
 
     def __init__(self, grammar: JsonGrammar) -> None:
         self.matcher = grammar.start.deep_copy()
         self.written: list[int] = []
         self.finished = False
         self._grammar = grammar
-        self._way_out = grammar.way_out
+        self._completion = grammar.shortest_completion
 
     def write(self, token: int) -> int:
-        """Write the token, or one of the way out where nothing else fits; return which."""
-        way = None
+        """Append the token, or one of the completion where nothing else fits; return which."""
+        completion = None
         if self.matcher.try_consume_tokens([token]):
-            way = self._way_out_after(token)
-            if way is None:
+            completion = self._completion_after(token)
+            if completion is None:
                 self.matcher.rollback(1)
-        if way is None:
-            token, *way = self._way_out
+        if completion is None:
+            token, *completion = self._completion
             self.matcher.consume_token(token)
         self.written.append(token)
-        self._way_out = way
-        self.finished = not way and self.matcher.is_accepting()
+        self._completion = completion
+        self.finished = not completion and self.matcher.is_accepting()
         return token
 
-    def _way_out_after(self, token: int) -> list[int] | None:
+    def _completion_after(self, token: int) -> list[int] | None:
         room = self._grammar.max_new_tokens - len(self.written) - 1
         # Inside a string the same tokens complete it, so most steps cost no search.
-        known = self._way_out[1:] if token == self._way_out[0] else self._way_out
+        known = self._completion[1:] if token == self._completion[0] else self._completion
         if len(known) <= room and _completes(self.matcher, known):
             return known
-        return self._grammar.closers.way_out(self.matcher, limit=room)
+        return self._grammar.closers.shortest_completion(self.matcher, limit=room)
 
 
-class _Closers:
+class _Completions:
     """Finds few tokens that complete an answer, by the characters that close JSON."""
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
@@ -185,14 +190,18 @@ class _Closers:
         self._separators = _single(tokenizer, _SEPARATORS)
         self._others = _single(tokenizer, _OTHERS)
 
-    def way_out(self, matcher: LLMatcher, *, limit: int) -> list[int] | None:
-        """Tokens that complete the answer, at most `limit`, or None where none are found.
+    def shortest_completion(self, matcher: LLMatcher, *, limit: int) -> list[int] | None:
+        """Return tokens that complete the answer, at most `limit`; None where none are found.
 
         The matcher is left as it was.
+
+        Args:
+            matcher: the state of the answer.
+            limit: tokens.
         """
         written: list[int] = []
         while not matcher.is_accepting():
-            # What can only go on in one way is known at once.
+            # What can go on in one way only is known at once.
             step = matcher.compute_ff_tokens() or self._next(matcher, written)
             done = matcher.try_consume_tokens(step)
             written += step[:done]
@@ -220,14 +229,29 @@ _known_tokenizers: WeakKeyDictionary[Any, LLTokenizer] = WeakKeyDictionary()
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Refuse a JSON schema that no grammar can be made of.
 
+    Args:
+        schema: a JSON schema.
+
     Raises:
         FrameError: it is wrong, contradicts itself, or uses a keyword that is not supported.
+
+    Example:
+        >>> check_schema({"type": "object", "properties": {"price": {"type": "number"}}})
     """
     _matcher(schema, LLTokenizer("byte"))
 
 
 def accepts(schema: Mapping[str, Any], text: str) -> bool:
-    """Whether a text is JSON of the schema: compact, its fields in the schema's order."""
+    """Return whether a text is JSON of the schema: compact, its fields in the schema's order.
+
+    Args:
+        schema: a JSON schema.
+        text: any string.
+
+    Example:
+        >>> accepts({"type": "object", "properties": {"n": {"type": "integer"}}}, '{"n":1}')
+        True
+    """
     tokenizer = LLTokenizer("byte")
     return _completes(_matcher(schema, tokenizer), tokenizer.tokenize_str(text))
 
@@ -256,7 +280,7 @@ def _byte_tokens(tokenizer: PreTrainedTokenizerBase) -> LLTokenizer:
 
 
 def _single(tokenizer: LLTokenizer, characters: str) -> list[int]:
-    """The tokens that are one of the characters and nothing else, in their order."""
+    """Return the tokens that are one of the characters and nothing else, in their order."""
     found = [tokenizer.greedy_tokenize(character) for character in characters]
     return [ids[0] for ids in found if len(ids) == 1]
 
@@ -268,7 +292,7 @@ def _first_allowed(matcher: LLMatcher) -> list[int]:
 
 
 def _completes(matcher: LLMatcher, tokens: Sequence[int]) -> bool:
-    """Whether the tokens complete the answer; the matcher is left as it was."""
+    """Return whether the tokens complete the answer; the matcher is left as it was."""
     done = matcher.try_consume_tokens(list(tokens))
     complete = done == len(tokens) and matcher.is_accepting()
     matcher.rollback(done)
@@ -276,14 +300,14 @@ def _completes(matcher: LLMatcher, tokens: Sequence[int]) -> bool:
 
 
 def _unpacked(mask: np.ndarray[Any, np.dtype[np.int32]], device: torch.device) -> torch.Tensor:
-    """One boolean a token, of shape (row, token), from one bit a token."""
+    """Return one boolean per token, shape (row, token), from one bit per token."""
     packed = torch.from_numpy(mask.view(np.uint8)).to(device)
     bits = packed[:, :, None] >> torch.arange(8, dtype=torch.uint8, device=device)
     return (bits & 1).flatten(1).bool()
 
 
 def _bounded(schema: Mapping[str, Any], max_new_tokens: int) -> dict[str, Any]:
-    """The schema with an end to every string, list and number that has none."""
+    """Return the schema with an end to every string, list and number that has none."""
     strings = max(1, _count_strings(schema))
     longest = max(16, _CHARACTERS_PER_TOKEN * max_new_tokens // strings)
 
@@ -342,7 +366,7 @@ def _kinds(part: Mapping[str, Any]) -> set[str]:
 
 
 def _over(key: str, value: Any, each: Any) -> Any:
-    """The value of a keyword with `each` applied to the schemas that it holds."""
+    """Return the value of a keyword with `each` applied to the schemas that it holds."""
     if key in ("properties", "$defs", "definitions"):
         return {name: each(child) for name, child in value.items()}
     if key in ("anyOf", "oneOf", "allOf", "prefixItems"):

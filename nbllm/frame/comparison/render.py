@@ -1,104 +1,100 @@
-"""How a comparison is shown: as text, as HTML, and as a plot."""
+"""A comparison as text, as HTML and as a chart, from its summary and its rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import narwhals as nw
-import numpy as np
-
-from nbllm.display.theme import CHART
+from nbllm.display.card import card, terms
+from nbllm.display.table import Column, Table
+from nbllm.display.theme import BLUE, CHART, GREEN, LIGHT_GREY, VERMILION, translucent
 from nbllm.escaping import chart_text, escape, visible
+from nbllm.frame.comparison.summary import Agreement, Differences, Form, Measure, Summary, share
+from nbllm.stats import Estimate
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
-    from nbllm.frame.comparison.result import Comparison, Measure
-    from nbllm.frame.evaluation.statistics import Estimate
+__all__ = ["Points", "html", "margins_plot", "similarities_plot", "text"]
 
-__all__ = ["html", "plain", "plot", "share", "text"]
+_HEAD = ("", "a", "b", "b against a")
+_CELL = 160  # characters of a text in a table
+_LABEL = 24  # of a cell that need not be broken into lines
 
-_SHOWN = 5  # rows that differ, in HTML
-_CELL = 160  # characters of a text in it
-
-# Of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind eyes can tell apart.
 _COLOURS = {
-    "same answer": "#0072B2",
-    "different answers": "#D55E00",
-    "both right": "#0072B2",
-    "both wrong": "#999999",
-    "only a right": "#D55E00",
-    "only b right": "#009E73",
+    "same answer": BLUE,
+    "different answers": VERMILION,
+    "both right": BLUE,
+    "both wrong": LIGHT_GREY,
+    "only a right": VERMILION,
+    "only b right": GREEN,
 }
 
-Form = Callable[[float], str]
+
+class Points(NamedTuple):
+    """Rows as points of a chart."""
+
+    a: NDArray[np.float64]  # the margin of each model, shape (rows,)
+    b: NDArray[np.float64]  # below zero where it gives another answer
+    texts: Sequence[tuple[Any, Any, Any]]  # the input, and both answers
 
 
-def share(value: float) -> str:
-    """A proportion."""
-    return f"{value:.3f}"
+def text(summary: Summary) -> str:
+    """Return the summary as text."""
+    table = Table(_rows(summary), _HEAD, columns=["text"] * len(_HEAD))
+    sides = [f"  a  {summary.a}", f"  b  {summary.b}"]
+    lines = [summary.heading, *sides, "", *table.lines(), "", *summary.remarks]
+    return visible("\n".join(lines))
 
 
-def plain(value: float) -> str:
-    """Any other number, in three digits."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def text(comparison: Comparison) -> str:
-    """The summary as text."""
-    lines = [("", "a", "b", "b against a"), *_lines(comparison)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    sides = [f"  a  {comparison.a.name}", f"  b  {comparison.b.name}"]
-    told = [_heading(comparison), *sides, "", *table, "", *_remarks(comparison)]
-    return visible("\n".join(told))
-
-
-def html(comparison: Comparison) -> str:
-    """The summary and some rows that differ as HTML: no script, nothing fetched."""
-    head = ("", f"a: {comparison.a.name}", f"b: {comparison.b.name}", "b against a")
-    differences = nw.from_native(comparison.differences, eager_only=True)
-    names = [name for name in differences.columns if name not in ("a_run", "b_run")]
-    found = f"{counted(len(differences), 'row differs', 'rows differ')}."
-    if len(differences):
-        shown = differences.select(names).head(_SHOWN).rows()
-        found += f" The most surprising of them:{_table(names, shown)}"
-    return (
-        f"<div><b>{escape(_heading(comparison))}</b>{_table(head, _lines(comparison))}"
-        + "".join(f"<div>{escape(remark)}</div>" for remark in _remarks(comparison))
-        + f"<div>{found}</div></div>"
+def html(summary: Summary, differences: Differences) -> str:
+    """Return the summary and some rows that differ as HTML: no script, nothing fetched."""
+    found = f"{counted(differences.count, 'row differs', 'rows differ')}."
+    some = ""
+    if differences.count:
+        found += " The most surprising of them:"
+        columns = [_form(cells) for cells in zip(*differences.rows, strict=True)]
+        rows = [list(map(_short, row)) for row in differences.rows]
+        some = Table(rows, differences.head, columns=columns).html()
+    return card(
+        summary.heading,
+        terms({"a": summary.a, "b": summary.b}),
+        Table(_rows(summary), _HEAD, columns=["text", "text", "text", "long"]).html(),
+        *(f"<div>{escape(remark)}</div>" for remark in (*summary.remarks, found)),
+        some,
     )
 
 
-def _heading(comparison: Comparison) -> str:
-    columns = ", ".join(map(repr, comparison.columns))
-    return f"{comparison.verb} of {columns}, {counted(comparison.count, 'row')}"
+def _form(cells: Sequence[Any]) -> Column:
+    """Return the form of a column of values: numbers, labels, or texts of several lines."""
+    if all(isinstance(cell, float | int | None) for cell in cells):
+        return "number"
+    return "long" if any(len(str(cell)) > _LABEL for cell in cells) else "text"
 
 
-def _lines(comparison: Comparison) -> list[tuple[str, str, str, str]]:
-    """Measure, a, b and both; agreement where `a` is sure goes under agreement."""
+def _short(value: Any) -> str:
+    written = share(value) if isinstance(value, float) else str(value)
+    return written if len(written) <= _CELL else f"{written[: _CELL - 3]}..."
+
+
+def _rows(summary: Summary) -> list[tuple[str, str, str, str]]:
+    """Measure, a, b and both; agreement where `a` is sure goes below agreement."""
     first, *rest = (
         (m.name, _written(m.a, m.form), _written(m.b, m.form), _of_both(m))
-        for m in comparison.measures
+        for m in summary.measures
     )
-    if not comparison.gives_labels:
-        return [first, *rest]
-    rows = nw.from_native(comparison.by_margin, eager_only=True).rows(named=True)
     sure = [
         (
-            f"  where a's margin > {row['margin_above']:g} ({counted(row['rows'], 'row')})",
+            f"  where a's margin > {found.margin:g} ({counted(found.rows, 'row')})",
             "",
             "",
-            _interval(row["agreement"], row["low"], row["high"], share),
+            _interval(*found.share, share),
         )
-        for row in rows
+        for found in summary.sure
     ]
     return [first, *sure, *rest]
 
@@ -126,46 +122,44 @@ def _times(value: float) -> str:
     return f"× {value:.2f}"
 
 
-def _remarks(comparison: Comparison) -> list[str]:
-    """What is to be known about the figures."""
-    a, b = comparison.a.report, comparison.b.report
-    found = [
-        f"Of {counted(a.rows, 'row')} {a.blank:,} are blank; {a.failed:,} failed with a, "
-        f"{b.failed:,} with b. The intervals hold with {100 * comparison.confidence:g} %."
-    ]
-    judged = int(comparison.judged.sum())
-    if comparison.truth is not None and judged < comparison.count:
-        found.append(f"Accuracy is of the {counted(judged, 'row')} that have a truth.")
-    if a.known or b.known:
-        found.append(
-            f"{counted(a.known, 'text')} with a and {b.known:,} with b came from the ledger; time "
-            f"is of the {a.computed:,} and {b.computed:,} computed here, where they are as many."
-        )
-    return found
+def margins_plot(
+    names: Mapping[str, str], groups: Mapping[str, Points], agreements: Sequence[Agreement]
+) -> Figure:
+    """Return a chart of the rows by both margins, and of agreement by the margin of `a`.
+
+    Args:
+        names: of the models, by "a" and "b".
+        groups: the rows by outcome, such as "same answer".
+        agreements: by margin of `a`.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.12)
+    _add_rows(figure, groups)
+    _add_agreement(figure, agreements)
+    return _styled(figure, names)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    style = "style='text-align:left;vertical-align:top'"
-    names = "".join(f"<th {style}>{escape(name)}</th>" for name in head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td {style}>{escape(_short(value))}</td>" for value in line) + "</tr>"
-        for line in lines
-    )
-    return f"<table><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
+def similarities_plot(names: Mapping[str, str], similarities: NDArray[np.float64]) -> Figure:
+    """Return a histogram of how much two texts of a row have in common.
+
+    Args:
+        names: of the models, by "a" and "b".
+        similarities: 0 to 1, shape (rows,).
+    """
+    from plotly.graph_objects import Figure, Histogram
+
+    figure = Figure(Histogram(x=similarities, xbins={"start": 0, "end": 1.05, "size": 0.05}))
+    figure.update_traces(marker_color=_COLOURS["same answer"])
+    figure.update_xaxes(title="words in common of both answers", range=[0, 1.05])
+    figure.update_yaxes(title="rows")
+    return _styled(figure, names)
 
 
-def _short(value: Any) -> str:
-    written = share(value) if isinstance(value, float) else str(value)
-    return written if len(written) <= _CELL else f"{written[: _CELL - 3]}..."
-
-
-def plot(comparison: Comparison) -> Figure:
-    """As `Comparison.plot` describes it."""
-    sides = (("a", comparison.a), ("b", comparison.b))
-    figure = _margins(comparison) if comparison.gives_labels else _similarities(comparison)
+def _styled(figure: Figure, names: Mapping[str, str]) -> Figure:
     figure.update_layout(
         **CHART,
-        title="<br>".join(chart_text(f"{side}: {run.name}") for side, run in sides),
+        title="<br>".join(chart_text(f"{side}: {name}") for side, name in names.items()),
         title_font_size=14,
         legend={"orientation": "h", "y": -0.2},
         height=480,
@@ -174,62 +168,37 @@ def plot(comparison: Comparison) -> Figure:
     return figure
 
 
-def _margins(comparison: Comparison) -> Figure:
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.12)
-    _add_rows(figure, comparison)
-    _add_agreement(figure, comparison)
-    return figure
-
-
-def _add_rows(figure: Figure, comparison: Comparison) -> None:
-    """Each row by both margins, that of `b` below zero where it gives another answer."""
-    a, b = comparison.floats("a_margin"), comparison.floats("b_margin")
-    b = np.where(comparison.agree, b, -b)
-    texts, of_a, of_b = map(comparison.values, (comparison.columns[0], "a", "b"))
-    for name, chosen in _groups(comparison).items():
-        rows = np.flatnonzero(chosen)
+def _add_rows(figure: Figure, groups: Mapping[str, Points]) -> None:
+    for name, points in groups.items():
         figure.add_scatter(
-            x=a[rows],
-            y=b[rows],
+            x=points.a,
+            y=points.b,
             mode="markers",
-            name=f"{name} ({len(rows):,})",
+            name=f"{name} ({len(points.a):,})",
             marker={"color": _COLOURS[name], "size": 6, "opacity": 0.6},
-            text=[chart_text(f"{_short(texts[n])} | a: {of_a[n]}, b: {of_b[n]}") for n in rows],
+            text=[
+                chart_text(f"{_short(subject)} | a: {of_a}, b: {of_b}")
+                for subject, of_a, of_b in points.texts
+            ],
             hovertemplate="%{text}<br>%{x:.3f}, %{y:.3f}<extra></extra>",
             row=1,
             col=1,
         )
-    figure.add_hline(y=0, line={"color": "#999999", "width": 1}, row=1, col=1)
+    figure.add_hline(y=0, line={"color": LIGHT_GREY, "width": 1}, row=1, col=1)
     figure.update_xaxes(title="margin of a", row=1, col=1)
     figure.update_yaxes(title="margin of b; below 0: another answer", row=1, col=1)
 
 
-def _groups(comparison: Comparison) -> dict[str, NDArray[np.bool_]]:
-    """The rows that are shown, by what there is to say of them."""
-    answered, agree = comparison.answered, comparison.agree
-    if comparison.truth is None:
-        return {"same answer": answered & agree, "different answers": answered & ~agree}
-    judged, a, b = comparison.judged, comparison.right("a"), comparison.right("b")
-    return {
-        "both right": judged & a & b,
-        "both wrong": judged & ~a & ~b,
-        "only a right": judged & a & ~b,
-        "only b right": judged & ~a & b,
-    }
-
-
-def _add_agreement(figure: Figure, comparison: Comparison) -> None:
+def _add_agreement(figure: Figure, agreements: Sequence[Agreement]) -> None:
     """Agreement where `a` is sure, with its interval as a band."""
-    margins = [step / 20 for step in range(20) if comparison.sure(step / 20).any()]
-    estimates = [comparison.agreement_above(margin) for margin in margins]
+    margins = [found.margin for found in agreements]
+    shares = [found.share for found in agreements]
     colour = _COLOURS["same answer"]
     figure.add_scatter(
         x=[*margins, *reversed(margins)],
-        y=[*(e.high for e in estimates), *(e.low for e in reversed(estimates))],
+        y=[*(share.high for share in shares), *(share.low for share in reversed(shares))],
         fill="toself",
-        fillcolor="rgba(0,114,178,0.2)",
+        fillcolor=translucent(colour, 0.2),
         line={"width": 0},
         hoverinfo="skip",
         showlegend=False,
@@ -238,10 +207,10 @@ def _add_agreement(figure: Figure, comparison: Comparison) -> None:
     )
     figure.add_scatter(
         x=margins,
-        y=[estimate.value for estimate in estimates],
+        y=[share.value for share in shares],
         mode="lines+markers",
         line={"color": colour},
-        customdata=[int(comparison.sure(margin).sum()) for margin in margins],
+        customdata=[found.rows for found in agreements],
         hovertemplate="margin > %{x:.2f}: %{y:.3f} of %{customdata:,} rows<extra></extra>",
         showlegend=False,
         row=1,
@@ -249,14 +218,3 @@ def _add_agreement(figure: Figure, comparison: Comparison) -> None:
     )
     figure.update_xaxes(title="where the margin of a is above", row=1, col=2)
     figure.update_yaxes(title="share with the same answer", row=1, col=2)
-
-
-def _similarities(comparison: Comparison) -> Figure:
-    from plotly.graph_objects import Figure, Histogram
-
-    alike = comparison.floats("similarity")[comparison.answered]
-    figure = Figure(Histogram(x=alike, xbins={"start": 0, "end": 1.05, "size": 0.05}))
-    figure.update_traces(marker_color=_COLOURS["same answer"])
-    figure.update_xaxes(title="words in common of both answers", range=[0, 1.05])
-    figure.update_yaxes(title="rows")
-    return figure

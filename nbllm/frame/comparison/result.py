@@ -1,9 +1,9 @@
-"""What a comparison of two models found: measures with intervals, and the rows that differ."""
+"""The result of comparing two models: measures with intervals, and the rows that differ."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,31 +14,32 @@ import numpy as np
 from nbllm.engine.perplexity import Perplexity
 from nbllm.frame.columns import is_missing
 from nbllm.frame.comparison import render
-from nbllm.frame.comparison.render import plain, share
-from nbllm.frame.evaluation.statistics import (
+from nbllm.frame.comparison.summary import Agreement, Differences, Measure, Summary, plain, share
+from nbllm.frame.evaluation.truth import right_answers
+from nbllm.frame.running.report import RunReport
+from nbllm.models.memory.placement import devices_of
+from nbllm.stats import (
     Estimate,
     bootstrap,
     mcnemar,
     paired_difference,
     proportion,
 )
-from nbllm.frame.evaluation.truth import right_answers
-from nbllm.frame.running.report import RunReport
-from nbllm.models.memory.budget import readable
-from nbllm.models.memory.placement import devices_of
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
-__all__ = ["Comparison", "Measure", "Side"]
+__all__ = ["Comparison", "Side"]
 
 MARGINS = (0.0, 0.1, 0.2, 0.5)
+_SHOWN = 5  # rows that differ, in HTML
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models, and what its run took."""
+    """One of the two models, and the cost of its run."""
 
     model: dict[str, str]  # its provenance
     weights: int  # bytes
@@ -49,23 +50,10 @@ class Side:
 
     @property
     def name(self) -> str:
-        """What it is, short."""
+        """Name, quantization, dtype and device."""
         places = json.loads(self.model.get("device_map", "{}"))
         device = devices_of(places, self.model["device"])
         return ", ".join([*(self.model[key] for key in ("name", "quantization", "dtype")), device])
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One line of the summary: of each model, and of both together."""
-
-    name: str
-    form: Callable[[float], str]
-    a: Estimate | None = None
-    b: Estimate | None = None
-    both: Estimate | None = None
-    relation: str = "a and b"  # what `both` is
-    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,7 +70,7 @@ class Comparison:
     a: Side
     b: Side
     verb: str
-    columns: tuple[str, ...]  # that were asked about
+    columns: tuple[str, ...]  # that the models read
     truth: str | None
     confidence: float
     seed: int
@@ -115,25 +103,26 @@ class Comparison:
         return self._share(self.agree[self.answered])
 
     def agreement_above(self, margin: float) -> Estimate:
-        """The same among rows where the margin of `a` is larger; for verbs that give labels."""
+        """Return the agreement among rows where the margin of `a` is larger; for labels only."""
         return self._share(self.agree[self.sure(margin)])
 
     def sure(self, margin: float) -> NDArray[np.bool_]:
-        """Whether both answered and the margin of `a` is larger than this, shape (rows,)."""
+        """Return whether both answered and the margin of `a` is larger, shape (rows,)."""
         larger: NDArray[np.bool_] = self.floats("a_margin") > margin
         return self.answered & larger
 
     @property
     def by_margin(self) -> Any:
         """Agreement among rows where `a` is sure, as a frame; for verbs that give labels."""
-        found = [(m, int(self.sure(m).sum()), *self.agreement_above(m)) for m in MARGINS]
+        found = [(margin, rows, *share) for margin, rows, share in self._agreements(MARGINS)]
         return self._frame(("margin_above", "rows", "agreement", "low", "high"), found)
 
     @property
     def differences(self) -> Any:
-        """The rows with different answers, most surprising first, under their own index.
+        """The rows with different answers, most surprising first, with their own index.
 
-        That is where the less sure of the two is surest, or the texts have least in common.
+        Most surprising is where the less certain of the two is most certain, or where the texts
+        have least in common.
         """
         if self.gives_labels:
             by = -np.minimum(self.floats("a_margin"), self.floats("b_margin"))
@@ -152,7 +141,7 @@ class Comparison:
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         return (
             *self._measures_of_answers(),
             *self._measures_of_perplexity(),
@@ -175,12 +164,45 @@ class Comparison:
         return self._frame(("measure", "of", "value", "low", "high"), lines)
 
     def plot(self) -> Figure:
-        """Each row by the margins of both models, and agreement by the margin of `a`.
+        """Return a chart of each row by both margins, and of agreement by the margin of `a`.
 
         Below zero lie the rows that `b` answers otherwise: the further to the right, the surer
         `a` was. Where the answers are texts: how much they have in common.
         """
-        return render.plot(self)
+        names = {"a": self.a.name, "b": self.b.name}
+        if not self.gives_labels:
+            alike = self.floats("similarity")[self.answered]
+            return render.similarities_plot(names, alike)
+        margins = [step / 20 for step in range(20) if self.sure(step / 20).any()]
+        return render.margins_plot(names, self._points(), self._agreements(margins))
+
+    def _agreements(self, margins: Iterable[float]) -> list[Agreement]:
+        return [
+            Agreement(margin, int(self.sure(margin).sum()), self.agreement_above(margin))
+            for margin in margins
+        ]
+
+    def _points(self) -> dict[str, render.Points]:
+        """The rows that both answered, by outcome."""
+        a, b = self.floats("a_margin"), self.floats("b_margin")
+        b = np.where(self.agree, b, -b)
+        texts = list(zip(*map(self.values, (self.columns[0], "a", "b")), strict=True))
+        return {
+            name: render.Points(a[chosen], b[chosen], [texts[n] for n in np.flatnonzero(chosen)])
+            for name, chosen in self._groups().items()
+        }
+
+    def _groups(self) -> dict[str, NDArray[np.bool_]]:
+        if self.truth is None:
+            same = self.answered & self.agree
+            return {"same answer": same, "different answers": self.answered & ~self.agree}
+        judged, a, b = self.judged, self.right("a"), self.right("b")
+        return {
+            "both right": judged & a & b,
+            "both wrong": judged & ~a & ~b,
+            "only a right": judged & a & ~b,
+            "only b right": judged & ~a & b,
+        }
 
     def _measures_of_answers(self) -> list[Measure]:
         found = [Measure("agreement", share, both=self.agreement)]
@@ -224,10 +246,10 @@ class Comparison:
             if self.gives_labels:  # of a text, only the most tokens that it may have are known
                 rates = [side.report.tokens / side.seconds for side in (a, b)]
                 found.append(_ratio("tokens / s", plain, *rates))
-        return [*found, _ratio("weights", readable, a.weights, b.weights)]
+        return [*found, _ratio("weights", byte_size, a.weights, b.weights)]
 
     def right(self, side: str) -> NDArray[np.bool_]:
-        """Whether one of the two was right, shape (rows,); false where there is no truth."""
+        """Return whether "a" or "b" was right, shape (rows,); false where there is no truth."""
         pairs = zip(self.values(side), self._truth, strict=True)
         return np.array([None not in pair and pair[0] == pair[1] for pair in pairs], dtype=bool)
 
@@ -239,12 +261,12 @@ class Comparison:
         return both
 
     def values(self, column: str) -> list[Any]:
-        """A column of `rows`, with None for what is missing."""
+        """Return a column of `rows`, with None for missing values."""
         found = self._data[column].to_list()
         return [None if is_missing(value) else value for value in found]
 
     def floats(self, column: str) -> NDArray[np.float64]:
-        """A column of `rows`, with NaN for what is missing, shape (rows,)."""
+        """Return a column of `rows`, with NaN for missing values, shape (rows,)."""
         return np.array(self.values(column), dtype=np.float64)
 
     @cached_property
@@ -267,15 +289,50 @@ class Comparison:
         columns = {name: [line[n] for line in lines] for n, name in enumerate(names)}
         return nw.from_dict(columns, backend=self._data.implementation).to_native()
 
+    @property
+    def _shown(self) -> Summary:
+        columns = ", ".join(map(repr, self.columns))
+        return Summary(
+            heading=f"{self.verb} of {columns}, {counted(self.count, 'row')}",
+            a=self.a.name,
+            b=self.b.name,
+            measures=self.measures,
+            sure=self._agreements(MARGINS) if self.gives_labels else (),
+            remarks=self._remarks(),
+        )
+
+    def _remarks(self) -> list[str]:
+        """Return footnotes to the measures."""
+        a, b = self.a.report, self.b.report
+        found = [
+            f"Of {counted(a.rows, 'row')} {a.blank:,} are blank; {a.failed:,} failed with a, "
+            f"{b.failed:,} with b. The intervals hold with {100 * self.confidence:g} %."
+        ]
+        judged = int(self.judged.sum())
+        if self.truth is not None and judged < self.count:
+            found.append(f"Accuracy is of the {counted(judged, 'row')} that have a truth.")
+        if a.known or b.known:
+            found.append(
+                f"{counted(a.known, 'text')} with a and {b.known:,} with b came from the ledger; "
+                f"time is of the {a.computed:,} and {b.computed:,} computed here, where they are "
+                "as many."
+            )
+        return found
+
+    def _some_differences(self) -> Differences:
+        rows = nw.from_native(self.differences, eager_only=True)
+        head = [name for name in rows.columns if name not in ("a_run", "b_run")]
+        return Differences(len(rows), head, rows.select(head).head(_SHOWN).rows())
+
     def __repr__(self) -> str:
-        return render.text(self)
+        return render.text(self._shown)
 
     def _repr_html_(self) -> str:
-        return render.html(self)
+        return render.html(self._shown, self._some_differences())
 
 
 def _exactly(value: float) -> Estimate:
-    """A figure that is measured, and not estimated from rows."""
+    """Return a measured figure, which has no interval."""
     return Estimate(value, float("nan"), float("nan"))
 
 

@@ -1,14 +1,14 @@
-"""Two models on the same rows: ask both, one after the other, and measure what it takes."""
+"""Comparison of two models on the same rows: runs both and measures quality and cost."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import torch
@@ -16,16 +16,17 @@ import torch
 from nbllm._warnings import warn_user
 from nbllm.engine.perplexity import perplexity as measure_perplexity
 from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
-from nbllm.frame.call_checks import task_without_model
+from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import reads_arguments
-from nbllm.frame.columns import is_missing, read_rows, write_columns
+from nbllm.frame.columns import is_missing, read_rows
 from nbllm.frame.comparison.result import Comparison, Side
 from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
+from nbllm.frame.new_columns import write_columns
+from nbllm.frame.running.execute import Question
 from nbllm.frame.running.provenance import find_report, run_ids
 from nbllm.frame.running.run import answer_frame
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import Choice
-from nbllm.frame.verbs.registry import make_task, read_verb
 from nbllm.models.devices.device import choose_device
 from nbllm.models.fetch.sources import fetch_configuration
 from nbllm.models.loader import check_named, load
@@ -33,6 +34,9 @@ from nbllm.models.memory.budget import held_bytes
 from nbllm.models.model import Model
 from nbllm.models.quantization import schemes as quantization
 from nbllm.wording import counted
+
+if TYPE_CHECKING:
+    from nbllm.frame.calls.verb import Call
 
 __all__ = ["compare"]
 
@@ -59,16 +63,18 @@ def compare(
     truncate: bool = False,
     **options: Any,
 ) -> Comparison:
-    """Ask two models, or two quantizations of one, about the same rows.
+    """Compare two models, or two quantizations of one, on the same rows.
 
     A row counts where both answered. Missing and blank texts are left out, and so is a row
     that failed with either; both are counted.
 
     Args:
-        a, b: a Model, or a name or path for `load`. Given by name they are loaded one after
-            the other and unloaded, so that there is never more than one in memory.
+        a: a Model, or a name or path for `load`. Models given by name are loaded one after the
+            other and unloaded, so that there is never more than one in memory.
+        b: the other model, in the same way.
+        frame: of pandas or polars.
         subject: the verb's first argument: a column, or a prompt.
-        verb: "sentiment", "classify", "summarize" or "prompt".
+        verb: one that asks one question of each row, such as "sentiment" or "summarize".
         truth: a column with the right answers, where there is one.
         quantize: for models given by name: one quantization, or one for each.
         perplexity: read the texts for their perplexity too; for verbs over one column.
@@ -90,7 +96,8 @@ def compare(
         >>> pair = ("none", "nf4")
         >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
     """
-    subject, options, columns = read_verb(verb, subject, options)
+    call = find_row_verb(verb).call(subject, options, {"ledger": ledger, "truncate": truncate})
+    columns = call.columns
     for name, given in (("a", a), ("b", b)):
         check_named(name, given)
     choices = _choices(a, b, quantize)
@@ -99,8 +106,7 @@ def compare(
             f"perplexity=True reads one column, and the prompt names {len(columns)}. Leave it out, "
             "or call nbllm.perplexity on one of them."
         )
-    any_type = verb == "prompt"
-    texts = read_rows(frame, list(columns.values()), any_type=any_type)
+    texts = read_rows(frame, list(columns.values()), any_type=call.any_type)
     right = None if truth is None else right_answers(frame, truth)
     _refuse_taken(frame)
     if sum(position is not None for position in texts.position) < 2:
@@ -108,12 +114,12 @@ def compare(
             f"fewer than two rows have a text in {', '.join(map(repr, columns.values()))}. "
             "Pass a frame with more."
         )
-    if (asked := task_without_model(verb, subject, options)) is not None:
+    if (asked := call.verb.task_without_model(call)) is not None:
         _check(asked, truth, right)
     for given, choice in zip((a, b), choices, strict=True):
         # What can be refused is, before the first of them spends any time.
         if isinstance(given, Model):
-            _check(make_task(verb, subject, given, options), truth, right)
+            _check(call.task(given), truth, right)
             continue
         fetch_configuration(given)
         if choice != "auto":
@@ -125,18 +131,9 @@ def compare(
     sides = []
     for name, given, choice in zip("ab", (a, b), choices, strict=True):
         with _opened(given, choice) as model:
-            task = make_task(verb, subject, model, options)
+            task = call.task(model)
             _check(task, truth, right)
-            answered, side = _ask(
-                answered,
-                task,
-                model,
-                columns,
-                output=name,
-                any_type=any_type,
-                use_ledger=ledger,
-                truncate=truncate,
-            )
+            answered, side = _ask(answered, Question(task, model, columns, name), call)
             if perplexity:
                 read = measure_perplexity(model, [text for (text,) in texts.texts])
                 side = replace(side, perplexity=read)
@@ -171,7 +168,7 @@ def compare(
 def _choices(
     a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
 ) -> tuple[str, str]:
-    """The quantization of each."""
+    """Return the quantization of each."""
     choices = (quantize, quantize) if isinstance(quantize, str) else quantize
     if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
         raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
@@ -195,7 +192,7 @@ def _refuse_taken(frame: Any) -> None:
 
 
 def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) -> None:
-    """Refuse what could only be found out at the end."""
+    """Raise for labels and truths that would otherwise fail at the end."""
     if not isinstance(task, Choice):
         return
     reserved = [label for label in task.labels if label in _PARTS]
@@ -209,7 +206,7 @@ def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) ->
 
 @contextmanager
 def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
-    """A model that was given as it is; one that was named, for as long as it is needed."""
+    """Yield a given model as it is, or load a named one and unload it afterwards."""
     if isinstance(given, Model):
         yield given
         return
@@ -217,14 +214,13 @@ def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
         yield model
 
 
-def _ask(
-    frame: Any, task: Task, model: Model, columns: Mapping[str, str], *, output: str, **run: Any
-) -> tuple[Any, Side]:
-    """The frame with one model's answers, and what they took."""
+def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
+    """Return the frame with one model's answers, and their cost."""
+    model, output = question.model, question.output
     _warm_up(model)
     wall, cpu = time.perf_counter(), time.process_time()
     answered = answer_frame(
-        frame, task, model, columns, output=output, probabilities_too=True, **run
+        frame, question, any_type=call.any_type, probabilities_too=True, how=call.how
     )
     runs = run_ids(answered, f"{output}_run")
     report = find_report(runs[0]) if runs else None  # stopped before the first answer
@@ -244,7 +240,7 @@ def _ask(
 
 
 def _warm_up(model: Model) -> None:
-    """What a first pass spends on threads and kernels is not the speed of the model."""
+    """Run one pass untimed: the first one pays for threads and kernels."""
     ids = torch.zeros((1, 8), dtype=torch.long, device=model.device)
     with torch.inference_mode():
         model.network(input_ids=ids, use_cache=False)
@@ -261,7 +257,7 @@ def _warn_if_the_same(a: Side, b: Side) -> None:
 
 
 def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[Any], Any]]:
-    """One model's columns: values a row, with the narwhals dtype."""
+    """Return one model's columns: values and narwhals dtype, by name."""
     data = nw.from_native(answered, eager_only=True)
 
     def values(column: str) -> list[Any]:
@@ -278,7 +274,7 @@ def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[An
 
 
 def _margin(chances: Sequence[float | None]) -> float | None:
-    """How far the first label is ahead of the second, as probability; None without an answer."""
+    """Return the difference of the two highest probabilities; None without an answer."""
     known = sorted(chance for chance in chances if chance is not None)
     return known[-1] - known[-2] if known else None
 
@@ -288,5 +284,5 @@ def _similarities(pairs: Iterable[tuple[str | None, str | None]]) -> list[float 
 
 
 def _similarity(one: str, other: str) -> float:
-    """The share of words that two texts have in common, in the same order: 0 to 1."""
+    """Return the share of words that two texts have in common, in the same order: 0 to 1."""
     return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()

@@ -1,4 +1,4 @@
-"""Scores made honest by some rows with their true labels: temperature and bias scaling."""
+"""Post-hoc calibration of scores (temperature and bias) from labelled rows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.scoring import probabilities
 from nbllm.errors import FrameError, LabelError, ProvenanceError
 from nbllm.escaping import say
-from nbllm.frame.columns import RowPositions, is_missing, read_rows, write_columns
-from nbllm.frame.evaluation.statistics import calibration_error
+from nbllm.frame.columns import RowPositions, is_missing, read_rows
+from nbllm.frame.new_columns import write_columns
 from nbllm.frame.running.provenance import attach, find_record, find_report, only_run, remember
+from nbllm.stats import calibration_error
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -35,18 +36,18 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Scaling:
-    """Probabilities raised to 1 / temperature and weighed by label."""
+    """Temperature and bias scaling: probabilities to the power 1 / temperature, then reweighted."""
 
     temperature: float
     bias: tuple[float, ...]  # added to the log of each label's
 
     def __call__(self, log_chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """New probabilities, of the logarithms of the old: both of shape (rows, labels)."""
+        """Return new probabilities from the logarithms of the old, shape (rows, labels)."""
         return probabilities(log_chances / self.temperature, -np.array(self.bias))
 
 
 def fit(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> Scaling:
-    """The scaling with the least log loss on some rows.
+    """Return the scaling with the least log loss on some rows.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599, with one temperature and a bias a label.
 
@@ -73,11 +74,12 @@ def fit(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> Scaling:
 
 
 def calibrate(frame: Any, corrections: Any, output: str) -> Any:
-    """The frame with the labels and scores of an answer scaled to fit some true labels.
+    """Return the frame with labels and scores calibrated to some true labels.
 
-    Prints what it does to the calibration error of rows that it was not fitted on.
+    Prints the calibration error before and after, of rows that it was not fitted on.
 
     Args:
+        frame: what the verb returned.
         corrections: index label (position in polars) to true label, as a mapping, a pandas
             Series, or a frame whose first two columns are those.
         output: the column of the answers.
@@ -119,13 +121,15 @@ def calibrate(frame: Any, corrections: Any, output: str) -> Any:
 
 
 def corrected(frame: Any, corrections: Any, output: str) -> Any:
-    """The texts of corrected rows beside their true labels: examples, or rows to train on.
+    """Return the texts of corrected rows beside their true labels: examples, or rows to train on.
 
     Args:
-        corrections, output: as for `calibrate`.
+        frame: as for `calibrate`.
+        corrections: as for `calibrate`.
+        output: as for `calibrate`.
 
     Returns:
-        the columns that were read, and the true label under the name of the answer; rows in the
+        The columns that were read, and the true label under the name of the answer; rows in the
         order of the frame, under their own index, without those that have no text.
 
     Raises:
@@ -154,9 +158,9 @@ def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
 def _log_chances(
     frame: Any, output: str, labels: Sequence[str]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """The logarithm of each label's probability, (rows, labels), and the columns they are of.
+    """Return the log probability of each label, (rows, labels), and the columns read.
 
-    Where there is no answer they are NaN.
+    Rows without an answer are NaN.
     """
     data = nw.from_native(frame, eager_only=True)
     columns = [f"{output}_{label}" for label in labels]
@@ -200,7 +204,7 @@ def _positions(frame: Any, corrections: Any, labels: Sequence[str]) -> dict[int,
 
 
 def _errors(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[float, float]:
-    """The calibration error as it was, and of rows that the scaling was not fitted on."""
+    """Return the calibration error before, and after by cross-validation."""
     from sklearn.model_selection import KFold
 
     after = np.empty(log_chances.shape)
@@ -221,7 +225,7 @@ def _columns(
     chances: NDArray[np.float64],
     run: str,
 ) -> dict[str, tuple[list[Any], Any]]:
-    """Those of the answer's columns that the frame has, with what they hold now."""
+    """Return the columns of the answer that the frame has, with their new values."""
     known = ~np.asarray(np.isnan(chances).any(axis=1))
 
     def where_known(values: Any) -> list[Any]:
@@ -250,9 +254,9 @@ def _runs(frame: Any, output: str) -> list[str | None]:
 def _new_record(
     record: Mapping[str, Any], scaling: Scaling, before: float, after: float, rows: int
 ) -> dict[str, Any]:
-    """The run's record with the scaling in it, filed where the run's own is.
+    """Return the run's record with the scaling in it, stored where the run's own is.
 
-    Of a frame from elsewhere only the record came along, which goes on with the frame alone.
+    A frame that came from elsewhere brought its record alone, so this one stays in the frame.
     """
     scaled = {
         "temperature": scaling.temperature,

@@ -1,4 +1,4 @@
-"""Answers of several fields a row against the truth: what `extract`, aspects and `multi` give."""
+"""Answers of several fields per row against the truth, as `extract`, aspects and `multi` give."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap_counts, label_scores, proportion
+from nbllm.frame.evaluation.base import CONFIDENCE, METRICS_ARE_OF_TEXTS, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
+from nbllm.stats import bootstrap_counts, label_scores, proportion
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["FieldEvaluation", "field_names", "of_fields"]
 
@@ -28,7 +27,7 @@ class FieldEvaluation(Evaluation):
     """Several fields a row against the truth, each right or wrong. Made by `df.llm.evaluate`.
 
     Texts are compared in whatever case, and a number with its value. Shares of rows have Wilson's
-    interval, F1 that of 2,000 bootstrap draws, seeded. The baseline gives each field its most
+    interval, F1 that of 2,000 bootstrap resamples, seeded. The baseline gives each field its most
     frequent true value.
     """
 
@@ -43,7 +42,7 @@ class FieldEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = {
             name: [max(sorted(set(values)), key=values.count)] * len(values)
             for name, values in self.wanted.items()
@@ -56,7 +55,7 @@ class FieldEvaluation(Evaluation):
         return tuple(found)
 
     def rows(self, field: str) -> Any:
-        """The rows of the frame where this field is wrong.
+        """Return the rows of the frame where this field is wrong.
 
         Raises:
             LabelError: no such field.
@@ -69,10 +68,6 @@ class FieldEvaluation(Evaluation):
         wrong = [p for p, hit in zip(self.positions, self.hits[field], strict=True) if not hit]
         return self._taken(wrong)
 
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
-
     def _hits(self, given: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.bool_]]:
         return {
             name: np.array([a == b for a, b in zip(given[name], values, strict=True)])
@@ -80,7 +75,7 @@ class FieldEvaluation(Evaluation):
         }
 
     def _f1(self, label: str, plain: Sequence[str]) -> Measure:
-        """Of the rows that have a label: its precision and recall as one."""
+        """Return the F1 of a label that a row has or has not."""
 
         def counts(given: Sequence[str]) -> NDArray[np.int64]:
             table = np.zeros((2, 2), dtype=np.int64)
@@ -93,7 +88,7 @@ class FieldEvaluation(Evaluation):
 
 
 def field_names(record: Mapping[str, Any]) -> list[str]:
-    """The fields that each answer of a run has; empty where an answer is one value."""
+    """Return the fields of each answer of a run; empty if an answer is one value."""
     parameters = record["parameters"]
     if "schema" in parameters:
         return list(json.loads(parameters["schema"])["properties"])
@@ -108,16 +103,19 @@ def of_fields(
     metrics: Sequence[str] | None,
     common: dict[str, Any],
 ) -> FieldEvaluation:
-    """The fields of each answer against those of a column of JSON, or of dicts or lists.
+    """Return the fields of each answer beside those of a column of JSON, dicts or lists.
 
     Args:
-        common: what all evaluations have.
+        data: the frame.
+        record: of the run that answered.
+        metrics: must be None, since fields have no choice of metrics.
+        common: the fields that all evaluations share.
 
     Raises:
-        FrameError: metrics are asked for, or a truth is not of that form.
+        FrameError: metrics are given, or a truth has another form.
     """
     if metrics is not None:
-        raise FrameError("metrics= is for answers that are texts. Leave it out.")
+        raise FrameError(METRICS_ARE_OF_TEXTS)
     names, several = field_names(record), "several" in record["parameters"]
     truths = data[common["truth"]].to_list()
     wanted = [_read(truths[n], names, several, common["truth"]) for n in common["positions"]]
@@ -132,7 +130,7 @@ def of_fields(
 
 
 def _read(cell: Any, names: Sequence[str], several: bool, column: str) -> dict[str, str]:
-    """The value of each field in one cell, in a form that is the same for what is the same."""
+    """Return the value of each field in one cell, normalized so that equal values are equal."""
     try:
         found: Any = json.loads(cell) if isinstance(cell, str) else cell
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Personal data that was masked, against spans that should have been."""
+"""Masked spans against the spans that should have been masked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ import numpy as np
 
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.masking.masker import Found, masked
+from nbllm.stats import bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["Span", "SpanEvaluation", "of_spans", "plain_spans"]
 
@@ -40,11 +39,11 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpanEvaluation(Evaluation):
-    """Masked spans against those that should be. Made by `df.llm.evaluate`.
+    """Masked spans against the true ones. Made by `df.llm.evaluate`.
 
     A span is recalled where every character of it is masked, as whatever entity: what a reader
     could still see decides. What was masked is precise where it touches a true span. The
-    interval is that of 2,000 bootstrap draws of texts, seeded. The baseline masks what has an @
+    interval is that of 2,000 bootstrap resamples of texts, seeded. The baseline masks what has an @
     and numbers of six characters or more.
     """
 
@@ -52,12 +51,12 @@ class SpanEvaluation(Evaluation):
 
     @property
     def unit(self) -> str:
-        """What is judged, in the plural."""
+        """The unit that is judged, in the plural."""
         return "texts"
 
     @property
     def remark(self) -> str:
-        """Which entities of the truth nothing was masked as: they may not have been looked for."""
+        """The entities of the truth as which nothing was masked, or an empty string."""
         masked_as = {span.entity for spans in self.answers for span in spans}
         never = sorted({span.entity for spans in self.right for span in spans} - masked_as)
         if not never:
@@ -81,7 +80,10 @@ class SpanEvaluation(Evaluation):
         return tuple(found)
 
     def rows(self, entity: str | None = None) -> Any:
-        """The rows of the frame where a true span, of this entity or any, was not all masked.
+        """Return the rows of the frame with a true span that was not masked completely.
+
+        Args:
+            entity: of the span; None for any.
 
         Example:
             >>> found.rows("PHONE_NUMBER")  # doctest: +SKIP
@@ -95,15 +97,13 @@ class SpanEvaluation(Evaluation):
             ]
         )
 
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
-
 
 def of_spans(frame: Any, truth: str, output: str) -> SpanEvaluation:
-    """What was masked against a column of spans.
+    """Return what was masked beside a column of true spans.
 
     Args:
+        frame: what `mask` returned.
+        output: the column of masked texts.
         truth: the column of spans: a list a row, as JSON or as such, of objects with entity,
             start and end, or of (entity, start, end); empty where a text has none.
 
@@ -137,7 +137,7 @@ def of_spans(frame: Any, truth: str, output: str) -> SpanEvaluation:
 
 
 def plain_spans(text: str) -> list[Span]:
-    """What an expression for e-mail addresses and longer numbers finds.
+    """Return the spans that a simple regular expression finds: e-mail addresses, long numbers.
 
     Example:
         >>> plain_spans("ann@example.org, 020 7946")
@@ -165,7 +165,7 @@ def _read(cell: Any, column: str) -> list[Span]:
 def _sources(
     data: nw.DataFrame[Any], output: str, answers: Sequence[Sequence[Span]], rows: Sequence[int]
 ) -> list[str] | None:
-    """The texts that were masked: those of the column that gives the answers when masked so."""
+    """Return the texts that were masked, from the column that gives the answers when masked."""
     wanted = data[output].to_list()
     for name in data.columns:
         texts = data[name].to_list()
@@ -179,7 +179,7 @@ def _sources(
 
 
 def _covered(span: Span, masks: Sequence[Span]) -> bool:
-    """Whether no character of a span can be seen."""
+    """Return whether every character of a span is masked."""
     seen = span.start
     for mask in sorted(masks, key=lambda mask: mask.start):
         if mask.start > seen:
@@ -193,7 +193,7 @@ def _touches(mask: Span, spans: Sequence[Span]) -> bool:
 
 
 def _counts(given: Sequence[Sequence[Span]], right: Sequence[Sequence[Span]]) -> NDArray[np.int64]:
-    """By text: true spans covered, true spans, masks that touch one, masks; shape (texts, 4)."""
+    """Count true spans covered, true spans, masks that touch one, masks; shape (texts, 4)."""
     return np.array(
         [
             (
@@ -209,7 +209,7 @@ def _counts(given: Sequence[Sequence[Span]], right: Sequence[Sequence[Span]]) ->
 
 
 def _share(counts: NDArray[np.int64], measure: str) -> float:
-    """Recall, precision or F1 of counts, as `_counts` has them; 0 where nothing was counted."""
+    """Return recall, precision or F1 of `_counts`; 0 if nothing was counted."""
     covered, true, touching, masks = (int(total) for total in counts.sum(axis=0))
     recall, precision = covered / max(true, 1), touching / max(masks, 1)
     both = recall + precision

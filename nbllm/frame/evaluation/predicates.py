@@ -1,4 +1,4 @@
-"""What a filter took and what it left, against what should have been taken."""
+"""The rows that a filter took and left, against those that it should have taken."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import numpy as np
 from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_key
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap, bootstrap_counts, label_scores
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.evaluation.truth import right_answers
 from nbllm.frame.tasks.base import check_filed
 from nbllm.frame.tasks.predicate import StatementTask
+from nbllm.stats import bootstrap, bootstrap_counts, label_scores
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["FilterEvaluation", "of_filter"]
 
@@ -34,16 +33,16 @@ _SAID = {"yes": True, "no": False, "true": True, "false": False, "1": True, "0":
 class FilterEvaluation(Evaluation):
     """The rows that a filter took, among all. Made by `df.llm.evaluate`.
 
-    All with the interval of 2,000 bootstrap draws of rows, seeded. The baseline takes all rows.
+    All with the interval of 2,000 bootstrap resamples of rows, seeded. The baseline takes all rows.
     Average precision is of the scores, whatever the threshold, where the ledger has them all.
     """
 
-    among: Any  # the frame that was filtered
+    corpus: Any  # the frame that was filtered
     scores: NDArray[np.float64] | None  # probability of yes, shape (rows,)
 
     @property
     def remark(self) -> str:
-        """What else a reader of the measures should know; empty where nothing."""
+        """A footnote to the measures, or an empty string."""
         return (
             "Average precision needs the scores of what was left out, which the ledger has not."
             if self.scores is None
@@ -52,7 +51,7 @@ class FilterEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = label_scores(self._counts([True] * self.count))
         counts = self._counts(self.answers)
         found = bootstrap_counts(label_scores, counts, CONFIDENCE, SEED)
@@ -72,18 +71,18 @@ class FilterEvaluation(Evaluation):
         return tuple(measures)
 
     def rows(self, *, truth: bool, taken: bool) -> Any:
-        """The rows of the filtered frame that should have been taken or not, and were or not.
+        """Return the rows of the filtered frame with this truth and this outcome.
+
+        Args:
+            truth: whether a row should have been taken.
+            taken: whether it was.
 
         Example:
             >>> found.rows(truth=True, taken=False)  # doctest: +SKIP
         """
         triples = zip(self.positions, self.right, self.answers, strict=True)
         chosen = [row for row, right, given in triples if right == truth and given == taken]
-        return self._taken(chosen, self.among)
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
+        return self._taken(chosen, self.corpus)
 
     def _counts(self, given: Sequence[bool]) -> NDArray[np.int64]:
         counts = np.zeros((2, 2), dtype=np.int64)
@@ -100,32 +99,33 @@ class FilterEvaluation(Evaluation):
 
 
 def of_filter(
-    frame: Any, truth: str, output: str, records: Sequence[Mapping[str, Any]], among: Any
+    frame: Any, truth: str, output: str, records: Sequence[Mapping[str, Any]], corpus: Any
 ) -> FilterEvaluation:
-    """What a filter took, among the rows of the frame that it was given.
+    """Return what a filter took beside all rows that it was given.
 
-    An answer belongs to a text, so that rows are told apart by their texts and need no labels.
+    An answer belongs to a text, so rows are matched by their texts and need no index labels.
 
     Args:
         frame: what the filter returned.
-        truth: the column of `among` that is true where a row should be taken; yes and no, or 1
+        output: the column of its scores and runs.
+        truth: the column of `corpus` that is true where a row should be taken; yes and no, or 1
             and 0 do as well.
         records: of the runs that answered.
-        among: the frame that was filtered.
+        corpus: the frame that was filtered.
 
     Raises:
         ColumnError: no such column.
-        FrameError: `among` is missing, or no row has both a truth and an answer.
+        FrameError: `corpus` is missing, or no row has both a truth and an answer.
         LabelError: a truth that is neither true nor false.
     """
-    if among is None:
+    if corpus is None:
         raise FrameError(
             "a filter returns only what it took, and what it missed is elsewhere. Pass the frame "
-            f"that was filtered: evaluate({truth!r}, among=df)."
+            f"that was filtered: evaluate({truth!r}, corpus=df)."
         )
     [column] = records[0]["columns"].values()
-    right = [_read(value, truth) for value in right_answers(among, truth)]
-    rows = read_rows(among, [column])
+    right = [_read(value, truth) for value in right_answers(corpus, truth)]
+    rows = read_rows(corpus, [column])
     texts = [text for (text,) in rows.texts]
     taken = {text for (text,) in read_rows(frame, [column]).texts}
     scores = _scores(records[0], texts)
@@ -146,7 +146,7 @@ def of_filter(
         positions=kept,
         unanswered=len(judged) - len(kept),
         baseline="taking all rows",
-        among=among,
+        corpus=corpus,
         scores=np.array([scores[str(of[n])] for n in kept]) if known else None,
     )
 
@@ -164,7 +164,7 @@ def _read(value: str | None, column: str) -> bool | None:
 
 
 def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]:
-    """The probability of yes of each text that the ledger knows."""
+    """Return the probability of yes for each text that is in the ledger."""
     if not ledger_path().exists():
         return {}
     keys = {row_key((text,)): text for text in texts}

@@ -1,6 +1,6 @@
-"""How good a ranking is, against what is relevant; and what drawing at random would give.
+"""Metrics of a ranking of items that are relevant or not, and their values at random.
 
-Relevant or not, without degrees. Beyond the first k, nothing counts.
+Only the first k items of a ranking count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RANK_METRICS = {"hit": "hit rate@{k}", "recall": "recall@{k}", "mrr": "MRR@{k}",
 
 
 def rank_metric(metric: str, ranking: Sequence[Any], relevant: Collection[Any], k: int) -> float:
-    """One of `RANK_METRICS` of one query, 0 to 1.
+    """Return one of `RANK_METRICS` for one query, 0 to 1.
 
     "hit" is whether any of the first k is relevant, "recall" the share of what is relevant that
     is among them, "mrr" 1 / rank of the first that is, and "ndcg" the sum of 1 / log2(1 + rank)
@@ -24,8 +24,10 @@ def rank_metric(metric: str, ranking: Sequence[Any], relevant: Collection[Any], 
     https://doi.org/10.1145/582415.582418).
 
     Args:
-        ranking: best first, nothing twice.
-        relevant: one or more.
+        metric: a key of `RANK_METRICS`.
+        ranking: items, best first, none of them twice.
+        relevant: the relevant items, one or more.
+        k: how many of the ranking count.
 
     Example:
         >>> [rank_metric(m, ["b", "a", "c"], {"a", "d"}, 2) for m in ("hit", "recall", "mrr")]
@@ -68,10 +70,13 @@ _METRICS: dict[str, Callable[[Sequence[bool], int, int], float]] = {
 
 
 def by_chance(metric: str, candidates: int, relevant: int, k: int) -> float:
-    """What a metric is on average where k of the candidates are drawn at random.
+    """Return the expected value of a metric for k candidates drawn at random.
 
     Args:
-        candidates: how many there are to draw, the relevant ones among them.
+        metric: a key of `RANK_METRICS`.
+        candidates: how many items there are, the relevant ones included.
+        relevant: how many of them are relevant.
+        k: how many are drawn.
 
     Example:
         >>> by_chance("hit", 4, 1, 2), by_chance("mrr", 4, 1, 2)

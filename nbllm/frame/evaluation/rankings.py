@@ -14,24 +14,24 @@ import numpy as np
 
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import index_labels, is_missing, read_rows
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import Evaluation, Measure, mean_estimate
+from nbllm.frame.evaluation.base import Evaluation, mean_estimate
 from nbllm.frame.evaluation.rank_metrics import RANK_METRICS, by_chance, rank_metric
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.frame.retrieval.histories import are_marks, listed, read_histories
+from nbllm.frame.retrieval.rankings import best
+from nbllm.frame.retrieval.words import WordIndex
 from nbllm.frame.running.provenance import find_record, run_ids
-from nbllm.frame.verbs.recommend import are_marks, listed, read_histories
-from nbllm.frame.verbs.search import WordIndex, best
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
-__all__ = ["RankEvaluation", "of_ranks"]
+__all__ = ["RankEvaluation", "are_found_ranks", "are_recommended", "of_ranks"]
 
 _SUBJECTS = {"search": "query", "recommend": "user"}
 _METRICS = {"search": ("recall", "mrr", "ndcg"), "recommend": ("hit", "recall", "mrr")}
 
-# Of whom there is a ranking, where only one is asked about.
+# The key of the ranking if there is only one.
 _ONLY = None
 
 
@@ -44,19 +44,19 @@ class RankEvaluation(Evaluation):
     bootstrap draws of them, seeded.
     """
 
-    asked: list[Any]  # the queries or users
+    subjects: list[Any]  # the queries or users
     k: int  # how many of each ranking count
     plain: list[list[Any]] | None  # the baseline's ranking for each
     candidates: list[int] | None  # how many there were to rank for each
 
     @property
     def unit(self) -> str:
-        """What is judged, in the plural."""
+        """The unit that is judged, in the plural."""
         return "queries" if self.verb == "search" else "users"
 
     @property
     def remark(self) -> str:
-        """What else a reader of the measures should know; empty where nothing."""
+        """A footnote to the measures, or an empty string."""
         nothing = sum(not ranking for ranking in self.answers)
         return f"Nothing was found for {nothing:,}, which count as 0." if nothing else ""
 
@@ -67,7 +67,7 @@ class RankEvaluation(Evaluation):
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         plain = None if self.plain is None else self._values(self.plain)
         return tuple(
             Measure(
@@ -81,13 +81,9 @@ class RankEvaluation(Evaluation):
 
     @property
     def by_query(self) -> Any:
-        """Each query or user with its measures, as a frame: sort it to see where it fails."""
+        """Each query or user with its measures, as a frame; sort it to find the failures."""
         named = {RANK_METRICS[m].format(k=self.k): v.tolist() for m, v in self.values.items()}
-        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.asked)), **named})
-
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
+        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.subjects)), **named})
 
     def _values(self, rankings: Sequence[Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
         pairs = list(zip(rankings, self.right, strict=True))
@@ -110,30 +106,32 @@ def of_ranks(
     output: str,
     verb: str,
     *,
-    among: Any,
+    corpus: Any,
     history: Any,
     key: str | None,
     k: int | None,
 ) -> RankEvaluation:
-    """The rankings of a frame against what is relevant to each query or user.
+    """Return the rankings of a frame beside what is relevant to each query or user.
 
     Args:
+        frame: what the verb returned.
+        output: the column of ranks.
         truth: query or user to the label of what is relevant to it, or several such; or a frame
             whose first two columns are those; for one query or user, the labels alone.
         verb: "search" or "recommend".
-        among: the frame that was searched, for the baselines.
+        corpus: the frame that was searched, for the baselines.
         history: what users liked, as `recommend` was given it: a frame of user and label.
         key: the column that has a row's label, instead of the index.
         k: how many of each ranking count; by default as many as the longest has.
 
     Raises:
         ColumnError: no such column.
-        FrameError: a truth of another form, labels that `among` has not, or k below 1.
+        FrameError: a truth of another form, labels that `corpus` has not, or k below 1.
     """
     subject = _SUBJECTS[verb]
     rankings = _rankings(frame, output, subject, _labels(frame, key))
-    names = None if among is None else _labels(among, key)
-    liked = {} if history is None else _liked(history, among, names, key)
+    names = None if corpus is None else _labels(corpus, key)
+    liked = {} if history is None else _liked(history, corpus, names, key)
     relevant = _relevant(truth, subject)
     if set(rankings) <= {_ONLY} and len(relevant) == 1:
         # One ranking and one truth, which may say what the query was.
@@ -147,33 +145,33 @@ def of_ranks(
         unknown = [label for labels in relevant.values() for label in labels - known]
         if unknown:
             raise FrameError(
-                f"no row of among= is labelled {unknown[0]!r}, which the truth names. Labels are "
+                f"no row of corpus= is labelled {unknown[0]!r}, which the truth names. Labels are "
                 "those of its index, or of the column that key= names."
             )
     # What a user liked before is never recommended, so it cannot be missed either.
     left = {one: labels - liked.get(one, set()) for one, labels in relevant.items()}
-    asked = [one for one, labels in left.items() if labels]
-    if not asked:
+    subjects = [one for one, labels in left.items() if labels]
+    if not subjects:
         raise FrameError(f"the truth names nothing that could be found for a {subject}.")
     k = _depth(k, nw.from_native(frame, eager_only=True)[output].to_list())
     plain, baseline = None, "none" if names is None else "drawing at random"
     if verb == "recommend" and nw.dependencies.is_into_dataframe(history):
-        plain, baseline = _popular(asked, liked, k), "what most users liked"
+        plain, baseline = _popular(subjects, liked, k), "what most users liked"
     column = _searched(frame, output) if verb == "search" else None
-    if names is not None and column is not None and _ONLY not in asked:
-        plain, baseline = _by_words(asked, among, column, names, k), "BM25, by words alone"
-    many = None if names is None else [len(names) - len(liked.get(one, ())) for one in asked]
+    if names is not None and column is not None and _ONLY not in subjects:
+        plain, baseline = _by_words(subjects, corpus, column, names, k), "BM25, by words alone"
+    many = None if names is None else [len(names) - len(liked.get(one, ())) for one in subjects]
     return RankEvaluation(
         frame=frame,
         output=output,
         truth="what is relevant",
         verb=verb,
-        answers=[rankings.get(one, []) for one in asked],
-        right=[left[one] for one in asked],
+        answers=[rankings.get(one, []) for one in subjects],
+        right=[left[one] for one in subjects],
         positions=[],
         unanswered=0,
         baseline=baseline,
-        asked=asked,
+        subjects=subjects,
         k=k,
         plain=plain,
         candidates=many,
@@ -181,7 +179,7 @@ def of_ranks(
 
 
 def _labels(frame: Any, key: str | None) -> list[Any]:
-    """What each row of a frame is called."""
+    """Return the label of each row of a frame."""
     data = nw.from_native(frame, eager_only=True)
     if key is None:
         if not hasattr(frame, "index"):
@@ -191,13 +189,15 @@ def _labels(frame: Any, key: str | None) -> list[Any]:
             )
         return list(index_labels(frame))
     if key not in data.columns:
-        raise ColumnError(f"key={key!r} is no column of the frame, or of among=. Name one of both.")
+        raise ColumnError(
+            f"key={key!r} is no column of the frame, or of corpus=. Name one of both."
+        )
     labels: list[Any] = data[key].to_list()
     return labels
 
 
 def _rankings(frame: Any, output: str, subject: str, labels: Sequence[Any]) -> dict[Any, list[Any]]:
-    """Query or user to the labels found, best first."""
+    """Return the labels found for each query or user, best first."""
     data = nw.from_native(frame, eager_only=True)
     column = f"{output}_{subject}"
     of = data[column].to_list() if column in data.columns else [_ONLY] * len(labels)
@@ -211,7 +211,7 @@ def _rankings(frame: Any, output: str, subject: str, labels: Sequence[Any]) -> d
 
 
 def _relevant(truth: Any, subject: str) -> dict[Any, set[Any]]:
-    """Query or user to the labels of what is relevant to it; one, None, where it names none."""
+    """Return the relevant labels of each query or user; under None if the truth names none."""
     if isinstance(truth, str):
         raise FrameError(
             f"truth={truth!r} is one string, and a ranking is judged by the labels of what is "
@@ -239,16 +239,16 @@ def _relevant(truth: Any, subject: str) -> dict[Any, set[Any]]:
 
 
 def _liked(
-    history: Any, among: Any, names: list[Any] | None, key: str | None
+    history: Any, corpus: Any, names: list[Any] | None, key: str | None
 ) -> dict[Any, set[Any]]:
-    """User to the labels of what was liked before."""
-    if among is not None and names is not None:
-        rows = read_histories(among, history)
+    """Return the labels that each user liked before."""
+    if corpus is not None and names is not None:
+        rows = read_histories(corpus, history)
         return {user: {names[row] for row in liked} for user, liked in rows.items()}
     several = nw.dependencies.is_into_dataframe(history)
     given = [] if several or isinstance(history, str) else listed(history)
     if key is not None or isinstance(history, str) or are_marks(given):
-        raise FrameError("history= needs the frame that it speaks of. Pass that as among=.")
+        raise FrameError("history= needs the frame that it speaks of. Pass that as corpus=.")
     if not several:
         return {_ONLY: set(given)}
     found: dict[Any, set[Any]] = {}
@@ -257,18 +257,18 @@ def _liked(
     return found
 
 
-def _popular(asked: Sequence[Any], liked: Mapping[Any, set[Any]], k: int) -> list[list[Any]]:
-    """For each user, what most others liked and the user has not yet."""
+def _popular(subjects: Sequence[Any], liked: Mapping[Any, set[Any]], k: int) -> list[list[Any]]:
+    """Return for each user what most others liked, without what the user liked."""
     counts = Counter(label for labels in liked.values() for label in labels)
     order = [label for label, _ in sorted(counts.items(), key=lambda x: (-x[1], str(x[0])))]
     return [
         list(islice((label for label in order if label not in liked.get(user, ())), k))
-        for user in asked
+        for user in subjects
     ]
 
 
 def _searched(frame: Any, output: str) -> str | None:
-    """The column that was searched by meaning too; None where by words alone."""
+    """Return the column that was searched by meaning; None if by words alone."""
     if f"{output}_run" not in frame.columns:
         return None
     runs = run_ids(frame, f"{output}_run")
@@ -276,9 +276,9 @@ def _searched(frame: Any, output: str) -> str | None:
 
 
 def _by_words(
-    queries: Sequence[str], among: Any, column: str, names: Sequence[Any], k: int
+    queries: Sequence[str], corpus: Any, column: str, names: Sequence[Any], k: int
 ) -> list[list[Any]]:
-    rows = read_rows(among, [column])
+    rows = read_rows(corpus, [column])
     index = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
     return [[names[row] for row in best(index.scores(query), k)] for query in queries]
 
@@ -287,3 +287,32 @@ def _depth(k: int | None, ranks: Sequence[int]) -> int:
     if k is None:
         return int(max(ranks, default=1))
     return k
+
+
+def are_recommended(frame: Any, name: str) -> bool:
+    """Whether a column holds ranks of items that were recommended, by the columns beside it."""
+    return f"{name}_because" in frame.columns and _are_whole(frame, name)
+
+
+def are_found_ranks(frame: Any, name: str) -> bool:
+    """Whether a column holds ranks of rows that were found, by the columns beside it."""
+    columns = frame.columns
+    found = f"{name}_score" in columns and not are_recommended(frame, name)
+    return found and _are_ranks(frame, name)
+
+
+def _are_whole(frame: Any, name: str) -> bool:
+    return bool(nw.from_native(frame, eager_only=True)[name].dtype.is_integer())
+
+
+def _are_ranks(frame: Any, name: str) -> bool:
+    """Whether a column of whole numbers counts what was found, for each query from 1 on."""
+    data = nw.from_native(frame, eager_only=True)
+    if not _are_whole(frame, name):
+        return False
+    if f"{name}_run" in data.columns or not len(data):
+        return True
+    # No run says so where no model was asked. Ratings are whole numbers too, but come again.
+    query = f"{name}_query"
+    by = [query, name] if query in data.columns else [name]
+    return data[name].min() == 1 and len(data.select(by).unique()) == len(data)

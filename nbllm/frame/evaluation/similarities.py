@@ -1,4 +1,4 @@
-"""Scores of pairs of texts against those that people gave: what `similarity` says."""
+"""Similarity scores of pairs of texts against scores that people gave."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.errors import FrameError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation, Measure
-from nbllm.frame.evaluation.statistics import bootstrap
+from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.evaluation.text_metrics import words
 from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.stats import bootstrap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["ScoreEvaluation", "of_scores", "word_overlap"]
 
@@ -28,9 +27,9 @@ _Correlation = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], float]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreEvaluation(Evaluation):
-    """Scores against gold ones: whether they rise together. Made by `df.llm.evaluate`.
+    """Scores against gold scores, by their correlation. Made by `df.llm.evaluate`.
 
-    Correlations have the interval of 2,000 bootstrap draws of rows, seeded. The baseline is the
+    Correlations have the interval of 2,000 bootstrap resamples of rows, seeded. The baseline is the
     share of the words of both texts that both have.
     """
 
@@ -50,10 +49,6 @@ class ScoreEvaluation(Evaluation):
             for name, correlation in (("Spearman", _spearman), ("Pearson", _pearson))
         )
 
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
-
     def _of(self, correlation: _Correlation, rows: NDArray[np.intp]) -> float:
         return correlation(self.given[rows], self.gold[rows])
 
@@ -61,11 +56,12 @@ class ScoreEvaluation(Evaluation):
 def of_scores(
     data: nw.DataFrame[Any], record: Mapping[str, Any], common: dict[str, Any]
 ) -> ScoreEvaluation:
-    """The scores of pairs against a column of numbers, on whatever scale.
+    """Return the scores of pairs beside a column of numbers, on any scale.
 
     Args:
+        data: the frame.
         record: of the run that gave the scores.
-        common: what all evaluations have.
+        common: the fields that all evaluations share.
 
     Raises:
         FrameError: a truth that is no number, or fewer than two rows.
@@ -89,7 +85,7 @@ def of_scores(
 
 
 def word_overlap(first: str, second: str) -> float:
-    """The words that both texts have, as a share of those that either has.
+    """Return the share of the words of either text that both have (Jaccard).
 
     Example:
         >>> word_overlap("A red car.", "a red bike")
@@ -112,15 +108,17 @@ def _overlaps(
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """0 where one of both is always the same, and nothing can rise with it."""
     from scipy.stats import pearsonr
 
-    if first.min() == first.max() or second.min() == second.max():
-        return 0.0
-    return float(pearsonr(first, second).statistic)
+    return 0.0 if _is_constant(first, second) else float(pearsonr(first, second).statistic)
 
 
 def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    return _pearson(rankdata(first), rankdata(second))
+    return 0.0 if _is_constant(first, second) else float(spearmanr(first, second).statistic)
+
+
+def _is_constant(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    """Return whether either is constant, and so has no correlation."""
+    return bool(first.min() == first.max() or second.min() == second.max())

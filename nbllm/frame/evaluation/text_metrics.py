@@ -1,4 +1,4 @@
-"""How near a text is to the right one: ROUGE, exact match, token F1, BLEU and chrF."""
+"""Metrics of a text against the right one: ROUGE, exact match, token F1, BLEU and chrF."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbllm.frame.evaluation.statistics import Estimate
+from nbllm.stats import Estimate
 
 __all__ = ["METRICS", "corpus_metric", "first_sentences", "row_metric", "words"]
 
@@ -32,7 +32,7 @@ _DRAWS = 1000
 
 
 def words(text: str) -> list[str]:
-    """Words in lower case, and each character of Chinese and Japanese on its own.
+    """Return the words in lower case, each character of Chinese and Japanese on its own.
 
     Example:
         >>> words("Ein schöner Tag, 好!")
@@ -42,7 +42,11 @@ def words(text: str) -> list[str]:
 
 
 def first_sentences(text: str, *, like: str) -> str:
-    """So many first sentences of a text that they have about as many words as another.
+    """Return the first sentences of a text, about as many words as another text has.
+
+    Args:
+        text: to take the sentences from.
+        like: the text whose length they reach.
 
     Example:
         >>> first_sentences("It rained. It snowed. It froze.", like="Rain, then snow.")
@@ -60,7 +64,7 @@ def first_sentences(text: str, *, like: str) -> str:
 
 
 def row_metric(metric: str) -> Callable[[str, str], float] | None:
-    """A metric of one answer and the right one, 0 to 1; None where it is of all rows together."""
+    """Return a metric of (answer, right answer), 0 to 1; None if it is of all rows together."""
     if metric.startswith("rouge"):
         from rouge_score.rouge_scorer import RougeScorer
 
@@ -76,7 +80,7 @@ class _Words:
 
 
 def _content(text: str) -> list[str]:
-    """As SQuAD compares answers: without case, punctuation and articles."""
+    """Return the words without case, punctuation and articles, as SQuAD compares answers."""
     return [word for word in words(text) if word not in _ARTICLES]
 
 
@@ -94,10 +98,16 @@ def _token_f1(answer: str, right: str) -> float:
 def corpus_metric(
     metric: str, answers: Sequence[str], right: Sequence[str], *, interval: bool
 ) -> Estimate:
-    """BLEU or chrF of all rows, 0 to 100, as sacrebleu has them, with its bootstrap interval.
+    """Return BLEU or chrF of all rows by sacrebleu, 0 to 100, with its bootstrap interval.
 
-    Post 2018, https://aclanthology.org/W18-6319. BLEU cuts Chinese into characters as sacrebleu
-    does, Japanese too, all else into words.
+    Post 2018, https://aclanthology.org/W18-6319. For BLEU, Chinese and Japanese are tokenized
+    into characters, all else into words.
+
+    Args:
+        metric: "bleu" or "chrf".
+        answers: of all rows.
+        right: the right answers of the same rows.
+        interval: whether to resample; otherwise both ends are the value.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -116,10 +126,10 @@ def corpus_metric(
 
 
 def _floats(scorer: Any) -> Any:
-    """A metric of sacrebleu whose scores are floats.
+    """Return a metric class of sacrebleu whose scores are floats.
 
-    As published, a draw of rows without a match has a float and others a number of numpy, and
-    the mean that it takes of the draws raises where both are among them.
+    As published, a resample without a match scores a float and others a numpy number, and their
+    mean raises if both occur.
     """
 
     class Floats(scorer):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The right answers that a user gives: which row each is of, and whether a verb can give it."""
+"""The right answers that a user gives: aligned with the rows, and checked against the labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def right_answers(frame: Any, column: str) -> list[str | None]:
     """Return the right answer of each row as text, None where it is missing or blank.
 
     Args:
-        column: that has them, of any type.
+        frame: of pandas or polars.
+        column: the one that has them, of any type.
 
     Raises:
         ColumnError: the column is not there.
@@ -30,9 +31,10 @@ def right_answers(frame: Any, column: str) -> list[str | None]:
 
 
 def given_answers(frame: Any, truth: Any) -> list[str | None]:
-    """Return the right answer of each row, where they may also stand beside the frame.
+    """Return the right answer of each row, from a column or from values beside the frame.
 
     Args:
+        frame: of pandas or polars.
         truth: the name of a column; a Series, whose values belong to the rows of the same index
             labels in pandas; or one value a row, in the order of the frame.
 
@@ -46,7 +48,7 @@ def given_answers(frame: Any, truth: Any) -> list[str | None]:
 
 
 def label_text(value: Any) -> str | None:
-    """Return a label of any type as text without white space around; None where it is none.
+    """Return a label of any type as stripped text; None if it is missing or blank.
 
     Example:
         >>> label_text("pos "), label_text(5.0), label_text(float("nan"))
@@ -65,6 +67,7 @@ def refuse_unknown(
         right: as `right_answers` gives them.
         labels: that the verb answers with.
         name: what holds the right answers, for the message.
+        verb: the name of the verb, for the message.
 
     Raises:
         LabelError: there is one.
@@ -79,7 +82,7 @@ def refuse_unknown(
 
 
 def _aligned(frame: Any, truth: Any) -> list[Any]:
-    """The values of a truth that is no column, in the order of the frame's rows."""
+    """Return the values of a truth that is no column, in the order of the frame's rows."""
     index = index_labels(frame)
     if nw.dependencies.is_pandas_series(truth) and hasattr(frame, "index"):
         if truth.index.equals(frame.index):

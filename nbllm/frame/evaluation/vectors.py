@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbllm.errors import FrameError
-from nbllm.frame.evaluation import render
-from nbllm.frame.evaluation.base import Evaluation, Measure, mean_estimate
+from nbllm.frame.evaluation.base import Evaluation, mean_estimate
+from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.tasks.vector import unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from plotly.graph_objects import Figure
 
 __all__ = ["VectorEvaluation", "neighbour_labels", "of_vectors"]
 
@@ -29,18 +28,18 @@ class VectorEvaluation(Evaluation):
     """Vectors against labels, by the nearest other texts. Made by `df.llm.evaluate`.
 
     A row is right where most of its nearest neighbours by cosine, itself left out, have its
-    label. The interval is that of 2,000 bootstrap draws of rows, seeded, the vectors as they are.
+    label. The interval is that of 2,000 bootstrap resamples of rows, seeded; vectors stay.
     """
 
     @cached_property
     def neighbours(self) -> dict[int, list[str]]:
-        """By how many neighbours are asked, the label that they give each row."""
+        """By the number of neighbours that vote, the label that they give each row."""
         counts = [count for count in _NEIGHBOURS if count < self.count]
         return neighbour_labels(self.answers, self.right, counts)
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """All that was measured, in reading order."""
+        """The measures, in reading order."""
         right = np.array(self.right)
         most = max(Counter(self.right).values()) / self.count
         return tuple(
@@ -52,16 +51,12 @@ class VectorEvaluation(Evaluation):
             for count, labels in self.neighbours.items()
         )
 
-    def plot(self) -> Figure:
-        """Each measure with its interval, and its baseline."""
-        return render.measures_plot(self)
-
 
 def of_vectors(common: dict[str, Any]) -> VectorEvaluation:
-    """The vectors of a frame against a column of labels.
+    """Return the vectors of a frame beside a column of labels.
 
     Args:
-        common: what all evaluations have.
+        common: the fields that all evaluations share.
 
     Raises:
         FrameError: fewer than two rows, or every row has a label of its own.
@@ -78,13 +73,14 @@ def of_vectors(common: dict[str, Any]) -> VectorEvaluation:
 def neighbour_labels(
     vectors: list[Any], labels: list[str], counts: list[int]
 ) -> dict[int, list[str]]:
-    """What the nearest others of each row are labelled, by how many of them are asked.
+    """Return the majority label of the nearest other rows, by the number of neighbours.
 
-    The label of most; where two have as many, the one that comes first among the nearest.
+    A tie goes to the label that comes first among the nearest.
 
     Args:
-        vectors: as many numbers each.
-        counts: numbers of neighbours, each less than there are rows.
+        vectors: of each row, of one length.
+        labels: of each row.
+        counts: numbers of neighbours, each less than the number of rows.
     """
     unit = unit_vectors(vectors)
     found: dict[int, list[str]] = {count: [] for count in counts}
@@ -99,7 +95,7 @@ def neighbour_labels(
 
 
 def _nearest(near: NDArray[np.float32], count: int) -> NDArray[np.intp]:
-    """The columns of the largest values of each row, largest first."""
+    """Return the columns of the largest values of each row, largest first."""
     some = np.argpartition(-near, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
     return np.take_along_axis(some, order, axis=1)

@@ -12,6 +12,7 @@ from nbllm._warnings import warn_user
 from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, with_answer
 from nbllm.errors import ProvenanceError
+from nbllm.frame.calls.registry import find_verb, is_verb
 from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
 from nbllm.frame.explanation.contrast import Contrast, contrast
 from nbllm.frame.running.provenance import (
@@ -22,7 +23,6 @@ from nbllm.frame.running.provenance import (
     recorded_prompt,
     row_run,
 )
-from nbllm.frame.verbs.long import condensed
 from nbllm.models.fetch.at_hand import is_at_hand
 from nbllm.models.loader import held_as, reload, resolve
 
@@ -75,11 +75,12 @@ def explained_row(
         model = _named_model(record, trust_record or is_own_run(run))
     else:
         model = resolve(model)
-    texts = row_values(
-        frame, list(record["columns"].values()), row, any_type=record["verb"] == "prompt"
-    )
-    if record["verb"] == "summarize":
-        texts = (condensed(record, texts[0], model),)
+    # A verb of the user's own may not be registered any more.
+    verb = find_verb(record["verb"]) if is_verb(record["verb"]) else None
+    any_type = verb is not None and verb.any_type
+    texts = row_values(frame, list(record["columns"].values()), row, any_type=any_type)
+    if verb is not None:
+        texts = verb.texts_read(record, texts, model)
     prompt = recorded_prompt(record, texts, model)
     key = row_key(texts)
     on_record = key in known_answers(record["question"], [key])

@@ -19,7 +19,8 @@ import narwhals as nw
 from nbllm._warnings import warn_user
 from nbllm.errors import FrameError
 from nbllm.escaping import say
-from nbllm.frame.columns import Rows, read_rows, refuse_taken, write_columns
+from nbllm.frame.columns import Rows, read_rows
+from nbllm.frame.new_columns import refuse_taken, write_columns
 from nbllm.wording import counted
 
 if TYPE_CHECKING:

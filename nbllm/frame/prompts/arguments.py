@@ -22,7 +22,7 @@ _INSTEAD: dict[Kind, str] = {
     "seq2seq": "Load one that translates or summarizes",
     "classifier": "Load one that was trained to give your labels",
     "encoder": "Load one that embeds texts, such as nbllm.load('minilm')",
-    "reader": "Load one that was trained on SQuAD",
+    "extractive_qa": "Load one that was trained on SQuAD",
 }
 
 

@@ -16,10 +16,8 @@ from nbllm.checks import shown
 from nbllm.errors import LabelError
 
 __all__ = [
-    "FIELDS",
-    "QUESTION_FIELDS",
     "Examples",
-    "example_fields",
+    "Fields",
     "examples_of",
     "read_examples",
     "read_triples",
@@ -29,21 +27,6 @@ __all__ = [
 Examples = Any
 
 Fields = tuple[str, ...]
-
-# What an example of each verb is made of, in order; the answer comes last.
-FIELDS: Mapping[str, Fields] = {
-    "sentiment": ("text", "label"),
-    "classify": ("text", "label"),
-    "filter": ("text", "predicate"),
-    "summarize": ("text", "summary"),
-    "translate": ("text", "translation"),
-    "answer": ("text", "question", "answer"),
-    "extract": ("text", "fields"),
-    "prompt": ("prompt", "answer"),
-    "reply": ("message", "intent"),
-}
-
-QUESTION_FIELDS: Fields = ("question", "answer")  # of `answer`, where there is no text
 
 # By what other names a field may go. A predicate has none: a column of yes and no is none.
 _ALIASES: Mapping[str, frozenset[str]] = {
@@ -60,16 +43,6 @@ _EXPLICIT = frozenset({"predicate", "prompt"})
 _COUNTS = {2: "two", 3: "three"}
 
 
-def example_fields(verb: str, options: Mapping[str, Any]) -> Fields:
-    """Return what an example of a verb is made of, in order, the answer last.
-
-    Args:
-        options: the verb's arguments.
-    """
-    grounded = options.get("question") is not None or options.get("context") is not None
-    return QUESTION_FIELDS if verb == "answer" and not grounded else FIELDS[verb]
-
-
 def read_examples(
     examples: Examples, fields: Fields, labels: Sequence[str] | None = None
 ) -> list[tuple[str, str]]:
@@ -77,7 +50,7 @@ def read_examples(
 
     Args:
         examples: as `examples_of` takes them.
-        fields: their names, as in `FIELDS`.
+        fields: their names, the answer's last.
         labels: what the answer may be.
 
     Raises:
@@ -96,13 +69,13 @@ def read_examples(
     return [(text, answer.strip()) for text, answer in pairs]
 
 
-def read_triples(examples: Examples) -> list[tuple[str, str, str]]:
+def read_triples(examples: Examples, fields: Fields) -> list[tuple[str, str, str]]:
     """Return examples as (text, question, answer), three strings.
 
     Raises:
         LabelError: examples that cannot be read, or a value that is no string.
     """
-    return [(text, asks, answer) for text, asks, answer in _strings(examples, FIELDS["answer"])]
+    return [(text, asks, answer) for text, asks, answer in _strings(examples, fields)]
 
 
 def examples_of(
@@ -114,7 +87,7 @@ def examples_of(
         examples: tuples; dicts or a frame, by the names of the fields; a mapping of text to
             answer, where an example is these two; or one tuple or dict alone. A frame whose
             columns nobody named is read in their order.
-        fields: as `example_fields` gives them.
+        fields: their names, the answer's last.
         columns: of the user's frame that the fields before the answer are read from, in order.
         verb: whose answers, in columns such as `review_sentiment`, may be the answer.
 

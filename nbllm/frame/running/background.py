@@ -7,7 +7,7 @@ import contextvars
 import os
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from nbllm.errors import FrameError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "start"]
 
+
+F = TypeVar("F")  # the type of the frame
 
 _PATIENCE = 2.0  # seconds before a word is said of what is waited for
 
@@ -43,7 +45,7 @@ def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
         return work(watch=watch)
 
 
-class Run:
+class Run(Generic[F]):
     """A run in the background, as `background=True` returns it.
 
     Shown in a notebook, it is its progress while it works, and its summary when it is done.
@@ -94,7 +96,7 @@ class Run:
         """Stop after the batch that is being computed; `result` then has what was answered."""
         self._watch.cancel()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> F:
         """The answered frame, when it is there.
 
         Args:
@@ -114,7 +116,8 @@ class Run:
             raise FrameError(f"{self}: not done after {timeout:g} s. Wait longer, or cancel() it.")
         if self._error is not None:
             raise self._error
-        return self._frame
+        frame: F = self._frame
+        return frame
 
     def _work(self, work: Work) -> None:
         try:
@@ -149,7 +152,7 @@ class Run:
             say(self)
 
 
-_at_work: WeakSet[Run] = WeakSet()
+_at_work: WeakSet[Run[Any]] = WeakSet()
 
 
 @atexit.register

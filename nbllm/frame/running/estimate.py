@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nbllm.display.card import card, terms, terms_text
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.ledger import Ledger, ledger_path
-from nbllm.engine.locks import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
-from nbllm.escaping import escape, visible
-from nbllm.frame.columns import read_rows, row_key
-from nbllm.frame.running.provenance import run_record
+from nbllm.frame.columns import Rows, read_rows, row_key
 from nbllm.frame.tasks.prompted import Prompted
-from nbllm.models.memory.budget import held_bytes, kv_bytes, readable
-from nbllm.wording import counted
+from nbllm.models.memory.budget import held_bytes, kv_bytes
+from nbllm.wording import byte_size, counted, rough_duration
 
 if TYPE_CHECKING:
+    from nbllm.frame.running.execute import Question
     from nbllm.frame.tasks.base import Task
     from nbllm.models.model import Model
 
-__all__ = ["RunEstimate", "StepsEstimate", "estimate_run"]
+__all__ = [
+    "RunEstimate",
+    "StepsEstimate",
+    "estimate_rows",
+    "estimate_run",
+    "estimate_without_model",
+]
 
+_TRIED = 64  # texts that are tried where no model is asked
 _TRIAL_ROWS = 16
 _TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
 
@@ -58,7 +65,7 @@ class RunEstimate:
                 "rows": f"{self.rows:,} ({counted(self.texts, 'text')} to read, {self.blank:,} "
                 "blank)",
                 "tokens": "none: no model is asked",
-                "time": _duration(self.seconds),
+                "time": rough_duration(self.seconds),
                 "memory": "no weights",
             }
         to_ask = self.texts - self.known - self.failing
@@ -68,18 +75,18 @@ class RunEstimate:
             f"ledger, {self.blank:,} blank, {self.failing:,} that cannot be asked)",
             "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
             f"(and {self.padding:,} of padding){written}",
-            "time": _duration(self.seconds) + (" at most" if self.answer_tokens else ""),
-            "memory": f"{readable(self.weights)} of weights, {readable(self.cache)} of keys and "
+            "time": rough_duration(self.seconds) + (" at most" if self.answer_tokens else ""),
+            "memory": f"{byte_size(self.weights)} of weights, {byte_size(self.cache)} of keys and "
             "values in the largest batch",
         }
 
     def __str__(self) -> str:
-        return _as_text(self.verb, self.lines())
+        return terms_text(f"{self.verb}, estimated", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return _as_html(self.verb, self.lines())
+        return card(f"{self.verb}, estimated", terms(self.lines()))
 
 
 @dataclass(frozen=True)
@@ -116,24 +123,22 @@ class StepsEstimate:
             lines = step.lines()
             found[name] = f"{lines['time']}; tokens: {lines['tokens']}"
         return found | {
-            "all": f"{_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
-            "memory": f"{readable(self.memory)} of weights, keys and values at most",
+            "all": f"{rough_duration(self.seconds)}, at most; tokens: {self.tokens:,} read",
+            "memory": f"{byte_size(self.memory)} of weights, keys and values at most",
         }
 
     def __str__(self) -> str:
-        return _as_text(self.verb, self.lines())
+        return terms_text(f"{self.verb}, estimated", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return _as_html(self.verb, self.lines())
+        return card(f"{self.verb}, estimated", terms(self.lines()))
 
 
 def estimate_run(
     frame: Any,
-    task: Task,
-    model: Model,
-    columns: Mapping[str, str],
+    question: Question,
     *,
     any_type: bool = False,
     truncate: bool = False,
@@ -141,20 +146,25 @@ def estimate_run(
     """Plan a run as `answer_frame` would, and try some of its rows.
 
     Args:
-        frame, columns, any_type, truncate: as for `answer_frame`.
+        frame, any_type: as for `answer_frame`.
+        truncate: cut what does not fit, instead of failing its row.
     """
-    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
+    return estimate_rows(rows, question, truncate=truncate)
+
+
+def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstimate:
+    """As `estimate_run`, of texts."""
+    task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
-    limit = model.context_length - room
-    record = run_record(task, model, columns, "", limit=limit, truncate=truncate)
+    record = question.record(truncate=truncate)
     keys = [row_key(text) for text in rows.texts]
     known: Mapping[str, Any] = {}
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
     left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    with turn:
-        asked = task.on(model, limit)
+    asked = question.ready()
     prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
@@ -213,7 +223,7 @@ def _start_and_step(
 def _time(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
 ) -> float:
-    with turn:
+    with FORWARD_LOCK:
         asked = task.on(model, limit)
         if written is not None:
             assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)
@@ -224,28 +234,29 @@ def _time(
         return time.perf_counter() - started
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 0.5:
-        return "less than a second"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def _as_text(verb: str, lines: Mapping[str, str]) -> str:
-    width = max(map(len, lines))
-    told = (f"  {name:<{width}}  {text}" for name, text in lines.items())
-    return visible("\n".join([f"{verb}, estimated", *told]))
-
-
-def _as_html(verb: str, lines: Mapping[str, str]) -> str:
-    rows = "".join(
-        f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(text)}</td></tr>"
-        for name, text in lines.items()
-    )
-    return (
-        f"<table><caption style='text-align:left'><b>{escape(verb)}</b>, estimated"
-        f"</caption>{rows}</table>"
+def estimate_without_model(
+    verb: str, frame: Any, column: str, work: Callable[[Sequence[str]], None]
+) -> RunEstimate:
+    """What a verb takes that asks no model: the time of some texts, for all of their characters."""
+    rows = read_rows(frame, [column])
+    texts = [text for (text,) in rows.texts]
+    step = max(1, len(texts) // _TRIED)
+    tried = texts[::step][:_TRIED]
+    started = time.perf_counter()
+    work(tried)
+    spent = time.perf_counter() - started
+    return RunEstimate(
+        verb=verb,
+        rows=len(rows.position),
+        blank=sum(i is None for i in rows.position),
+        texts=len(texts),
+        known=0,
+        failing=0,
+        batches=0,
+        tokens=0,
+        padding=0,
+        answer_tokens=0,
+        seconds=spent * sum(map(len, texts)) / max(1, sum(map(len, tried))),
+        weights=0,
+        cache=0,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from nbllm.engine.batching import TokenBudget, first_rows
 from nbllm.engine.prompt import Prompt
-from nbllm.models.flops import Read, operations
+from nbllm.models.flops import TokenCounts, operations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,8 +103,8 @@ class Forecast:
         most = task.answer_tokens(model)
         budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
         shared = asked.prefix_tokens
-        a_token = operations(model.network, Read(tokens=1))
-        a_look = _ATTENTION * operations(model.network, Read(attended=1)) / a_token
+        a_token = operations(model.network, TokenCounts(tokens=1))
+        a_look = _ATTENTION * operations(model.network, TokenCounts(attended=1)) / a_token
         step = _SHARED_ROWS.get(model.device.type, _SHARED_ROWS_ELSEWHERE)
 
         def reading(count: int, length: float) -> float:

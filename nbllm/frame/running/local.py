@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.runner import Answered, run
+from nbllm.engine.runner import BatchResult, run
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Asked, Task
@@ -23,7 +23,7 @@ _AHEAD = 2048
 
 def answer_here(
     texts: Sequence[tuple[str, ...]], task: Task, model: Model, asked: Asked, *, truncate: bool
-) -> Iterator[Answered]:
+) -> Iterator[BatchResult]:
     """Answer texts batch by batch.
 
     Args:
@@ -48,9 +48,9 @@ def _answer_part(
     asked: Asked,
     *,
     truncate: bool,
-) -> Iterator[Answered]:
+) -> Iterator[BatchResult]:
     prompts: dict[int, Prompt] = {}
-    unasked = Answered()
+    unasked = BatchResult()
     encoded = asked.encode([texts[n] for n in part], truncate=truncate)
     for n, prompt in zip(part, encoded, strict=True):
         if isinstance(prompt, Prompt):

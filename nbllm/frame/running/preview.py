@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nbllm.display.theme import MARK
 from nbllm.engine.prompt import Prompt
 from nbllm.escaping import escape, visible
 from nbllm.wording import counted
 
 __all__ = ["Preview", "PreviewStep", "StepsPreview"]
-
-_MARK = "background:rgba(230,159,0,0.3);color:inherit"  # on light and dark
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Preview:
         """Where the row's own texts are, as character offsets."""
         spans = self.prompt.spans
         found = []
-        for mark in self.prompt.marks:
+        for mark in self.prompt.field_spans:
             if mark.stop > mark.start:
                 start, stop = spans[mark.start][0], spans[mark.stop - 1][1]
                 # The space before a word may be a part of its token.
@@ -115,7 +114,7 @@ def _passage(text: str, marked: Sequence[tuple[int, int]]) -> str:
     pieces, position = [], 0
     for start, stop in marked:
         pieces.append(escape(text[position:start]))
-        pieces.append(f"<mark style='{_MARK}'>{escape(text[start:stop])}</mark>")
+        pieces.append(f"<mark style='{MARK}'>{escape(text[start:stop])}</mark>")
         position = stop
     pieces.append(escape(text[position:]))
     return f"<pre style='white-space:pre-wrap;margin:0.3em 0'>{''.join(pieces)}</pre>"

@@ -19,16 +19,16 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nbllm.activity.jobs import Job
-from nbllm.engine.locks import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.errors import NbllmError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from nbllm.engine.runner import Answered
+    from nbllm.engine.runner import BatchResult
     from nbllm.frame.running.eta import Forecast
     from nbllm.frame.running.report import RunReport
-    from nbllm.models.flops import Read
+    from nbllm.models.flops import TokenCounts
 
 __all__ = ["Display", "State", "Step", "Watch", "show_with", "watching"]
 
@@ -53,8 +53,10 @@ class Step:
     job: str | None = None  # its id
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
-    read: Read | None = None  # so far
-    operations: Callable[[Read], float] | None = None  # of what was read; None where not counted
+    read: TokenCounts | None = None  # so far
+    operations: Callable[[TokenCounts], float] | None = (
+        None  # of what was read; None where not counted
+    )
     forecast: Forecast | None = None  # from the first row on
     labels: Counter[str] = field(default_factory=Counter)  # rows a label
     failed: list[tuple[str, str]] = field(default_factory=list)  # row and reason
@@ -64,7 +66,7 @@ class Step:
     @property
     def held_up(self) -> str:
         """What it waits for; empty while it waits for nothing."""
-        holder = turn.awaited_by(self.thread) if self.state == "running" else None
+        holder = FORWARD_LOCK.blocked_by(self.thread) if self.state == "running" else None
         return "" if holder is None else f"waiting for {holder}"
 
     @property
@@ -117,7 +119,7 @@ class Step:
         if self.forecast is not None:
             self.forecast.wrote()
 
-    def end_batch(self, rows: Sequence[Any], done: Answered) -> None:
+    def end_batch(self, rows: Sequence[Any], done: BatchResult) -> None:
         """Tell how long a batch took.
 
         Args:
@@ -238,7 +240,7 @@ class Watch:
         self.steps.append(step)
         self._begin_telling()
         try:
-            with doing(f"{report.verb} → {report.output}"):
+            with named_work(f"{report.verb} → {report.output}"):
                 yield
             if step.state == "running":
                 step.state = "done"

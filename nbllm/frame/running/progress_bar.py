@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from nbllm.display.progress_bar import ProgressBar
+from nbllm.frame.running.report import RunReport
 from nbllm.wording import rate
-
-if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Step, Watch
 
 __all__ = ["Bar"]
 
 # Rows are asked the longest first, so neither what is done nor what is left can be told by their
 # number, as tqdm would.
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {texts} [{elapsed}<{left}, {speed}{postfix}]"
+
+
+class Step(Protocol):
+    """The part of a `progress.Step` that a bar shows."""
+
+    @property
+    def report(self) -> RunReport: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def doing(self) -> str: ...
+
+    @property
+    def percent(self) -> int: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+    @property
+    def seconds_left(self) -> float | None: ...
+
+
+class Watch(Protocol):
+    """The part of a `progress.Watch` that a bar shows."""
+
+    @property
+    def steps(self) -> Sequence[Step]: ...
+
+    @property
+    def stopping(self) -> bool: ...
 
 
 class _Bar(ProgressBar):
@@ -50,8 +81,8 @@ class Bar:
                 )
             )
             self._bars[-1].start_t -= step.seconds
-        if self._bars and watch.step is not None:
-            self._set(watch.step, stopping=watch.stopping)
+        if self._bars:
+            self._set(watch.steps[-1], stopping=watch.stopping)
 
     def open(self, watch: Watch) -> bool:
         """As `Display.open`: a bar is where it is."""

@@ -72,6 +72,7 @@ def run_record(
     *,
     limit: int,
     truncate: bool,
+    verb_format: int = 0,
 ) -> dict[str, Any]:
     """What a run is: enough to ask any of its rows again.
 
@@ -83,6 +84,7 @@ def run_record(
         output: the column of the answers.
         limit: tokens that a prompt may have.
         truncate: whether longer texts are cut.
+        verb_format: which way the verb asks the same question; 0 for the first.
     """
     provenance = model.provenance()
     decides = {
@@ -92,7 +94,7 @@ def run_record(
         "parameters": task.parameters(),
         "limit": limit,
         "truncate": truncate,
-        "format": ANSWER_FORMAT,
+        "format": [ANSWER_FORMAT, verb_format] if verb_format else ANSWER_FORMAT,
     }
     question = _digest(decides)
     return {
@@ -283,7 +285,7 @@ def recorded_prompt(record: Mapping[str, Any], texts: tuple[str, ...], model: Mo
         TextError: they make no prompt: `TextTooLongError` where they do not fit.
         UnsupportedModelError: the model points at its answer, and has no prompt like others.
     """
-    if model.kind == "reader":
+    if model.kind == "extractive_qa":
         raise UnsupportedModelError(
             f"{model.name} points at its answer, which its columns _start and _end say, and reads "
             "a question and a text in a way that is not explained yet. To see what a model looks "

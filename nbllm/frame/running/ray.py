@@ -18,13 +18,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm._warnings import warn_user
-from nbllm.engine.runner import Answered
+from nbllm.engine.runner import BatchResult
 from nbllm.errors import FrameError
 from nbllm.frame.running.local import answer_here
-from nbllm.models.flops import Read
-from nbllm.models.memory.budget import held_bytes, readable
+from nbllm.models.flops import TokenCounts
+from nbllm.models.memory.budget import held_bytes
 from nbllm.models.memory.placement import placement
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -48,7 +48,7 @@ def answer_on_workers(
     offset: list[float] | None,
     *,
     workers: int | None = None,
-) -> Iterator[Answered]:
+) -> Iterator[BatchResult]:
     """Answer texts on a pool of workers, in chunks, as they come back.
 
     Args:
@@ -58,7 +58,7 @@ def answer_on_workers(
         workers: how many; by default one a GPU, else one for every four processor cores.
 
     Yields:
-        One `Answered` a chunk, by index in `texts`.
+        One `BatchResult` a chunk, by index in `texts`.
 
     Raises:
         FrameError: Ray is not installed, or no such number of workers.
@@ -117,12 +117,12 @@ class _Answering:
         return {"done": told}
 
 
-def _answered(told: Mapping[str, Any]) -> Answered:
+def _answered(told: Mapping[str, Any]) -> BatchResult:
     """What a worker wrote down; JSON made texts of the indices."""
     by_index = {
         part: {int(n): value for n, value in told[part].items()} for part in ("answers", "errors")
     }
-    return Answered(**{**told, **by_index, "read": Read(**told["read"])})
+    return BatchResult(**{**told, **by_index, "read": TokenCounts(**told["read"])})
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
     if each and size * each == gpus and len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         warn_user(
             f"engine='ray': {model.name} is loaded once more for each worker, and one of them "
-            f"shares a GPU with the {readable(held_bytes(model.network))} that it takes here. "
+            f"shares a GPU with the {byte_size(held_bytes(model.network))} that it takes here. "
             "Where that is too much, answer without engine='ray', which is as fast on one GPU; "
             "other models give their memory back with unload()."
         )

@@ -6,11 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nbllm.escaping import escape, visible
+from nbllm.display.card import card, terms, terms_text
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
-    from nbllm.engine.runner import Answered
+    from nbllm.engine.runner import BatchResult
 
 __all__ = ["RunReport"]
 
@@ -58,7 +58,7 @@ class RunReport:
         """Distinct texts computed a second of wall clock."""
         return self.computed / self.seconds if self.seconds else 0.0
 
-    def add(self, done: Answered) -> None:
+    def add(self, done: BatchResult) -> None:
         """Count one batch."""
         self.computed += len(done.answers)
         self.tokens += done.read.tokens
@@ -111,18 +111,9 @@ class RunReport:
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"  {name:<10} {text}" for name, text in self.lines().items()]
-        return visible("\n".join([f"{self.verb} → {self.output}", *lines]))
+        return terms_text(f"{self.verb} → {self.output}", self.lines())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left;padding-right:1em'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in self.lines().items()
-        )
-        return (
-            f"<table><caption style='text-align:left'><b>{escape(self.verb)}</b> → "
-            f"<code>{escape(self.output)}</code></caption>{rows}</table>"
-        )
+        return card(f"{self.verb} → {self.output}", terms(self.lines()))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nbllm.frame.columns import index_labels
-
 if TYPE_CHECKING:
-    from nbllm.engine.runner import Answered
+    from nbllm.engine.runner import BatchResult
     from nbllm.frame.columns import Rows
     from nbllm.frame.running.progress import Step
     from nbllm.frame.tasks.base import Task
@@ -25,14 +23,16 @@ class Teller:
     """Tells of texts by the labels of their rows.
 
     Args:
-        frame: whose rows are asked.
+        labels: those of the rows, made when the first is told of.
         rows: their texts.
     """
 
-    def __init__(self, step: Step, task: Task, frame: Any, rows: Rows) -> None:
+    def __init__(
+        self, step: Step, task: Task, labels: Callable[[], Sequence[Any]], rows: Rows
+    ) -> None:
         self.step = step
         self.task = task
-        self.frame = frame
+        self._make_labels = labels
         self.rows = rows
         for row, error in rows.errors.items():
             step.add_failed(self._labels[row], error)
@@ -48,7 +48,7 @@ class Teller:
         for text, error in errors.items():
             self.step.add_failed(self._row(text), error)
 
-    def batch(self, done: Answered, offset: Sequence[float] | None) -> None:
+    def batch(self, done: BatchResult, offset: Sequence[float] | None) -> None:
         """Tell of a batch, by text."""
         self._count(done.answers, offset)
         for text, error in done.errors.items():
@@ -74,7 +74,7 @@ class Teller:
 
     @cached_property
     def _labels(self) -> Sequence[Any]:
-        return index_labels(self.frame)
+        return self._make_labels()
 
     @cached_property
     def _first(self) -> dict[int, int]:

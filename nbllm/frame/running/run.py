@@ -1,241 +1,86 @@
-"""One run: a task over the rows of a frame, through a model, to the answered frame."""
+"""A question to each row of a frame: texts out of it, and answers back into its columns."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import narwhals as nw
 
 from nbllm._warnings import warn_user
-from nbllm.engine.ledger import OFFSET, Ledger, ledger_path
-from nbllm.engine.locks import turn
-from nbllm.engine.runner import Answered
-from nbllm.engine.writing import following
 from nbllm.errors import LabelError
 from nbllm.frame import KEEP
-from nbllm.frame.columns import (
-    Rows,
-    index_labels,
-    read_rows,
-    refuse_taken,
-    row_key,
-    write_columns,
-)
-from nbllm.frame.running.eta import Forecast
-from nbllm.frame.running.local import answer_here
-from nbllm.frame.running.progress import Step, Watch, watching
-from nbllm.frame.running.provenance import (
-    attach,
-    earlier_columns,
-    remember,
-    remember_unfiled,
-    run_record,
-)
-from nbllm.frame.running.ray import answer_on_workers
-from nbllm.frame.running.report import RunReport
-from nbllm.frame.running.row_events import Teller
-from nbllm.frame.tasks.base import check_filed
-from nbllm.models.flops import Read, matrix_rate, operation_counter
+from nbllm.frame.columns import Rows, index_labels, read_rows
+from nbllm.frame.new_columns import refuse_taken, vector_column, write_columns
+from nbllm.frame.running.execute import Answers, How, Question, execute
+from nbllm.frame.running.progress import Watch, watching
+from nbllm.frame.running.provenance import attach, earlier_columns
+from nbllm.frame.tasks.base import VECTOR
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.base import Asked, Output, Task
-    from nbllm.models.model import Model
+    from nbllm.frame.running.report import RunReport
+    from nbllm.frame.tasks.base import Output, Task
 
-__all__ = ["added_columns", "answer_frame"]
-
-
-# Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[Answered]]
-
-
-# By question, so that a run without a ledger, or with another one, calibrates no second time.
-_offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
-
-
-class _Stopped(Exception):
-    """The run was asked to stop."""
-
-
-@dataclass
-class _Answers:
-    """By distinct text: the engine's answers, the errors of those without, and the offset."""
-
-    values: dict[int, Any]
-    errors: dict[int, str] = field(default_factory=dict)
-    offset: list[float] | None = None
-    read: Read = field(default_factory=Read)
+__all__ = ["added_columns", "answer_frame", "answer_rows", "warn_of_a_stop", "warn_of_failures"]
 
 
 def answer_frame(
     frame: Any,
-    task: Task,
-    model: Model,
-    columns: Mapping[str, str],
+    question: Question,
     *,
-    output: str,
     any_type: bool = False,
     probabilities_too: bool = False,
     keep: Sequence[str] = KEEP,
-    use_ledger: bool = True,
-    truncate: bool = False,
-    engine: str = "local",
-    workers: int | None = None,
+    how: How | None = None,
     watch: Watch | None = None,
 ) -> Any:
-    """Ask a task of every row and return the frame with its answers.
+    """Ask a question of every row and return the frame with its answers.
 
     Args:
         frame: a pandas or polars DataFrame, left as it is.
-        columns: field of the task's template to column of the frame.
-        output: the column of the answers, and the beginning of the others' names.
         any_type: take columns that are not text, and a blank value beside others as an empty text.
         probabilities_too: add one column a label.
         keep: which of `KEEP` to add.
-        use_ledger: look answers up in the ledger and file new ones there.
-        truncate: cut texts that do not fit the context, instead of failing their rows.
-        engine: "local" asks `model` itself, "ray" copies of it on workers.
-        workers: how many copies.
+        how: whether the ledger is used, long texts are cut, and where the model runs.
         watch: that of the verb's call, where it is more than this run.
 
     Stopped by an interrupt or a cancel, it returns what it has, with a warning.
     """
-    rows = read_rows(frame, list(columns.values()), any_type=any_type)
+    rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
+    return answer_rows(
+        frame, rows, question, probabilities_too=probabilities_too, keep=keep, how=how, watch=watch
+    )
+
+
+def answer_rows(
+    frame: Any,
+    rows: Rows,
+    question: Question,
+    *,
+    probabilities_too: bool = False,
+    keep: Sequence[str] = KEEP,
+    how: How | None = None,
+    watch: Watch | None = None,
+) -> Any:
+    """As `answer_frame`, of texts that stand for those of the rows."""
+    task, output = question.task, question.output
     added = added_columns(task, output, keep, probabilities_too)
     refuse_taken(frame, list(added), ours=f"{output}_run")
-    limit = model.context_length - task.answer_tokens(model)
-    record = run_record(task, model, columns, output, limit=limit, truncate=truncate)
-    report = RunReport(record["id"], task.verb, output, record["model"])
-    report.rows, report.texts = len(rows.position), len(rows.texts)
-    started = time.perf_counter()
-    answer = _engine(engine, workers, task, model, record)
-    step = Step(report)
-    if engine == "local" and not task.decodes:
-        step.operations = operation_counter(model.network)
-    teller = Teller(step, task, frame, rows)
-    with (
-        watching(watch, task.verb, output) as watch,
-        Ledger(ledger_path() if use_ledger else None) as ledger,
-    ):
-        report.ledger = None if ledger.path is None else str(ledger.path)
-        answers = _answer_texts(teller, model, record, ledger, answer, watch)
-        record["offset"] = answers.offset
-        # A record is filed once, and one that was stopped while it calibrated has no offset yet.
-        if answers.values or not report.stopped:
-            ledger.open_run(record["id"], record)
-        report.seconds = time.perf_counter() - started
-        _count(rows, answers, report)
-        if report.computed and step.operations is not None:
-            report.operations = step.operations(answers.read)
-        if ledger.path is not None:
-            report.ledger_bytes = ledger.size
-        ledger.add_report(record["id"], report.to_dict())
-    remember(record, report)
-    if report.ledger is None:
-        keys = [row_key(text) for text in rows.texts]
-        remember_unfiled(record["question"], {keys[i]: v for i, v in answers.values.items()})
+    with watching(watch, task.verb, output) as watch:
+        answers = execute(question, rows, lambda: index_labels(frame), how or How(), watch)
+        beside = watch.beside
     # Scores and probabilities of another model would be taken for those of these answers.
-    outdated = earlier_columns(frame, output) - {*columns.values()}
-    answered = write_columns(frame, _columns(added, task, rows, answers, record["id"]), outdated)
-    attach(answered, record)
-    _warn_of_failures(frame, rows, answers, report, said="error" in keep)
-    if report.stopped and not watch.beside:
-        _warn_of_a_stop(report, step.state)
+    outdated = earlier_columns(frame, output) - {*question.columns.values()}
+    answered = write_columns(frame, _columns(frame, added, task, rows, answers), outdated)
+    attach(answered, answers.record)
+    if failed := answers.failed_rows(rows):
+        error = next(iter(answers.report.errors))
+        column = f"{output}_error" if "error" in keep else None
+        warn_of_failures(index_labels(frame), task.verb, failed, error, column=column)
+    if answers.report.stopped and not beside:
+        warn_of_a_stop(answers.report, answers.state)
     return answered
-
-
-def _engine(
-    engine: str, workers: int | None, task: Task, model: Model, record: Mapping[str, Any]
-) -> _Answer:
-    """What answers texts: the model that is here, or workers that load it too."""
-    if engine == "local":
-        return lambda texts, offset, asked: answer_here(
-            texts, task, model, asked, truncate=record["truncate"]
-        )
-    return lambda texts, offset, asked: answer_on_workers(
-        texts, task, model, record, offset, workers=workers
-    )
-
-
-def _answer_texts(
-    teller: Teller,
-    model: Model,
-    record: Mapping[str, Any],
-    ledger: Ledger,
-    answer: _Answer,
-    watch: Watch,
-) -> _Answers:
-    texts, task, step = teller.rows.texts, teller.task, teller.step
-    report, question = step.report, record["question"]
-    started = time.perf_counter()
-    keys = [row_key(text) for text in texts]
-    known, offsets = ledger.known(question, [*keys, OFFSET]), _offsets.setdefault(model, {})
-    check_filed(task, known, ledger.path)
-    answers = _Answers(
-        {i: known[key] for i, key in enumerate(keys) if key in known},
-        offset=known.get(OFFSET, offsets.get(question)),
-    )
-    failed = ledger.failed(question, keys)
-    answers.errors.update({i: failed[key] for i, key in enumerate(keys) if key in failed})
-    report.known = len(answers.values)
-    report.failed = len(answers.errors)
-    unanswered = [
-        i for i in range(len(texts)) if i not in answers.values and i not in answers.errors
-    ]
-    if not unanswered:
-        return answers
-
-    def pause() -> None:
-        report.seconds = time.perf_counter() - started
-        if watch.cancelled:
-            raise _Stopped
-
-    with watch.following(step), following(step.wrote):
-        try:
-            pause()
-            with turn:
-                asked = task.on(model, record["limit"])
-            offset = asked.calibrate(answers.offset, pause)
-            answers.read = step.read = asked.before
-            if step.operations is not None:  # measured while nothing else computes
-                report.matrix_rate = matrix_rate(model.device, model.dtype)
-            report.prefix_tokens = asked.prefix_tokens
-            if offset is not None and OFFSET not in known:
-                answers.offset = offsets[question] = offset
-                ledger.commit(question, {OFFSET: offset})
-            teller.known(answers.values, answers.errors, offset)
-            left = [texts[i] for i in unanswered]
-            step.begin_answers(Forecast.of(left, asked, task, model))
-            for done in answer(left, offset, asked):
-                done = replace(
-                    done,
-                    answers={unanswered[i]: value for i, value in done.answers.items()},
-                    errors={unanswered[i]: why for i, why in done.errors.items()},
-                    lasting=[unanswered[i] for i in done.lasting],
-                )
-                # Before anything is shown of it; what failed for want of memory, or for a reason
-                # that may pass, is asked again the next time.
-                ledger.commit(question, {keys[i]: value for i, value in done.answers.items()})
-                ledger.commit_failed(question, {keys[i]: done.errors[i] for i in done.lasting})
-                answers.values.update(done.answers)
-                answers.errors.update(done.errors)
-                answers.read += done.read
-                step.read = answers.read
-                report.add(done)
-                report.failed = len(answers.errors)
-                teller.batch(done, offset)
-                pause()
-        except _Stopped:
-            step.state = "cancelled"
-        except KeyboardInterrupt:
-            step.state = "interrupted"
-        report.stopped = step.state in ("cancelled", "interrupted")
-    return answers
 
 
 def added_columns(
@@ -268,17 +113,16 @@ def added_columns(
 
 
 def _columns(
-    added: Mapping[str, Output | str], task: Task, rows: Rows, answers: _Answers, run_id: str
+    frame: Any, added: Mapping[str, Output | str], task: Task, rows: Rows, answers: Answers
 ) -> dict[str, tuple[list[Any], Any]]:
     """What the added columns hold: values a row, with the narwhals dtype."""
 
     def spread(by_text: Mapping[int, Any]) -> list[Any]:
         return [None if i is None else by_text.get(i) for i in rows.position]
 
-    texts = list(answers.values)
-    read = task.values([answers.values[i] for i in texts], answers.offset)
-    made = dict(zip(task.outputs, read, strict=True))
+    made = dict(zip(task.outputs, answers.decoded(task), strict=True))
     errors = [rows.errors.get(row) or error for row, error in enumerate(spread(answers.errors))]
+    run_id = answers.record["id"]
     asked = {i: run_id for i in (*answers.values, *answers.errors)}
     columns: dict[str, tuple[list[Any], Any]] = {}
     for name, what in added.items():
@@ -288,39 +132,34 @@ def _columns(
             columns[name] = (spread(asked), nw.Categorical)
         else:
             assert not isinstance(what, str)
-            columns[name] = (spread(dict(zip(texts, made[what], strict=True))), what.dtype)
+            values = spread(made[what])
+            is_vector = what.dtype == VECTOR
+            columns[name] = vector_column(frame, values) if is_vector else (values, what.dtype)
     return columns
 
 
-def _count(rows: Rows, answers: _Answers, report: RunReport) -> None:
-    asked = [i for i in rows.position if i is not None]
-    report.merged = len(asked) - len(rows.texts)
-    report.failed = len(answers.errors) + len(rows.errors)
-    report.blank = len(rows.position) - len(asked) - len(rows.errors)
-    report.left = len(rows.texts) - len(answers.values) - len(answers.errors)
-    report.errors = dict(Counter([*answers.errors.values(), *rows.errors.values()]).most_common(5))
-
-
-def _warn_of_failures(
-    frame: Any, rows: Rows, answers: _Answers, report: RunReport, *, said: bool
+def warn_of_failures(
+    labels: Sequence[Any], verb: str, failed: Sequence[int], error: str, *, column: str | None
 ) -> None:
-    failed = [
-        row
-        for row, i in enumerate(rows.position)
-        if row in rows.errors or (i is not None and i in answers.errors)
-    ]
-    if failed:
-        labels = index_labels(frame)
-        some = ", ".join(repr(labels[row]) for row in failed[:5])
-        more = ", ..." if len(failed) > 5 else ""
-        where = f" All are in {report.output}_error." if said else ""
-        warn_user(
-            f"{report.verb}: {len(failed):,} of {counted(report.rows, 'row has', 'rows have')} no "
-            f"answer (index {some}{more}): {next(iter(report.errors)).rstrip('.')}.{where}",
-        )
+    """Warn of rows that have no answer.
+
+    Args:
+        labels: of all rows.
+        failed: the positions of those without, one or more.
+        error: that of the first, or the most frequent.
+        column: where all errors are; None where they are in none.
+    """
+    some = ", ".join(repr(labels[row]) for row in failed[:5])
+    more = ", ..." if len(failed) > 5 else ""
+    where = "" if column is None else f" All are in {column}."
+    warn_user(
+        f"{verb}: {len(failed):,} of {counted(len(labels), 'row has', 'rows have')} no answer "
+        f"(index {some}{more}): {error.rstrip('.')}.{where}",
+    )
 
 
-def _warn_of_a_stop(report: RunReport, how: str) -> None:
+def warn_of_a_stop(report: RunReport, how: str) -> None:
+    """Warn that a run was stopped, and say what became of its answers."""
     kept = (
         "What was answered is in the ledger: ask again to go on from there."
         if report.ledger

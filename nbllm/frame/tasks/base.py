@@ -12,12 +12,15 @@ from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
 
 if TYPE_CHECKING:
-    from nbllm.models.flops import Read
+    from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
-__all__ = ["Asked", "Output", "Task", "are_numbers", "check_filed"]
+__all__ = ["VECTOR", "Asked", "Output", "Task", "are_numbers", "check_filed"]
 
 _LARGEST = 1e30  # of what a network computes; whole numbers in JSON have no end
+
+
+VECTOR = "vector"  # a column of vectors, whose type depends on the frame
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Output:
 
     part: str  # one of `KEEP`, or "probability" or "field", which are asked for otherwise
     suffix: str  # of the column's name, behind that of the answer's
-    dtype: Any  # of narwhals
+    dtype: Any  # of narwhals, or `VECTOR`
 
 
 class Asked(Protocol):
@@ -41,7 +44,7 @@ class Asked(Protocol):
         """Tokens of labels that the model reads behind each prompt."""
 
     @property
-    def before(self) -> Read:
+    def before(self) -> TokenCounts:
         """What was read before the first row: a shared prefix, texts of calibration."""
 
     def encode(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.prompt import Prompt
-from nbllm.models.flops import Read
+from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
     from nbllm.engine.encoding import HeadScorer, TextEncoder
@@ -19,7 +19,7 @@ class Encoded:
 
     prefix_tokens = 0
     label_tokens = 0
-    before = Read()
+    before = TokenCounts()
 
     def __init__(self, engine: HeadScorer | TextEncoder, limit: int) -> None:
         self.engine = engine

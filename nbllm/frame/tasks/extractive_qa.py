@@ -8,10 +8,10 @@ from math import exp
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbllm.engine.prompt import Prompt, Template
-from nbllm.engine.spans import Pieces, SpanReader
+from nbllm.engine.spans import Pieces, SpanExtractor
 from nbllm.frame.tasks.base import are_numbers
 from nbllm.frame.tasks.span import SpanTask
-from nbllm.models.flops import Read
+from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Output
@@ -48,7 +48,7 @@ class ReaderTask:
 
     def on(self, model: Model, limit: int) -> _Pointed:
         """As `Task.on`."""
-        return _Pointed(SpanReader(model), self.question)
+        return _Pointed(SpanExtractor(model), self.question)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the words, where they stand, and by how much they are likelier."""
@@ -70,22 +70,22 @@ class ReaderTask:
 
 
 class _Pointed:
-    """Rows of a text, or of a text and a question, to a reader."""
+    """Rows of a text, or of a text and a question, to a `SpanExtractor`."""
 
     prefix_tokens = 0
     label_tokens = 0
-    before = Read()
+    before = TokenCounts()
 
-    def __init__(self, reader: SpanReader, question: str | None) -> None:
-        self.reader = reader
+    def __init__(self, extractor: SpanExtractor, question: str | None) -> None:
+        self.extractor = extractor
         self.question = question
 
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
         if self.question is not None:
-            return self.reader.encode([(self.question, text) for (text,) in texts])
-        return self.reader.encode([(asks, text) for text, asks in texts])
+            return self.extractor.encode([(self.question, text) for (text,) in texts])
+        return self.extractor.encode([(asks, text) for text, asks in texts])
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
@@ -94,7 +94,7 @@ class _Pointed:
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         answers: list[Any] = []
-        for prompt, found in zip(prompts, self.reader(prompts), strict=True):
+        for prompt, found in zip(prompts, self.extractor(prompts), strict=True):
             if isinstance(found, Exception):
                 answers.append(found)
             else:

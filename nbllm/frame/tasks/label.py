@@ -193,7 +193,7 @@ class _Repeatable(Calibrated):
             for n, scores in enumerate(answers)
             if not isinstance(scores, Exception) and self._margin(scores) < noise
         ]
-        again = self.scorer.apart([prompts[n] for n in close])
+        again = self.scorer.score_fixed_shape([prompts[n] for n in close])
         for n, scores in zip(close, again, strict=True):
             answers[n] = scores
         return answers

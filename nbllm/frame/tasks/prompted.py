@@ -10,7 +10,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import TextTooLongError
-from nbllm.models.flops import Read
+from nbllm.models.flops import TokenCounts
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Prompted:
         self.template = template
         self.engine = engine
         self.limit = limit
-        self.before = Read.text(engine.prefix.length)
+        self.before = TokenCounts.text(engine.prefix.length)
 
     @property
     def prefix_tokens(self) -> int:

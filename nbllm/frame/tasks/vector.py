@@ -14,7 +14,7 @@ import numpy as np
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt, Template
-from nbllm.frame.tasks.base import Output, are_numbers
+from nbllm.frame.tasks.base import VECTOR, Output, are_numbers
 from nbllm.frame.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ class VectorTask:
     """Embed a text."""
 
     verb: str
-    dtype: Any  # of the column, by narwhals: Object for an array in each cell, or a List
 
     template: ClassVar[Template] = ()
     decodes: ClassVar[bool] = False
@@ -56,7 +55,7 @@ class VectorTask:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """The vector."""
-        return (Output("value", "", self.dtype),)
+        return (Output("value", "", VECTOR),)
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""
@@ -89,7 +88,7 @@ class VectorTask:
         vectors = [np.frombuffer(b64decode(text), "<f4").astype(np.float32) for text in answers]
         if len({len(vector) for vector in vectors}) > 1:
             raise ledger_error(ledger_path(), "vectors of one model on file differ in length")
-        return [vectors if self.dtype == nw.Object else [v.tolist() for v in vectors]]
+        return [vectors]
 
 
 class _Compact(Encoded):
@@ -202,6 +201,6 @@ def _pair(
         ids=tuple(chain.from_iterable(side.ids for side in mine)),
         text="\n".join(side.text for side in mine),
         spans=(),
-        marks=(),
+        field_spans=(),
         sides=tuple(read),
     )

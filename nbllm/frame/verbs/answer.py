@@ -5,22 +5,31 @@ The texts and questions shown to the model were written for this project.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
+from nbllm.frame.evaluation.judged import evaluate_answers
 from nbllm.frame.prompts.arguments import require
-from nbllm.frame.prompts.examples import QUESTION_FIELDS, Examples, read_examples, read_triples
+from nbllm.frame.prompts.examples import Examples, Fields, read_examples, read_triples
 from nbllm.frame.prompts.few_shot import label_parts
 from nbllm.frame.tasks.extractive_qa import ReaderTask
 from nbllm.frame.tasks.span import SpanTask
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
+    from nbllm.frame.evaluation.base import Evaluation
+    from nbllm.frame.evaluation.judged import Judged
     from nbllm.models.model import Model
 
-__all__ = ["answer", "answer_columns"]
+__all__ = ["VERB", "Answer", "Options"]
+
+# Of an example, with a text and without.
+_FIELDS = ("text", "question", "answer")
+_QUESTION_FIELDS = ("question", "answer")
 
 _TEXT, _QUESTION = "context", "question"  # fields of the template
 _REFUSAL = "unanswerable"
@@ -50,80 +59,112 @@ _KNOWN = (
 )
 
 
-def answer_columns(subject: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """Field of the template to column of the frame.
+@dataclass(frozen=True)
+class Options:
+    """Which question is asked of which text."""
 
-    Args:
-        subject: the column of texts where options hold a question in words, else of questions.
+    question: str | None = option("the question, in words.", None)
+    context: str | None = option("the column of the texts.", None)
+    threshold: float | None = option(
+        "from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is the rule of "
+        "SQuAD 2.0.",
+        None,
+    )
+    instruction: str | None = option("what to ask, instead of short answers.", None)
+    examples: Examples | None = option(
+        '(text, question, answer) to show the model, where "unanswerable" is an answer too; '
+        "without a text, (question, answer). Dicts or a frame have these names.",
+        None,
+    )
+    max_new_tokens: int = option("where an answer is cut.", 32)
 
-    Raises:
-        FrameError: a question in words and a column of texts beside it.
-    """
-    context = options.get("context")
-    if options.get("question") is None:
-        return {_QUESTION: subject} if context is None else {_TEXT: context, _QUESTION: subject}
-    if context is not None:
-        raise FrameError(
-            f"answer has a question in words and context={context!r}. With question=, the first "
-            "column is the text that is asked about; leave context= out."
-        )
-    return {_TEXT: subject}
 
+class Answer(Verb[Options]):
+    """Answer questions, from a text or from what the model knows.
 
-def answer(
-    model: Model,
-    *,
-    question: str | None = None,
-    context: str | None = None,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-    max_new_tokens: int = 32,
-    threshold: float | None = None,
-) -> SpanTask | TextTask | ReaderTask:
-    """The task of answering questions.
+    With `question=`, the column holds texts, and that one question is asked of each. Else
+    it holds questions, one a row, and `context=` may name the column of the texts to answer
+    them from. From a text come also `_score`, the model's probability that the text holds
+    an answer; and `_start` and `_end`, the character offsets in the text where the answer
+    first stands, null where it does not stand there word for word. A question that the
+    model calls unanswerable, or whose score is below the threshold, has a null as its
+    answer and no error.
 
-    Args:
-        question: one question for all rows.
-        context: the column of texts that hold the answers; any, where there is one.
-        instruction: what to ask, instead of short answers.
-        examples: (text, question, answer) to show; (question, answer) where there is no text.
-        max_new_tokens: where an answer is cut.
-        threshold: probability of an answer below which there is none; by default 0, and for a
-            reader 0.5, where it finds no answer likelier than one.
+    A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
+    which may have any length; its score compares the best answer with there being none.
 
     Raises:
-        FrameError: what a reader cannot be given: no text, an instruction, examples.
+        ColumnError: a column is missing or not text, or a new one is in the way.
+        FrameError: a question in words and a column of texts beside it; or what a model with
+            such a head cannot be given: no text, an instruction, examples.
         LabelError: an example of another form.
+        UnsupportedModelError: the model is of another kind.
+
+    Example:
+        >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
+        >>> df.llm.answer("question", context="article")  # doctest: +SKIP
     """
-    require(model, "answer", "causal", "reader")
-    if model.kind == "reader":
-        return _pointed_at(model, question, context, instruction, examples, threshold)
-    if question is None and context is None:
-        return _known(model, instruction, examples, max_new_tokens)
-    asked = instruction or (
-        "Answer each question with words of the text. Where the text does not say, "
-        f"write: {_REFUSAL}."
-    )
-    shown = _GROUNDED if examples is None else read_triples(examples)
-    solved = "".join(
-        f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n" for text, asks, answers in shown
-    )
-    parts = [
-        Part("text", f"{asked}\n\n{solved}Text: "),
-        Part("field", _TEXT),
-        Part("text", "\nQuestion: "),
-        Part("field", _QUESTION) if question is None else Part("text", question.strip()),
-        Part("text", "\nAnswer:"),
-    ]
-    return SpanTask(
-        verb="answer",
-        template=plain(model.tokenizer, parts),
-        max_new_tokens=max_new_tokens,
-        refusal=_REFUSAL,
-        text_field=0,
-        threshold=threshold or 0.0,
-        stop="\n",
-    )
+
+    name = "answer"
+    options = Options
+    subject_doc = "the texts, or the questions."
+
+    def columns(self, subject: str, options: Options) -> dict[str, str]:
+        context = options.context
+        if options.question is None:
+            return {_QUESTION: subject} if context is None else {_TEXT: context, _QUESTION: subject}
+        if context is not None:
+            raise FrameError(
+                f"answer has a question in words and context={context!r}. With question=, the "
+                "first column is the text that is asked about; leave context= out."
+            )
+        return {_TEXT: subject}
+
+    def example_fields(self, options: Options) -> Fields:
+        grounded = options.question is not None or options.context is not None
+        return _FIELDS if grounded else _QUESTION_FIELDS
+
+    def task(
+        self, model: Model, subject: str, options: Options
+    ) -> SpanTask | TextTask | ReaderTask:
+        question, context = options.question, options.context
+        instruction, examples, cut = options.instruction, options.examples, options.max_new_tokens
+        require(model, self.name, "causal", "extractive_qa")
+        if model.kind == "extractive_qa":
+            return _pointed_at(model, question, context, instruction, examples, options.threshold)
+        if question is None and context is None:
+            return _known(model, instruction, examples, cut)
+        asked = instruction or (
+            "Answer each question with words of the text. Where the text does not say, "
+            f"write: {_REFUSAL}."
+        )
+        shown = _GROUNDED if examples is None else read_triples(examples, _FIELDS)
+        solved = "".join(
+            f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n"
+            for text, asks, answers in shown
+        )
+        parts = [
+            Part("text", f"{asked}\n\n{solved}Text: "),
+            Part("field", _TEXT),
+            Part("text", "\nQuestion: "),
+            Part("field", _QUESTION) if question is None else Part("text", question.strip()),
+            Part("text", "\nAnswer:"),
+        ]
+        return SpanTask(
+            verb=self.name,
+            template=plain(model.tokenizer, parts),
+            max_new_tokens=cut,
+            refusal=_REFUSAL,
+            text_field=0,
+            threshold=options.threshold or 0.0,
+            stop="\n",
+        )
+
+    def evaluate(self, judged: Judged) -> Evaluation:
+        return evaluate_answers(judged, metrics=("exact", "token_f1"))
+
+
+VERB = Answer()
 
 
 def _pointed_at(
@@ -155,12 +196,12 @@ def _known(
     """Questions to what the model itself knows."""
     asked = instruction or "Answer the question in a few words."
     if model.tokenizer.chat_template is None:
-        shown = _KNOWN if examples is None else read_examples(examples, QUESTION_FIELDS)
+        shown = _KNOWN if examples is None else read_examples(examples, _QUESTION_FIELDS)
         parts = label_parts(asked, shown, text="Question", answer="Answer")
         whole = [Part("field", _QUESTION) if part.kind == "field" else part for part in parts]
         return TextTask("answer", plain(model.tokenizer, whole), max_new_tokens, stop="\n")
     turns = []
-    for asks, answers in [] if examples is None else read_examples(examples, QUESTION_FIELDS):
+    for asks, answers in [] if examples is None else read_examples(examples, _QUESTION_FIELDS):
         turns.append(("user", [Part("text", f"{asked}\n\n{asks}")]))
         turns.append(("assistant", [Part("text", answers)]))
     turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", _QUESTION)]))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbllm.blank import is_blank
 from nbllm.engine.prompt import plain
 from nbllm.errors import LabelError, UnsupportedModelError
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
 from nbllm.frame.prompts.arguments import check_labels, require
-from nbllm.frame.prompts.examples import FIELDS, Examples, read_examples
+from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import label_parts
 from nbllm.frame.prompts.head import head_labels, refuse_prompt
 from nbllm.frame.tasks.base import Task
@@ -20,7 +23,9 @@ from nbllm.frame.tasks.zero_shot import NearestTask
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["classify"]
+__all__ = ["VERB", "Classify", "Options", "choose_label"]
+
+_FIELDS = ("text", "label")  # of an example
 
 # On many subjects, so that their mean tells what the model prefers whatever it reads.
 _CALIBRATION = (
@@ -72,7 +77,77 @@ _CALIBRATION = (
 )
 
 
-def classify(
+@dataclass(frozen=True)
+class Options:
+    """What labels are chosen among, and how."""
+
+    labels: Sequence[str] | Mapping[str, str] | None = option(
+        "two or more different strings in a list, since their order is part of what is asked; "
+        "words that mean what they name do best. A mapping describes each: "
+        '{"refund": "wants money back", ...}. For a classifier, which of its own, by default all.',
+        None,
+        positional=True,
+    )
+    multi: bool = option(
+        "ask about each label on its own, yes or no. The answer is then the list of those with a "
+        """probability of 0.5 or more, as JSON text ('["refund"]'), which pandas, polars and """
+        "Parquet hold alike, beside one column of probability a label and no score. For causal "
+        "models, and classifiers trained to give several.",
+        False,
+    )
+    instruction: str | None = option("what to say first, instead of the list of labels.", None)
+    examples: Examples | None = option(
+        "(text, label) pairs to show the model: in a list, as a mapping of text to label, or as "
+        'dicts or a frame by name: "text" (or the column) and "label"; with `multi` a text may '
+        "be in several.",
+        None,
+    )
+    probabilities: bool = option("add one column a label.", False)
+
+
+class Classify(Verb[Options]):
+    """Choose one of your labels for each text, with a probability.
+
+    A causal model's is calibrated. A classifier gives the labels it was trained on. A
+    sentence encoder takes the label, or description, whose vector is nearest; its score,
+    the softmax of cosines divided by 0.05, ranks answers and is not calibrated.
+
+    Raises:
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        LabelError: labels that are missing, too few, blank, repeated, or none of a
+            classifier's.
+        UnsupportedModelError: the model cannot give several labels a text.
+
+    Example:
+        >>> df.llm.classify("message", labels=["billing", "delivery"])  # doctest: +SKIP
+    """
+
+    name = "classify"
+    options = Options
+
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
+
+    def gives_probabilities(self, options: Options) -> bool:
+        return options.probabilities or options.multi
+
+    def can_check(self, options: Options) -> bool:
+        return options.labels is not None  # else a classifier has labels of its own
+
+    def task(self, model: Model, subject: str, options: Options) -> Task:
+        return choose_label(
+            model,
+            labels=options.labels,
+            multi=options.multi,
+            instruction=options.instruction,
+            examples=options.examples,
+        )
+
+
+VERB = Classify()
+
+
+def choose_label(
     model: Model,
     *,
     labels: Sequence[str] | Mapping[str, str] | None = None,
@@ -111,7 +186,7 @@ def classify(
                 "is nearest. Pass a causal language model."
             )
         return NearestTask(verb="classify", labels=names, described=tuple(described.values()))
-    shown = [] if examples is None else read_examples(examples, FIELDS["classify"], names)
+    shown = [] if examples is None else read_examples(examples, _FIELDS, names)
     if multi:
         questions = (_is_about(model, name, described[name], instruction, shown) for name in names)
         return SeveralTask(verb="classify", labels=names, questions=tuple(questions))

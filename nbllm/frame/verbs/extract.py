@@ -2,386 +2,97 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import narwhals as nw
-import numpy as np
-
-from nbllm.checks import shown
-from nbllm.engine.generation import TextGenerator
-from nbllm.engine.prompt import Part, Template, chat, plain
-from nbllm.engine.structured.grammar import accepts, check_schema
-from nbllm.errors import FrameError
-from nbllm.frame.columns import is_missing
+from nbllm.engine.prompt import Part, chat, plain
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
 from nbllm.frame.prompts.arguments import require
-from nbllm.frame.prompts.examples import FIELDS, Examples, examples_of
+from nbllm.frame.prompts.examples import Examples, Fields, examples_of
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.prompts.field_types import is_schema, schema_of_types
-from nbllm.frame.tasks.base import Output
-from nbllm.frame.tasks.prompted import Prompted, compiled
-from nbllm.wording import with_article
+from nbllm.frame.tasks.fields import FieldsTask, list_fields, read_fields_example, read_schema
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["ExtractTask", "extract", "fields", "parse", "read_schema"]
+__all__ = ["VERB", "Extract", "Options"]
 
+_FIELDS = ("text", "fields")  # of an example
 _INSTRUCTION = "Read the text and write these fields as JSON, with what the text says."
-
-_DTYPES: Mapping[str, Any] = {
-    "string": nw.String,
-    "integer": nw.Int64,
-    "number": nw.Float64,
-    "boolean": nw.Boolean,
-}
-_CALLED = {
-    "string": "text",
-    "integer": "whole number",
-    "number": "number",
-    "boolean": "true or false",
-    "null": "null",
-}
-_FORMATS = {"date": "date as YYYY-MM-DD", "time": "time", "date-time": "date and time"}
-
-# What a schema says of itself, and nothing that an answer depends on.
-_REMARKS = {"title", "$defs", "definitions", "$schema", "$id", "$comment", "examples"}
 
 
 @dataclass(frozen=True)
-class ExtractTask:
-    """Write JSON of a schema after the prompt: one field a column."""
+class Options:
+    """Which fields are read."""
 
-    verb: str
-    template: Template
-    max_new_tokens: int
-    schema: Mapping[str, Any]  # as `read_schema` gives it
-
-    decodes: ClassVar[bool] = True
-    offset_length: ClassVar[int] = 0
-
-    @property
-    def outputs(self) -> tuple[Output, ...]:
-        """The JSON as it was written, and its fields."""
-        each = (Output("field", f"_{name}", dtype) for name, dtype in fields(self.schema).items())
-        return (Output("value", "", nw.String), *each)
-
-    def parameters(self) -> dict[str, Any]:
-        # As text, because the order of the fields decides too.
-        schema = json.dumps(self.schema, ensure_ascii=False)
-        return {"max_new_tokens": self.max_new_tokens, "schema": schema}
-
-    def answer_tokens(self, model: Model) -> int:
-        return self.max_new_tokens
-
-    def on(self, model: Model, limit: int) -> Prompted:
-        template = compiled(self.template, model, limit)
-        generator = TextGenerator(
-            model, template.prefix_ids, max_new_tokens=self.max_new_tokens, schema=self.schema
-        )
-        return Prompted(template, generator, limit)
-
-    def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`: JSON with fields of the schema's types."""
-        try:
-            found = parse(value, self.schema)
-        except (AttributeError, ArithmeticError, TypeError, ValueError, RecursionError):
-            return False
-        types = fields(self.schema)
-        return all(_is_of(part, types[name]) for name, part in found.items())
-
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        parsed = [parse(answer, self.schema) for answer in answers]
-        return [list(answers), *([row[name] for row in parsed] for name in fields(self.schema))]
+    schema: Any = option(
+        "a Pydantic model, a JSON schema, or names with their types or descriptions: "
+        '`{"product": "what was bought", "price": float | None}`. A type may be named ("int"), '
+        'be a part of a JSON schema (`{"enum": ["red", "blue"]}`), or be such a mapping of the '
+        "fields inside. Objects and lists become JSON text.",
+        positional=True,
+    )
+    instruction: str | None = option(
+        "what to ask, instead of the fields with what the text says.", None
+    )
+    examples: Examples | None = option(
+        "(text, dict of fields) pairs to show the model; as dicts or a frame, by the names "
+        '"text" and "fields". Times without an offset are taken as UTC\'s.',
+        None,
+    )
+    max_new_tokens: int = option(
+        "what an answer may take; open strings are cut where it runs out.", 128
+    )
 
 
-def extract(
-    model: Model,
-    *,
-    schema: Any,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-    max_new_tokens: int = 128,
-) -> ExtractTask:
-    """The task of writing the fields of a schema, always as JSON that is valid against it.
+class Extract(Verb[Options]):
+    """Read the fields of a schema out of each text, one column a field.
 
-    Strings that the schema leaves open share the room of max_new_tokens, lists end at 16
-    items, numbers lie within 10^15 and have six decimals.
-
-    Args:
-        schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
-            `{"product": "what was bought", "price": float | None}`. A type may be named
-            ("int"), be a part of a JSON schema, or be such a mapping of the fields inside.
-        instruction: what to ask, instead of the fields that the text speaks of.
-        examples: (text, dict of fields) pairs to show.
-        max_new_tokens: what an answer may take; strings are cut where it runs out.
+    The model can write nothing but JSON that is valid against the schema, which is
+    `<column>_extract`; the fields are `<column>_extract_<field>`, of their own type. Valid
+    is not right: a small model fills in what it cannot find. Strings that the schema leaves
+    open share the room of max_new_tokens, lists end at 16 items, numbers lie within 10^15 and
+    have six decimals.
 
     Raises:
-        FrameError: the schema has no fields, recurs, or uses what is not supported; an
-            example does not fit it.
-    """
-    require(model, "extract", "causal")
-    known = read_schema(schema)
-    asked = f"{instruction or _INSTRUCTION}\n{_list_fields(known)}"
-    given = [] if examples is None else examples_of(examples, FIELDS["extract"])
-    shown = [_read_example(text, answer, known) for text, answer in given]
-    if model.tokenizer.chat_template is not None:
-        turns = []
-        for text, answer in shown:
-            turns.append(("user", [Part("text", f"{asked}\n\nText: {text}")]))
-            turns.append(("assistant", [Part("text", answer)]))
-        turns.append(("user", [Part("text", f"{asked}\n\nText: "), Part("field", TEXT)]))
-        template = chat(model.tokenizer, turns)
-    else:
-        # JSON begins a line, because its first token then needs no space in front.
-        solved = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in shown)
-        head = Part("text", f"{asked}\n\n{solved}Text: ")
-        template = plain(model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")])
-    return ExtractTask("extract", template, max_new_tokens, known)
-
-
-def fields(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The narwhals dtype of each field's column.
-
-    Text, whole numbers, numbers and booleans have their own; a list, an object and a field of
-    several types are JSON in a String column, which pandas, polars and Parquet all hold.
-
-    Args:
-        schema: as `read_schema` gives it.
-    """
-    return {name: _dtype(part) for name, part in schema["properties"].items()}
-
-
-def parse(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of each field's column in one answer; a field left out has its default or None.
-
-    Args:
-        answer: JSON that is valid against the schema.
-        schema: as `read_schema` gives it.
-    """
-    found = json.loads(answer)
-    return {
-        name: _value(found.get(name, part.get("default")), _dtype(part))
-        for name, part in schema["properties"].items()
-    }
-
-
-def read_schema(schema: Any) -> dict[str, Any]:
-    """A schema in one form: a JSON schema with its references resolved and its objects closed.
-
-    Args:
-        schema: a Pydantic model, a JSON schema, or names with their types or descriptions.
-
-    Raises:
-        FrameError: it is none of those, has no fields, recurs, or cannot be made a grammar of.
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        FrameError: the schema has no fields, recurs, or uses what is not supported; an example
+            does not fit it; or no answer fits max_new_tokens.
+        LabelError: a field is called "error" or "run", as columns of the run are.
+        UnsupportedModelError: the model is of another kind.
 
     Example:
-        >>> read_schema({"price": float})["properties"]
-        {'price': {'type': 'number'}}
+        >>> df.llm.extract("message", {"order": int, "wish": str})  # doctest: +SKIP
     """
-    described = _describe(schema)
-    resolved = _resolve(described, described, ())
-    if resolved.get("type") != "object":
-        raise FrameError(
-            "the schema describes no object with named fields. Pass a Pydantic model, a JSON "
-            'schema of type "object", or a mapping such as {"price": float}.'
-        )
-    check_schema(resolved)
-    return resolved
 
+    name = "extract"
+    options = Options
 
-def _describe(schema: Any) -> Mapping[str, Any]:
-    """Whatever was passed as a JSON schema."""
-    if isinstance(schema, type) and hasattr(schema, "model_json_schema"):
-        return dict(schema.model_json_schema())
-    if not isinstance(schema, Mapping):
-        raise FrameError(
-            f"schema={shown(schema)} names no fields. Pass a Pydantic model (the class), a JSON "
-            'schema, or a mapping such as {"product": str, "price": float | None}.'
-        )
-    return schema if is_schema(schema) else schema_of_types(schema)
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
 
-
-def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
-    """A part of a schema without references, remarks and room for fields that it does not name."""
-    if not isinstance(part, Mapping):
-        raise FrameError(f'{part!r:.60} in the schema is no schema. Write {{"type": ...}}.')
-    if "$ref" in part:
-        name = str(part["$ref"])
-        if name in within:
-            raise FrameError(
-                f"the schema refers to {name} inside of itself, and an answer has an end. "
-                "Write out as many levels as you want."
+    def task(self, model: Model, subject: str, options: Options) -> FieldsTask:
+        require(model, self.name, "causal")
+        known = read_schema(options.schema)
+        asked = f"{options.instruction or _INSTRUCTION}\n{list_fields(known)}"
+        given = [] if options.examples is None else examples_of(options.examples, _FIELDS)
+        shown = [read_fields_example(text, answer, known) for text, answer in given]
+        if model.tokenizer.chat_template is not None:
+            turns = []
+            for text, answer in shown:
+                turns.append(("user", [Part("text", f"{asked}\n\nText: {text}")]))
+                turns.append(("assistant", [Part("text", answer)]))
+            turns.append(("user", [Part("text", f"{asked}\n\nText: "), Part("field", TEXT)]))
+            template = chat(model.tokenizer, turns)
+        else:
+            # JSON begins a line, because its first token then needs no space in front.
+            solved = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in shown)
+            head = Part("text", f"{asked}\n\n{solved}Text: ")
+            template = plain(
+                model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")]
             )
-        rest = {key: value for key, value in part.items() if key != "$ref"}
-        return _resolve({**_target(name, root), **rest}, root, (*within, name))
-    if len(part.get("allOf", ())) == 1:
-        rest = {key: value for key, value in part.items() if key != "allOf"}
-        return _resolve({**part["allOf"][0], **rest}, root, within)
-
-    def inner(child: Any) -> dict[str, Any]:
-        return _resolve(child, root, within)
-
-    resolved = {k: _inside(k, v, inner) for k, v in part.items() if k not in _REMARKS}
-    if "properties" in part or "object" in _kinds(part):
-        if not part.get("properties"):
-            raise FrameError(
-                "the schema has an object that names no fields. Give it properties; for free "
-                "names, ask for a list of objects with a name and a value."
-            )
-        resolved |= {"type": part.get("type", "object"), "additionalProperties": False}
-    return resolved
+        return FieldsTask(self.name, template, options.max_new_tokens, known)
 
 
-def _target(name: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Any = root
-    for step in name.removeprefix("#").strip("/").split("/"):
-        found = found.get(step) if isinstance(found, Mapping) and step else found
-    if not name.startswith("#") or not isinstance(found, Mapping):
-        raise FrameError(
-            f"the schema refers to {name!r}, which is not in it. Put it under $defs and refer to "
-            "it as #/$defs/name."
-        )
-    return found
-
-
-def _inside(key: str, value: Any, each: Callable[[Any], Any]) -> Any:
-    if key == "properties":
-        return {name: each(child) for name, child in value.items()}
-    if key in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        return [each(child) for child in value]
-    return each(value) if key == "items" else value
-
-
-def _kinds(part: Mapping[str, Any]) -> list[str]:
-    """The JSON types that a part of a schema may be, each once."""
-    if "enum" in part or "const" in part:
-        return list(dict.fromkeys(map(_kind, part.get("enum", [part.get("const")]))))
-    if "anyOf" in part or "oneOf" in part:
-        choices = [*part.get("anyOf", ()), *part.get("oneOf", ())]
-        return list(dict.fromkeys(kind for choice in choices for kind in _kinds(choice)))
-    kinds = part.get("type", ["any"])
-    return [kinds] if isinstance(kinds, str) else list(kinds)
-
-
-def _kind(value: Any) -> str:
-    kinds = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
-    return kinds.get(type(value), "any")
-
-
-def _dtype(part: Mapping[str, Any]) -> Any:
-    kinds = set(_kinds(part)) - {"null"}
-    if kinds == {"integer", "number"}:
-        return nw.Float64
-    return _DTYPES.get(kinds.pop(), nw.String) if len(kinds) == 1 else nw.String
-
-
-def _value(value: Any, dtype: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
-    if dtype == nw.Int64:
-        return int(value)  # JSON knows no difference between 3 and 3.0
-    if dtype == nw.Float64:
-        return float(value)
-    return value if dtype == nw.Boolean else _written(value)
-
-
-def _is_of(value: Any, dtype: Any) -> bool:
-    """Whether a column of that dtype can hold a value."""
-    if value is None:
-        return True
-    if dtype == nw.Int64:
-        return isinstance(value, int) and abs(value) < 1 << 63
-    kind = {nw.Float64: float, nw.Boolean: bool}.get(dtype, str)
-    return isinstance(value, kind)
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _list_fields(schema: Mapping[str, Any]) -> str:
-    """The fields for the prompt, one a line."""
-    lines = []
-    for name, part in schema["properties"].items():
-        about = f" {part['description']}" if part.get("description") else ""
-        lines.append(f"- {name} ({_called(part)}){':' if about else ''}{about}")
-    return "\n".join(lines)
-
-
-def _called(part: Mapping[str, Any]) -> str:
-    """A type in words, for the prompt."""
-    if "enum" in part or "const" in part:
-        values = part.get("enum", [part.get("const")])
-        return " or ".join(_written(value) for value in values)
-    if "anyOf" in part or "oneOf" in part:
-        return " or ".join(map(_called, [*part.get("anyOf", ()), *part.get("oneOf", ())]))
-    return " or ".join(_called_kind(kind, part) for kind in _kinds(part))
-
-
-def _called_kind(kind: str, part: Mapping[str, Any]) -> str:
-    if kind == "array":
-        return f"list of {_called(part['items'])}" if "items" in part else "list"
-    if kind == "object":
-        named = (f"{name} ({_called(inner)})" for name, inner in part["properties"].items())
-        return f"object with {', '.join(named)}"
-    if kind == "string" and "format" in part:
-        return _FORMATS.get(part["format"], str(part["format"]))
-    return _CALLED.get(kind, kind)
-
-
-def _read_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
-    answer = _without_model(answer)
-    if not isinstance(text, str) or not isinstance(answer, Mapping):
-        raise FrameError(
-            f"the example {(text, answer)!r:.120} is not a (text, fields) pair. Pass pairs of a "
-            "string and a dict of its fields."
-        )
-    ordered = {name: answer[name] for name in schema["properties"] if name in answer}
-    written = _written(_plain({**ordered, **answer}, text))
-    if not accepts(schema, written):
-        raise FrameError(
-            f"the fields of the example {text[:40]!r} do not fit the schema: {written:.200}. "
-            "Give each field that is required, of its type and no other."
-        )
-    return text, written
-
-
-def _without_model(value: Any) -> Any:
-    """An object of a Pydantic model as a dict."""
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-
-
-def _plain(value: Any, text: str) -> Any:
-    """A value of an example as JSON has it; a time without an offset is taken as UTC's.
-
-    Raises:
-        FrameError: JSON has no such value.
-    """
-    if is_missing(value):
-        return None
-    if isinstance(value, np.datetime64) and not isinstance(value.item(), datetime.date):
-        value = value.astype("datetime64[us]")  # Python has no nanoseconds
-    if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
-        value = value.item()
-    value = _without_model(value.value if isinstance(value, Enum) else value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(part, text) for name, part in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(part, text) for part in value]
-    if isinstance(value, datetime.datetime | datetime.time):
-        # RFC 3339, which JSON schemas mean by a time, has no form without an offset.
-        return value.isoformat() + ("" if value.tzinfo else "Z")
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise FrameError(
-        f"the example {text[:40]!r} has {value!r:.80}, {with_article(type(value).__name__)}, which "
-        "JSON cannot hold. Write it as a text or a number, as the model should."
-    )
+VERB = Extract()

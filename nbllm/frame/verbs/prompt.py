@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
 from nbllm.frame.prompts.arguments import require
-from nbllm.frame.prompts.examples import FIELDS, Examples, read_examples
+from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["prompt", "prompt_columns"]
+__all__ = ["VERB", "Options", "Prompt", "prompt_columns"]
+
+_FIELDS = ("prompt", "answer")  # of an example
 
 # As str.format has it, but a name goes on to its brace: columns may have a colon in theirs.
 _PIECE = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]+)\}|(?P<text>[^{}]+)|[{}]", re.DOTALL)
@@ -41,37 +46,71 @@ def prompt_columns(template: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def prompt(
-    model: Model,
-    *,
-    template: str,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-    max_new_tokens: int = 64,
-) -> TextTask:
-    """The task of answering the caller's prompt.
+@dataclass(frozen=True)
+class Options:
+    """What stands around the prompt, and how much is written."""
 
-    Args:
-        template: the prompt, with columns in braces: "Who is {person}?".
-        instruction: a system message, for models that were taught to take one.
-        examples: (prompt, answer) pairs to show first.
-        max_new_tokens: where an answer is cut.
+    instruction: str | None = option("a system message.", None)
+    examples: Examples | None = option(
+        "(prompt, answer) pairs to show the model first; as dicts or a frame, by the names "
+        '"prompt" and "answer".',
+        None,
+    )
+    max_new_tokens: int = option("where an answer is cut.", 64)
+
+
+class Prompt(Verb[Options]):
+    """Ask your own prompt of each row.
+
+    A value that is missing or blank is an empty text in it; a row where all are has a null.
+
+    Raises:
+        ColumnError: a column is missing, or a new one is in the way.
+        FrameError: the prompt names no column, or `into` is missing.
+        LabelError: an example of another form.
+        UnsupportedModelError: the model is of another kind.
+
+    Example:
+        >>> df.llm.prompt("Name one use of a {thing}.", into="use")  # doctest: +SKIP
     """
-    require(model, "prompt", "causal")
-    parts = _parse(template)
-    shown = [] if examples is None else read_examples(examples, FIELDS["prompt"])
-    if model.tokenizer.chat_template is not None:
-        turns = [("system", [Part("text", instruction)])] if instruction else []
-        for asked, answered in shown:
-            turns.append(("user", [Part("text", asked)]))
-            turns.append(("assistant", [Part("text", answered)]))
-        turns.append(("user", parts))
-        whole = chat(model.tokenizer, turns)
-    else:
-        head = f"{instruction}\n\n" if instruction else ""
-        head += "".join(f"{asked}\n{answered}\n\n" for asked, answered in shown)
-        whole = plain(model.tokenizer, [Part("text", head), *parts, Part("text", "\n")])
-    return TextTask(verb="prompt", template=whole, max_new_tokens=max_new_tokens)
+
+    name = "prompt"
+    options = Options
+    subject = "template"
+    subject_doc = (
+        "the prompt, with columns in braces; numbers and dates are written as `str` does, whole "
+        "numbers without a point. A brace itself is `{{` or `}}`."
+    )
+    setting_docs: ClassVar = {"into": "name of the new column."}
+    required_settings = ("into",)
+    any_type = True
+
+    def columns(self, subject: str, options: Options) -> dict[str, str]:
+        return {name: name for name in prompt_columns(subject)}
+
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
+
+    def task(self, model: Model, subject: str, options: Options) -> TextTask:
+        require(model, self.name, "causal")
+        instruction = options.instruction
+        parts = _parse(subject)
+        shown = [] if options.examples is None else read_examples(options.examples, _FIELDS)
+        if model.tokenizer.chat_template is not None:
+            turns = [("system", [Part("text", instruction)])] if instruction else []
+            for asked, answered in shown:
+                turns.append(("user", [Part("text", asked)]))
+                turns.append(("assistant", [Part("text", answered)]))
+            turns.append(("user", parts))
+            whole = chat(model.tokenizer, turns)
+        else:
+            head = f"{instruction}\n\n" if instruction else ""
+            head += "".join(f"{asked}\n{answered}\n\n" for asked, answered in shown)
+            whole = plain(model.tokenizer, [Part("text", head), *parts, Part("text", "\n")])
+        return TextTask(verb=self.name, template=whole, max_new_tokens=options.max_new_tokens)
+
+
+VERB = Prompt()
 
 
 def _parse(template: str) -> list[Part]:

@@ -1,206 +1,55 @@
-"""Replies to customers: what a message is about, a draft from sources, and when a person is due.
-
-The draft is compared with its sources by their words. That finds what a model made up in words
-of its own, above all numbers, and not what it made up in theirs.
-"""
+"""Replies to customers: what a message is about, a draft from sources, and when a person is due."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
-import regex
 
-from nbllm._warnings import warn_user
-from nbllm.blank import is_blank
-from nbllm.checks import shown
-from nbllm.errors import FrameError
-from nbllm.frame import KEEP
-from nbllm.frame.call_checks import stand_in
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of, stand_in
 from nbllm.frame.columns import (
+    Rows,
     check_columns,
+    distinct_rows,
     index_labels,
-    is_missing,
     read_rows,
-    refuse_taken,
-    write_columns,
+    row_text,
 )
-from nbllm.frame.prompts.arguments import check_labels, listed, require
-from nbllm.frame.prompts.examples import FIELDS, Examples, examples_of
+from nbllm.frame.new_columns import refuse_taken, write_columns
+from nbllm.frame.prompts.arguments import check_labels, require
+from nbllm.frame.prompts.examples import Examples, Fields
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.prompts.reply import MESSAGE, SOURCES, draft, mood, urgency
-from nbllm.frame.running.run import answer_frame
-from nbllm.frame.verbs.classify import classify
-from nbllm.frame.verbs.embed import choose_encoder
-from nbllm.frame.verbs.search import search_frame, terms
-from nbllm.wording import counted
+from nbllm.frame.retrieval.handover import failed_reason, handover_reasons
+from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
+from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
+from nbllm.frame.running.execute import Question
+from nbllm.frame.running.preview import PreviewStep, StepsPreview
+from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.provenance import attach
+from nbllm.frame.running.questions import Questions
+from nbllm.frame.running.run import warn_of_failures
+from nbllm.frame.tasks.customer_service import MESSAGE, MOODS, SOURCES, draft, urgency
+from nbllm.frame.verbs import search
+from nbllm.frame.verbs.classify import choose_label
+from nbllm.frame.verbs.embed import embedding_task
+from nbllm.frame.verbs.sentiment import Options as SentimentOptions
+from nbllm.frame.verbs.sentiment import Sentiment
+from nbllm.models.model import ModelLike
 
 if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Watch
     from nbllm.frame.tasks.base import Task
-    from nbllm.models.model import Model, ModelLike
+    from nbllm.models.model import Model
 
-__all__ = [
-    "check_reply",
-    "find_sources",
-    "grounded",
-    "read_sources",
-    "reply_frame",
-    "reply_tasks",
-    "strange_numbers",
-]
+__all__ = ["VERB", "Options", "Reply"]
 
-# What says something of a text: not the short words that all texts have.
-_CONTENT = regex.compile(r".*\p{N}.*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}|\S{4,}")
+_FIELDS = ("message", "intent")  # of an example
 
 # The cosine from which a source without a word of the message is taken to speak of the same.
 _ALIKE = 0.3
-
-
-def reply_frame(
-    frame: Any,
-    column: str,
-    sources: Any,
-    model: Model,
-    *,
-    intents: Sequence[str] | Mapping[str, str],
-    source_column: str | None,
-    k: int,
-    threshold: float,
-    encoder: ModelLike | None,
-    output: str,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-    max_new_tokens: int = 96,
-    keep: Sequence[str] = KEEP,
-    use_ledger: bool = True,
-    truncate: bool = False,
-    engine: str = "local",
-    workers: int | None = None,
-    watch: Watch,
-) -> Any:
-    """The frame with a draft for each message, what it is about, and whether a person is due.
-
-    Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
-    in one step, it leaves the columns of the later ones null.
-
-    Args:
-        sources: texts, or a frame of them.
-        source_column: the column of the texts in that frame.
-        encoder: finds sources by meaning too; without one they are found by words alone.
-        examples: (message, intent) pairs to show.
-
-    Raises:
-        UnsupportedModelError: the model is not causal, or the encoder is none.
-
-    What `check_reply` refuses is not checked again.
-    """
-    require(model, "reply", "causal")
-    if encoder is not None:
-        encoder = choose_encoder(encoder, "reply with encoder=")
-    rows = read_rows(frame, [column])
-    texts, labels = read_sources(sources, source_column)
-    refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
-    asked = reply_tasks(model, column, intents, examples)
-    # First, since it is quick and may be refused.
-    messages_once = [text for (text,) in rows.texts]
-    found = find_sources(texts, messages_once, k, encoder, ledger=use_ledger, watch=watch)
-    writing = draft(model, instruction=instruction, max_new_tokens=max_new_tokens)
-    options = {
-        "use_ledger": use_ledger,
-        "truncate": truncate,
-        "engine": engine,
-        "workers": workers,
-    }
-    steps = _Steps(nw.from_native(frame, eager_only=True).select(column).to_native(), watch)
-    steps.stopped = watch.cancelled  # while sources were looked for, which then are not all found
-    for suffix, task in asked.items():
-        steps.ask(task, model, {TEXT: column}, output + suffix, **options)
-    messages = [None if i is None else rows.texts[i][0] for i in rows.position]
-    if not steps.stopped:
-        context = ["\n".join(texts[n] for n in found.get(m or "", ())) or None for m in messages]
-        steps.frame = write_columns(steps.frame, {f"{output}_context": (context, nw.String)})
-        both = {SOURCES: f"{output}_context", MESSAGE: column}
-        steps.ask(writing, model, both, output, **options)
-
-    answers = []
-    for row, message in enumerate(messages):
-        cells = {suffix: steps.cell(output + suffix, row) for suffix in _COLUMNS}
-        errors = [steps.cell(f"{output}{suffix}_error", row) for suffix in (*asked, "")]
-        cells["_error"] = next((error for error in errors if error is not None), None)
-        if message is not None and not steps.stopped:
-            sources_used = [labels[n] for n in found[message]]
-            cells["_sources"] = json.dumps(sources_used, ensure_ascii=False, default=str)
-            if cells[""] is not None:
-                cells["_score"] = grounded(cells[""], cells["_context"])
-            why = _reasons(cells, message, threshold)
-            cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
-        elif cells["_error"] is not None:
-            cells |= {"_handover": True, "_reason": _failed(cells["_error"])}
-        answers.append(cells)
-    wanted = {suffix: kind for suffix, kind in _COLUMNS.items() if kind[0] in keep}
-    answered = write_columns(
-        frame,
-        {output + s: ([row[s] for row in answers], d) for s, (_, d) in wanted.items()},
-        {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
-    )
-    if hasattr(answered, "attrs"):
-        answered.attrs |= steps.frame.attrs
-    _warn_of_failures(frame, [row["_error"] for row in answers], output)
-    return answered
-
-
-def check_reply(
-    frame: Any,
-    column: str,
-    sources: Any,
-    *,
-    intents: Sequence[str] | Mapping[str, str],
-    source_column: str | None,
-    examples: Examples | None,
-    output: str | None = None,
-) -> None:
-    """Refuse what `reply_frame` could not take, before a model is loaded for it.
-
-    Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: sources without a text.
-        LabelError: intents that are no labels, or examples that cannot be read.
-    """
-    check_columns(frame, [column])
-    read_sources(sources, source_column)
-    reply_tasks(stand_in("reply"), column, intents, examples)
-    if output is not None:
-        refuse_taken(frame, [output + suffix for suffix in _COLUMNS], ours=f"{output}_run")
-
-
-def reply_tasks(
-    model: Model,
-    column: str,
-    intents: Sequence[str] | Mapping[str, str],
-    examples: Examples | None,
-) -> dict[str, Task]:
-    """What is told of each message before a draft, by the suffix of its column.
-
-    Args:
-        column: the messages.
-
-    Raises:
-        LabelError: intents that are no labels, or examples that cannot be read.
-    """
-    if examples is not None:
-        examples = examples_of(examples, FIELDS["reply"], columns=[column], verb="intent")
-    check_labels(list(intents) if isinstance(intents, Mapping) else intents, "intents", "intent")
-    return {
-        "_intent": classify(model, labels=intents, examples=examples),
-        "_sentiment": mood(model),
-        "_urgency": urgency(model),
-    }
-
 
 # What is added, by suffix: one of `KEEP` and the narwhals dtype.
 _COLUMNS: dict[str, tuple[str, Any]] = {
@@ -221,186 +70,279 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
 }
 
 
-@dataclass
-class _Steps:
-    """Runs one after the other over one frame, until one is stopped."""
+@dataclass(frozen=True)
+class Options:
+    """From what a reply is made, and what is told of a message."""
 
-    frame: Any
-    watch: Watch
-    stopped: bool = False
-    _columns: dict[str, list[Any]] = field(default_factory=dict)
-
-    def ask(
-        self, task: Task, model: Model, columns: Mapping[str, str], output: str, **options: Any
-    ) -> None:
-        """Add the answers of one task, unless an earlier one was stopped."""
-        if self.stopped:
-            return
-        with warnings.catch_warnings():
-            # Said once at the end, of all steps together.
-            warnings.filterwarnings("ignore", message=r"(?s).* ha(s|ve) no answer \(index")
-            self.frame = answer_frame(
-                self.frame, task, model, columns, output=output, watch=self.watch, **options
-            )
-        self.stopped = self.watch.stopped
-        self._columns.clear()
-
-    def cell(self, name: str, row: int) -> Any:
-        """A value of the frame; None where it has none, or no such column."""
-        if name not in self.frame.columns:
-            return None
-        if name not in self._columns:
-            values = nw.from_native(self.frame, eager_only=True)[name].to_list()
-            self._columns[name] = [None if is_missing(value) else value for value in values]
-        return self._columns[name][row]
+    sources: Any = option(
+        "what a reply may be made of: texts, or a frame or Series of them, whose labels are those "
+        "of its index (positions in polars and in a list); or label to text.",
+        positional=True,
+    )
+    intents: Sequence[str] | Mapping[str, str] = option(
+        "what a message may be about, as the labels of `classify`."
+    )
+    source_column: str | None = option(
+        "the column of the texts in a frame of sources with several.", None
+    )
+    k: int = option("how many sources a message.", 2)
+    threshold: float = option("from 0 to 1; moving it costs no new answers.", 0.5)
+    encoder: ModelLike | None = option(
+        "a sentence encoder or its name, to find sources by meaning too and not by words alone.",
+        None,
+    )
+    instruction: str | None = option(
+        "what to ask, below source and message, instead of an answer in one or two sentences.", None
+    )
+    examples: Examples | None = option(
+        "(message, intent) pairs to show the model; as dicts or a frame, by the names "
+        '"message" and "intent".',
+        None,
+    )
+    max_new_tokens: int = option("where a draft is cut, at the end of a sentence.", 96)
 
 
-def grounded(draft: str, sources: str) -> float:
-    """The share of a draft's words that stand in its sources, of those that say something.
+class Reply(Verb[Options]):
+    """Draft a reply to each message from your sources, and say where a person should.
 
-    Example:
-        >>> grounded("Returns take fourteen days.", "A return takes fourteen days.")
-        0.5
-    """
-    said = set(_content(draft))
-    return len(said & set(_content(sources))) / len(said) if said else 0.0
+    Beside the draft come `_intent`, `_sentiment` (positive, neutral or negative) and
+    `_urgency` (high or low), each with its probability as `_score`; `_sources`, the labels
+    of the sources used as JSON text, and `_context`, their texts; `_score`, the share of
+    the draft's words that stand in them; and `_handover` with its `_reason`: the intent's
+    probability or the draft's score is below the threshold, no source matches, the draft
+    has numbers that neither sources nor message have, or the row failed. Words in common
+    are not the truth, and a small model often repeats the message or speaks of itself:
+    read a draft before it goes out.
 
-
-def strange_numbers(draft: str, known: str) -> list[str]:
-    """The numbers of a draft that are not among what is known, in order.
-
-    Example:
-        >>> strange_numbers("In 14 to 30 days.", "It takes 14 days.")
-        ['30']
-    """
-    given = set(regex.findall(r"\p{N}+", known))
-    return [n for n in dict.fromkeys(regex.findall(r"\p{N}+", draft)) if n not in given]
-
-
-def _content(text: str) -> list[str]:
-    return [term for term in terms(text) if _CONTENT.fullmatch(term)]
-
-
-def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]]:
-    """The texts of sources and their labels, without those that are blank.
-
-    Args:
-        sources: texts, a mapping or Series of label to text, or a frame of texts.
-        column: of the texts in that frame, where it has several.
+    Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
+    in one step, it leaves the columns of the later ones null.
 
     Raises:
-        FrameError: there is no text, or no telling which column holds them.
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        FrameError: sources without a text, k below 1, or a threshold that is no probability.
+        LabelError: intents that are too few, blank or repeated, or an example of another form.
+        UnsupportedModelError: the model is not causal, or the encoder is none.
+
+    Example:
+        >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
+        >>> df.llm.reply("message", faq, intents=["order", "refund"])  # doctest: +SKIP
     """
-    if nw.dependencies.is_into_dataframe(sources):
-        data = nw.from_native(sources, eager_only=True)
-        if column is None:
-            named = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
-            if len(named) != 1:
-                raise FrameError(
-                    f"sources has {counted(len(named), 'column')} of text. Say which holds the "
-                    "sources: source_column=."
-                )
-            column = named[0]
-        rows = read_rows(sources, [column])
-        values = [None if i is None else rows.texts[i][0] for i in rows.position]
-        labels = index_labels(sources)
-    else:
-        labels, values = _labelled(sources)
-        odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
-        if odd:
-            raise FrameError(
-                f"sources= holds {shown(odd[0])}, which is not a text. Pass strings, or a frame of "
-                "them."
+
+    name = "reply"
+    options = Options
+    asks_one = False
+    subject_doc = "the messages."
+    setting_docs: ClassVar = {
+        "model": "a causal model, or its name; by default the one loaded last."
+    }
+
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
+
+    @property
+    def answers_as(self) -> str:
+        return "intent"
+
+    def task(self, model: Model, subject: str, options: Options) -> Task:
+        """Return the first of the questions: what a message is about."""
+        intents = options.intents
+        listed = list(intents) if isinstance(intents, Mapping) else intents
+        check_labels(listed, "intents", "intent")
+        return choose_label(model, labels=intents, examples=options.examples)
+
+    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
+        check_columns(frame, [call.subject])
+        read_sources(call.options.sources, call.options.source_column)
+        call.task(stand_in(self.kind))
+        if adds:
+            names = [call.output + suffix for suffix in _COLUMNS]
+            refuse_taken(frame, names, ours=f"{call.output}_run")
+
+    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+        assert model is not None
+        require(model, self.name, "causal")
+        options, output = call.options, call.output
+        rows = read_rows(frame, [call.subject])
+        texts, labels = read_sources(options.sources, options.source_column)
+        tasks = _tasks(call, model)
+        # First, since it is quick and may be refused.
+        found = _find_sources(texts, rows, call, _encoder(options), watch)
+        asked = Questions(lambda: index_labels(frame), call.how, watch, stopped=watch.cancelled)
+        for suffix, task in tasks.items():
+            question = Question(task, model, {TEXT: call.subject}, output + suffix)
+            asked.ask(suffix, question, rows)
+        contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
+        drafted, number = _drafted(rows, contexts)
+        asked.ask("", Question(_draft(call, model), model, _both(call), output), drafted, number)
+
+        answers = []
+        for row, i in enumerate(rows.position):
+            cells = _cells(asked, rows, row)
+            if i is not None and not asked.stopped:
+                used = [labels[n] for n in found[i]]
+                cells["_context"] = contexts[i] or None
+                cells["_sources"] = json.dumps(used, ensure_ascii=False, default=str)
+                if cells[""] is not None:
+                    cells["_score"] = grounded(cells[""], contexts[i])
+                why = handover_reasons(cells, rows.texts[i][0], options.threshold)
+                cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
+            elif cells["_error"] is not None:
+                cells |= {"_handover": True, "_reason": failed_reason(cells["_error"])}
+            answers.append(cells)
+        wanted = {s: dtype for s, (part, dtype) in _COLUMNS.items() if part in call.settings.keep}
+        answered = write_columns(
+            frame,
+            {output + s: ([row[s] for row in answers], d) for s, d in wanted.items()},
+            {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
+        )
+        for record in asked.records:
+            attach(answered, record)
+        failed = [row for row, cells in enumerate(answers) if cells["_error"] is not None]
+        if failed:
+            first = answers[failed[0]]["_error"]
+            warn_of_failures(
+                index_labels(frame), self.name, failed, first, column=f"{output}_error"
             )
-    found = [
-        (value, label)
-        for value, label in zip(values, labels, strict=True)
-        if isinstance(value, str) and not is_blank(value)
-    ]
-    if not found:
-        raise FrameError("sources has no text. Pass what replies may be made of.")
-    return [text for text, _ in found], [label for _, label in found]
+        return answered
+
+    def preview(self, frame: Any, call: Call[Options], row: Any) -> StepsPreview:
+        self.check(frame, call, adds=False)
+        options, truncate = call.options, call.settings.truncate
+        message = row_text(frame, call.subject, row)
+        model = call.model()
+        tasks = _tasks(call, model)
+        encoder = _encoder(options)
+        texts, labels = read_sources(options.sources, options.source_column)
+        steps = [
+            PreviewStep.of(
+                f"{suffix[1:]}: the model's likelihood of each label",
+                preview_of(task, model, (message,), truncate=truncate),
+            )
+            for suffix, task in tasks.items()
+        ]
+        rows = Rows([(message,)], [0], {})
+        quiet = replace(call, settings=replace(call.settings, ledger=False))
+        with Watch(self.name, call.output) as watch:
+            found = _find_sources(texts, rows, quiet, encoder, watch)[0]
+        how = "by words" if encoder is None else "by words and by meaning"
+        listed = "\n".join(f"{labels[n]}: {texts[n]}" for n in found)
+        steps.append(PreviewStep(f"sources, found {how}", listed or "none matches"))
+        if found:
+            context = "\n".join(texts[n] for n in found)
+            prompt = preview_of(_draft(call, model), model, (context, message), truncate=truncate)
+            steps.append(PreviewStep.of("draft: what the model goes on from", prompt))
+        else:
+            steps.append(PreviewStep("draft", "none, and a person is due"))
+        return StepsPreview(self.name, tuple(steps))
+
+    def estimate(self, frame: Any, call: Call[Options]) -> StepsEstimate:
+        self.check(frame, call, adds=False)
+        options, truncate = call.options, call.settings.truncate
+        rows = read_rows(frame, [call.subject])
+        texts, _ = read_sources(options.sources, options.source_column)
+        model = call.model()
+        steps: dict[str, RunEstimate] = {}
+        if (encoder := _encoder(options)) is not None:
+            finding = Question(embedding_task(encoder), encoder, {TEXT: TEXT}, "")
+            steps["sources"] = estimate_rows(
+                distinct_rows([(t,) for t in texts]), finding, truncate=True
+            )
+        for suffix, task in _tasks(call, model).items():
+            question = Question(task, model, {TEXT: call.subject}, "")
+            steps[suffix[1:]] = estimate_rows(rows, question, truncate=truncate)
+        # By words alone, which asks no encoder: about as many and as long as those of both.
+        with Watch(self.name, call.output) as watch:
+            found = _find_sources(texts, rows, call, None, watch)
+        contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
+        writing = Question(_draft(call, model), model, _both(call), "")
+        steps["draft"] = estimate_rows(_drafted(rows, contexts)[0], writing, truncate=truncate)
+        named = {name: replace(one, verb=self.name) for name, one in steps.items()}
+        return StepsEstimate(self.name, named)
 
 
-def _labelled(sources: Any) -> tuple[Sequence[Any], list[Any]]:
-    """Labels and values of sources that are no frame."""
-    if isinstance(sources, Mapping):
-        return list(sources), list(sources.values())
-    values = listed(sources, "sources")
-    is_series = nw.dependencies.is_pandas_series(sources)
-    return index_labels(sources) if is_series else range(len(values)), values
+VERB = Reply()
 
 
-def find_sources(
-    sources: Sequence[str],
-    messages: Sequence[str],
-    k: int,
-    encoder: Model | None,
-    *,
-    ledger: bool,
-    watch: Watch | None = None,
-) -> dict[str, list[int]]:
-    """Of each message the sources that match, best first.
+def _cells(asked: Questions, rows: Rows, row: int) -> dict[str, Any]:
+    """What the columns of a row hold, by suffix."""
+    i = rows.position[row]
+    cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    if i is None:
+        return cells | {"_error": rows.errors.get(row)}
+    cells |= {suffix: by.get(i) for suffix, by in asked.answers.items() if suffix in _COLUMNS}
+    run = asked.records[-1]["id"] if asked.was_asked("", i) else None
+    return cells | {"_error": asked.error(i), "_run": run}
+
+
+def _tasks(call: Call[Options], model: Model) -> dict[str, Task]:
+    """What is told of each message before a draft, by the suffix of its column."""
+    mood = SentimentOptions(neutral=True, examples=MOODS)
+    return {
+        "_intent": call.task(model),
+        "_sentiment": Sentiment().task(model, call.subject, mood),
+        "_urgency": urgency(model, call.verb.name),
+    }
+
+
+def _draft(call: Call[Options], model: Model) -> Task:
+    options = call.options
+    return draft(
+        model,
+        call.verb.name,
+        instruction=options.instruction,
+        max_new_tokens=options.max_new_tokens,
+    )
+
+
+def _both(call: Call[Options]) -> dict[str, str]:
+    """The columns that a draft is made from."""
+    return {SOURCES: f"{call.output}_context", MESSAGE: call.subject}
+
+
+def _drafted(rows: Rows, contexts: Sequence[str]) -> tuple[Rows, dict[int, int]]:
+    """What is read for the drafts, where there are sources, and of which message each is."""
+    number = dict(enumerate(i for i, context in enumerate(contexts) if context))
+    place = {i: n for n, i in number.items()}
+    texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in place]
+    position = [None if i is None else place.get(i) for i in rows.position]
+    return Rows(texts, position, rows.errors), number
+
+
+def _encoder(options: Options) -> Model | None:
+    if options.encoder is None:
+        return None
+    return choose_encoder(options.encoder, f"{Reply.name} with encoder=")
+
+
+def _find_sources(
+    sources: Sequence[str], rows: Rows, call: Call[Options], encoder: Model | None, watch: Watch
+) -> dict[int, list[int]]:
+    """For each message the sources that match, best first.
 
     Args:
-        k: how many at most.
         encoder: finds them by meaning too; without one they are found by words alone.
-        ledger: whether to keep the vectors of sources.
-        watch: that of the verb's call.
     """
-    import pandas
-
-    if not messages:
+    if not rows.texts:
         return {}
-    frame = pandas.DataFrame({TEXT: list(sources)}, dtype=object)
-    found: dict[str, list[int]] = {message: [] for message in messages}
-    alike: set[str] = set()
+    messages = [message for (message,) in rows.texts]
+    texts = distinct_rows([(source,) for source in sources])
+    settings = replace(call.settings, truncate=True)
 
-    def search(how: Any, k: int) -> Any:
-        return search_frame(
-            frame, TEXT, messages, k=k, how=how, model=encoder, into="found", use_ledger=ledger,
-            truncate=True, watch=watch,
-        )  # fmt: skip
+    def find(how: search.How, k: int) -> dict[int, list[tuple[int, float]]]:
+        options = search.Options(messages, k, how)
+        asked = Call(search.VERB, TEXT, options, replace(settings, into="found"))
+        model = None if how == "bm25" else encoder
+        return search.find(texts, lambda: range(len(sources)), asked, model, watch).ranked
 
+    alike: set[int] = set()
     if encoder is not None:
-        nearest = search("dense", 1)
-        alike = set(nearest["found_query"][nearest["found_score"] >= _ALIKE])
-    hits = search("bm25" if encoder is None else "fused", k)
-    words = [set(_content(source)) for source in sources]
-    for n, message in zip(hits.index, hits["found_query"], strict=True):
+        nearest = find("dense", 1)
+        alike = {n for n, ranked in nearest.items() if any(s >= _ALIKE for _, s in ranked)}
+    hits = find("bm25" if encoder is None else "fused", call.options.k)
+    words = [set(content_words(source)) for source in sources]
+    found: dict[int, list[int]] = {n: [] for n in range(len(messages))}
+    for n, ranked in hits.items():
+        said = set(content_words(messages[n]))
         # "the" and "is" stand in all texts and match nothing.
-        if message in alike or words[n] & set(_content(message)):
-            found[message].append(int(n))
+        found[n] = [row for row, _ in ranked if n in alike or words[row] & said]
     return found
-
-
-def _reasons(cells: Mapping[str, Any], message: str, threshold: float) -> list[str]:
-    """Why a person should look at a message; empty where nobody has to."""
-    if cells["_error"] is not None:
-        return [_failed(cells["_error"])]
-    why = []
-    if cells["_intent_score"] < threshold:
-        why.append(f"intent uncertain ({cells['_intent_score']:.2f})")
-    if cells["_context"] is None:
-        return [*why, "no source matches"]
-    if cells["_score"] is None or cells["_score"] < threshold:
-        why.append(f"draft shares too little with its sources ({cells['_score'] or 0:.2f})")
-    if strange := strange_numbers(cells[""] or "", f"{message}\n{cells['_context']}"):
-        why.append(f"draft has numbers that its sources have not: {', '.join(strange)}")
-    return why
-
-
-def _failed(error: str) -> str:
-    return f"no answer: {error}"
-
-
-def _warn_of_failures(frame: Any, errors: Sequence[str | None], output: str) -> None:
-    failed = [row for row, error in enumerate(errors) if error is not None]
-    if failed:
-        labels = index_labels(frame)
-        some = ", ".join(repr(labels[row]) for row in failed[:5])
-        more = ", ..." if len(failed) > 5 else ""
-        warn_user(
-            f"reply: {len(failed):,} of {counted(len(errors), 'row has', 'rows have')} no answer "
-            f"(index {some}{more}): {errors[failed[0]]} All are in {output}_error.",
-        )

@@ -1,255 +1,282 @@
 """Search: the rows whose text fits a query best, by words, by meaning, or by both.
 
-By words is BM25 (Robertson et al. 1994) as bm25s computes it. By meaning is the cosine of the
-embeddings, exact. Both together is reciprocal rank fusion, which needs no scale in common
-(Cormack, Clarke and Büttcher 2009, https://doi.org/10.1145/1571941.1572114).
+By words is BM25. By meaning is the cosine of the embeddings, exact. Both together is reciprocal
+rank fusion, which needs no scale in common (Cormack, Clarke and Büttcher 2009,
+https://doi.org/10.1145/1571941.1572114).
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import bm25s
 import narwhals as nw
 import numpy as np
-import regex
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.runner import run
 from nbllm.errors import ModelError
-from nbllm.frame import KEEP
-from nbllm.frame.columns import read_rows, refuse_taken, write_columns
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of
+from nbllm.frame.columns import Rows, index_labels, read_rows, row_text
+from nbllm.frame.evaluation.rankings import are_found_ranks, of_ranks
+from nbllm.frame.new_columns import refuse_taken, take_rows
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.running.provenance import attach, find_record, run_ids
-from nbllm.frame.running.run import answer_frame
+from nbllm.frame.retrieval.rankings import best, fuse
+from nbllm.frame.retrieval.words import WordIndex, terms
+from nbllm.frame.running.estimate import (
+    RunEstimate,
+    StepsEstimate,
+    estimate_run,
+    estimate_without_model,
+)
+from nbllm.frame.running.execute import Question
+from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
+from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.provenance import attach
 from nbllm.frame.tasks.vector import unit_vectors
-from nbllm.frame.verbs.embed import choose_encoder, embed
+from nbllm.frame.verbs.embed import embed_rows, embedding_task
+from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nbllm.frame.running.progress import Watch
-    from nbllm.models.model import Model, ModelLike
+    from nbllm.frame.evaluation.base import Evaluation
+    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.tasks.base import Task
+    from nbllm.models.model import Model
 
-__all__ = [
-    "How",
-    "Vectors",
-    "WordIndex",
-    "best",
-    "fuse",
-    "read_queries",
-    "search_frame",
-    "take",
-    "terms",
-]
+__all__ = ["VERB", "Options", "Search"]
 
 How = Literal["fused", "dense", "bm25"]
 
-_FUSION = 60  # as Cormack et al. chose it
+_SHOWN = 3  # queries that a preview writes out
+_RANKED = {
+    "bm25": "By BM25 of the words in common. No model is asked.",
+    "dense": "By the cosine of row and query.",
+    "fused": "By the sum of 1 / (60 + rank) over the ranks by words (BM25) and by meaning "
+    "(cosine).",
+}
 
-# Scripts without spaces, and Korean, whose words change their ends.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
-_RUN = regex.compile(
-    rf"(?P<unspaced>[{_UNSPACED}]+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", regex.VERSION1
-)
+
+@dataclass(frozen=True)
+class Options:
+    """What is looked for, and how."""
+
+    query: str | Sequence[str] = option(
+        "what to look for, or a list of such: then `<column>_search_query` says for which of them "
+        "a row was found.",
+        positional=True,
+    )
+    k: int = option("how many rows a query.", 10)
+    how: How = option(
+        '"bm25" by words, which asks no model; "dense" by meaning, the cosine of the vectors; '
+        '"fused" by both, with reciprocal rank fusion (its score is a sum of 1 / (60 + rank)).',
+        "fused",
+    )
+
+    @property
+    def queries(self) -> list[str]:
+        """One query or several as a list."""
+        return [self.query] if isinstance(self.query, str) else list(self.query)
 
 
-def search_frame(
-    frame: Any,
-    column: str,
-    query: str | Sequence[str],
-    *,
-    k: int,
-    how: How,
-    model: ModelLike | None,
-    into: str,
-    keep: Sequence[str] = KEEP,
-    use_ledger: bool = True,
-    truncate: bool = False,
-    watch: Watch | None = None,
-) -> Any:
-    """The rows that fit a query best, or those of each query in turn, best first.
+class Search(Verb[Options]):
+    """Find the rows whose text fits a query best.
 
-    Stopped, it ranks what was embedded until then, for the queries that were.
-
-    Args:
-        frame: a pandas or polars DataFrame, left as it is.
-        into: the column of a row's rank, and the beginning of the others' names.
-        watch: that of the verb's call.
+    It returns those rows, best first, with their index, their rank as `<column>_search`
+    and what they are ranked by as `<column>_search_score`. A row that has none of the
+    query's words is not found by "bm25", and one without text is never found. The texts'
+    vectors are kept in the ledger, those of the queries are not. Stopped, it ranks what was
+    embedded until then, for the queries that were.
 
     Raises:
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        FrameError: a query without text, or k below 1.
+        ModelError: no sentence encoder is loaded, and `how` is not "bm25".
         TextTooLongError: a query that does not fit the encoder.
+
+    Example:
+        >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
     """
-    queries = read_queries(query)
-    rows = read_rows(frame, [column])
-    several = not isinstance(query, str)
-    names = [into, *(f"{into}_{part}" for part in ("score", "query", "run"))]
-    refuse_taken(frame, names, ours=f"{into}_score")
-    by_words = by_meaning = None
-    if how != "bm25":
-        encoder = choose_encoder(model, "search")
-        # First, since it is quick and may be refused.
-        asked = _embed(queries, encoder, truncate=truncate, watch=watch)
-        by_meaning = Vectors(
-            answer_frame(
-                nw.from_native(frame, eager_only=True).select(column).to_native(),
-                embed(encoder),
-                encoder,
-                {TEXT: column},
-                output=into,
-                keep=("value", "run"),
-                use_ledger=use_ledger,
-                truncate=truncate,
-                watch=watch,
-            ),
-            into,
+
+    name = "search"
+    options = Options
+    asks_one = False
+    judged_by = ("corpus", "key", "k")
+    kind = "encoder"
+
+    def task(self, model: Model, subject: str, options: Options) -> Task:
+        return embedding_task(model)
+
+    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
+        read_rows(frame, [call.subject])
+        if adds:
+            refuse_taken(frame, _names(call.output), ours=f"{call.output}_score")
+
+    def model_of(self, call: Call[Options]) -> Model | None:
+        return None if call.options.how == "bm25" else call.model()
+
+    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+        into, keep, queries = call.output, call.settings.keep, call.options.queries
+        rows = read_rows(frame, [call.subject])
+        found = find(rows, lambda: index_labels(frame), call, model, watch)
+        hits = [
+            (row, rank, score, queries[n])
+            for n, ranked in found.ranked.items()
+            for rank, (row, score) in enumerate(ranked, start=1)
+        ]
+        columns: dict[str, tuple[list[Any], Any]] = {}
+        if "value" in keep:
+            columns[into] = ([hit[1] for hit in hits], nw.Int64)
+        if "score" in keep:
+            columns[f"{into}_score"] = ([hit[2] for hit in hits], nw.Float64)
+        if not isinstance(call.options.query, str):
+            columns[f"{into}_query"] = ([hit[3] for hit in hits], nw.String)
+        if found.record is not None and "run" in keep:
+            columns[f"{into}_run"] = ([found.record["id"]] * len(hits), nw.Categorical)
+        taken = take_rows(frame, [hit[0] for hit in hits], columns, drop=_names(into))
+        if found.record is not None:
+            attach(taken, found.record)
+        return taken
+
+    def preview(self, frame: Any, call: Call[Options], row: Any) -> StepsPreview:
+        text, options = row_text(frame, call.subject, row), call.options
+        shown = options.queries[:_SHOWN]
+        steps = []
+        if options.how != "dense":
+            words = ", ".join(dict.fromkeys(terms(text)))
+            steps.append(PreviewStep("by words: what counts of the row", words or "nothing"))
+            steps += [
+                PreviewStep(
+                    f"by words: what counts of {query!r}", ", ".join(terms(query)) or "nothing"
+                )
+                for query in shown
+            ]
+        if options.how != "bm25":
+            encoder = call.model()
+
+            def embedded(what: str, text: str) -> PreviewStep:
+                title = f"by meaning: {what}, embedded by {encoder.name}"
+                return PreviewStep.of(title, _preview(text, encoder, call))
+
+            steps.append(embedded("the row", text))
+            steps += [embedded("a query", query) for query in shown]
+        many = f"The first {counted(options.k, 'row')}" + (
+            f" of each of {counted(len(options.queries), 'query', 'queries')}"
+            * (len(options.queries) > 1)
         )
-    if how != "dense":  # after the vectors, whose progress is shown
+        steps.append(PreviewStep("ranking", f"{_RANKED[options.how]} {many}, best first."))
+        return StepsPreview(self.name, tuple(steps))
+
+    def estimate(self, frame: Any, call: Call[Options]) -> RunEstimate | StepsEstimate:
+        options = call.options
+
+        def rank(texts: Sequence[str]) -> None:
+            index = WordIndex(texts)
+            for query in options.queries:
+                index.scores(query)
+
+        by_words = (
+            None
+            if options.how == "dense"
+            else estimate_without_model(self.name, frame, call.subject, rank)
+        )
+        if options.how == "bm25" and by_words is not None:
+            return by_words
+        by_meaning = estimate_embedding(self.name, frame, call)
+        if by_words is None:
+            return by_meaning
+        return StepsEstimate(self.name, {"by words": by_words, "by meaning": by_meaning})
+
+    def recognizes(self, frame: Any, name: str) -> bool:
+        return are_found_ranks(frame, name)
+
+    def evaluate(self, judged: Judged) -> Evaluation:
+        return of_ranks(
+            judged.frame,
+            judged.truth,
+            judged.output,
+            self.name,
+            corpus=judged.corpus,
+            history=judged.history,
+            key=judged.key,
+            k=judged.k,
+        )
+
+
+VERB = Search()
+
+
+@dataclass(frozen=True)
+class Found:
+    """For each query, by its number, the rows that were found and their scores, best first."""
+
+    ranked: dict[int, list[tuple[int, float]]]
+    record: dict[str, Any] | None  # of the run that embedded the rows
+
+
+def find(
+    rows: Rows,
+    labels: Callable[[], Sequence[Any]],
+    call: Call[Options],
+    model: Model | None,
+    watch: Watch,
+) -> Found:
+    """Rank rows for each query of a call.
+
+    Args:
+        rows: their texts.
+        labels: their labels.
+        model: a sentence encoder; None where words alone are compared.
+    """
+    options = call.options
+    by_words = by_meaning = None
+    asked: dict[int, NDArray[np.float32]] = {}
+    if model is not None:
+        # First, since it is quick and may be refused.
+        asked = _embed(options.queries, model, truncate=call.settings.truncate, watch=watch)
+        by_meaning = embed_rows(
+            rows, labels, call.subject, model, output=call.output, how=call.how, watch=watch
+        )
+    if options.how != "dense":  # after the vectors, whose progress is shown
         by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
-    hits: list[tuple[int, int, float, str]] = []  # row, rank, score, query
-    for n, text in enumerate(queries):
+    ranked: dict[int, list[tuple[int, float]]] = {}
+    for n, query in enumerate(options.queries):
         if by_meaning is not None and n not in asked:
             continue
-        if by_meaning is None and watch is not None and watch.cancelled:
+        if by_meaning is None and watch.cancelled:
             break
         scores = []
         if by_words is not None:
-            scores.append(by_words.scores(text))
+            scores.append(by_words.scores(query))
         if by_meaning is not None:
             scores.append(by_meaning.cosines(asked[n]))
-        total = fuse(scores) if how == "fused" else scores[0]
-        found = enumerate(best(total, k), start=1)
-        hits += [(row, rank, float(total[row]), text) for rank, row in found]
-    columns: dict[str, tuple[list[Any], Any]] = {}
-    if "value" in keep:
-        columns[into] = ([hit[1] for hit in hits], nw.Int64)
-    if "score" in keep:
-        columns[f"{into}_score"] = ([hit[2] for hit in hits], nw.Float64)
-    if several:
-        columns[f"{into}_query"] = ([hit[3] for hit in hits], nw.String)
-    if by_meaning is not None and by_meaning.record is not None and "run" in keep:
-        columns[f"{into}_run"] = ([by_meaning.record["id"]] * len(hits), nw.Categorical)
-    return take(frame, [hit[0] for hit in hits], columns, names, by_meaning)
+        total = fuse(scores) if options.how == "fused" else scores[0]
+        ranked[n] = [(row, float(total[row])) for row in best(total, options.k)]
+    return Found(ranked, None if by_meaning is None else by_meaning.record)
 
 
-class Vectors:
-    """The vectors of a frame's rows, and the run that made them.
-
-    Args:
-        answered: what `answer_frame` made with `embed`, its value and its run.
-        output: the column of vectors.
-    """
-
-    def __init__(self, answered: Any, output: str) -> None:
-        cells = list(answered[output])
-        self.rows = len(cells)
-        present = [row for row, cell in enumerate(cells) if cell is not None]
-        self.place = {row: n for n, row in enumerate(present)}  # of a row in `unit`
-        self._present = np.array(present, dtype=int)
-        self.unit = unit_vectors([cells[row] for row in present])
-        ids = run_ids(answered, f"{output}_run")
-        self.record = find_record(ids[0], answered) if ids else None
-
-    def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Of each row with a vector of length 1; -inf where the row has none."""
-        scores = np.full(self.rows, -np.inf)
-        if self.place:
-            scores[self._present] = np.clip(self.unit @ vector, -1.0, 1.0)
-        return scores
+def estimate_embedding(verb: str, frame: Any, call: Call[Any]) -> RunEstimate:
+    """Return what embedding the rows takes; queries and cosines are not counted, being quick."""
+    encoder = choose_encoder(call.settings.model, verb)
+    question = Question(embedding_task(encoder), encoder, {TEXT: call.subject}, "")
+    estimate = estimate_run(frame, question, truncate=call.settings.truncate)
+    return replace(estimate, verb=verb)
 
 
-def fuse(rankings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Scores of several searches as one: the sum of 1 / (60 + rank).
-
-    Args:
-        rankings: the score of each row in each search; -inf where it was not found.
-    """
-    total = np.zeros_like(rankings[0])
-    for scores in rankings:
-        order = best(scores, len(scores))
-        total[order] += 1 / (_FUSION + np.arange(1, len(order) + 1))
-    return np.where(total > 0, total, -np.inf)
+def _names(into: str) -> list[str]:
+    return [into, *(f"{into}_{part}" for part in ("score", "query", "run"))]
 
 
-def best(scores: NDArray[np.float64], k: int) -> list[int]:
-    """The rows of the k best scores, best first and the earlier row where they are equal.
-
-    Example:
-        >>> best(np.array([0.2, -np.inf, 0.7, 0.2]), 5)
-        [2, 0, 3]
-    """
-    rows = np.flatnonzero(scores > -np.inf)
-    if 0 < k < len(rows):
-        least = np.partition(scores[rows], len(rows) - k)[len(rows) - k]
-        rows = rows[scores[rows] >= least]
-    found: list[int] = rows[np.argsort(-scores[rows], kind="stable")[:k]].tolist()
-    return found
-
-
-def terms(text: str) -> list[str]:
-    """What of a text is counted: words, and characters and their pairs in unspaced scripts.
-
-    Example:
-        >>> terms("Café 上海站")
-        ['café', '上', '海', '站', '上海', '海站']
-    """
-    found: list[str] = []
-    for match in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()):
-        run = match.group()
-        if match["unspaced"]:
-            found += [*run, *(run[n : n + 2] for n in range(len(run) - 1))]
-        else:
-            found.append(run)
-    return found
-
-
-def take(
-    frame: Any,
-    rows: Sequence[int],
-    columns: Mapping[str, tuple[list[Any], Any]],
-    names: Sequence[str],
-    vectors: Vectors | None,
-) -> Any:
-    """These rows of a frame, in this order, with these columns and the record of their vectors.
-
-    Args:
-        names: the columns that an earlier search may have left, which would be out of date.
-    """
-    data = nw.from_native(frame, eager_only=True).drop(names, strict=False)
-    taken = write_columns(data[np.array(rows, dtype=int)].to_native(), columns)
-    if vectors is not None and vectors.record is not None:
-        attach(taken, vectors.record)
-    return taken
-
-
-class WordIndex:
-    """BM25 over the terms of texts.
-
-    Args:
-        texts: None where a row has none.
-    """
-
-    def __init__(self, texts: Sequence[str | None]) -> None:
-        self.rows = len(texts)
-        self.present = [row for row, text in enumerate(texts) if text is not None]
-        found = [terms(text) for text in texts if text is not None]
-        self.index = None
-        if any(found):  # texts of punctuation alone have no terms, and bm25s no such index
-            self.index = bm25s.BM25(backend="numpy")
-            self.index.index(found, show_progress=False)
-
-    def scores(self, query: str) -> NDArray[np.float64]:
-        """Of each row; -inf where it has none of the query's terms."""
-        scores = np.full(self.rows, -np.inf)
-        if self.index is not None and (ids := self.index.get_tokens_ids(terms(query))):
-            scores[self.present] = self.index.get_scores_from_ids(ids)
-        return np.where(scores > 0, scores, -np.inf)
+def _preview(text: str, encoder: Model, call: Call[Options]) -> Preview:
+    task = embedding_task(encoder)
+    return preview_of(task, encoder, (text,), truncate=call.settings.truncate)
 
 
 def _embed(
-    texts: Sequence[str], model: Model, *, truncate: bool, watch: Watch | None
+    texts: Sequence[str], model: Model, *, truncate: bool, watch: Watch
 ) -> dict[int, NDArray[np.float32]]:
     """Vectors of length 1, shape (dimensions,), by text; of those before a cancel.
 
@@ -257,7 +284,7 @@ def _embed(
         TextTooLongError: a text does not fit the encoder.
         ModelError: the encoder fails on a text.
     """
-    task = embed(model)
+    task = embedding_task(model)
     asked = task.on(model, model.context_length)
     prompts = []
     for prompt in asked.encode([(text,) for text in texts], truncate=truncate):
@@ -270,11 +297,6 @@ def _embed(
             raise ModelError(f"a text could not be embedded: {next(iter(done.errors.values()))}")
         answers = list(done.answers.values())
         vectors |= dict(zip(done.answers, task.values(answers, None)[0], strict=True))
-        if watch is not None and watch.cancelled:
+        if watch.cancelled:
             break
     return dict(zip(vectors, unit_vectors(list(vectors.values())), strict=True))
-
-
-def read_queries(query: str | Sequence[str]) -> list[str]:
-    """One query or several as a list."""
-    return [query] if isinstance(query, str) else list(query)

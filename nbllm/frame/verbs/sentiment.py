@@ -7,22 +7,29 @@ of them are used, and in what form, was chosen on the training split of SST-2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbllm.engine.prompt import plain
+import regex
+
+from nbllm.engine.prompt import Part, plain
 from nbllm.errors import LabelError
-from nbllm.frame.prompts.arguments import require
-from nbllm.frame.prompts.aspects import aspect_sentiment
-from nbllm.frame.prompts.examples import FIELDS, Examples, read_examples
-from nbllm.frame.prompts.few_shot import label_parts
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
+from nbllm.frame.prompts.arguments import check_names, require
+from nbllm.frame.prompts.examples import Examples, Fields, read_examples
+from nbllm.frame.prompts.few_shot import TEXT, label_parts
 from nbllm.frame.prompts.head import head_labels, refuse_prompt
+from nbllm.frame.tasks.aspects import AspectTask
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import HeadTask, LabelTask
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["sentiment"]
+__all__ = ["VERB", "Options", "Sentiment"]
+
+_FIELDS = ("text", "label")  # of an example
 
 _LABELS = ("positive", "negative")
 
@@ -165,52 +172,133 @@ _NAMES = {
     "negative": ("negative", "neg"),
 }
 
+# Sentiment by aspect. The form of the prompt and the prior were chosen on 32 reviews written for
+# that: asked for positive, negative or "not mentioned", SmolLM2-135M told what a text speaks of
+# hardly better than by chance (AUC 0.55 to 0.63), and by the likelihood of a statement about it
+# much better (0.88).
+_OPINIONS = {"positive": "good", "negative": "bad"}  # and how the prompt says it
 
-def sentiment(
-    model: Model,
-    *,
-    neutral: bool = False,
-    aspects: Sequence[str] | None = None,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-) -> Task:
-    """The task of telling positive from negative texts.
+_ASPECT_EXAMPLES = (
+    (
+        "The pasta was superb, but it took an hour to arrive.",
+        (("food", "good"), ("waiting time", "bad")),
+    ),
+    (
+        "Nobody answered my calls, though the sofa itself is comfortable.",
+        (("comfort", "good"), ("support", "bad")),
+    ),
+    ("The songs are lovely. The jokes are not.", (("music", "good"), ("humour", "bad"))),
+    ("A bus stops right outside, which was handy.", (("transport", "good"),)),
+)
 
-    Args:
-        neutral: tell those that are neither, too.
-        aspects: tell how a text speaks of each of these, instead of the text as a whole.
-        instruction: what to say above the examples, instead of a line that names the labels.
-        examples: (text, label) pairs to show instead of the built-in ones.
+# Where an aspect is Chinese, since its name is likely after Chinese texts whatever they say.
+_CHINESE_EXAMPLES = (
+    ("面条很筋道，可惜等了很久。", (("面条", "good"), ("上菜速度", "bad"))),
+    ("沙发坐着舒服，但是打电话没人接。", (("舒适度", "good"), ("售后", "bad"))),
+    ("歌很好听，笑话不好笑。", (("音乐", "good"), ("笑点", "bad"))),
+    ("门口就有公交车站，很方便。", (("交通", "good"),)),
+)
+_CHINESE_CALIBRATION = (
+    "味道好极了，下次还来。",
+    "等了半天没人理，气死了。",
+    "房间干净，床也很舒服。",
+    "电池半天就没电了，后悔买了。",
+    "电影节奏紧凑，演员演得很好。",
+    "剧情拖沓，看到一半就睡着了。",
+    "物流很快，包装也很仔细。",
+    "客服一直不回复，太失望了。",
+    "手机用了一年，还是很流畅。",
+    "衣服洗一次就变形了。",
+    "老师讲得清楚，孩子很喜欢。",
+    "空调坏了，半夜热得睡不着。",
+    "这本书写得真好，一口气读完了。",
+    "价格虚高，质量很差。",
+    "离地铁近，出门很方便。",
+    "排队两个小时，根本不值得。",
+    "书有十二章。",
+    "星期四送到的，白色的箱子。",
+)
+_HAN = regex.compile(r"\p{Han}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a text's sentiment."""
+
+    neutral: bool = option('tell those that are neither, too, as "neutral".', False)
+    aspects: Sequence[str] | None = option(
+        "tell, of each of these, how a text speaks of it, for causal models. The answer is then "
+        """JSON text ('{"food": "positive"}'), beside a column an aspect, """
+        "`<column>_sentiment_<aspect>`, which is null where the text does not speak of it, and "
+        "its `_score`. Name them in the language of the texts.",
+        None,
+    )
+    instruction: str | None = option(
+        "what to say above the examples, instead of a line that names the labels.", None
+    )
+    examples: Examples | None = option(
+        "(text, label) pairs instead of the built-in ones: in a list, as a mapping of text to "
+        'label, or as dicts or a frame by name: "text" (or the column) and "label".',
+        None,
+    )
+    probabilities: bool = option("add one column a label.", False)
+
+
+class Sentiment(Verb[Options]):
+    """Tell positive from negative texts, with a calibrated probability.
+
+    A classifier answers by its own head, if its labels are named positive, negative and
+    neutral (or pos, neg, neu), and its probability is as it was trained.
 
     Raises:
-        LabelError: a classifier whose labels do not say which sentiment each is; or aspects
-            that are blank or repeated, or stand beside `neutral` or `examples`.
+        ColumnError: the column is missing or not text, or a new one is in the way.
+        LabelError: an example with a label that is none of these, a classifier whose
+            labels do not say which sentiment each is, or aspects that are blank, repeated, or
+            beside `neutral` or `examples`.
+        UnsupportedModelError: the model is of another kind.
+
+    Example:
+        >>> import nbllm, pandas as pd
+        >>> df = pd.DataFrame({"review": ["A delight from start to finish.", None]})
+        >>> df.llm.sentiment("review")["review_sentiment"].tolist()  # doctest: +SKIP
+        ['positive', nan]
     """
-    if aspects is not None:
-        if neutral or examples is not None:
-            odd = "neutral=True" if neutral else "examples="
-            raise LabelError(f"aspects= cannot be asked with {odd}. Leave one of them out.")
-        return aspect_sentiment(
-            model, aspects=aspects, calibration=_CALIBRATION, instruction=instruction
+
+    name = "sentiment"
+    options = Options
+
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
+
+    def task(self, model: Model, subject: str, options: Options) -> Task:
+        instruction, examples = options.instruction, options.examples
+        if options.aspects is not None:
+            if options.neutral or examples is not None:
+                odd = "neutral=True" if options.neutral else "examples="
+                raise LabelError(f"aspects= cannot be asked with {odd}. Leave one of them out.")
+            return _by_aspect(model, options.aspects, instruction)
+        require(model, self.name, "causal", "classifier")
+        neutral = options.neutral
+        labels = ("positive", "neutral", "negative") if neutral else ("positive", "negative")
+        if model.kind == "classifier":
+            refuse_prompt(model, instruction=instruction, examples=examples)
+            return HeadTask(verb=self.name, labels=labels, heads=_heads(model, labels))
+        if instruction is None:
+            instruction = _NEUTRAL_INSTRUCTION if neutral else _INSTRUCTION
+        built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
+        shown = built_in if examples is None else read_examples(examples, _FIELDS, labels)
+        return LabelTask(
+            verb=self.name,
+            template=plain(
+                model.tokenizer, label_parts(instruction, shown, text="Review", answer="Sentiment")
+            ),
+            labels=labels,
+            answers=tuple(f" {label}" for label in labels),
+            calibration=(*_CALIBRATION, *_NEUTRAL_CALIBRATION) if neutral else _CALIBRATION,
         )
-    require(model, "sentiment", "causal", "classifier")
-    labels = ("positive", "neutral", "negative") if neutral else ("positive", "negative")
-    if model.kind == "classifier":
-        refuse_prompt(model, instruction=instruction, examples=examples)
-        return HeadTask(verb="sentiment", labels=labels, heads=_heads(model, labels))
-    if instruction is None:
-        instruction = _NEUTRAL_INSTRUCTION if neutral else _INSTRUCTION
-    built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
-    shown = built_in if examples is None else read_examples(examples, FIELDS["sentiment"], labels)
-    return LabelTask(
-        verb="sentiment",
-        template=plain(
-            model.tokenizer, label_parts(instruction, shown, text="Review", answer="Sentiment")
-        ),
-        labels=labels,
-        answers=tuple(f" {label}" for label in labels),
-        calibration=(*_CALIBRATION, *_NEUTRAL_CALIBRATION) if neutral else _CALIBRATION,
-    )
+
+
+VERB = Sentiment()
 
 
 def _heads(model: Model, labels: Sequence[str]) -> tuple[int, ...]:
@@ -225,3 +313,34 @@ def _heads(model: Model, labels: Sequence[str]) -> tuple[int, ...]:
         "cannot be known from their names. Use classify, which takes a classifier's labels as "
         f"they are{', or leave out neutral=True' if missing == 'neutral' else ''}."
     )
+
+
+def _by_aspect(model: Model, aspects: Sequence[str], instruction: str | None) -> AspectTask:
+    """The task of telling how a text speaks of each aspect, if it does."""
+    require(model, "sentiment with aspects", "causal")
+    names = _check_aspects(aspects)
+    chinese = any(_HAN.search(name) for name in names)
+    head = f"{instruction}\n\n" if instruction else ""
+    for text, said in _CHINESE_EXAMPLES if chinese else _ASPECT_EXAMPLES:
+        told = " and of ".join(f"{aspect} as {opinion}" for aspect, opinion in said)
+        head += f"Review: {text}\nThe review speaks of {told}.\n\n"
+    parts = [
+        Part("text", f"{head}Review: "),
+        Part("field", TEXT),
+        Part("text", "\nThe review speaks of"),
+    ]
+    return AspectTask(
+        verb="sentiment",
+        template=plain(model.tokenizer, parts),
+        aspects=names,
+        opinions=tuple(_OPINIONS),
+        statements=tuple(f" {name} as {word}" for name in names for word in _OPINIONS.values()),
+        calibration=_CHINESE_CALIBRATION if chinese else _CALIBRATION,
+    )
+
+
+def _check_aspects(aspects: Sequence[str]) -> tuple[str, ...]:
+    names = check_names(aspects, "aspects", "aspect")
+    if not names:
+        raise LabelError("aspects is empty. Name one or more: aspects=['food', 'service'].")
+    return names

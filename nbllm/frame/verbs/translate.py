@@ -6,13 +6,17 @@ The sentences shown to base models were written for this project.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import Part, Template, chat, plain
 from nbllm.errors import UnsupportedModelError
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
+from nbllm.frame.evaluation.judged import Baseline, evaluate_answers
 from nbllm.frame.prompts.arguments import require
-from nbllm.frame.prompts.examples import FIELDS, Examples, read_examples
+from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT, label_parts
 from nbllm.frame.prompts.languages import language_code, language_name
 from nbllm.frame.prompts.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
@@ -20,9 +24,13 @@ from nbllm.frame.tasks.text import TextTask
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
+    from nbllm.frame.evaluation.base import Evaluation
+    from nbllm.frame.evaluation.judged import Judged
     from nbllm.models.model import Model
 
-__all__ = ["translate"]
+__all__ = ["VERB", "Options", "Translate"]
+
+_FIELDS = ("text", "translation")  # of an example
 
 # The same four sentences in each language, so that any two make a pair.
 _SENTENCES: dict[str, tuple[str, ...]] = {
@@ -79,52 +87,90 @@ _SENTENCES: dict[str, tuple[str, ...]] = {
 _MAX_NEW_TOKENS = 256
 
 
-def translate(
-    model: Model,
-    *,
-    to: str = "German",
-    source: str | None = None,
-    instruction: str | None = None,
-    examples: Examples | None = None,
-    max_new_tokens: int | None = None,
-) -> TextTask:
-    """The task of translating texts.
+@dataclass(frozen=True)
+class Options:
+    """Between which languages, and how it is asked."""
 
-    Args:
-        to: the language to translate into, by its English name or code.
-        source: the language of the texts; None leaves it to the model.
-        instruction: what to ask, instead of a translation into `to`; to an encoder-decoder,
-            the words that it was trained to see before a text.
-        examples: (text, translation) pairs to show a causal model.
-        max_new_tokens: where a translation is cut; by default 256, or half of the context.
+    to: str = option(
+        'the language to translate into, by its English name or code: "German", "zh".',
+        "German",
+        positional=True,
+    )
+    source: str | None = option("the language of the texts, where the model should be told.", None)
+    instruction: str | None = option(
+        "what to ask instead; to an encoder-decoder, the words that it was trained to see before "
+        "a text.",
+        None,
+    )
+    examples: Examples | None = option(
+        "(text, translation) pairs to show a causal model; as dicts or a frame, by the names "
+        '"text" and "translation".',
+        None,
+    )
+    max_new_tokens: int | None = option(
+        "where a translation is cut; by default 256, or half of the context.", None
+    )
+
+
+class Translate(Verb[Options]):
+    """Translate each text.
+
+    A causal language model is asked in words, a base one with examples for some languages;
+    there a translation ends at its first line break. Marian and T5 models are asked as they
+    were trained. A Marian model that does not say its languages is believed to have yours.
 
     Raises:
+        ColumnError: the column is missing or not text, or a new one is in the way.
         FrameError: examples for an encoder-decoder.
         UnsupportedModelError: the model does not translate, or not between these languages.
+
+    Example:
+        >>> df.llm.translate("review", to="Chinese")  # doctest: +SKIP
     """
-    require(model, "translate", "causal", "seq2seq")
-    cut = max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
-    if model.kind == "seq2seq":
-        refuse_examples(model, "translate", examples)
-        template = _seq2seq(model, to, source, instruction)
-        return TextTask(verb="translate", template=template, max_new_tokens=cut)
-    target = language_name(to)
-    origin = language_name(source) if source else None
-    pair = f"from {origin} into {target}" if origin else f"into {target}"
-    given = None if examples is None else read_examples(examples, FIELDS["translate"])
-    if model.tokenizer.chat_template is not None:
-        asked = instruction or f"Translate the text {pair}. Write only the translation."
-        turns = []
-        for text, translation in given or []:
-            turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
-            turns.append(("assistant", [Part("text", translation)]))
-        turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
-        return TextTask("translate", chat(model.tokenizer, turns), cut)
-    shown = _pairs(origin, target) if given is None else given
-    parts = label_parts(
-        instruction or f"Translate each text {pair}.", shown, text=origin or "Text", answer=target
-    )
-    return TextTask("translate", plain(model.tokenizer, parts), cut, stop="\n")
+
+    name = "translate"
+    options = Options
+
+    def example_fields(self, options: Options) -> Fields:
+        return _FIELDS
+
+    def task(self, model: Model, subject: str, options: Options) -> TextTask:
+        require(model, self.name, "causal", "seq2seq")
+        cut = options.max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
+        if model.kind == "seq2seq":
+            refuse_examples(model, self.name, options.examples)
+            template = _seq2seq(model, options.to, options.source, options.instruction)
+            return TextTask(verb=self.name, template=template, max_new_tokens=cut)
+        target = language_name(options.to)
+        origin = language_name(options.source) if options.source else None
+        pair = f"from {origin} into {target}" if origin else f"into {target}"
+        given = None if options.examples is None else read_examples(options.examples, _FIELDS)
+        if model.tokenizer.chat_template is not None:
+            asked = options.instruction or f"Translate the text {pair}. Write only the translation."
+            turns = []
+            for text, translation in given or []:
+                turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
+                turns.append(("assistant", [Part("text", translation)]))
+            turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
+            return TextTask(self.name, chat(model.tokenizer, turns), cut)
+        shown = _pairs(origin, target) if given is None else given
+        parts = label_parts(
+            options.instruction or f"Translate each text {pair}.",
+            shown,
+            text=origin or "Text",
+            answer=target,
+        )
+        return TextTask(self.name, plain(model.tokenizer, parts), cut, stop="\n")
+
+    def evaluate(self, judged: Judged) -> Evaluation:
+        return evaluate_answers(
+            judged,
+            metrics=("bleu", "chrf"),
+            baseline=Baseline("the text itself", lambda source, answer: source),
+        )
+
+
+VERB = Translate()
 
 
 def _pairs(origin: str | None, target: str) -> list[tuple[str, str]]:

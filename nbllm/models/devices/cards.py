@@ -44,7 +44,7 @@ class Card:
 
     @property
     def name(self) -> str:
-        """As `nbllm.estimate` takes it."""
+        """The name that `nbllm.estimate` takes."""
         return f"{self.family} {self.size} GB"
 
     @property
@@ -54,16 +54,21 @@ class Card:
 
     @property
     def free(self) -> int:
-        """Bytes of each that can be had while nothing else runs on it."""
+        """The bytes of each that are free while nothing else runs on it."""
         return self.memory if self.capability is None else self.memory - _CUDA_CONTEXT
 
     @property
     def computes_in_bf16(self) -> bool:
-        """Whether it has products in bf16: NVIDIA's from Ampere on, Apple's since macOS 14."""
+        """Whether it multiplies in bf16: NVIDIA's from Ampere on, Apple's since macOS 14."""
         return self.capability is None or self.capability >= (8, 0)
 
     def kernel_problem(self, quantization: str, dtype: torch.dtype) -> str | None:
-        """Why it cannot run a quantization, by the documentation; None where it can."""
+        """Return why it cannot run a quantization, by the documentation; None where it can.
+
+        Args:
+            quantization: as `load` takes it.
+            dtype: that products are computed in.
+        """
         if self.capability is None:
             return None if quantization in _ON_A_MAC else "there is no kernel for Apple's GPUs"
         least = _REQUIRED.get(quantization, (0, 0))
@@ -141,12 +146,18 @@ _TIMES = re.compile(r"^(\d{1,2})\s*[x×*]\s*(?=\S)|\s*[x×*]\s*(\d{1,2})$")
 
 
 def card_named(text: str) -> Card:
-    """The card of a name, such as "T4", "rtx-4090", "a100 80gb" or "2x4090".
+    """Return the card of a name, such as "T4", "rtx-4090", "a100 80gb" or "2x4090".
 
-    What nvidia-smi and `torch.cuda.get_device_name` print is a name too: "NVIDIA A100-SXM4-80GB".
+    Args:
+        text: such a name, or what nvidia-smi and `torch.cuda.get_device_name` print, such as
+            "NVIDIA A100-SXM4-80GB".
 
     Raises:
         ArgumentError: there is none of that name, or more than one.
+
+    Example:
+        >>> card_named("rtx-4090").name
+        'RTX 4090 24 GB'
     """
     times = _TIMES.search(text.strip().lower())
     count = int(times[1] or times[2]) if times else 1
@@ -165,7 +176,15 @@ def card_named(text: str) -> Card:
 
 
 def is_of_torch(device: str | torch.device) -> bool:
-    """Whether a device is meant that torch may have here, and not a card by its name."""
+    """Return whether a device is one of torch's, and not a card by its name.
+
+    Args:
+        device: as `nbllm.estimate` takes it.
+
+    Example:
+        >>> is_of_torch("cuda:0"), is_of_torch("4090")
+        (True, False)
+    """
     import torch
 
     if not isinstance(device, str) or device == "auto":
@@ -178,7 +197,11 @@ def is_of_torch(device: str | torch.device) -> bool:
 
 
 def called(where: Where) -> str:
-    """How a message names it: "cpu", "cuda", "RTX 4090 24 GB", "2 x T4 16 GB"."""
+    """Return a device as messages name it: "cpu", "cuda", "RTX 4090 24 GB", "2 x T4 16 GB".
+
+    Args:
+        where: a device of torch, or a card.
+    """
     if not isinstance(where, Card):
         return where.type
     return where.name if where.count == 1 else f"{where.count} x {where.name}"
@@ -190,7 +213,7 @@ def _spellings(card: Card) -> set[str]:
 
 
 def _compact(text: str) -> str:
-    """A name without what it may be written without, its size last."""
+    """Return a name without what it may be written without, its size last."""
     text = text.lower()
     sizes = "".join(f"{size}gb" for size in _SIZE.findall(text))
     return _IDLE.sub("", _SIZE.sub(" ", text)) + sizes

@@ -1,4 +1,4 @@
-"""Where a model runs and in which numbers."""
+"""Chooses the device that a model runs on, and its dtype."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ _DTYPES = {
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device asked for; "auto" is a GPU where there is one.
+    """Return the device asked for; "auto" is a GPU where there is one.
 
-    Raises ModelError where it is no device, or not on this machine.
+    Args:
+        device: as `load` takes it.
+
+    Raises:
+        ModelError: it is no device, or not on this machine.
     """
     if not isinstance(device, (str, torch.device)):
         raise ModelError(f"device={shown(device)} is no device. {_instead_of(device)}")
@@ -55,14 +59,20 @@ def choose_dtype(
     quantize: str = "none",
     config: PreTrainedConfig | None = None,
 ) -> torch.dtype:
-    """The dtype asked for; "auto" is bf16 where `where` computes in it.
+    """Return the dtype asked for; "auto" is bf16 where the device computes in it.
 
     Else it is fp16 on a GPU, for a model of a family that keeps within it, else fp32. With int4 it
     is bf16 on every processor: what multiplies by 4-bit weights there is written for it, and reads
     64 tokens in a second with AVX2, where it takes 14 seconds in fp32.
 
     Args:
+        dtype: as `load` takes it.
+        where: the device.
+        quantize: as `load` takes it.
         config: of the model; without it, as where nothing is known of the model, never fp16.
+
+    Raises:
+        ModelError: there is no such dtype.
     """
     if isinstance(dtype, str) and dtype == "auto":
         packed = isinstance(quantize, str) and quantize == "int4" and where.type == "cpu"
@@ -81,7 +91,7 @@ def choose_dtype(
 
 
 def _instead_of(device: object) -> str:
-    """What to pass instead of a value that is no device, in a sentence."""
+    """Say what to pass instead of a value that is no device."""
     if isinstance(device, int) and not isinstance(device, bool):
         return (
             f"Pass 'cuda:{device}' for the GPU of that number, or {str(device)!r} to "
@@ -91,7 +101,12 @@ def _instead_of(device: object) -> str:
 
 
 def reason_of_dtype(where: Where, config: PreTrainedConfig) -> str | None:
-    """Why "auto" is not bf16 on a GPU, in a sentence; None where it is, and on a processor."""
+    """Return why "auto" is not bf16 on a GPU, in a sentence; None where it is, and on a processor.
+
+    Args:
+        where: the device.
+        config: of the model.
+    """
     if where.type == "cpu" or _computes_in_bf16(where):
         return None
     name = f"the {where.name}" if isinstance(where, Card) else "this GPU"
@@ -101,7 +116,7 @@ def reason_of_dtype(where: Where, config: PreTrainedConfig) -> str | None:
 
 
 def _computes_in_bf16(where: Where) -> bool:
-    """Whether a device has bf16 products; emulated ones are slower than fp32."""
+    """Return whether a device multiplies in bf16; emulated products are slower than fp32."""
     if isinstance(where, Card):
         return where.computes_in_bf16
     if where.type == "cuda":

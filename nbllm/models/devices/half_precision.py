@@ -1,9 +1,4 @@
-"""Which families of models keep within float16, whose largest number is 65,504.
-
-A model that was trained in bfloat16 may have activations beyond that: they become infinite, and
-what it writes is noise, without an error. So float16 is chosen only for families that are known
-to do without.
-"""
+"""The families of models that keep within float16, whose largest number is 65,504."""
 
 from __future__ import annotations
 
@@ -36,7 +31,11 @@ _KEEPS_WITHIN = {
 
 
 def float16_problem(config: PreTrainedConfig) -> str | None:
-    """Why float16 is not chosen for a model, as the end of a sentence; None where it may be."""
+    """Return why float16 is not chosen for a model, as the end of a sentence; None where it may be.
+
+    Args:
+        config: of the model.
+    """
     import torch
 
     family = config.model_type

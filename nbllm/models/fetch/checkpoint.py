@@ -1,7 +1,4 @@
-"""The files of a checkpoint: which make up its weights, and whether they are all there and whole.
-
-Looked at are names and headers alone, so that this costs milliseconds however large they are.
-"""
+"""The files of a checkpoint: which hold its weights, and whether they are complete and intact."""
 
 from __future__ import annotations
 
@@ -55,9 +52,15 @@ _BITS = {  # of one number, after safetensors' Dtype
 
 
 def refuse_unless_safetensors(where: str, files: Collection[str], base: str) -> None:
-    """Raise UnsupportedModelError unless `files` are those of a model in safetensors.
+    """Refuse files that are not those of a model in safetensors.
 
-    `base` is the folder or repository as `load` takes it.
+    Args:
+        where: names the place in the message.
+        files: the names of its files.
+        base: the folder or repository as `load` takes it.
+
+    Raises:
+        UnsupportedModelError: saying what is missing, or pickled.
     """
     if "config.json" in files and (WEIGHTS in files or INDEX in files):
         return
@@ -80,7 +83,15 @@ def refuse_unless_safetensors(where: str, files: Collection[str], base: str) -> 
 
 
 def refuse_unless_adapter(where: str, files: Collection[str]) -> None:
-    """Raise UnsupportedModelError unless `files` are those of an adapter in safetensors."""
+    """Refuse files that are not those of an adapter in safetensors.
+
+    Args:
+        where: names the place in the message.
+        files: the names of its files.
+
+    Raises:
+        UnsupportedModelError: saying what is missing, or pickled.
+    """
     if ADAPTER_CONFIG in files and ADAPTER_WEIGHTS in files:
         return
     if ADAPTER_CONFIG in files and any(file.endswith(PICKLES) for file in files):
@@ -96,14 +107,18 @@ def refuse_unless_adapter(where: str, files: Collection[str]) -> None:
 
 
 def shards(index: Path) -> list[str]:
-    """The names of the files that a sharded checkpoint's index lists.
+    """Return the names of the files that a sharded checkpoint's index lists.
 
     Each is the plain name of a file beside the index: text from elsewhere must not choose what
     else of this disk is read. What the file of that name is a link to does not matter. The hub's
     cache keeps all files as links into a folder of its own, and a link was made by whoever
     put the folder there, not by what is written in it.
 
-    Raises ModelError where the index cannot be read, or names anything else.
+    Args:
+        index: the file model.safetensors.index.json.
+
+    Raises:
+        ModelError: the index cannot be read, or names anything else.
     """
     listed = read_object(index, error=ModelError, most=_MOST_OF_HEADER).get("weight_map")
     named = set(listed.values()) if _is_text_to_text(listed) else set()
@@ -122,7 +137,11 @@ def shards(index: Path) -> list[str]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that `from_pretrained` reads the weights of a folder from."""
+    """Return the files from which `from_pretrained` reads the weights of a folder.
+
+    Args:
+        folder: the model's.
+    """
     whole = folder / WEIGHTS
     index = folder / INDEX
     if whole.is_file() or not index.is_file():
@@ -131,7 +150,15 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def refuse_damaged(folder: Path, files: Collection[Path]) -> None:
-    """Raise ModelError where a safetensors file is not there, is cut off or ends too late."""
+    """Refuse safetensors files that are missing, cut off or too long.
+
+    Args:
+        folder: the model's.
+        files: those that it needs.
+
+    Raises:
+        ModelError: naming the file.
+    """
     for file in files:
         if problem := _problem(file):
             raise ModelError(
@@ -141,7 +168,7 @@ def refuse_damaged(folder: Path, files: Collection[Path]) -> None:
 
 
 def _problem(file: Path) -> str | None:
-    """What is wrong with a file, after https://huggingface.co/docs/safetensors (Format)."""
+    """Say what is wrong with a file, after https://huggingface.co/docs/safetensors (Format)."""
     if not file.is_file():
         return "is missing"
     size = file.stat().st_size
@@ -188,7 +215,7 @@ def _header_problem(header: Any, size: int, begin: int) -> str | None:
 
 
 def _place(tensor: Any) -> tuple[int, int] | None:
-    """Where a tensor's bytes lie, from its entry in a header; None where that makes no sense."""
+    """Return where a tensor's bytes lie, from its header entry; None where that makes no sense."""
     if not isinstance(tensor, dict):
         return None
     shape, offsets = tensor.get("shape"), tensor.get("data_offsets")

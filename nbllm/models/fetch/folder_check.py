@@ -1,8 +1,4 @@
-"""Models and adapters of strangers: what their files may say, looked at before anything is built.
-
-transformers and peft believe what a configuration says: they build a million layers, match any
-regular expression, and open what it names. So each file that they will read is looked at first.
-"""
+"""Checks the files of models and adapters of unknown origin, before anything is built of them."""
 
 from __future__ import annotations
 
@@ -51,6 +47,9 @@ _MOST = 2**53  # beyond it not even JSON's numbers are exact
 def check_model_folder(folder: Path) -> None:
     """Refuse a model's folder that holds what no model needs.
 
+    Args:
+        folder: the model's.
+
     Raises:
         ModelError: a file is missing, of another kind, too large, or does not hold what it has to.
         UnsupportedModelError: its configuration states what no network has.
@@ -79,6 +78,9 @@ def check_model_folder(folder: Path) -> None:
 
 def check_adapter_folder(folder: Path) -> None:
     """Refuse an adapter's folder that holds what no adapter needs.
+
+    Args:
+        folder: the adapter's.
 
     Raises:
         ModelError: a file is of another kind, too large, or does not hold what it has to.
@@ -156,12 +158,12 @@ def _check_number(key: str, value: Any, where: str) -> None:
 
 
 def _may_be_infinite(key: str, value: float) -> bool:
-    """Whether it is the end of a range, as in Mamba's `time_step_limit`: [0.0, Infinity]."""
+    """Return whether a value ends a range, as in Mamba's `time_step_limit`: [0.0, Infinity]."""
     return value == math.inf and key.endswith("_limit")
 
 
 def _values(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Every value at any depth that holds no others, with the nearest name above it."""
+    """Yield every value at any depth that holds no others, with the nearest name above it."""
     waiting: list[tuple[str, Any]] = list(fields.items())
     while waiting:
         key, value = waiting.pop()
@@ -201,7 +203,7 @@ def _check_size(file: Path, most: int) -> None:
 
 
 def _check_modules(folder: Path) -> None:
-    """Look at the modules of a sentence encoder, whose folders modules.json names."""
+    """Check the modules of a sentence encoder, whose folders modules.json names."""
     file = folder / _MODULES
     listed = read_json(file, error=ModelError)
     for module in listed if isinstance(listed, list) else [listed]:
@@ -219,6 +221,6 @@ def _check_modules(folder: Path) -> None:
 
 
 def _is_inside(path: str) -> bool:
-    """Whether a path, as it is written, stays in the folder that it is relative to."""
+    """Return whether a path, as it is written, stays in the folder that it is relative to."""
     parts = PurePosixPath(path)
     return not parts.is_absolute() and ".." not in parts.parts and not re.search(r"[\\:\0]", path)

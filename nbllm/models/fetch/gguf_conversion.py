@@ -1,9 +1,4 @@
-"""GGUF files, unpacked once into safetensors.
-
-transformers takes about ten times as long to unpack a GGUF file as to read the same
-weights from safetensors. They are stored in bf16, so that a run in fp32 and a run in
-bf16 hold identical weights and differ only in their arithmetic.
-"""
+"""Converts GGUF files into safetensors, once."""
 
 from __future__ import annotations
 
@@ -37,7 +32,7 @@ from nbllm.models.fetch.cache import require_space
 from nbllm.models.fetch.folder_check import check_configuration
 from nbllm.models.gguf.header import complete
 from nbllm.models.silence import quiet
-from nbllm.wording import counted, said
+from nbllm.wording import byte_size, counted, said
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -50,11 +45,17 @@ _DAMAGE = (ValueError, IndexError, KeyError, struct.error, OverflowError)
 
 
 def convert(file: Path, folder: Path, name: str) -> None:
-    """Write the model of a GGUF file to `folder` as safetensors in bf16, with its tokenizer.
+    """Write the model of a GGUF file as safetensors in bf16, with its tokenizer.
 
-    Raises UnsupportedModelError where the file is damaged or transformers does not know the
-    architecture, TooLargeError where it does not fit in memory, and DownloadError where it
-    does not fit on the disk.
+    Args:
+        file: the GGUF file.
+        folder: where the model is written.
+        name: of the model, for the message.
+
+    Raises:
+        UnsupportedModelError: the file is damaged, or transformers does not know the architecture.
+        TooLargeError: it does not fit in memory.
+        DownloadError: it does not fit on the disk.
     """
     metadata = _metadata(file)
     with quiet(), _reading_once(f"Unpacking {name} to bf16, once"):
@@ -89,7 +90,12 @@ def convert(file: Path, folder: Path, name: str) -> None:
 def write_configuration(file: Path, folder: Path) -> None:
     """Write the config.json that `convert` would, from the header alone.
 
-    Raises UnsupportedModelError as `convert` does.
+    Args:
+        file: the GGUF file.
+        folder: where it is written.
+
+    Raises:
+        UnsupportedModelError: as `convert` does.
     """
     metadata = _metadata(file)
     with quiet(), _reading_once(""):
@@ -97,13 +103,17 @@ def write_configuration(file: Path, folder: Path) -> None:
 
 
 def licence(file: Path) -> str | None:
-    """The licence that a GGUF file names, if it does."""
+    """Return the licence that a GGUF file names, if it does.
+
+    Args:
+        file: the GGUF file.
+    """
     named = _metadata(file).get("general.license")
     return named if isinstance(named, str) else None
 
 
 def _configuration(file: Path, metadata: dict[str, Any]) -> PreTrainedConfig:
-    """What transformers makes of the header, and what it leaves out of it."""
+    """Return what transformers makes of the header, with what it leaves out of it."""
     tensors = _read(file).tensors
     with _explained(file, metadata):
         config: PreTrainedConfig = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
@@ -171,8 +181,8 @@ def _refuse_too_large(file: Path, tensors: Any) -> None:
     free = psutil.virtual_memory().available
     if needed > free:
         raise TooLargeError(
-            f"Unpacking {file.name} to bf16 needs {needed / 1e9:.1f} GB of memory, and "
-            f"{free / 1e9:.1f} GB are free. Convert it on a larger machine and give the folder, or "
+            f"Unpacking {file.name} to bf16 needs {byte_size(needed)} of memory, and "
+            f"{byte_size(free)} are free. Convert it on a larger machine and give the folder, or "
             "take a smaller model."
         )
 
@@ -191,7 +201,7 @@ def _refuse_gaps(report: Any, file: Path, metadata: dict[str, Any]) -> None:
 
 @contextmanager
 def _explained(file: Path, metadata: dict[str, Any]) -> Iterator[None]:
-    """Turn what transformers raises on a model that it cannot read into our error."""
+    """Turn an exception of transformers on a model that it cannot read into our error."""
     try:
         yield
     except NbllmError:  # said already; some of ours are Python's too
@@ -215,11 +225,7 @@ def _other_ways() -> str:
 
 @contextmanager
 def _reading_once(description: str) -> Iterator[None]:
-    """Let transformers parse the file once, and make its bar over the tensors nbllm's own.
-
-    It parses the file anew for the configuration, the weights and the tokenizer, which for a
-    vocabulary of 262,144 takes 14 s each time; and it draws the bar even when silenced.
-    """
+    """Have transformers parse the file once, with nbllm's own bar over the tensors."""
 
     def bar(tensors: Any, **_: Any) -> Any:
         return bar_class()(tensors, desc=description, unit="tensor")

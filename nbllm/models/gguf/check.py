@@ -1,9 +1,4 @@
-"""Whether a GGUF file's header can be read in the time and memory of one, before gguf reads it.
-
-Its readers make a Python object of each value, as many as the header says. So what it says is
-followed here from length to length first, without reading what lies between.
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-"""
+"""Bounds the header of a GGUF file before gguf reads it."""
 
 from __future__ import annotations
 
@@ -31,6 +26,9 @@ _COUNT, _TYPE = struct.Struct("<Q"), struct.Struct("<I")
 
 def check_header(file: Path) -> None:
     """Refuse a file whose header does not end, or holds more than that of any model.
+
+    Args:
+        file: the GGUF file.
 
     Raises:
         UnsupportedModelError: saying why.
@@ -68,11 +66,11 @@ def check_header(file: Path) -> None:
 
 
 class _Excess(Exception):
-    """What a header states and no model has."""
+    """A header states more than any model has."""
 
 
 class _Walk:
-    """A place in a header, which moves on; it raises struct.error beyond the end."""
+    """A position in a header, which moves on; it raises struct.error beyond the end."""
 
     def __init__(self, head: mmap.mmap) -> None:
         self.head, self.place, self.strings = head, 8, 0

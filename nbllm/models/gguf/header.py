@@ -41,12 +41,16 @@ _LLAMA3 = {
 def complete(
     config: PreTrainedConfig, metadata: Mapping[str, Any], tensors: Sequence[Any], filename: str
 ) -> None:
-    """Put into `config` what transformers left out of it.
+    """Add to a configuration what transformers left out of it.
 
-    `tensors` are those of gguf's reader.
+    Args:
+        config: is changed.
+        metadata: of the GGUF file.
+        tensors: as gguf's reader has them.
+        filename: for the message.
 
-    Raises UnsupportedModelError where the positions are scaled in a way that transformers
-    does not have.
+    Raises:
+        UnsupportedModelError: the positions are scaled in a way that transformers does not have.
     """
     architecture = metadata["general.architecture"]
     if architecture in _COMPLETE:
@@ -75,7 +79,7 @@ def _complete_t5(config: PreTrainedConfig, tensors: set[str]) -> None:
 def _scaling(
     metadata: Mapping[str, Any], tensors: Sequence[Any], filename: str
 ) -> dict[str, Any] | None:
-    """The scaling of rotary positions as `rope_parameters` state it, None where there is none."""
+    """Return the scaling of rotary positions, as `rope_parameters` state it; None where none is."""
     architecture = metadata["general.architecture"]
     stated = {
         key.removeprefix(f"{architecture}.rope.scaling."): value
@@ -115,7 +119,7 @@ def _scaling(
 def _llama3(
     divisors: NDArray[np.float64], metadata: Mapping[str, Any], filename: str
 ) -> dict[str, Any]:
-    """The parameters that give these divisors of the angles, shape (dimensions / 2,)."""
+    """Return the parameters that give these divisors of the angles, shape (dimensions / 2,)."""
     base = metadata.get(f"{metadata['general.architecture']}.rope.freq_base", 10_000.0)
     scaling = {"rope_type": "llama3", "factor": float(divisors.max()), **_LLAMA3}
     if not np.allclose(_llama3_divisors(len(divisors), base, scaling), divisors, rtol=1e-3):
@@ -124,7 +128,7 @@ def _llama3(
 
 
 def _llama3_divisors(count: int, base: float, scaling: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Shape (count,), as in transformers' `_compute_llama3_parameters`."""
+    """Return the divisors, shape (count,), as transformers' `_compute_llama3_parameters` does."""
     wavelengths = 2 * np.pi * base ** (np.arange(count) / count)
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = scaling["original_max_position_embeddings"] / wavelengths

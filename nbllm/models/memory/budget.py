@@ -1,14 +1,11 @@
-"""How much memory a model will take, before its weights are read.
+"""The memory that a model takes, before its weights are read, and that a device has.
 
 A network built on the meta device tells it: shapes are known and nothing is allocated.
 """
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCH_SHARE",
     "LOAD_SHARE",
-    "Forecast",
+    "MemoryNeed",
     "active_bytes",
     "container_limits",
     "device_memory",
@@ -35,18 +32,12 @@ __all__ = [
     "experts_of",
     "forecast",
     "free_memory",
-    "give_device_memory_back",
-    "give_freed_memory_back",
     "held_by_device",
     "held_bytes",
     "kv_bytes",
-    "readable",
-    "returning_freed_blocks",
     "room_over",
     "weight_bytes",
 ]
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -59,8 +50,8 @@ BATCH_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Bytes that a model needs on its device."""
+class MemoryNeed:
+    """The bytes that a model takes on its device."""
 
     weights: int
     kv: int  # keys and values of one text as long as the context
@@ -77,13 +68,19 @@ def forecast(
     dtype: torch.dtype,
     context_length: int,
     where: Where | None = None,
-) -> Forecast:
-    """The memory that `network`, which may be on the meta device, takes in these numbers.
+) -> MemoryNeed:
+    """Return the memory that a network takes with a quantization and a dtype.
 
-    It is quick and counts what stays; `nbllm.estimate` counts activations too. `context_length`
-    in tokens; 0 for a network that keeps no keys and values. Without `where`, the processor.
+    It is quick and counts what stays; `nbllm.estimate` counts activations too.
+
+    Args:
+        network: which may be on the meta device.
+        quantization: as `weight_bytes` takes it.
+        dtype: of layers that are not quantized, and of keys and values.
+        context_length: in tokens; 0 for a network that keeps no keys and values.
+        where: the device; by default the processor.
     """
-    return Forecast(
+    return MemoryNeed(
         weight_bytes(network, quantization, dtype, where),
         kv_bytes(network.config, dtype, context_length),
     )
@@ -95,10 +92,16 @@ def weight_bytes(
     dtype: torch.dtype,
     where: Where | None = None,
 ) -> int:
-    """Bytes of all weights, tied ones once; those of layers that stay whole in `dtype`.
+    """Return the bytes of all weights, tied ones once.
 
-    `quantization` is one that nbllm loads in, or "published": as the checkpoint says.
-    Raises UnsupportedModelError where it says that in a way that is not known.
+    Args:
+        network: which may be on the meta device.
+        quantization: one that nbllm loads in, or "published": as the checkpoint says.
+        dtype: of layers that are not quantized.
+        where: the device; by default the processor.
+
+    Raises:
+        UnsupportedModelError: the checkpoint does not say how many bits a weight has.
     """
     import torch
 
@@ -121,7 +124,7 @@ def weight_bytes(
         if size is None:
             raise UnsupportedModelError(
                 "The quantization_config of this checkpoint does not say how many bits a weight "
-                "has, so its memory cannot be told beforehand. The size of its *.safetensors "
+                "has, so its memory cannot be forecast. The size of its *.safetensors "
                 "files is what its weights take."
             )
         total += size
@@ -145,11 +148,19 @@ def _published_layers(network: PreTrainedModel, where: Where) -> dict[str, tuple
 def active_bytes(
     network: PreTrainedModel, quantization: str, dtype: torch.dtype, where: Where
 ) -> int | None:
-    """Bytes of the weights that are read to write one token, of one text alone.
+    """Return the bytes of the weights that are read to generate one token, of one text alone.
 
-    Of the table of embeddings a row is read, unless it is the output matrix too; of a mixture of
-    experts, those that a token is sent to. None where the configuration does not say how many
-    that are. Arguments and errors are those of `weight_bytes`.
+    Of the table of embeddings one row is read, unless it is the output matrix too; of a mixture of
+    experts, those that a token is sent to.
+
+    Args:
+        network: which may be on the meta device.
+        quantization: as `weight_bytes` takes it.
+        dtype: of layers that are not quantized.
+        where: the device.
+
+    Returns:
+        Bytes; None where the configuration does not say how many experts a token is sent to.
     """
     experts = dict(experts_of(network))
     sent_to = largest(network.config.get_text_config(decoder=True), "num_experts_per_tok")
@@ -171,7 +182,11 @@ def active_bytes(
 
 
 def experts_of(network: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The matrices of all experts of a layer, which lie in one tensor: name to outputs, inputs."""
+    """Yield name and (outputs, inputs) of the matrices of experts, which lie in one tensor.
+
+    Args:
+        network: which may be on the meta device.
+    """
     for name, parameter in network.named_parameters():
         if parameter.dim() == 3 and "experts" in name:
             count, outputs, inputs = parameter.shape
@@ -179,15 +194,22 @@ def experts_of(network: PreTrainedModel) -> Iterator[tuple[str, tuple[int, int]]
 
 
 def held_bytes(network: PreTrainedModel) -> int:
-    """Bytes of all that `network` holds in memory, the constants of quantized weights too.
+    """Return the bytes that a network holds in memory, the constants of quantized weights included.
 
     The table of levels that bitsandbytes keeps with each layer, a kilobyte, is left out.
+
+    Args:
+        network: of a loaded model.
     """
     return sum(held_by_device(network).values())
 
 
 def held_by_device(network: PreTrainedModel) -> dict[str, int]:
-    """The same for each device that it is spread over; what lies on disk is not in memory."""
+    """Return the same per device that it is spread over; what lies on disk is not in memory.
+
+    Args:
+        network: of a loaded model.
+    """
     from nbllm.models.memory.placement import kept_for_hooks
 
     tensors = chain(network.parameters(), network.buffers(), kept_for_hooks(network))
@@ -201,7 +223,7 @@ def held_by_device(network: PreTrainedModel) -> dict[str, int]:
 
 
 def _parts(tensor: Any) -> Iterator[torch.Tensor]:
-    """The plain tensors that a weight is made of."""
+    """Yield the plain tensors that a weight is made of."""
     if hasattr(tensor, "__tensor_flatten__"):  # torchao
         for name in tensor.__tensor_flatten__()[0]:
             yield from _parts(getattr(tensor, name))
@@ -218,9 +240,14 @@ def _parts(tensor: Any) -> Iterator[torch.Tensor]:
 
 
 def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
-    """Bytes of the keys and values of one text of `tokens` tokens, over all layers.
+    """Return the bytes of the keys and values of one text, over all layers.
 
     A layer with a sliding window keeps no more than its window.
+
+    Args:
+        config: of the network.
+        dtype: of keys and values.
+        tokens: of the text.
     """
     if not tokens:
         return 0
@@ -240,10 +267,13 @@ def kv_bytes(config: PreTrainedConfig, dtype: torch.dtype, tokens: int) -> int:
 
 
 def device_memory(where: Where) -> int:
-    """All the memory of a device in bytes, in use or not.
+    """Return all the memory of a device in bytes, in use or not.
 
     For a CPU, what this process may use; for a Mac's GPU, which shares the machine's memory, what
     Metal recommends as the most.
+
+    Args:
+        where: a device, or a card.
     """
     import torch
 
@@ -259,7 +289,11 @@ def device_memory(where: Where) -> int:
 
 
 def devices_alike(where: Where) -> list[Where]:
-    """The devices of this kind that a model can be spread over."""
+    """Return the devices of the same type, over which a model can be spread.
+
+    Args:
+        where: one of them, or a card.
+    """
     import torch
 
     if isinstance(where, Card):
@@ -281,9 +315,10 @@ def room_over(memories: Iterable[int], moment: int) -> int:
 
 
 def free_memory(where: Where) -> int:
-    """The bytes of a device that can be had now; for a CPU, within the container's limit.
+    """Return the free memory of a device in bytes; for a CPU, within the container's limit.
 
-    A `Card`, which is not here, is taken to be used by nothing else.
+    Args:
+        where: a device; or a `Card`, which is taken to be used by nothing else.
     """
     import torch
 
@@ -309,18 +344,8 @@ def free_memory(where: Where) -> int:
     return int(min(free + kept, torch.mps.recommended_max_memory() - used))
 
 
-def give_device_memory_back() -> None:
-    """Have torch hand back what it keeps on GPUs and nothing uses."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-
-
 def container_limits() -> list[int]:
-    """Limits that Linux sets on a container, of which psutil knows nothing; at least one value."""
+    """Return the limits of a Linux container, which psutil ignores; at least one value."""
     limits = [1 << 62]
     for file in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
@@ -328,49 +353,3 @@ def container_limits() -> list[int]:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return limits
-
-
-@contextmanager
-def returning_freed_blocks() -> Iterator[None]:
-    """While a model is read, have the C library hand back what is freed; keep it afterwards.
-
-    glibc learns to keep blocks of up to 32 MB for itself, and the temporary tensors of
-    quantizing, each of another size, leave holes in what it keeps: a model of 1.1 billion
-    parameters in int8 was seen to take 2.9 GB for what are 1.3 GB. But once a model runs, the
-    same sizes come again and again, and blocks that were handed back have to be cleared by the
-    system each time: that took a quarter more time for scoring.
-    """
-    glibc = _glibc()
-    if glibc:
-        glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 17)  # where glibc starts from
-        glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 17)
-    try:
-        yield
-    finally:
-        if glibc:
-            glibc.malloc_trim(0)
-            glibc.mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # the most that glibc takes
-            glibc.mallopt(_M_TRIM_THRESHOLD, 1 << 28)
-
-
-def give_freed_memory_back() -> None:
-    """Have the C library hand back what lies free between the blocks in use."""
-    if glibc := _glibc():
-        glibc.malloc_trim(0)
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-
-
-def readable(count: float) -> str:
-    """Bytes as people write them, in powers of a thousand.
-
-    >>> readable(269_060_552)
-    '269 MB'
-    """
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

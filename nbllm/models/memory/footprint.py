@@ -1,9 +1,4 @@
-"""What one linear layer takes in each quantization: kept, while quantized, and while it computes.
-
-The factors are read off the sources of bitsandbytes 0.50 and torchao 0.18 (how many temporary
-tensors of which dtype are alive at once) and agree with what single layers were measured to
-take on a processor. Where a GPU kernel works without temporary tensors, they are zero.
-"""
+"""The memory of one linear layer in each quantization: stored, while quantized, and in use."""
 
 from __future__ import annotations
 
@@ -34,7 +29,15 @@ _TILE_OUTPUTS, _TILE_INPUTS = 8, 1024
 def stored_bytes(
     quantization: str, outputs: int, inputs: int, dtype: torch.dtype, where: Where
 ) -> int:
-    """Bytes that stay in memory for a matrix of `outputs` × `inputs`, its constants included."""
+    """Return the bytes that stay in memory for a matrix, its constants included.
+
+    Args:
+        quantization: as `load` takes it.
+        outputs: rows of the matrix.
+        inputs: columns of the matrix.
+        dtype: of weights that are not quantized.
+        where: the device.
+    """
     if quantization == "int4" and where.type == "cuda":
         outputs, inputs = _up_to(outputs, _TILE_OUTPUTS), _up_to(inputs, _TILE_INPUTS)
     count = outputs * inputs
@@ -50,7 +53,14 @@ def stored_bytes(
 
 
 def quantizing_bytes(quantization: str, outputs: int, inputs: int, where: Where) -> int:
-    """The most bytes in use while the matrix is quantized; 0 where it is read as it is."""
+    """Return the peak in bytes while a matrix is quantized; 0 where it is read as it is.
+
+    Args:
+        quantization: as `load` takes it.
+        outputs: rows of the matrix.
+        inputs: columns of the matrix.
+        where: the device.
+    """
     if quantization not in _QUANTIZING_ON_CPU:
         return 0
     factor = _QUANTIZING_ON_CPU[quantization] if where.type == "cpu" else _QUANTIZING_ON_GPU
@@ -65,10 +75,18 @@ def working_bytes(
     dtype: torch.dtype,
     where: Where,
 ) -> int:
-    """The most bytes of temporary tensors in a product of `rows` × `inputs` with the matrix.
+    """Return the peak of temporary tensors, in bytes, in a product with a matrix.
 
     Input and result are not counted, except where temporary tensors are freed before the
     result is made, and outweigh it.
+
+    Args:
+        quantization: as `load` takes it.
+        rows: vectors that are multiplied.
+        outputs: rows of the matrix.
+        inputs: columns of the matrix.
+        dtype: that products are computed in.
+        where: the device.
     """
     weights, results = outputs * inputs, rows * outputs
     if quantization == "int8":
@@ -95,16 +113,22 @@ def _up_to(count: int, multiple: int) -> int:
 
 
 def _computes_in_4_bits() -> bool:
-    """Whether bitsandbytes multiplies 4-bit weights on this processor without unpacking them."""
+    """Return whether bitsandbytes multiplies 4-bit weights here without unpacking them."""
     import torch
 
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def published_bytes(config: PreTrainedConfig, outputs: int, inputs: int) -> int | None:
-    """The same as `stored_bytes` for a checkpoint that was published quantized.
+    """Return the same as `stored_bytes` for a checkpoint that was published quantized.
 
-    None where its `quantization_config` does not say how many bits a weight has.
+    Args:
+        config: of the network.
+        outputs: rows of the matrix.
+        inputs: columns of the matrix.
+
+    Returns:
+        Bytes; None where its `quantization_config` does not say how many bits a weight has.
     """
     stated: Any = config.quantization_config
     fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()

@@ -1,8 +1,4 @@
-"""Where the parts of a network lie that is spread over devices, or kept on disk in part.
-
-accelerate computes such a network: a weight that is offloaded is on the meta device, where it has
-no numbers, and hooks bring it to the device that computes for as long as its module runs.
-"""
+"""The places of the parts of a network that is spread over devices, or kept on disk in part."""
 
 from __future__ import annotations
 
@@ -45,7 +41,10 @@ _AUTOMATIC = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def read_device_map(device_map: Any) -> Places:
-    """Returns a `device_map=` with each place written in one way.
+    """Return a `device_map=` with each place written in one way.
+
+    Args:
+        device_map: as `load` takes it.
 
     Raises:
         ArgumentError: it is no map.
@@ -79,7 +78,11 @@ def _place(place: Any) -> Place:
 
 
 def input_device(places: Places, device: str | torch.device) -> torch.device:
-    """Returns the device that tokens go to: `device`, or the first GPU of a mapping, else the CPU.
+    """Return the device that tokens go to: `device`, or the first GPU of a mapping, else the CPU.
+
+    Args:
+        places: as `read_device_map` returns them.
+        device: as `load` takes it.
 
     Raises:
         ModelError: `device` is not on this machine, or of another type than those of the mapping.
@@ -99,12 +102,13 @@ def input_device(places: Places, device: str | torch.device) -> torch.device:
 
 
 def place_all(places: Places, skeleton: PreTrainedModel) -> Places:
-    """Returns a mapping with a place for the largest modules that lie in one, none inside another.
+    """Return a mapping with a place for the largest modules that lie in one, none inside another.
 
     accelerate takes no module inside another that has a place too, and forgets about weights that
     were given one by their own name. A mapping of a single device is none at all.
 
     Args:
+        places: as `read_device_map` returns them.
         skeleton: the network on the meta device.
 
     Raises:
@@ -143,7 +147,10 @@ def place_all(places: Places, skeleton: PreTrainedModel) -> Places:
 
 
 def refuse_quantized_on_disk(plan: Plan) -> None:
-    """Refuses a mapping that puts quantized weights on disk, before anything is read.
+    """Refuse a mapping that puts quantized weights on disk, before anything is read.
+
+    Args:
+        plan: of the load.
 
     Raises:
         QuantizationError: it does.
@@ -157,10 +164,14 @@ def refuse_quantized_on_disk(plan: Plan) -> None:
 
 
 def refuse_unless_computable(network: PreTrainedModel, plan: Plan) -> None:
-    """Refuses a network that was read, and of which some weights would be any numbers.
+    """Refuse a network of which some weights would be arbitrary numbers.
 
     A weight on the meta device that no hook of accelerate's fills stays there, and what is computed
     with it is whatever lies in memory, without an error.
+
+    Args:
+        network: as it was read.
+        plan: of the load.
 
     Raises:
         ModelError: naming a weight that no hook brings back.
@@ -193,20 +204,31 @@ def _is_quantized(plan: Plan) -> bool:
 
 
 def is_spread(network: PreTrainedModel) -> bool:
-    """Whether accelerate moves weights or activations while the network computes."""
+    """Return whether accelerate moves weights or activations while the network computes.
+
+    Args:
+        network: of a loaded model.
+    """
     return getattr(network, "_hf_hook", None) is not None
 
 
 def is_offloaded(network: PreTrainedModel) -> bool:
-    """Whether some weights are not where they are computed with, but on disk or in main memory."""
+    """Return whether some weights are on disk or in main memory, and not where they are used.
+
+    Args:
+        network: of a loaded model.
+    """
     return any(tensor.device.type == "meta" for _, tensor in _tensors(network))
 
 
 def placement(network: PreTrainedModel) -> dict[str, str]:
-    """Returns where the parts of a network lie, or nothing where it lies on one device.
+    """Return the places of the parts of a network; nothing where it lies on one device.
 
     Parts are named by the largest modules that lie in one place, so that one spread has one name,
     however the map was written that made it.
+
+    Args:
+        network: of a loaded model.
 
     Example:
         >>> placement(llm.network)  # doctest: +SKIP
@@ -222,7 +244,11 @@ def placement(network: PreTrainedModel) -> dict[str, str]:
 
 
 def devices_of(places: Mapping[str, str], otherwise: str) -> str:
-    """Returns the devices of a `placement` in words; `otherwise` where it is empty.
+    """Return the devices of a `placement` in words.
+
+    Args:
+        places: as `placement` returns them.
+        otherwise: is returned where there are none.
 
     Example:
         >>> devices_of({"lm_head": "disk", "model": "cuda:0"}, "cuda")
@@ -232,25 +258,24 @@ def devices_of(places: Mapping[str, str], otherwise: str) -> str:
 
 
 def kept_for_hooks(network: PreTrainedModel) -> Iterator[torch.Tensor]:
-    """Weights in main memory that hooks bring to the device that computes, but none on disk."""
+    """Yield the weights in main memory that hooks bring to the device that computes; none on disk.
+
+    Args:
+        network: of a loaded model.
+    """
     maps = {id(kept): kept for kept in map(_weights_of, network.modules()) if kept is not None}
     for kept in maps.values():
         yield from getattr(kept, "state_dict", kept).values()
 
 
 def _weights_of(module: torch.nn.Module) -> Any:
-    """Where the hook of a module finds what is offloaded; None without such a hook."""
+    """Return where the hook of a module finds what is offloaded; None without such a hook."""
     found = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
     return getattr(found, "dataset", found)  # one for all modules, with their names before
 
 
 def _by_module(places: Mapping[str, Place]) -> dict[str, Place]:
-    """The same with whole modules in the place of their tensors, where these are in one place.
-
-    Example:
-        >>> _by_module({"a.b.weight": "disk", "a.b.bias": "disk", "a.c.weight": "cpu"})
-        {'a.b': 'disk', 'a.c': 'cpu'}
-    """
+    """Return the same with whole modules instead of their tensors, where these are in one place."""
     if len(set(places.values())) == 1:
         return {"": next(iter(places.values()))}
     parts: dict[str, dict[str, Place]] = {}
@@ -265,7 +290,7 @@ def _by_module(places: Mapping[str, Place]) -> dict[str, Place]:
 
 
 def _of(name: str, places: Mapping[str, Any]) -> Any:
-    """The place of the innermost module that holds a tensor; None where there is none."""
+    """Return the place of the innermost module that holds a tensor; None where there is none."""
     while name not in places and name:
         name = name.rpartition(".")[0]
     return places.get(name)
@@ -281,7 +306,7 @@ def _tensors(network: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _lost(network: PreTrainedModel) -> Iterator[str]:
-    """Tensors on the meta device that no hook of accelerate's fills."""
+    """Yield the tensors on the meta device that no hook of accelerate's fills."""
     from accelerate.utils import has_offloaded_params  # type: ignore[import-untyped]
 
     for module_name, module in network.named_modules():

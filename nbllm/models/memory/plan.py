@@ -27,7 +27,7 @@ class Plan:
     device_map: str | tuple[tuple[str, int | str], ...] | None = None
     adapter: Path | None = None
     adapter_revision: str | None = None
-    merges: bool = False  # the adapter into the weights
+    merge_adapter: bool = False  # the adapter into the weights
     published: str | None = None  # how the checkpoint came quantized
     trust_remote_code: bool = False
 

@@ -1,4 +1,4 @@
-"""What a load will do, decided before any weight is read."""
+"""Decides how a model is loaded, before any weight is read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from nbllm.errors import QuantizationError, TooLargeError, UnsupportedModelError
 from nbllm.models.devices.cards import Card, Where, called
 from nbllm.models.memory.budget import (
     LOAD_SHARE,
-    Forecast,
+    MemoryNeed,
     device_memory,
     devices_alike,
     experts_of,
     forecast,
     free_memory,
     kv_bytes,
-    readable,
     weight_bytes,
 )
 from nbllm.models.memory.plan import Plan
-from nbllm.models.memory.throughput_table import hint
 from nbllm.models.quantization import published
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -57,17 +55,23 @@ def settle(
     why_dtype: str | None = None,
     card: Card | None = None,
 ) -> tuple[Plan, str | None]:
-    """The plan with its quantization decided, and one line of why where nbllm decided it.
+    """Return the plan with its quantization decided, and why, in one line, where nbllm decided it.
 
     Where weights, keys and values of a usual context fit and those of a full one do not, the plan
     has a shorter context.
 
     Args:
+        plan: of the load.
+        config: of the model.
+        skeleton: its network on the meta device.
+        source: names it in messages.
         why_dtype: why its dtype was chosen, in a sentence, where that has to be said.
         card: plan for this one, which need not be here, instead of the plan's device.
 
-    Raises QuantizationError where the checkpoint is quantized otherwise or the device has no
-    kernel for it, and TooLargeError where nothing fits.
+    Raises:
+        QuantizationError: the checkpoint is quantized otherwise, or the device has no kernel for
+            it.
+        TooLargeError: nothing fits.
     """
     where: Where = plan.device if card is None else card
     try:
@@ -101,7 +105,7 @@ def _settled(
 
 
 def _offloads(plan: Plan) -> bool:
-    """Whether a map puts weights on disk, or in main memory beside a GPU."""
+    """Return whether a map puts weights on disk, or in main memory beside a GPU."""
     if plan.device_map is None or isinstance(plan.device_map, str):
         return False
     places = {place for _, place in plan.device_map}
@@ -155,8 +159,8 @@ def _beside_published(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tu
     if weights + least > memory:
         over = ", or spread it with device_map='auto'" if weights + least <= memory_of_all else ""
         raise TooLargeError(
-            f"The weights take {readable(weights)} as they were published ({plan.published}), and "
-            f"{_name(plan, where)} has {readable(memory)}. Take a smaller model or a device with "
+            f"The weights take {byte_size(weights)} as they were published ({plan.published}), and "
+            f"{_name(plan, where)} has {byte_size(memory)}. Take a smaller model or a device with "
             f"more memory{over}."
         )
     fitting, lowered = _lowered(plan, skeleton, max(LOAD_SHARE * memory - weights, least))
@@ -174,7 +178,7 @@ class _Fit:
     """A quantization with which a model fits."""
 
     plan: Plan
-    need: Forecast
+    need: MemoryNeed
     lowered: str  # to which context, if it is; as a part of a sentence
     passed: list[str]  # why others were not taken
 
@@ -187,10 +191,10 @@ def _first_that_fits(plan: Plan, skeleton: PreTrainedModel, where: Where) -> tup
         choice = fit.plan.quantize
         what = f"not quantized, in {_short(plan.dtype)}" if choice == "none" else choice
         why = f"{'; '.join(fit.passed)}; " if fit.passed else ""
-        more = _faster(plan, choice, skeleton, where)
+        more = ""
         if fit.passed or fit.lowered:  # else more devices hold no more of it
             over = _over_all(plan, skeleton, where, (choice, fit.plan.context_length))
-            more += f". {over}" if over else ""
+            more = f". {over}" if over else ""
         return fit.plan, f"{what}{fit.lowered}: {why}{_size(fit.need)} fit in {room}{more}"
     over = _over_all(plan, skeleton, where)
     sentences = [
@@ -257,9 +261,12 @@ def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: fl
 def _over_all(
     plan: Plan, skeleton: PreTrainedModel, where: Where, on_one: tuple[str, int] | None = None
 ) -> str:
-    """What fits over all devices of that kind, in a sentence; empty where there is but one.
+    """Say what fits over all devices of that kind; empty where there is but one.
 
     Args:
+        plan: for one device.
+        skeleton: the network on the meta device.
+        where: the device.
         on_one: the quantization and the context that fit on one of them, if any do; it is empty
             too where all of them hold no more.
     """
@@ -310,11 +317,11 @@ def _spread(plan: Plan, where: Where) -> Plan | None:
 
 
 def _room(plan: Plan, where: Where) -> str:
-    return f"{LOAD_SHARE:.0%} of the {readable(_memory(plan, where))} of {_name(plan, where)}"
+    return f"{LOAD_SHARE:.0%} of the {byte_size(_memory(plan, where))} of {_name(plan, where)}"
 
 
 def _name(plan: Plan, where: Where) -> str:
-    """How a message names the devices that the plan puts the model on."""
+    """Return the devices that the plan puts the model on, as messages name them."""
     name = where.name if isinstance(where, Card) else where.type
     count = len(_devices(plan, where))
     if count > 1:
@@ -323,7 +330,7 @@ def _name(plan: Plan, where: Where) -> str:
 
 
 def _memory(plan: Plan, where: Where) -> int:
-    """The bytes that they have together."""
+    """Return the bytes that the devices of the plan have together."""
     return sum(map(device_memory, _devices(plan, where)))
 
 
@@ -336,17 +343,16 @@ def _devices(plan: Plan, where: Where) -> list[Where]:
     return [torch.device(place) for place in named if place != "disk"]
 
 
-def _faster(plan: Plan, choice: str, skeleton: PreTrainedModel, where: Where) -> str:
-    """What is known to be faster here, for a model that writes; it is not chosen by itself."""
-    if plan.kind != "causal" or isinstance(where, Card):
-        return ""
-    width = getattr(skeleton.config.get_text_config(), "hidden_size", 0)
-    known = hint(choice, plan.device, plan.dtype, width)
-    return f". {known}" if known else ""
-
-
 def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
-    """Raise TooLargeError where the weights alone exceed the memory that is free now."""
+    """Refuse a plan whose weights alone exceed the free memory.
+
+    Args:
+        plan: of the load.
+        skeleton: its network on the meta device.
+
+    Raises:
+        TooLargeError: saying what would fit.
+    """
     if plan.device_map is not None:
         return  # accelerate counts, and puts the rest elsewhere
     free = free_memory(plan.device)
@@ -358,28 +364,28 @@ def refuse_too_large(plan: Plan, skeleton: PreTrainedModel) -> None:
     if weights <= free:
         return
     smaller = [
-        f"quantize={choice!r} ({readable(need.weights)})"
+        f"quantize={choice!r} ({byte_size(need.weights)})"
         for choice in get_args(Quantization)
         if plan.published is None
         and (need := _need(plan, choice, skeleton)).weights <= free
         and quantization.kernel_problem(choice, plan.device, plan.dtype) is None
     ]
     raise TooLargeError(
-        f"The weights take {readable(weights)} as {plan.quantize} in {_short(plan.dtype)}, and "
-        f"{readable(free)} of {plan.device.type} memory are free. "
+        f"The weights take {byte_size(weights)} as {plan.quantize} in {_short(plan.dtype)}, and "
+        f"{byte_size(free)} of {plan.device.type} memory are free. "
         + (f"What fits: {', '.join(smaller)}. " if smaller else "No quantization fits. ")
         + "Models that are no longer needed give memory back with unload()."
     )
 
 
-def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> Forecast:
+def _need(plan: Plan, choice: str, skeleton: PreTrainedModel) -> MemoryNeed:
     tokens = plan.context_length if plan.kind == "causal" else 0
     return forecast(skeleton, choice, plan.dtype, tokens, plan.device)
 
 
-def _size(need: Forecast) -> str:
-    caches = f" and {readable(need.kv)} of keys and values" if need.kv else ""
-    return f"{readable(need.weights)} of weights{caches}"
+def _size(need: MemoryNeed) -> str:
+    caches = f" and {byte_size(need.kv)} of keys and values" if need.kv else ""
+    return f"{byte_size(need.weights)} of weights{caches}"
 
 
 def _short(dtype: torch.dtype) -> str:

@@ -1,9 +1,4 @@
-"""Checkpoints that were published quantized: recognised, and handed on as they are.
-
-transformers unpacks some of them into bf16 with no more than a log line where the device has
-no kernel for them, which takes several times the memory that was counted on. So its own
-check is asked first, before anything is read.
-"""
+"""Checkpoints that were published quantized: recognised, and loaded as they are."""
 
 from __future__ import annotations
 
@@ -35,7 +30,11 @@ _INSTALL = {"gptq": "gptqmodel optimum", "awq": "gptqmodel"}
 
 
 def published(config: PreTrainedConfig) -> str | None:
-    """How the checkpoint is quantized: int8, nf4, fp4, gptq, awq, fp8 and so on; None if not."""
+    """Return how a checkpoint is quantized: int8, nf4, fp4, gptq, awq, fp8 and so on; None if not.
+
+    Args:
+        config: of the model.
+    """
     stated = getattr(config, "quantization_config", None)
     if stated is None:
         return None
@@ -43,7 +42,11 @@ def published(config: PreTrainedConfig) -> str | None:
 
 
 def method_of(fields: Mapping[str, Any]) -> str:
-    """The name of a quantization, from the `quantization_config` of a configuration file."""
+    """Return the name of a quantization.
+
+    Args:
+        fields: the `quantization_config` of a configuration file.
+    """
     if fields.get("load_in_8bit"):
         return "int8"
     if fields.get("load_in_4bit"):
@@ -53,7 +56,12 @@ def method_of(fields: Mapping[str, Any]) -> str:
 
 
 def kernel_problem(config: PreTrainedConfig, where: Where) -> str | None:
-    """Why weights published so cannot stay packed on a device, or None where they can."""
+    """Return why published weights cannot stay packed on a device; None where they can.
+
+    Args:
+        config: of the model.
+        where: the device.
+    """
     import torch
     from transformers.quantizers.auto import AutoHfQuantizer
 
@@ -77,9 +85,14 @@ def kernel_problem(config: PreTrainedConfig, where: Where) -> str | None:
 
 
 def unpacked(config: PreTrainedConfig, source: str) -> Any:
-    """The quantization config that tells transformers to unpack the weights while reading.
+    """Return the quantization config that has transformers unpack the weights while reading.
 
-    Raises QuantizationError where transformers cannot unpack this format.
+    Args:
+        config: of the model.
+        source: names it in the message.
+
+    Raises:
+        QuantizationError: transformers cannot unpack this format.
     """
     from transformers.quantizers.auto import AutoQuantizationConfig
 
@@ -105,5 +118,9 @@ def unpacked(config: PreTrainedConfig, source: str) -> Any:
 
 
 def stored_bytes(folder: Path) -> int:
-    """What the weights take on disk, which for packed ones is what they take in memory."""
+    """Return the bytes of the weights on disk, which for packed ones is what they take in memory.
+
+    Args:
+        folder: the model's.
+    """
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

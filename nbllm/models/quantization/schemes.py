@@ -1,4 +1,4 @@
-"""Weights in fewer bits: what can be asked for, and whether this device can run it."""
+"""Quantizations: which can be asked for, and whether this device can run them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,16 @@ _SMALL = 500_000_000
 
 
 def check(quantization: str, where: Where, dtype: torch.dtype | None = None) -> None:
-    """Raise QuantizationError unless `quantization` is known and runs on a device in `dtype`."""
+    """Refuse a quantization that is unknown or does not run on a device.
+
+    Args:
+        quantization: as `load` takes it.
+        where: the device.
+        dtype: that products are computed in; bf16 unless given.
+
+    Raises:
+        QuantizationError: with the alternatives.
+    """
     known = get_args(Quantization)
     if not isinstance(quantization, str) or quantization not in known:
         named = ", ".join(repr(q) for q in ("auto", *known[:-1]))
@@ -71,14 +80,16 @@ def check(quantization: str, where: Where, dtype: torch.dtype | None = None) -> 
 
 @lru_cache
 def kernel_problem(quantization: str, where: Where, dtype: torch.dtype | None = None) -> str | None:
-    """Why `quantization` cannot run on a device, or None where it can.
+    """Return why a quantization cannot run on a device; None where it can.
 
     It is tried on one tiny layer, since what a library lists as supported and what its
     compiled part holds on a given machine are not always the same. For a `Card`, which is not
     here, the answer is what the libraries list.
 
     Args:
-        dtype: the one that its layers compute in; bf16 unless given.
+        quantization: as `load` takes it.
+        where: the device.
+        dtype: that products are computed in; bf16 unless given.
     """
     import torch
 
@@ -124,7 +135,7 @@ def _tiny_layer(quantization: str, device: torch.device, dtype: torch.dtype) -> 
 
 
 def _bitsandbytes() -> ModuleType:
-    """bitsandbytes, which where `kernels` is installed would fetch one of them at import."""
+    """Import bitsandbytes, which would fetch a kernel at import where `kernels` is installed."""
     absent = "kernels" not in sys.modules
     if absent:
         sys.modules["kernels"] = None  # type: ignore[assignment]
@@ -138,12 +149,17 @@ def _bitsandbytes() -> ModuleType:
 def quantized_layers(
     network: PreTrainedModel, quantization: str, where: Where
 ) -> dict[str, tuple[int, int]]:
-    """The linear layers whose weights become fewer bits: name to (outputs, inputs).
+    """Return the linear layers whose weights become fewer bits: name to (outputs, inputs).
 
     Heads stay whole: transformers keeps those over a vocabulary, and those over a few labels
     are small and decide. So do the few layers whose shape the kernel does not take, all that
     are not torch's own Linear (or, for bitsandbytes, GPT-2's Conv1D), and in nf4 and fp4 the
     attention of a small model.
+
+    Args:
+        network: which may be on the meta device.
+        quantization: as `load` takes it.
+        where: the device.
     """
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
@@ -173,13 +189,23 @@ def quantized_layers(
 
 
 def keeps_attention(network: PreTrainedModel, quantization: str, where: Where) -> bool:
-    """Whether attention will stay whole where other layers do not."""
+    """Return whether attention stays whole where other layers do not.
+
+    Args:
+        network: which may be on the meta device.
+        quantization: as `load` takes it.
+        where: the device.
+    """
     layers = quantized_layers(network, quantization, where)
     return bool(layers) and attention_is_whole(network) and not any(map(_in_attention, layers))
 
 
 def attention_is_whole(network: PreTrainedModel) -> bool:
-    """Whether bitsandbytes left the linear layers of attention alone."""
+    """Return whether bitsandbytes left the linear layers of attention alone.
+
+    Args:
+        network: of a loaded model.
+    """
     from torch.nn import Linear
 
     kinds = {
@@ -206,13 +232,16 @@ def _kernel_takes(outputs: int, inputs: int, quantization: str, where: Where) ->
 def config(
     quantization: str, dtype: torch.dtype, device: torch.device, network: PreTrainedModel
 ) -> QuantizationConfigMixin | None:
-    """What transformers wants to be told.
+    """Return the quantization config for transformers; None where nothing is quantized.
 
     Args:
-        dtype: the one that products are computed in.
+        quantization: as `load` takes it.
+        dtype: that products are computed in.
+        device: that the weights are quantized on.
         network: the one to be quantized, on the meta device.
 
-    Raises QuantizationError where the network has no layer that could be quantized so.
+    Raises:
+        QuantizationError: the network has no layer that could be quantized so.
     """
     from torch.nn import Linear
     from transformers import BitsAndBytesConfig, TorchAoConfig

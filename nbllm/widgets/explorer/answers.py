@@ -12,13 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nbllm.errors import ProvenanceError
-from nbllm.frame.columns import (
-    RowPositions,
-    index_labels,
-    new_series,
-    read_rows,
-)
+from nbllm.frame.columns import RowPositions, index_labels, read_rows
 from nbllm.frame.evaluation.truth import given_answers, refuse_unknown, right_answers
+from nbllm.frame.new_columns import new_series
 from nbllm.frame.running.provenance import find_record, run_ids
 from nbllm.widgets.explorer.column import Column, readable
 from nbllm.widgets.protocol.explorer import Role

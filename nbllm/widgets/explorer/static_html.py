@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nbllm.display.table import Column, Table
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
 from nbllm.widgets.explorer.answers import Answers
@@ -33,11 +34,16 @@ def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
         answers.columns[name].cells(first, _CUT if _is_long(answers, name, role) else _SHORT)
         for name, role in roles.items()
     ]
-    wraps = [False, *(_is_long(answers, name, role) for name, role in roles.items())]
-    head = _line("th", ("", *roles), [False] * len(wraps))
-    body = "".join(
-        _line("td", (row_name(answers, row), *(column[place] or "" for column in cells)), wraps)
-        for place, row in enumerate(first)
+    forms: list[Column] = [
+        "long" if _is_long(answers, name, role) else "text" for name, role in roles.items()
+    ]
+    table = Table(
+        [
+            (row_name(answers, row), *(column[place] or "" for column in cells))
+            for place, row in enumerate(first)
+        ],
+        ("", *roles),
+        columns=["text", *forms],
     )
     about = _about(answers, query, len(rows), len(roles))
     # As wide as the page, since a table no wider than it must be breaks texts into short lines.
@@ -46,8 +52,7 @@ def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
         f"<div style='{STYLE['about']}'>{escape(about)}</div>"
         "<div style='max-height:30em;overflow:auto' tabindex='0'>"
-        f"<table cellpadding='4' style='{STYLE['table']};text-align:left'>{head}{body}"
-        "</table></div></div>"
+        f"{table.compact_html()}</div></div>"
     )
 
 
@@ -87,12 +92,3 @@ def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
         more = counted(len(answers.roles) - columns, "more column is", "more columns are")
         sentences.append(f"{more} in the frame.")
     return " ".join([*sentences, "Run the cell to sort, filter and correct them."])
-
-
-def _line(tag: str, cells: Sequence[str], wraps: Sequence[bool]) -> str:
-    # An attribute of each cell: a style would be most of what a saved notebook holds, and is
-    # stripped by some that show it.
-    return "<tr>" + "".join(
-        f"<{tag}{'' if wrap else ' nowrap'}>{escape(cell)}"
-        for cell, wrap in zip(cells, wraps, strict=True)
-    )

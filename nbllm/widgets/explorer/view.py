@@ -23,8 +23,8 @@ from IPython.display import publish_display_data
 
 from nbllm.errors import LabelError, NbllmError, SelectionError
 from nbllm.escaping import visible
-from nbllm.frame.columns import new_series
 from nbllm.frame.evaluation.calibration import corrected
+from nbllm.frame.new_columns import new_series
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.answers import Answers

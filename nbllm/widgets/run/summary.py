@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nbllm.display.card import terms
+from nbllm.display.table import Bar, Table
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.wording import counted, rate
+from nbllm.wording import counted, duration, rate
 
 if TYPE_CHECKING:
     from nbllm.frame.running.progress import Step, Watch
 
-__all__ = ["begun", "duration", "summary", "summary_text"]
+__all__ = ["begun", "summary", "summary_text"]
 
 _LABELS = 12  # bars; what is left is one more
 _STEPS = 7  # last ones, and the first
 _FAILED = 3  # that are seen before the details are opened
-_BLUE = "#3a7bbf"
-# JupyterLab stripes the rows of tables, and lets terms float.
-_PLAIN = "background:none"
-_FREE = "float:none;width:auto;padding:0"
 _KEPT = ": what was answered is in the ledger, and is not asked again."
 _SHOWN = {
     "running": "at work",
@@ -75,24 +73,6 @@ def summary(watch: Watch) -> str:
 _MORE = "Time, tokens, model and run"
 
 
-def duration(seconds: float) -> str:
-    """A length of time as one reads it.
-
-    Example:
-        >>> duration(4.21), duration(75), duration(7260)
-        ('4.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def _about(watch: Watch) -> str:
     if len(watch.steps) == 1:
         return _counts(watch.steps[0])
@@ -128,29 +108,16 @@ def _histogram(step: Step) -> str:
         rest = sum(count for _, count in ranked[_LABELS:])
         bars.append((counted(len(ranked) - _LABELS, "other"), rest))
     most, total = max(count for _, count in bars), sum(step.labels.values())
-    lines = "".join(
-        f"<tr style='{_PLAIN}'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"
-        f"font-weight:400;max-width:18em;overflow:hidden;text-overflow:ellipsis'>{escape(label)}</th>"
-        f"<td style='{STYLE['cell']};width:14em'><div style='height:0.8em;margin-top:0.35em;"
-        f"background:{_BLUE};border-radius:2px;width:{100 * count / most:.1f}%'></div></td>"
-        f"<td style='{STYLE['cell']};{STYLE['number']}'>{count:,}</td>"
-        f"<td style='{STYLE['cell']};{STYLE['number']}'>{count / total:.0%}</td></tr>"
-        for label, count in bars
-    )
-    return f"<table style='{STYLE['table']};width:auto' aria-label='Rows a label'>{lines}</table>"
+    rows = [
+        (label, Bar(count / most), f"{count:,}", f"{count / total:.0%}") for label, count in bars
+    ]
+    return Table(rows, label="Rows per label", named_rows=True, fills=False).html()
 
 
 def _rows(title: str, rows: Sequence[tuple[str, str]], of: int) -> str:
-    lines = "".join(
-        f"<tr style='{_PLAIN}'><td style='{STYLE['cell']};{STYLE['text']}'>{escape(row)}</td>"
-        f"<td style='{STYLE['cell']};{STYLE['long']}'>{escape(text)}</td></tr>"
-        for row, text in rows
-    )
     shown = f" ({len(rows)} of {of:,})" if of > len(rows) else ""
-    return (
-        f"<table style='{STYLE['table']};width:auto;margin-top:8px'>"
-        f"<caption style='{STYLE['caption']}'>{escape(title)}{shown}</caption>{lines}</table>"
-    )
+    caption = f"{title}{shown}"
+    return Table(rows, columns=("text", "long"), caption=caption, fills=False).html()
 
 
 def _steps(steps: Sequence[Step]) -> str:
@@ -170,12 +137,7 @@ def _steps(steps: Sequence[Step]) -> str:
 
 
 def _details(step: Step) -> str:
-    terms = "".join(
-        f"<dt style='{STYLE['term']};{_FREE}'>{escape(name)}</dt>"
-        f"<dd style='{STYLE['value']};{_FREE}'>{escape(text)}</dd>"
-        for name, text in step.report.lines().items()
-    )
-    parts = [f"<dl style='{STYLE['group']}'>{terms}</dl>"]
+    parts = [terms(step.report.lines())]
     if step.slowest:
         slow = [(row, f"{seconds:.3g} s") for row, seconds in step.slowest]
         parts.append(_rows("slowest rows, by their batch", slow, len(slow)))

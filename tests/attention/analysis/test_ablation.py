@@ -11,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import nbllm.attention.analysis.ablation as ablation
 from nbllm.attention.analysis.ablation import head_importance
-from nbllm.attention.analysis.activation_cache import KnownLayers
+from nbllm.attention.analysis.activation_cache import ActivationCache
 from nbllm.errors import LabelError, SelectionError, TextError, UnsupportedModelError
 from tests.attention.architectures import CAUSAL, tiny
 
@@ -80,7 +80,7 @@ def test_layers_below_are_left_out(monkeypatch, name) -> None:
     model = tiny(name)
     stack = next(m for m in model.network.modules() if isinstance(m, torch.nn.ModuleList))
     with monkeypatch.context() as patched:
-        patched.setattr(KnownLayers, "known", lambda self, count: 0)
+        patched.setattr(ActivationCache, "available", lambda self, count: 0)
         expected = head_importance(model, TEXT)
     monkeypatch.setattr(ablation, "_TOKENS", 1)  # a head at a time
     runs = []

@@ -15,7 +15,7 @@ from nbllm.attention.analysis.attribution import attribute
 from nbllm.attention.analysis.integrated_gradients import integrated
 from nbllm.attention.analysis.rank_agreement import agreement
 from nbllm.attention.recording.capture import record
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import LabelError, SelectionError, TextError, UnsupportedModelError
 
 TEXT = "The soup was warm and the staff were kind."
@@ -62,7 +62,7 @@ def marked(model, text, word):
         for place, (a, b) in enumerate(coded.offset_mapping)
         if a >= start - 1 and b <= start + len(word) and b > a
     ]
-    marks = (Mark("review", inside[0], inside[-1] + 1),)
+    marks = (FieldSpan("review", inside[0], inside[-1] + 1),)
     return Prompt(tuple(coded.input_ids), text, tuple(coded.offset_mapping), marks)
 
 
@@ -168,7 +168,7 @@ def test_what_stands_before_the_first_word_is_read_once(tiny_llama, name) -> Non
     logits = network(inputs_embeds=present).logits[:, -1]
     gradient = torch.autograd.grad(logits[0, 1] - logits[0, 0], present)[0]
     expected = (present * gradient).sum(-1)[0].detach().numpy()
-    assert found.scores[: prompt.marks[0].start].tolist() == [0] * prompt.marks[0].start
+    assert found.scores[: prompt.field_spans[0].start].tolist() == [0] * prompt.field_spans[0].start
     np.testing.assert_allclose(found.scores, np.where(found.varied, expected, 0), atol=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_input_x_gradient_is_autograds(request, kind) -> None:
 def test_only_the_users_own_words_are_varied(tiny_llama, tiny_classifier) -> None:
     prompt = marked(tiny_llama, "Review: warm and kind. Answer:", "warm and kind")
     found = attribute(tiny_llama, prompt, target=70)
-    inside = range(prompt.marks[0].start, prompt.marks[0].stop)
+    inside = range(prompt.field_spans[0].start, prompt.field_spans[0].stop)
     assert [place for place, varied in enumerate(found.varied) if varied] == list(inside)
     outside = np.delete(found.scores, list(inside))
     assert (outside == 0).all() and (found.scores[list(inside)] != 0).all()

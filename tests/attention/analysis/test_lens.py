@@ -12,7 +12,7 @@ import transformers
 
 from nbllm.attention.analysis.lens import logit_lens
 from nbllm.attention.analysis.logit_parts import direct_logit_attribution
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import (
     ModelError,
     SelectionError,
@@ -145,7 +145,7 @@ def test_it_is_read_a_part_at_a_time(tiny_llama, monkeypatch) -> None:
 def test_a_prompt_is_taken_as_it_is(tiny_llama) -> None:
     coded = tiny_llama.tokenizer("Review: good", return_offsets_mapping=True)
     spans = tuple(coded.offset_mapping)
-    prompt = Prompt(tuple(coded.input_ids), "Review: good", spans, (Mark("review", 2, 3),))
+    prompt = Prompt(tuple(coded.input_ids), "Review: good", spans, (FieldSpan("review", 2, 3),))
     lens = logit_lens(tiny_llama, prompt)
     assert lens.ids == prompt.ids
     assert "".join(lens.tokens) == "Review: good"

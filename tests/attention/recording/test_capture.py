@@ -12,7 +12,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from nbllm.attention.recording.capture import record, record_batch
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import SelectionError, TextError, TextTooLongError, UnsupportedModelError
 from tests.attention.architectures import ARCHITECTURES, largest_difference, tiny
 
@@ -104,7 +104,7 @@ def test_a_selection_out_of_range(tiny_llama, place) -> None:
 def test_a_prompt_is_taken_as_it_is(tiny_llama) -> None:
     ids = tiny_llama.tokenizer("Review: good").input_ids
     spans = tuple(tiny_llama.tokenizer("Review: good", return_offsets_mapping=True).offset_mapping)
-    marks = (Mark("review", 2, len(ids)),)
+    marks = (FieldSpan("review", 2, len(ids)),)
     recording = record(tiny_llama, Prompt(tuple(ids), "Review: good", spans, marks))
     assert recording.ids == tuple(ids)
     assert recording.marks == marks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nbllm.attention.recording.generated import continued
+from nbllm.attention.recording.generated import append_tokens
 from nbllm.engine.prompt import Prompt
 from tests.conftest import byte_tokenizer
 
@@ -16,7 +16,7 @@ def prompt(tokenizer, text: str) -> Prompt:
 def test_the_text_is_that_of_the_tokens(text) -> None:
     tokenizer = byte_tokenizer()
     ids = tokenizer(text).input_ids
-    read = continued(prompt(tokenizer, "The soup"), ids, tokenizer)
+    read = append_tokens(prompt(tokenizer, "The soup"), ids, tokenizer)
     assert read.text == "The soup" + text
     assert read.ids[-len(ids) :] == tuple(ids) or not ids
     spans = read.spans[len(read.ids) - len(ids) :]
@@ -31,7 +31,7 @@ def test_the_text_is_that_of_the_tokens(text) -> None:
 def test_pieces_of_a_character_have_all_of_it() -> None:
     tokenizer = byte_tokenizer()
     ids = tokenizer("é房").input_ids
-    read = continued(prompt(tokenizer, "a"), ids, tokenizer)
+    read = append_tokens(prompt(tokenizer, "a"), ids, tokenizer)
     assert len(ids) > 2
     assert set(read.spans[1:]) <= {(1, 2), (2, 3), (1, 3)}
 
@@ -39,7 +39,7 @@ def test_pieces_of_a_character_have_all_of_it() -> None:
 def test_special_tokens_are_no_text() -> None:
     tokenizer = byte_tokenizer()
     ids = [*tokenizer(" kind").input_ids, tokenizer.eos_token_id]
-    read = continued(prompt(tokenizer, "The soup"), ids, tokenizer)
+    read = append_tokens(prompt(tokenizer, "The soup"), ids, tokenizer)
     assert read.text == "The soup kind"
     assert read.spans[-1] == (13, 13)
 
@@ -47,7 +47,7 @@ def test_special_tokens_are_no_text() -> None:
 def test_bytes_that_are_no_character() -> None:
     tokenizer = byte_tokenizer()
     broken = tokenizer("房").input_ids[:1] * 6
-    read = continued(prompt(tokenizer, "a"), broken, tokenizer)
+    read = append_tokens(prompt(tokenizer, "a"), broken, tokenizer)
     assert len(read.spans) == len(read.ids) == 7
     assert set(read.text[1:]) == {"\ufffd"}
     assert read.spans[-1][1] == len(read.text)

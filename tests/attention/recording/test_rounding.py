@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from nbllm.attention.recording.accumulator import Track
+from nbllm.attention.recording.accumulator import LayerAccumulator
 from nbllm.attention.recording.capture import record
-from nbllm.attention.recording.rounding import largest_gap
+from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.model import Model
 from tests.pretended.device import move, pretended
@@ -44,15 +44,21 @@ def test_float32_is_held_to_what_it_is_multiplied_in(
     setting: Any, device: torch.device, allowed: float
 ) -> None:
     setting()
-    assert largest_gap(torch.float32, device) == allowed
-    assert largest_gap(torch.float64, device) == 1e-3
-    assert largest_gap(torch.bfloat16, device) == largest_gap(torch.float16, device) == 5e-2
+    assert rounding_tolerance(torch.float32, device) == allowed
+    assert rounding_tolerance(torch.float64, device) == 1e-3
+    assert (
+        rounding_tolerance(torch.bfloat16, device)
+        == rounding_tolerance(torch.float16, device)
+        == 5e-2
+    )
 
 
 def test_a_recording_in_tf32_is_not_refused(
     tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Track, "gap", lambda _track: torch.tensor(2e-3))  # as TF32 rounds
+    monkeypatch.setattr(
+        LayerAccumulator, "reconstruction_error", lambda _layer: torch.tensor(2e-3)
+    )  # as TF32 rounds
     with pretended():
         move(tiny_llama.network, "cuda:0")
         with pytest.raises(UnsupportedModelError, match=r"miss what it returned by 0\.2%"):

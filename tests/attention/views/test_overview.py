@@ -7,7 +7,7 @@ from nbllm.attention.analysis.measures import head_measures
 from nbllm.attention.recording.capture import record
 from nbllm.attention.views import overview
 from nbllm.attention.views.overview import survey
-from nbllm.engine.prompt import Mark
+from nbllm.engine.prompt import FieldSpan
 
 
 def spread(count: int, columns: int | None = None, **share: float) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_even_attention_has_no_sink(recording_of) -> None:
 def test_the_view_opens_at_the_head_that_reads_the_users_text(recording_of) -> None:
     quiet, reads = spread(10, k0=0.8), spread(10, k0=0.5, k6=0.4)
     weights = np.stack([[reads, quiet], [quiet, quiet], [quiet, quiet], [quiet, reads]])
-    found = survey(recording_of(weights, kind="causal", marks=(Mark("review", 5, 8),)))
+    found = survey(recording_of(weights, kind="causal", marks=(FieldSpan("review", 5, 8),)))
     # Layer 0 reads it as well, and is of the lower half.
     assert (found.layer, found.head, found.token) == (3, 1, 9)
     assert found.share == pytest.approx(weights[3, 1, 9, 5:8].sum(), rel=1e-4)
@@ -51,7 +51,7 @@ def looking_at(offset: int, rows: int = 10) -> np.ndarray:
     return weights
 
 
-@pytest.mark.parametrize("marks", [(), (Mark("review", 4, 10),)], ids=["no marks", "marked"])
+@pytest.mark.parametrize("marks", [(), (FieldSpan("review", 4, 10),)], ids=["no marks", "marked"])
 @pytest.mark.parametrize(
     ("kind", "by_position"),
     [("causal", [-1, 0]), ("decoder", [-1, 0]), ("encoder", [0, 1])],
@@ -77,7 +77,7 @@ def test_layers_go_by_their_numbers_in_the_model(recording_of) -> None:
 
 def test_cross_attention_opens_at_the_last_token_written(recording_of) -> None:
     weights = np.stack([[spread(4, 12, k11=0.9), spread(4, 12, k11=0.6, k3=0.3)]])
-    found = survey(recording_of(weights, kind="cross", marks=(Mark("text", 2, 5),)))
+    found = survey(recording_of(weights, kind="cross", marks=(FieldSpan("text", 2, 5),)))
     assert (found.sink, found.token, found.head) == (11, 3, 1)
     assert found.share == pytest.approx(weights[0, 1, 3, 2:5].sum(), rel=1e-4)
 
@@ -88,7 +88,7 @@ def test_a_long_text_is_sampled_and_the_sink_is_found_all_the_same(
     heads = [spread(200, k4=0.6), spread(200, k9=0.3)] * 6
     weights = np.stack([heads] * 12)
     weights[-1, 1] = spread(200, k150=0.8)
-    recording = recording_of(weights, kind="causal", marks=(Mark("review", 140, 160),))
+    recording = recording_of(weights, kind="causal", marks=(FieldSpan("review", 140, 160),))
     everything = survey(recording)
     monkeypatch.setattr(overview, "SURVEYED_WEIGHTS", 1)
     assert [len(sampled) for sampled in overview._sampled(recording)] == [8, 4, 8]

@@ -264,7 +264,7 @@ def test_what_is_not_in_the_recording_is_refused(random_recording) -> None:
         dimension_scores(recording, 0, 0, 10, 0)
     with pytest.raises(SelectionError, match="columns 6 to 7"):
         dimension_scores(recording, 0, 0, 0, 6)
-    with pytest.raises(ValueError, match="how='sum' is none of"):
+    with pytest.raises(ValueError, match="reduce='sum' is none of"):
         combined(recording, 0, "sum")
     with pytest.raises(ValueError, match="side=0 is no whole"):
         pooled(recording, 0, 0, side=0)
@@ -283,3 +283,13 @@ def test_the_number_of_threads_is_as_before(random_recording) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_old_names_work_for_one_release(random_recording) -> None:
+    recording = random_recording(10)
+    with pytest.warns(DeprecationWarning, match="^how= is now reduce=;"):
+        old = combined(recording, 0, how="max")
+    assert np.array_equal(old, combined(recording, 0, reduce="max"))
+    with pytest.warns(DeprecationWarning, match=r"Recording\.reconstruction_errors"):
+        assert recording.gaps == recording.reconstruction_errors
+    assert recording.closure() == recording.reconstruction_error()

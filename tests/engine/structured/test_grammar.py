@@ -66,7 +66,7 @@ def prompts_of(model: Model, texts: list[str]) -> tuple[tuple[int, ...], list[Pr
 
 
 def shortest(model: Model, schema: Mapping[str, Any]) -> int:
-    return len(JsonGrammar(schema, model.tokenizer, max_new_tokens=2000).way_out)
+    return len(JsonGrammar(schema, model.tokenizer, max_new_tokens=2000).shortest_completion)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)

@@ -205,7 +205,7 @@ def test_speed_is_measured_unless_the_ledger_knows_the_answers(
 def test_a_model_by_name_is_loaded_for_as_long_as_it_is_needed(
     tiny_folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nbllm.models.loader import loaded
+    from nbllm.models.in_memory import loaded
 
     monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
     folder, in_memory = tiny_folder("causal"), []

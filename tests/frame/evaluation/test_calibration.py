@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.evaluation.calibration import Scaling, fit
-from nbllm.frame.evaluation.statistics import calibration_error
 from nbllm.models.model import Model
+from nbllm.stats import calibration_error
 from tests.conftest import tiny_model
 
 TEXTS = [

@@ -8,9 +8,9 @@ from sklearn.metrics import ndcg_score
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, ProvenanceError
+from nbllm.frame.calls.evaluate import outputs_of
 from nbllm.frame.evaluation.rank_metrics import RANK_METRICS, by_chance, rank_metric
 from nbllm.frame.evaluation.rankings import RankEvaluation
-from nbllm.frame.outputs import outputs_of
 from nbllm.models.model import Model
 
 TEXTS = {

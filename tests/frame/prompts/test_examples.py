@@ -13,40 +13,40 @@ import pytest
 import nbllm
 from nbllm.errors import LabelError
 from nbllm.frame.comparison.runs import compare
-from nbllm.frame.prompts.examples import FIELDS, QUESTION_FIELDS, examples_of
+from nbllm.frame.prompts.examples import examples_of
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 
 # Of each verb: its options, the names of an example's parts, and two examples.
 VERBS: dict[str, tuple[dict[str, Any], tuple[str, ...], list[tuple[Any, ...]]]] = {
-    "sentiment": ({}, FIELDS["sentiment"], [("Warm soup", "positive"), ("Cold tea", "negative")]),
+    "sentiment": ({}, ("text", "label"), [("Warm soup", "positive"), ("Cold tea", "negative")]),
     "classify": (
         {"labels": ["food", "film"]},
-        FIELDS["classify"],
+        ("text", "label"),
         [("Warm soup", "food"), ("A dull plot", "film")],
     ),
     "filter": (
         {"predicate": "is kind"},
-        FIELDS["filter"],
+        ("text", "predicate"),
         [("Warm soup", "speaks of food"), ("Cold tea", "complains")],
     ),
-    "summarize": ({}, FIELDS["summarize"], [("Warm soup", "Soup."), ("Cold tea", "Tea.")]),
-    "translate": ({}, FIELDS["translate"], [("Warm soup", "Suppe"), ("Cold tea", "Tee")]),
-    "answer": ({}, QUESTION_FIELDS, [("Who came?", "Ann"), ("Who left?", "Ben")]),
+    "summarize": ({}, ("text", "summary"), [("Warm soup", "Soup."), ("Cold tea", "Tea.")]),
+    "translate": ({}, ("text", "translation"), [("Warm soup", "Suppe"), ("Cold tea", "Tee")]),
+    "answer": ({}, ("question", "answer"), [("Who came?", "Ann"), ("Who left?", "Ben")]),
     "answer from a text": (
         {"question": "Who came?"},
-        FIELDS["answer"],
+        ("text", "question", "answer"),
         [("Ann came.", "Who came?", "Ann"), ("Ben left.", "Who left?", "Ben")],
     ),
     "extract": (
         {"schema": {"dish": str}},
-        FIELDS["extract"],
+        ("text", "fields"),
         [("Warm soup", {"dish": "soup"}), ("Cold tea", {"dish": "tea"})],
     ),
-    "prompt": ({}, FIELDS["prompt"], [("Name one.", "Soup"), ("Name two.", "Tea")]),
+    "prompt": ({}, ("prompt", "answer"), [("Name one.", "Soup"), ("Name two.", "Tea")]),
     "reply": (
         {"intents": ["food", "film"], "sources": ["Soup is warm."], "k": 1},
-        FIELDS["reply"],
+        ("message", "intent"),
         [("Warm soup", "food"), ("A dull plot", "film")],
     ),
 }
@@ -200,7 +200,7 @@ def test_the_users_own_column_names_the_text(model: Model) -> None:
 def test_both_columns_of_an_answer_from_a_text_are_known() -> None:
     rows = VERBS["answer from a text"][2]
     frame = pd.DataFrame(columns(("q", "article", "answer"), [(b, a, c) for a, b, c in rows]))
-    assert examples_of(frame, FIELDS["answer"], columns=["article", "q"]) == rows
+    assert examples_of(frame, ("text", "question", "answer"), columns=["article", "q"]) == rows
 
 
 def test_a_column_of_yes_is_no_predicate(model: Model) -> None:

@@ -20,15 +20,15 @@ import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine import locks
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.ledger import Ledger
-from nbllm.engine.locks import doing, tokenizing, turn
+from nbllm.engine.locks import FORWARD_LOCK, TOKENIZER_LOCK, named_work
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.running import background
 from nbllm.frame.tasks.label import Calibrated, _Repeatable
-from nbllm.frame.verbs.sentiment import sentiment
-from nbllm.models import loader
+from nbllm.models import in_memory
 from nbllm.models.model import Model
+from tests.asking import sentiment
 from tests.frame.stops import Score, interrupted_after
 
 ROWS = 40
@@ -82,7 +82,7 @@ def test_rows_may_be_sorted_dropped_and_added_meanwhile(
 ) -> None:
     whole = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
     given = frame.copy() if library == "pandas" else pl.from_pandas(frame)
-    with turn:  # so that it has not begun
+    with FORWARD_LOCK:  # so that it has not begun
         run = given.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
         if isinstance(given, pl.DataFrame):
             given.extend(given.reverse())
@@ -161,7 +161,7 @@ def test_calibration_lets_others_have_their_turn_between_its_batches(
     free = []
 
     def another_run() -> None:
-        with turn:
+        with FORWARD_LOCK:
             free.append(True)
 
     def step() -> None:
@@ -222,7 +222,7 @@ def test_a_cell_that_starts_a_run_waits_for_no_pass(
     holding, started = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with doing("an explanation of a row"), turn:
+        with named_work("an explanation of a row"), FORWARD_LOCK:
             holding.set()
             assert started.wait(30)
 
@@ -249,7 +249,7 @@ def test_a_forked_process_is_not_held_up_by_a_run_that_is_not_in_it(
     score = LabelScorer.__call__
 
     def slow(scorer: LabelScorer, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        with tokenizing, loader._lock:
+        with TOKENIZER_LOCK, in_memory._lock:
             computing.set()
             go_on.wait(30)
         return score(scorer, prompts)
@@ -259,7 +259,7 @@ def test_a_forked_process_is_not_held_up_by_a_run_that_is_not_in_it(
     assert computing.wait(30)
     child = os.fork()
     if not child:
-        with turn, tokenizing, loader._lock:
+        with FORWARD_LOCK, TOKENIZER_LOCK, in_memory._lock:
             background._end_all()  # nothing of it is at work here
         with suppress(FrameError):
             run.result()

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from nbllm.engine.locks import tokenizing
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.frame.running import local
 from nbllm.frame.tasks.prompted import Prompted
-from nbllm.frame.verbs.sentiment import sentiment
 from nbllm.models.model import Model
+from tests.asking import sentiment
 
 TEXTS = [("word " * (n % 37 + 1) + str(n),) for n in range(100)]
 
@@ -59,7 +59,7 @@ def test_a_tokenizer_is_used_by_one_at_a_time(tiny_llama: Model) -> None:
         template.encode([("a text",)], limit=10**6)
         done.set()
 
-    with tokenizing:
+    with TOKENIZER_LOCK:
         beside = threading.Thread(target=encode)
         beside.start()
         assert not done.wait(0.2)

@@ -133,7 +133,7 @@ def test_the_report_outlives_the_process(
 def test_the_calibration_texts_are_part_of_the_question(tiny_llama: Model) -> None:
     from dataclasses import replace
 
-    from nbllm.frame.verbs.sentiment import sentiment
+    from tests.asking import sentiment
 
     task = sentiment(tiny_llama)
     other = replace(task, calibration=(*task.calibration, "one more"))

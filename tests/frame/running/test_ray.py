@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +19,12 @@ from filelock import FileLock
 
 import nbllm
 from nbllm.errors import FrameError
-from nbllm.frame.running import parquet
-from nbllm.frame.running.parquet import answer_folder
+from nbllm.frame.calls import folder as parquet
+from nbllm.frame.calls import registry
+from nbllm.frame.calls.folder import answer_folder
 from nbllm.frame.running.ray import _Answering, _start, pool_of_workers
 from nbllm.models.model import Model
+from nbllm.verbs import Verb, text_task
 
 pytestmark = pytest.mark.long
 
@@ -233,3 +236,47 @@ def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:
         answer_folder(tmp_path, tmp_path, "sentiment", "review", model=model)
     with pytest.raises(FrameError, match="verb='transliterate' is none of"):
         answer_folder(tmp_path, tmp_path / "out", "transliterate", "review", model=model)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """None."""
+
+
+class Rewrite(Verb[NoOptions]):
+    """Rewrite each text."""
+
+    name = "rewrite"
+    options = NoOptions
+
+    def task(self, model: Model, subject: str, options: NoOptions) -> Any:
+        return text_task(model, self.name, "Rewrite the text.", max_new_tokens=4)
+
+
+def test_a_verb_of_the_users_own_runs_on_workers_and_over_files(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    nbllm.register_verb(Rewrite())
+    some = frame()[:9]
+    here = some.llm.rewrite("review", model=model, ledger=False)
+    there = some.llm.rewrite("review", model=model, ledger=False, engine="ray", workers=1)
+    answers = here["review_rewrite"].fillna("-").tolist()
+    assert there["review_rewrite"].fillna("-").tolist() == answers
+    (tmp_path / "in").mkdir()
+    some.to_parquet(tmp_path / "in" / "a.parquet")
+    [file] = answer_folder(
+        tmp_path / "in", tmp_path / "out", "rewrite", "review", model=model, workers=1
+    )
+    assert pd.read_parquet(file)["review_rewrite"].fillna("-").tolist() == answers
+
+
+def test_search_finds_on_workers_what_it_finds_here(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    encoder = nbllm.load(tiny_folder("encoder"))
+    some = frame()[:9]
+    asked = {"k": 3, "how": "dense", "model": encoder, "ledger": False}
+    here = some.llm.search("review", "kind", **asked)
+    there = some.llm.search("review", "kind", engine="ray", workers=1, **asked)
+    assert list(there.index) == list(here.index)

@@ -20,8 +20,9 @@ from nbllm.engine.prompt import CompiledTemplate
 from nbllm.engine.structured.grammar import JsonGrammar, accepts
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.verbs.extract import extract, fields, parse, read_schema
+from nbllm.frame.tasks.fields import fields, parse, read_schema
 from nbllm.models.model import Model
+from tests.asking import extract
 from tests.conftest import tiny_model
 
 
@@ -227,7 +228,7 @@ def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
 def test_each_format_can_be_written_to_its_end(kind: Any) -> None:
     schema = read_schema({"x": kind})
     grammar = JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=60)
-    assert accepts(schema, grammar.tokenizer.decode_str(grammar.way_out))
+    assert accepts(schema, grammar.tokenizer.decode_str(grammar.shortest_completion))
 
 
 def test_a_pattern_without_an_end_is_not_laid_at_the_models_door(tiny_llama: Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nbllm.engine.generation import TextGenerator
 from nbllm.errors import ColumnError, FrameError, LabelError, NbllmError, UnsupportedModelError
-from nbllm.frame.verbs.reply import grounded, strange_numbers
+from nbllm.frame.retrieval.sources import grounded, strange_numbers
 from nbllm.models.model import Model
 
 MESSAGES = [
@@ -157,23 +157,22 @@ def test_an_encoder_finds_sources_without_a_word_in_common(asked, tiny_encoder: 
 
 
 def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
+    from nbllm.frame.calls.registry import find_verb
     from nbllm.frame.running.progress import Watch
-    from nbllm.frame.verbs.reply import reply_frame
 
     class Impatient(Watch):
         cancelled = property(lambda self: any(step.report.computed for step in self.steps))
 
-    told = {"source_column": None, "k": 2, "threshold": 0.5, "encoder": None, "output": "r"}
-    options = {**asked, **told}
+    options = {**asked, "sources": list(FAQ.values())}
     model = options.pop("model")
-    sources = list(FAQ.values())
+    call = find_verb("reply").call("message", options, {"into": "r"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with Impatient("reply", "r", beside=True) as watch:
-            stopped = reply_frame(frame_of(pd), "message", sources, model, watch=watch, **options)
+            stopped = call.verb.run(frame_of(pd), call, model, watch)
     assert stopped["r_intent"].notna().any() and stopped["r"].isna().all()
     assert stopped["r_handover"].isna().all()
-    run = frame_of(pd).llm.reply("message", sources, into="r", background=True, **asked)
+    run = frame_of(pd).llm.reply("message", list(FAQ.values()), into="r", background=True, **asked)
     assert run.result(60)["r_handover"].notna().tolist() == [True, False, True, False, True, True]
 
 
@@ -285,7 +284,10 @@ def test_replies_to_real_messages(data_dir, smollm2: Model) -> None:
 def test_the_right_source_is_found(data_dir, network_guard) -> None:
     """Among 2 of 11, on Bitext's test split, beside always the two that are right most often."""
     import nbllm
-    from nbllm.frame.verbs.reply import find_sources
+    from nbllm.frame.calls.registry import find_verb
+    from nbllm.frame.columns import distinct_rows
+    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.verbs.reply import _find_sources
 
     with network_guard.open():
         encoder = nbllm.load("minilm")
@@ -295,7 +297,12 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
     hits = {}
     for name, model in (("words", None), ("words and meaning", encoder)):
         messages = list(set(frame["utterance"]))
-        found = find_sources(list(SAID.values()), messages, 2, model, ledger=False)
+        options = {"sources": list(SAID.values()), "intents": ["a", "b"]}
+        call = find_verb("reply").call("utterance", options, {"ledger": False})
+        rows = distinct_rows([(message,) for message in messages])
+        with Watch("reply", "found") as watch:
+            by_number = _find_sources(list(SAID.values()), rows, call, model, watch)
+        found = {messages[n]: sources for n, sources in by_number.items()}
         pairs = zip(frame["utterance"], frame["category"], strict=True)
         right = [label in [list(SAID)[n] for n in found[text]] for text, label in pairs]
         hits[name] = sum(right) / len(right)
@@ -305,8 +312,9 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
 
 def test_urgent_messages_are_told_from_others(smollm2: Model) -> None:
     """Written after the prompt was chosen; half of them are urgent."""
-    from nbllm.frame.prompts.reply import urgency
     from nbllm.frame.running.run import answer_frame
+    from nbllm.frame.tasks.customer_service import urgency
+    from tests.asking import question
 
     urgent = [
         "The gas stove you installed hisses and smells.",
@@ -325,7 +333,9 @@ def test_urgent_messages_are_told_from_others(smollm2: Model) -> None:
         "Do you offer gift wrapping?",
     ]
     frame = pd.DataFrame({"text": urgent + other})
-    answered = answer_frame(frame, urgency(smollm2), smollm2, {"text": "text"}, output="u")
+    answered = answer_frame(
+        frame, question(urgency(smollm2, "reply"), smollm2, {"text": "text"}, "u")
+    )
     right = sum(answered["u"] == ["high"] * 6 + ["low"] * 6)
     print(f"\nurgency: {right} of 12 right, always one label 6")
     assert right >= 9

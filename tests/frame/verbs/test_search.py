@@ -12,7 +12,8 @@ import nbllm  # registers df.llm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.encoding import TextEncoder
 from nbllm.errors import ColumnError, FrameError, TextTooLongError
-from nbllm.frame.verbs.search import best, fuse, terms
+from nbllm.frame.retrieval.rankings import best, fuse
+from nbllm.frame.retrieval.words import terms
 from nbllm.models.model import Model
 
 TEXTS = [
@@ -321,7 +322,7 @@ def test_queries_for_which_memory_runs_out_are_embedded_in_smaller_batches(
         return embeds(self, prompts)
 
     monkeypatch.setattr(TextEncoder, "__call__", small)
-    monkeypatch.setattr("nbllm.engine.batching.remember_factor", lambda *_: None)
+    monkeypatch.setattr("nbllm.engine.batching.raise_oom_factor", lambda *_, **__: None)
     found = frame_of(pd).llm.search("review", queries, how="dense", model=tiny_encoder)
     assert list(found["review"]) == list(expected["review"])
 

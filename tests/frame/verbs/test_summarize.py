@@ -9,9 +9,9 @@ import pytest
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.verbs.long import _Cutter, _pieces
-from nbllm.frame.verbs.summarize import summarize
+from nbllm.frame.running.pieces import _Cutter, _pieces
 from nbllm.models.model import Model
+from tests.asking import summarize
 from tests.conftest import tiny_model
 from tests.frame.verbs.test_translate import t5  # noqa: F401
 

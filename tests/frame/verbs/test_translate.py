@@ -13,8 +13,8 @@ import nbllm
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.frame.prompts.languages import language_code, language_name
-from nbllm.frame.verbs.translate import translate
 from nbllm.models.model import Model
+from tests.asking import translate
 from tests.conftest import CORPUS, seeded, tiny_model
 
 TEXTS = ["The soup was warm.", None, "We waited an hour.", "The soup was warm."]

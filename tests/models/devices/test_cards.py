@@ -19,7 +19,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlamaConfig, PreTrainedConfig, PreTrainedModel
 
-from nbllm.engine import batch_memory, batching
+from nbllm.engine import batching
 from nbllm.engine.batching import TokenBudget
 from nbllm.errors import ArgumentError, ModelError, QuantizationError, TooLargeError
 from nbllm.models.architecture import skeleton
@@ -31,13 +31,13 @@ from nbllm.models.estimate import estimate as module
 from nbllm.models.estimate.estimate import estimate
 from nbllm.models.loader import load
 from nbllm.models.memory import budget as memory
-from nbllm.models.memory import plan
+from nbllm.models.memory import planner
 from nbllm.models.memory.budget import active_bytes, forecast, kv_bytes, weight_bytes
 from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import settle
 
 GB = 10**9
-CONFIGS = Path(__file__).with_name("configs")
+CONFIGS = Path(__file__).parents[1] / "configs"
 MODELS = sorted(file.stem for file in CONFIGS.glob("*.json"))
 NAMES = [card.name for card in CARDS]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -95,7 +95,7 @@ def sizes_once() -> Any:
             return known[key]
 
         patch.setattr(memory, "weight_bytes", counted)
-        patch.setattr(plan, "weight_bytes", counted)
+        patch.setattr(planner, "weight_bytes", counted)
         yield
 
 
@@ -298,19 +298,18 @@ def test_several_devices_of_this_machine_count_together(monkeypatch: pytest.Monk
         "get_device_properties",
         lambda device: SimpleNamespace(total_memory=total[torch.device(device).index]),
     )
-    monkeypatch.setattr(plan, "free_memory", plan.device_memory)
-    monkeypatch.setattr(plan.quantization, "kernel_problem", lambda *_: None)
-    monkeypatch.setattr(plan, "hint", lambda *_: None)
+    monkeypatch.setattr(planner, "free_memory", planner.device_memory)
+    monkeypatch.setattr(planner.quantization, "kernel_problem", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     first, model = torch.device("cuda", 0), "qwen2.5-32b"
     config, network = described(model)
     load = Plan(Path("x"), "0", "causal", 32_768, "auto", first, torch.bfloat16)
     with pytest.raises(TooLargeError, match=r"70% of the 42.0 GB of 2 x cuda: nf4, 19.2 GB"):
         settle(load, config, network, model)
-    spread = plan.replace(load, device_map="auto")
+    spread = replace(load, device_map="auto")
     assert settle(spread, config, network, model)[0].quantize == "nf4"
     # A map counts the devices that it names, each with its own memory.
-    named = plan.replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
+    named = replace(load, device_map=(("model", 1), ("lm_head", "cuda:1")))
     with pytest.raises(TooLargeError, match=r"70% of the 17.0 GB of cuda: "):
         settle(named, config, network, model)
 
@@ -394,8 +393,6 @@ def test_batches_are_within_the_memory_that_the_weights_leave(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = card_named(name)
-    monkeypatch.setattr(batch_memory, "machine_class", lambda _: card.name)
-    monkeypatch.setattr(batching, "known_factor", lambda _: 1.0)
     for model in MODELS:
         try:
             settled, _ = planned(model, card)

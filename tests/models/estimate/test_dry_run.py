@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedConfig
 
 from nbllm.models.architecture import CLASSES, skeleton
-from nbllm.models.estimate.dry_run import rehearse
+from nbllm.models.estimate.dry_run import dry_run
 from nbllm.models.kind import Kind
 from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.quantization.schemes import config as quantization_config
@@ -99,7 +99,7 @@ def test_cache_and_activations_are_those_of_a_real_pass(name: str, batch: int) -
     network = CLASSES[kind].from_config(config, dtype=dtype).eval()
     out, peak = _peak(network, _real_inputs(kind, context, batch))
     shell = skeleton(config, kind)
-    seen = rehearse(shell, kind, dtype, CPU, {"none": {}}, context, batch)
+    seen = dry_run(shell, kind, dtype, CPU, {"none": {}}, context, batch)
     kept = 0
     if kind == "causal":
         kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in out.past_key_values.layers)
@@ -133,5 +133,5 @@ def test_quantized_layers_take_what_they_are_forecast_to(
         tmp_path, dtype=torch.bfloat16, device_map={"": "cpu"}, quantization_config=settings
     )
     _, peak = _peak(network, _real_inputs("causal", 256, 2))
-    seen = rehearse(shell, "causal", torch.bfloat16, CPU, layers, 256, 2)
+    seen = dry_run(shell, "causal", torch.bfloat16, CPU, layers, 256, 2)
     assert seen.activations[bits] + seen.cache == pytest.approx(peak, rel=0.1)

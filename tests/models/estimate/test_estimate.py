@@ -200,13 +200,13 @@ def test_one_that_does_not_say_how_many_bits(described: Callable[..., Path]) -> 
         estimate(folder, device="cpu")
 
 
-def test_what_cannot_be_rehearsed_is_said(
+def test_what_cannot_be_run_without_numbers_is_said(
     described: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no numbers here\nand more")
 
-    monkeypatch.setattr(dry_run, "rehearse", fail)
+    monkeypatch.setattr(dry_run, "dry_run", fail)
     found = estimate(described(**TINY), quantize="none", context=[16, 32], device="cpu")
     (note,) = found.notes
     assert "Activations are not in these figures" in note and "no numbers here" in note

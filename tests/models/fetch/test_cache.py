@@ -34,9 +34,7 @@ def test_room_is_measured_where_a_folder_is_going_to_be(
     monkeypatch.setattr("nbllm.models.fetch.cache.shutil.disk_usage", usage)
     folder = tmp_path / "not" / "there"
     require_space(folder, 900_000_000, "It")
-    with pytest.raises(
-        DownloadError, match=r"It needs 960 MB on disk.*has 1,000 MB left.*set ELSE"
-    ):
+    with pytest.raises(DownloadError, match=r"It needs 960 MB on disk.*has 1.0 GB left.*set ELSE"):
         require_space(folder, 960_000_000, "It", "ELSEWHERE")  # some is left to the system
     require_space(folder, 0, "Nothing")
     assert set(asked) == {tmp_path}

@@ -16,13 +16,8 @@ from nbllm.errors import ModelError, UnknownModelError, UnsupportedModelError
 from nbllm.models.configuration import context_length_of, kind_of, read_configuration
 from nbllm.models.fetch.cache import cache_folder
 from nbllm.models.fetch.catalog import CATALOG
-from nbllm.models.fetch.sources import (
-    fetch,
-    fetch_adapter,
-    fetch_configuration,
-    is_prepared,
-    prepare,
-)
+from nbllm.models.fetch.prepared import is_prepared, prepare
+from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_configuration
 from nbllm.models.model import Model
 from tests.conftest import tiny_network
 

@@ -17,14 +17,13 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from nbllm.models.loader import load
 from nbllm.models.memory import budget as memory
-from nbllm.models.memory import footprint
+from nbllm.models.memory import footprint, freeing
 from nbllm.models.memory.budget import (
     device_memory,
     forecast,
     free_memory,
     held_bytes,
     kv_bytes,
-    readable,
 )
 from nbllm.models.quantization.schemes import Quantization
 
@@ -74,19 +73,11 @@ def test_a_container_has_no_more_than_its_limit(
     assert device_memory(torch.device("cpu")) == 123_456_789
 
 
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(512, "512 B"), (90_868_376, "91 MB"), (999_999_999, "1000 MB"), (16.06e9, "16.1 GB")],
-)
-def test_readable(count: float, text: str) -> None:
-    assert readable(count) == text
-
-
 _HOLES = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from nbllm.models import footprint, memory
+from nbllm.models.memory import budget, freeing
 
 def resident():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -97,14 +88,14 @@ for _ in range(3):
 before = resident()
 size, count = (8 << 20, 20) if "large" in sys.argv else (100 << 10, 1000)
 wanted = "returning_freed_blocks" in sys.argv
-with memory.returning_freed_blocks() if wanted else nullcontext():
+with freeing.returning_freed_blocks() if wanted else nullcontext():
     blocks, between = [], []
     for _ in range(count):
         blocks.append(bytearray(size))
         between.append(bytearray(20 << 10))
     del blocks
 if "give_freed_memory_back" in sys.argv:
-    memory.give_freed_memory_back()
+    freeing.give_freed_memory_back()
 print(resident() - before)
 """
 
@@ -165,5 +156,5 @@ def test_what_torch_keeps_is_given_back_on_each_kind_of_gpu(
         monkeypatch.setattr(backend, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
-    memory.give_device_memory_back()
+    freeing.give_device_memory_back()
     assert emptied == ["cuda", "mps"]

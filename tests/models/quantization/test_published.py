@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 from nbllm.errors import NbllmError, QuantizationError, TooLargeError
 from nbllm.models.loader import load
-from nbllm.models.memory import plan
+from nbllm.models.memory import planner
 from nbllm.models.quantization import published
 
 Folder = Callable[[str], Path]
@@ -174,10 +174,10 @@ def test_packed_weights_are_counted_as_they_lie_on_disk(
     nf4.network.save_pretrained(packed)
     nf4.tokenizer.save_pretrained(packed)
     stored = published.stored_bytes(packed)
-    monkeypatch.setattr(plan, "free_memory", lambda _: stored - 1)
+    monkeypatch.setattr(planner, "free_memory", lambda _: stored - 1)
     with pytest.raises(TooLargeError, match="as nf4"):
         load(packed)
-    monkeypatch.setattr(plan, "free_memory", lambda _: stored)
+    monkeypatch.setattr(planner, "free_memory", lambda _: stored)
     assert load(packed).quantization == "nf4"
 
 

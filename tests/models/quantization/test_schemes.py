@@ -15,7 +15,7 @@ from transformers import LlamaConfig, MixtralConfig
 from nbllm.errors import QuantizationError
 from nbllm.models.architecture import skeleton
 from nbllm.models.loader import load
-from nbllm.models.memory import plan
+from nbllm.models.memory import planner
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import kernel_problem
 
@@ -223,8 +223,8 @@ def test_auto_passes_over_what_has_no_kernel(
     tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tiny_folder("encoder")
-    whole = plan.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
-    monkeypatch.setattr(plan, "device_memory", lambda _: (whole.total - 1) / 0.7)
+    whole = planner.forecast(load(folder, quantize="none").network, "none", torch.float32, 0)
+    monkeypatch.setattr(planner, "device_memory", lambda _: (whole.total - 1) / 0.7)
     monkeypatch.setattr(
         quantization, "kernel_problem", lambda q, *_: "none here" if q == "int8" else None
     )

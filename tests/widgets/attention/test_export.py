@@ -16,7 +16,7 @@ import traitlets
 
 from nbllm.attention.recording.capture import record
 from nbllm.attention.views.colour_levels import scale_ticks
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import SelectionError
 from nbllm.widgets.attention.matrix_svg import matrix_svg
 from nbllm.widgets.attention.picture import palette
@@ -44,7 +44,7 @@ def long_view(tiny_llama) -> AttentionView:
 def hostile(tiny_llama) -> AttentionView:
     ids = tuple(tiny_llama.tokenizer("abc", add_special_tokens=False).input_ids)
     spans = ((0, len(HOSTILE)),) * len(ids)
-    return inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (Mark("x", 0, 1),)))
+    return inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (FieldSpan("x", 0, 1),)))
 
 
 def content(path) -> dict:

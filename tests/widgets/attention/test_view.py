@@ -19,7 +19,7 @@ import nbllm.widgets.attention.handler as handler
 import nbllm.widgets.bundle as bundle
 from nbllm.attention.analysis.ablation import head_importance
 from nbllm.attention.recording.capture import record
-from nbllm.engine.prompt import Mark, Prompt
+from nbllm.engine.prompt import FieldSpan, Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.models.model import Model
 from nbllm.widgets.attention.initial_answers import picture_side
@@ -323,7 +323,7 @@ def test_the_static_form_shows_markup_as_text(tiny_llama) -> None:
     name = "<img onerror=alert(1)>"
     ids = tuple(tiny_llama.tokenizer("abc", add_special_tokens=False).input_ids)
     spans = ((0, len(name)),) * len(ids)
-    hostile = inspect(tiny_llama, Prompt(ids, name, spans, (Mark("x", 0, 1),)))
+    hostile = inspect(tiny_llama, Prompt(ids, name, spans, (FieldSpan("x", 0, 1),)))
     still = hostile._repr_mimebundle_()[0]["text/html"]
     assert "<img onerror" not in still
     assert "&lt;img onerror=alert(1)&gt;" in still

@@ -16,8 +16,9 @@ from nbclient import NotebookClient
 import nbllm.widgets.run.view as run
 from nbllm.frame.running.progress import Step, Watch
 from nbllm.frame.running.report import RunReport
-from nbllm.widgets.run.summary import duration, summary, summary_text
+from nbllm.widgets.run.summary import summary, summary_text
 from nbllm.widgets.run.view import RunDisplay, state_of
+from nbllm.wording import duration
 
 EVIL = "<script>alert(1)</script>"
 
