@@ -118,14 +118,16 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         with suppress(NbllmError):
             use()
     from nbllm.widgets.explorer.answers import Answers
+    from nbllm.widgets.explorer.filtering import counts
     from nbllm.widgets.explorer.query import Query
+    from nbllm.widgets.explorer.rows import row_details, row_window
 
     with suppress(NbllmError):
         shown = Answers(frame, output, "truth")
         json.dumps([shown.roles, shown.labels, shown.verb], default=str)
-        shown.window([0])
-        shown.whole(0)
-        shown.counts(Query())
+        row_window(shown, [0], 0, 1)
+        row_details(shown, 0)
+        counts(shown, Query())
         _ = shown.texts
 
 
