@@ -335,7 +335,7 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield from whole(named)
 
 
-@shows("models.estimate.view", "Estimate")
+@shows("models.estimate.view", "MemoryEstimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.models.estimate.requirement import Requirement
     from nbllm.models.estimate.result import MemoryEstimate
