@@ -29,7 +29,7 @@ def _widget() -> Display | None:
     """How a run is shown in a notebook; None in a terminal, where nothing of it is imported."""
     if "ipykernel" not in sys.modules:
         return None
-    from nbllm.widgets.run import make_display
+    from nbllm.widgets.run.view import make_display
 
     return make_display()
 

@@ -13,10 +13,14 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; `arguments` are those of the process unless given.
+    """Run one command of the command line.
 
-    Returns the exit status: 0 where it worked, 1 where nbllm could not do it and said why on
-    standard error, 130 where it was interrupted. argparse ends with 2 at a wrong usage.
+    Args:
+        arguments: The arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error, whose message is on standard error, and 130
+        for an interrupt. argparse exits with 2 for wrong usage.
     """
     options = _parser().parse_args(arguments)
     try:

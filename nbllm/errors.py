@@ -23,7 +23,7 @@ a missing column as it would in pandas.
     ├── DataError                  a data set that is not here (LookupError)
     ├── LedgerError                the file of answers is damaged, or another program's
     ├── TrainingError              a training run cannot start, or cannot go on (RuntimeError)
-    ├── ActivityError              a job that cannot be asked to stop (RuntimeError)
+    ├── ActivityError              a job that cannot be cancelled (RuntimeError)
     │   └── UnknownJobError        no job of that id (LookupError)
     └── GalleryError               no curated notebook of that name, or no room (OSError)
 
@@ -84,7 +84,7 @@ class HashMismatchError(DownloadError):
 
 
 class LicenceError(ModelError, PermissionError):
-    """The model's licence asks to be accepted, and nobody has; nothing was fetched."""
+    """The model's licence has to be accepted first, and nothing was fetched."""
 
 
 class QuantizationError(ModelError, ValueError):
@@ -144,7 +144,7 @@ class SelectionError(ArgumentError, IndexError):
 
 
 class ActivityError(NbllmError, RuntimeError):
-    """A job cannot be asked to stop: it has ended, or the disk refuses."""
+    """A job cannot be cancelled: it has ended, or the disk refuses."""
 
 
 class UnknownJobError(ActivityError, LookupError):

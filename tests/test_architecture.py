@@ -194,7 +194,7 @@ def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> No
         ("nbllm.engine.runner", "from .prompt import Prompt", False),
         ("nbllm.engine", "from .prompt import Prompt", True),
         ("nbllm.accessor", "from .frame import run", False),
-        ("nbllm.widgets.attention", "import anywidget, numpy", False),
+        ("nbllm.widgets.attention.view", "import anywidget, numpy", False),
     ],
 )
 def test_an_import_from_below_or_outside_passes(module: str, source: str, is_package: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which process a record belongs to, and whether that one is still at work."""
+"""The process that a record belongs to, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Owner:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Owner:
-        """The owner that a record names. Raises KeyError, TypeError or ValueError for none."""
+        """Return the owner that a record names; KeyError, TypeError or ValueError for none."""
         return cls(
             space=str(record["space"]),
             pid=int(record["pid"]),

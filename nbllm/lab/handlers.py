@@ -94,7 +94,7 @@ class Activity(_Handler):
         """Processes with their models, jobs, and devices."""
         now = await asyncio.to_thread(status)
         sessions = await self._sessions(now.kernels)
-        self.answer(now.told(sessions, Path(self.contents_manager.root_dir)))
+        self.answer(now.payload(sessions, Path(self.contents_manager.root_dir)))
 
     async def _sessions(self, kernels: set[str]) -> dict[str, str | None]:
         """Which notebook each kernel of this server serves now; None for a console."""

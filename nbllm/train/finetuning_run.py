@@ -76,7 +76,7 @@ class FinetuningRun:
         started: float,
         dry_run: bool,
     ) -> Finetuned | Forecast:
-        """Train on these rows, or return the forecast alone."""
+        """Train, save, and return the result; with `dry_run` the forecast alone."""
         model = opened(self.base)
         # Of a head that is kept, each output stays that of its label.
         self.job = replace(self.job, labels=head_order(model, self.job.labels))

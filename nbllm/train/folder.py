@@ -1,6 +1,6 @@
-"""The folder of a run: claimed by what was asked, so that another run never writes over it.
+"""The folder of a run, which records its settings, so that another run never overwrites it.
 
-While a run goes on, it holds `run.json` (what was asked, and what was decided at the start) and
+While a run goes on, it holds `run.json` (the settings, and the plan that was made at the start) and
 `checkpoints`. When it has ended, it is a model or an adapter that `nbllm.load` takes, with
 `training.json`, the record of how it was made, and a README.md with its licence.
 """
@@ -32,17 +32,17 @@ _RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
 class RunFolder:
-    """One run's place on disk.
+    """The folder of one run.
 
     Args:
-        where: the folder; None is one below nbllm's home, named by what is asked.
-        verb: finetune or pretrain.
-        asked: all that decides the result.
-        resume: go on where an interrupted run of the same kind stopped, or give its result
-            again; else such a folder is refused.
+        where: The folder; None is one below nbllm's home, named by a hash of the settings.
+        verb: "finetune" or "pretrain".
+        asked: All settings that decide the result.
+        resume: Resume an interrupted run of the same settings, or return its result again; else
+            such a folder is refused.
 
     Raises:
-        TrainingError: it holds something else, or cannot be written to.
+        TrainingError: It holds something else, or cannot be written to.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where Trainer keeps its own."""
+        """The folder of Trainer's checkpoints."""
         return self.path / _CHECKPOINTS
 
     @property
@@ -81,9 +81,10 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """While it is open, no other process trains here; what was asked is written first.
+        """Hold the folder's lock, so that no other process trains there; write the settings.
 
-        Raises TrainingError where one does already, or the folder cannot be written to.
+        Raises:
+            TrainingError: Another process trains there, or the folder cannot be written to.
         """
         with writing(self.path):
             if self.path.is_relative_to(home()):
@@ -106,12 +107,12 @@ class RunFolder:
             lock.release()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Write the record, which tells that all else is there."""
+        """Write the record, which marks the result as complete."""
         with writing(self.path):
             _write(self.path / RECORD, record)
 
     def decide(self, decided: Mapping[str, Any]) -> None:
-        """Keep what was decided at the start, for a restart."""
+        """Keep the plan that was made at the start, for a restart."""
         self.decided = dict(decided)
         with writing(self.path):
             _write(self.path / _RUN, {"asked": self.asked, "decided": self.decided})

@@ -71,7 +71,7 @@ class PretrainingRun:
         minutes: float | None,
         dry_run: bool,
     ) -> Pretrained | Forecast:
-        """Train on these rows, or return the forecast alone."""
+        """Train, save, and return the result; with `dry_run` the forecast alone."""
         started = time.perf_counter()
         texts = [row.texts[0] for row in train]
         tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
@@ -115,7 +115,7 @@ class PretrainingRun:
         save_whole(network, model, self.place.path)
         record = self._record(network, learned, seen, outcome, expected)
         record["samples"] = samples.read(outcome.steps)
-        # What the figures are of, so that all foretell the same tokens: no text's end.
+        # What the figures are of, so that all predict the same tokens: no text's end.
         bare = [ids[:-1] for ids in seen]
         record["metrics"] = {
             "perplexity, unigram": exp(counting["unigram"].nats(bare)),

@@ -39,7 +39,7 @@ class Samples:
         self.seed, self.live = seed, live
 
     def __call__(self, step: int) -> None:
-        """Write the sample of a step, keep it in the folder, and show it."""
+        """Write one sample after a validation, and keep it."""
         text = self._write()
         with writing(self.file.parent), self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")

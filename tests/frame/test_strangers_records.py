@@ -118,14 +118,16 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         with suppress(NbllmError):
             use()
     from nbllm.widgets.explorer.answers import Answers
+    from nbllm.widgets.explorer.filtering import counts
     from nbllm.widgets.explorer.query import Query
+    from nbllm.widgets.explorer.rows import row_details, row_window
 
     with suppress(NbllmError):
         shown = Answers(frame, output, "truth")
         json.dumps([shown.roles, shown.labels, shown.verb], default=str)
-        shown.window([0])
-        shown.whole(0)
-        shown.counts(Query())
+        row_window(shown, [0], 0, 1)
+        row_details(shown, 0)
+        counts(shown, Query())
         _ = shown.texts
 
 
@@ -331,7 +333,7 @@ def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.Mon
     lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
-        monkeypatch.setattr(cached_models, "kept", lambda found=found: found)
+        monkeypatch.setattr(cached_models, "list_cached", lambda found=found: found)
         assert is_at_hand(named) is (there and whole)
 
 
