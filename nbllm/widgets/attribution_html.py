@@ -24,6 +24,7 @@ def attribution_html(
     """Return the words in colour, with what there is to know of the colours.
 
     Args:
+        contrast: the label, and the one that it is held against.
         words: with the columns word, attribution (in logits) and attention, in their order.
         gap: completeness gap of the attribution, a share.
         steps: how many points of the way it was taken at.

@@ -24,6 +24,7 @@ def answer_requests(widget: Widget, answer: Callable[[Any], Reply]) -> Callable[
     """Answer what browsers request of a widget, each request under its number.
 
     Args:
+        widget: the widget that is asked.
         answer: gives content and buffers of the answer to one request, which may be anything. An
             error that it raises for a request without sense is the answer.
 

@@ -238,6 +238,7 @@ def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **options: 
     """The matrix of a view as SVG, with its tokens and what the colours stand for.
 
     Args:
+        view: the view.
         shades: colour levels, (rows, columns).
         full: the weight of full colour.
         options: more for `matrix_svg`.

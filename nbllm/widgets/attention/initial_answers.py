@@ -38,7 +38,9 @@ def initial_answers(
     without a browser would keep those in its file when they are long gone.
 
     Args:
+        handler: answers the requests.
         on_screen: the matrices; the first is the one that has the lines, and the window.
+        window: the rows and columns that are on screen: from and to of each; None where all are.
     """
     first, size = on_screen[0], picture_side(handler)
     known: list[AttentionRequest] = [

@@ -45,6 +45,9 @@ def matrix_svg(
     Each token is written at its side, or every second, third or so where there is less room.
 
     Args:
+        shades: the colour levels.
+        title: what stands above the matrix.
+        legend: what the colour bar stands for.
         ticks: what stands at the beginning, the middle and the end of the colour bar.
         rows: the tokens of its left side, of which each row of cells may stand for several.
         columns: those of its upper side.

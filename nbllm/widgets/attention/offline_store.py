@@ -119,6 +119,8 @@ def store(
     Without room for what it shows first, nothing is of use, and no picture is counted.
 
     Args:
+        answers: where they are stored.
+        handler: answers the requests.
         opened: what the page shows first.
         heads: those wanted, one or more.
         all_heads: whether they are all, so that means over them are wanted too.

@@ -278,6 +278,8 @@ def largest(source: AttentionSource, selection: Selection, whole: NDArray[np.flo
     """Return the largest weight of a head outside of its sink, which gets full colour.
 
     Args:
+        source: where the weights come from.
+        selection: which of them are meant.
         whole: its `picture`, of all rows and columns.
     """
     if source.sink is None:

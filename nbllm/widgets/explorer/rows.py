@@ -19,6 +19,7 @@ def row_window(answers: Answers, rows: Sequence[int], start: int, total: int) ->
     """Return rows as the table shows them.
 
     Args:
+        answers: the answered frame.
         rows: their positions in the frame.
         start: the place of the first of them in the query.
         total: how many rows the query leaves.

@@ -26,6 +26,8 @@ def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
     """Return the first 50 rows of a query, with counts of the labels and of the failures.
 
     Args:
+        answers: the answered frame.
+        query: the filter and the sort.
         rows: the positions of the rows that the query leaves, in its order.
     """
     first = list(rows[:ROWS])
