@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("name", help=name)
     get.add_argument("--revision", help="a commit, branch or tag of the hub")
     get.add_argument(
-        "--accept-license", action="store_true", help="say yes to a licence that asks for it"
+        "--accept-license", action="store_true", help="accept a licence that requires it"
     )
     get.set_defaults(run=_get)
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.set_defaults(run=_ledger)
     purge = ledger.add_subparsers(metavar="COMMAND").add_parser("purge", help="delete answers")
     purge.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="only of runs first asked before that"
+        "--older-than", type=float, metavar="DAYS", help="only of runs that began before that"
     )
     purge.set_defaults(run=_purge)
 
@@ -162,13 +162,13 @@ def _ledger(options: argparse.Namespace) -> int:
             return 1
         say(f"{path}: {byte_size(ledger.size)}")
         for filed in ledger.contents():
-            told = counted(filed.answers, "answer")
+            kept = counted(filed.answers, "answer")
             if filed.started is None:
-                told += ", of runs that were killed"
+                kept += ", of runs that were killed"
             else:
                 day = datetime.fromtimestamp(filed.started)
-                told += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
-            say(f"  {filed.verb:<11} {told}")
+                kept += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
+            say(f"  {filed.verb:<11} {kept}")
     return 0
 
 

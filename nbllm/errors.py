@@ -9,7 +9,7 @@ a missing column as it would in pandas.
     │   ├── DownloadError          the network, the index or the disk failed (OSError)
     │   │   └── HashMismatchError  what arrived is not what was published
     │   ├── LicenceError           its licence has to be accepted first (PermissionError)
-    │   ├── QuantizationError      no kernel here for what was asked (ValueError)
+    │   ├── QuantizationError      no kernel here for the quantization (ValueError)
     │   ├── TooLargeError          it does not fit in the memory that is there (MemoryError)
     │   └── UnsupportedModelError  the model cannot do this job (NotImplementedError)
     ├── ArgumentError              a value that a function cannot take (ValueError, TypeError)
@@ -88,7 +88,7 @@ class LicenceError(ModelError, PermissionError):
 
 
 class QuantizationError(ModelError, ValueError):
-    """The quantization asked for cannot run on this device."""
+    """The chosen quantization cannot run on this device."""
 
 
 class TooLargeError(ModelError, MemoryError):
@@ -96,7 +96,7 @@ class TooLargeError(ModelError, MemoryError):
 
 
 class UnsupportedModelError(ModelError, NotImplementedError):
-    """The model is of a kind that cannot do what was asked."""
+    """The model is of a kind that cannot do this job."""
 
 
 class ArgumentError(NbllmError, ValueError, TypeError):

@@ -379,7 +379,7 @@ def a_stream_in_a_notebook(world: World, text: str) -> Iterator[tuple[str, Any]]
 
     stream = Stream(SimpleNamespace(kernel=None))
     stream._handle = SimpleNamespace(display=show, update=show)
-    stream.tell(text)
+    stream.update(text)
     stream.end(text, text)
     for bundle in seen:
         yield "html", bundle["text/html"]
@@ -735,7 +735,7 @@ def test_a_stream_in_a_terminal_is_the_visible_text(text: str, cuts: list[int]) 
     stream, out = Stream(SimpleNamespace()), io.StringIO()
     with redirect_stdout(out):
         for cut in sorted(cuts):
-            stream.tell(text[:cut])
+            stream.update(text[:cut])
         stream.end(text, text)
     assert out.getvalue() == f"{visible(text)}\n({visible(text)})\n"
 

@@ -39,7 +39,7 @@ _LONGEST_ERROR = 2000  # characters
 # Sorts by the time of its beginning, is a file's name on any system, and needs no escape.
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 
-# Records of runs that ended never change, and a panel asks several times a second.
+# Records of runs that ended never change, and a panel polls several times a second.
 _ended: dict[Path, JobRecord] = {}
 
 
@@ -65,7 +65,7 @@ class JobRecord:
     seconds_left: float | None = None
     error: str = ""
     unit: Unit = "text"  # distinct texts of a verb, steps of a training
-    cancelling: bool = False  # it was asked to stop, and has not yet
+    cancelling: bool = False  # it will stop after its batch
 
     @classmethod
     def read(cls, record: dict[str, Any]) -> JobRecord:
@@ -232,7 +232,7 @@ def jobs() -> list[JobRecord]:
     """
     files = _files()
     there = set(files)
-    for path in list(_ended):  # a copy: a server asks from several threads
+    for path in list(_ended):  # a copy: a server calls this from several threads
         if path not in there:
             _ended.pop(path, None)
     found = []
@@ -269,7 +269,7 @@ def cancel(job_id: str) -> None:
         raise_flag(_flag(job_id))
     except OSError as error:
         raise ActivityError(
-            f"The job {record.verb!r} could not be asked to stop: {error}. Interrupt its kernel."
+            f"The job {record.verb!r} could not be cancelled: {error}. Interrupt its kernel."
         ) from error
 
 
@@ -303,7 +303,7 @@ def _read(path: Path) -> JobRecord | None:
         return None
     if record.state == "running":
         return replace(record, cancelling=is_own_file(_flag(record.id)))
-    if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be heard again
+    if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be updated again
         _ended[path] = record
     return record
 

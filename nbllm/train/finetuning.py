@@ -161,7 +161,7 @@ def finetune(
         patience=patience,
         seed=seed,
     )
-    asked = {
+    settings = {
         "base": [base.fetched.source, base.plan.revision],
         "quantization": base.plan.quantize,
         "device": base.plan.device.type,
@@ -178,7 +178,7 @@ def finetune(
         "max_tokens": max_tokens,
         "truncate": truncate,
     }
-    place = RunFolder(folder, "finetune", asked, resume=resume or dry_run)
+    place = RunFolder(folder, "finetune", settings, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
         say(f"nbllm: this run has ended before; its result is in {place.path}")

@@ -37,7 +37,7 @@ class RunFolder:
     Args:
         where: The folder; None is one below nbllm's home, named by a hash of the settings.
         verb: "finetune" or "pretrain".
-        asked: All settings that decide the result.
+        settings: All settings that decide the result.
         resume: Resume an interrupted run of the same settings, or return its result again; else
             such a folder is refused.
 
@@ -46,10 +46,10 @@ class RunFolder:
     """
 
     def __init__(
-        self, where: str | Path | None, verb: str, asked: Mapping[str, Any], *, resume: bool
+        self, where: str | Path | None, verb: str, settings: Mapping[str, Any], *, resume: bool
     ) -> None:
-        self.asked = json.loads(json.dumps({"verb": verb, **asked}))
-        key = hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()[:12]
+        self.settings = json.loads(json.dumps({"verb": verb, **settings}))
+        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
         self.path = (
             home() / "training" / f"{verb}-{key}"
             if where is None
@@ -64,8 +64,8 @@ class RunFolder:
                 "or not there yet."
             )
         if there is not None:
-            asked_there = there.get("asked")
-            self._refuse_another(asked_there if isinstance(asked_there, dict) else {}, resume)
+            theirs = there.get("asked")
+            self._refuse_another(theirs if isinstance(theirs, dict) else {}, resume)
         decided = None if there is None else there.get("decided")
         self.decided: dict[str, Any] | None = decided if isinstance(decided, dict) else None
 
@@ -101,7 +101,7 @@ class RunFolder:
                 ) from error
         try:
             with writing(self.path):
-                _write(self.path / _RUN, {"asked": self.asked, "decided": self.decided})
+                _write(self.path / _RUN, {"asked": self.settings, "decided": self.decided})
             yield
         finally:
             lock.release()
@@ -115,7 +115,7 @@ class RunFolder:
         """Keep the plan that was made at the start, for a restart."""
         self.decided = dict(decided)
         with writing(self.path):
-            _write(self.path / _RUN, {"asked": self.asked, "decided": self.decided})
+            _write(self.path / _RUN, {"asked": self.settings, "decided": self.decided})
 
     def require_space(self, needed: int) -> None:
         """Raise TrainingError where the disk has less room than the run will take."""
@@ -137,13 +137,13 @@ class RunFolder:
                 f"{self.path} holds a run already. Pass another folder, remove this one, or pass "
                 "resume=True to go on with it."
             )
-        names = sorted({*there, *self.asked})
-        differ = [name for name in names if there.get(name) != self.asked.get(name)]
+        names = sorted({*there, *self.settings})
+        differ = [name for name in names if there.get(name) != self.settings.get(name)]
         if differ:
             name = differ[0]
             raise TrainingError(
                 f"{self.path} holds a run with other settings: {name} was "
-                f"{_short(there.get(name))} and is {_short(self.asked.get(name))}"
+                f"{_short(there.get(name))} and is {_short(self.settings.get(name))}"
                 + (f", and so do {', '.join(differ[1:])} differ" if differ[1:] else "")
                 + ". Pass another folder, or remove this one."
             )

@@ -78,7 +78,7 @@ def read_job(text: str | None, label: str | None, prompt: str | None, answer: st
         template = prompt if "{" in prompt else "{" + prompt + "}"
         return Job(tuple(prompt_columns(template)), answer, prompt=template)
     raise FrameError(
-        f"finetune wants text= and label=, or prompt= and answer=, and was given "
+        f"finetune requires text= and label=, or prompt= and answer=, and has "
         f"{', '.join(sorted(names)) or 'none of them'}. Pass the names of two columns."
     )
 
@@ -160,8 +160,8 @@ def choose_method(method: str | None, base: Base, job: Job) -> Method:
     kind = base.plan.kind
     if kind == "seq2seq" or (kind != "causal" and not job.labels):
         raise UnsupportedModelError(
-            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels want a "
-            "causal model, an encoder or a classifier, and answers a causal model."
+            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels require "
+            "a causal model, an encoder or a classifier, and answers a causal model."
         )
     if kind != "causal" and method in ("lora", "qlora"):
         raise UnsupportedModelError(

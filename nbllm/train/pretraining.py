@@ -124,7 +124,7 @@ def pretrain(
         seed=seed,
     )
     where = training_device(device)
-    asked = {
+    settings = {
         "shape": asdict(shape),
         "column": text,
         "train": digest(train),
@@ -135,7 +135,7 @@ def pretrain(
         "sample": sample,
         "device": where.type,
     }
-    place = RunFolder(folder, "pretrain", asked, resume=resume or dry_run)
+    place = RunFolder(folder, "pretrain", settings, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
         say(f"nbllm: this run has ended before; its result is in {place.path}")

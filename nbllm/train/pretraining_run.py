@@ -183,7 +183,7 @@ class PretrainingRun:
     def _record(
         self, network: Any, learned: Ids, seen: Ids, outcome: Outcome, expected: Forecast
     ) -> dict[str, Any]:
-        asked: Mapping[str, Any] = self.place.asked
+        settings: Mapping[str, Any] = self.place.settings
         return {
             "made_by": "nbllm.pretrain",
             "method": "full",
@@ -194,12 +194,12 @@ class PretrainingRun:
                 "vocabulary": network.config.vocab_size,
                 "parameters": network.num_parameters(),
             },
-            "columns": {"reads": [asked["column"]]},
+            "columns": {"reads": [settings["column"]]},
             "rows": {
                 "train": len(learned),
                 "held": len(seen),
-                "train_sha256": asked["train"],
-                "held_sha256": asked["held"],
+                "train_sha256": settings["train"],
+                "held_sha256": settings["held"],
                 "said": self.said,
             },
             "tokens": {"train": sum(map(len, learned)), "held": sum(map(len, seen))},

@@ -81,10 +81,10 @@ def learned_rows(
             aside["blank"] += 1
         elif answers is None:
             found.append(LearnedRow(texts.texts[place]))
-        elif (told := answers[row]) is None or not _is_unicode([told]):
+        elif (given := answers[row]) is None or not _is_unicode([given]):
             aside["unanswered"] += 1
         else:
-            found.append(LearnedRow(texts.texts[place], told))
+            found.append(LearnedRow(texts.texts[place], given))
     counts = Counts(
         len(texts.position), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
     )
