@@ -30,9 +30,11 @@ class Layout(Protocol):
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """What the network's forward takes, and `labels`."""
+        ...
 
     def tokens(self, lengths: Sequence[int]) -> int:
         """Tokens, padding too, of a batch of examples of these lengths."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from threading import RLock
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import traitlets
@@ -38,7 +38,11 @@ STATIC_SIDE = 256  # cells of the picture that needs no kernel
 STATIC_PIXELS = 460.0
 
 
-class _Position(traitlets.Int[int, int]):
+_Get = TypeVar("_Get")
+_Set = TypeVar("_Set")
+
+
+class _Position(traitlets.Int[_Get, _Set]):
     """An integer, also as NumPy's argmax gives it."""
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -76,11 +80,11 @@ class AttentionView(Export, View):
     _esm = bundle("attention.js")
     _css = bundle("attention.css")
 
-    layer = _Position().tag(sync=True)
-    head = _Position().tag(sync=True)
+    layer: _Position[int, int] = _Position().tag(sync=True)
+    head: _Position[int, int] = _Position().tag(sync=True)
     how = traitlets.Enum(("head", "mean", "max"), "head").tag(sync=True)
-    token = _Position(None, allow_none=True).tag(sync=True)
-    key = _Position(None, allow_none=True).tag(sync=True)
+    token: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
+    key: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     window = traitlets.Tuple(
         *(_Position() for _ in range(4)), default_value=None, allow_none=True
     ).tag(sync=True)

@@ -84,7 +84,7 @@ class Questions:
             for part, recording in _parts(recorded).items():
                 self.sheets[part, side] = RecordingSheet(recording)
         self.parts = list(dict.fromkeys(part for part, _ in self.sheets))
-        self.sides = list(names)
+        self.sides: list[str] = list(names)
         if second is None:
             return
         if any((part, side) not in self.sheets for part in self.parts for side in names):

@@ -67,12 +67,15 @@ class Sheet(Protocol):
         self, shown: Shown, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
         """What is on screen, (rows, columns)."""
+        ...
 
     def pooled(self, shown: Shown, rows: range, columns: range, size: int) -> NDArray[np.float32]:
         """The same, pooled to at most size a side: a single hot key stays hot."""
+        ...
 
     def sink_mass(self, shown: Shown, rows: Sequence[int]) -> NDArray[np.float32]:
         """The weight that rests on the sink, masked or not, (rows,)."""
+        ...
 
 
 class RecordingSheet:
