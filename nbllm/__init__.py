@@ -17,6 +17,7 @@ from wrapt import when_imported
 
 if TYPE_CHECKING:
     from nbllm import data, errors, ledger, stats, verbs
+    from nbllm.accessor import llm
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
@@ -43,6 +44,7 @@ __all__ = [
     "finetune",
     "inspect",
     "ledger",
+    "llm",
     "load",
     "perplexity",
     "pretrain",
@@ -64,6 +66,7 @@ _WHERE = {
     "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
     "inspect": "nbllm.widgets.attention.view",
+    "llm": "nbllm.accessor",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",
     "pretrain": "nbllm.train.pretraining",

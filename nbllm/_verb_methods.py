@@ -57,7 +57,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -77,7 +77,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -97,7 +97,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -117,7 +117,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Answer questions, from a text or from what the model knows.
@@ -206,7 +206,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -225,7 +225,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -244,7 +244,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -263,7 +263,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Choose one of your labels for each text, with a probability.
@@ -342,7 +342,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -356,7 +356,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -370,7 +370,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -384,7 +384,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Turn each text into a vector of its meaning, by a sentence encoder.
@@ -447,7 +447,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -465,7 +465,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -483,7 +483,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -501,7 +501,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Read the fields of a schema out of each text, one column a field.
@@ -581,7 +581,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -599,7 +599,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -617,7 +617,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -635,7 +635,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Take the rows of which something holds, under their own index.
@@ -756,7 +756,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -773,7 +773,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -790,7 +790,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -807,7 +807,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Ask your own prompt of each row.
@@ -872,7 +872,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -888,7 +888,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -904,7 +904,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -920,7 +920,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Find the items whose text is most like that of something a user liked.
@@ -997,7 +997,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1020,7 +1020,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1043,7 +1043,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1066,7 +1066,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Draft a reply to each message from your sources, and say where a person should.
@@ -1161,7 +1161,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1178,7 +1178,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1195,7 +1195,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1212,7 +1212,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Find the rows whose text fits a query best.
@@ -1285,7 +1285,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1304,7 +1304,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1323,7 +1323,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1342,7 +1342,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Tell positive from negative texts, with a calibrated probability.
@@ -1422,7 +1422,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1438,7 +1438,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1454,7 +1454,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1470,7 +1470,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
@@ -1534,7 +1534,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1553,7 +1553,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1572,7 +1572,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1591,7 +1591,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Summarize each text, or all texts of a group together.
@@ -1674,7 +1674,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -1693,7 +1693,7 @@ class Verbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -1712,7 +1712,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -1731,7 +1731,7 @@ class Verbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Translate each text.
@@ -2257,7 +2257,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2276,7 +2276,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2295,7 +2295,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2314,7 +2314,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Answer questions, from a text or from what the model knows.
@@ -2401,7 +2401,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2419,7 +2419,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2437,7 +2437,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2455,7 +2455,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Choose one of your labels for each text, with a probability.
@@ -2532,7 +2532,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2545,7 +2545,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2558,7 +2558,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2571,7 +2571,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Turn each text into a vector of its meaning, by a sentence encoder.
@@ -2632,7 +2632,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2649,7 +2649,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2666,7 +2666,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2683,7 +2683,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Read the fields of a schema out of each text, one column a field.
@@ -2761,7 +2761,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2778,7 +2778,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2795,7 +2795,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2812,7 +2812,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Take the rows of which something holds, under their own index.
@@ -2928,7 +2928,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -2943,7 +2943,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -2958,7 +2958,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -2973,7 +2973,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Find the items whose text is most like that of something a user liked.
@@ -3048,7 +3048,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3070,7 +3070,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3092,7 +3092,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3114,7 +3114,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Draft a reply to each message from your sources, and say where a person should.
@@ -3207,7 +3207,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3223,7 +3223,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3239,7 +3239,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3255,7 +3255,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Find the rows whose text fits a query best.
@@ -3326,7 +3326,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3344,7 +3344,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3362,7 +3362,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3380,7 +3380,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Tell positive from negative texts, with a calibrated probability.
@@ -3458,7 +3458,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3473,7 +3473,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3488,7 +3488,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3503,7 +3503,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
@@ -3565,7 +3565,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3583,7 +3583,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3601,7 +3601,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3619,7 +3619,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Summarize each text, or all texts of a group together.
@@ -3700,7 +3700,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[False] = ...,
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> F: ...
     @overload
@@ -3718,7 +3718,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = ...,
         truncate: bool = ...,
         background: Literal[True],
-        engine: str = ...,
+        engine: Literal["local", "ray"] = ...,
         workers: int | None = ...,
     ) -> Run[F]: ...
     @overload
@@ -3736,7 +3736,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
     @_named
@@ -3754,7 +3754,7 @@ class SeriesVerbs(Generic[F]):
         ledger: bool = True,
         truncate: bool = False,
         background: bool = False,
-        engine: str = "local",
+        engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
         """Translate each text.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from nbllm._deprecation import deprecated_argument
 from nbllm._verb_methods import SeriesVerbs, Verbs
-from nbllm.checks import near
-from nbllm.errors import ProvenanceError
+from nbllm.checks import near, shown
+from nbllm.errors import FrameError, ProvenanceError
 from nbllm.frame.checks import read_argument, reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
-__all__ = ["FrameAccessor", "SeriesAccessor", "register_on_pandas", "register_on_polars"]
+__all__ = ["FrameAccessor", "SeriesAccessor", "llm", "register_on_pandas", "register_on_polars"]
 
 
 def _widget() -> Display | None:
@@ -38,6 +38,13 @@ def _widget() -> Display | None:
 show_with(_widget)
 
 F = TypeVar("F")
+_Frame_co = TypeVar("_Frame_co", covariant=True)
+
+
+class _Series(Protocol[_Frame_co]):
+    """A Series of pandas or polars, by which a type checker knows the type of its frame."""
+
+    def to_frame(self, name: Any = ...) -> _Frame_co: ...
 
 
 class FrameAccessor(Verbs[F]):
@@ -50,8 +57,8 @@ class FrameAccessor(Verbs[F]):
     and not computed twice.
     """
 
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
+    def __init__(self, frame: F) -> None:
+        self._frame: Any = frame
 
     def __repr__(self) -> str:
         from nbllm.frame.calls.registry import verb_names
@@ -172,7 +179,7 @@ class FrameAccessor(Verbs[F]):
         )
 
     @reads_arguments
-    def calibrate(self, corrections: Any, *, output: str | None = None) -> Any:
+    def calibrate(self, corrections: Any, *, output: str | None = None) -> F:
         """Scale the scores of this frame so that they fit some true labels; some 200 do well.
 
         It fits one temperature and a bias for each label, and says what they do to the
@@ -196,10 +203,11 @@ class FrameAccessor(Verbs[F]):
         """
         from nbllm.frame.evaluation.calibration import calibrate
 
-        return calibrate(self._frame, corrections, self._output(output))
+        answered: F = calibrate(self._frame, corrections, self._output(output))
+        return answered
 
     @reads_arguments
-    def corrected(self, corrections: Any, *, output: str | None = None) -> Any:
+    def corrected(self, corrections: Any, *, output: str | None = None) -> F:
         """The texts of corrected rows beside their true labels: to show as examples, or train on.
 
         Args:
@@ -217,7 +225,8 @@ class FrameAccessor(Verbs[F]):
         """
         from nbllm.frame.evaluation.calibration import corrected
 
-        return corrected(self._frame, corrections, self._output(output))
+        found: F = corrected(self._frame, corrections, self._output(output))
+        return found
 
     @reads_arguments
     def explain(
@@ -350,11 +359,11 @@ class FrameAccessor(Verbs[F]):
         raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
 
 
-class SeriesAccessor(SeriesVerbs[Any]):
+class SeriesAccessor(SeriesVerbs[F]):
     """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
 
-    def __init__(self, series: Any) -> None:
-        self._series = series
+    def __init__(self, series: _Series[F]) -> None:
+        self._series: Any = series
 
     def __repr__(self) -> str:
         return "series.llm: the verbs of df.llm on this column; each returns a frame."
@@ -368,6 +377,34 @@ class SeriesAccessor(SeriesVerbs[Any]):
     ) -> Any:
         frame = self._series.to_frame(subject)
         return FrameAccessor(frame)._call(verb, subject, options, settings)
+
+
+@overload
+def llm(frame: _Series[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-overlap]
+@overload
+def llm(frame: F) -> FrameAccessor[F]: ...
+def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
+    """Return the verbs on a frame: `frame.llm`, in a form that type checkers know.
+
+    Args:
+        frame: a DataFrame or a Series, of pandas or polars.
+
+    Raises:
+        FrameError: it is something else.
+
+    Example:
+        >>> nbllm.llm(df).sentiment("review")  # doctest: +SKIP
+    """
+    from narwhals import dependencies
+
+    if dependencies.is_pandas_series(frame) or dependencies.is_polars_series(frame):
+        return SeriesAccessor(frame)
+    if dependencies.is_pandas_dataframe(frame) or dependencies.is_polars_dataframe(frame):
+        return FrameAccessor(frame)
+    raise FrameError(
+        f"nbllm.llm takes a DataFrame or a Series of pandas or polars, and {shown(frame)} is none. "
+        "Pass one."
+    )
 
 
 def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[Any]:

@@ -33,6 +33,7 @@ def terms(lines: Mapping[str, str] | Iterable[tuple[str, str]], *, link: bool = 
         lines: by term, its text; as pairs where a term may come twice.
         link: whether a text that is an address of the web as a whole can be clicked.
     """
+    pairs: Iterable[tuple[str, str]]
     pairs = lines.items() if isinstance(lines, Mapping) else lines
     rows = "".join(
         f'<dt style="{STYLE["term"]}">{escape(term)}</dt>'

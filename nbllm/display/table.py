@@ -90,7 +90,7 @@ class Table:
 
         Styles would be most of what a saved notebook holds, and are stripped by some that show it.
         """
-        lines = [_compact("th", self.head, ["text"] * len(self.head))] if self.head else []
+        lines = [_compact("th", self.head, ["text" for _ in self.head])] if self.head else []
         lines += [_compact("td", map(_plain, row), self._forms(len(row))) for row in self.rows]
         style = f"{STYLE['table']};text-align:left"
         return f'<table cellpadding="4" style="{style}">{"".join(lines)}</table>'

@@ -171,7 +171,7 @@ class _Finished(StoppingCriteria):
         self._stop = stop
         self._drops = drops
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         token_generated()
         self.done |= torch.isin(input_ids[:, -1], self._eos_token_ids)
         if self._stop is not None:

@@ -22,6 +22,7 @@ from nbllm.engine.sharing import (
 )
 from nbllm.engine.structured.grammar import JsonGrammar
 from nbllm.engine.token_events import TokenEvents
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -71,13 +72,14 @@ class TextGenerator:
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
         own = model.network.generation_config
-        end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+        end: Any = own.eos_token_id
+        if end is None:
+            end = special_token_id(model.tokenizer, "eos")
         ends = end if isinstance(end, list) else [end]
-        self._eos_token_ids = [i for i in ends if i is not None]
+        self._eos_token_ids: list[int] = [i for i in ends if i is not None]
         # Whatever fills a finished row is dropped afterwards, so any id does.
-        self._pad = next(
-            (i for i in (model.tokenizer.pad_token_id, *self._eos_token_ids) if i is not None), 0
-        )
+        pad = special_token_id(model.tokenizer, "pad")
+        self._pad = next((i for i in (pad, *self._eos_token_ids) if i is not None), 0)
         # What is not named here, such as the token that a decoder starts with, `generate`
         # takes from the model's own configuration.
         self.config = GenerationConfig(
@@ -88,7 +90,7 @@ class TextGenerator:
             pad_token_id=self._pad,
             bos_token_id=own.bos_token_id,
         )
-        self._how = self._batching()
+        self._how: Batching = self._batching()
         self._decoder = (
             Decoder(
                 model,

@@ -281,6 +281,7 @@ class Ledger:
         """
         before = time.time() if older_than is None else time.time() - older_than
         old = "select json_extract(record, '$.question') from runs where started {} ?"
+        kept = 0
         try:
             kept = self._count()
             with self._db:

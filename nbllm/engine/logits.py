@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -14,13 +14,19 @@ from nbllm.engine.locks import FORWARD_LOCK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import nn
     from transformers import PreTrainedModel
 
     from nbllm.models.model import Model
 
-__all__ = ["FineLogits", "head_input", "logits_at", "onloaded"]
+__all__ = ["FineLogits", "head_input", "logits_at", "onloaded", "output_matrix"]
 
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def output_matrix(network: PreTrainedModel) -> nn.Module:
+    """Return the layer that maps hidden states to logits, of a network that has one."""
+    return cast("nn.Module", network.get_output_embeddings())
 
 
 @contextmanager
@@ -36,7 +42,7 @@ def head_input(
         change: from the hidden states to those that the matrix gets instead.
     """
     with FORWARD_LOCK:
-        hook = network.get_output_embeddings().register_forward_pre_hook(
+        hook = output_matrix(network).register_forward_pre_hook(
             lambda _module, inputs: (change(inputs[0]),)
         )
         try:
@@ -107,7 +113,7 @@ class FineLogits:
     """
 
     def __init__(self, network: PreTrainedModel, tokens: Sequence[int]) -> None:
-        self._head = network.get_output_embeddings()
+        self._head = output_matrix(network)
         self._tokens = torch.tensor(tokens)
         self._rows = _rows(self._head, self._tokens)
         self._width = 0  # of the logits before those

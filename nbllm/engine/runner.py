@@ -86,6 +86,7 @@ def _answer(
 ) -> None:
     used = [lengths[i] for i in batch]
     done.forwards += 1
+    answers: Sequence[Any] = ()
     failed: tuple[str, bool] | None = None
     try:
         with FORWARD_LOCK:

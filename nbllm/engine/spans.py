@@ -93,7 +93,7 @@ class SpanExtractor:
         self._budget = TokenBudget.of(model, decodes=False)
         self._padding: int = model.network.config.get_text_config().pad_token_id or 0
         self._takes_types = "token_type_ids" in inspect.signature(model.network.forward).parameters
-        self._batching = self._try()
+        self._batching: Batching = self._try()
 
     def _try(self) -> Batching:
         """Return `sharing.batching` of this network, measured with the logits computed here."""

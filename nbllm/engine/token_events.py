@@ -41,7 +41,7 @@ def token_generated() -> None:
 class TokenEvents(StoppingCriteria):
     """A criterion that calls `token_generated`, and stops nothing."""
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
         """Return that no row stops."""
         token_generated()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.errors import TextError
@@ -13,7 +13,7 @@ from nbllm.errors import TextError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Tokens", "found_spans", "join", "shorten", "tokenize", "tokenizing"]
+__all__ = ["Tokens", "found_spans", "join", "shorten", "special_token_id", "tokenize", "tokenizing"]
 
 # How far ahead a token is looked for in a text that the tokenizer has normalized.
 _AHEAD = 16
@@ -47,6 +47,14 @@ def tokenizing() -> Iterator[None]:
         raise TextError(str(error)) from None
 
 
+def special_token_id(
+    tokenizer: PreTrainedTokenizerBase, role: Literal["bos", "eos", "mask", "pad"]
+) -> int | None:
+    """Return the id of a tokenizer's special token; None where it has none."""
+    found: Any = getattr(tokenizer, f"{role}_token_id")
+    return None if found is None else int(found)
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
 ) -> list[Tokens]:
@@ -64,7 +72,7 @@ def tokenize(
             texts,
             add_special_tokens=False,
             split_special_tokens=not special,
-            return_offsets_mapping=tokenizer.is_fast,
+            return_offsets_mapping=bool(tokenizer.is_fast),
             return_attention_mask=False,
             verbose=False,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
@@ -119,7 +119,7 @@ def _blocks(markdown: str) -> Iterator[tuple[int, str, bool]]:
     """(level, text, is a list) of headings, paragraphs and lists; only headings have a level."""
     import mistune
 
-    parse: Callable[[str], Any] = mistune.create_markdown(renderer="ast", plugins=["table"])
+    parse: Any = mistune.create_markdown(renderer="ast", plugins=["table"])
     lead = ""  # a paragraph that ends in a colon belongs to the list after it, if there is one
     for block in parse(markdown):
         kind = block["type"]

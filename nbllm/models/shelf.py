@@ -218,7 +218,7 @@ def _table(place: str, items: list[Item]) -> Table:
     columns = _PLACES[place]
     return Table(
         [[_shown(item, column) for column in columns] for item in items],
-        [_HEADINGS.get(column, column) for column in columns],
+        [_HEADINGS.get(column) or column for column in columns],
         columns=[_FORMS.get(column, "text") for column in columns],
         caption=_title(place, items),
     )

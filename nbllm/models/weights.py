@@ -139,7 +139,7 @@ def _tokenizer(plan: Plan, local: Mapping[str, Any]) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(plan.folder, **local)
         # What special tokens are is looked at only where they are needed.
         tokenizer("a", truncation=True, max_length=1)
-        len(tokenizer), tokenizer.special_tokens_map, tokenizer.all_special_ids
+        _ = len(tokenizer), tokenizer.special_tokens_map, tokenizer.all_special_ids
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # tokenizers panics, which is no Exception

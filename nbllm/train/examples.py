@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import TextTooLongError
 from nbllm.frame.tasks.label import LabelTask, label_ids
 from nbllm.train.rows import LearnedRow
@@ -101,10 +102,9 @@ def _end(model: Model) -> list[int]:
     stated = None if own is None else own.eos_token_id
     ends = stated if isinstance(stated, list) else [stated]
     # Of several, the one that the chat template writes comes first in the tokenizer's mind.
-    if model.tokenizer.eos_token_id is not None and (
-        stated is None or model.tokenizer.eos_token_id in ends
-    ):
-        return [int(model.tokenizer.eos_token_id)]
+    eos = special_token_id(model.tokenizer, "eos")
+    if eos is not None and (stated is None or eos in ends):
+        return [eos]
     return [int(ends[0])] if ends[0] is not None else []
 
 

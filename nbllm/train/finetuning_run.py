@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import FrameError
 from nbllm.escaping import say
 from nbllm.frame.calls.registry import find_verb
@@ -172,7 +173,7 @@ class FinetuningRun:
         return with_head(model, self.job.labels, self.recipe.seed).requires_grad_(True)
 
     def _layout(self, model: Model, examples: Sequence[Example]) -> Layout:
-        padding = model.tokenizer.pad_token_id or 0
+        padding = special_token_id(model.tokenizer, "pad") or 0
         if model.kind != "causal":
             return HeadRows(padding)
         shared = min(example.shared for example in examples)

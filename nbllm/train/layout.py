@@ -30,9 +30,11 @@ class Layout(Protocol):
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Return the inputs of the network's forward, and `labels`."""
+        ...
 
     def tokens(self, lengths: Sequence[int]) -> int:
         """Return the number of tokens, padding too, of a batch of examples of these lengths."""
+        ...
 
 
 @dataclass(frozen=True)

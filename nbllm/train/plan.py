@@ -189,6 +189,7 @@ def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bo
 
     network.train()
     seconds = []
+    size = 0
     with torch.random.fork_rng():
         less = forward(small)[1]
         for _ in range(2):  # the first one pays for what is set up once

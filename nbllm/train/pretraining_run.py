@@ -13,6 +13,7 @@ import torch
 
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import TrainingError
 from nbllm.escaping import say
 from nbllm.frame.prompts.few_shot import TEXT
@@ -80,7 +81,9 @@ class PretrainingRun:
         learned, seen = (_tokens(model, rows) for rows in (train, held))
         blocks = self._blocks(learned, "train on")
         validated = self._blocks(seen, "hold out")
-        layout = Blocks(int(tokenizer.bos_token_id))
+        bos = special_token_id(tokenizer, "bos")
+        assert bos is not None  # it was trained with one
+        layout = Blocks(bos)
         plan, expected = self._planned(network, layout, blocks, validated, steps, minutes)
         say(f"nbllm: pretrain: {self.said}; {expected}")
         if dry_run:

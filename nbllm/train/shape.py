@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import TrainingError
 from nbllm.models.silence import quiet
 from nbllm.train.job import check_numbers
@@ -56,9 +57,9 @@ class Shape:
             num_key_value_heads=self.heads,
             max_position_embeddings=self.context,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=special_token_id(tokenizer, "bos"),
+            eos_token_id=special_token_id(tokenizer, "eos"),
+            pad_token_id=special_token_id(tokenizer, "pad"),
         )
         with quiet(), torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -431,7 +431,7 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
         check_filed(task, known, path)
         seen.append((task, dict(known)))
 
-    monkeypatch.setattr("nbllm.frame.running.run.check_filed", check)
+    monkeypatch.setattr("nbllm.frame.running.execute.check_filed", check)
     kind, _, ask = VERBS[verb]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -29,6 +29,7 @@ from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import answer_id, check_one_answer, encode_prompt
 from nbllm.attention.recording.validation import check_layer_calls, depths_of
 from nbllm.checks import check_choice, check_integers, check_token, reads
+from nbllm.engine.logits import output_matrix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError
 from nbllm.models.loader import resolve
@@ -166,7 +167,7 @@ def _answers(
         if model.kind == "classifier":
             logits: torch.Tensor = network(input_ids=ids).logits
         else:
-            with only_last_logits(network.get_output_embeddings()):
+            with only_last_logits(output_matrix(network)):
                 logits = network(input_ids=ids, use_cache=False).logits[:, -1]
     check_layer_calls(model, calls, depths_of(model))
     return logits.float()

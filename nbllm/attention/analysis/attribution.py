@@ -34,6 +34,7 @@ from nbllm.checks import check_choice, check_token, check_whole, reads
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import NbllmError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
@@ -208,8 +209,8 @@ def _blank(model: Model) -> int:
     by 1 % from a space.
     """
     tokenizer = model.tokenizer
-    if tokenizer.mask_token_id is not None:
-        return int(tokenizer.mask_token_id)
+    if (mask := special_token_id(tokenizer, "mask")) is not None:
+        return mask
     with TOKENIZER_LOCK:
         space = tokenizer(" ", add_special_tokens=False).input_ids
     known = [*(space if len(space) == 1 else []), tokenizer.pad_token_id, tokenizer.eos_token_id]

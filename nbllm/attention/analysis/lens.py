@@ -29,6 +29,7 @@ from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import encode_prompt, token_id, token_texts
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.chunks import logits_at_once
+from nbllm.engine.logits import output_matrix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -201,7 +202,7 @@ class LogitLens:
         network, device = self.model.network, self.model.device
         with torch.inference_mode():
             normed = self._norm(states[None].to(device))
-            head = network.get_output_embeddings()
+            head = output_matrix(network)
             with hooked(before=[(head, lambda _module, _inputs: (normed,))]):
                 ids = torch.tensor([self.ids[:1]], device=device)
                 logits: torch.Tensor = network(input_ids=ids, use_cache=False).logits[0]

@@ -27,7 +27,7 @@ from nbllm.attention.recording.residual import (
 from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import encode_prompt, token_id
 from nbllm.checks import check_integer, check_token, reads
-from nbllm.engine.logits import onloaded
+from nbllm.engine.logits import onloaded, output_matrix
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.loader import resolve
@@ -211,7 +211,7 @@ def _split(
 
 def _direction(model: Model, token: int, against: int | None) -> tuple[torch.Tensor, float]:
     """The vector that maps the state to a logit, or the difference of two; and its bias."""
-    head = model.network.get_output_embeddings()
+    head: Any = output_matrix(model.network)
     rows = [token] if against is None else [token, against]
     with torch.inference_mode(), onloaded(head) as there:
         plain = isinstance(head, nn.Linear) and head.weight.is_floating_point()

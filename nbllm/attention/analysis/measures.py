@@ -24,6 +24,7 @@ from nbllm.attention.recording.threads import one_thread
 from nbllm.attention.views.overview import survey
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import ArgumentError, SelectionError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
@@ -213,7 +214,7 @@ def _repeated(model: Model, length: int, sequences: int, seed: int) -> list[Prom
             f"length={length} is more than the {counted(len(words), 'token')} of {model.name}, of "
             "which each comes once. Give a smaller one."
         )
-    begin = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    begin = [] if (bos := special_token_id(tokenizer, "bos")) is None else [bos]
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(words, length, replace=False).tolist() for _ in range(sequences)]
     return [

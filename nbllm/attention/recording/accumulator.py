@@ -143,14 +143,16 @@ class LayerAccumulator:
         if len(causal) > 1 or windows or (window is not None and unhidden > window):
             raise _unruly()
         query = self._query.read()
-        sinks = self._rest["sinks"]
+        rest = dict(self._rest)
+        if rest["sinks"] is not None:
+            # A copy, so that a recording does not hold the model's parameters.
+            rest["sinks"] = rest["sinks"].to(query.device, copy=True)
         return Layer(
             query=query,
             key=self._key.read(),
             causal=causal.pop(),
             window=window,
-            # A copy, so that a recording does not hold the model's parameters.
-            **self._rest | {"sinks": None if sinks is None else sinks.to(query.device, copy=True)},
+            **rest,
         )
 
     def _rule(self, call: Call) -> Rule | torch.Tensor:

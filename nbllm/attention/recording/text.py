@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nbllm.checks import shown
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.tokenization import found_spans
+from nbllm.engine.tokenization import found_spans, special_token_id
 from nbllm.errors import (
     ArgumentError,
     LabelError,
@@ -158,8 +160,8 @@ def check_one_answer(model: Model, function: str) -> None:
 
 def end_ids(model: Model) -> tuple[int, ...]:
     """The ids of the tokens with which a model ends its output."""
-    stated = model.network.generation_config.eos_token_id
-    end = model.tokenizer.eos_token_id if stated is None else stated
+    stated: Any = model.network.generation_config.eos_token_id
+    end = special_token_id(model.tokenizer, "eos") if stated is None else stated
     return tuple(token for token in (end if isinstance(end, list) else [end]) if token is not None)
 
 
@@ -171,9 +173,9 @@ def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:
     # Half of a surrogate pair, as pandas may read it from a broken file, is no text.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     tokenizer = model.tokenizer
-    side = {"text_target": text} if as_target else {"text": text}
+    side: dict[str, Any] = {"text_target": text} if as_target else {"text": text}
     with TOKENIZER_LOCK:
-        coded = tokenizer(**side, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+        coded = tokenizer(**side, return_offsets_mapping=bool(tokenizer.is_fast), verbose=False)
     ids = tuple(coded["input_ids"])
     if tokenizer.is_fast:
         spans = [(start, stop) for start, stop in coded["offset_mapping"]]

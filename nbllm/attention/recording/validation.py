@@ -64,11 +64,11 @@ def wanted_layers(
                 f"layer {number} is not in {model.name}, which has layers 0 to {deepest - 1}. "
                 "Choose some of those; -1 is the last."
             )
-    wanted = {
+    wanted: dict[RecordingKind, tuple[int, ...]] = {
         kind: tuple(sorted({n % depth for n in layers if -depth <= n < depth}))
         for kind, depth in depths.items()
     }
-    empty = [kind for kind, numbers in wanted.items() if not numbers]
+    empty: list[RecordingKind] = [kind for kind, numbers in wanted.items() if not numbers]
     if empty:
         raise SelectionError(
             f"None of the layers {list(layers)} is in the {empty[0]} of {model.name}, which has "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from nbllm.checks import kept, near
 from nbllm.errors import FrameError
@@ -71,7 +71,9 @@ class Settings:
         "cancelled, and has the frame as its `result()`.",
         False,
     )
-    engine: str = option("'local' asks the model itself, 'ray' copies of it on workers.", "local")
+    engine: Literal["local", "ray"] = option(
+        "'local' asks the model itself, 'ray' copies of it on workers.", "local"
+    )
     workers: int | None = option(
         "how many copies; by default one a GPU, else one for every four processor cores.", None
     )

@@ -45,7 +45,7 @@ class Points(NamedTuple):
 
 def text(summary: Summary) -> str:
     """Return the summary as text."""
-    table = Table(_rows(summary), _HEAD, columns=["text"] * len(_HEAD))
+    table = Table(_rows(summary), _HEAD, columns=["text" for _ in _HEAD])
     sides = [f"  a  {summary.a}", f"  b  {summary.b}"]
     lines = [summary.heading, *sides, "", *table.lines(), "", *summary.remarks]
     return visible("\n".join(lines))
@@ -57,7 +57,7 @@ def html(summary: Summary, differences: Differences) -> str:
     some = ""
     if differences.count:
         found += " The most surprising of them:"
-        columns = [_form(cells) for cells in zip(*differences.rows, strict=True)]
+        columns: list[Column] = [_form(cells) for cells in zip(*differences.rows, strict=True)]
         rows = [list(map(_short, row)) for row in differences.rows]
         some = Table(rows, differences.head, columns=columns).html()
     return card(

@@ -128,7 +128,7 @@ def compare(
     # Only what is asked about, so that nothing of the user's is in the way of the answers.
     answered = nw.from_native(frame, eager_only=True).select(list(columns.values())).to_native()
     answers: dict[str, tuple[list[Any], Any]] = {}
-    sides = []
+    sides, tasks = [], []
     for name, given, choice in zip("ab", (a, b), choices, strict=True):
         with _opened(given, choice) as model:
             task = call.task(model)
@@ -138,9 +138,10 @@ def compare(
                 read = measure_perplexity(model, [text for (text,) in texts.texts])
                 side = replace(side, perplexity=read)
         sides.append(side)
+        tasks.append(task)
         answers |= _columns_of(answered, task, name)
     _warn_if_the_same(*sides)
-    if not isinstance(task, Choice):
+    if not isinstance(tasks[-1], Choice):
         pairs = zip(answers["a"][0], answers["b"][0], strict=True)
         answers["similarity"] = (_similarities(pairs), nw.Float64)
     rows = write_columns(frame, answers)

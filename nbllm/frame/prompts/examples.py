@@ -107,7 +107,7 @@ def examples_of(
     elif isinstance(examples, tuple) and examples and isinstance(examples[0], str):
         return [names.example(examples)]
     elif isinstance(examples, Iterable) and not _is_unordered(examples):
-        listed = examples.tolist() if hasattr(examples, "tolist") else examples
+        listed: Any = getattr(examples, "tolist", lambda: examples)()
         return [names.example(example) for example in listed]
     raise LabelError(
         f"examples={shown(examples)} does not say what is the text and what the answer. "

@@ -72,7 +72,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
                     f"sources has {counted(len(named), 'column')} of text. Say which holds the "
                     "sources: source_column=."
                 )
-            column = named[0]
+            [column] = named
         rows = read_rows(sources, [column])
         values = [None if i is None else rows.texts[i][0] for i in rows.position]
         labels = index_labels(sources)

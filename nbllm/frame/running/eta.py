@@ -96,7 +96,7 @@ class Forecast:
         some = order[np.unique(np.linspace(0, len(order) - 1, _SAMPLE).astype(int))]
         prompts = asked.encode([texts[n] for n in some], truncate=True)
         known = [
-            (characters[n], len(prompt.ids) - prompt.prefix_length)
+            (float(characters[n]), len(prompt.ids) - prompt.prefix_length)
             for n, prompt in zip(some, prompts, strict=True)
             if isinstance(prompt, Prompt)
         ]

@@ -153,6 +153,7 @@ class Display(Protocol):
 
     def open(self, watch: Watch) -> bool:
         """Show it where the user asks for it, too; whether it could."""
+        ...
 
     def end(self, watch: Watch) -> None:
         """Show how it ended. Nothing is shown after that."""
@@ -202,7 +203,8 @@ class Watch:
             return "failed"
         if not self.ended:
             return "running"
-        return next((s.state for s in self.steps if s.state != "done"), "done")
+        states: list[State] = [s.state for s in self.steps if s.state != "done"]
+        return states[0] if states else "done"
 
     @property
     def cancelled(self) -> bool:

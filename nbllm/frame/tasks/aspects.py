@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import log
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
@@ -50,7 +50,7 @@ class AspectTask:
     statements: tuple[str, ...]  # as they would continue the prompt; for each aspect, by opinion
     calibration: tuple[str, ...]  # texts on many subjects
 
-    decodes: ClassVar[bool] = False
+    decodes = False
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -38,19 +38,23 @@ class Asked(Protocol):
     @property
     def prefix_tokens(self) -> int:
         """What all prompts start with and the model reads once."""
+        ...
 
     @property
     def label_tokens(self) -> int:
         """Tokens of labels that the model reads behind each prompt."""
+        ...
 
     @property
     def before(self) -> TokenCounts:
         """What was read before the first row: a shared prefix, texts of calibration."""
+        ...
 
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
         """Rows to prompts; a row that cannot be one is its exception."""
+        ...
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
@@ -60,9 +64,11 @@ class Asked(Protocol):
         Called once, before any row is asked. Fitting takes several batches: `step` is called
         after each, and what it raises ends the fit.
         """
+        ...
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         """Answers that JSON holds; a row without one is an exception among them."""
+        ...
 
 
 class Task(Protocol):
@@ -71,37 +77,47 @@ class Task(Protocol):
     @property
     def verb(self) -> str:
         """Its name in `df.llm`."""
+        ...
 
     @property
     def template(self) -> Template:
         """The prompt; empty where the model reads the text as it is."""
+        ...
 
     @property
     def decodes(self) -> bool:
         """Whether the model writes token by token, or only reads."""
+        ...
 
     @property
     def outputs(self) -> tuple[Output, ...]:
         """The columns of its answers, in their order."""
+        ...
 
     def parameters(self) -> dict[str, Any]:
         """All that decides the answer, apart from model, prompt and row."""
+        ...
 
     def answer_tokens(self, model: Model) -> int:
         """Room in the context that an answer may take."""
+        ...
 
     def on(self, model: Model, limit: int) -> Asked:
         """Make it ready: prompts may have `limit` tokens."""
+        ...
 
     @property
     def offset_length(self) -> int:
         """How many numbers calibration takes off; 0 where nothing is calibrated."""
+        ...
 
     def is_answer(self, value: Any) -> bool:
         """Whether a value has the form of its answers: a ledger may hold anything."""
+        ...
 
     def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """What each of `outputs` holds, one value an answer."""
+        ...
 
 
 def check_filed(task: Task, known: Mapping[str, Any], path: Path | None) -> None:

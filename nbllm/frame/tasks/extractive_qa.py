@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from nbllm.engine.prompt import Prompt, Template
+from nbllm.engine.prompt import Prompt
 from nbllm.engine.spans import Pieces, SpanExtractor
 from nbllm.frame.tasks.base import are_numbers
 from nbllm.frame.tasks.span import SpanTask
 from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.base import Output
     from nbllm.models.model import Model
 
 __all__ = ["ReaderTask"]
@@ -32,10 +31,10 @@ class ReaderTask:
     question: str | None  # the same for all rows; else it stands behind the text in each
     threshold: float  # of the score, below which there is no answer; 0.5 is the rule of SQuAD 2.0
 
-    template: ClassVar[Template] = ()
-    decodes: ClassVar[bool] = False
-    offset_length: ClassVar[int] = 0
-    outputs: ClassVar[tuple[Output, ...]] = SpanTask.outputs
+    template = ()
+    decodes = False
+    offset_length = 0
+    outputs = SpanTask.outputs
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
@@ -64,8 +64,8 @@ class FieldsTask:
     max_new_tokens: int
     schema: Mapping[str, Any]  # as `read_schema` gives it
 
-    decodes: ClassVar[bool] = True
-    offset_length: ClassVar[int] = 0
+    decodes = True
+    offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:

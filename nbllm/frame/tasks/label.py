@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
@@ -41,8 +41,8 @@ class Choice:
     verb: str
     labels: tuple[str, ...]
 
-    decodes: ClassVar[bool] = False
-    offset_length: ClassVar[int] = 0
+    decodes = False
+    offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -210,7 +210,7 @@ class HeadTask(Choice):
 
     heads: tuple[int, ...]  # where in the classifier's own labels each is
 
-    template: ClassVar[Template] = ()
+    template = ()
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
@@ -31,7 +31,7 @@ class _Several:
     verb: str
     labels: tuple[str, ...]
 
-    decodes: ClassVar[bool] = False
+    decodes = False
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -141,8 +141,8 @@ class SeveralHeadsTask(_Several):
 
     heads: tuple[int, ...]  # where in the classifier's own labels each is
 
-    template: ClassVar[Template] = ()
-    offset_length: ClassVar[int] = 0
+    template = ()
+    offset_length = 0
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

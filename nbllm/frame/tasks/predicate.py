@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import log
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class StatementTask(Choice):
     calibration: tuple[str, ...]  # texts on many subjects
     threshold: float  # of the probability, from which the answer is yes
 
-    offset_length: ClassVar[int] = 1
+    offset_length = 1
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`; the threshold decides no likelihood."""

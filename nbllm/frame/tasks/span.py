@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import expm1
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
@@ -37,9 +37,9 @@ class SpanTask:
     threshold: float = 0.0  # of the score, below which there is no answer
     stop: str | None = None  # a string that ends an answer
 
-    decodes: ClassVar[bool] = True
-    offset_length: ClassVar[int] = 0
-    outputs: ClassVar[tuple[Output, ...]] = (
+    decodes = True
+    offset_length = 0
+    outputs = (
         Output("value", "", nw.String),
         Output("score", "_score", nw.Float64),
         Output("field", "_start", nw.Int64),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
@@ -29,9 +29,9 @@ class TextTask:
     stop: str | None = None  # a string that ends the text
     whole_sentences: bool = False  # drop a last sentence that the model did not finish
 
-    decodes: ClassVar[bool] = True
-    offset_length: ClassVar[int] = 0
-    outputs: ClassVar[tuple[Output, ...]] = (Output("value", "", nw.String),)
+    decodes = True
+    offset_length = 0
+    outputs = (Output("value", "", nw.String),)
 
     def parameters(self) -> dict[str, Any]:
         return {

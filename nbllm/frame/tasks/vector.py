@@ -6,14 +6,14 @@ from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
 
 from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
-from nbllm.engine.prompt import Prompt, Template
+from nbllm.engine.prompt import Prompt
 from nbllm.frame.tasks.base import VECTOR, Output, are_numbers
 from nbllm.frame.tasks.encoded import Encoded
 
@@ -48,9 +48,9 @@ class VectorTask:
 
     verb: str
 
-    template: ClassVar[Template] = ()
-    decodes: ClassVar[bool] = False
-    offset_length: ClassVar[int] = 0
+    template = ()
+    decodes = False
+    offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -114,10 +114,10 @@ class SimilarityTask:
     verb: str
     to: str | None = None
 
-    template: ClassVar[Template] = ()
-    decodes: ClassVar[bool] = False
-    offset_length: ClassVar[int] = 0
-    outputs: ClassVar[tuple[Output, ...]] = (Output("value", "", nw.Float64),)
+    template = ()
+    decodes = False
+    offset_length = 0
+    outputs = (Output("value", "", nw.Float64),)
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nbllm.engine.prompt import Prompt, Template
+from nbllm.engine.prompt import Prompt
 from nbllm.errors import LabelError
 from nbllm.frame.tasks.encoded import Encoded
 from nbllm.frame.tasks.label import Choice
@@ -30,7 +30,7 @@ class NearestTask(Choice):
 
     described: tuple[str, ...]  # what is embedded of each label
 
-    template: ClassVar[Template] = ()
+    template = ()
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -137,6 +137,6 @@ def _joined(parts: list[Part]) -> list[Part]:
     """The parts with texts that follow each other as one."""
     joined: list[Part] = []
     for kind, run in groupby(parts, key=lambda part: part.kind):
-        values = [part.value for part in run]
-        joined += [Part(kind, value) for value in (["".join(values)] if kind == "text" else values)]
+        some = list(run)
+        joined += [Part("text", "".join(part.value for part in some))] if kind == "text" else some
     return joined

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
@@ -215,7 +215,7 @@ def estimate(
 
 
 def _counts(name: str, asked: int | Sequence[int]) -> list[int]:
-    counts = asked if isinstance(asked, (list, tuple, range)) else [asked]
+    counts: Any = asked if isinstance(asked, (list, tuple, range)) else [asked]
     if not counts or any(type(n) is not int or n < 1 for n in counts):
         raise ModelError(f"{name}={asked!r} is no number of things. Give 1 or more, or a list.")
     return list(counts)
@@ -227,7 +227,7 @@ def _choices(
     known = get_args(Quantization) if as_published is None else (as_published, "none")
     if asked is None:
         return known if as_published is None else (as_published,)
-    choices = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
+    choices: tuple[Any, ...] = tuple(asked) if isinstance(asked, (list, tuple)) else (asked,)
     wrong = [choice for choice in choices if not isinstance(choice, str) or choice not in known]
     if wrong or not choices:
         stated = "" if as_published is None else f" {source} was published in {as_published}."

@@ -95,7 +95,7 @@ def plot(
 
 
 def _table(rows: Sequence[Requirement]) -> Table:
-    return Table(list(map(_cells, rows)), _HEAD, columns=["number"] * len(_HEAD))
+    return Table(list(map(_cells, rows)), _HEAD, columns=["number" for _ in _HEAD])
 
 
 def _cells(row: Requirement) -> tuple[str, ...]:

@@ -230,10 +230,11 @@ def _reading_once(description: str) -> Iterator[None]:
     def bar(tensors: Any, **_: Any) -> Any:
         return bar_class()(tensors, desc=description, unit="tensor")
 
-    theirs = vars(transformers_gguf).get("tqdm"), vars(gguf)["GGUFReader"]
-    vars(transformers_gguf)["tqdm"] = bar
-    vars(gguf)["GGUFReader"] = cache(vars(gguf)["GGUFReader"])
+    of_transformers, of_gguf = transformers_gguf.__dict__, gguf.__dict__
+    theirs = of_transformers.get("tqdm"), of_gguf["GGUFReader"]
+    of_transformers["tqdm"] = bar
+    of_gguf["GGUFReader"] = cache(of_gguf["GGUFReader"])
     try:
         yield
     finally:
-        vars(transformers_gguf)["tqdm"], vars(gguf)["GGUFReader"] = theirs
+        of_transformers["tqdm"], of_gguf["GGUFReader"] = theirs

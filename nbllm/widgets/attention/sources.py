@@ -65,14 +65,17 @@ class AttentionSource(Protocol):
         self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
         """Return the selected weights, (rows, columns)."""
+        ...
 
     def pooled(
         self, selection: Selection, rows: range, columns: range, size: int
     ) -> NDArray[np.float32]:
         """Return the same, pooled to at most size a side: a single hot key stays hot."""
+        ...
 
     def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
         """Return the weight on the sink, masked or not, (rows,)."""
+        ...
 
 
 class RecordingSource:

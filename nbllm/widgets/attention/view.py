@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from threading import RLock
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import traitlets
@@ -37,7 +37,11 @@ from nbllm.wording import counted
 __all__ = ["AttentionView", "inspect"]
 
 
-class _Position(traitlets.Int[int, int]):
+_Get = TypeVar("_Get")
+_Set = TypeVar("_Set")
+
+
+class _Position(traitlets.Int[_Get, _Set]):
     """An integer, also as NumPy's argmax gives it."""
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -95,11 +99,11 @@ class AttentionView(Export, View):
     _esm = bundle("attention.js")
     _css = bundle("attention.css")
 
-    layer = _Position().tag(sync=True)
-    head = _Position().tag(sync=True)
+    layer: _Position[int, int] = _Position().tag(sync=True)
+    head: _Position[int, int] = _Position().tag(sync=True)
     reduce = traitlets.Enum(get_args(Reduce), "head").tag(sync=True)
-    token = _Position(None, allow_none=True).tag(sync=True)
-    key = _Position(None, allow_none=True).tag(sync=True)
+    token: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
+    key: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     window = traitlets.Tuple(
         *(_Position() for _ in range(4)), default_value=None, allow_none=True
     ).tag(sync=True)

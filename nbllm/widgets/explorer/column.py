@@ -88,7 +88,7 @@ class Column:
     def _arrow(self) -> pa.Array:
         """The column in a type of Arrow's that can be ranked; as text, where it has none."""
         try:
-            made = self._series.to_arrow()
+            made: Any = self._series.to_arrow()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             made = None
         if isinstance(made, pa.ChunkedArray):
