@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from nbllm.checks import reads
 from nbllm.frame import KEEP
+from nbllm.frame.checks import reads_arguments
 
 if TYPE_CHECKING:
     from nbllm.frame.prompts.examples import Examples
@@ -22,6 +23,7 @@ F = TypeVar("F")
 
 # An argument that there is not is refused with the names of those that there are.
 _named = reads()
+_looks = reads_arguments
 
 
 class Verbs(Generic[F]):
@@ -32,11 +34,13 @@ class Verbs(Generic[F]):
     ) -> Any:
         raise NotImplementedError
 
-    def _preview(self, verb: str, subject: Any, options: dict[str, Any]) -> Preview | StepsPreview:
+    def _preview(
+        self, verb: str, subject: Any, row: Any, options: dict[str, Any], settings: dict[str, Any]
+    ) -> Preview | StepsPreview:
         raise NotImplementedError
 
     def _estimate(
-        self, verb: str, subject: Any, options: dict[str, Any]
+        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
     ) -> RunEstimate | StepsEstimate:
         raise NotImplementedError
 
@@ -1998,7 +2002,17 @@ class Verbs(Generic[F]):
         truncate: bool = ...,
         **options: Any,
     ) -> Preview | StepsPreview: ...
-    def preview(self, verb: str, subject: str, **options: Any) -> Preview | StepsPreview:
+    @_looks
+    def preview(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        row: Any = None,
+        model: ModelLike | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Preview | StepsPreview:
         """Show what a verb would give the model for one row: the exact prompt.
 
         Of a verb that asks several questions, the prompt of each step; of one that ranks, what
@@ -2018,7 +2032,7 @@ class Verbs(Generic[F]):
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
         """
-        return self._preview(verb, subject, options)
+        return self._preview(verb, subject, row, options, {"model": model, "truncate": truncate})
 
     @overload
     def estimate(
@@ -2211,7 +2225,16 @@ class Verbs(Generic[F]):
         truncate: bool = ...,
         **options: Any,
     ) -> RunEstimate | StepsEstimate: ...
-    def estimate(self, verb: str, subject: str, **options: Any) -> RunEstimate | StepsEstimate:
+    @_looks
+    def estimate(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        model: ModelLike | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> RunEstimate | StepsEstimate:
         """Say what a run would take: rows, tokens, time and memory.
 
         It tries the model on a few of the rows, which takes seconds; nothing is answered. Of a
@@ -2227,7 +2250,7 @@ class Verbs(Generic[F]):
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
         """
-        return self._estimate(verb, subject, options)
+        return self._estimate(verb, subject, options, {"model": model, "truncate": truncate})
 
 
 class SeriesVerbs(Generic[F]):

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbllm._deprecation import deprecated_argument
-from nbllm._verb_methods import SeriesVerbs, Verbs
-from nbllm.checks import near, shown
-from nbllm.errors import FrameError, ProvenanceError
-from nbllm.frame.checks import read_argument, reads_arguments
+from nbllm._verb_methods import Verbs
+from nbllm.checks import near
+from nbllm.frame.checks import reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
 if TYPE_CHECKING:
-    from nbllm.frame.calls.verb import Call, Verb
     from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
     from nbllm.frame.running.preview import Preview, StepsPreview
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
-__all__ = ["FrameAccessor", "SeriesAccessor", "llm", "register_on_pandas", "register_on_polars"]
+__all__ = ["FrameAccessor"]
 
 
 def _widget() -> Display | None:
@@ -38,13 +36,6 @@ def _widget() -> Display | None:
 show_with(_widget)
 
 F = TypeVar("F")
-_Frame_co = TypeVar("_Frame_co", covariant=True)
-
-
-class _Series(Protocol[_Frame_co]):
-    """A Series of pandas or polars, by which a type checker knows the type of its frame."""
-
-    def to_frame(self, name: Any = ...) -> _Frame_co: ...
 
 
 class FrameAccessor(Verbs[F]):
@@ -327,104 +318,28 @@ class FrameAccessor(Verbs[F]):
 
         return run_call(self._frame, find_verb(verb).call(subject, options, settings))
 
-    def _preview(self, verb: str, subject: Any, options: dict[str, Any]) -> Preview | StepsPreview:
+    def _preview(
+        self,
+        verb: str,
+        subject: Any,
+        row: Any,
+        options: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> Preview | StepsPreview:
         from nbllm.frame.calls.registry import find_verb
 
-        row = read_argument("row", options.pop("row", None), optional=True)
         found = find_verb(verb)
-        return found.preview(self._frame, _looked_at(found, subject, options), row)
+        return found.preview(self._frame, found.call(subject, options, settings), row)
 
     def _estimate(
-        self, verb: str, subject: Any, options: dict[str, Any]
+        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
     ) -> RunEstimate | StepsEstimate:
         from nbllm.frame.calls.registry import find_verb
 
         found = find_verb(verb)
-        return found.estimate(self._frame, _looked_at(found, subject, options))
+        return found.estimate(self._frame, found.call(subject, options, settings))
 
     def _output(self, output: str | None) -> str:
-        """The column of answers meant, by name or because it is the only one."""
-        columns = [str(name) for name in self._frame.columns]
-        ends = [name.removesuffix("_run") for name in columns if name.endswith("_run")]
-        found = [name for name in ends if name in columns]
-        if output is None and len(found) == 1:
-            return found[0]
-        if output in found:
-            return str(output)
-        if not found:
-            raise ProvenanceError(
-                "the frame has no column that ends in '_run', by which an answer is traced. "
-                "Use the frame that a verb such as .llm.sentiment returned."
-            )
-        raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
+        from nbllm.frame.calls.evaluate import choose_run_output
 
-
-class SeriesAccessor(SeriesVerbs[F]):
-    """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
-
-    def __init__(self, series: _Series[F]) -> None:
-        self._series: Any = series
-
-    def __repr__(self) -> str:
-        return "series.llm: the verbs of df.llm on this column; each returns a frame."
-
-    def _subject(self) -> str:
-        name = self._series.name
-        return "text" if name in (None, "") else name
-
-    def _call(
-        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
-    ) -> Any:
-        frame = self._series.to_frame(subject)
-        return FrameAccessor(frame)._call(verb, subject, options, settings)
-
-
-@overload
-def llm(frame: _Series[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-overlap]
-@overload
-def llm(frame: F) -> FrameAccessor[F]: ...
-def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
-    """Return the verbs on a frame: `frame.llm`, in a form that type checkers know.
-
-    Args:
-        frame: a DataFrame or a Series, of pandas or polars.
-
-    Raises:
-        FrameError: it is something else.
-
-    Example:
-        >>> nbllm.llm(df).sentiment("review")  # doctest: +SKIP
-    """
-    from narwhals import dependencies
-
-    if dependencies.is_pandas_series(frame) or dependencies.is_polars_series(frame):
-        return SeriesAccessor(frame)
-    if dependencies.is_pandas_dataframe(frame) or dependencies.is_polars_dataframe(frame):
-        return FrameAccessor(frame)
-    raise FrameError(
-        f"nbllm.llm takes a DataFrame or a Series of pandas or polars, and {shown(frame)} is none. "
-        "Pass one."
-    )
-
-
-def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[Any]:
-    """A call that is only looked at: the model and the limit are all that matters of its run."""
-    looked_at = ("model", "truncate")
-    settings: dict[str, Any] = {n: options.pop(n) for n in looked_at if n in options}
-    return verb.call(subject, options, settings)
-
-
-def register_on_pandas(pandas: Any) -> None:
-    """Add `.llm` to pandas DataFrames and Series."""
-    api = pandas.api.extensions
-    # It is there when %reload_ext nbllm runs the package's __init__ again.
-    if getattr(pandas.DataFrame, "llm", None) is not FrameAccessor:
-        api.register_dataframe_accessor("llm")(FrameAccessor)
-        api.register_series_accessor("llm")(SeriesAccessor)
-
-
-def register_on_polars(polars: Any) -> None:
-    """Add `.llm` to polars DataFrames and Series."""
-    if getattr(polars.DataFrame, "llm", None) is not FrameAccessor:
-        polars.api.register_dataframe_namespace("llm")(FrameAccessor)
-        polars.api.register_series_namespace("llm")(SeriesAccessor)
+        return choose_run_output(self._frame, output)
