@@ -48,9 +48,9 @@ class RunFolder:
     def __init__(
         self, where: str | Path | None, verb: str, asked: Mapping[str, Any], *, resume: bool
     ) -> None:
-        self.asked = json.loads(json.dumps({"verb": verb, **asked}))
+        self.asked: Any = json.loads(json.dumps({"verb": verb, **asked}))
         key = hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()[:12]
-        self.path = (
+        self.path: Path = (
             home() / "training" / f"{verb}-{key}"
             if where is None
             else Path(where).expanduser().absolute()

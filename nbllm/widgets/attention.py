@@ -82,20 +82,22 @@ class AttentionView(Export, View):
 
     layer: _Position[int, int] = _Position().tag(sync=True)
     head: _Position[int, int] = _Position().tag(sync=True)
-    how = traitlets.Enum(("head", "mean", "max"), "head").tag(sync=True)
+    how: traitlets.Enum[str] = traitlets.Enum(("head", "mean", "max"), "head").tag(sync=True)
     token: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     key: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
-    window = traitlets.Tuple(
+    window: traitlets.Tuple = traitlets.Tuple(
         *(_Position() for _ in range(4)), default_value=None, allow_none=True
     ).tag(sync=True)
-    mask_sink = traitlets.Bool(False).tag(sync=True)
-    words = traitlets.Bool(False).tag(sync=True)
-    measure = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    mask_sink: traitlets.Bool[bool, bool | int] = traitlets.Bool(False).tag(sync=True)
+    words: traitlets.Bool[bool, bool | int] = traitlets.Bool(False).tag(sync=True)
+    measure: traitlets.Unicode[str | None, str | bytes | None] = traitlets.Unicode(
+        None, allow_none=True
+    ).tag(sync=True)
     # By part and name, a number that changes with the values: the browser asks for those.
-    measured = traitlets.Dict().tag(sync=True)
-    part = traitlets.Unicode().tag(sync=True)
-    side = traitlets.Unicode("a").tag(sync=True)
-    scale = traitlets.Enum(("sqrt", "log"), "sqrt").tag(sync=True)
+    measured: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+    part: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
+    side: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("a").tag(sync=True)
+    scale: traitlets.Enum[str] = traitlets.Enum(("sqrt", "log"), "sqrt").tag(sync=True)
     # The first answers, while the view is being shown.
     _opening = traitlets.Any(None).tag(sync=True)
 
@@ -104,7 +106,7 @@ class AttentionView(Export, View):
         recording: Recording | EncoderDecoderRecording,
         other: Recording | EncoderDecoderRecording | None = None,
     ) -> None:
-        self.questions = Questions(recording, other)
+        self.questions: Questions = Questions(recording, other)
         # What is asked in a subshell waits for the picture that a cell is about to show.
         self._turn = RLock()
         part, side = self.questions.parts[-1], self.questions.sides[-1]
@@ -147,7 +149,10 @@ class AttentionView(Export, View):
         self.questions.tables[part] = table
         version = 1 + max((0, *(max(named.values()) for named in self.measured.values() if named)))
         with self.hold_sync():
-            self.measured = {**self.measured, part: dict.fromkeys(names, version)}
+            self.measured = {
+                **self.measured,
+                part: dict.fromkeys(names, version),
+            }
             self._fit_measure()
 
     @property

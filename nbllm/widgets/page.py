@@ -47,7 +47,7 @@ class Answers:
 
     def __init__(self, ask: Ask, budget: int) -> None:
         self.budget = budget  # bytes that the answers may take
-        self.size = 0  # bytes that they take
+        self.size: int = 0  # bytes that they take
         self._ask = ask
         self._asked: set[str] = set()
         self._entries: list[str] = []

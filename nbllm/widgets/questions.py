@@ -24,6 +24,7 @@ Rows and columns are [start, stop], of a picture also null for all; a pair is [q
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,14 @@ class Questions:
     def __init__(self, first: Recorded, second: Recorded | None = None) -> None:
         self.sheets: dict[tuple[str, str], Sheet] = {}
         self.tables: dict[str, Any] = {}  # by part: measures of its heads that were given
-        self.drawn = lru_cache(PICTURES_KEPT)(self._draw)
+        self.drawn: Callable[..., tuple[NDArray[np.float32], bool, float]] = lru_cache(
+            PICTURES_KEPT
+        )(self._draw)
         names = ("a",) if second is None else ("a", "b")
         for side, recorded in zip(names, (first, second), strict=False):
             for part, recording in _parts(recorded).items():
                 self.sheets[part, side] = RecordingSheet(recording)
-        self.parts = list(dict.fromkeys(part for part, _ in self.sheets))
+        self.parts: list[str] = list(dict.fromkeys(part for part, _ in self.sheets))
         self.sides: list[str] = list(names)
         if second is None:
             return

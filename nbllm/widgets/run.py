@@ -44,7 +44,7 @@ class RunView(View):
     _esm = bundle("run.js")
     _css = bundle("run.css")
 
-    state = traitlets.Dict().tag(sync=True)
+    state: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
 
 
 class RunDisplay:

@@ -77,19 +77,22 @@ class Explorer(View):
     _esm = bundle("explorer.js")
     _css = bundle("explorer.css")
 
-    text = traitlets.Unicode().tag(sync=True)
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    truths = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    score = traitlets.Tuple(
+    text: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
+    labels: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    truths: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    score: traitlets.Tuple = traitlets.Tuple(
         traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
     ).tag(sync=True)
-    only = traitlets.Enum(ONLY, None, allow_none=True).tag(sync=True)
-    sort = traitlets.Unicode(None, allow_none=True).tag(sync=True)
-    descending = traitlets.Bool(False).tag(sync=True)
-    rows = traitlets.List(traitlets.Int()).tag(sync=True)  # positions of those selected
-    edits = traitlets.Int(0).tag(sync=True)  # rises with each correction
-    outline = traitlets.Dict().tag(sync=True)
-    opening = traitlets.Dict().tag(sync=True)
+    only: traitlets.Enum[str | None] = traitlets.Enum(ONLY, None, allow_none=True).tag(sync=True)
+    sort: traitlets.Unicode[str | None, str | bytes | None] = traitlets.Unicode(
+        None, allow_none=True
+    ).tag(sync=True)
+    descending: traitlets.Bool[bool, bool | int] = traitlets.Bool(False).tag(sync=True)
+    # Positions of those selected.
+    rows: traitlets.List[int] = traitlets.List(traitlets.Int()).tag(sync=True)
+    edits: traitlets.Int[int, int] = traitlets.Int(0).tag(sync=True)  # rises with each correction
+    outline: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+    opening: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -107,11 +110,11 @@ class Explorer(View):
             truth: the right ones: a column, a Series with the frame's index, or one value a row.
             explain: from the position of a row to its explanation.
         """
-        self.answers = Answers(frame, output, truth)
+        self.answers: Answers = Answers(frame, output, truth)
         self._matching = lru_cache(8)(self._match)
         self._warmed = False
         super().__init__(outline=self._outline(), opening=self._window(Query(), 0, _OPENING))
-        self.why = Why(explain, self._called)
+        self.why: Why = Why(explain, self._called)
         self._whole = ipywidgets.VBox([self, self.why.box])
         self.on_msg(self._answer)
         answer_beside_cells(self.comm)

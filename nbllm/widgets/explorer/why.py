@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
+from typing import Any
 
 import ipywidgets
 
@@ -33,8 +34,8 @@ class Why:
         self._closed = False
         self._change = Lock()  # of the explanation that is shown
         self.explanation: Explanation | None = None
-        self.said = ipywidgets.HTML()
-        self.box = ipywidgets.VBox()
+        self.said: Any = ipywidgets.HTML()
+        self.box: Any = ipywidgets.VBox()
         self.box.add_class("nbllm-why")
 
     def start(self, row: int) -> Future[None]:
