@@ -82,10 +82,12 @@ notebooks: model ## every curated notebook executed, with fewer rows than a read
 gallery: model ## every curated notebook as a reader sees it: docs/gallery.md, and pages in build/gallery
 	$(BIN)/python notebooks/gallery.py $(ONLY)
 
-lint: setup ## ruff, mypy and tsc
+lint: setup ## ruff, mypy, pyright and tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/python tools/check_type_completeness.py
 	$(BIN)/python hatch_build.py run check
 
 hooks: setup ## git checks each commit with ruff and its formatter from now on

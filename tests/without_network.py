@@ -142,6 +142,7 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
 
     names: dict[str, Callable[[], Any]] = {
         "load": lambda: nbllm.load().unload(),  # the default one, which is on this disk
+        "llm": lambda: nbllm.llm(data).sentiment("text", model=causal),
         "shelf": lambda: repr(nbllm.shelf()),
         "estimate": lambda: repr(nbllm.estimate(folder / "tiny-causal")),
         "compare": lambda: nbllm.compare(

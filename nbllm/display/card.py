@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
@@ -33,8 +34,7 @@ def terms(lines: Mapping[str, str] | Iterable[tuple[str, str]], *, link: bool = 
         lines: by term, its text; as pairs where a term may come twice.
         link: whether a text that is an address of the web as a whole can be clicked.
     """
-    pairs: Iterable[tuple[str, str]]
-    pairs = lines.items() if isinstance(lines, Mapping) else lines
+    pairs: Any = lines.items() if isinstance(lines, Mapping) else lines
     rows = "".join(
         f'<dt style="{STYLE["term"]}">{escape(term)}</dt>'
         f'<dd style="{STYLE["value"]}">{_linked(text) if link else escape(text)}</dd>'

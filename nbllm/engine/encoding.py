@@ -145,11 +145,13 @@ class TextEncoder(_TextEngine):
     def __init__(self, model: Model) -> None:
         super().__init__(model, "encoder")
         pooling = _pooling_of(model)
-        self.pooling = pooling.modes  # the vectors of several are joined end to end
-        self.normalized = pooling.normalized
-        self.batching = self._batching()
+        self.pooling: tuple[str, ...] = (
+            pooling.modes
+        )  # the vectors of several are joined end to end
+        self.normalized: bool = pooling.normalized
+        self.batching: Batching = self._batching()
         hidden = largest(text_config(model.network.config), "hidden_size")
-        self.dimensions = hidden * len(self.pooling)
+        self.dimensions: int = hidden * len(self.pooling)
 
     def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         hidden = self._forward(ids, seen).last_hidden_state.float()
@@ -187,9 +189,11 @@ class HeadScorer(_TextEngine):
                 "text) and not the probability of labels. Take a classifier with two labels or "
                 "more."
             )
-        self.labels = tuple(str(config.id2label[n]) for n in range(config.num_labels))
+        self.labels: tuple[str, ...] = tuple(
+            str(config.id2label[n]) for n in range(config.num_labels)
+        )
         self._log_probabilities = logsigmoid if multiple else _log_softmax
-        self.batching = self._batching()
+        self.batching: Batching = self._batching()
 
     def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         with fine_logits(self.model.network):

@@ -61,13 +61,13 @@ class TextGenerator:
     ) -> None:
         self.model = model
         self._continues = model.kind == "causal"
-        self.grammar = (
+        self.grammar: JsonGrammar | None = (
             None
             if schema is None
             else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         )
         self._shares = self._continues and shares_prefix(model.network)
-        self.prefix = SharedPrefix(model, prefix_ids if self._shares else ())
+        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if self._shares else ())
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
@@ -82,7 +82,7 @@ class TextGenerator:
         self._pad = next((i for i in (pad, *self._eos_token_ids) if i is not None), 0)
         # What is not named here, such as the token that a decoder starts with, `generate`
         # takes from the model's own configuration.
-        self.config = GenerationConfig(
+        self.config: GenerationConfig = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,

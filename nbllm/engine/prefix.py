@@ -25,7 +25,7 @@ class SharedPrefix:
     """
 
     def __init__(self, model: Model, ids: tuple[int, ...]) -> None:
-        self.length = len(ids)
+        self.length: int = len(ids)
         self._model = model
         self._cache: Any = None
         if ids:

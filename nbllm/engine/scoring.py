@@ -53,7 +53,7 @@ class LabelTrie:
                     self.tokens.append(path[depth - 1])
                     self.parents.append(nodes[path[: depth - 1]])
             self.steps.append([(nodes[path[:d]], path[d]) for d in range(len(path))])
-        self.depths = [len(self.ancestors(n)) for n in range(len(self.tokens))]
+        self.depths: list[int] = [len(self.ancestors(n)) for n in range(len(self.tokens))]
 
     def ancestors(self, node: int) -> list[int]:
         """Return a node and those above it, without the prompt.
@@ -97,7 +97,7 @@ class LabelScorer:
             if self._shares
             else SharedPrefix(model, ())
         )
-        self.trie = LabelTrie(labels)
+        self.trie: LabelTrie = LabelTrie(labels)
         self._visible = torch.from_numpy(self.trie.visible()).to(model.device)
         self._depths = torch.tensor(self.trie.depths, dtype=torch.int64, device=model.device)
         if not self._shares:

@@ -86,9 +86,10 @@ class SpanExtractor:
                 "point at answers (…ForQuestionAnswering)."
             )
         self.model = model
+        self.template: Template
         self.template, self._types = pair_template(model)
         self._ready = CompiledTemplate(self.template, model.tokenizer)
-        self.limit = min(_LENGTH, model.context_length)
+        self.limit: int = min(_LENGTH, model.context_length)
         self._tail = sum(len(part.value) for part in self.template[_field(self.template) + 1 :])
         self._budget = TokenBudget.of(model, decodes=False)
         self._padding: int = model.network.config.get_text_config().pad_token_id or 0

@@ -67,7 +67,7 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self.items = list(_items())
+        self.items: list[Item] = list(_items())
 
     def remove(self, name: str | Path) -> int:
         """Delete a model from this disk, with what interrupted fetches of it left there.

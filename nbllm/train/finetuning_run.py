@@ -61,10 +61,15 @@ class FinetuningRun:
         limit: int | None,
         truncate: bool,
     ) -> None:
-        self.base, self.job, self.method, self.lora = base, job, method, lora
-        self.recipe, self.place, self.truncate = recipe, place, truncate
-        self.limit = min(limit or base.plan.context_length, base.plan.context_length)
-        self.mixed = loop.mixed(base.plan.device)
+        self.base: Base = base
+        self.job: Job = job
+        self.method = method
+        self.lora: Lora | None = lora
+        self.recipe: Recipe = recipe
+        self.place: RunFolder = place
+        self.truncate: bool = truncate
+        self.limit: int = min(limit or base.plan.context_length, base.plan.context_length)
+        self.mixed: bool = loop.mixed(base.plan.device)
 
     def __call__(
         self,

@@ -45,8 +45,10 @@ class Live:
     def __init__(
         self, verb: str, model: str, folder: str, *, steps: int, rows: int, unit: str
     ) -> None:
-        self.title = f"{verb} {model}".strip()
-        self.verb, self.model, self.folder = verb, model, folder
+        self.title: str = f"{verb} {model}".strip()
+        self.verb: str = verb
+        self.model: str = model
+        self.folder: str = folder
         self.steps = steps
         self.rows = rows
         self.unit = unit

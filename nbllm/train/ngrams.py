@@ -51,7 +51,7 @@ class Bigram:
         self._vocabulary = vocabulary
         self._keys, self._counts = np.unique(before * vocabulary + after, return_counts=True)
         once, twice = (int((self._counts == n).sum()) for n in (1, 2))
-        self.discount = once / (once + 2 * twice) if once else 0.5
+        self.discount: float = once / (once + 2 * twice) if once else 0.5
         contexts, followers = np.divmod(self._keys, vocabulary)
         self._seen = np.bincount(before, minlength=vocabulary)  # of each context
         self._kinds = np.bincount(contexts, minlength=vocabulary)  # different tokens after each

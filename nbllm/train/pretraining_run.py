@@ -60,9 +60,13 @@ class PretrainingRun:
         sample: str,
         said: str,
     ) -> None:
-        self.shape, self.recipe, self.place, self.device = shape, recipe, place, device
-        self.sample, self.said = sample, said
-        self.mixed = loop.mixed(device)
+        self.shape: Shape = shape
+        self.recipe: Recipe = recipe
+        self.place: RunFolder = place
+        self.device: torch.device = device
+        self.sample: str = sample
+        self.said: str = said
+        self.mixed: bool = loop.mixed(device)
 
     def __call__(
         self,

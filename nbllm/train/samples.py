@@ -35,8 +35,11 @@ class Samples:
     """
 
     def __init__(self, folder: Path, model: Model, begins: str, seed: int, live: Live) -> None:
-        self.file, self.model, self.begins = folder / _SAMPLES, model, begins
-        self.seed, self.live = seed, live
+        self.file: Path = folder / _SAMPLES
+        self.model: Model = model
+        self.begins: str = begins
+        self.seed: int = seed
+        self.live: Live = live
 
     def __call__(self, step: int) -> None:
         """Write one sample after a validation, and keep it."""

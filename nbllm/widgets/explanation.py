@@ -54,7 +54,7 @@ class Explanation:
         self.model = model
         self.contrast = contrast
         shared = contrast.shared if contrast else ()
-        self.prompt = append_tokens(prompt, shared, model.tokenizer) if shared else prompt
+        self.prompt: Prompt = append_tokens(prompt, shared, model.tokenizer) if shared else prompt
 
     def __repr__(self) -> str:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"

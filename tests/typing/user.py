@@ -3,6 +3,8 @@
 polars ships types; pandas has them as pandas-stubs, which its users may or may not have.
 """
 
+# pyright: enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 from pathlib import Path

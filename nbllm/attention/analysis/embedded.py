@@ -35,7 +35,7 @@ class EmbeddedAnswer:
     def __init__(self, model: Model, prompt: Prompt, varied: Sequence[bool]) -> None:
         self.model = model
         shares = model.kind == "causal" and shares_prefix(model.network)
-        self.start = varied.index(True) if shares else 0
+        self.start: int = varied.index(True) if shares else 0
         self._ids = torch.tensor([prompt.ids[self.start :]], device=model.device)
         before = torch.tensor([prompt.ids[: self.start]], dtype=torch.long, device=model.device)
         with self._embedding(self.embeddings(before)):

@@ -55,7 +55,7 @@ class Tape:
 
     def __init__(self, capacity: int, file: File | None) -> None:
         self.capacity = capacity
-        self.length = 0
+        self.length: int = 0
         self._file = file
         self._start = 0  # in the file
         self._kept: torch.Tensor | None = None

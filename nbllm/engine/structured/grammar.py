@@ -74,10 +74,10 @@ class JsonGrammar:
         *,
         max_new_tokens: int,
     ) -> None:
-        self.tokenizer = _byte_tokens(tokenizer)
+        self.tokenizer: Any = _byte_tokens(tokenizer)
         self.max_new_tokens = max_new_tokens
-        self.start = _matcher(_bounded(schema, max_new_tokens), self.tokenizer)
-        self.closers = _Completions(self.tokenizer)
+        self.start: Any = _matcher(_bounded(schema, max_new_tokens), self.tokenizer)
+        self.closers: _Completions = _Completions(self.tokenizer)
         completion = self.closers.shortest_completion(self.start, limit=4096)
         if completion is None:
             raise FrameError(

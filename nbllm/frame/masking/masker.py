@@ -86,7 +86,7 @@ class Masker:
     """
 
     def __init__(self, entities: Sequence[str] | None = None, language: str = "en") -> None:
-        self.entities = _DEFAULT if entities is None else tuple(entities)
+        self.entities: tuple[str, ...] = _DEFAULT if entities is None else tuple(entities)
         self.language = language
         known = (*_BY_PATTERN, *_BY_MODEL)
         unknown = [name for name in self.entities if name not in known]

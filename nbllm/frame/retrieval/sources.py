@@ -66,7 +66,7 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
     if nw.dependencies.is_into_dataframe(sources):
         data = nw.from_native(sources, eager_only=True)
         if column is None:
-            named = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
+            named: list[str] = [n for n in data.columns if data[n].dtype in (nw.String, nw.Object)]
             if len(named) != 1:
                 raise FrameError(
                     f"sources has {counted(len(named), 'column')} of text. Say which holds the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bm25s
 import numpy as np
@@ -47,10 +47,10 @@ class WordIndex:
     """
 
     def __init__(self, texts: Sequence[str | None]) -> None:
-        self.rows = len(texts)
-        self.present = [row for row, text in enumerate(texts) if text is not None]
+        self.rows: int = len(texts)
+        self.present: list[int] = [row for row, text in enumerate(texts) if text is not None]
         found = [terms(text) for text in texts if text is not None]
-        self.index = None
+        self.index: Any = None
         if any(found):  # texts of punctuation alone have no terms, and bm25s no such index
             self.index = bm25s.BM25(backend="numpy")
             self.index.index(found, show_progress=False)

@@ -177,8 +177,8 @@ class Watch:
         self.output = output
         self.beside = beside
         self.steps: list[Step] = []
-        self.error = ""
-        self.ended = False
+        self.error: str = ""
+        self.ended: bool = False
         self.display: Display | None = None
         self._job: Job | None = None
         self._stop = threading.Event()

@@ -27,7 +27,7 @@ class Questions:
         self.labels = labels
         self.how = how
         self.watch = watch
-        self.stopped = stopped
+        self.stopped: bool = stopped
         self.records: list[dict[str, Any]] = []
         self.answers: dict[str, dict[int, Any]] = {}  # by the suffix of their column
         self._errors: dict[str, dict[int, str]] = {}  # by the suffix of the question

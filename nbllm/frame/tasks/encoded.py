@@ -19,7 +19,7 @@ class Encoded:
 
     prefix_tokens = 0
     label_tokens = 0
-    before = TokenCounts()
+    before: TokenCounts = TokenCounts()
 
     def __init__(self, engine: HeadScorer | TextEncoder, limit: int) -> None:
         self.engine = engine

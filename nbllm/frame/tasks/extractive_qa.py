@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.spans import Pieces, SpanExtractor
 from nbllm.frame.tasks.base import are_numbers
-from nbllm.frame.tasks.span import SpanTask
+from nbllm.frame.tasks.span import SPAN_OUTPUTS
 from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
+    from nbllm.engine.prompt import Template
+    from nbllm.frame.tasks.base import Output
     from nbllm.models.model import Model
 
 __all__ = ["ReaderTask"]
@@ -31,10 +33,18 @@ class ReaderTask:
     question: str | None  # the same for all rows; else it stands behind the text in each
     threshold: float  # of the score, below which there is no answer; 0.5 is the rule of SQuAD 2.0
 
-    template = ()
     decodes = False
     offset_length = 0
-    outputs = SpanTask.outputs
+
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """As those of `SpanTask`."""
+        return SPAN_OUTPUTS
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -210,7 +210,10 @@ class HeadTask(Choice):
 
     heads: tuple[int, ...]  # where in the classifier's own labels each is
 
-    template = ()
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

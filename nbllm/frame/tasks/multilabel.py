@@ -141,8 +141,12 @@ class SeveralHeadsTask(_Several):
 
     heads: tuple[int, ...]  # where in the classifier's own labels each is
 
-    template = ()
     offset_length = 0
+
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

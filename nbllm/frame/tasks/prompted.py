@@ -49,7 +49,7 @@ class Prompted:
         self.template = template
         self.engine = engine
         self.limit = limit
-        self.before = TokenCounts.text(engine.prefix.length)
+        self.before: TokenCounts = TokenCounts.text(engine.prefix.length)
 
     @property
     def prefix_tokens(self) -> int:

@@ -19,10 +19,18 @@ from nbllm.frame.tasks.prompted import Prompted, compiled
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["SpanTask", "locate"]
+__all__ = ["SPAN_OUTPUTS", "SpanTask", "locate"]
 
 # A letter or digit of a script that parts its words; Chinese and Japanese do not.
 _OF_A_WORD = r"[^\W_\u2e80-\u9fff]"
+
+
+SPAN_OUTPUTS = (
+    Output("value", "", nw.String),
+    Output("score", "_score", nw.Float64),
+    Output("field", "_start", nw.Int64),
+    Output("field", "_end", nw.Int64),
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,11 @@ class SpanTask:
 
     decodes = True
     offset_length = 0
-    outputs = (
-        Output("value", "", nw.String),
-        Output("score", "_score", nw.Float64),
-        Output("field", "_start", nw.Int64),
-        Output("field", "_end", nw.Int64),
-    )
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The answer, its score, and where it stands in the text."""
+        return SPAN_OUTPUTS
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

@@ -31,7 +31,11 @@ class TextTask:
 
     decodes = True
     offset_length = 0
-    outputs = (Output("value", "", nw.String),)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The text."""
+        return (Output("value", "", nw.String),)
 
     def parameters(self) -> dict[str, Any]:
         return {

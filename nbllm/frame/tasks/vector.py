@@ -20,6 +20,7 @@ from nbllm.frame.tasks.encoded import Encoded
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from nbllm.engine.prompt import Template
     from nbllm.models.model import Model
 
 __all__ = ["SimilarityTask", "VectorTask", "unit_vectors"]
@@ -48,9 +49,13 @@ class VectorTask:
 
     verb: str
 
-    template = ()
     decodes = False
     offset_length = 0
+
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -114,10 +119,18 @@ class SimilarityTask:
     verb: str
     to: str | None = None
 
-    template = ()
     decodes = False
     offset_length = 0
-    outputs = (Output("value", "", nw.Float64),)
+
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The cosine."""
+        return (Output("value", "", nw.Float64),)
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

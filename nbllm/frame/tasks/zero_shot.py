@@ -15,6 +15,7 @@ from nbllm.frame.tasks.label import Choice
 
 if TYPE_CHECKING:
     from nbllm.engine.encoding import TextEncoder
+    from nbllm.engine.prompt import Template
     from nbllm.models.model import Model
 
 __all__ = ["TEMPERATURE", "NearestTask"]
@@ -30,7 +31,10 @@ class NearestTask(Choice):
 
     described: tuple[str, ...]  # what is embedded of each label
 
-    template = ()
+    @property
+    def template(self) -> Template:
+        """None: the model reads the text as it is."""
+        return ()
 
     def parameters(self) -> dict[str, Any]:
         """As `Task.parameters`."""

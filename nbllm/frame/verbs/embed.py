@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.evaluation.judged import Judged
     from nbllm.frame.running.progress import Watch
+    from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Embed", "Options", "Vectors", "embed_rows", "embedding_task"]
@@ -51,7 +52,7 @@ class Embed(Verb[Options]):
 
     name = "embed"
     options = Options
-    kind = "encoder"
+    kind: ClassVar[Kind] = "encoder"
 
     def task(self, model: Model, subject: str, options: Options) -> VectorTask:
         return embedding_task(model)
@@ -79,12 +80,13 @@ class Vectors:
     """
 
     def __init__(self, rows: Rows, cells: dict[int, Any], record: dict[str, Any] | None) -> None:
-        self.rows = len(rows.position)
+        self.rows: int = len(rows.position)
         self.record = record
         present = [(row, i) for row, i in enumerate(rows.position) if i is not None and i in cells]
-        self.place = {row: n for n, (row, _) in enumerate(present)}  # of a row in `unit`
+        # Of a row in `unit`.
+        self.place: dict[int, int] = {row: n for n, (row, _) in enumerate(present)}
         self._present = np.array([row for row, _ in present], dtype=int)
-        self.unit = unit_vectors([cells[i] for _, i in present])
+        self.unit: NDArray[np.float32] = unit_vectors([cells[i] for _, i in present])
 
     def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float64]:
         """Of each row with a vector of length 1; -inf where the row has none."""

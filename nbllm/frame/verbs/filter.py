@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
 
@@ -110,7 +110,7 @@ class Filter(Verb[Options]):
 
     name = "filter"
     options = Options
-    judged_by = ("corpus",)
+    judged_by: ClassVar[tuple[str, ...]] = ("corpus",)
 
     def example_fields(self, options: Options) -> Fields:
         return _FIELDS

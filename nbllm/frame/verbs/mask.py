@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -63,9 +63,11 @@ class Mask(Verb[Options]):
     name = "mask"
     options = Options
     asks_one = False
-    settings = ("into", "keep")
-    setting_docs: ClassVar = {"keep": "which new columns to add, of 'value' and 'error'."}
-    keep = ("value", "error")
+    settings: ClassVar[tuple[str, ...]] = ("into", "keep")
+    setting_docs: ClassVar[Mapping[str, str]] = {
+        "keep": "which new columns to add, of 'value' and 'error'."
+    }
+    keep: ClassVar[tuple[str, ...]] = ("value", "error")
 
     def task(self, model: Model, subject: str, options: Options) -> NoReturn:
         raise NotImplementedError("mask asks no model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar
@@ -81,8 +82,8 @@ class Prompt(Verb[Options]):
         "the prompt, with columns in braces; numbers and dates are written as `str` does, whole "
         "numbers without a point. A brace itself is `{{` or `}}`."
     )
-    setting_docs: ClassVar = {"into": "name of the new column."}
-    required_settings = ("into",)
+    setting_docs: ClassVar[Mapping[str, str]] = {"into": "name of the new column."}
+    required_settings: ClassVar[tuple[str, ...]] = ("into",)
     any_type = True
 
     def columns(self, subject: str, options: Options) -> dict[str, str]:

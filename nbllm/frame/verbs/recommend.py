@@ -10,7 +10,7 @@ another 300. What most others liked was the better guess there, with 5.0 and 6.0
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
 import numpy as np
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nbllm.frame.running.estimate import RunEstimate
     from nbllm.frame.running.progress import Watch
     from nbllm.frame.tasks.base import Task
+    from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Options", "Recommend"]
@@ -80,8 +81,8 @@ class Recommend(Verb[Options]):
     name = "recommend"
     options = Options
     asks_one = False
-    judged_by = ("corpus", "history", "key", "k")
-    kind = "encoder"
+    judged_by: ClassVar[tuple[str, ...]] = ("corpus", "history", "key", "k")
+    kind: ClassVar[Kind] = "encoder"
     subject_doc = "the texts that describe the items."
 
     def task(self, model: Model, subject: str, options: Options) -> Task:

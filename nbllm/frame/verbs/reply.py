@@ -132,7 +132,7 @@ class Reply(Verb[Options]):
     options = Options
     asks_one = False
     subject_doc = "the messages."
-    setting_docs: ClassVar = {
+    setting_docs: ClassVar[Mapping[str, str]] = {
         "model": "a causal model, or its name; by default the one loaded last."
     }
 

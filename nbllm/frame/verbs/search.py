@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import narwhals as nw
 import numpy as np
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.evaluation.judged import Judged
     from nbllm.frame.tasks.base import Task
+    from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Options", "Search"]
@@ -105,8 +106,8 @@ class Search(Verb[Options]):
     name = "search"
     options = Options
     asks_one = False
-    judged_by = ("corpus", "key", "k")
-    kind = "encoder"
+    judged_by: ClassVar[tuple[str, ...]] = ("corpus", "key", "k")
+    kind: ClassVar[Kind] = "encoder"
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
         return embedding_task(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nbllm.errors import FrameError
 from nbllm.frame.calls.options import option
@@ -16,6 +16,7 @@ from nbllm.frame.tasks.vector import SimilarityTask
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.evaluation.judged import Judged
+    from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Options", "Similarity"]
@@ -47,7 +48,7 @@ class Similarity(Verb[Options]):
 
     name = "similarity"
     options = Options
-    kind = "encoder"
+    kind: ClassVar[Kind] = "encoder"
 
     def columns(self, subject: str, options: Options) -> dict[str, str]:
         if (options.other is None) == (options.to is None):

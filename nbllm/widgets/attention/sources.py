@@ -17,7 +17,7 @@ import numpy as np
 
 from nbllm.attention.recording.recording import Recording, TokenRow
 from nbllm.attention.views.colour_levels import full_colour
-from nbllm.attention.views.overview import survey
+from nbllm.attention.views.overview import Overview, survey
 from nbllm.attention.views.pooling import block_edges, block_extreme
 from nbllm.attention.views.tiles import combined, pooled
 from nbllm.errors import SelectionError, UnsupportedModelError
@@ -85,11 +85,13 @@ class RecordingSource:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self.overview = survey(recording)
-        self.queries, self.keys = recording.queries, recording.keys
-        self.causal = recording.causal
-        self.layer_numbers, self.heads = recording.layer_numbers, recording.heads
-        self.sink = self.overview.sink
+        self.overview: Overview = survey(recording)
+        self.queries: TokenRow = recording.queries
+        self.keys: TokenRow = recording.keys
+        self.causal: bool = recording.causal
+        self.layer_numbers: tuple[int, ...] = recording.layer_numbers
+        self.heads: int = recording.heads
+        self.sink: int | None = self.overview.sink
 
     def weights(
         self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
@@ -151,20 +153,22 @@ class DifferenceSource:
     def __init__(self, first: RecordingSource, second: RecordingSource) -> None:
         self._first, self._second = first, second
         a, b = first.recording, second.recording
-        self.layer_numbers = tuple(sorted({*a.layer_numbers} & {*b.layer_numbers}))
+        self.layer_numbers: tuple[int, ...] = tuple(sorted({*a.layer_numbers} & {*b.layer_numbers}))
         if not self.layer_numbers:
             raise SelectionError(
                 "The two recordings have no layer in common, so there is no difference to show. "
                 "Record the same layers of both."
             )
-        self.heads = min(a.heads, b.heads)
-        self.causal = a.causal
+        self.heads: int = min(a.heads, b.heads)
+        self.causal: bool = a.causal
         self._rows = matched(a.queries, b.queries)
         self._columns = self._rows if a.queries is a.keys else matched(a.keys, b.keys)
-        self.queries = _chosen(a.queries, self._rows[0])
-        self.keys = self.queries if a.queries is a.keys else _chosen(a.keys, self._columns[0])
+        self.queries: TokenRow = _chosen(a.queries, self._rows[0])
+        self.keys: TokenRow = (
+            self.queries if a.queries is a.keys else _chosen(a.keys, self._columns[0])
+        )
         places = self._columns[0]
-        self.sink = places.index(first.sink) if first.sink in places else None
+        self.sink: int | None = places.index(first.sink) if first.sink in places else None
 
     @property
     def places(self) -> tuple[list[int], list[int]]:

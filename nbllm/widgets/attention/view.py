@@ -104,7 +104,7 @@ class AttentionView(Export, View):
     reduce = traitlets.Enum(get_args(Reduce), "head").tag(sync=True)
     token: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     key: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
-    window = traitlets.Tuple(
+    window: traitlets.Tuple = traitlets.Tuple(
         *(_Position() for _ in range(4)), default_value=None, allow_none=True
     ).tag(sync=True)
     mask_sink = traitlets.Bool(False).tag(sync=True)

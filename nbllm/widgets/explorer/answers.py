@@ -41,10 +41,12 @@ class Answers:
         read_rows(frame, [])  # refuses names that are there twice, or have several levels
         self.frame = frame
         self.output = output
-        self.index = index_labels(frame)
+        self.index: Sequence[Any] = index_labels(frame)
         self._data = nw.from_native(frame, eager_only=True)
-        self.columns = {column.name: column for column in map(Column, self._data.iter_columns())}
-        self.records = _records(frame, output)
+        self.columns: dict[str, Column] = {
+            column.name: column for column in map(Column, self._data.iter_columns())
+        }
+        self.records: list[dict[str, Any]] = _records(frame, output)
         self.truth: Column | None = None
         self._right: list[str | None] = []
         if truth is not None:

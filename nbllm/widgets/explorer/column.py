@@ -26,8 +26,8 @@ class Column:
     """A column of any type, by position of its rows; nothing is copied before it is needed."""
 
     def __init__(self, series: nw.Series[Any]) -> None:
-        self.name = str(series.name)
-        self.is_number = series.dtype.is_numeric()
+        self.name: str = str(series.name)
+        self.is_number: Any = series.dtype.is_numeric()
         self._series = series
         self._holding = lru_cache(4)(self._find)
 

@@ -79,10 +79,10 @@ class Explorer(View):
     _esm = bundle("explorer.js")
     _css = bundle("explorer.css")
 
-    text = traitlets.Unicode().tag(sync=True)
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    truths = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    score = traitlets.Tuple(
+    text: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
+    labels: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    truths: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    score: traitlets.Tuple = traitlets.Tuple(
         traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
     ).tag(sync=True)
     only = traitlets.Enum(get_args(Only), None, allow_none=True).tag(sync=True)
@@ -109,7 +109,7 @@ class Explorer(View):
             truth: the right ones: a column, a Series with the frame's index, or one value a row.
             explain: from the position of a row to its explanation.
         """
-        self.answers = Answers(frame, output, truth)
+        self.answers: Answers = Answers(frame, output, truth)
         self._matching = lru_cache(8)(self._match)
         self._warmed = False
         super().__init__(
