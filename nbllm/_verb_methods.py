@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.checks import reads
 from nbllm.frame import KEEP
 
@@ -46,7 +47,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -66,7 +67,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -86,7 +87,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -100,13 +101,14 @@ class Verbs(Generic[F]):
         engine: str = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -123,11 +125,11 @@ class Verbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -136,7 +138,7 @@ class Verbs(Generic[F]):
         Args:
             column: the texts, or the questions.
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -164,14 +166,14 @@ class Verbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             column,
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,
@@ -1799,7 +1801,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2027,7 +2029,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2246,7 +2248,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2265,7 +2267,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2284,7 +2286,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2298,12 +2300,13 @@ class SeriesVerbs(Generic[F]):
         engine: str = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2320,11 +2323,11 @@ class SeriesVerbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -2332,7 +2335,7 @@ class SeriesVerbs(Generic[F]):
 
         Args:
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -2360,14 +2363,14 @@ class SeriesVerbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             self._subject(),
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nbllm._deprecation import deprecated_argument
 from nbllm._verb_methods import SeriesVerbs, Verbs
 from nbllm.checks import near
 from nbllm.errors import ProvenanceError
@@ -97,6 +98,7 @@ class FrameAccessor(Verbs[F]):
 
         return find_report(only_run(self._frame, self._output(output)))
 
+    @deprecated_argument("among", "corpus")
     @reads_arguments
     def evaluate(
         self,

@@ -108,7 +108,7 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
     corrections = {label: "positive" for label in frame.index}
     uses = [
         lambda: frame.llm.explain(frame.index[0], output=output, model=model),
-        lambda: frame.llm.evaluate("truth", output=output, among=frame),
+        lambda: frame.llm.evaluate("truth", output=output, corpus=frame),
         lambda: frame.llm.report(output),
         lambda: frame.llm.corrected(corrections, output=output),
         lambda: frame.llm.calibrate(corrections, output=output),
@@ -464,7 +464,7 @@ def test_a_ledger_whose_answers_are_not_of_the_question(
         with pytest.raises(LedgerError, match="Move it away"):
             rows().llm.sentiment("review", model=tiny_llama)
         with pytest.raises(LedgerError, match="Move it away"):
-            kept.llm.evaluate("number", among=rows().assign(number=1))
+            kept.llm.evaluate("number", corpus=rows().assign(number=1))
 
 
 @pytest.mark.parametrize(
