@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.checks import reads
 from nbllm.frame import KEEP
 from nbllm.frame.checks import reads_arguments
@@ -50,7 +51,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -70,7 +71,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -90,7 +91,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -104,13 +105,14 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -127,11 +129,11 @@ class Verbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -140,7 +142,7 @@ class Verbs(Generic[F]):
         Args:
             column: the texts, or the questions.
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -168,14 +170,14 @@ class Verbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             column,
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,
@@ -1803,7 +1805,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2041,7 +2043,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2269,7 +2271,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2288,7 +2290,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2307,7 +2309,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2321,12 +2323,13 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2343,11 +2346,11 @@ class SeriesVerbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -2355,7 +2358,7 @@ class SeriesVerbs(Generic[F]):
 
         Args:
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -2383,14 +2386,14 @@ class SeriesVerbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             self._subject(),
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,

@@ -33,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.checks import reads
 from nbllm.frame import KEEP
 from nbllm.frame.checks import reads_arguments
@@ -172,6 +173,9 @@ def method(verb: Verb[Any], *, of_series: bool) -> Iterator[str]:
         loose = signature(positional, named).replace("background: bool = False", "background: bool")
         yield f"    def {verb.name}({loose}) -> F | Run[F]: ..."
     result = "F | Run[F]" if has_background else "F"
+    for name, one in arguments_of(verb.options).items():
+        if was := one.metadata.get("was"):
+            yield f'    @deprecated_argument("{was}", "{name}")'
     yield "    @_named"
     yield f"    def {verb.name}({signature(positional, named)}) -> {result}:"
     yield f"        {docstring(verb, [*positional, *named], ' ' * 8)}"
