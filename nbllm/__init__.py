@@ -17,7 +17,6 @@ from wrapt import when_imported
 
 if TYPE_CHECKING:
     from nbllm import data, errors, ledger, stats, verbs
-    from nbllm.accessor import llm
     from nbllm.attention.recording.capture import Recording, record
     from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from nbllm.models.loader import load
     from nbllm.models.model import Model
     from nbllm.models.shelf import shelf
+    from nbllm.registration import llm
     from nbllm.train.finetuning import finetune
     from nbllm.train.pretraining import pretrain
     from nbllm.widgets.attention import inspect
@@ -66,7 +66,7 @@ _WHERE = {
     "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
     "inspect": "nbllm.widgets.attention",
-    "llm": "nbllm.accessor",
+    "llm": "nbllm.registration",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",
     "pretrain": "nbllm.train.pretraining",
@@ -104,13 +104,13 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def _on_pandas(pandas: Any) -> None:
-    from nbllm.accessor import register_on_pandas
+    from nbllm.registration import register_on_pandas
 
     register_on_pandas(pandas)
 
 
 def _on_polars(polars: Any) -> None:
-    from nbllm.accessor import register_on_polars
+    from nbllm.registration import register_on_polars
 
     register_on_polars(polars)
 

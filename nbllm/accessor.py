@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from nbllm._verb_methods import SeriesVerbs, Verbs
-from nbllm.checks import near, shown
-from nbllm.errors import FrameError, ProvenanceError
+from nbllm.checks import near
+from nbllm.errors import ProvenanceError
 from nbllm.frame.checks import read_argument, reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
-__all__ = ["FrameAccessor", "SeriesAccessor", "llm", "register_on_pandas", "register_on_polars"]
+__all__ = ["FrameAccessor", "SeriesAccessor", "SeriesLike"]
 
 
 def _widget() -> Display | None:
@@ -40,7 +40,7 @@ F = TypeVar("F")
 _Frame_co = TypeVar("_Frame_co", covariant=True)
 
 
-class _Series(Protocol[_Frame_co]):
+class SeriesLike(Protocol[_Frame_co]):
     """A Series of pandas or polars, by which a type checker knows the type of its frame."""
 
     def to_frame(self, name: Any = ...) -> _Frame_co: ...
@@ -360,7 +360,7 @@ class FrameAccessor(Verbs[F]):
 class SeriesAccessor(SeriesVerbs[F]):
     """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
 
-    def __init__(self, series: _Series[F]) -> None:
+    def __init__(self, series: SeriesLike[F]) -> None:
         self._series: Any = series
 
     def __repr__(self) -> str:
@@ -377,52 +377,8 @@ class SeriesAccessor(SeriesVerbs[F]):
         return FrameAccessor(frame)._call(verb, subject, options, settings)
 
 
-@overload
-def llm(frame: _Series[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-overlap]
-@overload
-def llm(frame: F) -> FrameAccessor[F]: ...
-def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
-    """Return the verbs on a frame: `frame.llm`, in a form that type checkers know.
-
-    Args:
-        frame: a DataFrame or a Series, of pandas or polars.
-
-    Raises:
-        FrameError: it is something else.
-
-    Example:
-        >>> nbllm.llm(df).sentiment("review")  # doctest: +SKIP
-    """
-    from narwhals import dependencies
-
-    if dependencies.is_pandas_series(frame) or dependencies.is_polars_series(frame):
-        return SeriesAccessor(frame)
-    if dependencies.is_pandas_dataframe(frame) or dependencies.is_polars_dataframe(frame):
-        return FrameAccessor(frame)
-    raise FrameError(
-        f"nbllm.llm takes a DataFrame or a Series of pandas or polars, and {shown(frame)} is none. "
-        "Pass one."
-    )
-
-
 def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[Any]:
     """A call that is only looked at: the model and the limit are all that matters of its run."""
     looked_at = ("model", "truncate")
     settings: dict[str, Any] = {n: options.pop(n) for n in looked_at if n in options}
     return verb.call(subject, options, settings)
-
-
-def register_on_pandas(pandas: Any) -> None:
-    """Add `.llm` to pandas DataFrames and Series."""
-    api = pandas.api.extensions
-    # It is there when %reload_ext nbllm runs the package's __init__ again.
-    if getattr(pandas.DataFrame, "llm", None) is not FrameAccessor:
-        api.register_dataframe_accessor("llm")(FrameAccessor)
-        api.register_series_accessor("llm")(SeriesAccessor)
-
-
-def register_on_polars(polars: Any) -> None:
-    """Add `.llm` to polars DataFrames and Series."""
-    if getattr(polars.DataFrame, "llm", None) is not FrameAccessor:
-        polars.api.register_dataframe_namespace("llm")(FrameAccessor)
-        polars.api.register_series_namespace("llm")(SeriesAccessor)

@@ -46,6 +46,7 @@ FLOORS = {
     "widgets": 6,
     "_verb_methods": 6,
     "accessor": 7,
+    "registration": 8,
     "verbs": 6,  # what users reach as `nbllm.verbs`
     "notebook": 7,
     "lab": 7,
