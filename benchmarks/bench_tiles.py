@@ -107,7 +107,7 @@ def synthetic(layers: int = LAYERS) -> Recording:
         tokens=(" word",) * TOKENS,
         spans=tuple((5 * n, 5 * n + 5) for n in range(TOKENS)),
         special=(False,) * TOKENS,
-        marks=(),
+        field_spans=(),
     )
     return Recording(
         model="random",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nbllm.registration import llm
     from nbllm.train.finetuning import finetune
     from nbllm.train.pretraining import pretrain
-    from nbllm.widgets.attention import inspect
+    from nbllm.widgets.attention.view import inspect
 
 __all__ = [
     "Model",
@@ -65,7 +65,7 @@ _WHERE = {
     "compare": "nbllm.frame.comparison.runs",
     "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
-    "inspect": "nbllm.widgets.attention",
+    "inspect": "nbllm.widgets.attention.view",
     "llm": "nbllm.registration",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.checks import reads
 from nbllm.frame import KEEP
+from nbllm.frame.checks import reads_arguments
 
 if TYPE_CHECKING:
     from nbllm.frame.prompts.examples import Examples
@@ -22,6 +24,7 @@ F = TypeVar("F")
 
 # An argument that there is not is refused with the names of those that there are.
 _named = reads()
+_looks = reads_arguments
 
 
 class Verbs(Generic[F]):
@@ -32,11 +35,13 @@ class Verbs(Generic[F]):
     ) -> Any:
         raise NotImplementedError
 
-    def _preview(self, verb: str, subject: Any, options: dict[str, Any]) -> Preview | StepsPreview:
+    def _preview(
+        self, verb: str, subject: Any, row: Any, options: dict[str, Any], settings: dict[str, Any]
+    ) -> Preview | StepsPreview:
         raise NotImplementedError
 
     def _estimate(
-        self, verb: str, subject: Any, options: dict[str, Any]
+        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
     ) -> RunEstimate | StepsEstimate:
         raise NotImplementedError
 
@@ -46,7 +51,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -66,7 +71,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -86,7 +91,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -100,13 +105,14 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         column: str,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -123,11 +129,11 @@ class Verbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -136,7 +142,7 @@ class Verbs(Generic[F]):
         Args:
             column: the texts, or the questions.
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -164,14 +170,14 @@ class Verbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             column,
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,
@@ -1799,7 +1805,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -1998,7 +2004,17 @@ class Verbs(Generic[F]):
         truncate: bool = ...,
         **options: Any,
     ) -> Preview | StepsPreview: ...
-    def preview(self, verb: str, subject: str, **options: Any) -> Preview | StepsPreview:
+    @_looks
+    def preview(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        row: Any = None,
+        model: ModelLike | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Preview | StepsPreview:
         """Show what a verb would give the model for one row: the exact prompt.
 
         Of a verb that asks several questions, the prompt of each step; of one that ranks, what
@@ -2018,7 +2034,7 @@ class Verbs(Generic[F]):
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
         """
-        return self._preview(verb, subject, options)
+        return self._preview(verb, subject, row, options, {"model": model, "truncate": truncate})
 
     @overload
     def estimate(
@@ -2027,7 +2043,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2211,7 +2227,16 @@ class Verbs(Generic[F]):
         truncate: bool = ...,
         **options: Any,
     ) -> RunEstimate | StepsEstimate: ...
-    def estimate(self, verb: str, subject: str, **options: Any) -> RunEstimate | StepsEstimate:
+    @_looks
+    def estimate(
+        self,
+        verb: str,
+        subject: str,
+        *,
+        model: ModelLike | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> RunEstimate | StepsEstimate:
         """Say what a run would take: rows, tokens, time and memory.
 
         It tries the model on a few of the rows, which takes seconds; nothing is answered. Of a
@@ -2227,7 +2252,7 @@ class Verbs(Generic[F]):
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
         """
-        return self._estimate(verb, subject, options)
+        return self._estimate(verb, subject, options, {"model": model, "truncate": truncate})
 
 
 class SeriesVerbs(Generic[F]):
@@ -2246,7 +2271,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2265,7 +2290,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = ...,
-        context: str | None = ...,
+        context_column: str | None = ...,
         threshold: float | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
@@ -2284,7 +2309,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2298,12 +2323,13 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]: ...
+    @deprecated_argument("context", "context_column")
     @_named
     def answer(
         self,
         *,
         question: str | None = None,
-        context: str | None = None,
+        context_column: str | None = None,
         threshold: float | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
@@ -2320,11 +2346,11 @@ class SeriesVerbs(Generic[F]):
         """Answer questions, from a text or from what the model knows.
 
         With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context=` may name the column of the texts to answer
-        them from. From a text come also `_score`, the model's probability that the text holds
-        an answer; and `_start` and `_end`, the character offsets in the text where the answer
-        first stands, null where it does not stand there word for word. A question that the
-        model calls unanswerable, or whose score is below the threshold, has a null as its
+        it holds questions, one a row, and `context_column=` may name the column of the texts to
+        answer them from. From a text come also `_score`, the model's probability that the text
+        holds an answer; and `_start` and `_end`, the character offsets in the text where the
+        answer first stands, null where it does not stand there word for word. A question that
+        the model calls unanswerable, or whose score is below the threshold, has a null as its
         answer and no error.
 
         A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -2332,7 +2358,7 @@ class SeriesVerbs(Generic[F]):
 
         Args:
             question: the question, in words.
-            context: the column of the texts.
+            context_column: the column of the texts.
             threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
                 the rule of SQuAD 2.0.
             instruction: what to ask, instead of short answers.
@@ -2360,14 +2386,14 @@ class SeriesVerbs(Generic[F]):
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-            >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+            >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
         """
         made: F | Run[F] = self._call(
             "answer",
             self._subject(),
             {
                 "question": question,
-                "context": context,
+                "context_column": context_column,
                 "threshold": threshold,
                 "instruction": instruction,
                 "examples": examples,

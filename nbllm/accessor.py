@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nbllm._verb_methods import SeriesVerbs, Verbs
+from nbllm._deprecation import deprecated_argument
+from nbllm._verb_methods import Verbs
 from nbllm.checks import near
-from nbllm.errors import ProvenanceError
-from nbllm.frame.checks import read_argument, reads_arguments
+from nbllm.frame.checks import reads_arguments
 from nbllm.frame.running.progress import Display, show_with
 
 if TYPE_CHECKING:
-    from nbllm.frame.calls.verb import Call, Verb
     from nbllm.frame.evaluation.base import Evaluation
     from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
     from nbllm.frame.running.preview import Preview, StepsPreview
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
     from nbllm.widgets.explanation import Explanation
     from nbllm.widgets.explorer.view import Explorer
 
-__all__ = ["FrameAccessor", "SeriesAccessor", "SeriesLike"]
+__all__ = ["FrameAccessor"]
 
 
 def _widget() -> Display | None:
     """How a run is shown in a notebook; None in a terminal, where nothing of it is imported."""
     if "ipykernel" not in sys.modules:
         return None
-    from nbllm.widgets.run import make_display
+    from nbllm.widgets.run.view import make_display
 
     return make_display()
 
@@ -37,13 +36,6 @@ def _widget() -> Display | None:
 show_with(_widget)
 
 F = TypeVar("F")
-_Frame_co = TypeVar("_Frame_co", covariant=True)
-
-
-class SeriesLike(Protocol[_Frame_co]):
-    """A Series of pandas or polars, by which a type checker knows the type of its frame."""
-
-    def to_frame(self, name: Any = ...) -> _Frame_co: ...
 
 
 class FrameAccessor(Verbs[F]):
@@ -104,6 +96,7 @@ class FrameAccessor(Verbs[F]):
 
         return find_report(only_run(self._frame, self._output(output)))
 
+    @deprecated_argument("among", "corpus")
     @reads_arguments
     def evaluate(
         self,
@@ -325,60 +318,28 @@ class FrameAccessor(Verbs[F]):
 
         return run_call(self._frame, find_verb(verb).call(subject, options, settings))
 
-    def _preview(self, verb: str, subject: Any, options: dict[str, Any]) -> Preview | StepsPreview:
+    def _preview(
+        self,
+        verb: str,
+        subject: Any,
+        row: Any,
+        options: dict[str, Any],
+        settings: dict[str, Any],
+    ) -> Preview | StepsPreview:
         from nbllm.frame.calls.registry import find_verb
 
-        row = read_argument("row", options.pop("row", None), optional=True)
         found = find_verb(verb)
-        return found.preview(self._frame, _looked_at(found, subject, options), row)
+        return found.preview(self._frame, found.call(subject, options, settings), row)
 
     def _estimate(
-        self, verb: str, subject: Any, options: dict[str, Any]
+        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
     ) -> RunEstimate | StepsEstimate:
         from nbllm.frame.calls.registry import find_verb
 
         found = find_verb(verb)
-        return found.estimate(self._frame, _looked_at(found, subject, options))
+        return found.estimate(self._frame, found.call(subject, options, settings))
 
     def _output(self, output: str | None) -> str:
-        """The column of answers meant, by name or because it is the only one."""
-        columns = [str(name) for name in self._frame.columns]
-        ends = [name.removesuffix("_run") for name in columns if name.endswith("_run")]
-        found = [name for name in ends if name in columns]
-        if output is None and len(found) == 1:
-            return found[0]
-        if output in found:
-            return str(output)
-        if not found:
-            raise ProvenanceError(
-                "the frame has no column that ends in '_run', by which an answer is traced. "
-                "Use the frame that a verb such as .llm.sentiment returned."
-            )
-        raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
+        from nbllm.frame.calls.evaluate import choose_run_output
 
-
-class SeriesAccessor(SeriesVerbs[F]):
-    """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
-
-    def __init__(self, series: SeriesLike[F]) -> None:
-        self._series: Any = series
-
-    def __repr__(self) -> str:
-        return "series.llm: the verbs of df.llm on this column; each returns a frame."
-
-    def _subject(self) -> str:
-        name = self._series.name
-        return "text" if name in (None, "") else name
-
-    def _call(
-        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
-    ) -> Any:
-        frame = self._series.to_frame(subject)
-        return FrameAccessor(frame)._call(verb, subject, options, settings)
-
-
-def _looked_at(verb: Verb[Any], subject: Any, options: dict[str, Any]) -> Call[Any]:
-    """A call that is only looked at: the model and the limit are all that matters of its run."""
-    looked_at = ("model", "truncate")
-    settings: dict[str, Any] = {n: options.pop(n) for n in looked_at if n in options}
-    return verb.call(subject, options, settings)
+        return choose_run_output(self._frame, output)

@@ -13,10 +13,14 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; `arguments` are those of the process unless given.
+    """Run one command of the command line.
 
-    Returns the exit status: 0 where it worked, 1 where nbllm could not do it and said why on
-    standard error, 130 where it was interrupted. argparse ends with 2 at a wrong usage.
+    Args:
+        arguments: The arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error, whose message is on standard error, and 130
+        for an interrupt. argparse exits with 2 for wrong usage.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("name", help=name)
     get.add_argument("--revision", help="a commit, branch or tag of the hub")
     get.add_argument(
-        "--accept-license", action="store_true", help="say yes to a licence that asks for it"
+        "--accept-license", action="store_true", help="accept a licence that requires it"
     )
     get.set_defaults(run=_get)
 
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.set_defaults(run=_ledger)
     purge = ledger.add_subparsers(metavar="COMMAND").add_parser("purge", help="delete answers")
     purge.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="only of runs first asked before that"
+        "--older-than", type=float, metavar="DAYS", help="only of runs that began before that"
     )
     purge.set_defaults(run=_purge)
 
@@ -158,13 +162,13 @@ def _ledger(options: argparse.Namespace) -> int:
             return 1
         say(f"{path}: {byte_size(ledger.size)}")
         for filed in ledger.contents():
-            told = counted(filed.answers, "answer")
+            kept = counted(filed.answers, "answer")
             if filed.started is None:
-                told += ", of runs that were killed"
+                kept += ", of runs that were killed"
             else:
                 day = datetime.fromtimestamp(filed.started)
-                told += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
-            say(f"  {filed.verb:<11} {told}")
+                kept += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
+            say(f"  {filed.verb:<11} {kept}")
     return 0
 
 

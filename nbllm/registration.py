@@ -1,20 +1,48 @@
-"""How frames get their verbs: as `.llm`, and through `nbllm.llm`, which type checkers see."""
+"""Where the verbs are put: `.llm` on the DataFrames and Series of pandas and polars."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
-from nbllm.accessor import FrameAccessor, SeriesAccessor, SeriesLike
+from nbllm._verb_methods import SeriesVerbs
+from nbllm.accessor import FrameAccessor
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 
-__all__ = ["llm", "register_on_pandas", "register_on_polars"]
+__all__ = ["SeriesAccessor", "llm", "register_on_pandas", "register_on_polars"]
 
 F = TypeVar("F")
+_Frame_co = TypeVar("_Frame_co", covariant=True)
+
+
+class _Series(Protocol[_Frame_co]):
+    """A Series of pandas or polars, by which a type checker knows the type of its frame."""
+
+    def to_frame(self, name: Any = ...) -> _Frame_co: ...
+
+
+class SeriesAccessor(SeriesVerbs[F]):
+    """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
+
+    def __init__(self, series: _Series[F]) -> None:
+        self._series: Any = series
+
+    def __repr__(self) -> str:
+        return "series.llm: the verbs of df.llm on this column; each returns a frame."
+
+    def _subject(self) -> str:
+        name = self._series.name
+        return "text" if name in (None, "") else name
+
+    def _call(
+        self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
+    ) -> Any:
+        frame = self._series.to_frame(subject)
+        return FrameAccessor(frame)._call(verb, subject, options, settings)
 
 
 @overload
-def llm(frame: SeriesLike[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-overlap]
+def llm(frame: _Series[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-overlap]
 @overload
 def llm(frame: F) -> FrameAccessor[F]: ...
 def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:

@@ -4,6 +4,7 @@ import inspect
 import sys
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
 from nbllm._deprecation import deprecated_argument, deprecated_names
@@ -30,6 +31,14 @@ def test_the_new_argument_gives_no_warning(recwarn: pytest.WarningsRecorder) -> 
 def test_both_names_at_once_are_refused() -> None:
     with pytest.raises(ArgumentError, match="Give corpus= alone"):
         evaluate(1, corpus="all", among="all")  # type: ignore[call-arg]
+
+
+def test_evaluate_takes_the_old_name_of_its_corpus() -> None:
+    articles = pd.DataFrame({"text": ["The council met.", "Rain is expected."]})
+    hits = articles.llm.search("text", "council", k=1, how="bm25")
+    with pytest.warns(DeprecationWarning, match=r"^among= is now corpus=;"):
+        old = hits.llm.evaluate({"council": [0]}, among=articles)
+    assert old.summary.equals(hits.llm.evaluate({"council": [0]}, corpus=articles).summary)
 
 
 @pytest.fixture

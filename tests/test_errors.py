@@ -27,7 +27,13 @@ INTERNAL = {
     ("attention/recording/storage.py", "read", "ValueError"): "check_layer_calls refuses it before",
     ("models/devices/device.py", "choose_device", "RuntimeError"): "caught where torch's own is",
     ("models/fetch/hub.py", "_info", "OfflineModeIsEnabled"): "fetch explains it as the hub's own",
-    ("widgets/explorer/view.py", "_reply", "ValueError"): "the view's own page asks nothing else",
+    ("widgets/explorer/view.py", "_answer", "ValueError"): "the view's own page sends nothing else",
+    ("widgets/run/view.py", "_answer", "ValueError"): "the view's own page sends nothing else",
+    ("frame/verbs/mask.py", "task", "NotImplementedError"): "mask runs no model",
+    **{
+        ("_verb_methods.py", method, "NotImplementedError"): "the accessors override it"
+        for method in ("_call", "_preview", "_estimate", "_subject")
+    },
 }
 ALWAYS = {"AttributeError", "UsageError", "HTTPError", "SystemExit", "KeyboardInterrupt"}
 
@@ -117,8 +123,8 @@ RAISES_NONE_OF_OURS = {
     "attention/recording/storage.py": 1,
     "engine/ledger.py": 1,
     "frame/evaluation/masks.py": 1,
-    "frame/provenance.py": 1,  # LedgerError is named
-    "frame/tasks/extract.py": 1,  # whatever parsing raises, it is no answer
+    "frame/running/provenance.py": 1,  # LedgerError is named
+    "frame/tasks/fields.py": 1,  # whatever parsing raises, it is no answer
     "models/fetch/cache.py": 1,
     "models/fetch/cached_models.py": 1,
     "models/weights.py": 1,

@@ -335,7 +335,7 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield from whole(named)
 
 
-@shows("models.estimate.view", "Estimate")
+@shows("models.estimate.view", "MemoryEstimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.models.estimate.requirement import Requirement
     from nbllm.models.estimate.result import MemoryEstimate
@@ -379,7 +379,7 @@ def a_stream_in_a_notebook(world: World, text: str) -> Iterator[tuple[str, Any]]
 
     stream = Stream(SimpleNamespace(kernel=None))
     stream._handle = SimpleNamespace(display=show, update=show)
-    stream.tell(text)
+    stream.update(text)
     stream.end(text, text)
     for bundle in seen:
         yield "html", bundle["text/html"]
@@ -443,16 +443,16 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "html", drawn
 
 
-@shows("widgets.run_summary", "widgets.run")
+@shows("widgets.run.summary", "widgets.run.view")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.progress import Step, Watch
-    from nbllm.widgets.run import _still, state_of
-    from nbllm.widgets.run_summary import begun
+    from nbllm.widgets.run.summary import begun
+    from nbllm.widgets.run.view import _static, state_of
 
     watch = Watch(text, text)
     yield "html", begun(watch)
     for _ in range(2):
-        yield from zip(("html", "plain"), _still(watch).values(), strict=True)
+        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
         watch.error = text
         step = Step(report(text), error=text)
         step.labels = Counter({text: 30})
@@ -460,16 +460,16 @@ def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
         step.slowest = [(text, 1.25)]
         step.latest = [(text, text)]
         watch.steps.append(step)
-        yield from zip(("html", "plain"), _still(watch).values(), strict=True)
+        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
         # As a message carries it to the browser, which sets it as text.
         yield "plain", "\n".join(strings(state_of(watch)))
 
 
-@shows("widgets.painted", "widgets.explanation", "Explanation")
+@shows("widgets.attribution_html", "widgets.explanation", "Explanation")
 def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.explanation.contrast import Contrast
+    from nbllm.widgets.attribution_html import attribution_html
     from nbllm.widgets.explanation import Explanation
-    from nbllm.widgets.painted import painted
 
     class Failing(Explanation):
         @property
@@ -479,7 +479,7 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     contrast = Contrast(text, text, 0.6, 0.4, 1, 2)
     words = pd.DataFrame({"word": [paired(text), "b"], "attribution": [0.5, -0.5]})
     words["attention"] = 0.1
-    yield "html", painted(contrast, words, 0.1, 20, (1, 2))
+    yield "html", attribution_html(contrast, words, 0.1, 20, (1, 2))
     prompt = SimpleNamespace(ids=(1, 2))
     named = replace(world.model, name=text)
     failing = Failing(named, prompt, contrast)
@@ -488,10 +488,10 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "plain", repr(Explanation(named, prompt, None))
 
 
-@shows("widgets.explorer.still", "widgets.explorer.why", "Explorer")
+@shows("widgets.explorer.static_html", "widgets.explorer.explanation_panel", "Explorer")
 def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
+    from nbllm.widgets.explorer.explanation_panel import ExplanationPanel
     from nbllm.widgets.explorer.view import Explorer
-    from nbllm.widgets.explorer.why import Why
 
     frame = world.answered.rename(columns={"label": paired(text)})
     frame.attrs = world.answered.attrs
@@ -500,24 +500,29 @@ def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
     frame.index = pd.Index([text, "b", "c"], dtype=object, name=paired(text))
     view = Explorer(frame, "review_classify", truth=None, explain=lambda row: None)
     view.text = text
-    yield "html", view._still()
+    yield "html", view._static_html()
     view.answers.output = text
     yield "plain", repr(view)
     view.close()
-    why = Why(lambda row: None, lambda row: text)
-    why._say(0, text)
-    yield "html", why.said.value
-    why.close()
+    panel = ExplanationPanel(lambda row: None, lambda row: text)
+    panel._say(0, text)
+    yield "html", panel.message.value
+    panel.close()
 
 
-@shows("widgets.attention", "AttentionView", "widgets.matrix_svg")
+@shows(
+    "widgets.attention.view",
+    "AttentionView",
+    "widgets.attention.matrix_svg",
+    "widgets.attention.static_html",
+)
 def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from base64 import b64decode
 
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
-    still = view._still()
+    still = view._static_html()
     yield "html", still
     [(_, picture)] = [one for one in Page(still).elements if one[0] == "img"]
     kind, _, data = picture["src"].partition(",")
@@ -530,8 +535,8 @@ def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.page", "Page", "Export")
 def a_page(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.widgets.attention import AttentionView
-    from nbllm.widgets.export import Page as Written
+    from nbllm.widgets.attention.export import Page as Written
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
     path = world.folder / "attention.html"
@@ -542,9 +547,9 @@ def a_page(world: World, text: str) -> Iterator[tuple[str, Any]]:
     content = re.search(r'id="nbllm-content">(.*?)</script', source, re.DOTALL)
     assert content is not None and "<" not in content[1]
     [outline] = [
-        entry["message"]
+        entry["content"]
         for entry in json.loads(content[1])["answers"]["entries"]
-        if entry["question"]["kind"] == "outline"
+        if entry["request"]["kind"] == "outline"
     ]
     assert text in outline["queries"]["tokens"]
     yield "plain", repr(Written(Path(f"/{text}"), 5, text))
@@ -730,7 +735,7 @@ def test_a_stream_in_a_terminal_is_the_visible_text(text: str, cuts: list[int]) 
     stream, out = Stream(SimpleNamespace()), io.StringIO()
     with redirect_stdout(out):
         for cut in sorted(cuts):
-            stream.tell(text[:cut])
+            stream.update(text[:cut])
         stream.end(text, text)
     assert out.getvalue() == f"{visible(text)}\n({visible(text)})\n"
 

@@ -33,8 +33,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.checks import reads
 from nbllm.frame import KEEP
+from nbllm.frame.checks import reads_arguments
 
 if TYPE_CHECKING:
     from nbllm.frame.prompts.examples import Examples
@@ -50,6 +52,7 @@ F = TypeVar("F")
 
 # An argument that there is not is refused with the names of those that there are.
 _named = reads()
+_looks = reads_arguments
 '''
 _KNOWN = {"Any", "Examples", "Literal", "Mapping", "ModelLike", "Sequence"}
 _MODELS = {
@@ -170,6 +173,9 @@ def method(verb: Verb[Any], *, of_series: bool) -> Iterator[str]:
         loose = signature(positional, named).replace("background: bool = False", "background: bool")
         yield f"    def {verb.name}({loose}) -> F | Run[F]: ..."
     result = "F | Run[F]" if has_background else "F"
+    for name, one in arguments_of(verb.options).items():
+        if was := one.metadata.get("was"):
+            yield f'    @deprecated_argument("{was}", "{name}")'
     yield "    @_named"
     yield f"    def {verb.name}({signature(positional, named)}) -> {result}:"
     yield f"        {docstring(verb, [*positional, *named], ' ' * 8)}"
@@ -195,9 +201,14 @@ def looks(
     loose = ["verb: str", "subject: str", "*", *extra, "**options: Any"]
     yield "    @overload"
     yield f"    def {name}(self, {', '.join(loose)}) -> {result}: ..."
-    yield f"    def {name}(self, verb: str, subject: str, **options: Any) -> {result}:"
+    given = [one.replace("bool = ...", "bool = False").replace("...", "None") for one in extra]
+    arguments = ", ".join(["verb: str", "subject: str", "*", *given, "**options: Any"])
+    yield "    @_looks"
+    yield f"    def {name}(self, {arguments}) -> {result}:"
     yield f'        """{doc}"""'
-    yield f"        return self._{name}(verb, subject, options)"
+    row = "row, " if any(one.startswith("row") for one in extra) else ""
+    settings = '{"model": model, "truncate": truncate}'
+    yield f"        return self._{name}(verb, subject, {row}options, {settings})"
     yield ""
 
 
@@ -266,8 +277,9 @@ def source() -> str:
                 ("estimate", "RunEstimate | StepsEstimate"),
             ):
                 lines += [
-                    f"    def _{look}(self, verb: str, subject: Any, options: dict[str, Any]) "
-                    f"-> {result}:",
+                    f"    def _{look}(self, verb: str, subject: Any, "
+                    f"{'row: Any, ' if look == 'preview' else ''}"
+                    f"options: dict[str, Any], settings: dict[str, Any]) -> {result}:",
                     "        raise NotImplementedError",
                     "",
                 ]

@@ -32,7 +32,7 @@ _LONG_AGO = 3600.0  # seconds
 
 
 def activity_folder(name: str) -> Path:
-    """The folder of the records called `name`, in `NBLLM_ACTIVITY` or in nbllm's home.
+    """Return the folder of the records called `name`, in `NBLLM_ACTIVITY` or in nbllm's home.
 
     It is not created here.
     """
@@ -41,10 +41,9 @@ def activity_folder(name: str) -> Path:
 
 
 def record_files(folder: Path) -> Iterator[Path]:
-    """The records in a folder, in no order; none where it cannot be read.
+    """Yield the records in a folder, in no order; none where it cannot be read.
 
-    What is no file of this user's, such as a link, a FIFO or another's file, is no record, and is
-    left alone.
+    Links, FIFOs and other users' files are no records, and are left alone.
     """
     try:
         with os.scandir(folder) as entries:
@@ -67,15 +66,15 @@ def write(path: Path, record: Mapping[str, Any]) -> bool:
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """A record, or None where it is gone, damaged, larger than any record, or not this user's."""
+    """Return a record, or None where it is gone, damaged, too large, or not this user's."""
     return find_object(path, most=_LARGEST, own=True)
 
 
 def raise_flag(path: Path) -> None:
-    """Creates an empty file, unless this user has one there.
+    """Create an empty file, unless this user has one there.
 
     Raises:
-        OSError: it cannot be created, or something else lies there. A link is not followed.
+        OSError: It cannot be created, or something else lies there. A link is not followed.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -93,7 +92,7 @@ def is_own_file(path: Path) -> bool:
 
 
 def finite(value: Any) -> float:
-    """A number of a record; JSON as browsers read it has no infinity. Raises ValueError."""
+    """Return a number of a record; ValueError for infinity, which browsers refuse in JSON."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(value)
@@ -109,7 +108,7 @@ def delete(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote have left."""
+    """Remove unfinished files of processes that were killed while they wrote."""
     for path in folder.glob(f"*{_UNFINISHED}"):
         try:
             if time.time() - path.stat().st_mtime > _LONG_AGO:

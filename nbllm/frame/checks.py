@@ -209,7 +209,7 @@ def _model(name: str, value: Any) -> Any:
 
 
 _READERS: Mapping[str, Reader] = {
-    **dict.fromkeys(("column", "other", "context", "source_column", "key"), _column),
+    **dict.fromkeys(("column", "other", "context_column", "source_column", "key"), _column),
     "by": _columns,
     **dict.fromkeys(
         (

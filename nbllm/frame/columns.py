@@ -115,6 +115,7 @@ def row_position(frame: Any, row: Any) -> int:
     """The position of an index label in pandas, or a position itself in polars.
 
     Args:
+        frame: a pandas or polars frame.
         row: the label; None is the first row.
 
     Raises:
@@ -166,6 +167,9 @@ def row_values(
     """The texts of one row, by its position, as `read_rows` would read them.
 
     Args:
+        frame: a pandas or polars frame.
+        columns: their names.
+        row: its position.
         any_type: as for `read_rows`.
 
     Raises:
@@ -298,6 +302,8 @@ def row_text(frame: Any, column: str, row: Any) -> str:
     """The text of one row.
 
     Args:
+        frame: a pandas or polars frame.
+        column: the column of texts.
         row: its label in the index (position in polars); by default the first.
 
     Raises:

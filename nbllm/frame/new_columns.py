@@ -18,6 +18,7 @@ def refuse_taken(frame: Any, names: Sequence[str], *, ours: str) -> None:
     """Refuse to overwrite what nbllm did not write.
 
     Args:
+        frame: the frame that they would be added to.
         names: the columns to be added.
         ours: a column that, where the frame has it, tells that an earlier run of nbllm wrote
             these columns, so that they may be replaced.
@@ -62,6 +63,8 @@ def new_series(name: str, values: Sequence[Any], dtype: Any, implementation: Any
     """A column of pandas or polars that holds what it is given, also where Arrow would not.
 
     Args:
+        name: of the column.
+        values: one a row; None where there is none.
         dtype: of narwhals.
         implementation: that of the frame it is for.
     """
@@ -99,6 +102,7 @@ def take_rows(
     """These rows of a frame, in this order, with more columns.
 
     Args:
+        frame: a pandas or polars frame.
         rows: positions.
         columns: values and narwhals dtype by name.
         drop: columns that the frame may have and would be out of date.
@@ -114,6 +118,7 @@ def vector_column(frame: Any, vectors: list[Any]) -> tuple[list[Any], Any]:
     read (https://github.com/pandas-dev/pandas/issues/57411).
 
     Args:
+        frame: the frame that the column is for.
         vectors: an array a row, or None.
     """
     # Not by a frame of narwhals, which refuses what is said better where the rows are read.

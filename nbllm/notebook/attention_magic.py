@@ -12,7 +12,7 @@ from IPython.core.magic_arguments import MagicArgumentParser
 from nbllm.notebook.resolve_model import resolve_model
 
 if TYPE_CHECKING:
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.attention.view import AttentionView
 
 __all__ = ["AttentionMagic"]
 
@@ -40,7 +40,7 @@ class AttentionMagic(Magics):
         if is_blank(text):
             raise UsageError("%%attention needs a text: write it below, in the same cell.")
         # What is heavy is imported by the first cell that needs it, not by %load_ext.
-        from nbllm.widgets.attention import inspect
+        from nbllm.widgets.attention.view import inspect
 
         more = {"generate": options.generate} if options.generate else {}
         assert self.shell is not None

@@ -96,7 +96,7 @@ class LlmMagics(Magics):
                 prompt,
                 max_new_tokens=options.max_tokens,
                 temperature=options.temperature,
-                on_text=stream.tell,
+                on_text=stream.update,
             )
         except NbllmError as error:
             raise UsageError(str(error)) from error

@@ -95,13 +95,13 @@ def cell_prompt(model: Model, text: str, *, system: str | None, room: int) -> Pr
 def _template(model: Model, text: str, system: str | None) -> Template:
     from nbllm.engine.prompt import Part, chat, enclosed, plain
 
-    asked = Part("text", text)
+    message = Part("text", text)
     before: list[Part] = [Part("text", f"{system}\n\n")] if system else []
     if model.kind != "causal":
-        return enclosed(model.tokenizer, [*before, asked])
+        return enclosed(model.tokenizer, [*before, message])
     if model.tokenizer.chat_template is None:
-        return plain(model.tokenizer, [*before, asked])
-    user = ("user", [asked])
+        return plain(model.tokenizer, [*before, message])
+    user = ("user", [message])
     if system is None:
         return chat(model.tokenizer, [user])
     from jinja2 import TemplateError
@@ -109,4 +109,4 @@ def _template(model: Model, text: str, system: str | None) -> Template:
     try:
         return chat(model.tokenizer, [("system", [Part("text", system)]), user])
     except TemplateError:  # as some templates answer to a role that they do not know
-        return chat(model.tokenizer, [("user", [*before, asked])])
+        return chat(model.tokenizer, [("user", [*before, message])])

@@ -35,7 +35,7 @@ class Stream:
         self._last = 0.0
         self._printed = 0
 
-    def tell(self, text: str) -> None:
+    def update(self, text: str) -> None:
         """Show the text that is written so far."""
         if self._handle is None:
             # With what comes next, a carriage return at the end may be one end of line.

@@ -1,4 +1,4 @@
-"""The model that training starts from: a copy of its own, which nobody else is using."""
+"""The model that training starts from: a copy that nobody else is using."""
 
 from __future__ import annotations
 
@@ -135,9 +135,14 @@ def find(
 
 
 def opened(base: Base) -> Model:
-    """The model with weights of its own, which are not shared with what `nbllm.load` gives.
+    """Read the model with weights of its own, which are not shared with `nbllm.load`.
 
-    Raises TooLargeError where its weights do not fit, and what reading raises.
+    Args:
+        base: The model, as `find` returned it.
+
+    Raises:
+        TooLargeError: Its weights do not fit.
+        ModelError: They cannot be read.
     """
     refuse_too_large(base.plan, base.network)
     network, tokenizer = read_weights(base.plan, base.config, base.network, base.fetched)
@@ -156,7 +161,7 @@ def opened(base: Base) -> Model:
 
 
 def standing_bytes(base: Base, lora: Lora | None) -> dict[str, int]:
-    """Bytes that training holds all the time, by what they are."""
+    """Bytes that training holds all the time: weights, gradients, optimizer."""
     weights = forecast(base.network, base.plan.quantize, base.plan.dtype, 0, base.plan.device)
     moving = base.network.num_parameters() if lora is None else lora_parameters(base.network, lora)
     return {
@@ -167,7 +172,7 @@ def standing_bytes(base: Base, lora: Lora | None) -> dict[str, int]:
 
 
 def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
-    """Raise TooLargeError where not even one row could be learned from."""
+    """Raise TooLargeError where not even one row can be learned from."""
     parts = standing_bytes(base, lora)
     need, free = sum(parts.values()), free_memory(base.plan.device)
     if need <= free:
@@ -202,9 +207,14 @@ def lora_parameters(network: Any, lora: Lora) -> int:
 
 
 def adapted(network: PreTrainedModel, lora: Lora, seed: int) -> Any:
-    """peft's network around `network`, whose own weights stay as they are.
+    """Wrap a network in peft's, whose own weights stay as they are.
 
     The change begins as none: A is random and B is zero.
+
+    Args:
+        network: The network.
+        lora: Rank and scale of the change.
+        seed: The seed of A.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -234,11 +244,18 @@ def _head_labels(model: Model) -> tuple[str, ...]:
 
 
 def with_head(model: Model, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
-    """A classifier of these labels on an encoder's weights, with a head that is random yet.
+    """Return a classifier on an encoder's weights, with a head that is random yet.
 
     A classifier with the same labels in the same order keeps its head; others get a new one.
 
-    Raises TrainingError where transformers has no classifier of this architecture.
+    Args:
+        model: An encoder or a classifier.
+        labels: The labels, in the order of the head.
+        seed: The seed of the head.
+
+    Raises:
+        TrainingError: transformers has no classifier of this architecture, or the weights do
+            not fit one.
     """
     import copy
 

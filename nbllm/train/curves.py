@@ -55,9 +55,9 @@ def svg(
         *(_dot(place(*p), _HELD) for p in held),
         *(_reference(name, place(0, y), place(last, y)) for name, y in references),
     ]
-    told = _told(train, held, unit)
+    described = _description(train, held, unit)
     return (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'<svg role="img" aria-label="{escape(described)}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'style="width:{_WIDTH}px;max-width:100%;height:auto;display:block">'
         f"{_axes(place, low, high, last)}{''.join(lines)}{_legend(bool(held), unit)}</svg>"
     )
@@ -143,7 +143,7 @@ def _legend(held: bool, unit: str) -> str:
     return "".join(parts)
 
 
-def _told(train: Sequence[Point], held: Sequence[Point], unit: str) -> str:
+def _description(train: Sequence[Point], held: Sequence[Point], unit: str) -> str:
     said = [
         f"{name} loss from {points[0][1]:.3g} to {points[-1][1]:.3g} {unit}"
         for name, points in (("training", train), ("held-out", held))

@@ -28,7 +28,7 @@ class Finetuned(TrainingResult):
         return bool(self.record["method"] != "full")
 
     def load(self) -> Model:
-        """The trained model, ready to be asked."""
+        """Load the trained model; of an adapter, its base with it."""
         from nbllm.models.loader import load
 
         if not self.is_adapter:
@@ -111,7 +111,7 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _asked(record: Mapping[str, Any]) -> str:
-    """The verb that it was trained for, with what makes it the very question that it learned."""
+    """The call of the verb that it was trained for, with the very prompt that it learned."""
     first = repr(record["columns"]["reads"][0])
     verb = record["verb"]
     if verb == "prompt":

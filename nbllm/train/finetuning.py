@@ -68,52 +68,55 @@ def finetune(
     """Fine-tune a model on rows with a label, or with a prompt and its answer.
 
     An encoder or classifier is given a head and becomes a classifier. A causal model learns to
-    answer exactly the prompt that `df.llm.sentiment` (where the labels are positive and
-    negative, with neutral or without) or `df.llm.classify` asks, or that `df.llm.prompt` does.
-    What is learned is the answer's tokens alone. Rows without a text or a label are set aside
+    answer exactly the prompt of `df.llm.sentiment` (where the labels are positive and
+    negative, with neutral or without) or `df.llm.classify`, or that of `df.llm.prompt`.
+    Only the answer's tokens are learned. Rows without a text or a label are set aside
     and counted; the best weights on held-out rows are kept, and figures are of those rows, as the
     saved model answers them once it is loaded.
 
-    An interrupt, or a kill, loses what came after the last checkpoint: the same call goes on from
-    there to the same result. An interrupt gives the best that there is until then.
+    An interrupt, or a kill, loses what came after the last checkpoint: the same call resumes there
+    and comes to the same result. An interrupt returns the best weights until then.
 
     Args:
-        frame: a pandas or polars DataFrame.
-        text: the column to read, with `label`.
-        label: the column of labels, of any type.
-        prompt: the column to read, or a prompt with columns in braces, with `answer`. Of several
+        frame: A pandas or polars DataFrame.
+        text: The column to read, with `label`.
+        label: The column of labels, of any type.
+        prompt: The column to read, or a prompt with columns in braces, with `answer`. Of several
             columns, a blank one is an empty text.
-        answer: the column of texts to be written.
-        model: a name or folder as `nbllm.load` takes it, or a loaded model, of which a copy is
+        answer: The column of texts to generate.
+        model: A name or folder as `nbllm.load` takes it, or a loaded model, of which a copy is
             trained. By default "minilm" for labels, and "smollm2" for answers.
         method: "full": all weights; "lora": a low-rank change beside them (causal models),
             saved as an adapter; "qlora": the same on weights in nf4. By default full for
             encoders and classifiers, and lora for causal models.
-        labels: the labels in the order in which `classify` will be given them; by default in
+        labels: The labels in the order in which `classify` will be given them; by default in
             alphabetical order. Rows with another label raise.
-        validation: the share of rows to hold out, or a frame of them.
-        epochs: passes over the rows, at most.
-        learning_rate: at its highest; by default 1e-4 for full (1e-5 for causal models), and
-            5e-4 for lora and qlora.
-        batch: rows a step.
-        patience: validations without a better one until it stops; None never stops early.
-        rank: of the low-rank change.
-        max_tokens: of a row, with its prompt; by default all that the model takes.
-        truncate: cut the texts of longer rows, instead of leaving those rows out.
-        seed: of the split, the order and all that is drawn.
+        validation: The share of rows to hold out, or a frame of them.
+        epochs: Passes over the rows, at most.
+        learning_rate: The highest learning rate; by default 1e-4 for full (1e-5 for causal models),
+            and 5e-4 for lora and qlora.
+        batch: Rows per step.
+        patience: Validations without a better one until it stops; None never stops early.
+        rank: The rank of the low-rank change.
+        max_tokens: The most tokens of a row, with its prompt; by default the model's context.
+        truncate: Cut the texts of longer rows, instead of leaving those rows out.
+        seed: The seed of the split, the order and all that is drawn.
         device: "auto" is a GPU where there is one; of several, it has to be the first.
-        folder: where the run and its result go; by default below NBLLM_HOME.
-        resume: go on with the run in `folder`, or give its result again.
-        dry_run: give the forecast of memory and time, and train nothing.
+        folder: Where the run and its result go; by default below NBLLM_HOME.
+        resume: Resume the run in `folder`, or return its result again.
+        dry_run: Return the forecast of memory and time, and train nothing.
+
+    Returns:
+        The trained model's folder and record; with `dry_run` the forecast.
 
     Raises:
-        ArgumentError: a number that nothing can be trained with.
-        FrameError: a column is missing or no text, or too few rows are left.
-        LabelError: there are not two labels.
-        TooLargeError: it does not fit in memory; nothing was trained.
-        TrainingError: the folder holds something else or cannot be written to, the loss is no
+        ArgumentError: A number is out of range.
+        FrameError: A column is missing or no text, or too few rows are left.
+        LabelError: There are not two labels.
+        TooLargeError: It does not fit in memory; nothing was trained.
+        TrainingError: The folder holds something else or cannot be written to, the loss is no
             longer finite, the model is spread over devices, or the GPU is not the first.
-        UnsupportedModelError: the model cannot be trained in this way.
+        UnsupportedModelError: The model cannot be trained in this way.
 
     Example:
         >>> tuned = nbllm.finetune(df, text="review", label="stars")  # doctest: +SKIP
@@ -158,7 +161,7 @@ def finetune(
         patience=patience,
         seed=seed,
     )
-    asked = {
+    settings = {
         "base": [base.fetched.source, base.plan.revision],
         "quantization": base.plan.quantize,
         "device": base.plan.device.type,
@@ -175,7 +178,7 @@ def finetune(
         "max_tokens": max_tokens,
         "truncate": truncate,
     }
-    place = RunFolder(folder, "finetune", asked, resume=resume or dry_run)
+    place = RunFolder(folder, "finetune", settings, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
         say(f"nbllm: this run has ended before; its result is in {place.path}")

@@ -82,6 +82,7 @@ class FinetuningRun:
         started: float,
         dry_run: bool,
     ) -> Finetuned | Forecast:
+        """Train, save, and return the result; with `dry_run` the forecast alone."""
         model = opened(self.base)
         # Of a head that is kept, each output stays that of its label.
         self.job = replace(self.job, labels=head_order(model, self.job.labels))
@@ -269,12 +270,12 @@ class FinetuningRun:
             "rows": {
                 "train": len(train),
                 "held": len(held),
-                "train_sha256": self.place.asked["train"],
-                "held_sha256": self.place.asked["held"],
+                "train_sha256": self.place.settings["train"],
+                "held_sha256": self.place.settings["held"],
                 "said": said,
             },
             "recipe": asdict(self.recipe),
-            "epochs": self.place.asked["epochs"],
+            "epochs": self.place.settings["epochs"],
             "steps": outcome.steps,
             "best_step": outcome.best_step,
             "interrupted": outcome.interrupted,

@@ -1,4 +1,4 @@
-"""A training as it goes: curves below the cell, or a line in a terminal; in both cases a job."""
+"""Progress of a training: curves below the cell, or a line in a terminal; in both cases a job."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Live:
     the user.
 
     Args:
-        verb: what is done.
-        model: what the user calls the model that it is done to, or "".
-        folder: where it goes.
-        steps: how many there will be at most.
-        rows: that a step reads.
-        unit: what a loss is in.
+        verb: "finetune" or "pretrain".
+        model: The name of the model that is trained, or "".
+        folder: The name of the folder of the run.
+        steps: Steps at most.
+        rows: Rows per step.
+        unit: The unit of a loss.
 
     Example:
         >>> with Live("finetune", "minilm", "tuned", steps=9, rows=8, unit="nats") as live:
@@ -82,11 +82,11 @@ class Live:
             self._bar.close()
 
     def refer(self, references: Sequence[tuple[str, float]]) -> None:
-        """Draw lines to hold the curves against."""
+        """Draw reference lines to compare the curves with."""
         self._references = references
 
     def __call__(self, history: History, step: int) -> None:
-        """What is known after a step. Raises KeyboardInterrupt where the job was cancelled."""
+        """Show the losses after a step. Raises KeyboardInterrupt where the job was cancelled."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, step)
@@ -103,7 +103,7 @@ class Live:
         )
 
     def close(self, outcome: Outcome, plan: Schedule) -> None:
-        """Show how it ended."""
+        """Show how the run ended."""
         self._show(outcome.history, outcome.steps, outcome.ended(plan))
         self._tell(outcome.steps, 0.0, None)
         stopped: Ended = "cancelled" if self._job.cancelled else "interrupted"

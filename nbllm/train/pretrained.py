@@ -1,4 +1,4 @@
-"""What pretraining came to: perplexity beside that of counting, curves, samples, and the model."""
+"""The result of pretraining: perplexity, that of baselines, curves, samples, and the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Pretrained(TrainingResult):
 
     @property
     def samples(self) -> Sequence[Mapping[str, Any]]:
-        """What it wrote on the way: `step` and `text`."""
+        """The samples that it wrote on the way: `step` and `text`."""
         found: Sequence[Mapping[str, Any]] = self.record["samples"]
         return found
 
     def load(self) -> Model:
-        """The model, ready to be asked."""
+        """Load the model."""
         from nbllm.models.loader import load
 
         return load(self.folder, quantize="none")

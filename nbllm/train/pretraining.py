@@ -59,35 +59,40 @@ def pretrain(
     texts is given beside that of a unigram model (add-one) and a bigram model (Kneser–Ney) of the
     same tokens.
 
-    An interrupt, or a kill, loses what came after the last checkpoint: the same call goes on from
-    there to the same result. An interrupt gives the best that there is until then.
+    An interrupt, or a kill, loses what came after the last checkpoint: the same call resumes there
+    and comes to the same result. An interrupt returns the best weights until then.
 
     Args:
-        frame: a pandas or polars DataFrame.
-        text: the column to learn.
-        layers, heads, hidden: of the network: layers, attention heads a layer, and width.
-        vocabulary: tokens at most, 259 of which are single bytes and special ones.
-        context: tokens that it reads at once.
-        steps: at most; by default 10 passes over the texts.
-        minutes: of training, instead of steps: as many steps as that takes, by a step that is
-            measured first.
-        batch: blocks a step.
-        learning_rate: at its highest; it warms up and then falls as a cosine.
-        validation: the share of texts to hold out, or a frame of them.
-        patience: validations without a better one until it stops; None never stops early.
-        sample: what the samples that it writes on the way begin with.
-        seed: of the split, the weights, the order and the samples.
+        frame: A pandas or polars DataFrame.
+        text: The column to learn.
+        layers: The number of layers.
+        heads: Attention heads per layer.
+        hidden: The width of the residual stream.
+        vocabulary: Tokens at most, 259 of which are single bytes and special ones.
+        context: Tokens that it reads at once.
+        steps: Steps at most; by default 10 passes over the texts.
+        minutes: Minutes of training, instead of steps: as many steps as that takes, by a step that
+            is measured first.
+        batch: Blocks per step.
+        learning_rate: The highest learning rate; it warms up and then falls as a cosine.
+        validation: The share of texts to hold out, or a frame of them.
+        patience: Validations without a better one until it stops; None never stops early.
+        sample: The beginning of the samples that it writes on the way.
+        seed: The seed of the split, the weights, the order and the samples.
         device: "auto" is a GPU where there is one; of several, it has to be the first.
-        folder: where the run and its result go; by default below NBLLM_HOME.
-        resume: go on with the run in `folder`, or give its result again.
-        dry_run: give the forecast of memory and time, and train nothing.
+        folder: Where the run and its result go; by default below NBLLM_HOME.
+        resume: Resume the run in `folder`, or return its result again.
+        dry_run: Return the forecast of memory and time, and train nothing.
+
+    Returns:
+        The trained model's folder and record; with `dry_run` the forecast.
 
     Raises:
-        ArgumentError: a number that nothing can be trained with.
-        FrameError: the column is missing or no text, or too few rows are left.
-        TooLargeError: it does not fit in memory; nothing was trained.
-        TrainingError: settings that make no model, a GPU other than the first, texts that fill no
-            block, a folder that holds something else or cannot be written to, or a loss that is no
+        ArgumentError: A number is out of range.
+        FrameError: The column is missing or no text, or too few rows are left.
+        TooLargeError: It does not fit in memory; nothing was trained.
+        TrainingError: The settings make no model, the GPU is not the first, the texts fill no
+            block, the folder holds something else or cannot be written to, or the loss is no
             longer finite.
 
     Example:
@@ -119,7 +124,7 @@ def pretrain(
         seed=seed,
     )
     where = training_device(device)
-    asked = {
+    settings = {
         "shape": asdict(shape),
         "column": text,
         "train": digest(train),
@@ -130,7 +135,7 @@ def pretrain(
         "sample": sample,
         "device": where.type,
     }
-    place = RunFolder(folder, "pretrain", asked, resume=resume or dry_run)
+    place = RunFolder(folder, "pretrain", settings, resume=resume or dry_run)
     done = place.record
     if done is not None and not done["interrupted"] and not dry_run:
         say(f"nbllm: this run has ended before; its result is in {place.path}")

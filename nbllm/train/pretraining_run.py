@@ -76,6 +76,7 @@ class PretrainingRun:
         minutes: float | None,
         dry_run: bool,
     ) -> Pretrained | Forecast:
+        """Train, save, and return the result; with `dry_run` the forecast alone."""
         started = time.perf_counter()
         texts = [row.texts[0] for row in train]
         tokenizer = train_tokenizer(texts, self.shape.vocabulary, self.shape.context)
@@ -121,7 +122,7 @@ class PretrainingRun:
         save_whole(network, model, self.place.path)
         record = self._record(network, learned, seen, outcome, expected)
         record["samples"] = samples.read(outcome.steps)
-        # What the figures are of, so that all foretell the same tokens: no text's end.
+        # What the figures are of, so that all predict the same tokens: no text's end.
         bare = [ids[:-1] for ids in seen]
         record["metrics"] = {
             "perplexity, unigram": exp(counting["unigram"].nats(bare)),
@@ -189,7 +190,7 @@ class PretrainingRun:
     def _record(
         self, network: Any, learned: Ids, seen: Ids, outcome: Outcome, expected: Forecast
     ) -> dict[str, Any]:
-        asked: Mapping[str, Any] = self.place.asked
+        settings: Mapping[str, Any] = self.place.settings
         return {
             "made_by": "nbllm.pretrain",
             "method": "full",
@@ -200,12 +201,12 @@ class PretrainingRun:
                 "vocabulary": network.config.vocab_size,
                 "parameters": network.num_parameters(),
             },
-            "columns": {"reads": [asked["column"]]},
+            "columns": {"reads": [settings["column"]]},
             "rows": {
                 "train": len(learned),
                 "held": len(seen),
-                "train_sha256": asked["train"],
-                "held_sha256": asked["held"],
+                "train_sha256": settings["train"],
+                "held_sha256": settings["held"],
                 "said": self.said,
             },
             "tokens": {"train": sum(map(len, learned)), "held": sum(map(len, seen))},

@@ -42,6 +42,7 @@ class Samples:
         self.live: Live = live
 
     def __call__(self, step: int) -> None:
+        """Write one sample after a validation, and keep it."""
         text = self._write()
         with writing(self.file.parent), self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "text": text}, ensure_ascii=False) + "\n")

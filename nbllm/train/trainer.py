@@ -40,6 +40,7 @@ class OrderedTrainer(Trainer):
             self._load_best_model()
 
     def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches in the order of the run."""
         return DataLoader(
             self.train_dataset,  # type: ignore[arg-type]
             batch_sampler=self.order,
@@ -47,6 +48,7 @@ class OrderedTrainer(Trainer):
         )
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The batches of one step, and how many tokens they predict."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return batches, sum(predicted(batch) for batch in batches)
 
@@ -57,11 +59,13 @@ class OrderedTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        """The loss of a batch, as its share of all tokens of the step."""
         loss, logits = loss_sum(model, inputs, self.mixed)
         loss = loss / max(int(num_items_in_batch or predicted(inputs)), 1)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validate on the held-out examples."""
         found = validated(
             self.model,
             self.data_collator,  # type: ignore[arg-type]
@@ -88,17 +92,21 @@ class Progress(TrainerCallback):
         self.at_validation = at_validation
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Draw the order of the epoch."""
         self.order.epoch = int(state.epoch or 0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report the step; validate and save after the last one."""
         self.watch(numbers(state.log_history), state.global_step)
         if state.global_step == state.max_steps:  # the last weights are tried too
             control.should_evaluate = control.should_save = True
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report a validation."""
         self.at_validation(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Raise TrainingError for a loss that is not finite."""
         for name in ("loss", "eval_loss"):
             if not math.isfinite((logs or {}).get(name, 0.0)):
                 raise TrainingError(

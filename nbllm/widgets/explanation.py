@@ -20,8 +20,8 @@ from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.frame.explanation.contrast import Contrast
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView, inspect
-from nbllm.widgets.painted import painted
+from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.attribution_html import attribution_html
 from nbllm.wording import counted
 
 __all__ = ["Explanation"]
@@ -30,10 +30,10 @@ _WAITING = "Which words speak for it is being computed …"
 
 
 class Explanation:
-    """What an answer depends on, and what the model looked at. Returned by `df.llm.explain`.
+    """The evidence for an answer: attribution, layers and attention. Returned by `df.llm.explain`.
 
-    Each part is computed when it is first asked for; shown in a notebook, the attention comes
-    first and the words of the row are painted when their scores are there.
+    Each part is computed when it is first read; shown in a notebook, the attention comes
+    first and the words of the row are coloured when their scores are there.
 
     - `attention`: the AttentionView of the prompt that answered the row
     - `attribution`: which of the row's tokens speak for the label and which for the other
@@ -90,7 +90,7 @@ class Explanation:
 
     @cached_property
     def lens(self) -> pd.DataFrame:
-        """What the model would say after each layer: layer, label, token and log_probability.
+        """The model's prediction after each layer: layer, label, token and log_probability.
 
         The token is the first one that tells the labels apart. Layer 0 is the embeddings.
         """
@@ -152,7 +152,7 @@ class Explanation:
         return self.contrast
 
     def _ipython_display_(self) -> None:
-        """Show the view, and the painted words above it as soon as they are there."""
+        """Show the view, and the coloured words above it as soon as they are there."""
         if self.contrast is None:
             self.attention._ipython_display_()
             return
@@ -162,7 +162,7 @@ class Explanation:
         place.update({"text/plain": repr(self), "text/html": self.words_html()}, raw=True)  # type: ignore[no-untyped-call]
 
     def words_html(self) -> str:
-        """The words of the row, painted by their attribution, as HTML; or why there is none."""
+        """Return the row's words coloured by their attribution, as HTML, or why there are none."""
         found = self._labels()
         try:
             with warnings.catch_warnings():
@@ -172,4 +172,4 @@ class Explanation:
         except NbllmError as error:
             return f"<p>{escape(repr(self))}</p><p>No attribution: {escape(str(error))}</p>"
         shared = top_shared(words["attribution"].abs(), words["attention"])
-        return painted(found, words, attribution.gap, attribution.steps, shared)
+        return attribution_html(found, words, attribution.gap, attribution.steps, shared)

@@ -20,7 +20,7 @@ def token_row(ids: Sequence[int], marks: tuple[FieldSpan, ...] = ()) -> TokenRow
         tokens=("x",) * count,
         spans=tuple((place, place + 1) for place in range(count)),
         special=(False,) * count,
-        marks=marks,
+        field_spans=marks,
     )
 
 

@@ -10,7 +10,8 @@ from playwright.sync_api import expect
 
 from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import FieldSpan, Prompt
-from nbllm.widgets.attention import AttentionView, inspect
+from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.protocol.attention import PAGE_FORMAT
 from tests.conftest import tiny_model
 
 pytestmark = pytest.mark.browser
@@ -89,6 +90,18 @@ def test_the_keyboard_switches_the_head_and_the_picture_changes(open_page, tiny_
         "exact weights of 8 heads", use_inner_text=True
     )
     opened.page.screenshot(path=artifact("page"), full_page=True)
+
+
+def test_a_page_of_another_format_says_so(chromium, tmp_path, tiny_llama) -> None:
+    path = inspect(tiny_llama, TEXT).to_html(tmp_path / "view.html").path
+    text = path.read_text(encoding="utf-8").replace(f'"format": {PAGE_FORMAT},', '"format": 99,')
+    path.write_text(text, encoding="utf-8")
+    page = chromium.new_page()
+    page.goto(path.as_uri())
+    said = f"has format 99; its script reads format {PAGE_FORMAT}"
+    expect(page.locator("main")).to_contain_text(said, use_inner_text=True)
+    assert page.locator(WIDGET).count() == 0
+    page.close()
 
 
 def test_a_token_can_be_chosen(open_page, tiny_llama) -> None:

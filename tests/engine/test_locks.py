@@ -46,12 +46,12 @@ def test_who_works_step_by_step_leaves_each_other_thread_a_turn() -> None:
                 order.append(f"step {n}")
                 if n == 0:
                     waiting.set()
-                    until(lambda: len(ours._line) == 2)
+                    until(lambda: len(ours._waiting) == 2)
 
     works = beside(steps)
     assert waiting.wait(10)
     first = beside(lambda: once("first"))
-    until(lambda: len(ours._line) == 1)
+    until(lambda: len(ours._waiting) == 1)
     second = beside(lambda: once("second"))
     for thread in (works, first, second):
         thread.join(10)
@@ -67,13 +67,13 @@ def test_it_is_taken_again_by_who_has_it_and_lent_whole() -> None:
 
     with ours, ours:
         thread = beside(other)
-        until(lambda: bool(ours._line))
+        until(lambda: bool(ours._waiting))
         ours.yield_to_waiting()
         assert seen == ["other"]
         thread.join(10)
         ours.yield_to_waiting()  # nobody waits
         last = beside(other)
-        until(lambda: bool(ours._line))
+        until(lambda: bool(ours._waiting))
         assert seen == ["other"]
     last.join(10)
     assert seen == ["other", "other"]
@@ -85,7 +85,7 @@ def test_who_waits_for_long_is_told_what_for(monkeypatch: pytest.MonkeyPatch) ->
     thread = threading.Thread(target=lambda: ours.__enter__() and ours.__exit__())
     with named_work("a long text"), ours:
         thread.start()
-        until(lambda: bool(ours._line))
+        until(lambda: bool(ours._waiting))
         assert ours.blocked_by(thread.ident) is None
         monkeypatch.setattr(locks, "_LONG", 0.0)
         until(lambda: ours.blocked_by(thread.ident) == "a long text")
@@ -106,7 +106,7 @@ def test_who_is_interrupted_while_waiting_holds_up_nobody(lent: bool) -> None:
         try:
             with ours:
                 if lent:
-                    until(lambda: bool(ours._line))
+                    until(lambda: bool(ours._waiting))
                     ours.yield_to_waiting()
                 ended.append("worked")
         except Stop:
@@ -124,13 +124,13 @@ def test_who_is_interrupted_while_waiting_holds_up_nobody(lent: bool) -> None:
         holder = beside(holds)
         until(lambda: ours._owner == holder.ident)
         waiter = beside(waits)
-    until(lambda: any(place.thread == waiter.ident for place in ours._line))
+    until(lambda: any(place.thread == waiter.ident for place in ours._waiting))
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiter.ident), ctypes.py_object(Stop))
     go.set()  # it sees the exception when its lock is opened
     waiter.join(10)
     holder.join(10)
     assert ended == ["stopped"]
-    assert ours._owner is None and not ours._line
+    assert ours._owner is None and not ours._waiting
     with ours:
         pass
 

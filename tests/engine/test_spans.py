@@ -192,7 +192,7 @@ def test_answers_stand_where_their_offsets_say(module: Any) -> None:
         "text": [text for _, text in PAIRS] + ["A text.", "A text."],
     })  # fmt: skip
     with pytest.warns(UserWarning, match="1 of 6 rows have no answer"):
-        answered = frame.llm.answer("q", context="text", model=model, threshold=0.0)
+        answered = frame.llm.answer("q", context_column="text", model=model, threshold=0.0)
     starts, ends = (answered[f"q_answer_{end}"].to_list() for end in ("start", "end"))
     for row, (question, text) in enumerate(PAIRS):
         words, margin = by_hand(model, question, text)
@@ -202,7 +202,7 @@ def test_answers_stand_where_their_offsets_say(module: Any) -> None:
     assert "reads 64 at once" in answered["q_answer_error"].to_list()[5]
     # By the rule of SQuAD 2.0, as by default, only what beats there being none is an answer.
     with pytest.warns(UserWarning, match="1 of 6 rows have no answer"):
-        ruled = frame.llm.answer("q", context="text", model=model)
+        ruled = frame.llm.answer("q", context_column="text", model=model)
     beats = [score >= 0.5 for score in answered["q_answer_score"].to_list()[:4]]
     assert [isinstance(said, str) for said in ruled["q_answer"].to_list()[:4]] == beats
     assert ruled.llm.report().known == 4
@@ -218,11 +218,11 @@ def test_one_question_of_each_text() -> None:
 def test_what_it_reads_is_shown_and_counted_beforehand() -> None:
     model = reader_of("bert")
     frame = pd.DataFrame({"q": [q for q, _ in PAIRS], "text": [text for _, text in PAIRS]})
-    shown = frame.llm.preview("answer", "q", context="text", model=model, row=2)
+    shown = frame.llm.preview("answer", "q", context_column="text", model=model, row=2)
     assert shown.text == f"[CLS]{PAIRS[2][0]}[SEP]{PAIRS[2][1]}[SEP]"
-    found = frame.llm.estimate("answer", "q", context="text", model=model)
+    found = frame.llm.estimate("answer", "q", context_column="text", model=model)
     assert found.tokens == sum(len(row.ids) for row in SpanExtractor(model).encode(PAIRS))
-    answered = frame.llm.answer("q", context="text", model=model)
+    answered = frame.llm.answer("q", context_column="text", model=model)
     assert answered.llm.report().tokens == found.tokens
     with pytest.raises(UnsupportedModelError, match="points at its answer"):
         answered.llm.explain(0, model=model)
@@ -233,7 +233,7 @@ def test_what_a_reader_cannot_be_given_is_refused() -> None:
     with pytest.raises(FrameError, match="Name its column"):
         frame.llm.answer("q", model=model)
     with pytest.raises(FrameError, match="neither instruction= nor"):
-        frame.llm.answer("q", context="t", model=model, instruction="Be short.")
+        frame.llm.answer("q", context_column="t", model=model, instruction="Be short.")
     with pytest.raises(
         UnsupportedModelError, match="and bert is an extractive question-answering model"
     ):
@@ -247,6 +247,6 @@ def test_it_is_loaded_from_a_folder(tmp_path: Path, capsys: Callable[[], object]
     with nbllm.load(tmp_path, quantize="none", dtype="fp32") as model:
         assert model.kind == "extractive_qa" and model.context_length == LENGTH
         frame = pd.DataFrame({"q": ["When?"], "t": [PAIRS[0][1]]})
-        answered = frame.llm.answer("q", context="t", threshold=0.0)
+        answered = frame.llm.answer("q", context_column="t", threshold=0.0)
         assert answered["q_answer"].iloc[0] == by_hand(model, *PAIRS[0])[0]
         assert "extractive question answering" in repr(model)

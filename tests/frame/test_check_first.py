@@ -124,7 +124,7 @@ EXAMPLES = {"examples": [("only a text",)]}
         ("translate", EXAMPLES, LabelError),
         ("answer", {"question": " "}, FrameError),
         ("answer", {"threshold": 2}, FrameError),
-        ("answer", {"question": None, "context": "no_column"}, ColumnError),
+        ("answer", {"question": None, "context_column": "no_column"}, ColumnError),
         ("answer", EXAMPLES, LabelError),
         ("extract", {"schema": {}}, FrameError),
         ("extract", {"schema": 3}, FrameError),

@@ -108,7 +108,7 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
     corrections = {label: "positive" for label in frame.index}
     uses = [
         lambda: frame.llm.explain(frame.index[0], output=output, model=model),
-        lambda: frame.llm.evaluate("truth", output=output, among=frame),
+        lambda: frame.llm.evaluate("truth", output=output, corpus=frame),
         lambda: frame.llm.report(output),
         lambda: frame.llm.corrected(corrections, output=output),
         lambda: frame.llm.calibrate(corrections, output=output),
@@ -118,14 +118,16 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         with suppress(NbllmError):
             use()
     from nbllm.widgets.explorer.answers import Answers
+    from nbllm.widgets.explorer.filtering import counts
     from nbllm.widgets.explorer.query import Query
+    from nbllm.widgets.explorer.rows import row_details, row_window
 
     with suppress(NbllmError):
         shown = Answers(frame, output, "truth")
         json.dumps([shown.roles, shown.labels, shown.verb], default=str)
-        shown.window([0])
-        shown.whole(0)
-        shown.counts(Query())
+        row_window(shown, [0], 0, 1)
+        row_details(shown, 0)
+        counts(shown, Query())
         _ = shown.texts
 
 
@@ -331,7 +333,7 @@ def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.Mon
     lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
-        monkeypatch.setattr(cached_models, "kept", lambda found=found: found)
+        monkeypatch.setattr(cached_models, "list_cached", lambda found=found: found)
         assert is_at_hand(named) is (there and whole)
 
 
@@ -429,7 +431,7 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
         check_filed(task, known, path)
         seen.append((task, dict(known)))
 
-    monkeypatch.setattr("nbllm.frame.running.run.check_filed", check)
+    monkeypatch.setattr("nbllm.frame.running.execute.check_filed", check)
     kind, _, ask = VERBS[verb]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -464,7 +466,7 @@ def test_a_ledger_whose_answers_are_not_of_the_question(
         with pytest.raises(LedgerError, match="Move it away"):
             rows().llm.sentiment("review", model=tiny_llama)
         with pytest.raises(LedgerError, match="Move it away"):
-            kept.llm.evaluate("number", among=rows().assign(number=1))
+            kept.llm.evaluate("number", corpus=rows().assign(number=1))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_what_compares_two_texts_needs_both(model: Model, verb: str) -> None:
     asked: dict[str, Any] = (
         {"other": "b", "model": tiny_model("encoder")}
         if verb == "similarity"
-        else {"context": "b", "model": model, "max_new_tokens": 2}
+        else {"context_column": "b", "model": model, "max_new_tokens": 2}
     )
     answered = getattr(frame.llm, verb)("a", **asked)
     assert answered[f"a_{verb}_run"].notna().tolist() == [True, False, False]

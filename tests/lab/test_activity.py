@@ -220,7 +220,7 @@ def test_a_notebook_is_named_from_the_servers_folder(tmp_path: Path) -> None:
     process = ProcessRecord(owner, (), (), 0.0)
 
     def name(sessions: dict[str, str | None], root: Path) -> Any:
-        (told,) = Status([process], [], []).told(sessions, root)["processes"]
+        (told,) = Status([process], [], []).payload(sessions, root)["processes"]
         return told["notebook"]
 
     assert name({}, tmp_path) == "a/b.ipynb"

@@ -139,7 +139,7 @@ def test_it_is_shown_as_it_comes_escaped_and_not_too_often(
     monkeypatch.setattr(stream.time, "monotonic", lambda: 1 + next(now))
     shown_in = stream.Stream(SimpleNamespace(kernel=object()))
     for n in range(20):
-        shown_in.tell("<script>" + "x" * n)
+        shown_in.update("<script>" + "x" * n)
     shown_in.end("<script>done", "a & b")
     kinds = [kind for kind, _ in shown]
     assert kinds == ["display"] + ["update"] * (len(kinds) - 1) and 3 <= len(kinds) <= 5

@@ -157,7 +157,7 @@ def test_both_extensions_are_enabled_without_node(installed: Installed) -> None:
 def test_an_installed_wheel_has_its_widget_and_its_gallery(installed: Installed) -> None:
     said, _ = installed.python(
         "-c",
-        "import nbllm, nbllm.widgets.attention as module, anywidget\n"
+        "import nbllm, nbllm.widgets.attention.view as module, anywidget\n"
         "from nbllm.lab.gallery import curated\n"
         "widgets = [v for v in vars(module).values() if isinstance(v, type)\n"
         "           and issubclass(v, anywidget.AnyWidget) and '_esm' in vars(v)]\n"

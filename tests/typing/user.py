@@ -13,7 +13,7 @@ from typing import Any, Literal, assert_type
 import polars as pl
 
 import nbllm
-from nbllm.accessor import FrameAccessor, SeriesAccessor
+from nbllm.accessor import FrameAccessor
 from nbllm.attention import EncoderDecoderRecording
 from nbllm.frame.comparison.result import Comparison
 from nbllm.frame.evaluation.base import Evaluation
@@ -22,7 +22,8 @@ from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 from nbllm.frame.running.preview import Preview, StepsPreview
 from nbllm.frame.running.report import RunReport
 from nbllm.models.estimate.result import MemoryEstimate
-from nbllm.widgets.attention import AttentionView
+from nbllm.registration import SeriesAccessor
+from nbllm.widgets.attention.view import AttentionView
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.view import Explorer
 

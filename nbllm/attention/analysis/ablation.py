@@ -26,12 +26,12 @@ from nbllm.attention.recording.hooks import only_last_logits
 from nbllm.attention.recording.interception import intercept_attention
 from nbllm.attention.recording.recording import RecordingKind
 from nbllm.attention.recording.rounding import rounding_tolerance
-from nbllm.attention.recording.text import answer_id, encode_prompt
+from nbllm.attention.recording.text import answer_id, check_one_answer, encode_prompt
 from nbllm.attention.recording.validation import check_layer_calls, depths_of
 from nbllm.checks import check_choice, check_integers, check_token, reads
 from nbllm.engine.logits import output_matrix
 from nbllm.engine.prompt import Prompt
-from nbllm.errors import SelectionError, UnsupportedModelError
+from nbllm.errors import SelectionError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
 
@@ -83,11 +83,7 @@ def head_importance(
         >>> heads.nlargest(5, "importance")  # doctest: +SKIP
     """
     model = resolve(model)
-    if model.kind not in ("causal", "classifier"):
-        raise UnsupportedModelError(
-            f"{model.name} is of kind {model.kind}, and importance is asked of a model with one "
-            "answer: a causal model or a classifier. Load one, such as nbllm.load()."
-        )
+    check_one_answer(model, "head_importance")
     check_choice("replacement", replacement, get_args(Replacement))
     chosen = None if target is None else answer_id(model, target)
     prompt = encode_prompt(model, text)

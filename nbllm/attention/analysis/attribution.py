@@ -23,7 +23,13 @@ from nbllm._warnings import warn_user
 from nbllm.attention.analysis.embedded import EmbeddedAnswer
 from nbllm.attention.analysis.gradients import gradients
 from nbllm.attention.analysis.integrated_gradients import LARGEST_GAP, integrated
-from nbllm.attention.recording.text import answer_id, encode_prompt, is_special, token_texts
+from nbllm.attention.recording.text import (
+    answer_id,
+    check_one_answer,
+    encode_prompt,
+    is_special,
+    token_texts,
+)
 from nbllm.checks import check_choice, check_token, check_whole, reads
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
@@ -122,11 +128,7 @@ def attribute(
         >>> found.frame().nlargest(3, "score")  # doctest: +SKIP
     """
     model = resolve(model)
-    if model.kind not in ("causal", "classifier"):
-        raise UnsupportedModelError(
-            f"{model.name} is of kind {model.kind}, and attribution asks for a model with one "
-            "answer: a causal model or a classifier. Load one, such as nbllm.load()."
-        )
+    check_one_answer(model, "attribute")
     check_choice("method", method, get_args(Method))
     steps = check_whole("steps", steps)
     chosen = None if target is None else answer_id(model, target)

@@ -245,7 +245,7 @@ def logit_lens(
         [(' Paris', 7042, 0.31), ...]
     """
     model = resolve(model)
-    check_causal(model)
+    check_causal(model, "logit_lens")
     prompt = encode_prompt(model, text)
     chosen = from_start(range(len(prompt.ids)) if positions is None else positions, len(prompt.ids))
     if not chosen:

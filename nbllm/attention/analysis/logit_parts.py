@@ -77,7 +77,7 @@ def direct_logit_attribution(
         >>> parts.nlargest(5, "contribution")  # doctest: +SKIP
     """
     model = resolve(model)
-    check_causal(model)
+    check_causal(model, "direct_logit_attribution")
     wanted = token_id(model, token)
     other = None if against is None else token_id(model, against)
     prompt = encode_prompt(model, text)

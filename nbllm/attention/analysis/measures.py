@@ -19,12 +19,13 @@ from nbllm.attention.recording.indexing import evenly_spaced, gathered, index
 from nbllm.attention.recording.layer import Layer
 from nbllm.attention.recording.masks import Rule
 from nbllm.attention.recording.recording import Recording
+from nbllm.attention.recording.residual import check_causal
 from nbllm.attention.recording.threads import one_thread
 from nbllm.attention.views.overview import survey
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.tokenization import special_token_id
-from nbllm.errors import ArgumentError, SelectionError, UnsupportedModelError
+from nbllm.errors import ArgumentError, SelectionError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
 from nbllm.wording import counted
@@ -175,11 +176,7 @@ def induction_scores(
         >>> induction_scores(model).nlargest(5, "induction")  # doctest: +SKIP
     """
     model = resolve(model)
-    if model.kind != "causal":
-        raise UnsupportedModelError(
-            f"{model.name} is of kind {model.kind}, and induction is asked of a causal model, "
-            "which reads on. Load one, such as nbllm.load()."
-        )
+    check_causal(model, "induction_scores")
     texts = _repeated(model, length, sequences, seed)
     recordings = cast("list[Recording]", record_batch(model, texts))
     first = len(texts[0].ids) - length  # of the second time

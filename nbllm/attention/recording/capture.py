@@ -57,7 +57,7 @@ def record(
 
     The model runs as it is: quantized or not, with its own attention function. A string
     is tokenized as it stands, with the tokenizer's special tokens and no chat template; a
-    Prompt is taken token by token, with its marks.
+    Prompt is taken token by token, with its field spans.
 
     Args:
         model: A loaded model, or what `nbllm.load` takes.

@@ -105,7 +105,7 @@ def _given(model: Model, target: str | Prompt) -> Prompt:
         text=text.text,
         spans=(*start.spans, *text.spans[:count]),
         field_spans=tuple(
-            FieldSpan(mark.field, mark.start + 1, mark.stop + 1) for mark in text.field_spans
+            FieldSpan(span.field, span.start + 1, span.stop + 1) for span in text.field_spans
         ),
     )
 

@@ -37,10 +37,16 @@ class TokenRow:
     tokens: tuple[str, ...]  # each as readable text
     spans: tuple[tuple[int, int], ...]  # character range in `text` of each token
     special: tuple[bool, ...]  # added by the tokenizer or the chat template
-    marks: tuple[FieldSpan, ...] = ()  # where the user's own texts lie, if the prompt tells
+    field_spans: tuple[FieldSpan, ...] = ()  # where the user's own texts lie, if the prompt says
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def marks(self) -> tuple[FieldSpan, ...]:
+        """The old name of `field_spans`, for one release."""
+        warn_renamed("TokenRow.marks", "TokenRow.field_spans")
+        return self.field_spans
 
 
 @dataclass(eq=False)
@@ -100,9 +106,15 @@ class Recording:
         return self.queries.special
 
     @property
-    def marks(self) -> tuple[FieldSpan, ...]:
+    def field_spans(self) -> tuple[FieldSpan, ...]:
         """Where the user's own texts lie in the rows, if the prompt says."""
-        return self.queries.marks
+        return self.queries.field_spans
+
+    @property
+    def marks(self) -> tuple[FieldSpan, ...]:
+        """The old name of `field_spans`, for one release."""
+        warn_renamed("Recording.marks", "Recording.field_spans")
+        return self.field_spans
 
     @property
     def heads(self) -> int:

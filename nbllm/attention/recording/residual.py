@@ -115,12 +115,20 @@ def layers_of(network: nn.Module, count: int) -> list[nn.Module]:
     return next((list(modules) for modules in lists if len(modules) == count), [])
 
 
-def check_causal(model: Model) -> None:
-    """Raise UnsupportedModelError for a model that is not causal."""
+def check_causal(model: Model, function: str) -> None:
+    """Check that a model is causal.
+
+    Args:
+        model: The model.
+        function: The function that requires it, for the message.
+
+    Raises:
+        UnsupportedModelError: It is of another kind.
+    """
     if model.kind != "causal":
         raise UnsupportedModelError(
-            f"{model.name} is of kind {model.kind}, and only a causal model says a next token "
-            "that can be read off its layers. Load one, such as nbllm.load()."
+            f"{model.name} is of kind {model.kind}, and {function} requires a causal model, which "
+            "predicts a next token. Load one, such as nbllm.load()."
         )
 
 

@@ -8,11 +8,26 @@ from nbllm.checks import shown
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.tokenization import found_spans, special_token_id
-from nbllm.errors import ArgumentError, LabelError, SelectionError, TextError, TextTooLongError
+from nbllm.errors import (
+    ArgumentError,
+    LabelError,
+    SelectionError,
+    TextError,
+    TextTooLongError,
+    UnsupportedModelError,
+)
 from nbllm.models.model import Model
 from nbllm.wording import counted
 
-__all__ = ["answer_id", "encode_prompt", "end_ids", "is_special", "token_id", "token_texts"]
+__all__ = [
+    "answer_id",
+    "check_one_answer",
+    "encode_prompt",
+    "end_ids",
+    "is_special",
+    "token_id",
+    "token_texts",
+]
 
 
 def encode_prompt(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt:
@@ -124,6 +139,23 @@ def answer_id(model: Model, answer: int | str) -> int:
             "one of those."
         )
     return answer
+
+
+def check_one_answer(model: Model, function: str) -> None:
+    """Check that a model answers a text with one token or class.
+
+    Args:
+        model: The model.
+        function: The function that requires it, for the message.
+
+    Raises:
+        UnsupportedModelError: It is an encoder, an encoder-decoder or the like.
+    """
+    if model.kind not in ("causal", "classifier"):
+        raise UnsupportedModelError(
+            f"{model.name} is of kind {model.kind}, and {function} requires a model with one "
+            "answer: a causal model or a classifier. Load one, such as nbllm.load()."
+        )
 
 
 def end_ids(model: Model) -> tuple[int, ...]:

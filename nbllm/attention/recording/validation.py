@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nbllm.attention.recording.indexing import gathered
 from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.recording import Recording, RecordingKind, TokenRow
+from nbllm.attention.recording.residual import architecture
 from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import is_special, token_texts
 from nbllm.engine.prompt import Prompt
@@ -92,7 +93,7 @@ def check_layer_calls(model: Model, calls: Mapping[RecordingKind, int], depths: 
     config = model.network.config.get_text_config()
     if not calls and not hasattr(config, "num_attention_heads"):
         raise UnsupportedModelError(
-            f"{model.name} ({_architecture(model)}) has no attention: its layers mix tokens in "
+            f"{model.name} ({architecture(model)}) has no attention: its layers mix tokens in "
             f"another way, so there is nothing to record. {_FAMILIES}"
         )
     expected, intercepted = (
@@ -100,7 +101,7 @@ def check_layer_calls(model: Model, calls: Mapping[RecordingKind, int], depths: 
         for counted in (depths, calls)
     )
     raise UnsupportedModelError(
-        f"{model.name} ({_architecture(model)}) does not compute the attention of each layer by "
+        f"{model.name} ({architecture(model)}) does not compute the attention of each layer by "
         f"one call of transformers' AttentionInterface (layers: {expected}; calls: "
         f"{intercepted or 'none'}), so what it looked at cannot be recorded. {_FAMILIES}"
     )
@@ -114,7 +115,7 @@ def token_row(model: Model, prompt: Prompt) -> TokenRow:
         tokens=token_texts(model, prompt),
         spans=prompt.spans,
         special=is_special(model, prompt),
-        marks=prompt.field_spans,
+        field_spans=prompt.field_spans,
     )
 
 
@@ -161,19 +162,15 @@ def build_recording(
     )
     if len({layer.heads for layer in recording.layers}) != 1:
         raise UnsupportedModelError(
-            f"The layers of {model.name} ({_architecture(model)}) differ in their number of "
+            f"The layers of {model.name} ({architecture(model)}) differ in their number of "
             "heads, which cannot be recorded yet. Choose a model of another family."
         )
     dtype, worst = recording.layers[0].query.dtype, recording.reconstruction_error()
     # Rounding alone is far below that: about 1e-6 in fp32, 4e-3 in bf16.
     if not worst <= rounding_tolerance(dtype, model.device):  # also where it is not a number
         raise UnsupportedModelError(
-            f"The attention of {model.name} ({_architecture(model)}) is made of more than queries "
+            f"The attention of {model.name} ({architecture(model)}) is made of more than queries "
             f"and keys: weights computed from them miss what it returned by {worst:.1%}. They "
             "would mislead, so they are refused. Choose a model of another family."
         )
     return recording
-
-
-def _architecture(model: Model) -> str:
-    return type(model.network).__name__

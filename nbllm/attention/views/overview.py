@@ -104,8 +104,8 @@ def _content(recording: Recording, token: int, sink: int | None) -> NDArray[np.f
     """1 for each key that the query token may look at for what it says, else 0: (keys,)."""
     keys = recording.keys
     wanted = np.zeros(len(keys), np.float32)
-    for mark in keys.marks:
-        wanted[mark.start : mark.stop] = 1
+    for span in keys.field_spans:
+        wanted[span.start : span.stop] = 1
     if not wanted.any():
         wanted[:] = np.logical_not(keys.special)
     if sink is not None:

@@ -11,7 +11,7 @@ from nbllm.frame.evaluation.base import METRICS_ARE_OF_TEXTS, Evaluation
 from nbllm.frame.evaluation.judged import Judged, evaluate_answers
 from nbllm.frame.running.provenance import find_record, last_attached, run_ids
 
-__all__ = ["choose_output", "evaluate", "outputs_of"]
+__all__ = ["choose_output", "choose_run_output", "evaluate", "outputs_of"]
 
 
 def outputs_of(frame: Any) -> dict[str, str | None]:
@@ -47,6 +47,27 @@ def choose_output(frame: Any, output: str | None) -> tuple[str, str | None]:
         said = "Say which answers are meant" if output is None else f"{output!r} has no answers"
         raise ProvenanceError(f"{said}: output= one of {', '.join(found)}.")
     return output, found[output]
+
+
+def choose_run_output(frame: Any, output: str | None) -> str:
+    """Return the column of answers meant, of those that a run made.
+
+    Raises:
+        ProvenanceError: the frame has no answers, or several and none named.
+    """
+    columns = [str(name) for name in frame.columns]
+    ends = [name.removesuffix("_run") for name in columns if name.endswith("_run")]
+    found = [name for name in ends if name in columns]
+    if output is None and len(found) == 1:
+        return found[0]
+    if output in found:
+        return str(output)
+    if not found:
+        raise ProvenanceError(
+            "the frame has no column that ends in '_run', by which an answer is traced. "
+            "Use the frame that a verb such as .llm.sentiment returned."
+        )
+    raise ProvenanceError(f"Say which answers are meant: output= one of {', '.join(found)}.")
 
 
 def evaluate(

@@ -7,6 +7,7 @@ from dataclasses import MISSING, Field
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
+from nbllm._deprecation import deprecated_argument
 from nbllm.frame.calls.options import Settings, arguments_of
 
 if TYPE_CHECKING:
@@ -46,4 +47,7 @@ def method_of(
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = verb.name
     call.__doc__ = verb.documentation()
+    for name, one in arguments_of(verb.options).items():
+        if was := one.metadata.get("was"):
+            call = deprecated_argument(was, name)(call)
     return call

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from nbllm._deprecation import warn_renamed
 from nbllm.checks import kept, near
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
@@ -27,7 +28,12 @@ _INSTRUCTION = "what to say above the examples."
 
 
 def option(
-    doc: str, default: Any = dataclasses.MISSING, *, positional: bool = False, kind: str = ""
+    doc: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    positional: bool = False,
+    kind: str = "",
+    was: str = "",
 ) -> Any:
     """Return a field of a verb's options.
 
@@ -36,6 +42,7 @@ def option(
         default: its value where it is not passed; without one it has to be.
         positional: whether it may be passed without its name, behind the subject.
         kind: the argument whose reader checks its value, where its own name has none.
+        was: a former name, which is taken for one more release, with a warning.
 
     Example:
         >>> from dataclasses import dataclass
@@ -45,7 +52,7 @@ def option(
         >>> Options().tone
         'formal'
     """
-    metadata = {"doc": doc, "positional": positional, "kind": kind}
+    metadata = {"doc": doc, "positional": positional, "kind": kind, "was": was}
     return field(default=default, metadata=metadata)
 
 
@@ -96,6 +103,7 @@ def read_options(verb: str, options: type[_O], given: Mapping[str, Any]) -> _O:
         FrameError: there is no such argument, it cannot take its value, or one is missing.
     """
     known = arguments_of(options)
+    given = _by_present_names(known, given)
     for name in given:
         if name not in known:
             raise FrameError(
@@ -115,6 +123,20 @@ def read_options(verb: str, options: type[_O], given: Mapping[str, Any]) -> _O:
             for name, value in given.items()
         }
     )
+
+
+def _by_present_names(
+    known: Mapping[str, dataclasses.Field[Any]], given: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return arguments by the names that they have now."""
+    for name, one in known.items():
+        was = one.metadata.get("was")
+        if was and was in given:
+            if name in given:
+                raise FrameError(f"{was}= and {name}= are one argument. Pass {name}= alone.")
+            warn_renamed(f"{was}=", f"{name}=")
+            given = {name if each == was else each: value for each, value in given.items()}
+    return given
 
 
 def is_required(one: dataclasses.Field[Any]) -> bool:

@@ -106,6 +106,7 @@ def evaluate_answers(
     """Measure labels, fields or texts, by what the record says that the answers are.
 
     Args:
+        judged: the answers, the right ones, and the records of the runs.
         metrics: of texts, where none are asked for.
         baseline: of texts.
 

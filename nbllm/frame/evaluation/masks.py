@@ -98,14 +98,15 @@ class SpanEvaluation(Evaluation):
         )
 
 
-def of_spans(frame: Any, truth: str, output: str) -> SpanEvaluation:
+def of_spans(frame: Any, truth: str, output: str, verb: str) -> SpanEvaluation:
     """Return what was masked beside a column of true spans.
 
     Args:
-        frame: what `mask` returned.
+        frame: what the verb returned.
         output: the column of masked texts.
         truth: the column of spans: a list a row, as JSON or as such, of objects with entity,
             start and end, or of (entity, start, end); empty where a text has none.
+        verb: its name.
 
     Raises:
         ColumnError: no such column.
@@ -126,7 +127,7 @@ def of_spans(frame: Any, truth: str, output: str) -> SpanEvaluation:
         frame=frame,
         output=output,
         truth=truth,
-        verb="mask",
+        verb=verb,
         answers=answers,
         right=[_read(cells[n], truth) for n in kept],
         positions=kept,

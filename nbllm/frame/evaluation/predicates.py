@@ -140,7 +140,7 @@ def of_filter(
         frame=frame,
         output=output,
         truth=truth,
-        verb="filter",
+        verb=records[0]["verb"],
         answers=[of[n] in taken for n in kept],
         right=[right[n] for n in kept],
         positions=kept,
@@ -170,7 +170,7 @@ def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]
     keys = {row_key((text,)): text for text in texts}
     with Ledger(ledger_path()) as ledger:
         known = ledger.known(record["question"], keys)
-    reader = StatementTask("filter", ("yes", "no"), (), "", (), threshold=0.0)
+    reader = StatementTask(record["verb"], ("yes", "no"), (), "", (), threshold=0.0)
     check_filed(reader, known, ledger_path())
     chances = reader.values(list(known.values()), record.get("offset"))[1]
     return {keys[key]: chance for key, chance in zip(known, chances, strict=True)}

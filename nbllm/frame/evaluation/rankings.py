@@ -26,13 +26,23 @@ from nbllm.frame.running.provenance import find_record, run_ids
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["RankEvaluation", "are_found_ranks", "are_recommended", "of_ranks"]
+    from nbllm.frame.evaluation.judged import Judged
 
-_SUBJECTS = {"search": "query", "recommend": "user"}
-_METRICS = {"search": ("recall", "mrr", "ndcg"), "recommend": ("hit", "recall", "mrr")}
+__all__ = ["RankEvaluation", "RankingKind", "are_found_ranks", "are_recommended", "of_ranks"]
 
 # The key of the ranking if there is only one.
 _ONLY = None
+
+
+@dataclass(frozen=True)
+class RankingKind:
+    """What a verb's rankings are of, and what they are measured by."""
+
+    subject: str  # whose ranking each is, such as "query"
+    unit: str  # the same in the plural
+    metrics: tuple[str, ...]  # of `RANK_METRICS`
+    is_by_words: bool = False  # the baseline is a search by words
+    is_of_users: bool = False  # the baseline is what most users liked
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +54,7 @@ class RankEvaluation(Evaluation):
     bootstrap draws of them, seeded.
     """
 
+    kind: RankingKind
     subjects: list[Any]  # the queries or users
     k: int  # how many of each ranking count
     plain: list[list[Any]] | None  # the baseline's ranking for each
@@ -52,7 +63,7 @@ class RankEvaluation(Evaluation):
     @property
     def unit(self) -> str:
         """The unit that is judged, in the plural."""
-        return "queries" if self.verb == "search" else "users"
+        return self.kind.unit
 
     @property
     def remark(self) -> str:
@@ -83,13 +94,13 @@ class RankEvaluation(Evaluation):
     def by_query(self) -> Any:
         """Each query or user with its measures, as a frame; sort it to find the failures."""
         named = {RANK_METRICS[m].format(k=self.k): v.tolist() for m, v in self.values.items()}
-        return self._frame({_SUBJECTS[self.verb]: list(map(str, self.subjects)), **named})
+        return self._frame({self.kind.subject: list(map(str, self.subjects)), **named})
 
     def _values(self, rankings: Sequence[Sequence[Any]]) -> dict[str, NDArray[np.float64]]:
         pairs = list(zip(rankings, self.right, strict=True))
         return {
             metric: np.array([rank_metric(metric, ranking, to, self.k) for ranking, to in pairs])
-            for metric in _METRICS[self.verb]
+            for metric in self.kind.metrics
         }
 
     def _chance(self, metric: str) -> float | None:
@@ -100,39 +111,26 @@ class RankEvaluation(Evaluation):
         return float(np.mean(drawn))
 
 
-def of_ranks(
-    frame: Any,
-    truth: Any,
-    output: str,
-    verb: str,
-    *,
-    corpus: Any,
-    history: Any,
-    key: str | None,
-    k: int | None,
-) -> RankEvaluation:
+def of_ranks(judged: Judged, kind: RankingKind) -> RankEvaluation:
     """Return the rankings of a frame beside what is relevant to each query or user.
 
     Args:
-        frame: what the verb returned.
-        output: the column of ranks.
-        truth: query or user to the label of what is relevant to it, or several such; or a frame
-            whose first two columns are those; for one query or user, the labels alone.
-        verb: "search" or "recommend".
-        corpus: the frame that was searched, for the baselines.
-        history: what users liked, as `recommend` was given it: a frame of user and label.
-        key: the column that has a row's label, instead of the index.
-        k: how many of each ranking count; by default as many as the longest has.
+        judged: what the verb returned; its truth is query or user to the label of what is
+            relevant to it, or several such; or a frame whose first two columns are those; for one
+            query or user, the labels alone. By default as many of each ranking count as the
+            longest has.
+        kind: what the rankings are of.
 
     Raises:
         ColumnError: no such column.
         FrameError: a truth of another form, labels that `corpus` has not, or k below 1.
     """
-    subject = _SUBJECTS[verb]
+    frame, output, corpus, key = judged.frame, judged.output, judged.corpus, judged.key
+    subject, history = kind.subject, judged.history
     rankings = _rankings(frame, output, subject, _labels(frame, key))
     names = None if corpus is None else _labels(corpus, key)
     liked = {} if history is None else _liked(history, corpus, names, key)
-    relevant = _relevant(truth, subject)
+    relevant = _relevant(judged.truth, subject)
     if set(rankings) <= {_ONLY} and len(relevant) == 1:
         # One ranking and one truth, which may say what the query was.
         rankings = dict.fromkeys(relevant, next(iter(rankings.values()), []))
@@ -153,11 +151,11 @@ def of_ranks(
     subjects = [one for one, labels in left.items() if labels]
     if not subjects:
         raise FrameError(f"the truth names nothing that could be found for a {subject}.")
-    k = _depth(k, nw.from_native(frame, eager_only=True)[output].to_list())
+    k = _depth(judged.k, nw.from_native(frame, eager_only=True)[output].to_list())
     plain, baseline = None, "none" if names is None else "drawing at random"
-    if verb == "recommend" and nw.dependencies.is_into_dataframe(history):
+    if kind.is_of_users and nw.dependencies.is_into_dataframe(history):
         plain, baseline = _popular(subjects, liked, k), "what most users liked"
-    column = _searched(frame, output) if verb == "search" else None
+    column = _searched(frame, output) if kind.is_by_words else None
     if names is not None and column is not None and _ONLY not in subjects:
         plain, baseline = _by_words(subjects, corpus, column, names, k), "BM25, by words alone"
     many = None if names is None else [len(names) - len(liked.get(one, ())) for one in subjects]
@@ -165,12 +163,13 @@ def of_ranks(
         frame=frame,
         output=output,
         truth="what is relevant",
-        verb=verb,
+        verb=judged.verb,
         answers=[rankings.get(one, []) for one in subjects],
         right=[left[one] for one in subjects],
         positions=[],
         unanswered=0,
         baseline=baseline,
+        kind=kind,
         subjects=subjects,
         k=k,
         plain=plain,

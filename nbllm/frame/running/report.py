@@ -51,7 +51,8 @@ class RunReport:
     @property
     def answered(self) -> int:
         """Distinct texts that need not be asked again in this run."""
-        return self.known + self.computed + self.failed
+        # Rows that failed include those whose value is no text, which are asked of nobody.
+        return min(self.texts, self.known + self.computed + self.failed)
 
     @property
     def rows_per_second(self) -> float:

@@ -64,7 +64,7 @@ class Options:
     """Which question is asked of which text."""
 
     question: str | None = option("the question, in words.", None)
-    context: str | None = option("the column of the texts.", None)
+    context_column: str | None = option("the column of the texts.", None, was="context")
     threshold: float | None = option(
         "from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is the rule of "
         "SQuAD 2.0.",
@@ -83,11 +83,11 @@ class Answer(Verb[Options]):
     """Answer questions, from a text or from what the model knows.
 
     With `question=`, the column holds texts, and that one question is asked of each. Else
-    it holds questions, one a row, and `context=` may name the column of the texts to answer
-    them from. From a text come also `_score`, the model's probability that the text holds
-    an answer; and `_start` and `_end`, the character offsets in the text where the answer
-    first stands, null where it does not stand there word for word. A question that the
-    model calls unanswerable, or whose score is below the threshold, has a null as its
+    it holds questions, one a row, and `context_column=` may name the column of the texts to
+    answer them from. From a text come also `_score`, the model's probability that the text
+    holds an answer; and `_start` and `_end`, the character offsets in the text where the
+    answer first stands, null where it does not stand there word for word. A question that
+    the model calls unanswerable, or whose score is below the threshold, has a null as its
     answer and no error.
 
     A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
@@ -102,7 +102,7 @@ class Answer(Verb[Options]):
 
     Example:
         >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
-        >>> df.llm.answer("question", context="article")  # doctest: +SKIP
+        >>> df.llm.answer("question", context_column="article")  # doctest: +SKIP
     """
 
     name = "answer"
@@ -110,24 +110,24 @@ class Answer(Verb[Options]):
     subject_doc = "the texts, or the questions."
 
     def columns(self, subject: str, options: Options) -> dict[str, str]:
-        context = options.context
+        context = options.context_column
         if options.question is None:
             return {_QUESTION: subject} if context is None else {_TEXT: context, _QUESTION: subject}
         if context is not None:
             raise FrameError(
-                f"answer has a question in words and context={context!r}. With question=, the "
-                "first column is the text that is asked about; leave context= out."
+                f"answer has a question in words and context_column={context!r}. With question=, "
+                "the first column is the text that is asked about; leave context_column= out."
             )
         return {_TEXT: subject}
 
     def example_fields(self, options: Options) -> Fields:
-        grounded = options.question is not None or options.context is not None
+        grounded = options.question is not None or options.context_column is not None
         return _FIELDS if grounded else _QUESTION_FIELDS
 
     def task(
         self, model: Model, subject: str, options: Options
     ) -> SpanTask | TextTask | ReaderTask:
-        question, context = options.question, options.context
+        question, context = options.question, options.context_column
         instruction, examples, cut = options.instruction, options.examples, options.max_new_tokens
         require(model, self.name, "causal", "extractive_qa")
         if model.kind == "extractive_qa":
@@ -179,7 +179,7 @@ def _pointed_at(
     if question is None and context is None:
         raise FrameError(
             f"{model.name} answers with words of a text, and there is none. Name its column: "
-            "context=, or ask a causal model, such as nbllm.load()."
+            "context_column=, or ask a causal model, such as nbllm.load()."
         )
     if instruction is not None or examples is not None:
         raise FrameError(

@@ -121,7 +121,7 @@ class Mask(Verb[Options]):
         return f"{name}_entities" in columns and f"{name}_run" not in columns
 
     def evaluate(self, judged: Judged) -> Evaluation:
-        return of_spans(judged.frame, judged.truth, judged.output)
+        return of_spans(judged.frame, judged.truth, judged.output, self.name)
 
 
 VERB = Mask()

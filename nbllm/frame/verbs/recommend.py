@@ -19,7 +19,7 @@ from nbllm._warnings import warn_user
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb, preview_of
 from nbllm.frame.columns import check_columns, index_labels, read_rows, row_text
-from nbllm.frame.evaluation.rankings import are_recommended, of_ranks
+from nbllm.frame.evaluation.rankings import RankingKind, are_recommended, of_ranks
 from nbllm.frame.new_columns import refuse_taken, take_rows
 from nbllm.frame.retrieval.histories import read_histories
 from nbllm.frame.retrieval.rankings import best
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Recommend"]
 
+_RANKINGS = RankingKind("user", "users", ("hit", "recall", "mrr"), is_of_users=True)
 _SHOWN = 3  # labels that a preview writes out
 
 
@@ -163,16 +164,7 @@ class Recommend(Verb[Options]):
         return are_recommended(frame, name)
 
     def evaluate(self, judged: Judged) -> Evaluation:
-        return of_ranks(
-            judged.frame,
-            judged.truth,
-            judged.output,
-            self.name,
-            corpus=judged.corpus,
-            history=judged.history,
-            key=judged.key,
-            k=judged.k,
-        )
+        return of_ranks(judged, _RANKINGS)
 
 
 VERB = Recommend()

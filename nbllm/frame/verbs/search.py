@@ -19,8 +19,8 @@ from nbllm.engine.runner import run
 from nbllm.errors import ModelError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of
-from nbllm.frame.columns import Rows, index_labels, read_rows, row_text
-from nbllm.frame.evaluation.rankings import are_found_ranks, of_ranks
+from nbllm.frame.columns import Rows, check_columns, index_labels, read_rows, row_text
+from nbllm.frame.evaluation.rankings import RankingKind, are_found_ranks, of_ranks
 from nbllm.frame.new_columns import refuse_taken, take_rows
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.retrieval.rankings import best, fuse
@@ -52,6 +52,7 @@ __all__ = ["VERB", "Options", "Search"]
 
 How = Literal["fused", "dense", "bm25"]
 
+_RANKINGS = RankingKind("query", "queries", ("recall", "mrr", "ndcg"), is_by_words=True)
 _SHOWN = 3  # queries that a preview writes out
 _RANKED = {
     "bm25": "By BM25 of the words in common. No model is asked.",
@@ -112,7 +113,7 @@ class Search(Verb[Options]):
         return embedding_task(model)
 
     def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
-        read_rows(frame, [call.subject])
+        check_columns(frame, [call.subject])
         if adds:
             refuse_taken(frame, _names(call.output), ours=f"{call.output}_score")
 
@@ -195,16 +196,7 @@ class Search(Verb[Options]):
         return are_found_ranks(frame, name)
 
     def evaluate(self, judged: Judged) -> Evaluation:
-        return of_ranks(
-            judged.frame,
-            judged.truth,
-            judged.output,
-            self.name,
-            corpus=judged.corpus,
-            history=judged.history,
-            key=judged.key,
-            k=judged.k,
-        )
+        return of_ranks(judged, _RANKINGS)
 
 
 VERB = Search()

@@ -327,9 +327,9 @@ def test_a_norm_that_does_not_explain_the_logits_is_refused(tiny_llama) -> None:
 @pytest.mark.parametrize("kind", ["tiny_encoder", "tiny_classifier"])
 def test_a_model_that_says_no_next_token(request, kind) -> None:
     model = request.getfixturevalue(kind)
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         logit_lens(model, TEXT)
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         direct_logit_attribution(model, TEXT, 7)
 
 

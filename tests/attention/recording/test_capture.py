@@ -107,7 +107,7 @@ def test_a_prompt_is_taken_as_it_is(tiny_llama) -> None:
     marks = (FieldSpan("review", 2, len(ids)),)
     recording = record(tiny_llama, Prompt(tuple(ids), "Review: good", spans, marks))
     assert recording.ids == tuple(ids)
-    assert recording.marks == marks
+    assert recording.field_spans == marks
     assert "".join(recording.tokens) == "Review: good"
 
 

@@ -25,7 +25,7 @@ TEXTS = ["A delight from start to finish.", "The parcel arrived broken.", None, 
 class Options:
     """How a text is rewritten."""
 
-    tone: str = option("how it should sound.", "formal", positional=True)
+    tone: str = option("how it should sound.", "formal", positional=True, was="style")
 
 
 class Rewrite(Verb[Options]):
@@ -80,6 +80,16 @@ def test_it_answers_and_files_its_answers(
     assert list(again["text_rewrite"])[:2] == list(answered["text_rewrite"])[:2]
     other = frame.llm.rewrite("text", tone="cheerful", model=tiny_llama)
     assert other.llm.report().computed == 3
+
+
+def test_its_argument_is_also_taken_by_a_former_name(tiny_llama: Model) -> None:
+    frame = pd.DataFrame({"text": TEXTS})
+    renamed = r"^style= is now tone=;"
+    with pytest.warns(DeprecationWarning, match=renamed):
+        former = frame.llm.rewrite("text", style="cheerful", model=tiny_llama)
+    present = frame.llm.rewrite("text", tone="cheerful", model=tiny_llama)
+    assert present.llm.report().known == 3
+    assert list(former["text_rewrite"])[:2] == list(present["text_rewrite"])[:2]
 
 
 def test_its_format_number_sets_answers_on_file_aside(

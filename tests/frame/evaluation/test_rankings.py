@@ -73,7 +73,7 @@ def test_bm25_is_put_beside_drawing_at_random() -> None:
     frame = texts_of(pd)
     hits = frame.llm.search("text", ["warm soup", "two brothers", "xyz"], how="bm25", k=3)
     truth = {"warm soup": ["c", "e"], "two brothers": "b", "xyz": ["f"]}
-    found = hits.llm.evaluate(truth, among=frame)
+    found = hits.llm.evaluate(truth, corpus=frame)
     assert (found.count, found.k, found.unit) == (3, 3, "queries")
     places = [list(hits.index[hits["text_search_query"] == query]).index(label) + 1
               for query, label in (("warm soup", "c"), ("two brothers", "b"))]  # fmt: skip
@@ -98,9 +98,9 @@ def test_by_meaning_is_put_beside_bm25(module, how, tiny_encoder: Model) -> None
     queries = ["warm soup", "brothers"]
     hits = frame.llm.search("text", queries, how=how, k=2, model=tiny_encoder)
     truth = module.DataFrame({"q": ["warm soup", "warm soup", "brothers"], "id": ["a", "c", "b"]})
-    found = hits.llm.evaluate(truth, among=frame, key="id")
+    found = hits.llm.evaluate(truth, corpus=frame, key="id")
     words = frame.llm.search("text", queries, how="bm25", k=2)
-    beside = words.llm.evaluate(truth, among=frame, key="id", k=2)
+    beside = words.llm.evaluate(truth, corpus=frame, key="id", k=2)
     assert found.baseline == "BM25, by words alone"
     for name, (value, plain, chance) in values(found).items():
         assert plain == values(beside)[name][0] and chance == values(beside)[name][1]
@@ -115,11 +115,11 @@ def test_one_query_is_judged_by_its_labels_alone(tiny_encoder: Model) -> None:
     hits = frame.llm.search("text", "warm soup", k=6, how="dense", model=tiny_encoder)
     place = list(hits.index).index("c") + 1
     for truth in (["c"], {"c"}, {"warm soup": "c"}, pd.Series(["c"], index=["warm soup"])):
-        measured = values(hits.llm.evaluate(truth, among=frame))
+        measured = values(hits.llm.evaluate(truth, corpus=frame))
         assert measured["MRR@6"][0] == pytest.approx(1 / place)
-    named = hits.llm.evaluate({"warm soup": "c"}, among=frame)
+    named = hits.llm.evaluate({"warm soup": "c"}, corpus=frame)
     assert named.baseline == "BM25, by words alone"
-    assert hits.llm.evaluate(["c"], among=frame).baseline == "drawing at random"
+    assert hits.llm.evaluate(["c"], corpus=frame).baseline == "drawing at random"
     assert values(hits.llm.evaluate(["c"], k=1))["recall@1"][0] == (place == 1)
 
 
@@ -129,12 +129,12 @@ def test_a_truth_that_does_not_fit_is_refused(tiny_encoder: Model) -> None:
     for truth, message in (
         ("label", "is one string"),
         (["a"], "pass labels by query"),
-        ({"warm": "zzz"}, "no row of among= is labelled 'zzz'"),
+        ({"warm": "zzz"}, "no row of corpus= is labelled 'zzz'"),
         ({"warm": []}, "names nothing"),
         (pd.DataFrame({"q": ["warm"]}), "one column"),
     ):
         with pytest.raises(FrameError, match=message):
-            hits.llm.evaluate(truth, among=frame)
+            hits.llm.evaluate(truth, corpus=frame)
     with pytest.raises(FrameError, match="metrics= is for"):
         hits.llm.evaluate({"warm": "a"}, metrics=["bleu"])
     with pytest.raises(ColumnError, match="key='nope'"):
@@ -172,7 +172,7 @@ def test_recommendations_are_put_beside_what_is_popular(module, tiny_encoder: Mo
     found = frame.llm.recommend("text", history, k=2, model=tiny_encoder)
     # What bob likes again he had before, and counts for nothing.
     truth = {"ann": ["b", "f"], "bob": ["c", "a"], "dan": ["a"]}
-    judged = found.llm.evaluate(truth, among=frame, history=history, key="id")
+    judged = found.llm.evaluate(truth, corpus=frame, history=history, key="id")
     measured = values(judged)
     # By hand: most liked are a (3), b (2), c (1), and nobody is given what they have.
     popular = {"ann": ["b", "c"], "bob": ["c"], "dan": ["a", "b"]}
@@ -197,9 +197,9 @@ def test_recommendations_are_put_beside_what_is_popular(module, tiny_encoder: Mo
 def test_recommendations_from_one_history(tiny_encoder: Model) -> None:
     frame = texts_of(pd)
     found = frame.llm.recommend("text", ["a"], k=3, model=tiny_encoder)
-    judged = found.llm.evaluate(["b", "c"], among=frame, history=["a"])
+    judged = found.llm.evaluate(["b", "c"], corpus=frame, history=["a"])
     assert values(judged)["recall@3"][0] == len({"b", "c"} & set(found.index)) / 2
     assert judged.baseline == "drawing at random"
     assert values(judged)["recall@3"][1] == pytest.approx(3 / 5)
-    with pytest.raises(FrameError, match="Pass that as among="):
+    with pytest.raises(FrameError, match="Pass that as corpus="):
         found.llm.evaluate(["b"], history="liked")

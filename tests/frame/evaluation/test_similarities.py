@@ -42,8 +42,8 @@ def test_similarity_to_one_text(tiny_encoder: Model) -> None:
         answered.llm.evaluate("gold")
     with pytest.raises(FrameError, match="metrics= is for"):
         answered.llm.evaluate("same", metrics=["bleu"])
-    with pytest.raises(FrameError, match="among= is for"):
-        answered.llm.evaluate("same", among=frame)
+    with pytest.raises(FrameError, match="corpus= is for"):
+        answered.llm.evaluate("same", corpus=frame)
     with pytest.raises(FrameError, match="one row has no correlation"):
         answered.head(1).llm.evaluate("same")
 

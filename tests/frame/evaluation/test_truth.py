@@ -10,6 +10,7 @@ import pytest
 from nbllm.errors import ColumnError, FrameError, LabelError
 from nbllm.frame.evaluation.truth import given_answers, label_text
 from nbllm.models.model import Model
+from nbllm.widgets.explorer.filtering import matching
 from nbllm.widgets.explorer.query import Query
 from tests.conftest import tiny_model
 
@@ -32,7 +33,7 @@ def answered(model: Model) -> pd.DataFrame:
 
 def wrong(frame: Any, truth: Any) -> list[int]:
     view = frame.llm.explore(truth=truth)
-    found: list[int] = view.answers.matching(Query(only="wrong")).tolist()
+    found: list[int] = matching(view.answers, Query(only="wrong")).tolist()
     return found
 
 

@@ -50,7 +50,7 @@ def test_every_verb_that_asks_a_row_can_be_estimated(
         ("sentiment", "a", tiny_llama, {"aspects": ["food"]}),
         ("filter", "a", tiny_llama, {"predicate": "is warm"}),
         ("extract", "a", tiny_llama, {"schema": {"dish": str, "price": float}}),
-        ("answer", "a", tiny_llama, {"context": "b"}),
+        ("answer", "a", tiny_llama, {"context_column": "b"}),
         ("translate", "a", tiny_llama, {"to": "German"}),
         ("embed", "a", tiny_encoder, {}),
         ("similarity", "a", tiny_encoder, {"other": "b"}),

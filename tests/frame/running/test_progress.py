@@ -221,7 +221,7 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
 ) -> None:
     """While a text is written, and rows differ in what they take."""
     from nbllm.frame.running.progress_bar import Bar
-    from nbllm.widgets.run import state_of
+    from nbllm.widgets.run.view import state_of
 
     monkeypatch.setattr(TokenBudget, "of", lambda *_, **__: TokenBudget(700))
     bars = Bar()
@@ -241,12 +241,12 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
                 job._written = 0.0
                 progress._update(job, step)
                 bars.show(watch)
-                state = state_of(watch)
+                state = state_of(watch)["step"]
             record = next(job for job in jobs() if job.id == step.job)
             bar = bars._bars[-1]
             seen.append((share, state["share"], record.share))
             assert share == state["share"] == record.share
-            assert left == state["secondsLeft"] == record.seconds_left == bar.seconds_left
+            assert left == state["seconds_left"] == record.seconds_left == bar.seconds_left
             assert bar.n == step.percent == int(share * 100 + 1e-9)
 
     wrote = Forecast.wrote
@@ -474,7 +474,7 @@ def test_in_a_log_it_is_its_first_and_its_last_line(
 def test_telling_costs_little() -> None:
     """What a telling takes of a core, four times a second, is well below a hundredth."""
     from nbllm.frame.running.report import RunReport
-    from nbllm.widgets.run import state_of
+    from nbllm.widgets.run.view import state_of
 
     watch = Watch("sentiment", "mood")
     step = progress.Step(RunReport("id", "sentiment", "mood", {"name": "m"}))

@@ -98,7 +98,7 @@ def test_a_text_that_is_gone_or_blank_is_said(answered: pd.DataFrame, tiny_llama
 def test_explain_opens_the_rows_attention(answered: pd.DataFrame, tiny_llama: Model) -> None:
     view = answered.llm.explain("d", model=tiny_llama)
     recording = view.recording
-    [mark] = recording.marks
+    [mark] = recording.field_spans
     assert recording.text[recording.spans[mark.start][0] : recording.spans[mark.stop - 1][1]] == (
         " A quiet film about two brothers."
     )
@@ -110,7 +110,7 @@ def test_explaining_a_written_answer_shows_it_too(
 ) -> None:
     both = answered.llm.prompt("Why? {review}", into="why", model=tiny_llama, max_new_tokens=3)
     view = both.llm.explain("a", output="why", model=tiny_llama)
-    assert [mark.field for mark in view.recording.marks] == ["review", "answer"]
+    assert [mark.field for mark in view.recording.field_spans] == ["review", "answer"]
     with pytest.raises(ProvenanceError, match="one of review_sentiment, why"):
         both.llm.explain("a")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nbllm.engine.generation import TextGenerator
-from nbllm.errors import FrameError, LabelError, UnsupportedModelError
+from nbllm.errors import ArgumentError, FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.tasks.span import locate
 from nbllm.models.model import Model
 
@@ -40,7 +40,7 @@ def frame_of(module):
 @pytest.mark.parametrize("module", [pd, pl])
 def test_an_answer_stands_where_its_offsets_say(module, tiny_llama: Model, writes) -> None:
     writes({"nine": "mr okafor", "北京": "2019年"})
-    answered = frame_of(module).llm.answer("q", context="text", model=tiny_llama)
+    answered = frame_of(module).llm.answer("q", context_column="text", model=tiny_llama)
     added = ["q_answer" + end for end in ("", "_score", "_start", "_end", "_error", "_run")]
     assert list(answered.columns) == ["q", "text", *added]
     starts, ends = answered["q_answer_start"].to_list(), answered["q_answer_end"].to_list()
@@ -52,7 +52,7 @@ def test_an_answer_stands_where_its_offsets_say(module, tiny_llama: Model, write
 
 def test_what_the_model_makes_up_has_no_place(tiny_llama: Model, writes) -> None:
     writes({"nine": "Captain Nemo", "北京": "Unanswerable."})
-    answered = frame_of(pd).llm.answer("q", context="text", model=tiny_llama)
+    answered = frame_of(pd).llm.answer("q", context_column="text", model=tiny_llama)
     assert answered["q_answer"].iloc[0] == "Captain Nemo"
     assert pd.isna(answered["q_answer_start"].iloc[0])
     # Said to be unanswerable: a null, and no error.
@@ -62,7 +62,7 @@ def test_what_the_model_makes_up_has_no_place(tiny_llama: Model, writes) -> None
 
 def test_the_score_is_the_probability_of_not_refusing(tiny_llama: Model) -> None:
     frame = pd.DataFrame({"q": QUESTIONS[:1], "text": TEXTS[:1]})
-    asked = {"context": "text", "model": tiny_llama}
+    asked = {"context_column": "text", "model": tiny_llama}
     score = frame.llm.answer("q", **asked)["q_answer_score"].iloc[0]
     prompt = frame.llm.preview("answer", "q", **asked).prompt
     refusal = tiny_llama.tokenizer(" unanswerable", add_special_tokens=False).input_ids
@@ -74,7 +74,7 @@ def test_the_score_is_the_probability_of_not_refusing(tiny_llama: Model) -> None
 
 
 def test_another_threshold_asks_nothing_anew(tiny_llama: Model, forwards, monkeypatch) -> None:
-    asked = {"context": "text", "model": tiny_llama, "max_new_tokens": 4}
+    asked = {"context_column": "text", "model": tiny_llama, "max_new_tokens": 4}
     open_ = frame_of(pd).llm.answer("q", **asked)
     count = len(forwards)
     closed = frame_of(pd).llm.answer("q", threshold=1.0, **asked)
@@ -92,8 +92,8 @@ def test_one_question_for_all_rows(tiny_llama: Model) -> None:
     assert shown.count("Answer: unanswerable") == 1
     answered = frame_of(pd).llm.answer("text", max_new_tokens=4, **asked)
     assert answered["text_answer_score"].notna().tolist() == [True, True, False]
-    with pytest.raises(FrameError, match="leave context= out"):
-        frame_of(pd).llm.answer("q", context="text", **asked)
+    with pytest.raises(FrameError, match="leave context_column= out"):
+        frame_of(pd).llm.answer("q", context_column="text", **asked)
 
 
 def test_questions_without_a_text(tiny_llama: Model) -> None:
@@ -108,7 +108,7 @@ def test_questions_without_a_text(tiny_llama: Model) -> None:
 
 def test_examples_take_the_place_of_the_built_in_ones(tiny_llama: Model) -> None:
     triple = [("Ann swims.", "Who swims?", "Ann")]
-    asked = {"context": "text", "model": tiny_llama}
+    asked = {"context_column": "text", "model": tiny_llama}
     shown = str(frame_of(pd).llm.preview("answer", "q", examples=triple, **asked))
     assert "Text: Ann swims.\nQuestion: Who swims?\nAnswer: Ann\n\nText: The ferry" in shown
     assert shown == str(
@@ -120,12 +120,32 @@ def test_examples_take_the_place_of_the_built_in_ones(tiny_llama: Model) -> None
         frame_of(pd).llm.answer("q", examples=[("Ann swims.", "Ann")], **asked)
 
 
+def test_the_column_of_texts_is_also_taken_by_its_former_name(tiny_llama: Model) -> None:
+    frame, named = frame_of(pd), {"context_column": "text", "model": tiny_llama}
+    former = {"context": "text", "model": tiny_llama}
+    renamed = r"^context= is now context_column=;"
+    with pytest.warns(DeprecationWarning, match=renamed) as warned:
+        answered = frame.llm.answer("q", max_new_tokens=2, **former)
+    assert warned[0].filename == __file__
+    pd.testing.assert_frame_equal(answered, frame.llm.answer("q", max_new_tokens=2, **named))
+    with pytest.warns(DeprecationWarning, match=renamed) as warned:
+        shown = frame.llm.preview("answer", "q", **former)
+    assert str(shown) == str(frame.llm.preview("answer", "q", **named))
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match=renamed):
+        assert frame.llm.estimate("answer", "q", **former).texts == 2
+    with pytest.raises(ArgumentError, match="Give context_column= alone"):
+        frame.llm.answer("q", context="text", **named)
+    with pytest.raises(FrameError, match="Pass context_column= alone"):
+        frame.llm.preview("answer", "q", context="text", **named)
+
+
 def test_what_cannot_be_asked_is_refused(tiny_llama: Model, tiny_encoder: Model) -> None:
     for options in ({"threshold": 2}, {"question": " "}):
         with pytest.raises(FrameError, match=r"threshold=2|question=' ' says nothing"):
             frame_of(pd).llm.answer("text", model=tiny_llama, **options)
     with pytest.raises(UnsupportedModelError, match="answer asks a causal"):
-        frame_of(pd).llm.answer("q", context="text", model=tiny_encoder)
+        frame_of(pd).llm.answer("q", context_column="text", model=tiny_encoder)
 
 
 @pytest.mark.parametrize(

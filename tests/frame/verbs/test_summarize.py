@@ -105,7 +105,7 @@ def test_a_piece_that_fails_fails_its_text_alone(short_sighted: Model, asked, mo
     monkeypatch.setattr(TextGenerator, "__call__", poisoned)
     other = LONG.replace("number 30 ", "number 99 ")
     frame = pd.DataFrame({"text": [LONG, other]}, index=["bad", "good"])
-    with pytest.warns(UserWarning, match=r"1 long text .* \(index 'bad'\).*poisoned"):
+    with pytest.warns(UserWarning, match=r"1 of 2 rows .* \(index 'bad'\).*poisoned"):
         answered = frame.llm.summarize("text", model=short_sighted, max_words=8)
     assert answered["text_summarize"].notna().tolist() == [False, True]
     assert "poisoned" in answered["text_summarize_error"]["bad"]

@@ -37,7 +37,7 @@ from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import settle
 
 GB = 10**9
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).with_name("configs")
 MODELS = sorted(file.stem for file in CONFIGS.glob("*.json"))
 NAMES = [card.name for card in CARDS]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
