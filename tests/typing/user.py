@@ -3,7 +3,7 @@
 polars ships types; pandas has them as pandas-stubs, which its users may or may not have.
 """
 
-# pyright: enableTypeIgnoreComments=false, reportUnnecessaryTypeIgnoreComment=true
+# pyright: reportUnnecessaryTypeIgnoreComment=true
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def verbs(df: pl.DataFrame, model: nbllm.Model) -> None:
 
 
 def wrong(df: pl.DataFrame) -> None:
-    """Each of these is an error to a checker, which calls an `ignore` without one unused."""
+    """Each of these is an error to both checkers, which refuse an `ignore` that hides none."""
     llm = nbllm.llm(df)
-    llm.sentimant("review")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-    llm.sentiment("review", neutal=True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    llm.summarize("article", max_words="25")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    llm.sentimant("review")  # type: ignore[attr-defined]
+    llm.sentiment("review", neutal=True)  # type: ignore[call-overload]
+    llm.summarize("article", max_words="25")  # type: ignore[call-overload]
 
 
 def beside(df: pl.DataFrame, flag: bool) -> pl.DataFrame:

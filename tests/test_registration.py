@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 import nbllm
-from nbllm.accessor import FrameAccessor, SeriesAccessor
+from nbllm.accessor import FrameAccessor
 from nbllm.errors import FrameError
+from nbllm.registration import SeriesAccessor
 from tests.conftest import tiny_model
 
 TEXTS = ["The soup was warm.", None, "Cold food, slow staff."]
