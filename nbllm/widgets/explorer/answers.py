@@ -85,9 +85,10 @@ class Answers:
                     "run" if part == "run" else "probability" if part in labels else "field"
                 )
         rest: dict[str, Role] = {name: "other" for name in self.columns if name not in known}
-        runs = {name: role for name, role in known.items() if role == "run"}
-        first = {name: role for name, role in known.items() if role != "run"}
-        return {name: role for name, role in (first | rest | runs).items() if name in self.columns}
+        runs: dict[str, Role] = {name: role for name, role in known.items() if role == "run"}
+        first: dict[str, Role] = {name: role for name, role in known.items() if role != "run"}
+        roles: dict[str, Role] = {**first, **rest, **runs}
+        return {name: role for name, role in roles.items() if name in self.columns}
 
     @cached_property
     def score(self) -> Column | None:
