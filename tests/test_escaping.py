@@ -646,7 +646,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 # Their reprs hold numbers and nbllm's own words.
-NO_TEXT = {"Counts", "Forecast", "FrameAccessor"}
+NO_TEXT = {"Counts", "Forecast", "FrameAccessor", "SeriesAccessor"}
 HTML = re.compile(r"</[a-z]")
 PACKAGE = Path(nbllm.__file__).parent
 METHODS = {"_repr_html_", "_repr_mimebundle_", "_ipython_display_", "__repr__", "__str__", "to_svg"}

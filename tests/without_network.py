@@ -16,6 +16,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -161,10 +162,37 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "data": lambda: nbllm.data.load("reviews"),
         "errors": lambda: nbllm.errors,
         "stats": lambda: nbllm.stats.proportion(9, 10, 0.95),
+        "ledger": lambda: nbllm.ledger.contents(),
+        "verbs": lambda: nbllm.verbs.text_task(causal, "own", "Shorten the text."),
+        "register_verb": own_verb,
         "Model": lambda: causal._repr_html_(),
         "Recording": lambda: nbllm.record(causal, "Soup.").closure(),
     }
     return {"df.llm": methods, "nbllm": names, "command": commands(folder), "notebook": notebook()}
+
+
+def own_verb() -> Any:
+    """What a verb of the user's own answers."""
+    import pandas as pd
+
+    import nbllm
+    from nbllm.verbs import Verb, text_task
+
+    @dataclass(frozen=True)
+    class Options:
+        """None."""
+
+    class Shorten(Verb[Options]):
+        """Shorten each text."""
+
+        name = "shorten"
+        options = Options
+
+        def task(self, model: Any, subject: str, options: Options) -> Any:
+            return text_task(model, self.name, "Shorten the text.", max_new_tokens=2)
+
+    nbllm.register_verb(Shorten())
+    return pd.DataFrame({"text": ["The soup was warm."]}).llm.shorten("text")
 
 
 def commands(folder: Path) -> dict[str, Callable[[], Any]]:
