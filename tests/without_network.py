@@ -164,14 +164,14 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "stats": lambda: nbllm.stats.proportion(9, 10, 0.95),
         "ledger": lambda: nbllm.ledger.contents(),
         "verbs": lambda: nbllm.verbs.text_task(causal, "own", "Shorten the text."),
-        "register_verb": own_verb,
+        "register_verb": lambda: own_verb(causal),
         "Model": lambda: causal._repr_html_(),
         "Recording": lambda: nbllm.record(causal, "Soup.").closure(),
     }
     return {"df.llm": methods, "nbllm": names, "command": commands(folder), "notebook": notebook()}
 
 
-def own_verb() -> Any:
+def own_verb(model: Any) -> Any:
     """What a verb of the user's own answers."""
     import pandas as pd
 
@@ -192,7 +192,7 @@ def own_verb() -> Any:
             return text_task(model, self.name, "Shorten the text.", max_new_tokens=2)
 
     nbllm.register_verb(Shorten())
-    return pd.DataFrame({"text": ["The soup was warm."]}).llm.shorten("text")
+    return pd.DataFrame({"text": ["The soup was warm."]}).llm.shorten("text", model=model)
 
 
 def commands(folder: Path) -> dict[str, Callable[[], Any]]:
