@@ -48,9 +48,9 @@ class RunFolder:
     def __init__(
         self, where: str | Path | None, verb: str, settings: Mapping[str, Any], *, resume: bool
     ) -> None:
-        self.settings = json.loads(json.dumps({"verb": verb, **settings}))
+        self.settings: dict[str, Any] = json.loads(json.dumps({"verb": verb, **settings}))
         key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
-        self.path = (
+        self.path: Path = (
             home() / "training" / f"{verb}-{key}"
             if where is None
             else Path(where).expanduser().absolute()

@@ -52,7 +52,7 @@ class Answers:
 
     def __init__(self, answer: Answer, budget: int) -> None:
         self.budget = budget  # bytes that the answers may take
-        self.size = 0  # bytes that they take
+        self.size: int = 0  # bytes that they take
         self._answer = answer
         self._stored: set[str] = set()
         self._entries: list[str] = []

@@ -75,12 +75,12 @@ class RequestHandler:
     def __init__(self, first: Recorded, second: Recorded | None = None) -> None:
         self.sources: dict[tuple[str, Comparand], AttentionSource] = {}
         self.tables: dict[str, Any] = {}  # by stack: measures of its heads that were given
-        self.drawn = lru_cache(PICTURES_KEPT)(self._draw)
+        self.drawn: Any = lru_cache(PICTURES_KEPT)(self._draw)
         names: tuple[Comparand, ...] = ("a",) if second is None else ("a", "b")
         for comparand, recorded in zip(names, (first, second), strict=False):
             for stack, recording in _recordings(recorded).items():
                 self.sources[stack, comparand] = RecordingSource(recording)
-        self.stacks = list(dict.fromkeys(stack for stack, _ in self.sources))
+        self.stacks: list[str] = list(dict.fromkeys(stack for stack, _ in self.sources))
         self.comparands: list[Comparand] = list(names)
         if second is None:
             return

@@ -101,21 +101,25 @@ class AttentionView(Export, View):
 
     layer: _Position[int, int] = _Position().tag(sync=True)
     head: _Position[int, int] = _Position().tag(sync=True)
-    reduce = traitlets.Enum(get_args(Reduce), "head").tag(sync=True)
+    reduce: traitlets.Enum[str] = traitlets.Enum(get_args(Reduce), "head").tag(sync=True)
     token: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     key: _Position[int | None, int | None] = _Position(None, allow_none=True).tag(sync=True)
     window: traitlets.Tuple = traitlets.Tuple(
         *(_Position() for _ in range(4)), default_value=None, allow_none=True
     ).tag(sync=True)
-    mask_sink = traitlets.Bool(False).tag(sync=True)
-    words = traitlets.Bool(False).tag(sync=True)
-    measure = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    mask_sink: traitlets.Bool[bool, bool | int] = traitlets.Bool(False).tag(sync=True)
+    words: traitlets.Bool[bool, bool | int] = traitlets.Bool(False).tag(sync=True)
+    measure: traitlets.Unicode[str | None, str | bytes | None] = traitlets.Unicode(
+        None, allow_none=True
+    ).tag(sync=True)
     # By stack and name, a number that changes with the values, which the browser requests.
-    measured = traitlets.Dict().tag(sync=True)
-    stack = traitlets.Unicode().tag(sync=True)
-    comparand = traitlets.Unicode("a").tag(sync=True)
-    scale = traitlets.Enum(get_args(Scale), "sqrt").tag(sync=True)
-    how, part, side = _Renamed("reduce"), _Renamed("stack"), _Renamed("comparand")
+    measured: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
+    stack: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
+    comparand: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("a").tag(sync=True)
+    scale: traitlets.Enum[str] = traitlets.Enum(get_args(Scale), "sqrt").tag(sync=True)
+    how: _Renamed = _Renamed("reduce")
+    part: _Renamed = _Renamed("stack")
+    side: _Renamed = _Renamed("comparand")
     # While the view is being displayed.
     _initial_answers = traitlets.Any(None).tag(sync=True)
 
@@ -124,7 +128,7 @@ class AttentionView(Export, View):
         recording: Recording | EncoderDecoderRecording,
         other: Recording | EncoderDecoderRecording | None = None,
     ) -> None:
-        self.handler = RequestHandler(recording, other)
+        self.handler: RequestHandler = RequestHandler(recording, other)
         # A request in a subshell waits for the picture that a cell is about to show.
         self._lock = RLock()
         stack, comparand = self.handler.stacks[-1], self.handler.comparands[-1]

@@ -35,8 +35,8 @@ class ExplanationPanel:
         self._closed = False
         self._change = Lock()  # of the explanation that is shown
         self.explanation: Explanation | None = None
-        self.message = ipywidgets.HTML()
-        self.box = ipywidgets.VBox()
+        self.message: Any = ipywidgets.HTML()
+        self.box: Any = ipywidgets.VBox()
         self.box.add_class("nbllm-explanation-panel")
 
     def start(self, row: int) -> Future[None]:
