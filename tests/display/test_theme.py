@@ -54,4 +54,4 @@ def test_tables_and_lists_of_terms_are_written_in_display_alone() -> None:
 
 def test_colours_are_written_in_display_alone() -> None:
     """But for the colours of an attention matrix, which the browser's half has too."""
-    assert sorted(written("#[0-9a-fA-F]{6}\\b|rgba?\\([0-9]")) == ["widgets/picture.py"]
+    assert sorted(written("#[0-9a-fA-F]{6}\\b|rgba?\\([0-9]")) == ["widgets/protocol/attention.py"]
