@@ -62,10 +62,10 @@ written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens
 Forecast.wrote = wrote""",
     "waits": """
 import threading
-from nbllm.engine.locks import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 
 def explain():
-    with doing('an explanation of a row'), turn:
+    with named_work("an explanation of a row"), FORWARD_LOCK:
         time.sleep(3.5)
 
 threading.Thread(target=explain).start()
