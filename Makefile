@@ -29,7 +29,7 @@ WIDGET_SOURCES := $(shell find widgets \( -name node_modules -o -name dist \) -p
 BUNDLES := nbllm/widgets/static/attention.js widgets/lab/dist/install.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model lab demo test architectures notebooks gallery lint bench bench-gpu clean
+.PHONY: help setup model lab demo test architectures notebooks gallery lint hooks bench bench-gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -58,7 +58,7 @@ $(BUNDLES): $(WIDGET_SOURCES) | $(VENV)/installed
 	@touch $@
 
 model: setup # the default model: fetched and verified the first time, in a second after that
-	@$(BIN)/python -c "from nbllm.models import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
+	@$(BIN)/python -c "from nbllm.models.fetch import catalog, sources; print('default model:', sources.fetch(catalog.DEFAULT).folder)"
 
 lab: model ## JupyterLab on the quickstart notebook
 	$(BIN)/jupyter lab $(AS_ROOT) notebooks/00_quickstart.ipynb
@@ -82,11 +82,16 @@ notebooks: model ## every curated notebook executed, with fewer rows than a read
 gallery: model ## every curated notebook as a reader sees it: docs/gallery.md, and pages in build/gallery
 	$(BIN)/python notebooks/gallery.py $(ONLY)
 
-lint: setup ## ruff, mypy and tsc
+lint: setup ## ruff, mypy, pyright and tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/python tools/check_type_completeness.py
 	$(BIN)/python hatch_build.py run check
+
+hooks: setup ## git checks each commit with ruff and its formatter from now on
+	git config core.hooksPath .githooks
 
 # What nbllm is measured beside. BertViz also names what only its oldest parts use. llama.cpp is
 # compiled here, which takes minutes. A benchmark leaves out what is not there.

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 import nbllm
-from nbllm.frame.evaluate import bootstrap
+from nbllm.stats import bootstrap
 
 ROWS = 500
 

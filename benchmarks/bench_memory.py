@@ -50,7 +50,7 @@ def run() -> list[dict[str, Any]]:
 
 def compare(folder: str, quantize: str, context: int, batch: int) -> dict[str, Any]:
     """One row: the forecast, and what a process of its own measured."""
-    from nbllm.models.estimate import estimate
+    from nbllm.models.estimate.estimate import estimate
 
     (row,) = estimate(
         folder, quantize=quantize, context=context, batch=batch, dtype="bf16", device="cpu"
@@ -82,7 +82,7 @@ def measure(folder: str, quantize: str, context: int, batch: int) -> dict[str, i
     import torch
 
     import nbllm
-    from nbllm.models import loader, quantization  # noqa: F401
+    from nbllm.models.quantization import schemes as quantization
 
     quantization.kernel_problem(quantize, torch.device("cpu"))  # imports what it needs
     before = status()

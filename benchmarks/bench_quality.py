@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import nbllm
-from nbllm.frame.evaluate import calibration_error
 from nbllm.models.model import Model
+from nbllm.stats import calibration_error
 
 CUTS = 10
 CORRECTIONS = 200

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 import nbllm
-from nbllm.frame.compare import compare
-from nbllm.frame.comparison import Comparison
-from nbllm.frame.evaluate import Estimate
-from nbllm.models.catalog import DEFAULT
+from nbllm.frame.comparison.result import Comparison
+from nbllm.frame.comparison.runs import compare
+from nbllm.models.fetch.catalog import DEFAULT
+from nbllm.stats import Estimate
 
 QUANTIZATIONS = ("int8", "nf4", "int4")
 SURE = 0.2  # margin of the unquantized model above which agreement is asked to be 0.97

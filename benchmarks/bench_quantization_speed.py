@@ -5,7 +5,7 @@ tokens; decoding adds one token to it at a time. All take turns, and the median 
 clock and with as many threads as torch takes by itself: what a user waits for, so measure on a
 quiet machine. Processor time is given beside it. The limits are the matrix product in that dtype
 for prefill, and for decoding the time that a copy takes to move as many bytes as the layers'
-weights have. `nbllm.models.speed` holds what this measured.
+weights have.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from meter import Meter, Spent
 from random_llama import Shape, write
 
 import nbllm
-from nbllm.models.device import choose_device
+from nbllm.models.devices.device import choose_device
 from nbllm.models.model import Model
-from nbllm.models.quantization import Quantization, kernel_problem
-from nbllm.models.speed import machine_class
+from nbllm.models.quantization.schemes import Quantization, kernel_problem
 
 SHAPE = Shape(
     vocabulary=2048,  # small: the output matrix is quantized by none of them
@@ -127,7 +126,6 @@ def row(
     weights = shape.layers * shape.layer_weights * bits / 8
     moved, copied = meter.copy(512_000_000)
     return {
-        "machine": machine_class(meter.device),
         "quantization": quantization,
         "dtype": dtype,
         "prefill, tokens/s": tokens / read,

@@ -63,7 +63,7 @@ def works(tokens: int) -> tuple[Any, dict[str, Callable[[], Any]]]:
     import torch
 
     import nbllm
-    from nbllm.attention.capture import record
+    from nbllm.attention.recording.capture import record
     from nbllm.engine.prompt import Prompt
 
     model = nbllm.load(quantize="none")
@@ -102,7 +102,6 @@ def peak(way: str, tokens: int) -> dict[str, Any]:
     import torch
     from bench_memory import Watch, mapped_weights, status
 
-    from nbllm.attention import capture  # noqa: F401  whose imports are not counted
     from nbllm.models import loader  # noqa: F401
 
     for dtype in (torch.bfloat16, torch.float32):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import nbllm
-from nbllm.frame.evaluate import bootstrap
+from nbllm.stats import bootstrap
 
 QUESTIONS = 300
 FIRST = 10

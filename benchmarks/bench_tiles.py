@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from meter import Meter, median
 
-from nbllm.attention.layer import Layer
-from nbllm.attention.overview import survey
-from nbllm.attention.recording import Recording, TokenRow
-from nbllm.attention.tiles import pooled, thumbnails
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording, TokenRow
+from nbllm.attention.views.overview import survey
+from nbllm.attention.views.tiles import pooled, thumbnails
 
 LAYERS, HEADS, KEY_HEADS, WIDTH, TOKENS = 32, 32, 8, 64, 4096
 PICTURE, TILE, THUMBNAIL = 512, 256, 24
@@ -107,7 +107,7 @@ def synthetic(layers: int = LAYERS) -> Recording:
         tokens=(" word",) * TOKENS,
         spans=tuple((5 * n, 5 * n + 5) for n in range(TOKENS)),
         special=(False,) * TOKENS,
-        marks=(),
+        field_spans=(),
     )
     return Recording(
         model="random",
@@ -116,5 +116,5 @@ def synthetic(layers: int = LAYERS) -> Recording:
         keys=row,
         layer_numbers=tuple(range(layers)),
         layers=tuple(made),
-        gaps=(0.0,) * layers,
+        reconstruction_errors=(0.0,) * layers,
     )

@@ -14,7 +14,8 @@ from random_llama import LLAMA_8B, Shape
 from transformers import CompileConfig, ContinuousBatchingConfig, GenerationConfig
 
 from nbllm.engine.prompt import Prompt
-from nbllm.models.estimate import Requirement, estimate
+from nbllm.models.estimate.estimate import estimate
+from nbllm.models.estimate.requirement import Requirement
 from nbllm.models.model import Model
 
 __all__ = [
@@ -151,7 +152,7 @@ def random_ids(bench: Bench, texts: int, tokens: int) -> torch.Tensor:
 
 def as_prompts(ids: torch.Tensor) -> list[Prompt]:
     return [
-        Prompt(ids=tuple(row), text="", spans=((0, 0),) * len(row), marks=())
+        Prompt(ids=tuple(row), text="", spans=((0, 0),) * len(row), field_spans=())
         for row in ids.tolist()
     ]
 

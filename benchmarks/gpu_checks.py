@@ -26,8 +26,8 @@ from transformers import (
 )
 
 import nbllm
-from nbllm.attention import ablation, attribution, lens, logit_parts, measures, rollout
-from nbllm.attention.recording import Recording
+from nbllm.attention.analysis import ablation, attribution, lens, logit_parts, measures, rollout
+from nbllm.attention.recording.recording import Recording
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.generation import TextGenerator
@@ -36,11 +36,11 @@ from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.writing import TokenWritten
-from nbllm.models import memory
-from nbllm.models.estimate import estimate
+from nbllm.engine.token_events import TokenEvents
+from nbllm.models.estimate.estimate import estimate
+from nbllm.models.memory import budget as memory
 from nbllm.models.model import Model
-from nbllm.models.quantization import kernel_problem
+from nbllm.models.quantization.schemes import kernel_problem
 
 __all__ = ["CHECKS"]
 
@@ -194,7 +194,7 @@ def compiled(bench: Bench) -> Iterator[Row]:
         )
         batch = Batch.of(model, ids, torch.ones_like(ids))
         with torch.inference_mode():
-            written = steps.write(batch, TokenWritten(), None)
+            written = steps.write(batch, TokenEvents(), None)
         texts = [text.strip() for text in model.tokenizer.batch_decode(written)]
         other = sum(a != b for a, b in zip(texts, plain, strict=True))
         yield bench.row("compiled", "texts", other, f"of {len(prompts)} differ", allowed=0)

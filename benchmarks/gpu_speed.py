@@ -19,11 +19,11 @@ from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.writing import TokenWritten
-from nbllm.frame.tasks.summarize import summarize as summarize_task
+from nbllm.engine.token_events import TokenEvents
+from nbllm.frame.calls.registry import find_verb
+from nbllm.models.fetch.sources import fetch
 from nbllm.models.model import Model
-from nbllm.models.quantization import kernel_problem
-from nbllm.models.sources import fetch
+from nbllm.models.quantization.schemes import kernel_problem
 from nbllm.wording import counted
 
 __all__ = ["EVERY_QUANTIZATION", "checkpoint", "limits", "load"]
@@ -138,7 +138,7 @@ def decode(bench: Bench) -> Iterator[Row]:
         if (compiled := compiled_steps(bench, texts, tokens)) is not None:
             batch = Batch.of(bench.model, ids, torch.ones_like(ids))
             (spent,) = bench.meter.medians(
-                settings.rounds, partial(compiled.write, batch, TokenWritten(), None)
+                settings.rounds, partial(compiled.write, batch, TokenEvents(), None)
             )
             ways["compiled steps"] = spent.wall - first.wall
         for way, seconds in ways.items():
@@ -179,7 +179,8 @@ def summarize(bench: Bench) -> Iterator[Row]:
     """`df.llm.summarize` against the text-generation pipeline with the same prompts."""
     frame = unique(nbllm.data.load("articles"), bench.settings.articles)
     words = bench.settings.words
-    tokens = summarize_task(bench.model, max_words=words).max_new_tokens
+    call = find_verb("summarize").call("text", {"max_words": words}, {})
+    tokens = call.task(bench.model).answer_tokens(bench.model)
     yield from verb(bench, "summarize", frame, tokens, max_words=words)
 
 

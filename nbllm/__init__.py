@@ -16,57 +16,69 @@ from typing import TYPE_CHECKING, Any
 from wrapt import when_imported
 
 if TYPE_CHECKING:
-    from nbllm import data, errors
-    from nbllm.attention.capture import Recording, record
+    from nbllm import data, errors, ledger, stats, verbs
+    from nbllm.attention.recording.capture import Recording, record
+    from nbllm.display.theme import use_chart_theme
     from nbllm.engine.perplexity import perplexity
-    from nbllm.frame.compare import compare
-    from nbllm.models.estimate import estimate
+    from nbllm.frame.calls.folder import answer_folder
+    from nbllm.frame.calls.registry import register_verb
+    from nbllm.frame.comparison.runs import compare
+    from nbllm.models.estimate.estimate import estimate
     from nbllm.models.loader import load
     from nbllm.models.model import Model
     from nbllm.models.shelf import shelf
-    from nbllm.models.theme import use_chart_theme
+    from nbllm.registration import llm
     from nbllm.train.finetuning import finetune
     from nbllm.train.pretraining import pretrain
-    from nbllm.widgets.attention import inspect
+    from nbllm.widgets.attention.view import inspect
 
 __all__ = [
     "Model",
     "Recording",
     "__version__",
+    "answer_folder",
     "compare",
     "data",
     "errors",
     "estimate",
     "finetune",
     "inspect",
+    "ledger",
+    "llm",
     "load",
     "perplexity",
     "pretrain",
     "record",
+    "register_verb",
     "shelf",
+    "stats",
     "use_chart_theme",
+    "verbs",
 ]
 
 __version__ = "0.1.0"
 
 _WHERE = {
     "Model": "nbllm.models.model",
-    "Recording": "nbllm.attention.capture",
-    "compare": "nbllm.frame.compare",
-    "estimate": "nbllm.models.estimate",
+    "Recording": "nbllm.attention.recording.capture",
+    "answer_folder": "nbllm.frame.calls.folder",
+    "compare": "nbllm.frame.comparison.runs",
+    "estimate": "nbllm.models.estimate.estimate",
     "finetune": "nbllm.train.finetuning",
-    "inspect": "nbllm.widgets.attention",
+    "inspect": "nbllm.widgets.attention.view",
+    "llm": "nbllm.registration",
     "load": "nbllm.models.loader",
     "perplexity": "nbllm.engine.perplexity",
     "pretrain": "nbllm.train.pretraining",
-    "record": "nbllm.attention.capture",
+    "record": "nbllm.attention.recording.capture",
+    "register_verb": "nbllm.frame.calls.registry",
     "shelf": "nbllm.models.shelf",
-    "use_chart_theme": "nbllm.models.theme",
+    "use_chart_theme": "nbllm.display.theme",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("data", "errors"):
+    if name in ("data", "errors", "ledger", "stats", "verbs"):
         return import_module(f"nbllm.{name}")
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
@@ -92,13 +104,13 @@ def unload_ipython_extension(shell: Any) -> None:
 
 
 def _on_pandas(pandas: Any) -> None:
-    from nbllm.accessor import register_on_pandas
+    from nbllm.registration import register_on_pandas
 
     register_on_pandas(pandas)
 
 
 def _on_polars(polars: Any) -> None:
-    from nbllm.accessor import register_on_polars
+    from nbllm.registration import register_on_polars
 
     register_on_polars(polars)
 

@@ -89,11 +89,12 @@ def kept(value: Any) -> Any:
 
 
 def check_flag(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> bool:
-    """True or False, also numpy's.
+    """Return the value as a bool, where it is True or False; numpy's count too.
 
     Args:
         name: of the argument.
-        error: what is raised where it is neither.
+        value: as the user passed it.
+        error: the exception to raise where it is neither.
     """
     # numpy's truth values are no bool, and say so by their type's name alone.
     if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
@@ -138,11 +139,12 @@ def check_listed(name: str, value: Any) -> list[Any]:
 
 
 def check_text(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> str:
-    """A string with words.
+    """Return the value, where it is a string that is not blank.
 
     Args:
         name: of the argument.
-        error: what is raised where it is none.
+        value: as the user passed it.
+        error: the exception to raise where it is not.
     """
     if isinstance(value, str) and not is_blank(value):
         return value
@@ -160,11 +162,13 @@ def check_place(name: str, value: Any) -> bool | str | Path:
 def check_whole(
     name: str, value: Any, *, least: int = 1, error: type[ArgumentError] = ArgumentError
 ) -> int:
-    """A whole number of at least so many, also one of numpy's.
+    """Return the value as an int, where it is a whole number that is not too small.
 
     Args:
         name: of the argument.
-        error: what is raised where it is none.
+        value: as the user passed it; numpy's integers count too.
+        least: the smallest value allowed.
+        error: the exception to raise where it is not.
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least:
         return int(value)
@@ -172,11 +176,12 @@ def check_whole(
 
 
 def check_number(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> float:
-    """A finite number above 0, also one of numpy's.
+    """Return the value as a float, where it is finite and above 0.
 
     Args:
         name: of the argument.
-        error: what is raised where it is none.
+        value: as the user passed it; numpy's numbers count too.
+        error: the exception to raise where it is not.
     """
     if isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf:
         return float(value)
@@ -186,11 +191,13 @@ def check_number(name: str, value: Any, *, error: type[ArgumentError] = Argument
 def check_choice(
     name: str, value: Any, known: Iterable[str], *, error: type[ArgumentError] = ArgumentError
 ) -> str:
-    """One of some words.
+    """Return the value, where it is one of the words that an argument takes.
 
     Args:
         name: of the argument.
-        error: what is raised where it is none.
+        value: as the user passed it.
+        known: the words that it takes.
+        error: the exception to raise where it is none of them.
     """
     words = tuple(known)
     if isinstance(value, str) and value in words:

@@ -13,10 +13,14 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; `arguments` are those of the process unless given.
+    """Run one command of the command line.
 
-    Returns the exit status: 0 where it worked, 1 where nbllm could not do it and said why on
-    standard error, 130 where it was interrupted. argparse ends with 2 at a wrong usage.
+    Args:
+        arguments: The arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0 for success, 1 for an error, whose message is on standard error, and 130
+        for an interrupt. argparse exits with 2 for wrong usage.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     get.add_argument("name", help=name)
     get.add_argument("--revision", help="a commit, branch or tag of the hub")
     get.add_argument(
-        "--accept-license", action="store_true", help="say yes to a licence that asks for it"
+        "--accept-license", action="store_true", help="accept a licence that requires it"
     )
     get.set_defaults(run=_get)
 
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger.set_defaults(run=_ledger)
     purge = ledger.add_subparsers(metavar="COMMAND").add_parser("purge", help="delete answers")
     purge.add_argument(
-        "--older-than", type=float, metavar="DAYS", help="only of runs first asked before that"
+        "--older-than", type=float, metavar="DAYS", help="only of runs that began before that"
     )
     purge.set_defaults(run=_purge)
 
@@ -100,7 +104,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _get(options: argparse.Namespace) -> int:
-    from nbllm.models.sources import fetch
+    from nbllm.models.fetch.sources import fetch
 
     fetched = fetch(options.name, options.revision, accept_license=options.accept_license)
     say(fetched.folder)
@@ -108,10 +112,10 @@ def _get(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    from nbllm.models.memory import readable
     from nbllm.models.shelf import shelf
+    from nbllm.wording import byte_size
 
-    say(f"{options.name}: {readable(shelf().remove(options.name))} given back")
+    say(f"{options.name}: {byte_size(shelf().remove(options.name))} given back")
     return 0
 
 
@@ -127,7 +131,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _estimate(options: argparse.Namespace) -> int:
-    from nbllm.models.estimate import estimate
+    from nbllm.models.estimate.estimate import estimate
 
     say(
         estimate(
@@ -147,7 +151,7 @@ def _ledger(options: argparse.Namespace) -> int:
     from datetime import datetime
 
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory import readable
+    from nbllm.wording import byte_size
 
     path = ledger_path()
     if not path.exists():
@@ -156,21 +160,21 @@ def _ledger(options: argparse.Namespace) -> int:
     with Ledger(path) as ledger:
         if ledger.path is None:  # it has said why
             return 1
-        say(f"{path}: {readable(ledger.size)}")
+        say(f"{path}: {byte_size(ledger.size)}")
         for filed in ledger.contents():
-            told = counted(filed.answers, "answer")
+            kept = counted(filed.answers, "answer")
             if filed.started is None:
-                told += ", of runs that were killed"
+                kept += ", of runs that were killed"
             else:
                 day = datetime.fromtimestamp(filed.started)
-                told += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
-            say(f"  {filed.verb:<11} {told}")
+                kept += f" of {counted(filed.runs, 'run')}, the newest of {day:%Y-%m-%d}"
+            say(f"  {filed.verb:<11} {kept}")
     return 0
 
 
 def _purge(options: argparse.Namespace) -> int:
     from nbllm.engine.ledger import Ledger, ledger_path
-    from nbllm.models.memory import readable
+    from nbllm.wording import byte_size
 
     path = ledger_path()
     if not path.exists():
@@ -182,7 +186,7 @@ def _purge(options: argparse.Namespace) -> int:
         before = ledger.size
         days = options.older_than
         deleted = ledger.purge(older_than=None if days is None else days * 86400)
-        given_back = readable(max(0, before - ledger.size))
+        given_back = byte_size(max(0, before - ledger.size))
     say(f"{path}: {counted(deleted, 'answer')} deleted, {given_back} given back")
     return 0
 

@@ -9,7 +9,7 @@ a missing column as it would in pandas.
     │   ├── DownloadError          the network, the index or the disk failed (OSError)
     │   │   └── HashMismatchError  what arrived is not what was published
     │   ├── LicenceError           its licence has to be accepted first (PermissionError)
-    │   ├── QuantizationError      no kernel here for what was asked (ValueError)
+    │   ├── QuantizationError      no kernel here for the quantization (ValueError)
     │   ├── TooLargeError          it does not fit in the memory that is there (MemoryError)
     │   └── UnsupportedModelError  the model cannot do this job (NotImplementedError)
     ├── ArgumentError              a value that a function cannot take (ValueError, TypeError)
@@ -23,7 +23,7 @@ a missing column as it would in pandas.
     ├── DataError                  a data set that is not here (LookupError)
     ├── LedgerError                the file of answers is damaged, or another program's
     ├── TrainingError              a training run cannot start, or cannot go on (RuntimeError)
-    ├── ActivityError              a job that cannot be asked to stop (RuntimeError)
+    ├── ActivityError              a job that cannot be cancelled (RuntimeError)
     │   └── UnknownJobError        no job of that id (LookupError)
     └── GalleryError               no curated notebook of that name, or no room (OSError)
 
@@ -84,11 +84,11 @@ class HashMismatchError(DownloadError):
 
 
 class LicenceError(ModelError, PermissionError):
-    """The model's licence asks to be accepted, and nobody has; nothing was fetched."""
+    """The model's licence has to be accepted first, and nothing was fetched."""
 
 
 class QuantizationError(ModelError, ValueError):
-    """The quantization asked for cannot run on this device."""
+    """The chosen quantization cannot run on this device."""
 
 
 class TooLargeError(ModelError, MemoryError):
@@ -96,7 +96,7 @@ class TooLargeError(ModelError, MemoryError):
 
 
 class UnsupportedModelError(ModelError, NotImplementedError):
-    """The model is of a kind that cannot do what was asked."""
+    """The model is of a kind that cannot do this job."""
 
 
 class ArgumentError(NbllmError, ValueError, TypeError):
@@ -144,7 +144,7 @@ class SelectionError(ArgumentError, IndexError):
 
 
 class ActivityError(NbllmError, RuntimeError):
-    """A job cannot be asked to stop: it has ended, or the disk refuses."""
+    """A job cannot be cancelled: it has ended, or the disk refuses."""
 
 
 class UnknownJobError(ActivityError, LookupError):

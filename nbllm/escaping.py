@@ -30,13 +30,13 @@ _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """Return the text with pictures in the place of the characters that a terminal would obey.
+    r"""Return the text with pictures in the place of the characters that a terminal would obey.
 
     Tabs and newlines stay; a carriage return before a newline is left out. What cannot be
     written as UTF-8, or in XML, becomes U+FFFD.
 
     Example:
-        >>> visible("\\x1b[2Jsoup")
+        >>> visible("\x1b[2Jsoup")
         '␛[2Jsoup'
     """
     return _UNSEEN.sub(_picture, text.replace("\r\n", "\n"))

@@ -1,4 +1,4 @@
-"""What is installed of the packages that decide the numbers, for the record of a run."""
+"""Installed versions of the packages that decide the numbers, for the record of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VERSIONED = ("nbllm", "torch", "transformers", "peft", "accelerate", "bitsandby
 
 
 def versions() -> dict[str, str]:
-    """Package to version, of those that are installed.
+    """Return the installed packages and their versions.
 
     Example:
         >>> "torch" in versions()

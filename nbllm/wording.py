@@ -1,14 +1,32 @@
-"""Counts, rates and articles, so that no message says "1 rows", "a encoder" or "0.0 a second"."""
+"""Counts, sizes, durations and articles: no message says "1 rows", "a encoder" or "0.0 rows/s"."""
 
 from __future__ import annotations
 
-__all__ = ["counted", "rate", "said", "with_article"]
+__all__ = ["byte_size", "counted", "duration", "rate", "rough_duration", "said", "with_article"]
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes in words, in powers of a thousand.
+
+    Args:
+        count: The number of bytes.
+
+    Example:
+        >>> byte_size(512), byte_size(269_060_552), byte_size(16e9)
+        ('512 B', '269 MB', '16.0 GB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun, in the singular where it is one.
+    """Return a number and its noun, in the singular where the number is one.
 
     Args:
+        number: how many.
         noun: in the singular, with words of its own before it, and a verb behind it: "row has".
         plural: where it is not the noun with an s.
 
@@ -19,10 +37,44 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a length of time that was measured, in the units that people read.
+
+    Example:
+        >>> duration(4.21), duration(75), duration(7260)
+        ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def rough_duration(seconds: float) -> str:
+    """Return a length of time that is a forecast, no finer than it can be known.
+
+    Example:
+        >>> rough_duration(0.2), rough_duration(75), rough_duration(250), rough_duration(6000)
+        ('less than a second', '75 s', '4 min', '1.7 h')
+    """
+    if seconds < 0.5:
+        return "less than a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
 def rate(per_second: float, noun: str) -> str:
-    """How many a second, or where that is less than one in ten seconds, a minute or an hour.
+    """Return a rate per second, or below one in ten seconds per minute or hour.
 
     Args:
+        per_second: the rate.
         noun: in the plural.
 
     Example:

@@ -111,11 +111,11 @@ def written(notebooks: list[Curated], taken: dict[str, dict[str, float]]) -> str
     lines = [
         "# The notebooks",
         "",
-        "One question each. Each opens with its answer, shows where it fails, and ends in an "
-        "assert on its result. The pictures are of their outputs; below each is what it took on "
-        "a machine without a GPU, in processor seconds and gigabytes, the reading of models "
-        "included. `make gallery` executes them again and writes pages with all outputs to "
-        "`build/gallery`; in JupyterLab the launcher opens copies.",
+        "Each notebook asks one question, opens with its answer, shows where it fails, and ends in "
+        "an assert on its result. Each picture is an output of the notebook. Below it stand the "
+        "processor time and the memory that the notebook took on a machine without a GPU, loading "
+        "of models included. `make gallery` executes all notebooks again and writes pages with all "
+        "outputs to `build/gallery`. In JupyterLab the launcher opens copies.",
         "",
     ]
     part = ""

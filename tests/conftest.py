@@ -23,7 +23,8 @@ from tests.warm_kernels import warm_kernels
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-    from nbllm.models.model import Kind, Model
+    from nbllm.models.kind import Kind
+    from nbllm.models.model import Model
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -64,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByModule | 
 
 
 def _starts_many(nodeid: str) -> bool:
-    return nodeid.startswith(("tests/browser/", "tests/frame/test_scale.py"))
+    return nodeid.startswith(("tests/browser/", "tests/frame/running/test_ray.py"))
 
 
 def _is_long(item: pytest.Item) -> bool:
@@ -177,7 +178,7 @@ def computes_in_bf16() -> bool:
     """Whether this processor has bf16, or would emulate it at a twentieth of the speed."""
     import torch
 
-    from nbllm.models.device import choose_dtype
+    from nbllm.models.devices.device import choose_dtype
 
     return choose_dtype("auto", torch.device("cpu")) == torch.bfloat16
 

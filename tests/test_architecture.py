@@ -1,14 +1,25 @@
-"""The floors of the house: a module imports only from the floors below its own."""
+"""The house: floors, no circles, modules of a readable length, and tests beside what they test.
+
+A module imports only from the floors below its own, no two modules import each other by any way
+round, and the sub-rooms of a room have an order too. What does not hold yet is in `KNOWN`.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 import nbllm
 
 PACKAGE = Path(nbllm.__file__).parent
+ROOT = PACKAGE.parent
+TESTS = Path(__file__).parent
 
 FLOORS = {
     "escaping": -1,  # below errors, warnings and bars, whose words go through it
@@ -16,32 +27,87 @@ FLOORS = {
     "blank": 0,
     "errors": 0,
     "home": 0,
-    "progress_bar": 0,
+    "stats": 0,
     "versions": 0,
-    "warned": 0,
+    "_warnings": 0,
     "wording": 0,
+    "_deprecation": 1,
     "checks": 1,
-    "json_file": 1,
-    "activity": 1,
-    "models": 2,
-    "data": 2,
-    "engine": 3,
-    "frame": 4,
-    "attention": 4,
-    "train": 5,
-    "widgets": 5,
-    "accessor": 6,
-    "notebook": 6,
-    "lab": 6,
-    "cli": 7,
-    "__main__": 8,
+    "display": 1,
+    "storage": 1,
+    "activity": 2,
+    "data": 3,
+    "models": 3,
+    "engine": 4,
+    "ledger": 5,  # what users reach as `nbllm.ledger`
+    "frame": 5,
+    "attention": 5,
+    "train": 6,
+    "widgets": 6,
+    "_verb_methods": 6,
+    "accessor": 7,
+    "registration": 8,
+    "verbs": 6,  # what users reach as `nbllm.verbs`
+    "notebook": 7,
+    "lab": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
+LONGEST = 400  # lines of a module that is written by hand
 
-def imported(source: str, module: str, is_package: bool) -> Iterator[str]:
-    """The dotted nbllm modules that the source imports, wherever in it that stands."""
+# Tests of several modules together, or of nbllm as a whole.
+OF_SEVERAL = {
+    "activity/test_strangers.py",
+    "attention/test_capture_batch.py",
+    "attention/test_capture_generation.py",
+    "attention/test_device_maps.py",
+    "attention/test_names.py",
+    "frame/test_any_text.py",
+    "frame/test_blank_cells.py",
+    "frame/test_check_first.py",
+    "frame/test_chinese.py",
+    "frame/test_labels.py",
+    "frame/test_lists_of_strings.py",
+    "frame/test_neighbours.py",
+    "frame/test_resume.py",
+    "frame/test_rounding.py",
+    "frame/test_sst2.py",
+    "frame/test_strangers_records.py",
+    "frame/test_templates.py",
+    "frame/test_verbs.py",
+    "lab/test_activity.py",
+    "lab/test_routes.py",
+    "models/test_architectures.py",
+    "models/test_device_maps.py",
+    "models/test_strangers.py",
+    "models/test_unloading.py",
+    "test_architecture.py",
+    "test_arguments.py",
+    "test_doctests.py",
+    "test_import.py",
+    "test_model_by_name.py",
+    "test_time_limits.py",
+    "test_without_network.py",
+    "widgets/test_freed.py",
+    "widgets/test_messages.py",
+    "widgets/attention/test_one_number.py",
+}
+# Folders of such tests.
+FOLDERS_OF_SEVERAL = {
+    "architectures", "benchmarks", "browser", "docs", "notebooks", "packaging", "pretended",
+    "tools",
+}  # fmt: skip
+
+
+def imported(source: str, module: str, is_package: bool, types: bool = True) -> Iterator[str]:
+    """The dotted nbllm modules that the source imports, wherever in it that stands.
+
+    Args:
+        types: whether to look under `if TYPE_CHECKING:` too.
+    """
     parts = module.split(".")
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(ast.parse(source), types):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -53,6 +119,15 @@ def imported(source: str, module: str, is_package: bool) -> Iterator[str]:
         else:
             continue
         yield from (name for name in names if name.split(".")[0] == "nbllm")
+
+
+def nodes(tree: ast.AST, types: bool) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if checking and not types:
+            continue
+        yield node
+        yield from nodes(node, types)
 
 
 def offences(source: str, module: str, is_package: bool = False) -> list[str]:
@@ -93,13 +168,13 @@ def test_imports_only_from_floors_below(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nbllm.engine.runner", "import nbllm.frame.run"),
+        ("nbllm.engine.runner", "import nbllm.frame.running.run"),
         ("nbllm.engine.runner", "from nbllm.frame import run"),
         ("nbllm.engine.runner", "from nbllm import frame"),
         ("nbllm.engine.runner", "from ..widgets import attention"),
         ("nbllm.models.loader", "def f():\n    from nbllm.engine.prompt import Prompt"),
-        ("nbllm.frame.run", "from nbllm.attention import capture"),
-        ("nbllm.frame.run", "import nbllm"),
+        ("nbllm.frame.running.run", "from nbllm.attention import capture"),
+        ("nbllm.frame.running.run", "import nbllm"),
         ("nbllm.errors", "from nbllm import home"),
     ],
 )
@@ -114,8 +189,103 @@ def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> No
         ("nbllm.engine.runner", "from .prompt import Prompt", False),
         ("nbllm.engine", "from .prompt import Prompt", True),
         ("nbllm.accessor", "from .frame import run", False),
-        ("nbllm.widgets.attention", "import anywidget, numpy", False),
+        ("nbllm.widgets.attention.view", "import anywidget, numpy", False),
     ],
 )
 def test_an_import_from_below_or_outside_passes(module: str, source: str, is_package: bool) -> None:
     assert offences(source, module, is_package) == []
+
+
+@cache
+def imports(types: bool) -> dict[str, set[str]]:
+    """By module, the other modules of nbllm that it imports."""
+    names = {dotted(path) for path in modules()}
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for path in modules():
+        name, source = dotted(path), path.read_text(encoding="utf-8")
+        for other in imported(source, name, path.name == "__init__.py", types):
+            target = other if other in names else other.rpartition(".")[0]
+            if target in names and target != name:
+                found[name].add(target)
+    return found
+
+
+def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """The groups of two nodes or more that can be reached from each other."""
+    names = sorted(graph)
+    place = {name: n for n, name in enumerate(names)}
+    edges = [(place[name], place[other]) for name in names for other in graph[name]]
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    matrix = csr_array((np.ones(len(edges)), (rows, columns)), shape=(len(names),) * 2)
+    count, group = connected_components(matrix, directed=True, connection="strong")
+    found = [[name for name in names if group[place[name]] == n] for n in range(count)]
+    return sorted(names for names in found if len(names) > 1)
+
+
+def circles_of_modules() -> Iterator[str]:
+    """Modules that import each other, also where only a type checker would."""
+    for names in circles(imports(types=True)):
+        yield "circle: " + ", ".join(name.removeprefix("nbllm.") for name in names)
+
+
+def circles_of_sub_rooms() -> Iterator[str]:
+    """Of each folder, the modules and sub-rooms that import each other when they are used."""
+    folders = {path.parent for path in modules() if path.parent != PACKAGE}
+    graph = imports(types=False)
+    for folder in sorted(folders):
+        room = ".".join(folder.relative_to(ROOT).parts) + "."
+        inner: dict[str, set[str]] = defaultdict(set)
+        for name, others in graph.items():
+            if name.startswith(room):
+                part = name.removeprefix(room).partition(".")[0]
+                beside = (other for other in others if other.startswith(room))
+                inner[part] |= {other.removeprefix(room).partition(".")[0] for other in beside}
+        whole = {name: inner[name] - {name} for name in list(inner)}
+        for names in circles(whole):
+            yield f"sub-rooms of {room.removeprefix('nbllm.')[:-1]}: {', '.join(names)}"
+
+
+def long_modules() -> Iterator[str]:
+    """Modules of more than 400 lines that no tool wrote."""
+    for path in modules():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        if len(lines) > LONGEST and not any("Generated by tools/" in line for line in lines[:5]):
+            yield f"long: {path.relative_to(ROOT).as_posix()}"
+
+
+def lonely_tests() -> Iterator[str]:
+    """Test modules that stand neither beside what they test nor among those of several."""
+    for path in TESTS.rglob("test_*.py"):
+        inside = path.relative_to(TESTS)
+        name = inside.name.removeprefix("test_")
+        tested = [PACKAGE / inside.with_name(one) for one in (name, f"_{name}")]
+        known = inside.as_posix() in OF_SEVERAL or inside.parts[0] in FOLDERS_OF_SEVERAL
+        if not known and not any(path.exists() for path in tested):
+            yield f"no module of test: {inside.as_posix()}"
+
+
+RULES = (circles_of_modules, circles_of_sub_rooms, long_modules, lonely_tests)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_rule_holds(rule) -> None:
+    assert sorted(rule()) == []
+
+
+def test_what_is_listed_as_of_several_modules_is_there_and_is_not_of_one() -> None:
+    for name in OF_SEVERAL:
+        path = Path(name)
+        assert (TESTS / path).exists(), name
+        assert not (PACKAGE / path.with_name(path.name.removeprefix("test_"))).exists(), name
+
+
+def test_circles_are_found_whatever_their_length() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"f"}, "f": {"e"}}
+    assert circles(graph) == [["a", "b", "c"], ["e", "f"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_imports_for_types_are_told_apart() -> None:
+    source = "if TYPE_CHECKING:\n    from nbllm.b import c\ndef f():\n    from nbllm.d import e"
+    assert list(imported(source, "nbllm.a", False)) == ["nbllm.b.c", "nbllm.d.e"]
+    assert list(imported(source, "nbllm.a", False, types=False)) == ["nbllm.d.e"]

@@ -15,8 +15,8 @@ from huggingface_hub import constants
 
 from nbllm.cli import main
 from nbllm.engine.ledger import Ledger
-from nbllm.models import catalog
-from nbllm.models.memory import readable
+from nbllm.models.fetch import catalog
+from nbllm.wording import byte_size
 from tests.models.test_shelf import tiny
 
 __all__ = ["tiny"]  # the fixture
@@ -82,7 +82,7 @@ def test_a_licence_is_accepted_only_when_it_is_said(
         asked.append((name, revision, accept_license))
         return SimpleNamespace(folder=tmp_path)
 
-    monkeypatch.setattr("nbllm.models.sources.fetch", fetch)
+    monkeypatch.setattr("nbllm.models.fetch.sources.fetch", fetch)
     nbllm("get", "some/model", "--revision", "main")
     nbllm("get", "some/model", "--accept-license")
     assert asked == [("some/model", "main", False), ("some/model", None, True)]
@@ -92,7 +92,7 @@ def test_an_interrupt_ends_with_130(nbllm: Said, monkeypatch: pytest.MonkeyPatch
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nbllm.models.sources.fetch", interrupted)
+    monkeypatch.setattr("nbllm.models.fetch.sources.fetch", interrupted)
     assert nbllm("get", "smollm2") == (130, "", "nbllm: interrupted\n")
 
 
@@ -166,7 +166,7 @@ def test_the_ledgers_size_counts_what_is_not_in_its_file_yet(
     with Ledger(ledger_path) as ledger:  # open, so that its log stays
         ledger.commit("q", {f"{n}": "x" * 1000 for n in range(200)})
         assert ledger.size > 200_000 > ledger_path.stat().st_size
-        assert f"{ledger_path}: {readable(ledger.size)}\n" in nbllm("ledger")[1]
+        assert f"{ledger_path}: {byte_size(ledger.size)}\n" in nbllm("ledger")[1]
 
 
 def test_a_file_that_is_no_ledger_is_left_alone(nbllm: Said, ledger_path: Path) -> None:

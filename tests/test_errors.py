@@ -21,13 +21,19 @@ CLASSES = {name: getattr(errors, name) for name in errors.__all__}
 INTERNAL = {
     ("activity/records.py", "finite", "ValueError"): "read_records catches it",
     ("activity/jobs.py", "read", "ValueError"): "read_records catches it",
-    ("frame/evaluation.py", "measures", "NotImplementedError"): "an abstract property",
+    ("frame/evaluation/base.py", "measures", "NotImplementedError"): "an abstract property",
     ("engine/scoring.py", "__init__", "ValueError"): "label_ids refuses such labels before",
     ("lab/gallery.py", "copy", "AssertionError"): "cannot be reached",
-    ("attention/storage.py", "read", "ValueError"): "check_heard refuses a layer not heard",
-    ("models/device.py", "choose_device", "RuntimeError"): "caught where torch's own is",
-    ("models/hub.py", "_info", "OfflineModeIsEnabled"): "fetch explains it as the hub's own",
-    ("widgets/explorer/view.py", "_reply", "ValueError"): "the view's own page asks nothing else",
+    ("attention/recording/storage.py", "read", "ValueError"): "check_layer_calls refuses it before",
+    ("models/devices/device.py", "choose_device", "RuntimeError"): "caught where torch's own is",
+    ("models/fetch/hub.py", "_info", "OfflineModeIsEnabled"): "fetch explains it as the hub's own",
+    ("widgets/explorer/view.py", "_answer", "ValueError"): "the view's own page sends nothing else",
+    ("widgets/run/view.py", "_answer", "ValueError"): "the view's own page sends nothing else",
+    ("frame/verbs/mask.py", "task", "NotImplementedError"): "mask runs no model",
+    **{
+        ("_verb_methods.py", method, "NotImplementedError"): "the accessors override it"
+        for method in ("_call", "_preview", "_estimate", "_subject")
+    },
 }
 ALWAYS = {"AttributeError", "UsageError", "HTTPError", "SystemExit", "KeyboardInterrupt"}
 
@@ -113,19 +119,18 @@ def test_what_is_raised_is_nbllms_own() -> None:
 RAISES_NONE_OF_OURS = {
     "activity/jobs.py": 2,
     "activity/processes.py": 1,
-    "activity/records.py": 4,
-    "attention/storage.py": 1,
-    "engine/batch_memory.py": 2,
+    "activity/records.py": 3,
+    "attention/recording/storage.py": 1,
     "engine/ledger.py": 1,
-    "frame/mask_evaluation.py": 1,
-    "frame/provenance.py": 1,  # LedgerError is named
-    "frame/tasks/extract.py": 1,  # whatever parsing raises, it is no answer
-    "models/cache.py": 1,
-    "models/disk.py": 1,
-    "models/reading.py": 1,
-    "models/wheel.py": 1,
-    "models/work.py": 1,
-    "notebook/asked.py": 2,
+    "frame/evaluation/masks.py": 1,
+    "frame/running/provenance.py": 1,  # LedgerError is named
+    "frame/tasks/fields.py": 1,  # whatever parsing raises, it is no answer
+    "models/fetch/cache.py": 1,
+    "models/fetch/cached_models.py": 1,
+    "models/weights.py": 1,
+    "models/fetch/wheel.py": 1,
+    "models/flops.py": 1,
+    "notebook/prompt_cell.py": 2,
 }
 
 

@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 
 import nbllm
 from nbllm import errors
+from nbllm._warnings import warn_user
 from nbllm.escaping import chart_text, escape, say, visible
-from nbllm.warned import warn_user
 
 HARMFUL = [
     "<img src=x onerror=alert(1)>",
@@ -206,7 +206,7 @@ class World:
     """What several cases show, made once with harmless texts."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        from nbllm.attention.capture import record
+        from nbllm.attention.recording.capture import record
         from tests.conftest import tiny_model
 
         self.folder, self.patch = folder, patch
@@ -239,43 +239,46 @@ def whole(shown: Any) -> Iterator[tuple[str, Any]]:
 
 
 def report(text: str) -> Any:
-    from nbllm.frame.report import RunReport
+    from nbllm.frame.running.report import RunReport
 
     model = dict.fromkeys(("name", "quantization", "dtype", "device"), text) | {"revision": "0"}
     return RunReport(text, text, text, model, rows=3, ledger=text, errors={text: 2})
 
 
-@shows("frame.report", "RunReport")
+@shows("display.card", "RunReport")
 def a_report(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield from whole(report(text))
 
 
-@shows("frame.preview", "Preview", "StepsPreview")
+@shows("frame.running.preview", "Preview", "StepsPreview")
 def previews(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.engine.prompt import Mark, Prompt
-    from nbllm.frame.preview import Preview, PreviewStep, StepsPreview
+    from nbllm.engine.prompt import FieldSpan, Prompt
+    from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 
     asked = f"{text} {text}"
     spans = ((0, len(text)), (len(text), len(asked)))
-    preview = Preview(Prompt((1, 2), asked, spans, (Mark("review", 1, 2),)))
+    preview = Preview(Prompt((1, 2), asked, spans, (FieldSpan("review", 1, 2),)))
     assert preview.text == asked  # to the letter
     yield from whole(preview)
     steps = PreviewStep.of(text, preview), PreviewStep(text, text, note=text)
     yield from whole(StepsPreview(text, steps))
 
 
-@shows("frame.run_estimate", "RunEstimate", "StepsEstimate")
+@shows("RunEstimate", "StepsEstimate")
 def estimates_of_runs(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.run_estimate import RunEstimate, StepsEstimate
+    from nbllm.frame.running.estimate import RunEstimate, StepsEstimate
 
     step = RunEstimate(text, *[1] * 12)
     yield from whole(step)
     yield from whole(StepsEstimate(text, {text: step}))
 
 
-@shows("frame.evaluation_view", "Evaluation")
+@shows("display.table", "frame.evaluation.render", "Evaluation")
 def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.evaluation import Estimate, LabelEvaluation, Measure, TextEvaluation
+    from nbllm.frame.evaluation.labels import LabelEvaluation
+    from nbllm.frame.evaluation.summary import Measure
+    from nbllm.frame.evaluation.texts import TextEvaluation
+    from nbllm.stats import Estimate
 
     frame = pd.DataFrame({"label": ["a", "b"]})
     shared = (frame, text, text, text, [text, "b"], [text, text], [0, 1], 1, text)
@@ -287,7 +290,7 @@ def an_evaluation(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield "chart", found.plot()
 
 
-@shows("frame.comparison_view", "Comparison")
+@shows("frame.comparison.render", "Comparison")
 def a_comparison(world: World, text: str) -> Iterator[tuple[str, Any]]:
     found = world.comparison
     rows = found.rows.rename(columns={"review": paired(text)})
@@ -312,10 +315,10 @@ def a_comparison(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "chart", shown.plot()
 
 
-@shows("frame.background", "Run")
+@shows("Run")
 def a_background_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.background import Run
-    from nbllm.frame.progress import Step
+    from nbllm.frame.running.background import Run
+    from nbllm.frame.running.progress import Step
 
     run = Run(text, text, lambda watch: watch.steps.append(Step(report(text))))
     yield "plain", repr(run)
@@ -332,19 +335,20 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield from whole(named)
 
 
-@shows("models.estimate_view", "Estimate")
+@shows("models.estimate.view", "MemoryEstimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.estimate import Estimate, Requirement
+    from nbllm.models.estimate.requirement import Requirement
+    from nbllm.models.estimate.result import MemoryEstimate
 
     row = Requirement(text, 10, 1, 10, 1, 1, 12)
-    shown = Estimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
+    shown = MemoryEstimate(text, "causal", 5, text, text, 10, 5, (row,), (text,))
     yield from whole(shown)
     yield "chart", shown.plot()
 
 
-@shows("models.shelf", "Shelf", "models.disk", "Verified")
+@shows("Shelf", "Verified")
 def a_shelf(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.models.disk import Verified
+    from nbllm.models.fetch.cached_models import Verified
     from nbllm.models.shelf import Item, Shelf
 
     shelf = Shelf()
@@ -357,7 +361,7 @@ def a_shelf(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield "plain", repr(found)
 
 
-@shows("notebook.status", "Status")
+@shows("Status")
 def a_status(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.notebook.status import Status
 
@@ -375,7 +379,7 @@ def a_stream_in_a_notebook(world: World, text: str) -> Iterator[tuple[str, Any]]
 
     stream = Stream(SimpleNamespace(kernel=None))
     stream._handle = SimpleNamespace(display=show, update=show)
-    stream.tell(text)
+    stream.update(text)
     stream.end(text, text)
     for bundle in seen:
         yield "html", bundle["text/html"]
@@ -412,7 +416,7 @@ def training_record(text: str) -> dict[str, Any]:
     }
 
 
-@shows("train.card", "train.finetuned", "Finetuned", "Pretrained", "train.curves")
+@shows("Finetuned", "Pretrained", "train.curves")
 def trained(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.train.curves import svg
     from nbllm.train.finetuned import Finetuned
@@ -439,16 +443,16 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "html", drawn
 
 
-@shows("widgets.run_summary", "widgets.run")
+@shows("widgets.run.summary", "widgets.run.view")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.progress import Step, Watch
-    from nbllm.widgets.run import _still, state_of
-    from nbllm.widgets.run_summary import begun
+    from nbllm.frame.running.progress import Step, Watch
+    from nbllm.widgets.run.summary import begun
+    from nbllm.widgets.run.view import _static, state_of
 
     watch = Watch(text, text)
     yield "html", begun(watch)
     for _ in range(2):
-        yield from zip(("html", "plain"), _still(watch).values(), strict=True)
+        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
         watch.error = text
         step = Step(report(text), error=text)
         step.labels = Counter({text: 30})
@@ -456,16 +460,16 @@ def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
         step.slowest = [(text, 1.25)]
         step.latest = [(text, text)]
         watch.steps.append(step)
-        yield from zip(("html", "plain"), _still(watch).values(), strict=True)
+        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
         # As a message carries it to the browser, which sets it as text.
         yield "plain", "\n".join(strings(state_of(watch)))
 
 
-@shows("widgets.painted", "widgets.explanation", "Explanation")
+@shows("widgets.attribution_html", "widgets.explanation", "Explanation")
 def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.contrast import Contrast
+    from nbllm.frame.explanation.contrast import Contrast
+    from nbllm.widgets.attribution_html import attribution_html
     from nbllm.widgets.explanation import Explanation
-    from nbllm.widgets.painted import painted
 
     class Failing(Explanation):
         @property
@@ -475,7 +479,7 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     contrast = Contrast(text, text, 0.6, 0.4, 1, 2)
     words = pd.DataFrame({"word": [paired(text), "b"], "attribution": [0.5, -0.5]})
     words["attention"] = 0.1
-    yield "html", painted(contrast, words, 0.1, 20, (1, 2))
+    yield "html", attribution_html(contrast, words, 0.1, 20, (1, 2))
     prompt = SimpleNamespace(ids=(1, 2))
     named = replace(world.model, name=text)
     failing = Failing(named, prompt, contrast)
@@ -484,10 +488,10 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "plain", repr(Explanation(named, prompt, None))
 
 
-@shows("widgets.explorer.still", "widgets.explorer.why", "Explorer")
+@shows("widgets.explorer.static_html", "widgets.explorer.explanation_panel", "Explorer")
 def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
+    from nbllm.widgets.explorer.explanation_panel import ExplanationPanel
     from nbllm.widgets.explorer.view import Explorer
-    from nbllm.widgets.explorer.why import Why
 
     frame = world.answered.rename(columns={"label": paired(text)})
     frame.attrs = world.answered.attrs
@@ -496,24 +500,29 @@ def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
     frame.index = pd.Index([text, "b", "c"], dtype=object, name=paired(text))
     view = Explorer(frame, "review_classify", truth=None, explain=lambda row: None)
     view.text = text
-    yield "html", view._still()
+    yield "html", view._static_html()
     view.answers.output = text
     yield "plain", repr(view)
     view.close()
-    why = Why(lambda row: None, lambda row: text)
-    why._say(0, text)
-    yield "html", why.said.value
-    why.close()
+    panel = ExplanationPanel(lambda row: None, lambda row: text)
+    panel._say(0, text)
+    yield "html", panel.message.value
+    panel.close()
 
 
-@shows("widgets.attention", "AttentionView", "widgets.matrix_svg")
+@shows(
+    "widgets.attention.view",
+    "AttentionView",
+    "widgets.attention.matrix_svg",
+    "widgets.attention.static_html",
+)
 def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from base64 import b64decode
 
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
-    still = view._still()
+    still = view._static_html()
     yield "html", still
     [(_, picture)] = [one for one in Page(still).elements if one[0] == "img"]
     kind, _, data = picture["src"].partition(",")
@@ -526,8 +535,8 @@ def an_attention_view(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.page", "Page", "Export")
 def a_page(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.widgets.attention import AttentionView
-    from nbllm.widgets.export import Page as Written
+    from nbllm.widgets.attention.export import Page as Written
+    from nbllm.widgets.attention.view import AttentionView
 
     view = AttentionView(recorded(world, text))
     path = world.folder / "attention.html"
@@ -538,9 +547,9 @@ def a_page(world: World, text: str) -> Iterator[tuple[str, Any]]:
     content = re.search(r'id="nbllm-content">(.*?)</script', source, re.DOTALL)
     assert content is not None and "<" not in content[1]
     [outline] = [
-        entry["message"]
+        entry["content"]
         for entry in json.loads(content[1])["answers"]["entries"]
-        if entry["question"]["kind"] == "outline"
+        if entry["request"]["kind"] == "outline"
     ]
     assert text in outline["queries"]["tokens"]
     yield "plain", repr(Written(Path(f"/{text}"), 5, text))
@@ -637,7 +646,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 # Their reprs hold numbers and nbllm's own words.
-NO_TEXT = {"Counts", "Forecast", "FrameAccessor"}
+NO_TEXT = {"Counts", "Forecast", "FrameAccessor", "SeriesAccessor"}
 HTML = re.compile(r"</[a-z]")
 PACKAGE = Path(nbllm.__file__).parent
 METHODS = {"_repr_html_", "_repr_mimebundle_", "_ipython_display_", "__repr__", "__str__", "to_svg"}
@@ -703,7 +712,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("file", [Terminal, io.StringIO])
 @pytest.mark.parametrize("text", HARMFUL)
 def test_a_bar_writes_only_its_own_control_characters(file: type[io.StringIO], text: str) -> None:
-    from nbllm.progress_bar import ProgressBar
+    from nbllm.display.progress_bar import ProgressBar
 
     written = []
     for desc in (text, harmless(text)):
@@ -726,7 +735,7 @@ def test_a_stream_in_a_terminal_is_the_visible_text(text: str, cuts: list[int]) 
     stream, out = Stream(SimpleNamespace()), io.StringIO()
     with redirect_stdout(out):
         for cut in sorted(cuts):
-            stream.tell(text[:cut])
+            stream.update(text[:cut])
         stream.end(text, text)
     assert out.getvalue() == f"{visible(text)}\n({visible(text)})\n"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from nbllm.home import home, private_folder, replace_text
+from nbllm.home import home, private_folder
 
 
 def mode(path: Path) -> int:
@@ -46,19 +46,6 @@ def test_what_is_made_is_for_its_user_alone(tmp_path: Path) -> None:
         private_folder(tmp_path / "file")
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "a.json"
-    file.write_text("old")
-    file.chmod(0o644)
-    replace_text(file, "new")
-    assert (file.read_text(), mode(file)) == ("new", 0o600)
-    with pytest.raises(UnicodeEncodeError):
-        replace_text(file, "half \ud800")
-    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
-
-
 def test_all_that_nbllm_writes_is_its_users_alone(
     tmp_path: Path,
     tiny_folder: Callable[[str], Path],
@@ -74,7 +61,7 @@ def test_all_that_nbllm_writes_is_its_users_alone(
     finally:
         os.umask(before)
     written = {path.relative_to(home()).parts[0] for path in home().iterdir()}
-    assert written >= {"activity", "batch_memory.json", "ledger.sqlite", "models", "training"}
+    assert written >= {"activity", "ledger.sqlite", "models", "training"}
     assert mode(home()) == 0o700
     for path in home().rglob("*"):
         private = [mode(p) & 0o077 == 0 for p in (path, *path.parents) if p.is_relative_to(home())]
@@ -82,13 +69,12 @@ def test_all_that_nbllm_writes_is_its_users_alone(
 
 
 def _write_all(folder: Path) -> None:
-    """What writes into nbllm's home: jobs, ledger, hashes, weights, memory, trainings."""
+    """What writes into nbllm's home: jobs, ledger, hashes, weights, trainings."""
     import pandas as pd
 
     import nbllm
-    from nbllm.engine.batch_memory import remember_factor
-    from nbllm.models.cache import cache_folder
-    from nbllm.models.sources import Fetched, prepare
+    from nbllm.models.fetch.cache import cache_folder
+    from nbllm.models.fetch.prepared import Fetched, prepare
     from nbllm.train.folder import RunFolder
 
     with nbllm.load(folder, quantize="none") as model:
@@ -97,7 +83,6 @@ def _write_all(folder: Path) -> None:
         prepared = cache_folder() / "int8-float32-x-v1"
         known = Fetched(folder, str(folder), model.revision, None)
         prepare(prepared, known, _write)
-        remember_factor("a key", 2.0)
     run = RunFolder(None, "finetune", {"asked": 1}, resume=False)
     with run.claimed():
         run.finish({"done": True})

@@ -11,7 +11,6 @@ import pytest
 
 import nbllm
 import nbllm.attention
-import nbllm.frame.parquet
 from nbllm.accessor import FrameAccessor
 from nbllm.errors import ArgumentError, NbllmError
 from nbllm.models import loader
@@ -86,14 +85,14 @@ CALLS: dict[str, tuple[str, Callable[..., Any]]] = {
     "nbllm.attention.logit_lens": ("causal", lambda model: nbllm.attention.logit_lens(model, TEXT)),
 }
 # Read by name as files, whose weights are loaded anew: a copy is trained, workers load theirs.
-BY_FILES = {"nbllm.finetune", "nbllm.frame.parquet.answer_folder"}
+BY_FILES = {"nbllm.finetune", "nbllm.answer_folder"}
 
 
 def public_functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name, function in vars(FrameAccessor).items():
+    for name, function in inspect.getmembers(FrameAccessor):
         if not name.startswith("_"):
             yield f"df.llm.{name}", function
-    for module in (nbllm, nbllm.attention, nbllm.frame.parquet):
+    for module in (nbllm, nbllm.attention):
         for name in module.__all__:
             function = getattr(module, name)
             if inspect.isfunction(function):

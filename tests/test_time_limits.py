@@ -16,10 +16,13 @@ from nbllm.blank import is_blank
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Part
 from nbllm.errors import NbllmError
-from nbllm.frame import long, mask_evaluation, reply, search, text_metrics
-from nbllm.frame.kinds.span import locate
-from nbllm.frame.tasks import field_types, prompt
-from nbllm.frame.truth import label_text
+from nbllm.frame.evaluation import masks, text_metrics
+from nbllm.frame.evaluation.truth import label_text
+from nbllm.frame.prompts import field_types
+from nbllm.frame.retrieval import sources, words
+from nbllm.frame.running import pieces
+from nbllm.frame.tasks.span import locate
+from nbllm.frame.verbs import prompt
 from nbllm.models import readme
 from tests.conftest import byte_tokenizer
 
@@ -68,17 +71,17 @@ READERS: dict[str, Callable[[str], object]] = {
     "an answer's place": lambda text: locate("a 1 a. b", text),
     "the place of a long answer": lambda text: locate(text[:200], text[1:] + "x"),
     "a row of a prompt": encoded,
-    "search terms": search.terms,
-    "words to search among": lambda text: search.WordIndex([text, "a b"]).scores("a 1"),
-    "numbers of a draft": lambda text: reply.strange_numbers(text, text[:100]),
-    "words in common": lambda text: reply.grounded(text, "a b"),
+    "search terms": words.terms,
+    "words to search among": lambda text: words.WordIndex([text, "a b"]).scores("a 1"),
+    "numbers of a draft": lambda text: sources.strange_numbers(text, text[:100]),
+    "words in common": lambda text: sources.grounded(text, "a b"),
     "words": text_metrics.words,
     "first sentences": lambda text: text_metrics.first_sentences(text, like=text + " b c"),
-    "plain spans": mask_evaluation.plain_spans,
+    "plain spans": masks.plain_spans,
     "a prompt": prompt._parse,
     "a type": typed,
     "a model card": readme._passages,
-    "pieces of a long text": lambda text: long._pieces(
+    "pieces of a long text": lambda text: pieces._pieces(
         text, [(n, n + 2) for n in range(0, len(text), 2)], 500
     ),
 }
@@ -116,7 +119,7 @@ def test_any_text_is_read_in_proportion_to_its_length(reader: str) -> None:
 
 def test_any_text_is_masked_in_proportion_to_its_length() -> None:
     pytest.importorskip("presidio_analyzer")
-    from nbllm.frame.tasks.mask import Masker
+    from nbllm.frame.masking.masker import Masker
 
     entities = [name for name in Masker().entities if name != "PHONE_NUMBER"]
     # A match costs more than a text without one, and these units are hundreds of matches.
@@ -127,7 +130,7 @@ def test_any_text_is_masked_in_proportion_to_its_length() -> None:
 
 def test_a_megabyte_is_masked_in_a_second_or_refused_in_words() -> None:
     pytest.importorskip("presidio_analyzer")
-    from nbllm.frame.tasks.mask import Masker
+    from nbllm.frame.masking.masker import Masker
 
     masker = Masker([*Masker().entities, "DATE_TIME"])
     masker.find("0123456789 a@example.org")
@@ -146,7 +149,7 @@ def test_the_most_that_is_masked_in_one_text_is_masked_in_a_second(
 ) -> None:
     pytest.importorskip("presidio_analyzer")
     from nbllm.errors import FrameError
-    from nbllm.frame.tasks.mask import Masker
+    from nbllm.frame.masking.masker import Masker
 
     masker = Masker()
     prose = "a word or two " * 50_000

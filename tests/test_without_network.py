@@ -49,7 +49,9 @@ def test_every_method_name_and_command_was_called(session: dict[str, Any]) -> No
     commands = next(action.choices for action in _parser()._actions if action.choices)
     called = {part: set(names) for part, names in session["called"].items()}
     assert called["df.llm"] == {name for name in dir(FrameAccessor) if name[0] != "_"}
-    assert called["nbllm"] == {name for name in nbllm.__all__ if name[0] != "_"}
+    # Files are answered on workers of Ray, which connects the processes that it starts.
+    names = {name for name in nbllm.__all__ if name[0] != "_"} - {"answer_folder"}
+    assert called["nbllm"] == names
     assert called["command"] == set(commands) - {"get", "remove"}
 
 

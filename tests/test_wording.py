@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import nbllm
-from nbllm.wording import counted, rate, with_article
+from nbllm.wording import (
+    byte_size,
+    counted,
+    duration,
+    rate,
+    rough_duration,
+    with_article,
+)
 
 PACKAGE = Path(nbllm.__file__).parent
 
@@ -26,7 +33,7 @@ NO_COUNTS = {
     "layers",  # as a card shows it
     "max_words",  # in a prompt, which stays as it is
     "name",  # "query tokens"
-    "readable(self.cache)",  # "2 MB of …"
+    "byte_size(self.cache)",  # "2 MB of …"
     "plan.quantize",  # "int8 weights"
     "model.name",  # "… answers with"
     "verb",  # the same
@@ -95,3 +102,18 @@ def test_a_rate_is_never_said_to_be_nothing(per_second: float) -> None:
 def test_an_article() -> None:
     said = [with_article(kind) for kind in ("encoder", "classifier", "int", "ndarray")]
     assert said == ["an encoder", "a classifier", "an int", "a ndarray"]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(512, "512 B"), (90_868_376, "91 MB"), (999_999_999, "1000 MB"), (16.06e9, "16.1 GB")],
+)
+def test_bytes_are_written_in_powers_of_a_thousand(count: float, text: str) -> None:
+    assert byte_size(count) == text
+
+
+def test_lengths_of_time() -> None:
+    told = [duration(s) for s in (0.04, 9.94, 9.96, 59.6, 120, 3599.6, 7265)]
+    assert told == ["0.0 s", "9.9 s", "10 s", "1 min", "2 min", "1 h 0 min", "2 h 1 min"]
+    rough = [rough_duration(s) for s in (0.4, 1.2, 89, 91, 5399, 5401)]
+    assert rough == ["less than a second", "1 s", "89 s", "2 min", "90 min", "1.5 h"]

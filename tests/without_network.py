@@ -16,6 +16,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -142,6 +143,7 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
 
     names: dict[str, Callable[[], Any]] = {
         "load": lambda: nbllm.load().unload(),  # the default one, which is on this disk
+        "llm": lambda: nbllm.llm(data).sentiment("text", model=causal),
         "shelf": lambda: repr(nbllm.shelf()),
         "estimate": lambda: repr(nbllm.estimate(folder / "tiny-causal")),
         "compare": lambda: nbllm.compare(
@@ -159,10 +161,38 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "use_chart_theme": nbllm.use_chart_theme,
         "data": lambda: nbllm.data.load("reviews"),
         "errors": lambda: nbllm.errors,
+        "stats": lambda: nbllm.stats.proportion(9, 10, 0.95),
+        "ledger": lambda: nbllm.ledger.contents(),
+        "verbs": lambda: nbllm.verbs.text_task(causal, "own", "Shorten the text."),
+        "register_verb": lambda: own_verb(causal),
         "Model": lambda: causal._repr_html_(),
         "Recording": lambda: nbllm.record(causal, "Soup.").closure(),
     }
     return {"df.llm": methods, "nbllm": names, "command": commands(folder), "notebook": notebook()}
+
+
+def own_verb(model: Any) -> Any:
+    """What a verb of the user's own answers."""
+    import pandas as pd
+
+    import nbllm
+    from nbllm.verbs import Verb, text_task
+
+    @dataclass(frozen=True)
+    class Options:
+        """None."""
+
+    class Shorten(Verb[Options]):
+        """Shorten each text."""
+
+        name = "shorten"
+        options = Options
+
+        def task(self, model: Any, subject: str, options: Options) -> Any:
+            return text_task(model, self.name, "Shorten the text.", max_new_tokens=2)
+
+    nbllm.register_verb(Shorten())
+    return pd.DataFrame({"text": ["The soup was warm."]}).llm.shorten("text", model=model)
 
 
 def commands(folder: Path) -> dict[str, Callable[[], Any]]:

@@ -1,6 +1,6 @@
-"""What each process of this user holds and does, on disk, where the others can read it.
+"""Records of what each process of this user holds and does, on disk, for the others to read.
 
 A kernel that computes answers no messages, and one that died answers none ever again. So each
-writes what it does into small files in nbllm's home, and whoever shows it reads those. Where
-they cannot be written, all goes on without them.
+writes small files into nbllm's home, and whoever shows them reads those. Where they cannot be
+written, all goes on without them.
 """

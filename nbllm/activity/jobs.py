@@ -1,4 +1,4 @@
-"""Verbs and trainings at work, as other processes see them: how far, and a flag that stops them."""
+"""Verbs and trainings that run, as other processes see them: progress, and a flag to stop them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LONGEST_ERROR = 2000  # characters
 # Sorts by the time of its beginning, is a file's name on any system, and needs no escape.
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 
-# Records of runs that ended never change, and a panel asks several times a second.
+# Records of runs that ended never change, and a panel polls several times a second.
 _ended: dict[Path, JobRecord] = {}
 
 
@@ -65,11 +65,11 @@ class JobRecord:
     seconds_left: float | None = None
     error: str = ""
     unit: Unit = "text"  # distinct texts of a verb, steps of a training
-    cancelling: bool = False  # it was asked to stop, and has not yet
+    cancelling: bool = False  # it will stop after its batch
 
     @classmethod
     def read(cls, record: dict[str, Any]) -> JobRecord:
-        """A record as `Job` wrote it. Raises KeyError, TypeError or ValueError for another."""
+        """Return a record as `Job` wrote it; KeyError, TypeError or ValueError for another."""
         if record["state"] not in get_args(State):
             raise ValueError(record["state"])
         if record["unit"] not in get_args(Unit):
@@ -98,9 +98,9 @@ class JobRecord:
 
 
 class Job:
-    """A run of this process, told to the others; any of its threads may tell.
+    """A run of this process, whose record others read; any of its threads may update it.
 
-    Where nbllm's home cannot be written it does nothing, and nobody can ask it to stop.
+    Where nbllm's home cannot be written it does nothing, and nobody can cancel it.
 
     Example:
         >>> job = Job.begin(verb="sentiment", output="r", model="m", rows=9, texts=8)
@@ -124,15 +124,15 @@ class Job:
     def begin(
         cls, *, verb: str, output: str, model: str, rows: int, texts: int, unit: Unit = "text"
     ) -> Job:
-        """Tell of a run that begins.
+        """Record the start of a run.
 
         Args:
-            verb: what it does.
-            output: the column that its answers go to, or the folder of a training.
-            model: what the user calls the model.
-            rows: of the frame.
-            texts: to be answered, each once; or steps.
-            unit: which of the two.
+            verb: The verb, or "finetune" or "pretrain".
+            output: The column of its answers, or the folder of a training.
+            model: The user's name of the model.
+            rows: The number of rows of the frame.
+            texts: The number of distinct texts to answer, or of steps.
+            unit: Which of the two.
         """
         _prune()
         now = time.time()
@@ -154,12 +154,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """By which `cancel` finds it; it needs no escape in a URL."""
+        """The id, by which `cancel` finds it; it needs no escape in a URL."""
         return self._record.id
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone asked for it to stop; cheap enough for once a batch."""
+        """Whether someone has cancelled it; cheap enough to look at once per batch."""
         return is_own_file(self._flag)
 
     def update(
@@ -172,15 +172,15 @@ class Job:
         rows_per_second: float,
         seconds_left: float | None,
     ) -> None:
-        """Tell how far it is; written about four times a second, however often it is called.
+        """Record the progress; it is written about four times a second, however often it is called.
 
         Args:
-            answered: texts with an answer, those of the ledger among them.
-            known: answers that the ledger had.
-            failed: texts without an answer.
-            share: of the work that is done, from 0 to 1; texts differ in what they take.
-            rows_per_second: so far.
-            seconds_left: until the end; None where that cannot be told yet.
+            answered: Texts with an answer, those of the ledger among them.
+            known: Answers that the ledger had.
+            failed: Texts without an answer.
+            share: The share of the work that is done, from 0 to 1; texts differ in what they take.
+            rows_per_second: The speed so far.
+            seconds_left: Seconds until the end; None where that is not known yet.
         """
         left = seconds_left if seconds_left is not None and math.isfinite(seconds_left) else None
         with self._lock:
@@ -201,11 +201,11 @@ class Job:
                 self._write()
 
     def end(self, state: Ended, error: str = "") -> None:
-        """Tell how it ended; only the first call counts.
+        """Record the end; only the first call counts.
 
         Args:
-            state: in which way.
-            error: what went wrong, for "failed".
+            state: How it ended.
+            error: The error, for "failed".
         """
         with self._lock:
             if self._record.state != "running":
@@ -226,13 +226,13 @@ class Job:
 
 
 def jobs() -> list[JobRecord]:
-    """The last 200 runs of this user's processes, newest first.
+    """Return the last 200 runs of this user's processes, newest first.
 
-    One that was at work when its process died is "lost". Files that are damaged are left out.
+    One that was running when its process died is "lost". Files that are damaged are left out.
     """
     files = _files()
     there = set(files)
-    for path in list(_ended):  # a copy: a server asks from several threads
+    for path in list(_ended):  # a copy: a server calls this from several threads
         if path not in there:
             _ended.pop(path, None)
     found = []
@@ -245,11 +245,14 @@ def jobs() -> list[JobRecord]:
 
 
 def cancel(job_id: str) -> None:
-    """Ask a run to stop after the batch that it computes.
+    """Cancel a run: it stops after the batch that it computes.
+
+    Args:
+        job_id: Its id, as in the list of `jobs`.
 
     Raises:
-        UnknownJobError: there is none of this id.
-        ActivityError: it has ended, or the disk refuses to take the request.
+        UnknownJobError: There is no such run.
+        ActivityError: It has ended, or the flag cannot be written.
     """
     record = _read(_file(job_id)) if _ID.fullmatch(job_id) else None
     if record is None:
@@ -266,7 +269,7 @@ def cancel(job_id: str) -> None:
         raise_flag(_flag(job_id))
     except OSError as error:
         raise ActivityError(
-            f"The job {record.verb!r} could not be asked to stop: {error}. Interrupt its kernel."
+            f"The job {record.verb!r} could not be cancelled: {error}. Interrupt its kernel."
         ) from error
 
 
@@ -289,7 +292,7 @@ def _files() -> list[Path]:
 
 
 def _read(path: Path) -> JobRecord | None:
-    """A record as things stand; None where it is gone, damaged or another's."""
+    """The record at this moment; None where it is gone, damaged or another user's."""
     record = _parsed(path)
     if record is not None and record.state == "running" and not _is_at_work(record):
         # Between the two looks it may have ended as it should, and its process too.
@@ -300,7 +303,7 @@ def _read(path: Path) -> JobRecord | None:
         return None
     if record.state == "running":
         return replace(record, cancelling=is_own_file(_flag(record.id)))
-    if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be heard again
+    if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be updated again
         _ended[path] = record
     return record
 
@@ -321,7 +324,7 @@ def _is_at_work(record: JobRecord) -> bool:
 
 
 def _prune() -> None:
-    """Make room for one more; what is at work stays, however old."""
+    """Make room for one more record; those of running jobs stay, however old."""
     for path in _files()[_KEPT - 1 :]:
         record = _ended.get(path) or _read(path)
         if record is None or record.state != "running":

@@ -1,4 +1,4 @@
-"""Which process a record belongs to, and whether that one is still at work."""
+"""The process that a record belongs to, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Owner", "this_process"]
 
-# Linux counts start times from a boot time that it tells in whole seconds.
+# Linux counts start times from a boot time in whole seconds.
 _SAME_START = 2.0  # seconds
 
 _CONNECTION_FILE = re.compile(r"kernel-([^/\\]+)\.json$")
@@ -37,7 +37,7 @@ class Owner:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> Owner:
-        """The owner that a record names. Raises KeyError, TypeError or ValueError for none."""
+        """Return the owner that a record names; KeyError, TypeError or ValueError for none."""
         return cls(
             space=str(record["space"]),
             pid=int(record["pid"]),
@@ -112,7 +112,7 @@ def _start(process: psutil.Process) -> float:
 
 
 def _kernel() -> str | None:
-    """The kernel's id by the file that it was told to connect by; None outside of a kernel."""
+    """The kernel's id, from the name of its connection file; None outside of a kernel."""
     # Not sys.argv, which notebooks set to feed code that parses a command line.
     for argument in sys.orig_argv:
         found = _CONNECTION_FILE.search(argument)

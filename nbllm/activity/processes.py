@@ -1,4 +1,4 @@
-"""Which process holds which model: what it announces, and what others read of it."""
+"""Which process holds which model: its own announcement, and what others read of it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ProcessRecord:
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> ProcessRecord:
-        """A record as `announce` wrote it. Raises KeyError, TypeError, ValueError for another."""
+        """Return a record as `announce` wrote it; KeyError, TypeError or ValueError for another."""
         return cls(
             owner=Owner.read(record["owner"]),
             models=tuple(map(_model, record["models"])),
@@ -67,11 +67,11 @@ class ProcessRecord:
 
 
 def announce(models: Sequence[HeldModel], devices: Sequence[DeviceMemory] = ()) -> None:
-    """Tell the others which models this process holds now; none takes its record away.
+    """Write which models this process holds now; without any, its record is removed.
 
     Args:
-        models: all of them, not only the newest.
-        devices: the accelerators that it sees.
+        models: All of them, not only the newest.
+        devices: The accelerators that it sees.
     """
     owner = this_process()
     if not models:
@@ -84,9 +84,9 @@ def announce(models: Sequence[HeldModel], devices: Sequence[DeviceMemory] = ()) 
 
 
 def processes() -> list[ProcessRecord]:
-    """The processes of this machine that hold a model now, the oldest first.
+    """Return the processes of this machine that hold a model now, the oldest first.
 
-    Removes what those left that were killed.
+    Records of processes that were killed are removed.
     """
     alive = []
     for path in record_files(_folder()):

@@ -1,4 +1,4 @@
-"""What a model looked at: recordings of its attention, and what is read off them.
+"""Attention of a model: recordings, views of them, and analyses.
 
     from nbllm.attention import attention_rollout, head_measures, record
 
@@ -15,17 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nbllm.attention.ablation import head_importance
-    from nbllm.attention.attribution import Attribution, attribute
-    from nbllm.attention.capture import record, record_batch
-    from nbllm.attention.lens import LogitLens, logit_lens
-    from nbllm.attention.logit_parts import direct_logit_attribution
-    from nbllm.attention.measures import head_measures, induction_scores
-    from nbllm.attention.overview import Overview, survey
-    from nbllm.attention.rank_agreement import agreement
-    from nbllm.attention.recording import EncoderDecoderRecording, Recording, TokenRow
-    from nbllm.attention.rollout import attention_rollout
-    from nbllm.attention.tiles import (
+    from nbllm.attention.analysis.ablation import head_importance
+    from nbllm.attention.analysis.attribution import Attribution, attribute
+    from nbllm.attention.analysis.lens import LogitLens, logit_lens
+    from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+    from nbllm.attention.analysis.measures import head_measures, induction_scores
+    from nbllm.attention.analysis.rank_agreement import agreement
+    from nbllm.attention.analysis.rollout import attention_rollout
+    from nbllm.attention.recording.capture import record, record_batch
+    from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, TokenRow
+    from nbllm.attention.views.overview import Overview, survey
+    from nbllm.attention.views.tiles import (
         combined,
         dimension_scores,
         pooled,
@@ -60,28 +60,28 @@ __all__ = [
 
 # A name must not be that of a module here: importing the module would put it in its place.
 _WHERE = {
-    "Attribution": "attribution",
-    "EncoderDecoderRecording": "recording",
-    "LogitLens": "lens",
-    "Overview": "overview",
-    "Recording": "recording",
-    "TokenRow": "recording",
-    "agreement": "rank_agreement",
-    "attention_rollout": "rollout",
-    "attribute": "attribution",
-    "combined": "tiles",
-    "dimension_scores": "tiles",
-    "direct_logit_attribution": "logit_parts",
-    "head_importance": "ablation",
-    "head_measures": "measures",
-    "induction_scores": "measures",
-    "logit_lens": "lens",
-    "pooled": "tiles",
-    "record": "capture",
-    "record_batch": "capture",
-    "survey": "overview",
-    "thumbnails": "tiles",
-    "top_edges": "tiles",
+    "Attribution": "analysis.attribution",
+    "EncoderDecoderRecording": "recording.recording",
+    "LogitLens": "analysis.lens",
+    "Overview": "views.overview",
+    "Recording": "recording.recording",
+    "TokenRow": "recording.recording",
+    "agreement": "analysis.rank_agreement",
+    "attention_rollout": "analysis.rollout",
+    "attribute": "analysis.attribution",
+    "combined": "views.tiles",
+    "dimension_scores": "views.tiles",
+    "direct_logit_attribution": "analysis.logit_parts",
+    "head_importance": "analysis.ablation",
+    "head_measures": "analysis.measures",
+    "induction_scores": "analysis.measures",
+    "logit_lens": "analysis.lens",
+    "pooled": "views.tiles",
+    "record": "recording.capture",
+    "record_batch": "recording.capture",
+    "survey": "views.overview",
+    "thumbnails": "views.tiles",
+    "top_edges": "views.tiles",
 }
 
 

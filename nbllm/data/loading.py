@@ -36,18 +36,28 @@ def load(
 ) -> pd.DataFrame:
     """Load a data set as a pandas frame and print which one it was.
 
-    `name` is a Parquet file's stem in the folder NBLLM_DATA (or in a folder below it), one
-    of the small sets of this project (`reviews`, `articles`, `messages`), or
-    `hub:owner/name` or `hub:owner/name/configuration` for the Hugging Face hub. `rows`
-    draws that many at random by `seed`; they keep their order and index. `split` keeps one
-    split. `otherwise` names a set to take, whole or `rows` of it, where `name` is not here.
+    Args:
+        name: a Parquet file's stem in the folder NBLLM_DATA (or in a folder below it), one of
+            the small sets of this project (`reviews`, `articles`, `messages`), or
+            `hub:owner/name` or `hub:owner/name/configuration` for the Hugging Face hub.
+        rows: how many to draw at random; they keep their order and index. None keeps all.
+        split: the one split to keep; None keeps all.
+        seed: of the draw.
+        otherwise: the set to load instead, whole or `rows` of it, where `name` is not here.
 
-    Labelled texts come with columns `text` and `label`, articles with `text` and `summary`,
-    whatever the origin calls them. `frame.attrs["source"]` is the printed line.
+    Returns:
+        The frame. Labelled texts have columns `text` and `label`, articles `text` and
+        `summary`, whatever their origin calls them. `frame.attrs["source"]` is the printed line.
 
-    Raises `DataError` for a set or split that is not here, and for a hub that does not answer.
+    Raises:
+        ArgumentError: an argument makes no sense.
+        DataError: the set or split is not here, or the hub does not answer.
 
-    >>> reviews = nbllm.data.load("sst2", split="validation", otherwise="reviews", rows=200)
+    Example:
+        >>> reviews = load("reviews", rows=3)
+        reviews: 3 of 124 rows from the sets that come with nbllm; licence: Apache-2.0; ...
+        >>> reviews.columns.tolist()
+        ['text', 'label', 'product', 'stars']
     """
     if not isinstance(name, str) or not name.strip():
         raise ArgumentError(f"name={shown(name)} is no name of a data set. Pass one as a string.")

@@ -1,41 +1,30 @@
-"""What a batch takes in memory: foretold from the model's sizes, put right where memory ran out.
+"""The memory that a batch takes: forecast from the model's sizes, corrected where memory ran out.
 
-A forecast that proved too low is remembered as a factor for a week, in this process and in a file
-of nbllm's home. A factor, and not the batch that did not fit: with half of the memory left, half
-as much fits.
+A forecast that proved too low is corrected by a factor for the rest of the process. A factor, and
+not the batch that did not fit: with half of the memory left, half as much fits.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from nbllm.home import home, private_folder, replace_text
-from nbllm.models.footprint import working_bytes
-from nbllm.models.memory import kv_bytes
+from nbllm.models.memory.budget import kv_bytes
+from nbllm.models.memory.footprint import working_bytes
 from nbllm.models.sizes import largest, text_config
-from nbllm.models.speed import machine_class
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["BatchCost", "batch_key", "known_factor", "positions_at_once", "remember_factor"]
+__all__ = ["BatchCost", "oom_factor", "positions_at_once", "raise_oom_factor"]
 
-_PATIENCE = 5.0  # seconds to wait for another process that writes
 _MANY = 1024  # tokens, enough that what does not grow with them is not seen
 _LOGITS = 2**30  # bytes of one row's; where there are more, its positions are read part by part
 
 
 @dataclass(frozen=True)
 class BatchCost:
-    """Bytes that a batch takes beside the weights; as it stands, a byte a token."""
+    """The bytes that a batch takes beside the weights; by default, a byte per token."""
 
     fixed: int = 0  # by any batch: weights that are unpacked to compute with them
     row: int = 0  # its logits, of as many positions as are read at once
@@ -45,14 +34,16 @@ class BatchCost:
     added: int = 0  # tokens of a row that are not in its length: those of its labels
 
     @classmethod
-    def foretold(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
-        """That of a model, from its sizes.
+    def forecast(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> BatchCost:
+        """Return the cost of a model's batches, from its sizes.
+
+        The peak of a layer is taken to be four vectors of the hidden size and three of the widest
+        layer for each token, as in Llama.
 
         Args:
-            label_tokens: tokens of labels behind each row; logits are made after each of them.
-
-        A layer's worst moment is taken to hold four vectors of the hidden size and three of the
-        widest layer for each token, as those of Llama do.
+            model: any loaded model.
+            decodes: whether texts are generated; else they are only scored or encoded.
+            label_tokens: tokens of labels after each row; logits are computed after each of them.
         """
         network, dtype, device = model.network, model.dtype, model.device
         config = text_config(network.config)
@@ -75,16 +66,23 @@ class BatchCost:
         )
 
     def of(self, rows: int, length: int, shared: int = 0) -> int:
-        """Bytes of a batch.
+        """Return the bytes of a batch.
 
         Args:
+            rows: texts in the batch.
             length: tokens of each row, padding included.
             shared: tokens that stand before those of every row.
         """
         return self.fixed + rows * self._of_row(length, shared)
 
     def rows(self, room: float, length: int, shared: int = 0) -> float:
-        """How many rows, with fractions of one, find room in so many bytes."""
+        """Return the number of rows, with its fraction, that fit in some memory.
+
+        Args:
+            room: bytes.
+            length: tokens of each row, padding included.
+            shared: tokens that stand before those of every row.
+        """
         return (room - self.fixed) / max(1, self._of_row(length, shared))
 
     def _of_row(self, length: int, shared: int) -> int:
@@ -94,10 +92,13 @@ class BatchCost:
 
 
 def positions_at_once(model: Model) -> int:
-    """At how many positions of a row the output matrix is read in one pass; 1 at least.
+    """Return at how many positions of a row logits are computed in one pass; 1 at least.
 
-    It depends on the model alone, so that how a row is read does not depend on what else is in
-    memory.
+    It depends on the model alone, so that the way in which a row is computed does not depend on
+    what else is in memory.
+
+    Args:
+        model: any loaded model.
     """
     return max(1, _LOGITS // max(1, _logit_bytes(model)))
 
@@ -121,9 +122,9 @@ def _widest(network: Any) -> tuple[int, int]:
 
 
 def _held(model: Model, *, decodes: bool) -> int:
-    from nbllm.engine.cascade import CascadePrefix
+    from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 
-    if not decodes and CascadePrefix.suits(model):
+    if not decodes and SharedPrefixAttention.suits(model):
         return 0  # the prefix is there once, and nothing is kept of the rows
     config = text_config(model.network.config)
     # Of all layers; and those of one layer once more, repeated for each query head.
@@ -131,78 +132,40 @@ def _held(model: Model, *, decodes: bool) -> int:
     return int(kv_bytes(model.network.config, model.dtype, 1) + repeated)
 
 
-# -- what running out of memory has taught ---------------------------------------------------
+# -- after memory ran out --------------------------------------------------------------------
 
-# Seconds. Memory may have run out because another program held it, which is not for ever; a
-# forecast that is too low shows again at the cost of one batch.
-_REMEMBERED = 7 * 24 * 3600.0
+_oom_factors: dict[tuple[str, ...], float] = {}  # for as long as this process runs
 
 
-@dataclass(frozen=True)
-class _Lesson:
-    """How many times its forecast a batch took, and when that was seen, in seconds since 1970."""
+def oom_factor(model: Model, *, decodes: bool) -> float:
+    """Return by how much batches of a model were seen to exceed their forecast; 1 at least.
 
-    factor: float
-    seen: float
-
-
-_lessons: dict[str, _Lesson] = {}  # also where nothing can be written
-
-
-def batch_key(model: Model, *, decodes: bool) -> str:
-    """What the memory of a batch depends on besides its shape."""
-    parts = [machine_class(model.device), model.revision, model.adapter_revision or ""]
-    parts += [model.quantization, str(model.dtype), "writes" if decodes else "reads"]
-    return " | ".join(part for part in parts if part)
+    Args:
+        model: the model that runs.
+        decodes: whether texts are generated.
+    """
+    return _oom_factors.get(_oom_key(model, decodes), 1.0)
 
 
-def known_factor(key: str) -> float:
-    """How many times its forecast a batch was seen to take this week; 1 where it never was more."""
-    return _known(key).factor
+def raise_oom_factor(model: Model, factor: float, *, decodes: bool) -> None:
+    """Keep a factor that `oom_factor` returns from now on, unless a greater one is known.
+
+    Args:
+        model: the model that ran out of memory.
+        factor: the memory that was taken, divided by the forecast.
+        decodes: whether texts were generated.
+    """
+    key = _oom_key(model, decodes)
+    _oom_factors[key] = max(factor, _oom_factors.get(key, 1.0))
 
 
-def remember_factor(key: str, factor: float) -> None:
-    """Keep a factor, unless a greater one is known; a home that is read-only is no error."""
-    known = _known(key)
-    _lessons[key] = _Lesson(factor, time.time()) if factor > known.factor else known
-    file = _file()
-    try:
-        private_folder(file.parent)
-        with FileLock(file.with_suffix(".lock"), timeout=_PATIENCE, mode=0o600):
-            lessons = {**_read(file), key: _lessons[key]}
-            written = {of: asdict(lesson) for of, lesson in lessons.items()}
-            replace_text(file, json.dumps(written, indent=1))
-    except OSError:  # read-only, full, or locked for too long
-        return
-
-
-def _known(key: str) -> _Lesson:
-    """The greatest factor that is remembered."""
-    nothing = _Lesson(1.0, time.time())
-    lessons = [lessons.get(key, nothing) for lessons in (_lessons, _read(_file()))]
-    oldest = time.time() - _REMEMBERED
-    fresh = [lesson for lesson in lessons if lesson.seen > oldest]
-    return max([nothing, *fresh], key=lambda lesson: lesson.factor)
-
-
-def _file() -> Path:
-    return home() / "batch_memory.json"
-
-
-def _read(file: Path) -> Mapping[str, _Lesson]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {key: lesson for key, told in found.items() if (lesson := _lesson(told)) is not None}
-
-
-def _lesson(told: Any) -> _Lesson | None:
-    """What one entry of the file says; None where it is damaged."""
-    try:
-        lesson = _Lesson(float(told["factor"]), float(told["seen"]))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return lesson if math.isfinite(lesson.factor) and math.isfinite(lesson.seen) else None
+def _oom_key(model: Model, decodes: bool) -> tuple[str, ...]:
+    """All that the memory of a batch depends on besides its shape."""
+    return (
+        str(model.device),
+        model.revision,
+        model.adapter_revision or "",
+        model.quantization,
+        str(model.dtype),
+        "decodes" if decodes else "scores",
+    )

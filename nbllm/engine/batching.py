@@ -1,4 +1,4 @@
-"""Cutting prompts into batches that fit, with little padding."""
+"""Cuts prompts into batches that fit, with little padding."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from nbllm.engine.batch_memory import BatchCost, batch_key, known_factor, remember_factor
-from nbllm.models.memory import BATCH_SHARE, free_memory
+from nbllm.engine.batch_memory import BatchCost, oom_factor, raise_oom_factor
+from nbllm.models.memory.budget import BATCH_SHARE, free_memory
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -32,7 +32,7 @@ _FIRST = 1 / 4  # of a batch
 
 @dataclass
 class TokenBudget:
-    """What one forward pass may take; lowered when memory runs out."""
+    """The size that a forward pass may have; lowered when memory runs out."""
 
     tokens: float  # padding and labels included, without those that all rows share
     room: float = math.inf  # bytes
@@ -43,46 +43,62 @@ class TokenBudget:
 
     @classmethod
     def of(cls, model: Model, *, decodes: bool, label_tokens: int = 0) -> TokenBudget:
-        """The budget of a model: what suits its device and fits in the memory left on it now.
+        """Return the budget of a model: the size that suits its device and fits in its free memory.
 
-        Where a forecast of memory has been too low before, in this process or another, it fits
-        that much less.
+        Where a forecast of memory was too low before in this process, the budget is lower by as
+        much.
 
         Args:
-            decodes: whether texts are written token by token, or prompts only read.
-            label_tokens: tokens that are read behind each prompt, as of `LabelScorer`.
+            model: the model that runs.
+            decodes: whether texts are generated token by token, or prompts are only scored.
+            label_tokens: tokens that are computed after each prompt, as by `LabelScorer`.
         """
         on_cpu = _CPU_DECODING if decodes else _CPU_SCORING
         by_memory = decodes and model.device.type == "cuda"
-        known = known_factor(batch_key(model, decodes=decodes))
         return cls(
             math.inf if by_memory else _ACCELERATOR.get(model.device.type, on_cpu),
-            BATCH_SHARE * free_memory(model.device) / known,
-            BatchCost.foretold(model, decodes=decodes, label_tokens=label_tokens),
+            BATCH_SHARE * free_memory(model.device) / oom_factor(model, decodes=decodes),
+            BatchCost.forecast(model, decodes=decodes, label_tokens=label_tokens),
             model,
             decodes,
             _ROWS_ON_CUDA if by_memory else math.inf,
         )
 
     def rows(self, length: int, shared: int = 0) -> int:
-        """How many rows of so many tokens, behind `shared` ones, make a batch; 1 at least."""
+        """Return how many rows make a batch; 1 at least.
+
+        Args:
+            length: tokens of the longest row.
+            shared: tokens that stand before those of every row.
+        """
         fitting = self.cost.rows(self.room, length, shared)
         within = self.tokens / max(1, length + self.cost.added)
         return int(max(1, min(within, fitting, self.most_rows)))
 
     def lower(self, rows: int, length: int, shared: int = 0) -> None:
-        """Allow half of this batch, for which memory ran out, from now on."""
+        """Halve the budget, after a batch for which memory ran out.
+
+        Args:
+            rows: texts of that batch.
+            length: tokens of its longest row.
+            shared: tokens that stood before those of every row.
+        """
         fixed = self.cost.fixed
         half = fixed + (self.cost.of(rows, length, shared) - fixed) / 2
         self.room = min(self.room, half)
         # What a single text takes may be past all proportion, and no smaller batch helps it.
         if self.model is not None and rows > 1:
-            key = batch_key(self.model, decodes=self.decodes)
-            remember_factor(key, BATCH_SHARE * free_memory(self.model.device) / half)
+            factor = BATCH_SHARE * free_memory(self.model.device) / half
+            raise_oom_factor(self.model, factor, decodes=self.decodes)
 
 
 def first_rows(rows: int, texts: int) -> int:
-    """How many of some texts are in the first batch, where so many rows make one."""
+    """Return the size of the first batch, which is a quarter of one unless it is the only one.
+
+    Args:
+        rows: texts that fit in a batch.
+        texts: all of them.
+    """
     return math.ceil(rows * _FIRST) if rows < texts else texts
 
 

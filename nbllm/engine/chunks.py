@@ -1,10 +1,10 @@
-"""How much of something large is computed at a time."""
+"""Bounds how much of a large tensor is computed at a time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nbllm.models.memory import free_memory
+from nbllm.models.memory.budget import free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +19,13 @@ _ROOM = 20
 
 
 def logits_at_once(device: torch.device) -> int:
-    """How many logits to have in memory at a time, where each part runs the network once more.
+    """Return how many logits to hold in memory at a time, where each part costs a pass more.
 
     A GPU is given as many as a quarter of a large one's memory holds: with a vocabulary of 128,000
     that is 4,000 positions, of which a processor is given 261.
+
+    Args:
+        device: where the logits are computed.
     """
     if device.type != "cuda":
         return _LOGITS

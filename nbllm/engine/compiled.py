@@ -1,8 +1,9 @@
-"""Steps of decoding that are compiled: a cache of fixed size, and one graph of kernels for a step.
+"""Compiled decoding steps: a cache of fixed size, and one graph of kernels per step.
 
 transformers compiles a step wherever it is given a StaticCache on a GPU
 (https://huggingface.co/docs/transformers/llm_optims). Each size of cache is compiled anew, which
-takes about as long as writing a hundred texts; so a run has one size, and only a long run has any.
+takes about as long as generating a hundred texts; so a run has one size, and only a long run has
+any.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from nbllm.escaping import say
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-    from nbllm.engine.grammar import JsonConstraint
     from nbllm.engine.prefix import SharedPrefix
+    from nbllm.engine.structured.grammar import JsonConstraint
     from nbllm.models.model import Model
 
 __all__ = ["Batch", "CompiledSteps"]
@@ -43,7 +44,13 @@ class Batch:
 
     @classmethod
     def of(cls, model: Model, ids: torch.Tensor, mask: torch.Tensor) -> Batch:
-        """From what lies in the host's memory."""
+        """Return a batch on the model's device.
+
+        Args:
+            model: the model that gets the batch.
+            ids: tokens in the host's memory, padded on the left, shape (row, token).
+            mask: the same shape: 0 for padding.
+        """
         padding: list[int] = (mask == 0).sum(1).tolist()
         return cls(ids.to(model.device), mask.to(model.device), padding)
 
@@ -51,7 +58,11 @@ class Batch:
         return len(self.ids)
 
     def filled(self, rows: int) -> Batch:
-        """So many rows: the last one over and over."""
+        """Return a batch of more rows, which repeats the last one.
+
+        Args:
+            rows: of the new batch.
+        """
         more = rows - len(self)
         return Batch(
             torch.cat([self.ids, self.ids[-1:].expand(more, -1)]),
@@ -61,12 +72,15 @@ class Batch:
 
 
 class CompiledSteps:
-    """Compiled steps for batches of one size; smaller ones are filled up.
+    """Compiled decoding steps for batches of one size; smaller ones are filled up.
 
     Args:
-        rows: of a batch.
+        model: a causal model that shares prefixes.
+        prefix: the tokens that all prompts start with.
+        config: how the texts are generated.
+        rows: texts in a batch.
         length: tokens that a row may have in the end, the prefix included.
-        how: torch compiles a step; by default into CUDA graphs.
+        how: the way in which torch compiles a step; by default into CUDA graphs.
     """
 
     def __init__(
@@ -89,7 +103,11 @@ class CompiledSteps:
 
     @classmethod
     def suit(cls, model: Model) -> bool:
-        """Whether transformers would compile the steps of a model where it is."""
+        """Return whether transformers would compile the steps of a model on its device.
+
+        Args:
+            model: a causal model.
+        """
         network = model.network
         places = set(getattr(network, "hf_device_map", {}).values())
         quantizer = getattr(network, "hf_quantizer", None)
@@ -104,7 +122,18 @@ class CompiledSteps:
     def if_faster(
         cls, model: Model, prefix: SharedPrefix, config: GenerationConfig, batch: Batch
     ) -> CompiledSteps | None:
-        """Compiled steps for batches like this one, if they say the same and take less time."""
+        """Compile steps for batches of one size, and compare them with the usual ones.
+
+        Args:
+            model: a causal model that shares prefixes.
+            prefix: the tokens that all prompts start with.
+            config: how the texts are generated.
+            batch: prompts of that size, on which both ways are timed.
+
+        Returns:
+            The compiled steps; None where they cannot be compiled, differ in their logits or are no
+            faster. A line is printed that says which.
+        """
         say(f"nbllm: compiling how {model.name} writes, which takes about a minute ...")
         length = batch.ids.shape[1] + config.max_new_tokens
         length = -(-length // _LENGTH_STEP) * _LENGTH_STEP
@@ -127,17 +156,23 @@ class CompiledSteps:
         return steps
 
     def take(self, batch: Batch) -> bool:
-        """Whether a batch has room, and fills at least a quarter of the rows."""
+        """Return whether a batch has room, and fills at least a quarter of the rows.
+
+        Args:
+            batch: the prompts.
+        """
         room = batch.ids.shape[1] + self._config.max_new_tokens <= self._length
         return room and len(batch) <= self.rows <= 4 * len(batch)
 
     def write(
         self, batch: Batch, finished: StoppingCriteria, constraint: JsonConstraint | None
     ) -> list[list[int]]:
-        """The tokens that are written after each row of a batch that `take` takes.
+        """Return the generated tokens of each row of a batch that `take` accepts.
 
         Args:
-            finished: of all `rows`.
+            batch: the prompts.
+            finished: a criterion over all `rows`, not only those of the batch.
+            constraint: a grammar over the rows of the batch.
         """
         out = self._generate(
             batch.filled(self.rows),
@@ -160,7 +195,7 @@ class CompiledSteps:
         )
 
     def _plain(self, batch: Batch, config: GenerationConfig) -> Any:
-        """The same with a cache that grows, whose steps transformers does not compile."""
+        """Generate with a cache that grows, whose steps transformers does not compile."""
         config.compile_config = None
         return self._model.network.generate(  # type: ignore[operator]
             input_ids=batch.ids,
@@ -172,7 +207,7 @@ class CompiledSteps:
     def _tried(
         self, batch: Batch, generate: Callable[[Batch, GenerationConfig], Any]
     ) -> tuple[tuple[torch.Tensor, ...], float]:
-        """Logits of the first steps, each (row, token), and the seconds that more of them take."""
+        """Return logits of the first steps, each (row, token), and the seconds of further ones."""
         config = self._trial(_COMPARED)
         config.output_logits = config.return_dict_in_generate = True
         # The first time compiles.
@@ -182,14 +217,14 @@ class CompiledSteps:
         return logits, time.perf_counter() - start
 
     def _trial(self, tokens: int) -> GenerationConfig:
-        """The same configuration for so many tokens, whatever they are."""
+        """Return the same configuration for a fixed number of tokens."""
         config = copy.copy(self._config)
         config.max_new_tokens = config.min_new_tokens = min(tokens, config.max_new_tokens)
         return config
 
 
 class _FirstRows(LogitsProcessor):
-    """A constraint of the rows that are texts, and not of those that fill the batch up."""
+    """Applies a constraint to the rows that are texts, and not to those that fill the batch up."""
 
     def __init__(self, constraint: JsonConstraint, rows: int) -> None:
         self._constraint = constraint
@@ -201,10 +236,10 @@ class _FirstRows(LogitsProcessor):
 
 
 def compiling_devices() -> tuple[str, ...]:
-    """Where launching kernels is what takes the time."""
+    """Return the device types on which launching kernels limits the speed."""
     return ("cuda",)
 
 
 def compile_config() -> CompileConfig:
-    """How torch compiles a step: into CUDA graphs."""
+    """Return how torch compiles a step: into CUDA graphs."""
     return CompileConfig(mode="reduce-overhead")

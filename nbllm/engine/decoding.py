@@ -1,4 +1,4 @@
-"""Greedy decoding of a batch that leaves rows behind as they are finished.
+"""Greedy decoding of a batch that drops rows as they finish.
 
 transformers' `generate` computes a row to the end of the longest one. Here it is stopped when half
 of its rows are finished, and goes on with the others and their part of the cache.
@@ -16,9 +16,9 @@ from transformers import DynamicCache, StoppingCriteria, StopStringCriteria
 from transformers.cache_utils import DynamicLayer
 
 from nbllm.engine.compiled import Batch, CompiledSteps
-from nbllm.engine.grammar import JsonConstraint
 from nbllm.engine.prefix import SharedPrefix
-from nbllm.engine.writing import token_written
+from nbllm.engine.structured.grammar import JsonConstraint
+from nbllm.engine.token_events import token_generated
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -33,16 +33,17 @@ _PATIENCE = 60.0
 
 
 class Decoder:
-    """Writes after the prompts of a run, batch by batch.
+    """Generates text after the prompts of a run, batch by batch.
 
     On a GPU a step of few rows is shorter than the host takes to launch its kernels one by one.
-    Steps that are compiled into one graph are tried once a run has written for a minute, and
-    taken from then on where they were faster.
+    Steps that are compiled into one graph are tried once a run has generated for a minute, and
+    used from then on where they were faster.
 
     Args:
         model: a causal model that shares prefixes.
-        prefix: what all prompts start with.
-        ends: tokens that finish a row, as `config` has them.
+        prefix: the tokens that all prompts start with.
+        config: how the texts are generated.
+        eos_token_ids: tokens that finish a row, as `config` has them.
         stop: finishes a row too.
     """
 
@@ -52,13 +53,13 @@ class Decoder:
         prefix: SharedPrefix,
         config: GenerationConfig,
         *,
-        ends: Sequence[int],
+        eos_token_ids: Sequence[int],
         stop: StopStringCriteria | None = None,
     ) -> None:
         self._model = model
         self._prefix = prefix
         self._config = config
-        self._ends = ends
+        self._eos_token_ids = eos_token_ids
         self._stop = stop
         self._text_config: Any = model.network.config.get_text_config(decoder=True)
         self._drops = self._can_drop_rows()
@@ -69,10 +70,12 @@ class Decoder:
     def __call__(
         self, ids: torch.Tensor, mask: torch.Tensor, constraint: JsonConstraint | None = None
     ) -> list[list[int]]:
-        """The tokens that are written after each row; behind a finished one lies padding.
+        """Return the generated tokens of each row; after a finished one there is padding.
 
         Args:
-            ids, mask: the prompts, padded on the left, shape (row, token), in the host's memory.
+            ids: the prompts, padded on the left, shape (row, token), in the host's memory.
+            mask: the same shape: 0 for padding.
+            constraint: a grammar that each row has to follow.
         """
         batch = Batch.of(self._model, ids, mask)
         if self._untried and self._spent > _PATIENCE:
@@ -88,7 +91,14 @@ class Decoder:
         return written
 
     def parts(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Cut a batch where steps were compiled for fewer rows."""
+        """Cut a batch where steps were compiled for fewer rows.
+
+        Args:
+            rows: the batch, as indices.
+
+        Yields:
+            The parts, in order.
+        """
         most = len(rows) if self._compiled is None else self._compiled.rows
         for start in range(0, len(rows), most):
             yield rows[start : start + most]
@@ -130,8 +140,8 @@ class Decoder:
         return written
 
     def _finished(self, rows: int, *, drops: bool) -> _Finished:
-        ends = torch.tensor(self._ends, device=self._model.device)
-        return _Finished(rows, ends, self._stop, drops=drops)
+        ids = torch.tensor(self._eos_token_ids, device=self._model.device)
+        return _Finished(rows, ids, self._stop, drops=drops)
 
     def _can_drop_rows(self) -> bool:
         network = self._model.network
@@ -143,22 +153,27 @@ class Decoder:
 
 
 class _Finished(StoppingCriteria):
-    """Which rows are finished; all are to stop when half of them are, if the others go on.
+    """Tracks which rows are finished; stops all when half of them are, if the others can go on.
 
     Nothing here asks the device for a number, so that the host may launch the next step.
     """
 
     def __init__(
-        self, rows: int, ends: torch.Tensor, stop: StopStringCriteria | None, *, drops: bool
+        self,
+        rows: int,
+        eos_token_ids: torch.Tensor,
+        stop: StopStringCriteria | None,
+        *,
+        drops: bool,
     ) -> None:
-        self.done = torch.zeros(rows, dtype=torch.bool, device=ends.device)
-        self._ends = ends
+        self.done = torch.zeros(rows, dtype=torch.bool, device=eos_token_ids.device)
+        self._eos_token_ids = eos_token_ids
         self._stop = stop
         self._drops = drops
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        token_written()
-        self.done |= torch.isin(input_ids[:, -1], self._ends)
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        token_generated()
+        self.done |= torch.isin(input_ids[:, -1], self._eos_token_ids)
         if self._stop is not None:
             self.done |= self._stop(input_ids, scores)
         if not self._drops:

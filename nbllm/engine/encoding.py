@@ -1,4 +1,4 @@
-"""Whole texts through encoders and classifier heads: one vector a text, in one forward.
+"""Encoders and classifier heads: one vector per text, in one forward pass.
 
 Rows are padded on the right, whatever the tokenizer prefers: absolute positions then start
 at the text, the first token is at the same place in each row, and transformers' classifiers
@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
+from nbllm.engine.locks import FORWARD_LOCK, TOKENIZER_LOCK
 from nbllm.engine.logits import onloaded
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import tokenizing, turn
 from nbllm.errors import ModelError, UnsupportedModelError
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from nbllm.models.sizes import largest, text_config
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ _KINDS: Mapping[Kind, str] = {
 }
 
 
-class _TextReader(ABC):
-    """Reads whole texts, framed by the special tokens that the model was trained with."""
+class _TextEngine(ABC):
+    """Runs whole texts, between the special tokens that the model was trained with."""
 
     batching: Batching  # which texts may lie in one batch
 
@@ -59,7 +60,7 @@ class _TextReader(ABC):
         self._options = {"use_cache": False} if "use_cache" in parameters else {}
 
     def _batching(self) -> Batching:
-        """As `sharing.batching`, of the network's rows as they are read here."""
+        """Return `sharing.batching` of this network, measured with the vectors computed here."""
         words = "a short text"
         read = self.encode([words, " ".join([words] * 5)], limit=2**62, truncate=False)
         short, longer = (prompt for prompt in read if isinstance(prompt, Prompt))
@@ -72,14 +73,15 @@ class _TextReader(ABC):
     def encode(
         self, texts: Sequence[str], *, limit: int, truncate: bool
     ) -> list[Prompt | Exception]:
-        """Tokenize texts; one that cannot be is its exception.
+        """Tokenize texts.
 
         Args:
+            texts: any strings.
             limit: tokens that a text may have, special tokens included.
             truncate: cut the end of a text that is longer, instead of failing it.
 
         Returns:
-            As many as texts: a `Prompt` whose mark "text" holds the text's own tokens, or
+            As many as texts: a `Prompt` whose field span "text" covers the text's own tokens, or
             the exception that the text raised (`TextTooLongError` where it does not fit).
         """
         encoded = self._template.encode([(text,) for text in texts], limit=limit, truncate=truncate)
@@ -87,7 +89,7 @@ class _TextReader(ABC):
         return [replace(p, prefix_length=0) if isinstance(p, Prompt) else p for p in encoded]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        """One batch, for the runner: a row whose output is not finite is its error."""
+        """Return the outputs of one batch; a row whose output is not finite is its error."""
         answers: dict[int, list[float] | Exception] = {}
         lengths = [len(prompt.ids) for prompt in prompts]
         for group in groups(lengths, self.batching):
@@ -103,31 +105,36 @@ class _TextReader(ABC):
         ]
 
     def _vectors(self, prompts: Sequence[Prompt]) -> torch.Tensor:
-        """Of one batch, (rows, width)."""
+        """Return the vectors of one batch, shape (rows, width)."""
         lengths = np.array([len(prompt.ids) for prompt in prompts])
         seen = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(seen.shape, self._padding or 0, dtype=np.int64)
         ids[seen] = np.concatenate([prompt.ids for prompt in prompts])
         device = self.model.device
         with torch.inference_mode():
-            return self._read(torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device))
+            return self._compute(
+                torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device)
+            )
 
     def _forward(self, ids: torch.Tensor, seen: torch.Tensor) -> Any:
         return self.model.network(input_ids=ids, attention_mask=seen.long(), **self._options)
 
     @abstractmethod
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """One float32 vector a row, of tokens and which of them are no padding, (rows, tokens)."""
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Return a float32 vector per row, of ids and which are no padding, (rows, tokens)."""
 
 
-class TextEncoder(_TextReader):
+class TextEncoder(_TextEngine):
     """Embeddings, pooled and scaled as the checkpoint's sentence-transformers files say.
 
-    A checkpoint without such files gives the mean of its tokens, at the length it has.
+    A checkpoint without such files gives the mean of its tokens, with no change of its length.
 
     Args:
-        model: an encoder. Raises UnsupportedModelError for any other, for a pooling or a
-            module that is not known here, and for a tokenizer that gives token types.
+        model: an encoder.
+
+    Raises:
+        UnsupportedModelError: the model is of another kind, has a pooling or module that is not
+            supported, or its tokenizer gives token types.
 
     Example:
         >>> encoder = TextEncoder(nbllm.load("minilm"))  # doctest: +SKIP
@@ -138,28 +145,33 @@ class TextEncoder(_TextReader):
     def __init__(self, model: Model) -> None:
         super().__init__(model, "encoder")
         pooling = _pooling_of(model)
-        self.pooling = pooling.modes  # the vectors of several are joined end to end
-        self.normalized = pooling.normalized
-        self.batching = self._batching()
+        self.pooling: tuple[str, ...] = (
+            pooling.modes
+        )  # the vectors of several are joined end to end
+        self.normalized: bool = pooling.normalized
+        self.batching: Batching = self._batching()
         hidden = largest(text_config(model.network.config), "hidden_size")
-        self.dimensions = hidden * len(self.pooling)
+        self.dimensions: int = hidden * len(self.pooling)
 
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         hidden = self._forward(ids, seen).last_hidden_state.float()
         seen = seen.to(hidden.device)
         pooled = torch.cat([_POOLINGS[mode](hidden, seen) for mode in self.pooling], dim=-1)
         return normalize(pooled, dim=-1) if self.normalized else pooled
 
 
-class HeadScorer(_TextReader):
+class HeadScorer(_TextEngine):
     """Log-probabilities of the labels that a classifier was trained on.
 
-    Those of one row sum to 1, unless the head is one of several labels a text
-    (`multi_label_classification`): then each is for itself.
+    Those of one row sum to 1, unless the head allows several labels per text
+    (`multi_label_classification`): then each is independent.
 
     Args:
-        model: a classifier. Raises UnsupportedModelError for any other, for a head that gives
-            a number instead of labels, and for a tokenizer that gives token types.
+        model: a classifier.
+
+    Raises:
+        UnsupportedModelError: the model is of another kind, its head gives a number instead of
+            labels, or its tokenizer gives token types.
 
     Example:
         >>> scorer = HeadScorer(nbllm.load("owner/name"))  # doctest: +SKIP
@@ -177,23 +189,31 @@ class HeadScorer(_TextReader):
                 "text) and not the probability of labels. Take a classifier with two labels or "
                 "more."
             )
-        self.labels = tuple(str(config.id2label[n]) for n in range(config.num_labels))
+        self.labels: tuple[str, ...] = tuple(
+            str(config.id2label[n]) for n in range(config.num_labels)
+        )
         self._log_probabilities = logsigmoid if multiple else _log_softmax
-        self.batching = self._batching()
+        self.batching: Batching = self._batching()
 
-    def _read(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         with fine_logits(self.model.network):
             logits = self._forward(ids, seen).logits
         return self._log_probabilities(logits.float())
 
 
 def framed(model: Model) -> CompiledTemplate:
-    """A text between the special tokens that the tokenizer writes around it.
+    """Return a template: a text between the special tokens that the tokenizer writes around it.
 
-    As a template, so that special tokens spelled out in the text stay text.
+    With a template, special tokens spelled out in the text stay text.
+
+    Args:
+        model: an encoder or a classifier.
+
+    Raises:
+        UnsupportedModelError: the tokenizer does more than that, or gives token types.
     """
     tokenizer = model.tokenizer
-    with tokenizing:
+    with TOKENIZER_LOCK:
         whole: Any = tokenizer("a")
     ids = whole["input_ids"]
     template = CompiledTemplate(enclosed(tokenizer, [Part("field", _FIELD)]), tokenizer)
@@ -216,7 +236,7 @@ def framed(model: Model) -> CompiledTemplate:
 
 @dataclass(frozen=True)
 class _Pooling:
-    """How the vectors of tokens become that of a text."""
+    """How the vectors of a text's tokens become one vector."""
 
     modes: tuple[str, ...] = ("mean",)
     normalized: bool = False
@@ -246,7 +266,7 @@ _POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = 
 
 
 def _pooling_of(model: Model) -> _Pooling:
-    """What the checkpoint's modules.json, and the configuration it points to, ask for.
+    """Return the pooling that the checkpoint's modules.json and its configuration ask for.
 
     The files are those of sentence-transformers: its `Pooling.config_keys` names the modes.
     """
@@ -306,10 +326,13 @@ def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def fine_logits(network: PreTrainedModel) -> Iterator[None]:
-    """While it is open, the network's last layer computes in float32.
+    """Have the network's last layer compute in float32 while the context is open.
 
     A bf16 logit of 5 is rounded to steps of 1/32, which would put the scores on a coarse grid.
-    A head that is quantized, or of no linear layer, is left as it is.
+    A head that is quantized, or is no linear layer, is left as it is.
+
+    Args:
+        network: with a head for labels or spans.
     """
 
     def again(
@@ -329,7 +352,7 @@ def fine_logits(network: PreTrainedModel) -> Iterator[None]:
         and module.out_features == network.config.num_labels
         and type(module.weight) is torch.nn.Parameter
     ]
-    with turn:
+    with FORWARD_LOCK:
         hooks = [head.register_forward_hook(again) for head in heads[-1:]]
         try:
             yield

@@ -1,4 +1,4 @@
-"""Text: batches through transformers' own greedy generation, free or of a schema."""
+"""Text generation: batches through transformers' greedy decoding, free or held to a schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from transformers import GenerationConfig, StopStringCriteria
 
 from nbllm.engine.decoding import Decoder
-from nbllm.engine.grammar import JsonGrammar
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.sharing import (
@@ -21,7 +20,9 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
-from nbllm.engine.writing import TokenWritten
+from nbllm.engine.structured.grammar import JsonGrammar
+from nbllm.engine.token_events import TokenEvents
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
@@ -32,11 +33,11 @@ _SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。
 
 
 class TextGenerator:
-    """Greedy continuations of prompts, or what an encoder-decoder model makes of them.
+    """Greedy continuations of prompts, or the outputs of an encoder-decoder model.
 
     Args:
         model: a causal or a seq2seq model.
-        prefix_ids: tokens that every prompt starts with; their KV is computed here, once. An
+        prefix_ids: tokens that every prompt starts with; their KV cache is computed here, once. An
             encoder reads each prompt as a whole, so there they save nothing.
         max_new_tokens: where a text is cut if the model does not end it.
         stop: a string that ends a text, for models that were never taught to end a turn.
@@ -60,27 +61,28 @@ class TextGenerator:
     ) -> None:
         self.model = model
         self._continues = model.kind == "causal"
-        self.grammar = (
+        self.grammar: JsonGrammar | None = (
             None
             if schema is None
             else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         )
         self._shares = self._continues and shares_prefix(model.network)
-        self.prefix = SharedPrefix(model, prefix_ids if self._shares else ())
+        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if self._shares else ())
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
         own = model.network.generation_config
-        end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
+        end: Any = own.eos_token_id
+        if end is None:
+            end = special_token_id(model.tokenizer, "eos")
         ends = end if isinstance(end, list) else [end]
-        self._ends = [i for i in ends if i is not None]
+        self._eos_token_ids: list[int] = [i for i in ends if i is not None]
         # Whatever fills a finished row is dropped afterwards, so any id does.
-        self._pad = next(
-            (i for i in (model.tokenizer.pad_token_id, *self._ends) if i is not None), 0
-        )
+        pad = special_token_id(model.tokenizer, "pad")
+        self._pad = next((i for i in (pad, *self._eos_token_ids) if i is not None), 0)
         # What is not named here, such as the token that a decoder starts with, `generate`
         # takes from the model's own configuration.
-        self.config = GenerationConfig(
+        self.config: GenerationConfig = GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -88,15 +90,21 @@ class TextGenerator:
             pad_token_id=self._pad,
             bos_token_id=own.bos_token_id,
         )
-        self._how = self._batching()
+        self._how: Batching = self._batching()
         self._decoder = (
-            Decoder(model, self.prefix, self.config, ends=self._ends, stop=self._stopping)
+            Decoder(
+                model,
+                self.prefix,
+                self.config,
+                eos_token_ids=self._eos_token_ids,
+                stop=self._stopping,
+            )
             if self._shares
             else None
         )
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
-        """One text a prompt, stripped; a model that writes nothing is an error of its row."""
+        """Return one text per prompt, stripped; where the model writes nothing, an error."""
         rows = [prompt.ids for prompt in prompts]
         answers: dict[int, str | Exception] = {}
         for group in groups([len(row) for row in rows], self._how):
@@ -105,7 +113,7 @@ class TextGenerator:
         return [answers[n] for n in range(len(rows))]
 
     def _batching(self) -> Batching:
-        """Which prompts may lie in one batch."""
+        """Return which prompts may share a batch."""
         if self._shares:
             return "padded"
         refuse_unless_written(self.model, self.config)
@@ -134,7 +142,7 @@ class TextGenerator:
             None
             if self.grammar is None
             else self.grammar.constraint(
-                len(rows), filler=self._ends[0] if self._ends else self._pad
+                len(rows), filler=self._eos_token_ids[0] if self._eos_token_ids else self._pad
             )
         )
         with torch.inference_mode():
@@ -148,7 +156,7 @@ class TextGenerator:
                     generation_config=self.config,
                     logits_processor=[constraint] if constraint else [],
                     stopping_criteria=[
-                        TokenWritten(),
+                        TokenEvents(),
                         *([self._stopping] if self._stopping else []),
                     ],
                 )
@@ -158,7 +166,7 @@ class TextGenerator:
             return list(constraint.texts())
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
-            self._finish(text, ended=not set(self._ends).isdisjoint(tokens))
+            self._finish(text, ended=not set(self._eos_token_ids).isdisjoint(tokens))
             for text, tokens in zip(texts, written, strict=True)
         ]
 
@@ -174,7 +182,7 @@ class TextGenerator:
 def _padded(
     rows: Sequence[Sequence[int]], filler: int, *, left: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, of shape (row, token), filled up on one side."""
+    """Return ids and attention mask, both (row, token), padded on one side."""
     longest = max(map(len, rows))
     ids = torch.full((len(rows), longest), filler, dtype=torch.long)
     mask = torch.zeros_like(ids)

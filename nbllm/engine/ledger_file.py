@@ -1,4 +1,4 @@
-"""Whether a file is a whole ledger, before anything is written to it."""
+"""Checks that a file is a whole ledger, before anything is written to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pathlib import Path
 from nbllm.errors import LedgerError
 from nbllm.wording import counted
 
-__all__ = ["bytes_of", "check_bytes", "check_tables", "is_damage", "is_full", "ledger_error"]
+__all__ = [
+    "bytes_of",
+    "check_bytes",
+    "check_tables",
+    "is_damage",
+    "is_full",
+    "ledger_error",
+    "table_columns",
+]
 
 _MAGIC = b"SQLite format 3\x00"
 _SETTLING = 0.1  # seconds, in which another process ends moving its pages
@@ -20,38 +28,51 @@ _SETTLING = 0.1  # seconds, in which another process ends moving its pages
 _NOT_THE_FILE = {3, 5, 6, 7, 8, 10, 13, 14, 23}
 
 
-def ledger_error(path: Path | None, what: object) -> LedgerError:
-    """The error for a ledger that cannot be used.
+def ledger_error(path: Path | None, what: object, remedy: str | None = None) -> LedgerError:
+    """Return the error for a ledger that cannot be used.
 
     Args:
-        what: is wrong, in words or as SQLite's error.
+        path: the file; None for one in memory.
+        what: what is wrong, in words or as SQLite's error.
+        remedy: what to do, as an imperative without its full stop; without it, what helps where
+            a file is damaged or its disk is.
 
     >>> print(ledger_error(Path("l.sqlite"), "cut short"))  # doctest: +ELLIPSIS
     The ledger l.sqlite cannot be used (cut short). It is left as it is. Move it away, ...
     """
     if isinstance(what, UnicodeError):  # met where SQLite quotes what it read
         what = "bytes stand in it that are no text"
-    if isinstance(what, Exception) and not is_damage(what):
-        mend = "Try again when no other program is at it or its disk has room"
+    if remedy is not None:
+        pass
+    elif isinstance(what, Exception) and not is_damage(what):
+        remedy = "Try again when no other program is at it or its disk has room"
     else:
         name = "it" if path is None else path.name
-        mend = (
+        remedy = (
             f"Move it away, together with {name}-wal and {name}-shm where they are there, and a "
             "new one is begun"
         )
     return LedgerError(
-        f"The ledger {path} cannot be used ({what}). It is left as it is. {mend}; or set "
+        f"The ledger {path} cannot be used ({what}). It is left as it is. {remedy}; or set "
         "NBLLM_LEDGER to another file, or pass ledger=False."
     )
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether SQLite finds fault with the file, and not with the folder, the disk or a lock."""
+    """Return whether SQLite finds fault with the file itself, not its folder, disk or a lock.
+
+    Args:
+        error: raised while a file was opened, read or written.
+    """
     return not isinstance(error, OSError) and _primary_code(error) not in _NOT_THE_FILE
 
 
 def is_full(error: Exception) -> bool:
-    """Whether SQLite found no room on the disk."""
+    """Return whether SQLite found no room on the disk.
+
+    Args:
+        error: raised while a file was written.
+    """
     return _primary_code(error) == sqlite3.SQLITE_FULL
 
 
@@ -60,10 +81,16 @@ def _primary_code(error: Exception) -> int:
 
 
 def check_bytes(path: Path) -> None:
-    """Raise LedgerError for a file that is no database, or that was cut short.
+    """Refuse a file that is no database, or that was cut short.
 
     SQLite is not asked: it would take an empty file for a new one, delete the log beside it, and
     notice a missing page only when that page is read.
+
+    Args:
+        path: the file, which need not exist.
+
+    Raises:
+        LedgerError: what is wrong with it.
     """
     # What looks cut short may be a file that another process is changing right now.
     found = _fault(path)
@@ -97,27 +124,47 @@ def _fault(path: Path) -> str | None:
 
 
 def bytes_of(path: Path, suffix: str = "") -> int:
-    """Of a ledger, or of the file that SQLite puts beside it; 0 where there is none."""
+    """Return the size of a ledger, or of the file that SQLite puts beside it; 0 where none is.
+
+    Args:
+        path: the ledger.
+        suffix: of the file beside it, such as "-wal".
+    """
     try:
         return Path(f"{path}{suffix}").stat().st_size
     except OSError:
         return 0
 
 
-def check_tables(database: sqlite3.Connection, path: Path, ours: Mapping[str, str]) -> None:
-    """Raise LedgerError for the database of another program, or of another nbllm.
+def table_columns(database: sqlite3.Connection) -> dict[str, str]:
+    """Return each table's columns, in order, joined by commas.
 
     Args:
-        ours: table to its columns, in order, joined by commas.
+        database: an open connection.
     """
-    found = dict(
+    return dict(
         database.execute(
             "select name, (select group_concat(name) from pragma_table_info(tables.name))"
             " from sqlite_master as tables where type = 'table' and name not like 'sqlite\\_%'"
             " escape '\\'"
         ).fetchall()
     )
-    strange = [name for name, columns in found.items() if ours.get(name) != columns]
+
+
+def check_tables(database: sqlite3.Connection, path: Path, ours: Mapping[str, str]) -> None:
+    """Refuse the database of another program.
+
+    Args:
+        database: an open connection to `path`.
+        path: the file.
+        ours: a ledger's tables, as `table_columns` has them; some may be missing.
+
+    Raises:
+        LedgerError: naming the tables that are not a ledger's.
+    """
+    strange = [
+        name for name, columns in table_columns(database).items() if ours.get(name) != columns
+    ]
     # These are run by whoever reads or writes a table.
     strange += [
         name

@@ -5,35 +5,44 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
-from nbllm.engine.packed import PackedLinear
-from nbllm.engine.turns import turn
+from nbllm.engine.locks import FORWARD_LOCK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import nn
     from transformers import PreTrainedModel
 
     from nbllm.models.model import Model
 
-__all__ = ["FineLogits", "head_input", "logits_at", "onloaded"]
+__all__ = ["FineLogits", "head_input", "logits_at", "onloaded", "output_matrix"]
 
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def output_matrix(network: PreTrainedModel) -> nn.Module:
+    """Return the layer that maps hidden states to logits, of a network that has one."""
+    return cast("nn.Module", network.get_output_embeddings())
 
 
 @contextmanager
 def head_input(
     network: PreTrainedModel, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> Iterator[None]:
-    """While it is open, the output matrix is given what `change` makes of its input.
+    """Replace the input of the output matrix while the context is open.
 
-    It holds the turn, since the hook would change other threads' passes too.
+    It holds the forward lock, since the hook would change other threads' passes too.
+
+    Args:
+        network: with an output matrix.
+        change: from the hidden states to those that the matrix gets instead.
     """
-    with turn:
-        hook = network.get_output_embeddings().register_forward_pre_hook(
+    with FORWARD_LOCK:
+        hook = output_matrix(network).register_forward_pre_hook(
             lambda _module, inputs: (change(inputs[0]),)
         )
         try:
@@ -43,11 +52,12 @@ def head_input(
 
 
 def logits_at(model: Model, ids: NDArray[np.int64], places: NDArray[np.int64]) -> torch.Tensor:
-    """Logits in float32 at some places of rows of tokens, without a cache or a mask.
+    """Return logits in float32 at some positions of rows of tokens, without a cache or a mask.
 
     Args:
+        model: a causal model.
         ids: shape (rows, tokens).
-        places: shape (rows, read).
+        places: the positions of each row, shape (rows, read).
 
     Returns:
         Shape (rows, read, vocabulary).
@@ -69,10 +79,13 @@ def logits_at(model: Model, ids: NDArray[np.int64], places: NDArray[np.int64]) -
 
 @contextmanager
 def onloaded(module: torch.nn.Module) -> Iterator[bool]:
-    """While it is open, weights that accelerate has offloaded lie where they are computed with.
+    """Bring weights that accelerate has offloaded to their device while the context is open.
 
     Between passes, and for a forward hook too, such weights are on the meta device: any number
     may come out of a product with them, without an error.
+
+    Args:
+        module: whose own weights are needed.
 
     Yields:
         Whether the module's weights are there.
@@ -80,35 +93,39 @@ def onloaded(module: torch.nn.Module) -> Iterator[bool]:
     from accelerate.utils import align_module_device  # type: ignore[import-untyped]
 
     # Another thread's pass would find the weights taken away.
-    with turn, align_module_device(module):
+    with FORWARD_LOCK, align_module_device(module):
         yield all(weight.device.type != "meta" for weight in module.parameters(recurse=False))
 
 
 class FineLogits:
-    """While it is open, the network's logits are followed by those of `tokens` in float32.
+    """Appends the logits of `tokens` in float32 to the network's own, while the context is open.
 
     A bf16 logit of 20 is rounded to steps of 1/8, which would put the scores on a coarse grid.
     Whatever the network does to its logits, such as a soft cap, it does to these too. While it is
-    open it holds the turn, since other threads' passes would get those logits as well.
+    open it holds the forward lock, since other threads' passes would get those logits as well.
 
-    The rows of the output matrix are read when it is made, since a matrix that is offloaded is
+    The rows of the output matrix are read when this is created, since a matrix that is offloaded is
     not there any more when a hook sees its product.
+
+    Args:
+        network: with an output matrix.
+        tokens: whose logits are appended.
     """
 
     def __init__(self, network: PreTrainedModel, tokens: Sequence[int]) -> None:
-        self._head = network.get_output_embeddings()
+        self._head = output_matrix(network)
         self._tokens = torch.tensor(tokens)
         self._rows = _rows(self._head, self._tokens)
         self._width = 0  # of the logits before those
 
     def __enter__(self) -> FineLogits:
-        turn.__enter__()
+        FORWARD_LOCK.__enter__()
         self._hook = self._head.register_forward_hook(self._append)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._hook.remove()
-        turn.__exit__(*error)
+        FORWARD_LOCK.__exit__(*error)
 
     def _append(
         self, head: torch.nn.Module, inputs: tuple[torch.Tensor], logits: torch.Tensor
@@ -123,7 +140,11 @@ class FineLogits:
         return torch.cat([logits.float(), fine.float()], dim=-1)
 
     def split(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's logits, and those of the tokens."""
+        """Return the network's logits, and those of the tokens.
+
+        Args:
+            logits: the output of a pass within the context, (..., vocabulary + tokens).
+        """
         if logits.shape[-1] == self._width + len(self._tokens):
             return logits[..., : self._width], logits[..., self._width :]
         # A network that cuts its logits to its vocabulary has cut those of the tokens off.
@@ -136,9 +157,9 @@ class FineLogits:
 def _rows(
     head: torch.nn.Module, tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
-    """Weights and biases of some tokens, wide; None where the output matrix has no plain rows."""
+    """Return some tokens' weights and biases in float64; None where the rows are not plain."""
     # Adapted layers, and those that bitsandbytes quantized, are other ones.
-    if not isinstance(head, torch.nn.Linear) or type(head) not in (torch.nn.Linear, PackedLinear):
+    if type(head) is not torch.nn.Linear:
         return None
     with torch.no_grad(), onloaded(head) as there:
         weight, bias = head.weight, head.bias

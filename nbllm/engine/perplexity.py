@@ -1,7 +1,7 @@
-"""Perplexity: how well a model foretells texts, token by token.
+"""Perplexity: how well a model predicts texts, token by token.
 
 Tokens differ from one tokenizer to the next, and so does the perplexity of the same
-probability. Bits a byte do not, so models are compared in those.
+probability. Bits per byte do not, so models are compared in those.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 
 from nbllm.blank import is_blank
 from nbllm.checks import check_whole, reads, shown
+from nbllm.display.progress_bar import bar_class
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.chunks import logits_at_once
 from nbllm.engine.logits import head_input
@@ -24,9 +25,9 @@ from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError, TextError, UnsupportedModelError
 from nbllm.escaping import visible
+from nbllm.models.kind import CALLED
 from nbllm.models.loader import resolve
-from nbllm.models.model import CALLED, Model, ModelLike
-from nbllm.progress_bar import bar_class
+from nbllm.models.model import Model, ModelLike
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -41,10 +42,10 @@ _WINDOW = 2048
 
 @dataclass(frozen=True, eq=False)
 class Perplexity:
-    """What `perplexity` measured, all of it and text by text.
+    """The result of `perplexity`, in total and text by text.
 
-    `nll`, `tokens` and `utf8_bytes` have shape (texts,): the negative log-likelihood in nats,
-    and of how many tokens and bytes it is. A text of which nothing could be foretold has 0.
+    `nll`, `tokens` and `utf8_bytes` have shape (texts,): the negative log-likelihood in nats, and
+    the number of tokens and bytes it is of. A text of which nothing could be predicted has 0.
     """
 
     model: str  # what the user called it
@@ -61,12 +62,12 @@ class Perplexity:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits a byte of UTF-8, which models with different tokenizers can be compared in."""
+        """Bits per byte of UTF-8, by which models with different tokenizers can be compared."""
         return float(self.nll.sum() / np.log(2) / self.utf8_bytes.sum())
 
     @property
     def per_text(self) -> NDArray[np.float64]:
-        """The perplexity of each text, shape (texts,); NaN where nothing could be foretold."""
+        """The perplexity of each text, shape (texts,); NaN where nothing could be predicted."""
         known = self.tokens > 0
         mean = np.divide(self.nll, self.tokens, where=known, out=np.full(len(known), np.nan))
         perplexities: NDArray[np.float64] = np.exp(mean)
@@ -82,7 +83,7 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class _Window:
-    """A piece of a text that is read at once, of which the tokens from `first` on count."""
+    """A piece of a text that is computed in one pass, of which the tokens from `first` on count."""
 
     text: int
     ids: tuple[int, ...]
@@ -93,18 +94,22 @@ class _Window:
 def perplexity(
     model: ModelLike, texts: Iterable[Any], *, window: int | None = None, stride: int | None = None
 ) -> Perplexity:
-    """How well a causal model foretells texts; lower is better.
+    """Measure how well a causal model predicts texts; lower is better.
 
     Each text stands alone. Where the tokenizer opens a text with BOS, its first token is
-    foretold from that; else it has nothing before it and does not count, nor do its bytes.
-    Texts longer than a window are read in windows that overlap, each token counted once, with
-    the window before it that sees most of it
+    predicted from that; else it has nothing before it and does not count, nor do its bytes.
+    Texts longer than a window are read in windows that overlap, each token counted once, in the
+    window that has most of the text before it
     (https://huggingface.co/docs/transformers/perplexity).
 
     Args:
+        model: a causal model, or its name.
         texts: strings, such as a column of a frame; missing and blank ones do not count.
-        window: tokens that are read at once; by default 2,048, or all that the model takes.
+        window: tokens per window; by default 2,048, or all that the model takes.
         stride: tokens from one window to the next; by default half a window.
+
+    Returns:
+        The perplexity, the bits per byte, and the figures of each text.
 
     Raises:
         UnsupportedModelError: the model is not a causal one, or its network is not.
@@ -147,7 +152,7 @@ def perplexity(
     with make_bar(total=len(windows), desc="perplexity", unit="window", dynamic_ncols=True) as bar:
         for batch in batches([len(piece.ids) for piece in windows], budget):
             some = [windows[i] for i in batch]
-            for piece, value in zip(some, _read(model, some, budget), strict=True):
+            for piece, value in zip(some, _window_losses(model, some, budget), strict=True):
                 nll[piece.text] += value
                 tokens[piece.text] += len(piece.ids) - piece.first
             bar.update(len(some))
@@ -156,12 +161,12 @@ def perplexity(
             f"the output of {model.name} is not a finite number in {model.dtype}. Load it with "
             "dtype='bf16' or 'fp32'."
         )
-    counts = [0 if p is None or len(p.ids) < 2 else _foretold_bytes(p) for p in prompts]
+    counts = [0 if p is None or len(p.ids) < 2 else _predicted_bytes(p) for p in prompts]
     return Perplexity(model.name, nll, tokens, np.array(counts), window, stride)
 
 
 def _tokenize(model: Model, texts: Iterable[Any]) -> list[Prompt | None]:
-    """Each text as tokens, after BOS where the tokenizer writes one; None without a text."""
+    """Return each text as tokens, after BOS where the tokenizer writes one; None without a text."""
     if isinstance(texts, str):
         raise TextError("texts is one string. Pass a list of them: [text].")
     if not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) != 1:
@@ -188,13 +193,13 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _foretold_bytes(prompt: Prompt) -> int:
-    """UTF-8 bytes after the first token: all but that which has nothing before it, or BOS."""
+def _predicted_bytes(prompt: Prompt) -> int:
+    """Return the UTF-8 bytes after the first token, which has nothing before it, or is BOS."""
     return len(prompt.text[prompt.spans[0][1] :].encode())
 
 
 def _cut(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Windows over a text of `length` tokens as (begin, end, first token that counts)."""
+    """Yield windows over a text of `length` tokens as (begin, end, first token that counts)."""
     counted = 1
     for begin in range(0, length - 1, stride):
         end = min(begin + window, length)
@@ -204,8 +209,8 @@ def _cut(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]
             return
 
 
-def _read(model: Model, windows: Sequence[_Window], budget: TokenBudget) -> list[float]:
-    """Nats of each window, of the tokens that count; in halves where memory runs out."""
+def _window_losses(model: Model, windows: Sequence[_Window], budget: TokenBudget) -> list[float]:
+    """Return the nats of each window, of the tokens that count; in halves where memory runs out."""
     try:
         return _nats(model, windows)
     except Exception as error:
@@ -213,7 +218,10 @@ def _read(model: Model, windows: Sequence[_Window], budget: TokenBudget) -> list
             raise
     budget.lower(len(windows), max(len(piece.ids) for piece in windows))
     half = len(windows) // 2
-    return [*_read(model, windows[:half], budget), *_read(model, windows[half:], budget)]
+    return [
+        *_window_losses(model, windows[:half], budget),
+        *_window_losses(model, windows[half:], budget),
+    ]
 
 
 def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
@@ -250,7 +258,7 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _states(network: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """What the output matrix is given for each token: shape (rows, tokens, width)."""
+    """Return the input of the output matrix for each token: shape (rows, tokens, width)."""
     taken: list[torch.Tensor] = []
 
     def take(states: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The shared prefix: its KV cache computed once, and lent to every batch."""
+"""The shared prefix: its KV cache computed once, and reused by every batch."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from nbllm.engine.turns import turn
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.models.model import Model
 
 __all__ = ["SharedPrefix"]
 
 
 class SharedPrefix:
-    """The KV cache of tokens that all prompts of a run start with."""
+    """The KV cache of tokens that all prompts of a run start with.
+
+    Args:
+        model: a causal model that shares prefixes.
+        ids: the tokens; there may be none.
+    """
 
     def __init__(self, model: Model, ids: tuple[int, ...]) -> None:
-        self.length = len(ids)
+        self.length: int = len(ids)
         self._model = model
         self._cache: Any = None
         if ids:
             # A hook that another thread has on the network would reach this pass too.
-            with turn, torch.inference_mode():
+            with FORWARD_LOCK, torch.inference_mode():
                 self._cache = model.network(
                     input_ids=torch.tensor([ids], device=model.device),
                     use_cache=True,
@@ -36,10 +41,16 @@ class SharedPrefix:
                 ).past_key_values
 
     def expand(self, batch: int) -> Any:
-        """A cache for `batch` rows that views the prefix instead of copying it.
+        """Return a cache for a batch that views the prefix instead of copying it.
 
-        Returns None where there is no prefix. The first forward concatenates its own keys
-        to the view and so leaves the shared storage as it is.
+        The first forward concatenates its own keys to the view and so leaves the shared storage as
+        it is.
+
+        Args:
+            batch: rows.
+
+        Returns:
+            The cache; None where there is no prefix.
         """
         if self._cache is None:
             return None
@@ -54,7 +65,7 @@ class SharedPrefix:
         return cache
 
     def shifted(self, padding: Sequence[int], into: Any = None) -> Any:
-        """A cache whose rows begin with so much padding, each with as much less of the prefix.
+        """Return a cache whose rows begin with padding, each with as much less of the prefix.
 
         transformers counts windows and chunks by places in the cache. So padding stands in front
         of all that a row holds, and the end of the prefix is read again with the row.
@@ -63,7 +74,8 @@ class SharedPrefix:
             padding: of each row, in tokens; at most as many as the prefix has are counted.
             into: an empty cache to fill; else it is a new one that grows.
 
-        Returns None where there is no prefix; then `into` stays empty.
+        Returns:
+            The cache; None where there is no prefix, and then `into` stays empty.
         """
         if self._cache is None:
             return None
@@ -81,5 +93,5 @@ class SharedPrefix:
 
 
 def _moved(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    """Shape (1, heads, tokens, width): behind `count` zeros, cut at its end to the same length."""
+    """Shift (1, heads, tokens, width) by `count` zeros, and cut it to the same length."""
     return pad(tensor[:, :, : tensor.shape[2] - count], (0, 0, count, 0))

@@ -1,4 +1,4 @@
-"""Drives batches: a bad row fails alone, and running out of memory is survived."""
+"""Runs batches: a row that fails, fails alone, and running out of memory is survived."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nbllm.engine.batching import TokenBudget, batches
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.turns import turn
 from nbllm.errors import NbllmError
-from nbllm.models.work import Read
+from nbllm.models.flops import TokenCounts
 
-__all__ = ["Answered", "Engine", "run"]
+__all__ = ["BatchResult", "Engine", "run"]
 
 # As torch says it on any device, and the libraries that it calls where there is no room for their
 # own: a handle of cuBLAS or cuDNN, which is made when it is first used, or a workspace.
@@ -35,13 +35,15 @@ Engine = Callable[[Sequence[Prompt]], Sequence[Any]]
 
 
 @dataclass
-class Answered:
-    """What one step of a run brought: answers by index, errors by index, and its cost."""
+class BatchResult:
+    """The result of one batch: answers by index, errors by index, and its cost."""
 
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     lasting: list[int] = field(default_factory=list)  # errors that asking again would not change
-    read: Read = field(default_factory=Read)  # of the prompts, without a shared prefix
+    read: TokenCounts = field(
+        default_factory=TokenCounts
+    )  # of the prompts, without a shared prefix
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
 
@@ -52,24 +54,24 @@ def run(
     *,
     budget: TokenBudget,
     answer_tokens: int = 0,
-) -> Iterator[Answered]:
+) -> Iterator[BatchResult]:
     """Answer prompts batch by batch.
 
     Args:
-        prompts: what to answer.
+        prompts: the questions.
         answer: one batch of prompts to as many answers; a row that it could not answer is
             an exception among them. If it raises, the batch is cut in half until the rows
             that fail stand alone: at most 2·k·log2(batch) more calls for k of them.
-        budget: tokens a batch; halved whenever memory runs out.
-        answer_tokens: what an answer takes in a batch beyond its prompt.
+        budget: the size of a batch; halved whenever memory runs out.
+        answer_tokens: tokens that an answer takes in a batch beyond its prompt.
 
     Yields:
-        One `Answered` a batch.
+        One `BatchResult` per batch.
     """
     lengths = [len(p.ids) - p.prefix_length + answer_tokens for p in prompts]
     shared = max((p.prefix_length for p in prompts), default=0)
     for batch in batches(lengths, budget, shared):
-        done = Answered()
+        done = BatchResult()
         _answer(batch, [prompts[i] for i in batch], lengths, answer, budget, done)
         yield done
 
@@ -80,13 +82,14 @@ def _answer(
     lengths: list[int],
     answer: Engine,
     budget: TokenBudget,
-    done: Answered,
+    done: BatchResult,
 ) -> None:
     used = [lengths[i] for i in batch]
     done.forwards += 1
+    answers: Sequence[Any] = ()
     failed: tuple[str, bool] | None = None
     try:
-        with turn:
+        with FORWARD_LOCK:
             answers = answer(prompts)
     except Exception as error:
         failed = f"{type(error).__name__}: {error}", is_out_of_memory(error)
@@ -114,14 +117,17 @@ def _answer(
         else:
             done.answers[index] = value
     for prompt in prompts:
-        done.read += Read.text(len(prompt.ids) - prompt.prefix_length, prompt.prefix_length)
+        done.read += TokenCounts.text(len(prompt.ids) - prompt.prefix_length, prompt.prefix_length)
     done.padding += max(used) * len(used) - sum(used)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on any device.
+    """Return whether an exception says that memory ran out, on any device.
 
     None of nbllm's own does, though TooLargeError is a MemoryError: it is raised beforehand.
+
+    Args:
+        error: raised by a forward pass.
     """
     if isinstance(error, NbllmError):
         return False

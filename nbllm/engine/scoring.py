@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nbllm.engine.batch_memory import positions_at_once
-from nbllm.engine.cascade import CascadePrefix
+from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 from nbllm.engine.logits import FineLogits, head_input, logits_at
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
@@ -24,7 +24,7 @@ __all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
 
 # Tokens of a batch whose shape is fixed, and what a row's are rounded up to. A batch of eight
 # short rows takes three times as long as one row does.
-_APART, _WIDTH_STEP = 256, 8
+_FIXED_TOKENS, _WIDTH_STEP = 256, 8
 
 
 class LabelTrie:
@@ -53,10 +53,14 @@ class LabelTrie:
                     self.tokens.append(path[depth - 1])
                     self.parents.append(nodes[path[: depth - 1]])
             self.steps.append([(nodes[path[:d]], path[d]) for d in range(len(path))])
-        self.depths = [len(self.ancestors(n)) for n in range(len(self.tokens))]
+        self.depths: list[int] = [len(self.ancestors(n)) for n in range(len(self.tokens))]
 
     def ancestors(self, node: int) -> list[int]:
-        """The node itself and those above it, without the prompt."""
+        """Return a node and those above it, without the prompt.
+
+        Args:
+            node: its number.
+        """
         path = []
         while node >= 0:
             path.append(node)
@@ -64,7 +68,7 @@ class LabelTrie:
         return path
 
     def visible(self) -> NDArray[np.bool_]:
-        """Which node sees which: shape (nodes, nodes), true on the path to the root."""
+        """Return which node sees which: shape (nodes, nodes), true on the path to the root."""
         seen = np.zeros((len(self.tokens), len(self.tokens)), dtype=bool)
         for node in range(len(self.tokens)):
             seen[node, self.ancestors(node)] = True
@@ -76,8 +80,11 @@ class LabelScorer:
 
     Args:
         model: a causal model.
-        prefix_ids: tokens that every prompt starts with; their KV is computed here, once.
+        prefix_ids: tokens that every prompt starts with; their keys and values are computed here.
         labels: the tokens of each label.
+
+    Raises:
+        UnsupportedModelError: the likelihoods of the network depend on later tokens.
     """
 
     def __init__(
@@ -85,12 +92,12 @@ class LabelScorer:
     ) -> None:
         self.model = model
         self._shares = shares_prefix(model.network)
-        self.prefix: CascadePrefix | SharedPrefix = (
-            CascadePrefix.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
+        self.prefix: SharedPrefixAttention | SharedPrefix = (
+            SharedPrefixAttention.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
             if self._shares
             else SharedPrefix(model, ())
         )
-        self.trie = LabelTrie(labels)
+        self.trie: LabelTrie = LabelTrie(labels)
         self._visible = torch.from_numpy(self.trie.visible()).to(model.device)
         self._depths = torch.tensor(self.trie.depths, dtype=torch.int64, device=model.device)
         if not self._shares:
@@ -98,7 +105,7 @@ class LabelScorer:
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
         self._network = (
-            self.prefix.network if isinstance(self.prefix, CascadePrefix) else model.network
+            self.prefix.network if isinstance(self.prefix, SharedPrefixAttention) else model.network
         )
         self._read = len(read)
         self._fine = FineLogits(self._network, read)
@@ -108,24 +115,30 @@ class LabelScorer:
 
     @property
     def label_tokens(self) -> int:
-        """Tokens of labels that are read behind each prompt in one pass."""
+        """Tokens of labels that are computed after each prompt in one pass."""
         return len(self.trie.tokens) if self._shares else max(self.trie.depths, default=0)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        """As `score`, for the runner: a row whose likelihoods are not finite is its error."""
+        """Return `score` by row; a row whose likelihoods are not finite is its error."""
         return [_or_error(row) for row in self.score(prompts)]
 
-    def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
-        """As if called, but a row's likelihoods are to the last bit the same whoever is with it.
+    def score_fixed_shape(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+        """Score with a batch shape that depends on the row's length alone: bitwise batch-invariant.
 
-        What a sum in floating point comes to depends on the shape of the product that it is part
-        of. Here the shape of a row's batch depends on nothing but the row's own length.
+        The rounding of a sum in floating point depends on the shape of the product that it is part
+        of. Calling the scorer is faster, and equal but for rounding.
+
+        Args:
+            prompts: rows of one template.
+
+        Returns:
+            As calling does.
         """
         lengths = [len(prompt.ids) - self.prefix.length for prompt in prompts]
         widths = [-(-length // _WIDTH_STEP) * _WIDTH_STEP for length in lengths]
         answers: dict[int, list[float] | Exception] = {}
         for width in set(widths):
-            rows = max(1, _APART // (width + len(self.trie.tokens)))
+            rows = max(1, _FIXED_TOKENS // (width + len(self.trie.tokens)))
             alike = [n for n, other in enumerate(widths) if other == width]
             for start in range(0, len(alike), rows):
                 batch = alike[start : start + rows]
@@ -135,10 +148,11 @@ class LabelScorer:
         return [answers[n] for n in range(len(prompts))]
 
     def score(self, prompts: Sequence[Prompt], *, width: int = 0) -> NDArray[np.float64]:
-        """Log-likelihoods, shape (prompts, labels), natural logarithm, in float64.
+        """Return log-likelihoods, shape (prompts, labels), natural logarithm, in float64.
 
         Args:
-            width: tokens a row is padded to at least, behind the prefix and without the labels.
+            prompts: rows of one template.
+            width: tokens a row is padded to at least, after the prefix and without the labels.
         """
         logp = (self._in_parts if self._shares else self._one_by_one)(prompts, width)
         return np.stack(
@@ -147,7 +161,7 @@ class LabelScorer:
         )
 
     def _in_parts(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
-        """As `_as_tree`, in several passes where logits at all positions would be too many."""
+        """Run `_as_tree` in several passes where logits at all positions would be too many."""
         most, positions = positions_at_once(self.model), 1 + len(self.trie.tokens)
         if positions <= most:
             return self._as_tree(prompts, width)
@@ -159,11 +173,11 @@ class LabelScorer:
         return np.concatenate(found, axis=1)
 
     def _as_tree(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
-        """Of the tokens that are read, after the prompt and each node: (rows, 1 + nodes, read)."""
+        """Return log-likelihoods after the prompt and each node: (rows, 1 + nodes, tokens)."""
         ids, positions, seen = self._lay_out(prompts, width)
         context = (
             {"attention_mask": _added(self.model, seen), "use_cache": False}
-            if isinstance(self.prefix, CascadePrefix)
+            if isinstance(self.prefix, SharedPrefixAttention)
             else _behind(self.model, self.prefix, positions, seen)
         )
         with torch.inference_mode(), self._fine as fine:
@@ -176,7 +190,7 @@ class LabelScorer:
         return _likelihoods(logits, fine)
 
     def _one_by_one(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
-        """As `_as_tree`, in a pass for each branch, without a cache or a mask.
+        """Return the same as `_as_tree`, in one pass per branch, without a cache or a mask.
 
         A row is padded on the right, where a causal network does not look.
         """
@@ -200,10 +214,11 @@ class LabelScorer:
     def _lay_out(
         self, prompts: Sequence[Prompt], width: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The tokens after the prefix, the trie's last, and how they lie in a batch.
+        """Lay out the tokens after the prefix, the trie's last.
 
-        Returns ids and positions, shape (rows, tokens), and which token sees which, shape
-        (rows, tokens, tokens), on the model's device.
+        Returns:
+            Ids and positions, shape (rows, tokens), and which token sees which, shape
+            (rows, tokens, tokens), on the model's device.
         """
         trie, past, device = self.trie, self.prefix.length, self.model.device
         suffixes = [prompt.ids[past:] for prompt in prompts]
@@ -229,14 +244,14 @@ class LabelScorer:
 
 
 def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
-    """What the output matrix is given, of some positions alone."""
+    """Select the input of the output matrix at some positions alone."""
     return states[:, positions]
 
 
 def _behind(
     model: Model, prefix: SharedPrefix, positions: torch.Tensor, seen: torch.Tensor
 ) -> dict[str, Any]:
-    """A cache that holds the prefix for each row, and masks over it and the row's tokens."""
+    """Return a cache that holds the prefix for each row, and masks over it and the row's tokens."""
     rows, past = len(positions), prefix.length
     before = torch.arange(past, device=positions.device).expand(rows, -1)
     keys = torch.cat([before, positions], dim=1)
@@ -255,14 +270,16 @@ def _behind(
 def _masks(
     model: Model, seen: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor
 ) -> torch.Tensor | dict[str, torch.Tensor]:
-    """What is added to the attention scores; one a kind of layer, where the model has kinds.
+    """Return what is added to the attention scores; a mapping where the model has kinds of layers.
 
     A mask that is handed over ready is applied as it is, so a layer with a sliding window has
     to find the window in it. The choice is that of transformers' `create_masks_for_generate`.
 
     Args:
+        model: a causal model.
         seen: which token sees which, shape (rows, tokens, keys).
-        queries, keys: positions, which broadcast to that shape.
+        queries: positions, which broadcast to that shape.
+        keys: positions, which broadcast to that shape.
     """
     config: Any = model.network.config.get_text_config()
     window: Any = getattr(config, "sliding_window", None)
@@ -282,7 +299,7 @@ def _masks(
 
 
 def _added(model: Model, seen: torch.Tensor) -> torch.Tensor:
-    """A mask of shape (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
+    """Return a mask (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
     return mask.masked_fill_(~seen, torch.finfo(model.dtype).min)[:, None]
 
@@ -304,7 +321,7 @@ def _or_error(scores: NDArray[np.float64]) -> list[float] | Exception:
 
 
 def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the model prefers whatever it reads: the log of its mean probability a label.
+    """Return the model's prior for each label: the log of its mean probability over some texts.
 
     Batch calibration (Zhou et al. 2024, https://arxiv.org/abs/2309.17249), but on a fixed set
     of texts, so that a row's answer never depends on its neighbours.
@@ -313,7 +330,11 @@ def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:
         scores: log-likelihoods of unlabelled texts, shape (texts, labels).
 
     Returns:
-        shape (labels,), to be subtracted from log-likelihoods.
+        Shape (labels,), to be subtracted from log-likelihoods.
+
+    Example:
+        >>> calibration_offset(np.log([[0.6, 0.2], [0.3, 0.1]])).round(3).tolist()
+        [-0.288, -1.386]
     """
     normalised = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
     offset: NDArray[np.float64] = np.log(np.exp(normalised).mean(axis=0))
@@ -321,7 +342,16 @@ def calibration_offset(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def probabilities(scores: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Calibrated probabilities that sum to 1 a row: softmax of `scores - offset`."""
+    """Return calibrated probabilities that sum to 1 per row: softmax of `scores - offset`.
+
+    Args:
+        scores: log-likelihoods, shape (rows, labels).
+        offset: as `calibration_offset` returns it, shape (labels,).
+
+    Example:
+        >>> probabilities(np.log([[0.6, 0.2]]), np.log([0.75, 0.25])).round(3).tolist()
+        [[0.5, 0.5]]
+    """
     shifted = scores - offset
     result: NDArray[np.float64] = np.exp(
         shifted - np.logaddexp.reduce(shifted, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What the rows of a batch may share on a network without changing an answer.
+"""Decides what the rows of a batch may share on a network without changing an answer.
 
 Rows share a batch by padding, and the tokens that they start with by a cache. transformers leaves
 both to each model's own code. Where all layers take their masks and attention from transformers'
@@ -18,11 +18,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
+from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.logits import logits_at
 from nbllm.engine.runner import is_out_of_memory
-from nbllm.engine.turns import turn
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.quiet import quiet
+from nbllm.models.silence import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
     from transformers import DynamicCache
@@ -69,9 +69,12 @@ _known: WeakKeyDictionary[PreTrainedModel, dict[str, Any]] = WeakKeyDictionary()
 
 
 def shares_prefix(network: PreTrainedModel) -> bool:
-    """Whether a causal network takes the keys of a prefix, and masks and positions of ours.
+    """Return whether a causal network accepts the keys of a prefix, and our masks and positions.
 
-    Then a row behind a prefix is what it is alone, and labels can lie in one pass as a tree.
+    Then a row after a prefix is what it is alone, and labels can lie in one pass as a tree.
+
+    Args:
+        network: of a causal model.
     """
     config = network.config.get_text_config(decoder=True)
     defined = vars(sys.modules[type(network).__module__])
@@ -89,7 +92,11 @@ def shares_prefix(network: PreTrainedModel) -> bool:
 
 
 def layer_kinds(config: PreTrainedConfig) -> set[str]:
-    """How far the layers of a network look: "full_attention", "sliding_attention" and others."""
+    """Return the kinds of a network's layers: "full_attention", "sliding_attention" and others.
+
+    Args:
+        config: of the network.
+    """
     kinds = getattr(config, "layer_types", None)
     if kinds is not None:
         return set(kinds)
@@ -103,10 +110,12 @@ Batching = Literal["padded", "same length", "single"]
 def batching(
     model: Model, alone: Callable[[], torch.Tensor], padded: Callable[[], torch.Tensor]
 ) -> Batching:
-    """Which texts may lie in one batch, padded on the right, without changing an answer.
+    """Return which texts may share a batch, padded on the right, without changing an answer.
 
     Args:
-        alone, padded: what the network makes of a short text, alone and beside a longer one.
+        model: whose network is tried, once.
+        alone: computes the network's output for a short text alone.
+        padded: computes it for the same text beside a longer one.
 
     Raises:
         UnsupportedModelError: the network fails on the short text, or answers at random.
@@ -146,7 +155,10 @@ def _batching(
 
 
 def refuse_unless_scored(model: Model) -> None:
-    """Refuse a causal network whose likelihoods depend on what stands behind a text.
+    """Refuse a causal network whose likelihoods depend on later tokens.
+
+    Args:
+        model: whose network is tried, once.
 
     Raises:
         UnsupportedModelError: naming the architecture.
@@ -161,14 +173,18 @@ def refuse_unless_scored(model: Model) -> None:
         except Exception as error:
             return _why(error)
         if not _agree(model, alone, followed, _FAULT):
-            return "what it foretells depends on tokens that stand after it, so it is not causal"
+            return "its predictions depend on later tokens, so it is not causal"
         return None
 
     _refuse(model, _once(model.network, "scored", tried))
 
 
 def refuse_unless_written(model: Model, config: GenerationConfig) -> None:
-    """Refuse a network that writes otherwise with its cache than without.
+    """Refuse a network that generates other text with its cache than without.
+
+    Args:
+        model: whose network is tried, once.
+        config: how texts are generated.
 
     Raises:
         UnsupportedModelError: naming the architecture.
@@ -201,9 +217,14 @@ def refuse_unless_written(model: Model, config: GenerationConfig) -> None:
 
 
 def same_steps(model: Model, ours: Sequence[torch.Tensor], plain: Sequence[torch.Tensor]) -> bool:
-    """Whether the logits of each step, (row, token), are the same but for rounding.
+    """Return whether the logits of each step are the same but for rounding.
 
-    A row counts as long as the same tokens are written: after that its texts are two.
+    A row counts as long as the same tokens are generated: after that its texts are two.
+
+    Args:
+        model: by whose dtype and quantization rounding is judged.
+        ours: the logits of each step, (row, token).
+        plain: those to compare with.
     """
     alike = torch.ones(len(ours[0]), dtype=torch.bool, device=ours[0].device)
     for one, other in zip(ours, plain, strict=False):
@@ -222,7 +243,7 @@ def _refuse(model: Model, reason: str | None) -> None:
 
 
 def _why(error: Exception) -> str:
-    """What a trial's error says of the network; raises it again where memory ran out."""
+    """Say what a trial's error means for the network; raise it again where memory ran out."""
     if is_out_of_memory(error):
         raise error
     said = str(error).strip().splitlines()
@@ -230,7 +251,11 @@ def _why(error: Exception) -> str:
 
 
 def trial_text(model: Model) -> torch.Tensor:
-    """Ids of a text without special tokens, shape (1, tokens)."""
+    """Return ids of a text without special tokens, shape (1, tokens).
+
+    Args:
+        model: whose vocabulary is used.
+    """
     special = set(model.tokenizer.all_special_ids)
     table: Any = model.network.get_input_embeddings()
     count = len(table.weight)
@@ -248,16 +273,23 @@ def _agree(
 
 
 def _once(network: PreTrainedModel, name: str, measure: Callable[[], Any]) -> Any:
-    """What was measured of a network, the first time it is asked for."""
+    """Return a measurement of a network, which is made the first time."""
     known = _known.setdefault(network, {})
     if name not in known:
-        with turn:  # another pass of this network may have a hook on it
+        with FORWARD_LOCK:  # another pass of this network may have a hook on it
             known[name] = measure()
     return known[name]
 
 
 def groups(lengths: Sequence[int], how: Batching) -> Iterator[list[int]]:
-    """Indices of the rows that may lie in one batch.
+    """Cut rows into those that may share a batch.
+
+    Args:
+        lengths: tokens of each row.
+        how: as `batching` decided.
+
+    Yields:
+        Indices into `lengths`.
 
     Example:
         >>> list(groups([3, 5, 3], "same length"))

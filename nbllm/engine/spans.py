@@ -1,4 +1,4 @@
-"""Where in a text the answer to a question stands, by models that were trained to point at it.
+"""Extractive question answering: models that mark the answer in a text.
 
 As BERT reads SQuAD: the question and a piece of the text in one sequence, a logit for each token
 to be the answer's first and one to be its last. A text longer than a piece is read in pieces
@@ -17,16 +17,16 @@ import torch
 
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
+from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
-from nbllm.engine.turns import tokenizing
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["FoundSpan", "Pieces", "SpanReader", "pair_template"]
+__all__ = ["FoundSpan", "Pieces", "SpanExtractor", "pair_template"]
 
 QUESTION, CONTEXT = "question", "context"
 
@@ -51,7 +51,7 @@ class FoundSpan:
 
 @dataclass(frozen=True)
 class Pieces(Prompt):
-    """A question about a text, as the sequences that are read of it.
+    """A question about a text, as the sequences that the network reads.
 
     `ids` are those of all sequences, which is what a row costs; `text` is the first one's.
     """
@@ -62,38 +62,42 @@ class Pieces(Prompt):
     source: str = ""  # the text
 
 
-class SpanReader:
+class SpanExtractor:
     """Answers questions with words of a text.
 
     Args:
-        model: of kind "reader". Raises UnsupportedModelError for any other, for heads that work
-            otherwise (XLNet's, XLM's), and for a tokenizer that joins no two texts.
+        model: of kind "extractive_qa".
+
+    Raises:
+        UnsupportedModelError: the model is of another kind, its head works otherwise (XLNet's,
+            XLM's), or its tokenizer joins no two texts.
 
     Example:
-        >>> reader = SpanReader(nbllm.load("owner/name"))  # doctest: +SKIP
-        >>> rows = reader.encode([("Who won?", "Ann won, and Bob lost.")])  # doctest: +SKIP
-        >>> reader(rows)  # doctest: +SKIP
+        >>> extractor = SpanExtractor(nbllm.load("owner/name"))  # doctest: +SKIP
+        >>> rows = extractor.encode([("Who won?", "Ann won, and Bob lost.")])  # doctest: +SKIP
+        >>> extractor(rows)  # doctest: +SKIP
         [FoundSpan(start=0, end=3, margin=7.9)]
     """
 
     def __init__(self, model: Model) -> None:
-        if model.kind != "reader":
+        if model.kind != "extractive_qa":
             raise UnsupportedModelError(
                 f"{model.name} is of kind {model.kind}, and this needs a model that was trained to "
                 "point at answers (…ForQuestionAnswering)."
             )
         self.model = model
+        self.template: Template
         self.template, self._types = pair_template(model)
         self._ready = CompiledTemplate(self.template, model.tokenizer)
-        self.limit = min(_LENGTH, model.context_length)
+        self.limit: int = min(_LENGTH, model.context_length)
         self._tail = sum(len(part.value) for part in self.template[_field(self.template) + 1 :])
         self._budget = TokenBudget.of(model, decodes=False)
         self._padding: int = model.network.config.get_text_config().pad_token_id or 0
         self._takes_types = "token_type_ids" in inspect.signature(model.network.forward).parameters
-        self._batching = self._try()
+        self._batching: Batching = self._try()
 
     def _try(self) -> Batching:
-        """As `sharing.batching`, of pieces as they are read here."""
+        """Return `sharing.batching` of this network, measured with the logits computed here."""
         words = "a short text"
         read = self.encode([("what", words), ("what", " ".join([words] * 5))])
         short, longer = ((prompt, 0) for prompt in read if isinstance(prompt, Pieces))
@@ -105,14 +109,14 @@ class SpanReader:
         return batching(self.model, lambda: logits([short]), lambda: logits([short, longer]))
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Prompt | Exception]:
-        """Tokenize questions about texts; one that cannot be is its exception.
+        """Tokenize questions about texts.
 
         Args:
             pairs: question and text. The text may have any length.
 
         Returns:
             As many as pairs: `Pieces`, or `TextTooLongError` where the question takes more than
-            half of what the model reads at once.
+            half of a sequence.
         """
         whole = self._ready.encode(pairs, limit=2**62)
         return [
@@ -121,7 +125,7 @@ class SpanReader:
         ]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[FoundSpan | Exception]:
-        """One batch, for the runner: a row whose logits are not finite is its error."""
+        """Return the best span of each row; a row whose logits are not finite is its error."""
         rows = [prompt for prompt in prompts if isinstance(prompt, Pieces)]
         pieces = [(row, n) for row, prompt in enumerate(rows) for n in range(len(prompt.sequences))]
         found: list[list[FoundSpan | None]] = [[None] * len(prompt.sequences) for prompt in rows]
@@ -129,7 +133,7 @@ class SpanReader:
         lengths = [len(rows[row].sequences[n]) for row, n in pieces]
         for batch in self._batches(lengths):
             some = [pieces[i] for i in batch]
-            read = self._read([(rows[row], n) for row, n in some])
+            read = self._score_pieces([(rows[row], n) for row, n in some])
             for i, (row, n), (span, none) in zip(batch, some, read, strict=True):
                 found[row][n], empty[i] = span, none
         nothing: dict[int, float] = {}
@@ -143,7 +147,7 @@ class SpanReader:
                 yield [group[n] for n in batch]
 
     def _cut(self, prompt: Prompt, text: str) -> Pieces | TextTooLongError:
-        asked, said = prompt.marks
+        asked, said = prompt.field_spans
         before, after = prompt.ids[: said.start], prompt.ids[said.stop :]
         room = self.limit - len(before) - len(after)
         if room < self.limit // 2:
@@ -162,15 +166,17 @@ class SpanReader:
             ids=tuple(token for sequence in sequences for token in sequence),
             text=prompt.text,
             spans=prompt.spans,
-            marks=prompt.marks,
+            field_spans=prompt.field_spans,
             sequences=sequences,
             context=tuple((len(before), len(before) + len(tokens[part])) for part in parts),
             offsets=tuple(tuple(places[part]) for part in parts),
             source=text,
         )
 
-    def _read(self, pieces: Sequence[tuple[Pieces, int]]) -> list[tuple[FoundSpan | None, float]]:
-        """The best span of each piece by its logits, and the logits of there being none."""
+    def _score_pieces(
+        self, pieces: Sequence[tuple[Pieces, int]]
+    ) -> list[tuple[FoundSpan | None, float]]:
+        """Return the best span of each piece by its logits, and the logits of there being none."""
         starts, ends = self._logits(pieces)
         of_text = np.zeros((len(pieces), starts.shape[1]), dtype=bool)
         for place, (row, n) in enumerate(pieces):
@@ -185,7 +191,7 @@ class SpanReader:
         ]
 
     def _logits(self, pieces: Sequence[tuple[Pieces, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each token of a batch to begin and to end the answer, (pieces, tokens)."""
+        """Return the logits of each token to begin and to end the answer, both (pieces, tokens)."""
         lengths = np.array([len(row.sequences[n]) for row, n in pieces])
         seen = np.arange(lengths.max()) < lengths[:, None]
         ids = np.full(seen.shape, self._padding, dtype=np.int64)
@@ -208,16 +214,21 @@ class SpanReader:
 
 
 def pair_template(model: Model) -> tuple[Template, tuple[int, int]]:
-    """A question and a text between the special tokens that the tokenizer writes around two.
+    """Return a template of a question and a text between the tokenizer's special tokens.
 
-    As a template, so that special tokens spelled out in either stay text. With it the token
-    types of both.
+    With a template, special tokens spelled out in either stay text.
+
+    Args:
+        model: of kind "extractive_qa".
+
+    Returns:
+        The template, and the token types of question and text.
 
     Raises:
         UnsupportedModelError: the tokenizer joins them in another way, or nothing stands in front.
     """
     tokenizer = model.tokenizer
-    with tokenizing:
+    with TOKENIZER_LOCK:
         both: Any = tokenizer("a", "b")
         first, second = (
             tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b")
@@ -253,18 +264,18 @@ def pair_template(model: Model) -> tuple[Template, tuple[int, int]]:
 
 
 def _place(ids: list[int], some: list[int], after: int) -> int:
-    """Where some tokens stand among others; -1 where they do not."""
+    """Return where some tokens stand among others; -1 where they do not."""
     places = range(max(0, after), len(ids) - len(some) + 1)
     return next((n for n in places if ids[n : n + len(some)] == some), -1)
 
 
 def _field(template: Template) -> int:
-    """Where in the template the text stands."""
+    """Return where in the template the text stands."""
     return next(n for n, part in enumerate(template) if part == Part("field", CONTEXT))
 
 
 def _starts(tokens: int, room: int, overlap: int) -> list[int]:
-    """Where pieces of `room` tokens begin, of which each next one repeats the last of the former.
+    """Return where pieces of `room` tokens begin, each of which repeats the end of the one before.
 
     Example:
         >>> _starts(10, 5, 2), _starts(5, 5, 2)
@@ -279,10 +290,11 @@ def _starts(tokens: int, room: int, overlap: int) -> list[int]:
 def _best_spans(
     starts: torch.Tensor, ends: torch.Tensor, of_text: torch.Tensor
 ) -> list[tuple[int, int, float]]:
-    """The first and last token of the best span of each row, and the sum of their logits.
+    """Return the first and last token of the best span of each row, and the sum of their logits.
 
     Args:
-        starts, ends: logits, shape (rows, tokens).
+        starts: logits, shape (rows, tokens).
+        ends: logits, shape (rows, tokens).
         of_text: which tokens may begin and end an answer.
     """
     starts = starts.masked_fill(~of_text, -torch.inf)
@@ -305,7 +317,7 @@ def _best_spans(
 
 
 def _span(row: Pieces, n: int, first: int, last: int, score: float) -> FoundSpan | None:
-    """A span of tokens as characters of the text; None where no token could be one."""
+    """Return a span of tokens as characters of the text; None where no token could be one."""
     if score == -np.inf:
         return None
     begin = row.context[n][0]
@@ -318,7 +330,7 @@ def _span(row: Pieces, n: int, first: int, last: int, score: float) -> FoundSpan
 
 
 def _best(spans: Sequence[FoundSpan | None], nothing: float) -> FoundSpan | Exception:
-    """The best span of all pieces, against there being none in the piece that says so least."""
+    """Return the best span of all pieces, relative to the least likely "no answer" among them."""
     found = [span for span in spans if span is not None]
     if not found:
         return ModelError("the tokenizer leaves nothing of the text")

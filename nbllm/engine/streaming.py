@@ -1,4 +1,4 @@
-"""One text, told as it is written."""
+"""One text, streamed while it is generated."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, TextStreamer
 
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.turns import doing, turn
-from nbllm.engine.writing import token_written
+from nbllm.engine.token_events import token_generated
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import CALLED, Model
+from nbllm.models.kind import CALLED
+from nbllm.models.model import Model
 
-__all__ = ["Written", "write"]
+__all__ = ["StreamedText", "write"]
 
 
 @dataclass
-class Written:
-    """A text that a model wrote."""
+class StreamedText:
+    """The text that a model generated."""
 
     text: str = ""
     tokens: int = 0
@@ -34,21 +35,25 @@ def write(
     *,
     max_new_tokens: int,
     temperature: float = 0.0,
-    tell: Callable[[str], None] = lambda text: None,
-) -> Written:
-    """Continue a prompt, and tell what is written as it comes; an interrupt keeps it.
+    on_text: Callable[[str], None] = lambda text: None,
+) -> StreamedText:
+    """Continue a prompt, and report the text as it grows; an interrupt keeps what there is.
 
     Args:
         model: a causal model or an encoder-decoder.
+        prompt: the text to continue, or the encoder's input.
         max_new_tokens: where the text is cut.
         temperature: of sampling; at 0 it is always the likeliest token.
-        tell: is handed all that was written so far, whenever a word is finished.
+        on_text: called with the whole text so far, whenever a word is finished.
+
+    Returns:
+        The text, and how it ended.
 
     Raises:
-        UnsupportedModelError: the model writes nothing.
+        UnsupportedModelError: the model generates no text.
 
     Example:
-        >>> write(llm, prompt, max_new_tokens=64, tell=print).text  # doctest: +SKIP
+        >>> write(llm, prompt, max_new_tokens=64, on_text=print).text  # doctest: +SKIP
     """
     if model.kind not in ("causal", "seq2seq"):
         raise UnsupportedModelError(
@@ -57,21 +62,21 @@ def write(
         )
     own: Any = model.network.generation_config
     end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
-    ends = [i for i in (end if isinstance(end, list) else [end]) if i is not None]
+    eos_token_ids = [i for i in (end if isinstance(end, list) else [end]) if i is not None]
     pad = model.tokenizer.pad_token_id
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=temperature > 0,
         num_beams=1,
-        eos_token_id=ends or None,
-        pad_token_id=pad if pad is not None else next(iter(ends), 0),
+        eos_token_id=eos_token_ids or None,
+        pad_token_id=pad if pad is not None else next(iter(eos_token_ids), 0),
         bos_token_id=own.bos_token_id,
         **({"temperature": temperature} if temperature > 0 else {}),
     )
     ids = torch.tensor([prompt.ids], device=model.device)
-    streamer = _Told(model.tokenizer, tell)
+    streamer = _TextStreamer(model.tokenizer, on_text)
     try:
-        with doing("a text being written"), turn, torch.inference_mode():
+        with named_work("a text being written"), FORWARD_LOCK, torch.inference_mode():
             network: Any = model.network
             network.generate(
                 input_ids=ids,
@@ -83,21 +88,21 @@ def write(
         streamer.end()  # type: ignore[no-untyped-call]
         streamer.written.interrupted = True
     written = streamer.written
-    ended = streamer.last in ends
+    ended = streamer.last in eos_token_ids
     written.cut = written.tokens >= max_new_tokens and not ended and not written.interrupted
     written.tokens -= ended
     written.text = written.text.strip()
     return written
 
 
-class _Told(TextStreamer):
-    """Hands each word on, as soon as its last token is there."""
+class _TextStreamer(TextStreamer):
+    """Reports each word, as soon as its last token is there."""
 
-    def __init__(self, tokenizer: Any, tell: Callable[[str], None]) -> None:
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.written = Written()
+        self.written = StreamedText()
         self.last: int | None = None
-        self._tell = tell
+        self._on_text = on_text
 
     def put(self, value: torch.Tensor) -> None:
         """Called by `generate`: first with the prompt, then with a token at a time."""
@@ -105,9 +110,9 @@ class _Told(TextStreamer):
             self.last = int(value.reshape(-1)[-1])
             self.written.tokens += value.numel()
         super().put(value)  # type: ignore[no-untyped-call]
-        token_written()
+        token_generated()
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         self.written.text += text
         if text:
-            self._tell(self.written.text)
+            self._on_text(self.written.text)

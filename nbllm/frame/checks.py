@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from nbllm.blank import is_blank
 from nbllm.checks import (
@@ -28,7 +28,7 @@ from nbllm.checks import (
 )
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
-from nbllm.frame.tasks.arguments import listed
+from nbllm.frame.prompts.arguments import listed
 
 __all__ = [
     "check_names",
@@ -209,7 +209,7 @@ def _model(name: str, value: Any) -> Any:
 
 
 _READERS: Mapping[str, Reader] = {
-    **dict.fromkeys(("column", "other", "context", "source_column", "key"), _column),
+    **dict.fromkeys(("column", "other", "context_column", "source_column", "key"), _column),
     "by": _columns,
     **dict.fromkeys(
         (
@@ -246,5 +246,11 @@ _OF_A_RUN = frozenset(
      "workers"}
 )  # fmt: skip
 
-# A function whose arguments are read before anything else is done.
-reads_arguments = reads(**_READERS)
+_read = reads(**_READERS)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def reads_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Return the function, with its arguments read before anything else is done."""
+    return _read(function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,16 +23,16 @@ __all__ = [
     "Rows",
     "cell_text",
     "check_columns",
+    "distinct_rows",
     "index_labels",
     "is_missing",
-    "new_series",
     "read_rows",
-    "refuse_taken",
     "row_key",
     "row_position",
+    "row_text",
     "row_values",
+    "whole_frame",
     "with_rows_of_now",
-    "write_columns",
 ]
 
 _EXACT = 2**53  # above it, floats are whole numbers for want of precision
@@ -47,6 +47,13 @@ class Rows:
     errors: dict[int, str]  # rows whose value is no text
 
 
+def distinct_rows(texts: Sequence[tuple[str, ...] | None]) -> Rows:
+    """Texts, one a row, as `read_rows` has those of a frame; None where a row has none."""
+    place: dict[tuple[str, ...], int] = {}
+    position = [None if text is None else place.setdefault(text, len(place)) for text in texts]
+    return Rows(list(place), position, {})
+
+
 def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> Rows:
     """The distinct texts of some columns; a row with a missing or blank value has none.
 
@@ -59,7 +66,7 @@ def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> 
     Raises:
         ColumnError: a column is not there, is there twice, or is not text.
     """
-    data = _wrap(frame)
+    data = whole_frame(frame)
     values = [_column_values(data, name, any_type) for name in columns]
     distinct: dict[tuple[str, ...], int] = {}
     position: list[int | None] = []
@@ -88,7 +95,7 @@ def check_columns(frame: Any, columns: Sequence[str], *, any_type: bool = False)
     Raises:
         ColumnError: a column is not there, is there twice, or is not text.
     """
-    data = _wrap(frame)
+    data = whole_frame(frame)
     for name in columns:
         _check_column(data, name)
         if data[name].dtype != nw.String:  # whose kind only its values tell
@@ -108,6 +115,7 @@ def row_position(frame: Any, row: Any) -> int:
     """The position of an index label in pandas, or a position itself in polars.
 
     Args:
+        frame: a pandas or polars frame.
         row: the label; None is the first row.
 
     Raises:
@@ -159,13 +167,16 @@ def row_values(
     """The texts of one row, by its position, as `read_rows` would read them.
 
     Args:
+        frame: a pandas or polars frame.
+        columns: their names.
+        row: its position.
         any_type: as for `read_rows`.
 
     Raises:
         ColumnError: a column is not there.
         FrameError: one of them is missing or blank; with `any_type`, all of them.
     """
-    data = _wrap(frame)
+    data = whole_frame(frame)
     cells: list[str | None] = []
     for name in columns:
         _check_column(data, name)
@@ -189,88 +200,13 @@ def row_key(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
-def refuse_taken(frame: Any, names: Sequence[str], *, ours: str) -> None:
-    """Refuse to overwrite what nbllm did not write.
-
-    Args:
-        names: the columns to be added.
-        ours: a column that, where the frame has it, tells that an earlier run of nbllm wrote
-            these columns, so that they may be replaced.
-
-    Raises:
-        ColumnError: the frame has such a column.
-    """
-    taken = [name for name in names if name in frame.columns]
-    if taken and ours not in frame.columns:
-        raise ColumnError(
-            f"the frame already has a column {taken[0]!r}. Rename it, or name the answer's "
-            "columns with into=."
-        )
-
-
-def write_columns(
-    frame: Any,
-    columns: Mapping[str, tuple[Sequence[Any], Any]],
-    outdated: Iterable[str] = (),
-) -> Any:
-    """A new frame with these columns behind its own; order, index and attrs as they were.
-
-    Args:
-        frame: a pandas or polars DataFrame, left as it is.
-        columns: name to (values, narwhals dtype); those that the frame has are replaced.
-        outdated: columns that are left out, where the frame has them.
-    """
-    data = _wrap(frame)
-    series = []
-    for name, (values, dtype) in columns.items():
-        plain = nw.String if dtype == nw.Categorical else dtype
-        column = new_series(name, values, plain, data.implementation)
-        series.append(column.cast(dtype) if dtype == nw.Categorical else column)
-    taken = [name for name in data.columns if name in {*columns, *outdated}]
-    answered = data.drop(taken).with_columns(*series).to_native()
-    if hasattr(frame, "attrs"):
-        answered.attrs = dict(frame.attrs)
-    return answered
-
-
-def new_series(name: str, values: Sequence[Any], dtype: Any, implementation: Any) -> nw.Series[Any]:
-    """A column of pandas or polars that holds what it is given, also where Arrow would not.
-
-    Args:
-        dtype: of narwhals.
-        implementation: that of the frame it is for.
-    """
-    storable = dtype != nw.String or all(map(_is_storable, values))
-    if implementation.is_pandas() and (not storable or dtype in (nw.Int64, nw.Boolean)):
-        import pandas
-
-        # numpy's integers and truth values, which narwhals would take here, have no null.
-        kind = "Int64" if dtype == nw.Int64 else "boolean" if dtype == nw.Boolean else object
-        made = pandas.Series(list(values), name=name, dtype=kind)
-        return nw.from_native(made, series_only=True)
-    if not storable:
-        values = [value if _is_storable(value) else _stored(value) for value in values]
-    return nw.new_series(name, list(values), dtype, backend=implementation)
-
-
-def _is_storable(value: Any) -> bool:
-    """Whether a column of text holds a value; a surrogate without its other half has no UTF-8."""
-    if not isinstance(value, str):
-        return value is None
-    return value.isascii() or _stored(value) == value
-
-
-def _stored(value: Any) -> str:
-    return str(value).encode("utf-8", "replace").decode()
-
-
 def index_labels(frame: Any) -> Sequence[Any]:
     """The index labels of a frame as plain Python values; the positions in polars."""
     index = getattr(frame, "index", None)
     return range(len(frame)) if index is None else list(index.tolist())
 
 
-def _wrap(frame: Any) -> nw.DataFrame[Any]:
+def whole_frame(frame: Any) -> nw.DataFrame[Any]:
     levels = getattr(getattr(frame, "columns", None), "nlevels", 1)
     if levels > 1:
         raise ColumnError(
@@ -360,3 +296,20 @@ def is_missing(value: Any) -> bool:
         return True
     except ValueError:  # an array in a cell
         return False
+
+
+def row_text(frame: Any, column: str, row: Any) -> str:
+    """The text of one row.
+
+    Args:
+        frame: a pandas or polars frame.
+        column: the column of texts.
+        row: its label in the index (position in polars); by default the first.
+
+    Raises:
+        ColumnError: the column is not there, or no text.
+        FrameError: no such row, or it has no text.
+    """
+    read_rows(frame, [column])  # refuses what is no column of texts
+    [text] = row_values(frame, [column], row_position(frame, row))
+    return text

@@ -1,4 +1,4 @@
-"""What nbllm adds to a Jupyter server: activity, the cancel flag and the notebook gallery."""
+"""The Jupyter server extension: activity, the cancel flag and the notebook gallery."""
 
 from __future__ import annotations
 

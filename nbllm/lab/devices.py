@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.activity.processes import DeviceMemory, ProcessRecord
-from nbllm.models.memory import container_limits
+from nbllm.models.memory.budget import container_limits
 
 __all__ = ["HostMemory", "devices", "host_memory"]
 
@@ -24,7 +24,7 @@ class HostMemory:
 
 
 def host_memory() -> HostMemory:
-    """How much there is, and how much of it is used and cannot be had for the asking."""
+    """Return the memory of this machine, or its container, and how much of it is in use."""
     import psutil
 
     machine = psutil.virtual_memory()
@@ -36,10 +36,14 @@ def host_memory() -> HostMemory:
 
 
 def devices(running: Sequence[ProcessRecord], host: HostMemory) -> list[dict[str, Any]]:
-    """Each device with its bytes, total and used, and the models that hold some of them.
+    """Return each device with its bytes, total and used, and the models that hold some of them.
 
-    An accelerator's are those of the newest announcement. Models on a device that tells
-    nothing of its own, such as Apple's, which shares the machine's memory, count to the machine.
+    An accelerator's figures are those of the newest announcement. Models on a device without memory
+    figures of its own, such as Apple's, which shares the machine's memory, count to the machine.
+
+    Args:
+        running: The processes that hold a model.
+        host: The memory of the machine.
     """
     newest: dict[str, DeviceMemory] = {}
     for record in sorted(running, key=lambda record: record.announced):
@@ -67,7 +71,7 @@ def devices(running: Sequence[ProcessRecord], host: HostMemory) -> list[dict[str
 
 
 def _names(found: dict[str, DeviceMemory]) -> dict[str, str]:
-    """What each is called: two processes with other CUDA_VISIBLE_DEVICES may both say cuda:0."""
+    """The name of each: two processes with other CUDA_VISIBLE_DEVICES may both say cuda:0."""
     said = [device.device for device in found.values()]
     return {
         identity: device.device
@@ -78,7 +82,7 @@ def _names(found: dict[str, DeviceMemory]) -> dict[str, str]:
 
 
 def _used_by_container() -> int | None:
-    """What the container holds, without the files that Linux keeps there while there is room."""
+    """Bytes in use by the container, without files that Linux caches while there is room."""
     for used, statistics, files in (
         ("memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),

@@ -1,7 +1,7 @@
-"""The curated notebooks: what each asks, and a copy for the user's own folder.
+"""The curated notebooks: title, summary and duration of each, and a copy for the user's folder.
 
-Each says in its first cell what it is: a heading, which is its title; the paragraph after it,
-which is its summary; and anywhere in the cell how long it takes, as "About 3 minutes" or
+The first cell of each begins with a heading, which is its title; the paragraph after it is its
+summary; and anywhere in the cell it says how long it takes, as "About 3 minutes" or
 "About a minute".
 """
 
@@ -29,7 +29,7 @@ _NUMBERED = re.compile(r"\d+_")
 
 @dataclass(frozen=True)
 class Curated:
-    """A notebook of the gallery, in its own words."""
+    """A notebook of the gallery, as it describes itself."""
 
     name: str  # of its file
     title: str
@@ -38,14 +38,18 @@ class Curated:
 
 
 def curated() -> list[Curated]:
-    """The notebooks of the gallery, in the order of their numbers."""
+    """Return the notebooks of the gallery, in the order of their numbers."""
     return [_introduced(path) for path in _files()]
 
 
 def find(name: str) -> Curated:
-    """The notebook called `name`: 10_sentiment.ipynb, 10_sentiment or sentiment.
+    """Return a notebook of the gallery.
 
-    Raises GalleryError where there is none.
+    Args:
+        name: Its name: 10_sentiment.ipynb, 10_sentiment or sentiment.
+
+    Raises:
+        GalleryError: There is none.
     """
     here = curated()
     for notebook in here:
@@ -59,9 +63,13 @@ def find(name: str) -> Curated:
 
 
 def read(name: str) -> dict[str, Any]:
-    """The content of the notebook whose file is called `name`, without outputs.
+    """Return the content of a notebook, without outputs.
 
-    Raises GalleryError where there is none.
+    Args:
+        name: The name of its file.
+
+    Raises:
+        GalleryError: There is none.
     """
     # Looked for in the list, and never joined to a folder: a name may be `../../secret`.
     path = next((path for path in _files() if path.name == name), None)
@@ -76,14 +84,14 @@ def copy(name: str, folder: str | Path = ".") -> Path:
     """Copy a notebook into a folder, beside and never over what is there.
 
     Args:
-        name: as `find` takes it.
-        folder: an existing one.
+        name: The notebook, as `find` takes it.
+        folder: An existing folder.
 
     Returns:
         The copy: 10_sentiment.ipynb or, where that is taken, 10_sentiment-1.ipynb.
 
     Raises:
-        GalleryError: there is no such notebook or folder, or the folder cannot be written.
+        GalleryError: There is no such notebook or folder, or the folder cannot be written.
     """
     notebook = find(name)
     text = json.dumps(read(notebook.name), ensure_ascii=False, indent=1) + "\n"

@@ -1,6 +1,6 @@
 """The routes below `{base_url}nbllm/`.
 
-All want a user that the server knows and allows, and what changes anything wants the XSRF
+All require a user that the server knows and allows; those that change anything require the XSRF
 token too: jupyter_server's own means, left as they are. Errors are JSON with a `message` that
 says what happened and what to do.
 """
@@ -67,7 +67,7 @@ class _Handler(APIHandler):
             return None
 
     def answer(self, value: Any, code: HTTPStatus = HTTPStatus.OK) -> None:
-        """Send JSON, small: 200 jobs are 73 kB as text, asked for three times a second."""
+        """Send compressed JSON: 200 jobs are 73 kB as text, polled three times a second."""
         self.set_status(code)
         body = json.dumps(value, allow_nan=False).encode()
         self.set_header("Vary", "Accept-Encoding")
@@ -94,7 +94,7 @@ class Activity(_Handler):
         """Processes with their models, jobs, and devices."""
         now = await asyncio.to_thread(status)
         sessions = await self._sessions(now.kernels)
-        self.answer(now.told(sessions, Path(self.contents_manager.root_dir)))
+        self.answer(now.payload(sessions, Path(self.contents_manager.root_dir)))
 
     async def _sessions(self, kernels: set[str]) -> dict[str, str | None]:
         """Which notebook each kernel of this server serves now; None for a console."""
@@ -148,8 +148,8 @@ class Copy(_Handler):
     @authorized
     async def post(self, name: str) -> None:
         """Write it through the contents manager, which keeps to the server's folder."""
-        asked = self.sent()
-        folder = asked.get("folder") if isinstance(asked, dict) else None
+        body = self.sent()
+        folder = body.get("folder") if isinstance(body, dict) else None
         if not isinstance(folder, str):
             return self.refuse(
                 HTTPStatus.BAD_REQUEST, 'The folder is missing. Send {"folder": "path"}.'

@@ -1,7 +1,7 @@
 """The file with the user's settings of the panel, which JupyterLab keeps.
 
 One settings file that is no JSON makes JupyterLab's server refuse the settings of all
-extensions, and the page stays white. So this one is looked at before JupyterLab reads it.
+extensions, and the page stays white. So this one is checked before JupyterLab reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["set_aside_if_broken", "settings_file"]
 
 
 def settings_file() -> Path:
-    """Where JupyterLab keeps the panel's settings; there is none before the first change."""
+    """Return the path of the panel's settings; there is no file before the first change."""
     from jupyter_core.paths import jupyter_config_dir
 
     # As jupyterlab.commands.get_user_settings_dir, which takes a second to import.
@@ -26,7 +26,7 @@ def set_aside_if_broken(path: Path) -> Path | None:
     """Rename a settings file that JupyterLab could not read, so that the defaults hold.
 
     Args:
-        path: of the file, which need not be there.
+        path: The file, which need not be there.
 
     Returns:
         Its new name; None where nothing was to do, or could be done.

@@ -1,4 +1,4 @@
-"""What goes on, as the panel asks for it."""
+"""The status that the panel shows: processes, jobs and devices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Status", "status"]
 
 @dataclass(frozen=True)
 class Status:
-    """What is loaded and running at one moment."""
+    """Processes, jobs and devices at one moment."""
 
     processes: Sequence[ProcessRecord]
     jobs: Sequence[JobRecord]
@@ -30,13 +30,13 @@ class Status:
         owners = [process.owner for process in self.processes] + [job.owner for job in self.jobs]
         return {owner.kernel for owner in owners if owner.kernel is not None}
 
-    def told(self, sessions: Mapping[str, str | None], root: Path) -> dict[str, Any]:
-        """The answer to the panel.
+    def payload(self, sessions: Mapping[str, str | None], root: Path) -> dict[str, Any]:
+        """Return the answer to the panel.
 
         Args:
-            sessions: kernel to the notebook that it serves now, by the server's own list, which
+            sessions: Kernels to the notebooks that they serve now, by the server's own list, which
                 knows of notebooks that were renamed; None for a console.
-            root: the server's folder. Notebooks are named from there; one that lies elsewhere,
+            root: The server's folder. Notebooks are named from there; one that lies elsewhere,
                 of another server, cannot be opened here and is not named.
         """
 
@@ -62,7 +62,7 @@ class Status:
 
 
 def status() -> Status:
-    """What goes on now; it reads files."""
+    """Return the status now; it reads files."""
     running = processes()
     return Status(running, jobs(), devices(running, host_memory()))
 

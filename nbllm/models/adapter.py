@@ -1,4 +1,4 @@
-"""Adapters such as LoRA: small weights that were trained on top of a model, put into it."""
+"""Adapters such as LoRA: small weights that were trained on top of a model, added to it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from safetensors import safe_open
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.json_file import read_object
 from nbllm.models.adapter_modules import check_names, name_modules
-from nbllm.models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from nbllm.models.fetch.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from nbllm.storage.json_file import read_object
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -51,6 +51,10 @@ def check(folder: Path, *, merge: bool) -> None:
     """Refuse an adapter that would change nothing, or something else than it was trained to.
 
     It reads adapter_config.json alone, before any weights.
+
+    Args:
+        folder: the adapter's.
+        merge: whether it is to be merged into the weights.
 
     Raises:
         UnsupportedModelError: the adapter acts outside of the network's layers, cannot be merged,
@@ -116,14 +120,20 @@ def _check_replication(settings: Mapping[str, Any], folder: Path) -> None:
 
 
 def apply(network: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedModel:
-    """The network with the adapter of `folder` in it, computed beside its weights or merged.
+    """Return the network with an adapter in it, computed beside its weights or merged.
 
     Beside them a quantized model keeps its weights as they are and every pass costs a little
     more; merged they are added once, and quantized weights are rounded anew.
     Hu et al. 2021, https://arxiv.org/abs/2106.09685.
 
-    Raises UnsupportedModelError where the adapter belongs to another model, or is of a kind that
-    cannot be merged.
+    Args:
+        network: which is changed.
+        folder: the adapter's.
+        merge: add it into the weights.
+
+    Raises:
+        UnsupportedModelError: the adapter belongs to another model, or is of a kind that cannot be
+            merged.
     """
     from peft import PeftConfig, PeftModel
 
@@ -181,7 +191,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _is_unread(name: str, weight: torch.Tensor) -> bool:
-    """Whether a weight of the adapter was not in its file; those of accelerate lie elsewhere."""
+    """Return whether a weight of the adapter was not in its file; accelerate's lie elsewhere."""
     return weight.is_meta and "lora_" in name
 
 
@@ -226,7 +236,7 @@ def _refuse_higher_rank(settings: Mapping[str, Any], folder: Path) -> None:
 
 
 def _left_over(folder: Path, adapted: Any) -> list[str]:
-    """Tensors of the adapter's file that went nowhere; peft only warns of them."""
+    """Return tensors of the adapter's file that were used nowhere; peft only warns of them."""
     from peft import get_peft_model_state_dict
 
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:

@@ -1,10 +1,4 @@
-"""Which modules of a network an adapter's configuration means.
-
-peft matches what it says with Python's regular expressions, in which a few characters can take
-years. Here they are matched by RE2, whose time grows with the length of a name alone
-(https://github.com/google/re2), and peft is handed the names that matched. RE2 comes with
-pyarrow; it knows neither lookaround nor references back, and what needs them is refused.
-"""
+"""Finds the modules of a network that an adapter's configuration names."""
 
 from __future__ import annotations
 
@@ -63,7 +57,7 @@ def check_names(settings: Mapping[str, Any], folder: Path) -> None:
 
 
 def name_modules(config: Any, modules: Sequence[str], folder: Path) -> None:
-    """Put the names of modules in place of the expressions of a configuration of peft.
+    """Replace the expressions of a configuration of peft by the names of modules.
 
     Args:
         config: the configuration, which is changed.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import UnsupportedModelError
-from nbllm.models.model import Kind
-from nbllm.models.quiet import quiet
+from nbllm.models.kind import Kind
+from nbllm.models.silence import quiet
 from nbllm.wording import counted, said, with_article
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
@@ -33,16 +33,22 @@ CLASSES: dict[Kind, Any] = {
     "seq2seq": AutoModelForSeq2SeqLM,
     "classifier": AutoModelForSequenceClassification,
     "encoder": AutoModel,
-    "reader": AutoModelForQuestionAnswering,
+    "extractive_qa": AutoModelForQuestionAnswering,
 }
 
 
 def skeleton(
     config: PreTrainedConfig, kind: Kind, trust_remote_code: bool = False
 ) -> PreTrainedModel:
-    """The network on the meta device: every shape is known and nothing is allocated.
+    """Return the network on the meta device: every shape is known and nothing is allocated.
 
-    Raises UnsupportedModelError where transformers cannot build it from this configuration.
+    Args:
+        config: of the model.
+        kind: decides its class.
+        trust_remote_code: whether the checkpoint's own code may run.
+
+    Raises:
+        UnsupportedModelError: transformers cannot build it from this configuration.
     """
     try:
         with quiet(), torch.device("meta"):

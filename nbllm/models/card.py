@@ -1,4 +1,4 @@
-"""What a Model shows of itself, as text and as HTML: what it is, what it costs, what to mind.
+"""The card of a model, as text and as HTML: its kind, cost, licence, limits and origin.
 
 All of it comes from the model in memory and from the files of its checkpoint; nothing is
 fetched, and what others wrote is escaped.
@@ -6,35 +6,92 @@ fetched, and what others wrote is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
+from nbllm.display.card import beside, card, terms, terms_text
+from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
-from nbllm.models.catalog import CATALOG
-from nbllm.models.memory import held_by_device, kv_bytes, readable
-from nbllm.models.quantization import attention_is_whole
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.kind import Kind
+from nbllm.models.memory.budget import held_by_device, kv_bytes
+from nbllm.models.quantization.schemes import attention_is_whole
 from nbllm.models.readme import Readme, read_readme
 from nbllm.models.sizes import largest
-from nbllm.models.theme import STYLE
-from nbllm.wording import counted
+from nbllm.wording import byte_size, counted
 
 if TYPE_CHECKING:
-    from nbllm.models.catalog import CatalogEntry
-    from nbllm.models.model import Model
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["about", "groups", "html", "plain"]
+    from nbllm.models.fetch.catalog import CatalogEntry
+
+__all__ = ["html", "plain"]
 
 _LABELS_SHOWN, _PARTS_SHOWN = 8, 4
 
 
-def about(model: Model) -> str | None:
-    """What it is in a sentence or two: the catalog's, else the first of its README.md."""
+class Described(Protocol):
+    """The attributes of a `Model` that its card reads."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    kind: Kind
+    name: str
+    source: str
+    revision: str
+    quantization: str
+    context_length: int
+    licence: str | None
+    folder: Path | None
+    adapter: str | None
+    adapter_revision: str | None
+    merged: bool
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def loaded(self) -> bool: ...
+
+
+def plain(model: Described) -> str:
+    """Return the card as text.
+
+    Args:
+        model: a loaded model, or one that was unloaded.
+    """
+    if not model.loaded:
+        return visible(f"Model {model.name} (unloaded)")
+    pairs = [pair for group in _groups(model) for pair in group.items()]
+    return terms_text(f"Model {model.name}", pairs, about=_about(model) or "")
+
+
+def html(model: Described) -> str:
+    """Return the card as HTML: no script, no class, nothing fetched.
+
+    Args:
+        model: a loaded model, or one that was unloaded.
+    """
+    if not model.loaded:
+        return card(model.name, "<div>(unloaded)</div>")
+    intro = _about(model)
+    lead = "" if intro is None else f'<p style="{STYLE["about"]}">{escape(intro)}</p>'
+    being, cost, use, origin = (terms(group, link=True) for group in _groups(model))
+    return card(model.name, lead, beside(being, cost), use, origin)
+
+
+def _about(model: Described) -> str | None:
+    """Return a sentence or two about it: the catalog's, else the first of its README.md."""
     entry = _entry(model)
     return _readme(model).about if entry is None else entry.what
 
 
-def groups(model: Model) -> tuple[dict[str, str], ...]:
-    """The lines of the card as label and text: what it is, costs, may be used for, comes from."""
+def _groups(model: Described) -> tuple[dict[str, str], ...]:
+    """Return the lines of the card as label and text: kind, cost, use and origin."""
     readme, entry = _readme(model), _entry(model)
     return (
         _being(model, readme, entry),
@@ -44,58 +101,10 @@ def groups(model: Model) -> tuple[dict[str, str], ...]:
     )
 
 
-def plain(model: Model) -> str:
-    """The card as text."""
-    if not model.loaded:
-        return visible(f"Model {model.name} (unloaded)")
-    parts = groups(model)
-    width = max(len(term) for lines in parts for term in lines)
-    intro = about(model)
-    return visible(
-        "\n".join(
-            [
-                f"Model {model.name}",
-                *([] if intro is None else [f"  {intro}"]),
-                *(f"  {term:<{width}}  {text}" for lines in parts for term, text in lines.items()),
-            ]
-        )
-    )
-
-
-def html(model: Model) -> str:
-    """The card as HTML: no script, no class, nothing fetched."""
-    name = f'<div style="{STYLE["name"]}">{escape(model.name)}</div>'
-    if not model.loaded:
-        return f'<div style="{STYLE["card"]}">{name}<div>(unloaded)</div></div>'
-    intro = about(model)
-    lead = "" if intro is None else f'<p style="{STYLE["about"]}">{escape(intro)}</p>'
-    being, cost, use, origin = map(_list, groups(model))
-    beside = f'<div style="{STYLE["beside"]}">{being}{cost}</div>'
-    return f'<div style="{STYLE["card"]}">{name}{lead}{beside}{use}{origin}</div>'
-
-
-def _list(lines: Mapping[str, str]) -> str:
-    rows = "".join(
-        f'<dt style="{STYLE["term"]}">{escape(term)}</dt>'
-        f'<dd style="{STYLE["value"]}">{_linked(text)}</dd>'
-        for term, text in lines.items()
-    )
-    return f'<dl style="{STYLE["group"]}">{rows}</dl>'
-
-
-def _linked(text: str) -> str:
-    """Escaped; where all of it is an address of the web, it can be clicked."""
-    shown = escape(text)
-    if not text.startswith("https://") or " " in text:
-        return shown
-    style = f'style="{STYLE["link"]}" target="_blank" rel="noopener noreferrer"'
-    return f'<a href="{shown}" {style}>{shown}</a>'
-
-
 # -- what each group says ----------------------------------------------------------------------
 
 
-def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
+def _being(model: Described, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
     config = model.network.config.get_text_config()
     lines = {
         "kind": _kind(model),
@@ -120,7 +129,7 @@ def _being(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str
     return lines | {term: text for term, text in stated.items() if text}
 
 
-def _cost(model: Model) -> dict[str, str]:
+def _cost(model: Described) -> dict[str, str]:
     lines = {
         "parameters": _count(model.network.num_parameters()),
         "memory": _memory(model),
@@ -129,21 +138,21 @@ def _cost(model: Model) -> dict[str, str]:
         lines["KV cache"] = _cache(model)
     if model.folder is not None:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
-        lines["disk"] = readable(stored)
+        lines["disk"] = byte_size(stored)
     return lines | {
         "quantization": _quantization(model),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
 
 
-def _memory(model: Model) -> str:
-    from nbllm.models.placement import is_spread, placement
+def _memory(model: Described) -> str:
+    from nbllm.models.memory.placement import is_spread, placement
 
     held = held_by_device(model.network)
     if not is_spread(model.network):
-        return f"{readable(sum(held.values()))} on {model.device}"
+        return f"{byte_size(sum(held.values()))} on {model.device}"
     places_of_parts = placement(model.network)
-    places = [f"{readable(size)} on {device}" for device, size in sorted(held.items())]
+    places = [f"{byte_size(size)} on {device}" for device, size in sorted(held.items())]
     if "disk" in places_of_parts.values():
         places.append("the rest on disk")
     parts = [f"{part or 'all'} on {place}" for part, place in places_of_parts.items()]
@@ -151,7 +160,7 @@ def _memory(model: Model) -> str:
     return f"{', '.join(places)} ({', '.join(parts[:_PARTS_SHOWN])}{more})"
 
 
-def _use(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
+def _use(model: Described, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
     lines = {"licence": model.licence or readme.licence or "not stated"}
     terms = readme.terms if entry is None else entry.terms
     if terms:
@@ -161,7 +170,7 @@ def _use(model: Model, readme: Readme, entry: CatalogEntry | None) -> dict[str, 
     return lines | (dict(readme.limits) or {"known limits": "its files state none"})
 
 
-def _origin(model: Model) -> dict[str, str]:
+def _origin(model: Described) -> dict[str, str]:
     lines = {"source": model.source, "revision": model.revision[:12]}
     if model.adapter is not None:
         how = "merged into the weights" if model.merged else "beside the weights"
@@ -169,21 +178,21 @@ def _origin(model: Model) -> dict[str, str]:
     return lines
 
 
-def _quantization(model: Model) -> str:
+def _quantization(model: Described) -> str:
     whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
     return f"{model.quantization}, attention whole" if whole else model.quantization
 
 
-def _cache(model: Model) -> str:
+def _cache(model: Described) -> str:
     if _heads(model.network.config.get_text_config()) is None:
         return "none: a state of fixed size instead, however long the text"
     held = kv_bytes(model.network.config, model.dtype, 1000)
-    return f"{readable(held)} for 1,000 tokens of one text"
+    return f"{byte_size(held)} for 1,000 tokens of one text"
 
 
-def _kind(model: Model) -> str:
-    if model.kind == "reader":
-        return "reader: answers questions with words of a text"
+def _kind(model: Described) -> str:
+    if model.kind == "extractive_qa":
+        return "extractive question answering: answers with words of a text"
     if model.kind != "causal":
         return model.kind
     if model.tokenizer.chat_template:
@@ -192,7 +201,7 @@ def _kind(model: Model) -> str:
 
 
 def _shape(config: Any) -> str:
-    """Layers and attention heads, of both halves where there are two."""
+    """Return layers and attention heads, of encoder and decoder where it has both."""
     heads = _heads(config)
     layers = str(getattr(config, "num_hidden_layers", "?"))
     if config.is_encoder_decoder:
@@ -204,13 +213,13 @@ def _shape(config: Any) -> str:
 
 
 def _heads(config: Any) -> int | None:
-    """Attention heads of a layer; None where there is no attention, as in Mamba and RWKV."""
+    """Return the attention heads of a layer; None without attention, as in Mamba and RWKV."""
     heads = getattr(config, "num_attention_heads", None)
     return heads if isinstance(heads, int) else None
 
 
 def _some(names: Any) -> str:
-    """The first of a list of names that may be long."""
+    """Return the first names of a list that may be long."""
     left = len(names) - _LABELS_SHOWN
     shown = ", ".join(str(name) for name in names[:_LABELS_SHOWN])
     return f"{shown} and {left:,} more" if left > 0 else shown
@@ -222,9 +231,9 @@ def _count(parameters: int) -> str:
     return f"{parameters / 1e6:.1f} M"
 
 
-def _entry(model: Model) -> CatalogEntry | None:
+def _entry(model: Described) -> CatalogEntry | None:
     return next((e for e in CATALOG.values() if e.source == model.source), None)
 
 
-def _readme(model: Model) -> Readme:
+def _readme(model: Described) -> Readme:
     return Readme() if model.folder is None else read_readme(model.folder)

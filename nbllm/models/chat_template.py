@@ -1,9 +1,4 @@
-"""Whether a chat template comes to an end: it is a program, and comes from a stranger.
-
-transformers renders it in Jinja's sandbox, which keeps it from everything but time and memory. So
-it is rendered once in a process of its own that has little of either. What it is given there is
-what it will be given: roles and placeholders, and never a text (see `nbllm.engine.prompt.chat`).
-"""
+"""Bounds the rendering of a chat template, which is a program of unknown origin."""
 
 from __future__ import annotations
 
@@ -81,8 +76,8 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Non
     """Refuse a chat template that does not end soon, or writes without end.
 
     Args:
-        tokenizer: the one that has it, if it has one.
-        folder: where it lies.
+        tokenizer: which may have a template.
+        folder: the model's, for the message.
 
     Raises:
         UnsupportedModelError: a template does so.
@@ -101,7 +96,7 @@ def check_chat_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Non
 
 @lru_cache(maxsize=64)
 def _ends(template: str, tokens: str) -> bool:
-    """Whether it was rendered to the end, and not to very much."""
+    """Return whether a template was rendered to its end, and not to very much."""
     given = json.dumps({"template": template, "tokens": json.loads(tokens)})
     try:
         done = subprocess.run(

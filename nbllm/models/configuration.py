@@ -1,4 +1,4 @@
-"""What a model's own files say of it: what kind it is and how much it can read."""
+"""Reads a model's own files: its kind, its sizes and its context length."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from nbllm.checks import shown
 from nbllm.errors import ModelError, NbllmError, UnsupportedModelError
-from nbllm.json_file import read_object
-from nbllm.models.model import Kind
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.kind import Kind
 from nbllm.models.sizes import largest, stated, text_config
-from nbllm.models.sources import Fetched
+from nbllm.storage.json_file import read_object
 from nbllm.wording import said, with_article
 
 if TYPE_CHECKING:
@@ -27,14 +27,19 @@ _POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "lon
 
 
 def read_configuration(fetched: Fetched, trust_remote_code: bool = False) -> PreTrainedConfig:
-    """The config.json of a model's folder.
+    """Return the configuration in a model's folder.
 
-    Raises UnsupportedModelError where transformers does not know the architecture, where a size
-    is none, or where the checkpoint brings code of its own and `trust_remote_code` is off.
+    Args:
+        fetched: the model.
+        trust_remote_code: whether the checkpoint's own code may run.
+
+    Raises:
+        UnsupportedModelError: transformers does not know the architecture, a size is none, or the
+            checkpoint brings code of its own and `trust_remote_code` is off.
     """
     from transformers import AutoConfig
 
-    from nbllm.models.quiet import quiet
+    from nbllm.models.silence import quiet
 
     try:
         with quiet():
@@ -91,9 +96,14 @@ _NAMELESS = "a model whose config.json names no architecture"
 
 
 def kind_of(config: PreTrainedConfig, source: str) -> Kind:
-    """What a model of this architecture does: write on, write anew, label, embed, or point.
+    """Return the kind of model that an architecture makes.
 
-    Raises UnsupportedModelError for any other.
+    Args:
+        config: of the model.
+        source: names it in the message.
+
+    Raises:
+        UnsupportedModelError: it is of no kind that nbllm runs.
     """
     architecture = (config.architectures or [""])[0]
     if config.is_encoder_decoder and architecture.endswith(
@@ -106,7 +116,7 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
         if architecture.endswith("ForSequenceClassification"):
             return "classifier"
         if architecture.endswith("ForQuestionAnswering"):
-            return "reader"
+            return "extractive_qa"
         if architecture.endswith(("ForMaskedLM", "Model")):
             return "encoder"
     raise UnsupportedModelError(
@@ -119,7 +129,15 @@ def kind_of(config: PreTrainedConfig, source: str) -> Kind:
 
 
 def refuse_unsized(config: PreTrainedConfig, source: str) -> None:
-    """Raise UnsupportedModelError where a configuration does not say how large its network is."""
+    """Refuse a configuration that does not say how large its network is.
+
+    Args:
+        config: of the model.
+        source: names it in the message.
+
+    Raises:
+        UnsupportedModelError: naming what is missing.
+    """
     text = text_config(config)
     missing = [name for name in ("hidden_size", "num_hidden_layers") if not largest(text, name)]
     if missing:
@@ -131,9 +149,14 @@ def refuse_unsized(config: PreTrainedConfig, source: str) -> None:
 
 
 def context_length_of(config: PreTrainedConfig, fetched: Fetched) -> int:
-    """Tokens, the least of what the model's files state.
+    """Return the context length in tokens: the least that the model's files state.
 
-    Raises UnsupportedModelError where that is none.
+    Args:
+        config: of the model.
+        fetched: the model.
+
+    Raises:
+        UnsupportedModelError: that is no length.
     """
     if fetched.context_length is not None:
         return fetched.context_length

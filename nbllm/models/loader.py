@@ -1,84 +1,46 @@
-"""From a name to a running Model, and which models are in memory."""
+"""From a name to a running Model."""
 
 from __future__ import annotations
 
-import gc
 import json
-import os
-import secrets
-import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-
-from nbllm.activity.jobs import jobs
-from nbllm.activity.processes import DeviceMemory, HeldModel, announce
 from nbllm.checks import check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.escaping import say
-from nbllm.models import quantization
 from nbllm.models.adapter import check as check_adapter
 from nbllm.models.architecture import skeleton
-from nbllm.models.catalog import DEFAULT
 from nbllm.models.configuration import (
     context_length_of,
     kind_of,
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_dtype, reason_of_dtype
-from nbllm.models.memory import (
-    give_device_memory_back,
-    give_freed_memory_back,
-    held_by_device,
-)
-from nbllm.models.model import Model, ModelLike
-from nbllm.models.placement import (
+from nbllm.models.devices.device import choose_dtype, reason_of_dtype
+from nbllm.models.fetch.catalog import DEFAULT
+from nbllm.models.fetch.sources import fetch, fetch_adapter
+from nbllm.models.in_memory import hold, loaded
+from nbllm.models.memory.placement import (
     input_device,
     place_all,
     read_device_map,
     refuse_quantized_on_disk,
 )
-from nbllm.models.plan import Plan, refuse_too_large, settle
-from nbllm.models.quantization import Quantization
-from nbllm.models.reading import read
-from nbllm.models.sources import fetch, fetch_adapter
+from nbllm.models.memory.plan import Plan
+from nbllm.models.memory.planner import refuse_too_large, settle
+from nbllm.models.model import Model, ModelLike
+from nbllm.models.quantization import schemes as quantization
+from nbllm.models.quantization.schemes import Quantization
+from nbllm.models.weights import read_weights
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "check_named",
-    "choose",
-    "held_as",
-    "holders",
-    "load",
-    "loaded",
-    "reload",
-    "resolve",
-    "unload",
-]
-
-
-@dataclass(eq=False)
-class _Shared:
-    """One network in memory and those who hold a share of it."""
-
-    network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    holders: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
-    newest: Model | None = None  # held, so that a model that was not assigned stays usable
-    key: str = field(default_factory=lambda: secrets.token_hex(4))  # by which others name it
-
-
-_in_memory: dict[Plan, _Shared] = {}  # in the order of the last load
-_lock = RLock()
-if hasattr(os, "register_at_fork"):  # whoever holds it is not there in a process that was forked
-    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+__all__ = ["check_named", "choose", "held_as", "load", "reload", "resolve"]
 
 
 @reads(
@@ -102,9 +64,9 @@ def load(
     accept_license: bool = False,
     trust_remote_code: bool = False,
 ) -> Model:
-    """Load a causal model, an encoder-decoder, a classifier, a sentence encoder, or a reader.
+    """Load a model: causal, encoder-decoder, classifier, sentence encoder or extractive QA.
 
-    A reader answers questions with words of a text (…ForQuestionAnswering).
+    The same model loaded twice shares its weights; see `Model.unload`.
 
     Args:
         name_or_path: a name of the shelf, a folder of safetensors, a .gguf file, or
@@ -129,10 +91,11 @@ def load(
             folder, or `owner/name` on the hub.
         adapter_revision: as `revision`, of the adapter.
         merge_adapter: add the adapter into the weights, which makes it cost nothing.
-        accept_license: say yes to a licence that asks to be accepted.
+        accept_license: accept a licence that asks for it.
         trust_remote_code: run Python code that the checkpoint brings with it.
 
-    The same model loaded twice shares its weights; see `Model.unload`.
+    Returns:
+        The model, ready to be asked.
 
     Raises:
         UnknownModelError: there is nothing by that name.
@@ -182,7 +145,7 @@ def load(
             device_map=places,
             adapter=None if added is None else added.folder,
             adapter_revision=None if added is None else added.revision,
-            merges=merge_adapter,
+            merge_adapter=merge_adapter,
             trust_remote_code=trust_remote_code,
         ),
         config,
@@ -192,46 +155,38 @@ def load(
     )
     if reason is not None:
         say(f"nbllm: {name_or_path}: {reason}")
-    with _lock:
-        shared = _in_memory.pop(plan, None)
-        if shared is None:
-            refuse_quantized_on_disk(plan)
-            refuse_too_large(plan, network)
-            shared = _Shared(*read(plan, config, network, fetched))
-        _in_memory[plan] = shared
-        model = Model(
-            network=shared.network,
-            tokenizer=shared.tokenizer,
-            kind=plan.kind,
-            name=str(name_or_path),
-            source=fetched.source,
-            revision=fetched.revision,
-            quantization=plan.quantize,
-            context_length=plan.context_length,
-            licence=fetched.licence,
-            folder=fetched.folder,
-            adapter=None if added is None else added.source,
-            adapter_revision=plan.adapter_revision,
-            adapter_folder=plan.adapter,
-            merged=merge_adapter,
-            _give_back=_give_back,
-        )
-        shared.holders.add(model)
-        shared.newest = model
-    _announce()
-    return model
 
+    def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        refuse_quantized_on_disk(plan)
+        refuse_too_large(plan, network)
+        return read_weights(plan, config, network, fetched)
 
-def loaded() -> list[Model]:
-    """The models in memory, one for each network, the one loaded last at the end."""
-    with _lock:
-        return [shared.newest for shared in _in_memory.values() if shared.newest is not None]
+    make = partial(
+        Model,
+        kind=plan.kind,
+        name=str(name_or_path),
+        source=fetched.source,
+        revision=fetched.revision,
+        quantization=plan.quantize,
+        context_length=plan.context_length,
+        licence=fetched.licence,
+        folder=fetched.folder,
+        adapter=None if added is None else added.source,
+        adapter_revision=plan.adapter_revision,
+        adapter_folder=plan.adapter,
+        merged=merge_adapter,
+    )
+    return hold(plan, read_new, make)
 
 
 def choose(model: ModelLike | None = None) -> Model:
-    """The model given, else the one loaded last that can be asked, else the default one.
+    """Return the model given, else the one loaded last that can be asked, else the default one.
 
-    Raises what `resolve` raises.
+    Args:
+        model: a model or its name.
+
+    Raises:
+        NbllmError: as `resolve` does.
     """
     if model is not None:
         return resolve(model)
@@ -241,7 +196,10 @@ def choose(model: ModelLike | None = None) -> Model:
 
 
 def resolve(model: ModelLike) -> Model:
-    """A model by itself or by its name: the one loaded last by that name, else loaded now.
+    """Return a model that is given itself or by its name: loaded last by that name, else now.
+
+    Args:
+        model: a model or its name.
 
     Raises:
         ArgumentError: it is neither a model nor a name.
@@ -255,7 +213,11 @@ def resolve(model: ModelLike) -> Model:
 
 
 def check_named(argument: str, model: Any) -> None:
-    """Refuse what is neither a model nor may be the name of one, before anything is loaded.
+    """Refuse a value that is neither a model nor may name one, before anything is loaded.
+
+    Args:
+        argument: its name, for the message.
+        model: the value.
 
     Raises:
         ArgumentError: naming the argument.
@@ -268,44 +230,15 @@ def check_named(argument: str, model: Any) -> None:
     )
 
 
-def unload(key: str) -> None:
-    """Take a network out of memory by the key under which this process announced it.
-
-    All models that share it are unloaded, as by `Model.unload`. JupyterLab's panel has the
-    kernel call this.
-
-    Raises ModelError where there is none of that key, or a run in the background uses it.
-    """
-    with _lock:
-        sharing = [list(s.holders) for s in _in_memory.values() if s.key == key]
-    if not sharing:
-        raise ModelError(
-            f"No model with the key {key!r} is in memory: it was unloaded already, or another "
-            "kernel holds it. The panel shows it as it is now."
-        )
-    names = {model.name for model in sharing[0]}
-    for job in jobs():
-        if job.state == "running" and job.owner.is_this and job.model in names:
-            raise ModelError(
-                f"{job.model} answers {job.verb!r} in the background. Cancel that job or wait for "
-                "its end, then unload."
-            )
-    for model in sharing[0]:
-        model.unload()
-
-
-def holders(model: Model) -> int:
-    """How many models share the network of `model`, itself among them."""
-    with _lock:
-        shares = (s.holders for s in _in_memory.values() if model in s.holders)
-        return len(next(shares, ()))
-
-
 def reload(provenance: Mapping[str, str]) -> Model:
-    """The model of a run's record: the one in memory that matches, or loaded again.
+    """Return the model of a run's record: the one in memory that matches, or loaded again.
 
-    `provenance` is what `Model.provenance()` gave. Raises what `load` raises, and
-    UnknownModelError where its source now holds other weights.
+    Args:
+        provenance: as `Model.provenance` returned it.
+
+    Raises:
+        UnknownModelError: its source now holds other weights.
+        NbllmError: whatever else `load` raises.
     """
     held = held_as(provenance)
     if held is not None:
@@ -326,7 +259,7 @@ def reload(provenance: Mapping[str, str]) -> Model:
 
 
 def held_as(provenance: Mapping[str, str]) -> Model | None:
-    """The model in memory of a run's record; None where there is none.
+    """Return the model in memory of a run's record; None where there is none.
 
     Args:
         provenance: as `reload` takes it.
@@ -339,65 +272,6 @@ def held_as(provenance: Mapping[str, str]) -> Model | None:
 
 
 def _name_in(source: str, of_catalog: str = "") -> str:
-    """What `load` is given to have this source again."""
+    """Return the name by which `load` finds a source again."""
     where, _, name = source.partition(":")
     return {"hub": name, "pypi": of_catalog}.get(where, source)
-
-
-def _give_back(model: Model) -> None:
-    """Take one holder off; the network goes when the last one has gone."""
-    if _was_the_last(model):
-        gc.collect()
-        give_freed_memory_back()
-        give_device_memory_back()
-    _announce()
-
-
-def _was_the_last(model: Model) -> bool:
-    """Take one holder off, and say whether its network is to be freed now."""
-    with _lock:
-        held = next((item for item in _in_memory.items() if model in item[1].holders), None)
-        if held is None:  # a copy that was made by hand
-            return False
-        plan, shared = held
-        shared.holders.discard(model)
-        if shared.newest is model:
-            shared.newest = next(iter(shared.holders), None)
-        if shared.newest is not None:
-            return False
-        del _in_memory[plan]
-    return True
-
-
-def _announce() -> None:
-    """Tell the other processes what this one holds now."""
-    with _lock:
-        held = [
-            _held(shared, shared.newest)
-            for shared in _in_memory.values()
-            # Another thread may be about to give it back.
-            if shared.newest is not None and shared.newest.loaded
-        ]
-        # To ask a device that holds nothing would cost some of its memory, for a context.
-        used = sorted({device for model in held for device in model.bytes_by_device})
-        announce(held, [_accelerator(device) for device in used if device.startswith("cuda")])
-
-
-def _held(shared: _Shared, model: Model) -> HeldModel:
-    spread = held_by_device(shared.network)
-    return HeldModel(
-        key=shared.key,
-        name=model.name,
-        quantization=model.quantization,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
-        bytes=sum(spread.values()),
-        shares=len(shared.holders),
-        bytes_by_device=spread,
-    )
-
-
-def _accelerator(device: str) -> DeviceMemory:
-    free, total = torch.cuda.mem_get_info(device)
-    identity = getattr(torch.cuda.get_device_properties(device), "uuid", device)
-    return DeviceMemory(device=device, identity=str(identity), total=total, free=free)

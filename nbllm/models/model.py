@@ -1,4 +1,4 @@
-"""A loaded model: its network, its tokenizer, and what it is."""
+"""A loaded model: its network, its tokenizer, and its provenance."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from nbllm.errors import ModelError
+from nbllm.models.kind import Kind
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["CALLED", "Kind", "Model", "ModelLike"]
-
-Kind = Literal["causal", "seq2seq", "classifier", "encoder", "reader"]
-
-# As a message says what a model is, or what is wanted.
-CALLED: dict[Kind, str] = {
-    "causal": "a causal language model",
-    "seq2seq": "an encoder-decoder",
-    "classifier": "a classifier",
-    "encoder": "a sentence encoder",
-    "reader": "a model that points at answers (…ForQuestionAnswering)",
-}
+__all__ = ["Model", "ModelLike"]
 
 
 @dataclass(eq=False, repr=False)
@@ -52,11 +42,11 @@ class Model:
     adapter_revision: str | None = None
     adapter_folder: Path | None = None  # where its files lie
     merged: bool = False  # the adapter into the weights
-    _give_back: Callable[[Model], None] | None = field(default=None, kw_only=True)
+    _release: Callable[[Model], None] | None = field(default=None, kw_only=True)
 
     @property
     def device(self) -> torch.device:
-        """Where its input goes, and where most of it lives unless it is spread."""
+        """The device of its input, and of most of it unless it is spread."""
         import torch
 
         # accelerate's hook on a network that is spread; its first layers may be on disk.
@@ -75,12 +65,12 @@ class Model:
         return "network" in self.__dict__
 
     def provenance(self) -> dict[str, str]:
-        """What decides its answers, for the record of a run; `loader.reload` reads it back.
+        """Return all that decides its answers, for a run's record; `loader.reload` reads it.
 
         Of a model that is spread, `device_map` holds as JSON where its parts lie, as they were
         put in the end, also where "auto" decided on it.
         """
-        from nbllm.models.placement import placement
+        from nbllm.models.memory.placement import placement
 
         known = {
             "name": self.name,
@@ -108,8 +98,8 @@ class Model:
         if not self.loaded:
             return
         del self.network, self.tokenizer
-        if self._give_back is not None:
-            self._give_back(self)
+        if self._release is not None:
+            self._release(self)
 
     def __enter__(self) -> Model:
         return self

@@ -1,20 +1,16 @@
-"""What a checkpoint's own README.md says of it: the model card of the Hugging Face hub.
-
-Its header is YAML and its text Markdown, both written by whoever published the model: what
-comes from here is plain text, shortened, and still to be escaped where it is shown.
-"""
+"""Reads a checkpoint's README.md: the model card of the Hugging Face hub."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 from nbllm.errors import ModelError
-from nbllm.json_file import read_text
+from nbllm.storage.json_file import read_text
 
 __all__ = ["Readme", "read_readme"]
 
@@ -49,7 +45,11 @@ class Readme:
 
 
 def read_readme(folder: Path) -> Readme:
-    """The model card in `folder`; an empty one where there is none or it cannot be read."""
+    """Return the model card of a folder; an empty one where there is none or it cannot be read.
+
+    Args:
+        folder: the model's.
+    """
     file = folder / "README.md"
     if not file.is_file():
         return Readme()
@@ -119,7 +119,7 @@ def _blocks(markdown: str) -> Iterator[tuple[int, str, bool]]:
     """(level, text, is a list) of headings, paragraphs and lists; only headings have a level."""
     import mistune
 
-    parse: Callable[[str], Any] = mistune.create_markdown(renderer="ast", plugins=["table"])
+    parse: Any = mistune.create_markdown(renderer="ast", plugins=["table"])
     lead = ""  # a paragraph that ends in a colon belongs to the list after it, if there is one
     for block in parse(markdown):
         kind = block["type"]

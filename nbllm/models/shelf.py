@@ -1,4 +1,4 @@
-"""The shelf: which models can be had, which lie on this disk, and which are in memory."""
+"""The shelf: the models that can be fetched, lie on this disk, or are in memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nbllm.display.card import card
+from nbllm.display.table import Column, Table
 from nbllm.errors import ModelError, UnknownModelError
-from nbllm.escaping import escape, visible
-from nbllm.models import disk
-from nbllm.models.catalog import CATALOG
-from nbllm.models.disk import Verified
-from nbllm.models.memory import held_bytes, readable
-from nbllm.models.theme import STYLE
+from nbllm.escaping import visible
+from nbllm.models.fetch import cached_models
+from nbllm.models.fetch.cached_models import Verified
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.memory.budget import held_bytes
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,7 @@ _PLACES = {  # in the order in which they are shown, with the columns that say s
     "to fetch": ("name", "bytes", "licence", "what"),
 }
 _HEADINGS = {"bytes": "size", "last_used": "last used"}
-_STYLES = {
+_FORMS: dict[str, Column] = {
     "bytes": "number",
     "holders": "number",
     "source": "long",
@@ -42,7 +44,7 @@ _STYLES = {
 
 @dataclass(frozen=True)
 class Item:
-    """One line of the shelf; what does not apply to its place is None."""
+    """One line of the shelf; a field that does not apply to its place is None."""
 
     name: str  # as `load`, `remove` and `verify` take it
     place: str  # "in memory", "on this disk", "left over" or "to fetch"
@@ -65,17 +67,24 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self.items = list(_items())
+        self.items: list[Item] = list(_items())
 
     def remove(self, name: str | Path) -> int:
         """Delete a model from this disk, with what interrupted fetches of it left there.
 
-        Returns the bytes given back. A model that lies in a folder of your own stays.
+        A model that lies in a folder of your own stays.
 
-        Raises UnknownModelError where there is none by that name, and ModelError where it is in
-        memory, is being fetched, is your own, or the disk refuses.
+        Args:
+            name: as the shelf has it, or the path of its folder.
+
+        Returns:
+            The bytes that this freed.
+
+        Raises:
+            UnknownModelError: there is none by that name.
+            ModelError: it is in memory, is being fetched, is your own, or the disk refuses.
         """
-        found = disk.find(name)
+        found = cached_models.find(name)
         in_use = [
             model.name
             for model in _loaded()
@@ -88,47 +97,48 @@ class Shelf:
                 f"{name} is in memory, and its weights may still be read from the disk. Unload it "
                 "first with unload(), each Model that was loaded of it, or restart the kernel."
             )
-        freed = sum(disk.remove(kept) for kept in found)
+        freed = sum(cached_models.remove(kept) for kept in found)
         self.items = list(_items())
         return freed
 
     def verify(self, name: str | Path | None = None) -> list[Verified]:
-        """Compare a model's files on this disk, or all models', with what was recorded of them.
+        """Compare the files of a model on this disk, or of all, with their recorded hashes.
 
-        Each file is hashed again: some seconds for every few gigabytes. Raises
-        UnknownModelError where there is none by that name.
+        Each file is hashed again: some seconds for every few gigabytes.
+
+        Args:
+            name: as the shelf has it; by default all models.
+
+        Returns:
+            One result per model.
+
+        Raises:
+            UnknownModelError: there is none by that name.
         """
-        found = disk.kept() if name is None else disk.find(name)
+        found = cached_models.list_cached() if name is None else cached_models.find(name)
         whole = [kept for kept in found if kept.whole]
         if name is not None and not whole:
             raise UnknownModelError(
                 f"Of {name} there is only what an unfinished fetch left. `nbllm get {name}` "
                 f"goes on with it, `nbllm remove {name}` deletes it."
             )
-        return [disk.verify(kept) for kept in whole]
+        return [cached_models.verify(kept) for kept in whole]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an item, one column a field of `Item`."""
+        """Return one row per item, one column per field of `Item`."""
         import pandas as pd
 
         return pd.DataFrame([asdict(item) for item in self.items])
 
     def __str__(self) -> str:
-        return visible(
-            "\n\n".join(
-                "\n".join([_title(place, items), *_aligned(_cells(place, items))])
-                for place, items in self._by_place()
-            )
-        )
+        tables = [_table(place, items) for place, items in self._by_place()]
+        parts = ([table.caption, *(f"  {line}" for line in table.lines())] for table in tables)
+        return visible("\n\n".join(map("\n".join, parts)))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        tables = "".join(
-            _table(_title(place, items), _cells(place, items), _PLACES[place])
-            for place, items in self._by_place()
-        )
-        return f'<div style="{STYLE["card"]}">{tables}</div>'
+        return card("", *(_table(place, items).html() for place, items in self._by_place()))
 
     def _by_place(self) -> Iterator[tuple[str, list[Item]]]:
         for place in _PLACES:
@@ -138,7 +148,7 @@ class Shelf:
 
 
 def shelf() -> Shelf:
-    """The models that can be had, that are on this disk, and that are in memory.
+    """Return the models that can be fetched, are on this disk, or are in memory.
 
     Example:
         >>> shelf()  # doctest: +SKIP
@@ -150,7 +160,9 @@ def shelf() -> Shelf:
 
 def _items() -> Iterator[Item]:
     for model in reversed(_loaded()):
-        from nbllm.models.placement import devices_of, placement  # torch, which a model has loaded
+        # These import torch, as that model did.
+        from nbllm.models.in_memory import holders
+        from nbllm.models.memory.placement import devices_of, placement
 
         yield Item(
             name=model.name,
@@ -159,12 +171,12 @@ def _items() -> Iterator[Item]:
             licence=model.licence,
             quantization=model.quantization,
             device=devices_of(placement(model.network), str(model.device)),
-            holders=_loader().holders(model),
+            holders=holders(model),
             source=model.source,
             folder=model.folder,
         )
     here = set()
-    for kept in disk.kept():
+    for kept in cached_models.list_cached():
         here |= {kept.name} if kept.whole else set()
         yield Item(
             name=kept.name,
@@ -188,61 +200,34 @@ def _items() -> Iterator[Item]:
             )
 
 
-def _loader() -> Any:
-    """The loader if anything imported it, because importing it takes seconds."""
-    return sys.modules.get("nbllm.models.loader")
-
-
 def _loaded() -> list[Model]:
-    loader = _loader()
-    return [] if loader is None else loader.loaded()
+    # Where nothing was loaded, nothing heavy is imported to say so.
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else models.loaded()
 
 
 def _title(place: str, items: list[Item]) -> str:
     if place == "to fetch":
         return "To fetch, by nbllm.load(name) or `nbllm get name`"
-    title = f"{place.capitalize()}: {readable(sum(item.bytes for item in items))}"
+    title = f"{place.capitalize()}: {byte_size(sum(item.bytes for item in items))}"
     unfinished = ", unfinished or without weights; remove(name) gives it back"
     return title + unfinished if place == "left over" else title
 
 
-def _cells(place: str, items: list[Item]) -> list[list[str]]:
-    """The table of a place as text, its header first."""
+def _table(place: str, items: list[Item]) -> Table:
     columns = _PLACES[place]
-    header = [_HEADINGS.get(column, column) for column in columns]
-    return [header, *([_shown(item, column) for column in columns] for item in items)]
+    return Table(
+        [[_shown(item, column) for column in columns] for item in items],
+        [_HEADINGS.get(column) or column for column in columns],
+        columns=[_FORMS.get(column, "text") for column in columns],
+        caption=_title(place, items),
+    )
 
 
 def _shown(item: Item, column: str) -> str:
     value = getattr(item, column)
     if column == "bytes":
-        return readable(value)
+        return byte_size(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M}"
     return "not stated" if value is None else str(value)
-
-
-def _aligned(cells: list[list[str]]) -> list[str]:
-    """Lines of text whose columns stand below each other; the last one may be of any length."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    padded = ((f"{cell:<{width}}" for cell, width in zip(r, widths, strict=True)) for r in cells)
-    return [f"  {'  '.join(row)}".rstrip() for row in padded]
-
-
-def _table(title: str, cells: list[list[str]], columns: tuple[str, ...]) -> str:
-    aligned = [STYLE[_STYLES.get(column, "text")] for column in columns]
-    header, *rows = (list(zip(row, aligned, strict=True)) for row in cells)
-    heads = "".join(
-        f'<th scope="col" style="{STYLE["head"]};{align}">{escape(text)}</th>'
-        for text, align in header
-    )
-    lines = ("".join(_cell(text, align) for text, align in row) for row in rows)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<table style="{STYLE["table"]}"><caption style="{STYLE["caption"]}">{escape(title)}'
-        f"</caption><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
-    )
-
-
-def _cell(text: str, align: str) -> str:
-    return f'<td style="{STYLE["cell"]};{align}">{escape(text)}</td>'

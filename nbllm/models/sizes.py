@@ -11,12 +11,22 @@ __all__ = ["largest", "stated", "text_config"]
 
 
 def largest(config: PreTrainedConfig, name: str) -> int:
-    """Returns a size of a configuration, the largest of those of its layers; 0 for none."""
+    """Return a size of a configuration, the largest of those of its layers; 0 for none.
+
+    Args:
+        config: of a network.
+        name: of the size, such as "hidden_size".
+    """
     return max((size for size in stated(config, name) if isinstance(size, int)), default=0)
 
 
 def stated(config: PreTrainedConfig, name: str) -> list[Any]:
-    """Returns what a configuration states as a size, of each of its layers; nothing for None."""
+    """Return what a configuration states as a size, of each of its layers; nothing for None.
+
+    Args:
+        config: of a network.
+        name: of the size, such as "hidden_size".
+    """
     try:
         found: Any = getattr(config, name, None)
     except RuntimeError:  # transformers asks for that of each layer
@@ -27,7 +37,11 @@ def stated(config: PreTrainedConfig, name: str) -> list[Any]:
 
 
 def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Returns the part of a configuration that holds the sizes of what reads text."""
+    """Return the part of a configuration that holds the sizes of what reads text.
+
+    Args:
+        config: of a network.
+    """
     text: PreTrainedConfig = config.get_text_config()
     halves = (text, getattr(text, "decoder", None))
     return next((half for half in halves if half is not None and _sized(half)), text)

@@ -1,1 +1,1 @@
-"""The IPython extension: `%load_ext nbllm` brings the magics, `%unload_ext nbllm` ends them."""
+"""The IPython extension: `%load_ext nbllm` adds the magics, `%unload_ext nbllm` removes them."""

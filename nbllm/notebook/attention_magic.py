@@ -9,10 +9,10 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import MagicArgumentParser
 
-from nbllm.notebook.named import named_model
+from nbllm.notebook.resolve_model import resolve_model
 
 if TYPE_CHECKING:
-    from nbllm.widgets.attention import AttentionView
+    from nbllm.widgets.attention.view import AttentionView
 
 __all__ = ["AttentionMagic"]
 
@@ -40,11 +40,11 @@ class AttentionMagic(Magics):
         if is_blank(text):
             raise UsageError("%%attention needs a text: write it below, in the same cell.")
         # What is heavy is imported by the first cell that needs it, not by %load_ext.
-        from nbllm.widgets.attention import inspect
+        from nbllm.widgets.attention.view import inspect
 
         more = {"generate": options.generate} if options.generate else {}
         assert self.shell is not None
-        view = inspect(named_model(self.shell, options.model), text, **more)
+        view = inspect(resolve_model(self.shell, options.model), text, **more)
         for name in ("layer", "head"):
             if getattr(options, name) is not None:
                 setattr(view, name, getattr(options, name))

@@ -1,4 +1,4 @@
-"""What may follow on a line of %llm or %%llm, when Tab is pressed."""
+"""Tab completion of %llm and %%llm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ _OPTIONS = {
 
 
 def complete(shell: Any, event: Any) -> list[str]:
-    """Subcommands, options, and models: those in memory, and those that `load` knows by name."""
+    """Return subcommands, options and models: those in memory, and those that `load` has names for.
+
+    Args:
+        shell: The IPython shell.
+        event: The completion event, whose `line` is completed.
+    """
     words = event.line.split()
     magic, rest = words[0], words[1:]
     if event.line[-1:] not in (" ", "") and rest:
@@ -35,11 +40,11 @@ def complete(shell: Any, event: Any) -> list[str]:
 
 def _in_memory() -> list[str]:
     # Where nothing is loaded, nothing heavy is imported for the sake of a Tab.
-    loader = sys.modules.get("nbllm.models.loader")
-    return [] if loader is None else sorted({model.name for model in loader.loaded()})
+    models = sys.modules.get("nbllm.models.in_memory")
+    return [] if models is None else sorted({model.name for model in models.loaded()})
 
 
 def _on_the_shelf() -> list[str]:
-    from nbllm.models.catalog import CATALOG
+    from nbllm.models.fetch.catalog import CATALOG
 
     return sorted(CATALOG)

@@ -1,4 +1,4 @@
-"""Putting nbllm's magics into an IPython shell, and taking them out again."""
+"""Registers nbllm's magics in an IPython shell, and removes them again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COMPLETED = ("%llm", "%%llm")
 
 @dataclass
 class _Before:
-    """What the names stood for before; None where nothing had the name."""
+    """What the names stood for before; None for a name that was free."""
 
     magics: dict[tuple[str, str], Callable[..., Any] | None] = field(default_factory=dict)
     completers: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +31,7 @@ _before: WeakKeyDictionary[InteractiveShell, _Before] = WeakKeyDictionary()
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magics; loading twice is loading once."""
+    """Register the magics, once however often it is called."""
     if shell in _before:
         return
     magics, completers = shell.magics_manager.magics, _completers(shell)
@@ -46,7 +46,7 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Put back what the magics' names stood for before they were loaded."""
+    """Restore what the magics' names stood for before they were loaded."""
     if shell not in _before:
         return
     before = _before.pop(shell)

@@ -1,4 +1,4 @@
-"""%llm: the models in memory, and what goes on. %%llm: a cell that is a prompt."""
+"""%llm: models in memory, and status. %%llm: a cell that is a prompt."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from IPython.core.magic_arguments import MagicArgumentParser
 
 from nbllm.errors import NbllmError
 from nbllm.escaping import say
-from nbllm.notebook.asked import filled, prompt_of
-from nbllm.notebook.named import named_model
+from nbllm.notebook.prompt_cell import cell_prompt, fill_variables
+from nbllm.notebook.resolve_model import resolve_model
 from nbllm.notebook.stream import Stream
 from nbllm.wording import counted
 
@@ -35,7 +35,7 @@ class LlmMagics(Magics):
 
     @line_magic("llm")  # type: ignore[arg-type]
     def manage(self, line: str) -> Any:
-        """Load, list and unload models, and say what goes on.
+        """Load, list and unload models, and show the status.
 
             %llm load NAME [--quantize Q] [--device D] [--dtype T] [--revision R]
                            [--adapter A] [--accept-license]
@@ -45,7 +45,7 @@ class LlmMagics(Magics):
 
         `load` takes what nbllm.load() takes and is its model: `llm = %llm load smollm2`. `list`
         shows the models in memory, on this disk, and those to fetch. `unload` frees the memory
-        of one model, or of all. `status` tells of memory, of running jobs, and of the ledger.
+        of one model, or of all. `status` shows memory, running jobs, and the ledger.
         """
         name, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], Any]] = {
@@ -55,7 +55,7 @@ class LlmMagics(Magics):
             "status": self._status,
         }
         if name not in commands:
-            said = f"%llm has no {name!r}" if name else "%llm wants to know what to do"
+            said = f"%llm has no {name!r}" if name else "%llm needs a command"
             raise UsageError(f"{said}. Write {_USAGE}.")
         try:
             return commands[name](rest)
@@ -64,21 +64,21 @@ class LlmMagics(Magics):
 
     @cell_magic("llm")  # type: ignore[arg-type]
     def ask(self, line: str, cell: str) -> None:
-        """Ask a model what the cell says, and show what it writes as it comes.
+        """Send the cell to a model as a prompt, and show the answer as it is generated.
 
             %%llm [--model NAME] [--max-tokens N] [--temperature T] [--system TEXT] [--out NAME]
             Write a headline for this review: {review}
 
         Variables stand in {braces}, with attributes, indices and formats as `str.format` has
         them; a brace itself is {{ or }}. `--model` names a variable that holds a model, or what
-        nbllm.load() takes; without it the model loaded last is asked, else the default one.
-        `--max-tokens` is where the text is cut (256), `--temperature` above 0 draws it by chance.
-        The text is in `_`, and in the variable that `--out` names. An interrupt keeps what was
-        written.
+        nbllm.load() takes; without it the model loaded last answers, else the default one.
+        `--max-tokens` is where the answer is cut (256), `--temperature` above 0 samples it.
+        The answer is in `_`, and in the variable that `--out` names. An interrupt keeps what was
+        written so far.
         """
         assert self.shell is not None
         options = _cell_options(line)
-        text = filled(cell.removesuffix("\n"), self.shell.user_ns)
+        text = fill_variables(cell.removesuffix("\n"), self.shell.user_ns)
         from nbllm.blank import is_blank
 
         if is_blank(text):
@@ -87,8 +87,8 @@ class LlmMagics(Magics):
         from nbllm.engine.streaming import write
 
         try:
-            model = named_model(self.shell, options.model)
-            prompt = prompt_of(model, text, system=options.system, room=options.max_tokens)
+            model = resolve_model(self.shell, options.model)
+            prompt = cell_prompt(model, text, system=options.system, room=options.max_tokens)
             stream = Stream(self.shell)
             started = time.perf_counter()
             written = write(
@@ -96,7 +96,7 @@ class LlmMagics(Magics):
                 prompt,
                 max_new_tokens=options.max_tokens,
                 temperature=options.temperature,
-                tell=stream.tell,
+                on_text=stream.update,
             )
         except NbllmError as error:
             raise UsageError(str(error)) from error
@@ -132,7 +132,7 @@ class LlmMagics(Magics):
         return shelf()
 
     def _unload(self, line: str) -> None:
-        from nbllm.models.loader import loaded
+        from nbllm.models.in_memory import loaded
 
         held = loaded()
         for name in _words(line):
@@ -165,12 +165,13 @@ class LlmMagics(Magics):
 
 def _free(models: Sequence[Model]) -> None:
     """Take networks out of memory, whoever shares them."""
-    from nbllm.models.loader import loaded
-    from nbllm.models.memory import held_bytes, readable
+    from nbllm.models.in_memory import loaded
+    from nbllm.models.memory.budget import held_bytes
+    from nbllm.wording import byte_size
 
     for model in models:
         name, network = model.name, model.network
-        size = readable(held_bytes(network))
+        size = byte_size(held_bytes(network))
         model.unload()
         while sharing := [other for other in loaded() if other.network is network]:
             sharing[0].unload()

@@ -1,4 +1,4 @@
-"""What goes on: memory, running jobs, and the ledger."""
+"""Status of this process and its jobs: memory, running jobs, and the ledger."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbllm.activity.jobs import JobRecord, jobs
+from nbllm.display.card import card
+from nbllm.display.table import Table
 from nbllm.engine.ledger import ledger_path
-from nbllm.escaping import escape, visible
-from nbllm.models.loader import loaded
-from nbllm.models.memory import device_memory, free_memory, held_bytes, readable
-from nbllm.models.theme import STYLE
+from nbllm.escaping import visible
+from nbllm.models.in_memory import loaded
+from nbllm.models.memory.budget import device_memory, free_memory, held_bytes
+from nbllm.wording import byte_size
 
 __all__ = ["Status", "status"]
 
 
 @dataclass(frozen=True)
 class Status:
-    """As it was when it was asked for; shown as a table."""
+    """The status at one moment, shown as a table."""
 
     lines: Sequence[tuple[str, str]]
 
@@ -28,22 +30,17 @@ class Status:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr style='background:none'><th scope='row' style='{STYLE['cell']};{STYLE['text']};"
-            f"{STYLE['term']}'>{escape(name)}</th><td style='{STYLE['cell']};{STYLE['long']}'>"
-            f"{escape(text)}</td></tr>"
-            for name, text in self.lines
-        )
-        return f"<div style='{STYLE['card']}'><table style='{STYLE['table']}'>{rows}</table></div>"
+        table = Table(self.lines, columns=("text", "long"), named_rows=True)
+        return card("", table.html())
 
 
 def status() -> Status:
-    """The models of this process, the jobs of all processes, and where answers are kept."""
+    """Return this process's models, the running jobs of all processes, and the ledger's size."""
     models = loaded()
     lines = [
         (
             "model",
-            f"{model.name}: {readable(held_bytes(model.network))} on {model.device}, "
+            f"{model.name}: {byte_size(held_bytes(model.network))} on {model.device}, "
             f"{model.quantization if model.quantization != 'none' else 'not quantized'}",
         )
         for model in models
@@ -55,14 +52,14 @@ def status() -> Status:
     }:
         at = torch.device(device)
         lines.append(
-            ("memory", f"{readable(free_memory(at))} free of {readable(device_memory(at))}, {at}")
+            ("memory", f"{byte_size(free_memory(at))} free of {byte_size(device_memory(at))}, {at}")
         )
     running = [job for job in jobs() if job.state == "running"]
-    lines += [("job", _told(job)) for job in running] or [("job", "none is running")]
+    lines += [("job", _describe(job)) for job in running] or [("job", "none is running")]
     return Status([*lines, ("ledger", _ledger(ledger_path()))])
 
 
-def _told(job: JobRecord) -> str:
+def _describe(job: JobRecord) -> str:
     where = f" in {Path(job.owner.notebook).name}" if job.owner.notebook else ""
     left = "" if job.seconds_left is None else f", about {job.seconds_left:,.0f} s left"
     state = ", stopping after this batch" if job.cancelling else left
@@ -75,4 +72,4 @@ def _told(job: JobRecord) -> str:
 def _ledger(path: Path) -> str:
     files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
     size = sum(file.stat().st_size for file in files if file.exists())
-    return f"{readable(size)} in {path}" if size else f"empty; it will be {path}"
+    return f"{byte_size(size)} in {path}" if size else f"empty; it will be {path}"

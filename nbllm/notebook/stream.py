@@ -1,4 +1,4 @@
-"""A text on screen while it is written."""
+"""Display of a text while it is generated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ABOUT = (
 
 
 class Stream:
-    """In a notebook one output that grows, in a terminal text as it comes."""
+    """One growing output in a notebook; in a terminal, text as it arrives."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._handle = DisplayHandle() if hasattr(shell, "kernel") else None  # type: ignore[no-untyped-call]
@@ -35,8 +35,8 @@ class Stream:
         self._last = 0.0
         self._printed = 0
 
-    def tell(self, text: str) -> None:
-        """Show what is written so far."""
+    def update(self, text: str) -> None:
+        """Show the text that is written so far."""
         if self._handle is None:
             # With what comes next, a carriage return at the end may be one end of line.
             written = visible(text.removesuffix("\r"))

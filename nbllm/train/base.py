@@ -1,4 +1,4 @@
-"""The model that training starts from: a copy of its own, which nobody else is using."""
+"""The model that training starts from: a copy that nobody else is using."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import TooLargeError, TrainingError
-from nbllm.models import quantization
 from nbllm.models.architecture import CLASSES, skeleton
 from nbllm.models.configuration import (
     context_length_of,
@@ -17,15 +16,19 @@ from nbllm.models.configuration import (
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.device import choose_dtype
-from nbllm.models.memory import forecast, free_memory, readable
+from nbllm.models.devices.device import choose_dtype
+from nbllm.models.fetch.prepared import Fetched
+from nbllm.models.fetch.sources import fetch
+from nbllm.models.memory.budget import forecast, free_memory
+from nbllm.models.memory.placement import placement
+from nbllm.models.memory.plan import Plan
+from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model
-from nbllm.models.placement import placement
-from nbllm.models.plan import Plan, refuse_too_large, settle
-from nbllm.models.quiet import quiet
-from nbllm.models.reading import read
-from nbllm.models.sources import Fetched, fetch
+from nbllm.models.quantization import schemes as quantization
+from nbllm.models.silence import quiet
+from nbllm.models.weights import read_weights
 from nbllm.train.loop import training_device
+from nbllm.wording import byte_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -61,24 +64,32 @@ class Base:
 
 
 def find(
-    which: str | Path | Model, *, quantize: str, whole: bool | None, device: str | torch.device
+    which: str | Path | Model,
+    *,
+    quantize: str,
+    full_finetune: bool | None,
+    device: str | torch.device,
 ) -> Base:
-    """What is known of a model that is to be trained.
+    """Find a model to train, without reading its weights.
 
     Args:
-        quantize: as `nbllm.load` takes it.
-        whole: all of its weights will move, so they are wanted in float32; None where that is
-            the case unless it is causal.
+        which: A name or folder as `nbllm.load` takes it, or a loaded model.
+        quantize: As `nbllm.load` takes it.
+        full_finetune: All weights will move, and have to be float32; None stands for True
+            unless the model is causal.
+        device: As `nbllm.load` takes it.
 
-    Raises what `nbllm.load` raises, and TrainingError for a model that is spread or has an adapter,
-    and for a GPU other than the first.
+    Raises:
+        ModelError: As `nbllm.load` raises it.
+        TrainingError: The model is spread over devices or has an adapter, or the device is a
+            GPU other than the first.
     """
     where = training_device(device)
     if isinstance(which, Model):
         if parts := placement(which.network):
-            places = " and ".join(sorted(set(parts.values())))
+            devices = " and ".join(sorted(set(parts.values())))
             raise TrainingError(
-                f"{which.name} is spread over {places}, and one "
+                f"{which.name} is spread over {devices}, and one "
                 "device alone trains. If the model fits there with its gradients, pass its name, "
                 f"model={which.name!r}; else take a smaller one."
             )
@@ -104,7 +115,7 @@ def find(
     config = read_configuration(fetched)
     kind = kind_of(config, fetched.source)
     refuse_unsized(config, fetched.source)
-    whole = kind != "causal" if whole is None else whole
+    full_finetune = kind != "causal" if full_finetune is None else full_finetune
     network = skeleton(config, kind)
     plan, _ = settle(
         Plan(
@@ -114,7 +125,7 @@ def find(
             context_length=context_length_of(config, fetched),
             quantize=quantize,
             device=where,
-            dtype=torch.float32 if whole else choose_dtype("auto", where),
+            dtype=torch.float32 if full_finetune else choose_dtype("auto", where),
         ),
         config,
         network,
@@ -124,12 +135,17 @@ def find(
 
 
 def opened(base: Base) -> Model:
-    """The model with weights of its own, which are not shared with what `nbllm.load` gives.
+    """Read the model with weights of its own, which are not shared with `nbllm.load`.
 
-    Raises TooLargeError where its weights do not fit, and what reading raises.
+    Args:
+        base: The model, as `find` returned it.
+
+    Raises:
+        TooLargeError: Its weights do not fit.
+        ModelError: They cannot be read.
     """
     refuse_too_large(base.plan, base.network)
-    network, tokenizer = read(base.plan, base.config, base.network, base.fetched)
+    network, tokenizer = read_weights(base.plan, base.config, base.network, base.fetched)
     return Model(
         network=network,
         tokenizer=tokenizer,
@@ -145,7 +161,7 @@ def opened(base: Base) -> Model:
 
 
 def standing_bytes(base: Base, lora: Lora | None) -> dict[str, int]:
-    """Bytes that training holds all the time, by what they are."""
+    """Bytes that training holds all the time: weights, gradients, optimizer."""
     weights = forecast(base.network, base.plan.quantize, base.plan.dtype, 0, base.plan.device)
     moving = base.network.num_parameters() if lora is None else lora_parameters(base.network, lora)
     return {
@@ -156,12 +172,12 @@ def standing_bytes(base: Base, lora: Lora | None) -> dict[str, int]:
 
 
 def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
-    """Raise TooLargeError where not even one row could be learned from."""
+    """Raise TooLargeError where not even one row can be learned from."""
     parts = standing_bytes(base, lora)
     need, free = sum(parts.values()), free_memory(base.plan.device)
     if need <= free:
         return
-    listed = ", ".join(f"{readable(size)} of {name}" for name, size in parts.items())
+    listed = ", ".join(f"{byte_size(size)} of {name}" for name, size in parts.items())
     less = (
         "Take method='lora', which trains few weights, or method='qlora', which packs the others "
         "in 4 bits"
@@ -171,9 +187,9 @@ def refuse_unless_fits(base: Base, lora: Lora | None) -> None:
         else "Give memory back with unload()"
     )
     raise TooLargeError(
-        f"Training {base.name} takes {readable(need)} before a single row is read ({listed}), and "
-        f"{readable(free)} of {base.plan.device.type} memory are free. {less}, or a smaller model. "
-        "Nothing was read."
+        f"Training {base.name} takes {byte_size(need)} before a single row is read ({listed}), and "
+        f"{byte_size(free)} of {base.plan.device.type} memory are free. {less}, or a smaller "
+        "model. Nothing was read."
     )
 
 
@@ -191,9 +207,14 @@ def lora_parameters(network: Any, lora: Lora) -> int:
 
 
 def adapted(network: PreTrainedModel, lora: Lora, seed: int) -> Any:
-    """peft's network around `network`, whose own weights stay as they are.
+    """Wrap a network in peft's, whose own weights stay as they are.
 
     The change begins as none: A is random and B is zero.
+
+    Args:
+        network: The network.
+        lora: Rank and scale of the change.
+        seed: The seed of A.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -223,11 +244,18 @@ def _head_labels(model: Model) -> tuple[str, ...]:
 
 
 def with_head(model: Model, labels: tuple[str, ...], seed: int) -> PreTrainedModel:
-    """A classifier of these labels on an encoder's weights, with a head that is random yet.
+    """Return a classifier on an encoder's weights, with a head that is random yet.
 
     A classifier with the same labels in the same order keeps its head; others get a new one.
 
-    Raises TrainingError where transformers has no classifier of this architecture.
+    Args:
+        model: An encoder or a classifier.
+        labels: The labels, in the order of the head.
+        seed: The seed of the head.
+
+    Raises:
+        TrainingError: transformers has no classifier of this architecture, or the weights do
+            not fit one.
     """
     import copy
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, log10
 
+from nbllm.display.theme import BLUE, GREY, VERMILION, translucent
 from nbllm.escaping import escape
 from nbllm.wording import counted
 
 __all__ = ["svg"]
 
-# Of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind eyes can tell apart and
-# which can be read on a light page and on a dark one.
-_TRAIN, _HELD = "#0072B2", "#D55E00"
+# Told apart by colour-blind readers, and on light and dark ground.
+_TRAIN, _HELD = BLUE, VERMILION
 _WIDTH, _HEIGHT = 560, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 34
 _TEXT = "fill:var(--jp-ui-font-color1,CanvasText);font:11px var(--jp-ui-font-family,system-ui)"
@@ -55,9 +55,9 @@ def svg(
         *(_dot(place(*p), _HELD) for p in held),
         *(_reference(name, place(0, y), place(last, y)) for name, y in references),
     ]
-    told = _told(train, held, unit)
+    described = _description(train, held, unit)
     return (
-        f'<svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'<svg role="img" aria-label="{escape(described)}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'style="width:{_WIDTH}px;max-width:100%;height:auto;display:block">'
         f"{_axes(place, low, high, last)}{''.join(lines)}{_legend(bool(held), unit)}</svg>"
     )
@@ -101,7 +101,7 @@ def _axes(place: object, low: float, high: float, last: float) -> str:
         x, y = place(0, value).split(",")  # type: ignore[operator]
         parts.append(
             f'<line x1="{x}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" '
-            'style="stroke:rgba(136,136,136,0.25)"/>'
+            f'style="stroke:{translucent(GREY, 0.25)}"/>'
             f'<text x="{_LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end" style="{_TEXT}">'
             f"{value:g}</text>"
         )
@@ -143,7 +143,7 @@ def _legend(held: bool, unit: str) -> str:
     return "".join(parts)
 
 
-def _told(train: Sequence[Point], held: Sequence[Point], unit: str) -> str:
+def _description(train: Sequence[Point], held: Sequence[Point], unit: str) -> str:
     said = [
         f"{name} loss from {points[0][1]:.3g} to {points[-1][1]:.3g} {unit}"
         for name, points in (("training", train), ("held-out", held))

@@ -1,4 +1,4 @@
-"""Rows in the tokens of a model: exactly what a verb would ask, followed by the true answer."""
+"""Rows as tokens: exactly the prompt of a verb, followed by the true answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
+from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import TextTooLongError
-from nbllm.frame.kinds.label import LabelTask, label_ids
+from nbllm.frame.tasks.label import LabelTask, label_ids
 from nbllm.train.rows import LearnedRow
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ __all__ = ["Example", "answer_examples", "head_examples", "label_examples"]
 
 @dataclass(frozen=True)
 class Example:
-    """One row: what is read, and what is to be foretold.
+    """One row: the tokens that are read, and those that are predicted.
 
     `ids[begin:]` is the answer, and the tokens before it are read only. A classifier reads all of
-    it and is to give label `label`.
+    it and predicts the label of number `label`.
     """
 
     ids: tuple[int, ...]
@@ -37,11 +38,14 @@ class Example:
 def label_examples(
     model: Model, task: LabelTask, rows: Sequence[LearnedRow], *, limit: int, truncate: bool
 ) -> list[Example | None]:
-    """Rows behind the prompt of a verb, each with its label; None for one that is too long.
+    """Return rows after the prompt of a verb, each with its label; None for one that is too long.
 
     Args:
-        limit: tokens that a row may have, its prompt and its answer together.
-        truncate: cut the text of longer rows, which else are None.
+        model: The model, whose tokenizer counts.
+        task: The verb's task.
+        rows: The rows.
+        limit: The most tokens of a row, its prompt and its answer together.
+        truncate: Cut the text of longer rows, which else are None.
     """
     labels = dict(zip(task.labels, label_ids(model, task.labels, task.answers), strict=True))
     room = limit - max(map(len, labels.values()))
@@ -52,10 +56,14 @@ def label_examples(
 def answer_examples(
     model: Model, template: Template, rows: Sequence[LearnedRow], *, limit: int, truncate: bool
 ) -> list[Example | None]:
-    """Rows behind a prompt, each with its answer and the token that ends it; None if too long.
+    """Return rows after a prompt, each with its answer and its end; None for one that is too long.
 
     Args:
-        limit, truncate: as for `label_examples`.
+        model: The model, whose tokenizer counts.
+        template: The prompt.
+        rows: The rows.
+        limit: The most tokens of a row, its prompt and its answer together.
+        truncate: Cut the text of longer rows, which else are None.
     """
     end = _end(model)
     answers = [[*ids, *end] for ids in answer_ids(model.tokenizer, [row.answer for row in rows])]
@@ -70,7 +78,15 @@ def head_examples(
     limit: int,
     truncate: bool,
 ) -> list[Example | None]:
-    """Rows as a classifier or encoder reads them, each with its label; None if too long."""
+    """Return rows for a classifier or encoder, each with its label; None for one that is too long.
+
+    Args:
+        model: The model, whose tokenizer counts.
+        labels: The labels, in the order of the head.
+        rows: The rows.
+        limit: The most tokens of a row.
+        truncate: Cut the text of longer rows, which else are None.
+    """
     from nbllm.engine.encoding import framed
 
     encoded = framed(model).encode([row.texts for row in rows], limit=limit, truncate=truncate)
@@ -81,15 +97,14 @@ def head_examples(
 
 
 def _end(model: Model) -> list[int]:
-    """The token by which the model ends what it writes, if there is one."""
+    """The token with which the model ends its output, if there is one."""
     own = model.network.generation_config
     stated = None if own is None else own.eos_token_id
     ends = stated if isinstance(stated, list) else [stated]
     # Of several, the one that the chat template writes comes first in the tokenizer's mind.
-    if model.tokenizer.eos_token_id is not None and (
-        stated is None or model.tokenizer.eos_token_id in ends
-    ):
-        return [int(model.tokenizer.eos_token_id)]
+    eos = special_token_id(model.tokenizer, "eos")
+    if eos is not None and (stated is None or eos in ends):
+        return [eos]
     return [int(ends[0])] if ends[0] is not None else []
 
 
@@ -117,7 +132,7 @@ def _followed(
 
 
 def _fitting(encoded: Prompt | Exception) -> Prompt | None:
-    """The prompt; None where it did not fit; raises what else a row raised."""
+    """The prompt; None where it did not fit. Other errors are raised."""
     if isinstance(encoded, Exception):
         if isinstance(encoded, TextTooLongError):
             return None

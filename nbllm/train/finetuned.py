@@ -1,22 +1,22 @@
-"""What fine-tuning came to: figures on held-out rows, curves, and the model to ask."""
+"""The result of fine-tuning: figures on held-out rows, curves, and the trained model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbllm.escaping import escape
-from nbllm.models.theme import STYLE
-from nbllm.train.card import card, listed, plain
+from nbllm.display.card import card, remarks, terms, terms_text
+from nbllm.display.table import Table
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
-from nbllm.wording import counted
+from nbllm.train.saving import write_readme
+from nbllm.wording import counted, duration
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["Finetuned"]
+__all__ = ["Finetuned", "write_card"]
 
 
 class Finetuned(TrainingResult):
@@ -28,7 +28,7 @@ class Finetuned(TrainingResult):
         return bool(self.record["method"] != "full")
 
     def load(self) -> Model:
-        """The trained model, ready to be asked."""
+        """Load the trained model; of an adapter, its base with it."""
         from nbllm.models.loader import load
 
         if not self.is_adapter:
@@ -49,7 +49,7 @@ class Finetuned(TrainingResult):
             "from": f"{record['base']['name']}, revision {record['base']['revision'][:12]}, "
             + ("not quantized" if bits == "none" else bits),
             "trained": f"{record['method']} on {counted(record['rows']['train'], 'row')}, "
-            f"{counted(record['steps'], 'step')} in {spoken(record['seconds'])}"
+            f"{counted(record['steps'], 'step')} in {duration(record['seconds'])}"
             + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }
@@ -67,19 +67,51 @@ class Finetuned(TrainingResult):
         }
 
     def __repr__(self) -> str:
-        return plain(f"Fine-tuned {self.record['base']['name']}", self.lines())
+        return terms_text(f"Fine-tuned {self.record['base']['name']}", self.lines())
 
     def _repr_html_(self) -> str:
         return card(
             f"Fine-tuned {self.record['base']['name']}",
-            listed(self.lines()),
+            terms(self.lines()),
             _by_label(self.metrics),
             svg(self.history, unit="nats"),
         )
 
 
+def write_card(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the model card of a fine-tuned model.
+
+    Args:
+        folder: The folder of the run.
+        record: The record of how it was made, as in training.json.
+    """
+    named = record["base"]["name"]
+    base = Path(named).name if Path(named).is_dir() else named
+    figures = ", ".join(
+        f"{name} {value:.3f}"
+        for name, value in record["metrics"].items()
+        if isinstance(value, float)
+    )
+    how = f"nbllm.load({base!r}, adapter=folder)" if record["lora"] else "nbllm.load(folder)"
+    generates = record["prompt"] is not None or record["template"]
+    write_readme(
+        folder,
+        f"{base}, fine-tuned",
+        [
+            f"{base} ({record['base']['source']}, revision {record['base']['revision']}), "
+            f"fine-tuned by nbllm ({record['method']}) on "
+            f"{counted(record['rows']['train'], 'row')}.",
+            f"On {record['rows']['held']:,} held-out rows: {figures}.",
+            f"`{how}` loads it. training.json has the record of how it was made.",
+        ],
+        licence=record["licence"],
+        base=base,
+        task="text-generation" if generates else "text-classification",
+    )
+
+
 def _asked(record: Mapping[str, Any]) -> str:
-    """The verb that it was trained for, with what makes it the very question that it learned."""
+    """The call of the verb that it was trained for, with the very prompt that it learned."""
     first = repr(record["columns"]["reads"][0])
     verb = record["verb"]
     if verb == "prompt":
@@ -120,25 +152,12 @@ def _by_label(metrics: Mapping[str, Any]) -> str:
     labels: Mapping[str, Mapping[str, float]] = metrics.get("labels", {})
     if not labels:
         return ""
-    cell, number = f"{STYLE['cell']};{STYLE['text']}", f"{STYLE['cell']};{STYLE['number']}"
-    head = f"{STYLE['head']};{STYLE['number']}"
     some = list(labels.items())[:20]
     left = len(labels) - len(some)
-    body = "".join(
-        f'<tr><td style="{cell}">{escape(label)}</td>'
-        + "".join(
-            f'<td style="{number}">{scores[name]:.3f}</td>'
-            for name in ("precision", "recall", "f1")
-        )
-        + f'<td style="{number}">{int(scores["rows"]):,}</td></tr>'
+    names = ("precision", "recall", "f1")
+    rows = [
+        (label, *(f"{scores[name]:.3f}" for name in names), f"{int(scores['rows']):,}")
         for label, scores in some
-    )
-    more = f'<div style="{STYLE["about"]}">and {counted(left, "more label")}</div>' if left else ""
-    return (
-        f'<table style="{STYLE["table"]};width:auto"><thead><tr>'
-        f'<th style="{STYLE["head"]};{STYLE["text"]}">label</th>'
-        + "".join(
-            f'<th style="{head}">{name}</th>' for name in ("precision", "recall", "F1", "rows")
-        )
-        + f"</tr></thead><tbody>{body}</tbody></table>{more}"
-    )
+    ]
+    table = Table(rows, ("label", "precision", "recall", "F1", "rows"), fills=False)
+    return table.html() + remarks(f"and {counted(left, 'more label')}" if left else "")

@@ -1,6 +1,6 @@
-"""The folder of a run: claimed by what was asked, so that another run never writes over it.
+"""The folder of a run, which records its settings, so that another run never overwrites it.
 
-While a run goes on, it holds `run.json` (what was asked, and what was decided at the start) and
+While a run goes on, it holds `run.json` (the settings, and the plan that was made at the start) and
 `checkpoints`. When it has ended, it is a model or an adapter that `nbllm.load` takes, with
 `training.json`, the record of how it was made, and a README.md with its licence.
 """
@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 
 from nbllm.errors import NbllmError, TrainingError
 from nbllm.home import home, private_folder
-from nbllm.json_file import read_object
-from nbllm.models.memory import readable
-from nbllm.models.training_record import RECORD
+from nbllm.models.fetch.training_record import RECORD
+from nbllm.storage.json_file import find_object
+from nbllm.wording import byte_size
 
 __all__ = ["RunFolder", "writing"]
 
@@ -32,25 +32,25 @@ _RESERVE = 50_000_000  # bytes left for the rest of the system
 
 
 class RunFolder:
-    """One run's place on disk.
+    """The folder of one run.
 
     Args:
-        where: the folder; None is one below nbllm's home, named by what is asked.
-        verb: finetune or pretrain.
-        asked: all that decides the result.
-        resume: go on where an interrupted run of the same kind stopped, or give its result
-            again; else such a folder is refused.
+        where: The folder; None is one below nbllm's home, named by a hash of the settings.
+        verb: "finetune" or "pretrain".
+        settings: All settings that decide the result.
+        resume: Resume an interrupted run of the same settings, or return its result again; else
+            such a folder is refused.
 
     Raises:
-        TrainingError: it holds something else, or cannot be written to.
+        TrainingError: It holds something else, or cannot be written to.
     """
 
     def __init__(
-        self, where: str | Path | None, verb: str, asked: Mapping[str, Any], *, resume: bool
+        self, where: str | Path | None, verb: str, settings: Mapping[str, Any], *, resume: bool
     ) -> None:
-        self.asked = json.loads(json.dumps({"verb": verb, **asked}))
-        key = hashlib.sha256(json.dumps(self.asked, sort_keys=True).encode()).hexdigest()[:12]
-        self.path = (
+        self.settings: dict[str, Any] = json.loads(json.dumps({"verb": verb, **settings}))
+        key = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        self.path: Path = (
             home() / "training" / f"{verb}-{key}"
             if where is None
             else Path(where).expanduser().absolute()
@@ -64,14 +64,14 @@ class RunFolder:
                 "or not there yet."
             )
         if there is not None:
-            asked_there = there.get("asked")
-            self._refuse_another(asked_there if isinstance(asked_there, dict) else {}, resume)
+            theirs = there.get("asked")
+            self._refuse_another(theirs if isinstance(theirs, dict) else {}, resume)
         decided = None if there is None else there.get("decided")
         self.decided: dict[str, Any] | None = decided if isinstance(decided, dict) else None
 
     @property
     def checkpoints(self) -> Path:
-        """Where Trainer keeps its own."""
+        """The folder of Trainer's checkpoints."""
         return self.path / _CHECKPOINTS
 
     @property
@@ -81,9 +81,10 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """While it is open, no other process trains here; what was asked is written first.
+        """Hold the folder's lock, so that no other process trains there; write the settings.
 
-        Raises TrainingError where one does already, or the folder cannot be written to.
+        Raises:
+            TrainingError: Another process trains there, or the folder cannot be written to.
         """
         with writing(self.path):
             if self.path.is_relative_to(home()):
@@ -100,29 +101,29 @@ class RunFolder:
                 ) from error
         try:
             with writing(self.path):
-                _write(self.path / _RUN, {"asked": self.asked, "decided": self.decided})
+                _write(self.path / _RUN, {"asked": self.settings, "decided": self.decided})
             yield
         finally:
             lock.release()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Write the record, which tells that all else is there."""
+        """Write the record, which marks the result as complete."""
         with writing(self.path):
             _write(self.path / RECORD, record)
 
     def decide(self, decided: Mapping[str, Any]) -> None:
-        """Keep what was decided at the start, for a restart."""
+        """Keep the plan that was made at the start, for a restart."""
         self.decided = dict(decided)
         with writing(self.path):
-            _write(self.path / _RUN, {"asked": self.asked, "decided": self.decided})
+            _write(self.path / _RUN, {"asked": self.settings, "decided": self.decided})
 
     def require_space(self, needed: int) -> None:
         """Raise TrainingError where the disk has less room than the run will take."""
         free = shutil.disk_usage(self.path).free
         if needed + _RESERVE > free:
             raise TrainingError(
-                f"Checkpoints and result take {readable(needed)} on disk, and {self.path} has "
-                f"{readable(free)} left. Make room there, or pass a folder on a larger disk. "
+                f"Checkpoints and result take {byte_size(needed)} on disk, and {self.path} has "
+                f"{byte_size(free)} left. Make room there, or pass a folder on a larger disk. "
                 "Nothing was trained."
             )
 
@@ -136,13 +137,13 @@ class RunFolder:
                 f"{self.path} holds a run already. Pass another folder, remove this one, or pass "
                 "resume=True to go on with it."
             )
-        names = sorted({*there, *self.asked})
-        differ = [name for name in names if there.get(name) != self.asked.get(name)]
+        names = sorted({*there, *self.settings})
+        differ = [name for name in names if there.get(name) != self.settings.get(name)]
         if differ:
             name = differ[0]
             raise TrainingError(
                 f"{self.path} holds a run with other settings: {name} was "
-                f"{_short(there.get(name))} and is {_short(self.asked.get(name))}"
+                f"{_short(there.get(name))} and is {_short(self.settings.get(name))}"
                 + (f", and so do {', '.join(differ[1:])} differ" if differ[1:] else "")
                 + ". Pass another folder, or remove this one."
             )
@@ -173,17 +174,14 @@ def _unwritten(folder: Path, why: str) -> TrainingError:
     there = next(f for f in (folder, *folder.parents) if f.exists())
     free = shutil.disk_usage(there).free
     return TrainingError(
-        f"{folder} cannot be written to ({why}); {readable(free)} are left there. Make room and "
+        f"{folder} cannot be written to ({why}); {byte_size(free)} are left there. Make room and "
         "ask again, which goes on from the last checkpoint; or pass a folder that can be written "
         "to."
     )
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return read_object(file, error=TrainingError, most=_MOST_OF_RECORD)
-    except TrainingError:
-        return None
+    return find_object(file, most=_MOST_OF_RECORD)
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What fine-tuning is asked for: the columns, the labels, and the method that fits the model."""
+"""What fine-tuning learns: the columns, the labels, and the method that fits the model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from nbllm._warnings import warn_user
 from nbllm.checks import check_choice, check_number, check_whole, shown
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
-from nbllm.frame.tasks.arguments import check_names, listed
-from nbllm.frame.tasks.prompt import prompt_columns
-from nbllm.frame.truth import label_text
+from nbllm.frame.evaluation.truth import label_text
+from nbllm.frame.prompts.arguments import check_names, listed
+from nbllm.frame.verbs.prompt import prompt_columns
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
-from nbllm.warned import warn_user
 from nbllm.wording import counted
 
 __all__ = [
@@ -42,7 +42,7 @@ _RATES: Mapping[str, float] = {"full": 1e-4, "lora": 5e-4, "qlora": 5e-4}
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be learned, in the frame's terms."""
+    """The columns, labels and prompt of a fine-tuning."""
 
     reads: tuple[str, ...]  # columns
     answer: str
@@ -52,7 +52,17 @@ class Job:
 
 
 def read_job(text: str | None, label: str | None, prompt: str | None, answer: str | None) -> Job:
-    """What the named columns come to. Raises FrameError where they are no pair."""
+    """Check the arguments that name columns, and return what is to be learned.
+
+    Args:
+        text: The column to read, with `label`.
+        label: The column of labels.
+        prompt: The column to read, or a prompt with columns in braces, with `answer`.
+        answer: The column of texts to generate.
+
+    Raises:
+        FrameError: They are not one of the two pairs.
+    """
     given = {"text": text, "label": label, "prompt": prompt, "answer": answer}
     names = {name for name, value in given.items() if value is not None}
     for name in sorted(names):
@@ -68,7 +78,7 @@ def read_job(text: str | None, label: str | None, prompt: str | None, answer: st
         template = prompt if "{" in prompt else "{" + prompt + "}"
         return Job(tuple(prompt_columns(template)), answer, prompt=template)
     raise FrameError(
-        f"finetune wants text= and label=, or prompt= and answer=, and was given "
+        f"finetune requires text= and label=, or prompt= and answer=, and has "
         f"{', '.join(sorted(names)) or 'none of them'}. Pass the names of two columns."
     )
 
@@ -76,9 +86,15 @@ def read_job(text: str | None, label: str | None, prompt: str | None, answer: st
 def choose_labels(
     train: Sequence[LearnedRow], held: Sequence[LearnedRow], asked: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """The labels in their order, with a warning of those that can hardly be learned.
+    """Return the labels in their order, and warn of those that can hardly be learned.
 
-    Raises LabelError where there are not two, or rows have others than were asked for.
+    Args:
+        train: The rows to train on.
+        held: The rows held out.
+        asked: The labels that the user named; None for those of the rows.
+
+    Raises:
+        LabelError: There are not two, or rows have others than those named.
     """
     counts = label_counts([*train])
     if len(counts) < 2:
@@ -114,7 +130,7 @@ def choose_labels(
 
 
 def check_numbers(**numbers: float | None) -> None:
-    """Raise ArgumentError for arguments, by name, that are no numbers to train with."""
+    """Raise ArgumentError for arguments, by name, that are out of range."""
     for name, value in numbers.items():
         if value is None and name in _MAY_BE_NONE:
             continue
@@ -129,17 +145,23 @@ _MAY_BE_NONE = ("learning_rate", "max_tokens", "minutes", "patience", "steps")
 
 
 def choose_method(method: str | None, base: Base, job: Job) -> Method:
-    """The method asked for, or the kind's own.
+    """Return the method that the user named, or the usual one of the model's kind.
 
-    Raises UnsupportedModelError where the model's kind cannot be trained so.
+    Args:
+        method: The user's; None for the usual one.
+        base: The model.
+        job: What is to be learned.
+
+    Raises:
+        UnsupportedModelError: The model's kind cannot be trained so.
     """
     if method is not None:
         check_choice("method", method, get_args(Method))
     kind = base.plan.kind
     if kind == "seq2seq" or (kind != "causal" and not job.labels):
         raise UnsupportedModelError(
-            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels want a "
-            "causal model, an encoder or a classifier, and answers a causal model."
+            f"{base.name} is of kind {kind}, which finetune cannot train for this: labels require "
+            "a causal model, an encoder or a classifier, and answers a causal model."
         )
     if kind != "causal" and method in ("lora", "qlora"):
         raise UnsupportedModelError(
@@ -152,16 +174,16 @@ def choose_method(method: str | None, base: Base, job: Job) -> Method:
 
 
 def usual_rate(method: Method, base: Base) -> float:
-    """The learning rate that suits the method and the kind of model."""
+    """Return the usual learning rate of the method and the kind of model."""
     return _RATES[method] / (10 if method == "full" and base.plan.kind == "causal" else 1)
 
 
 def verb_of(labels: Sequence[str]) -> str:
-    """The verb of `df.llm` that asks a causal model for such labels."""
+    """Return the verb of `df.llm` that a causal model answers with such labels."""
     return "sentiment" if set(labels) in _SENTIMENTS else "classify"
 
 
 def _asked_labels(asked: Sequence[Any]) -> tuple[str, ...]:
-    """The labels of any type that were asked for, as those of rows are read."""
+    """The labels that the user named, of any type, as those of rows are read."""
     found = [label_text(label) for label in listed(asked, "labels")]
     return check_names(found, "labels", "label")

@@ -1,6 +1,6 @@
-"""Examples laid out as one batch of tensors: which token sees which, and what is foretold where.
+"""Examples laid out as one batch of tensors: which token sees which, and what is predicted where.
 
-Each layout gives what a network's forward takes, and `labels`: what its logits are to foretell,
+Each layout returns the inputs of a network's forward, and `labels`: what its logits predict,
 one for each position whose logits are kept, -100 where nothing is. They are not shifted again.
 """
 
@@ -26,13 +26,15 @@ Batch = dict[str, Any]
 
 
 class Layout(Protocol):
-    """Makes a batch of examples."""
+    """Lays examples out as a batch."""
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
-        """What the network's forward takes, and `labels`."""
+        """Return the inputs of the network's forward, and `labels`."""
+        ...
 
     def tokens(self, lengths: Sequence[int]) -> int:
-        """Tokens, padding too, of a batch of examples of these lengths."""
+        """Return the number of tokens, padding too, of a batch of examples of these lengths."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class HeadRows:
     padding: int
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the inputs of the network's forward, and `labels`."""
         ids, seen = _padded(examples, self.padding, left=False)
         return {
             "input_ids": ids,
@@ -50,6 +53,7 @@ class HeadRows:
         }
 
     def tokens(self, lengths: Sequence[int]) -> int:
+        """Return the number of tokens of a batch of examples of these lengths."""
         return max(lengths) * len(lengths)
 
 
@@ -60,6 +64,7 @@ class PaddedRows:
     padding: int
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the inputs of the network's forward, and `labels`."""
         ids, seen = _padded(examples, self.padding, left=True)
         kept = max(len(example) - example.begin for example in examples) + 1
         labels = torch.full((len(examples), kept), IGNORED)
@@ -76,15 +81,16 @@ class PaddedRows:
         }
 
     def tokens(self, lengths: Sequence[int]) -> int:
+        """Return the number of tokens of a batch of examples of these lengths."""
         return max(lengths) * len(lengths)
 
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """Prompts that start alike, one behind the other in one sequence, behind what they share.
+    """Prompts that start alike, one behind the other in one sequence, after their shared prefix.
 
     A row sees the shared tokens and itself. So an instruction with its examples is read, and its
-    gradient computed, once a batch instead of once a row; the sums are the same.
+    gradient computed, once per batch instead of once per row; the sums are the same.
     """
 
     length: int  # tokens that are shared
@@ -100,8 +106,9 @@ class SharedPrefix:
         )
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the inputs of the network's forward, and `labels`."""
         shared = self.length
-        # The last token of an answer is only foretold, and never read.
+        # The last token of an answer is only predicted, and never read.
         parts = [example.ids[shared:-1] for example in examples]
         ids = [*examples[0].ids[:shared], *(token for part in parts for token in part)]
         positions = [*range(shared), *(shared + n for part in parts for n in range(len(part)))]
@@ -124,6 +131,7 @@ class SharedPrefix:
         }
 
     def tokens(self, lengths: Sequence[int]) -> int:
+        """Return the number of tokens of a batch of examples of these lengths."""
         return self.length + sum(lengths) - (self.length + 1) * len(lengths)
 
 
@@ -134,12 +142,13 @@ class Blocks:
     first: int  # the token that opens a text
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the inputs of the network's forward, and `labels`."""
         ids = torch.tensor([example.ids for example in examples])
         opens = ids == self.first
         opens[:, 0] = True
         text_of = opens.cumsum(-1)
-        places = torch.arange(ids.shape[1]).expand_as(ids)
-        begins = torch.where(opens, places, 0).cummax(-1).values
+        positions = torch.arange(ids.shape[1]).expand_as(ids)
+        begins = torch.where(opens, positions, 0).cummax(-1).values
         labels = torch.full_like(ids, IGNORED)
         within = text_of[:, 1:] == text_of[:, :-1]
         labels[:, :-1] = torch.where(within, ids[:, 1:], IGNORED)
@@ -147,22 +156,28 @@ class Blocks:
         return {
             "input_ids": ids,
             "attention_mask": mask[:, None],
-            "position_ids": places - begins,
+            "position_ids": positions - begins,
             "use_cache": False,
             "labels": labels,
         }
 
     def tokens(self, lengths: Sequence[int]) -> int:
+        """Return the number of tokens of a batch of examples of these lengths."""
         return sum(lengths)
 
 
 def pack(texts: Sequence[Sequence[int]], context: int) -> Iterator[Example]:
-    """Blocks of `context` tokens of texts end to end; a text that does not fit goes on in the next.
+    """Pack texts end to end into blocks of `context` tokens, across the ends of blocks.
 
     What is left over at the end and fills no block is not used.
 
-    >>> [block.ids for block in pack([(1, 5, 2), (1, 6, 7, 2)], 3)]
-    [(1, 5, 2), (1, 6, 7)]
+    Args:
+        texts: The token ids of each text.
+        context: Tokens per block.
+
+    Example:
+        >>> [block.ids for block in pack([(1, 5, 2), (1, 6, 7, 2)], 3)]
+        [(1, 5, 2), (1, 6, 7)]
     """
     block: list[int] = []
     for text in texts:

@@ -1,4 +1,4 @@
-"""A training as it goes: curves below the cell, or a line in a terminal; in both cases a job."""
+"""Progress of a training: curves below the cell, or a line in a terminal; in both cases a job."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbllm.activity.jobs import Ended, Job
-from nbllm.escaping import escape
-from nbllm.models.theme import STYLE
-from nbllm.progress_bar import ProgressBar
+from nbllm.display.card import card, remarks
+from nbllm.display.progress_bar import ProgressBar
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
+from nbllm.wording import rough_duration
 
 if TYPE_CHECKING:
-    from nbllm.train.loop import Outcome, Schedule
+    from nbllm.train.recipe import Outcome, Schedule
 
 __all__ = ["Live"]
 
@@ -31,12 +30,12 @@ class Live:
     the user.
 
     Args:
-        verb: what is done.
-        model: what the user calls the model that it is done to, or "".
-        folder: where it goes.
-        steps: how many there will be at most.
-        rows: that a step reads.
-        unit: what a loss is in.
+        verb: "finetune" or "pretrain".
+        model: The name of the model that is trained, or "".
+        folder: The name of the folder of the run.
+        steps: Steps at most.
+        rows: Rows per step.
+        unit: The unit of a loss.
 
     Example:
         >>> with Live("finetune", "minilm", "tuned", steps=9, rows=8, unit="nats") as live:
@@ -46,8 +45,10 @@ class Live:
     def __init__(
         self, verb: str, model: str, folder: str, *, steps: int, rows: int, unit: str
     ) -> None:
-        self.title = f"{verb} {model}".strip()
-        self.verb, self.model, self.folder = verb, model, folder
+        self.title: str = f"{verb} {model}".strip()
+        self.verb: str = verb
+        self.model: str = model
+        self.folder: str = folder
         self.steps = steps
         self.rows = rows
         self.unit = unit
@@ -81,11 +82,11 @@ class Live:
             self._bar.close()
 
     def refer(self, references: Sequence[tuple[str, float]]) -> None:
-        """Draw lines to hold the curves against."""
+        """Draw reference lines to compare the curves with."""
         self._references = references
 
     def __call__(self, history: History, step: int) -> None:
-        """What is known after a step. Raises KeyboardInterrupt where the job was cancelled."""
+        """Show the losses after a step. Raises KeyboardInterrupt where the job was cancelled."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, step)
@@ -97,10 +98,12 @@ class Live:
         if self._shown is not None and now - self._shown < _AT_MOST_EVERY:
             return
         self._shown = now
-        self._show(history, step, "" if left is None else f"at most {spoken(left)} left")
+        self._show(
+            history, step, "" if left is None else f"at most {rough_duration(max(1, left))} left"
+        )
 
     def close(self, outcome: Outcome, plan: Schedule) -> None:
-        """Show how it ended."""
+        """Show how the run ended."""
         self._show(outcome.history, outcome.steps, outcome.ended(plan))
         self._tell(outcome.steps, 0.0, None)
         stopped: Ended = "cancelled" if self._job.cancelled else "interrupted"
@@ -132,12 +135,9 @@ class Live:
         from IPython.display import HTML, display
 
         drawn = svg(history, unit=self.unit, references=self._references)
-        notes = "".join(f'<div style="{STYLE["about"]}">{escape(n)}</div>' for n in self.notes[-3:])
-        shown = HTML(  # type: ignore[no-untyped-call]
-            f'<div style="{STYLE["card"]}"><div style="{STYLE["name"]}">{escape(self.title)}</div>'
-            f'<div style="{STYLE["about"]}">step {step:,} of {self.steps:,}'
-            f"{', ' + escape(state) if state else ''}</div>{drawn}{notes}</div>"
-        )
+        about = f"step {step:,} of {self.steps:,}" + (f", {state}" if state else "")
+        html = card(self.title, remarks(about), drawn, remarks(*self.notes[-3:]))
+        shown = HTML(html)  # type: ignore[no-untyped-call]
         if self._handle is None:
             self._handle = display(shown, display_id=True)  # type: ignore[no-untyped-call]
         else:

@@ -1,4 +1,4 @@
-"""Baselines of language modelling: what counting words, or pairs of them, foretells."""
+"""Baselines of language modelling: unigram and bigram counts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Ids = Sequence[Sequence[int]]
 
 
 class Unigram:
-    """How often each token is, plus one (Laplace).
+    """A unigram model: the counts of tokens, plus one (Laplace).
 
     Args:
-        texts: tokens of each text; the first one opens it and is not foretold.
-        vocabulary: tokens there are.
+        texts: Token ids of each text; the first one opens it and is not predicted.
+        vocabulary: The number of tokens.
     """
 
     def __init__(self, texts: Ids, vocabulary: int) -> None:
@@ -35,14 +35,15 @@ class Unigram:
 
 
 class Bigram:
-    """How often each token follows another, with interpolated Kneser–Ney smoothing.
+    """A bigram model with interpolated Kneser–Ney smoothing.
 
     What is taken off each pair that was seen goes to tokens by how many different ones they
     follow, plus one, so that no token is impossible. Chen & Goodman 1999,
     https://doi.org/10.1006/csla.1999.0128.
 
     Args:
-        texts, vocabulary: as for `Unigram`.
+        texts: Token ids of each text; the first one opens it and is not predicted.
+        vocabulary: The number of tokens.
     """
 
     def __init__(self, texts: Ids, vocabulary: int) -> None:
@@ -50,7 +51,7 @@ class Bigram:
         self._vocabulary = vocabulary
         self._keys, self._counts = np.unique(before * vocabulary + after, return_counts=True)
         once, twice = (int((self._counts == n).sum()) for n in (1, 2))
-        self.discount = once / (once + 2 * twice) if once else 0.5
+        self.discount: float = once / (once + 2 * twice) if once else 0.5
         contexts, followers = np.divmod(self._keys, vocabulary)
         self._seen = np.bincount(before, minlength=vocabulary)  # of each context
         self._kinds = np.bincount(contexts, minlength=vocabulary)  # different tokens after each

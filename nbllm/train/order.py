@@ -1,4 +1,4 @@
-"""The order in which examples are read, the same each time and after a restart."""
+"""The order of examples, the same each time and after a restart."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Order:
     """Batches of examples of about the same length, drawn anew each epoch.
 
     A batch of `rows` examples, after which the weights move, comes in parts of `part`, so that
-    what a step learns from does not depend on how much memory there is.
+    what a step learns does not depend on how much memory there is.
 
     Args:
-        lengths: tokens of each example.
-        rows: examples a step.
-        part: examples that are computed at once.
-        seed: of the order.
+        lengths: Tokens of each example.
+        rows: Examples per step.
+        part: Examples that are computed at once.
+        seed: The seed of the order.
     """
 
     lengths: Sequence[int]
@@ -41,11 +41,11 @@ class Order:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         return -(-len(self.lengths) // self.rows)
 
     def batches(self) -> list[list[int]]:
-        """The epoch's batches, the one that is not full at the end."""
+        """Return the epoch's batches; one that is not full comes last."""
         random = np.random.default_rng([self.seed, self.epoch])
         shuffled = random.permutation(len(self.lengths))
         kept = len(shuffled) // self.rows * self.rows

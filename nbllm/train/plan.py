@@ -1,4 +1,4 @@
-"""What a run will take: measured on a few of its own rows before it starts."""
+"""Memory and time of a run: measured on a few of its own rows before it starts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nbllm.errors import TooLargeError
-from nbllm.models.memory import free_memory, readable
-from nbllm.train.loop import Recipe, Schedule, loss_sum, on_device
+from nbllm.models.memory.budget import free_memory
+from nbllm.train.losses import loss_sum, on_device
 from nbllm.train.order import Order
-from nbllm.wording import counted
+from nbllm.train.recipe import Recipe, Schedule
+from nbllm.wording import byte_size, counted, rough_duration
 
 if TYPE_CHECKING:
     from nbllm.train.examples import Example
@@ -32,20 +33,20 @@ _RECOMPUTED = 4 / 3  # of the time, where activations are computed again
 
 @dataclass(frozen=True)
 class Measured:
-    """What learning from a few rows took."""
+    """Memory and time of learning from a few rows."""
 
     bytes_per_token: float  # of activations kept for the gradient
     seconds_per_token: float  # forward and backward
     bytes_fixed: float = 0.0  # kept whatever the batch: copies of the weights in bf16
 
     def bytes(self, tokens: int, share: float = 1.0) -> float:
-        """Of a batch of so many tokens, of whose activations a share is kept."""
+        """Bytes of a batch of so many tokens, of whose activations a share is kept."""
         return self.bytes_fixed + share * self.bytes_per_token * tokens
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take, in bytes and seconds."""
+    """Memory and time of a run, in bytes and seconds."""
 
     steps: int
     rows: int  # a step
@@ -61,34 +62,23 @@ class Forecast:
 
     @property
     def memory(self) -> int:
-        """All of it, in bytes."""
+        """All bytes together."""
         return self.weights + self.gradients + self.optimizer + self.activations
 
     def __str__(self) -> str:
         parts = ("weights", "gradients", "optimizer", "activations")
-        listed = ", ".join(f"{name} {readable(getattr(self, name))}" for name in parts)
+        listed = ", ".join(f"{name} {byte_size(getattr(self, name))}" for name in parts)
         again = ", activations computed again to save memory" if self.recompute else ""
         return (
             f"{_count(self.trained)} of {_count(self.parameters)} weights move in at "
             f"most {counted(self.steps, 'step')} of {counted(self.rows, 'row')}; memory about "
-            f"{readable(self.memory)} ({listed}{again}) with {readable(self.free)} free; about "
-            f"{spoken(self.seconds)}, after a step that was measured"
+            f"{byte_size(self.memory)} ({listed}{again}) with {byte_size(self.free)} free; about "
+            f"{rough_duration(max(1, self.seconds))}, after a step that was measured"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For the record of the run."""
+        """Return the forecast for the record of the run."""
         return asdict(self)
-
-
-def spoken(seconds: float) -> str:
-    """A time as people say it.
-
-    >>> spoken(250)
-    '4 min'
-    """
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _count(weights: int) -> str:
@@ -110,15 +100,25 @@ def planned(
     device: torch.device,
     mixed: bool,
 ) -> tuple[Schedule, Forecast]:
-    """What a run will do, as its folder says where it was begun before, and what that takes.
+    """Plan a run, and forecast its memory and time; a run that is resumed keeps its plan.
 
     Args:
-        steps: how many there will be, given the seconds that one takes.
-        standing: bytes of weights, gradients and optimizer.
+        place: The folder of the run.
+        network: The network to train.
+        layout: Makes batches of examples.
+        train: The examples to learn from.
+        held: The held-out examples.
+        recipe: How the weights move.
+        steps: Returns the number of steps, given the seconds that one takes.
+        standing: Bytes of weights, gradients and optimizer.
+        parameters: The number of all weights.
+        layers: The number of layers.
+        device: The device to train on.
+        mixed: Compute products in bf16.
 
     Raises:
-        TooLargeError: not even a single row fits in memory.
-        TrainingError: what will be written does not fit on the disk.
+        TooLargeError: Not even a single row fits in memory.
+        TrainingError: The checkpoints and the result do not fit on the disk.
     """
     measured = measure(network, layout, train, mixed)
     if place.decided is None:
@@ -156,10 +156,16 @@ def planned(
 
 
 def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bool) -> Measured:
-    """Learn from a few rows without moving a weight: memory and time per token.
+    """Learn from a few rows without moving a weight, and measure memory and time per token.
 
-    What a token takes is how much more those rows keep than a row of next to no tokens, which
+    The memory of a token is how much more those rows keep than a row of next to no tokens, which
     keeps the same copies of the weights.
+
+    Args:
+        network: The network to train.
+        layout: Makes batches of examples.
+        examples: The examples, of which a few are taken.
+        mixed: Compute products in bf16.
     """
     few = _few(layout, examples)
     least = [_shortest(few[0])]
@@ -183,6 +189,7 @@ def measure(network: Any, layout: Layout, examples: Sequence[Example], mixed: bo
 
     network.train()
     seconds = []
+    size = 0
     with torch.random.fork_rng():
         less = forward(small)[1]
         for _ in range(2):  # the first one pays for what is set up once
@@ -210,13 +217,21 @@ def schedule(
     layers: int,
     mixed: bool,
 ) -> Schedule:
-    """How many rows are computed at once, and how often the run is saved.
+    """Choose how many rows are computed at once, and how often the run is saved.
 
     Args:
-        standing: bytes that the run holds all the time and does not hold yet.
-        layers: of the network, whose outputs alone are kept where the rest is computed again.
+        measured: Memory and time per token.
+        layout: Makes batches of examples.
+        train: The examples to learn from.
+        recipe: How the weights move.
+        steps: The number of steps.
+        standing: Bytes that the run holds all the time and does not hold yet.
+        device: The device to train on.
+        layers: The number of layers, whose outputs alone are kept where the rest is recomputed.
+        mixed: Compute products in bf16.
 
-    Raises TooLargeError where not even a single row fits.
+    Raises:
+        TooLargeError: Not even a single row fits.
     """
     longest = max(map(len, train))
     room = _SHARE * (free_memory(device) - standing)
@@ -231,7 +246,7 @@ def schedule(
     else:
         raise TooLargeError(
             f"The longest row has {counted(longest, 'token')}, whose activations take "
-            f"{readable(need)}, and {readable(max(room, 0))} can be had for them. Pass "
+            f"{byte_size(need)}, and {byte_size(max(room, 0))} can be had for them. Pass "
             "max_tokens= to leave long rows out, or truncate=True with it to cut them; or take a "
             "smaller model."
         )
@@ -244,7 +259,7 @@ def schedule(
 def seconds_a_step(
     measured: Measured, layout: Layout, train: Sequence[Example], recipe: Recipe
 ) -> float:
-    """Of an average batch."""
+    """Seconds of an average step."""
     order = Order([len(e) for e in train], recipe.rows, recipe.rows, recipe.seed)
     sizes = [layout.tokens([len(train[n]) for n in batch]) for batch in order.batches()[:50]]
     return measured.seconds_per_token * sum(sizes) / len(sizes)

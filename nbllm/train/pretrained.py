@@ -1,4 +1,4 @@
-"""What pretraining came to: perplexity beside that of counting, curves, samples, and the model."""
+"""The result of pretraining: perplexity, that of baselines, curves, samples, and the model."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import TYPE_CHECKING, Any
 
-from nbllm.train.card import card, listed, plain
+from nbllm.display.card import card, terms, terms_text
 from nbllm.train.curves import svg
-from nbllm.train.plan import spoken
 from nbllm.train.result import TrainingResult
-from nbllm.wording import counted
+from nbllm.wording import counted, duration
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -23,12 +22,12 @@ class Pretrained(TrainingResult):
 
     @property
     def samples(self) -> Sequence[Mapping[str, Any]]:
-        """What it wrote on the way: `step` and `text`."""
+        """The samples that it wrote on the way: `step` and `text`."""
         found: Sequence[Mapping[str, Any]] = self.record["samples"]
         return found
 
     def load(self) -> Model:
-        """The model, ready to be asked."""
+        """Load the model."""
         from nbllm.models.loader import load
 
         return load(self.folder, quantize="none")
@@ -43,7 +42,7 @@ class Pretrained(TrainingResult):
             f"{shape['context']}",
             "trained": f"{counted(record['steps'], 'step')} on "
             f"{counted(record['tokens']['train'], 'token')} in "
-            f"{spoken(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
+            f"{duration(record['seconds'])}" + (", interrupted" if record["interrupted"] else ""),
             "rows": record["rows"]["said"],
         }
         lines |= {name: f"{value:.4g}" for name, value in self.metrics.items()}
@@ -51,7 +50,7 @@ class Pretrained(TrainingResult):
 
     def __repr__(self) -> str:
         last = {f"step {s['step']:,}": s["text"] for s in self.samples[-1:]}
-        return plain("Pretrained model", self.lines() | last)
+        return terms_text("Pretrained model", self.lines() | last)
 
     def _repr_html_(self) -> str:
         lines = [
@@ -62,9 +61,9 @@ class Pretrained(TrainingResult):
         shown = [self.samples[n] for n in _spread(len(self.samples), 4)]
         return card(
             "Pretrained model",
-            listed(self.lines()),
+            terms(self.lines()),
             svg(self.history, unit="nats a token", references=lines),
-            listed({f"step {sample['step']:,}": sample["text"] for sample in shown}),
+            terms({f"step {sample['step']:,}": sample["text"] for sample in shown}),
         )
 
 

@@ -1,4 +1,4 @@
-"""What training came to: a folder to load from, and the record of how it was made."""
+"""The result of training: a folder to load from, and the record of how it was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["TrainingResult"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingResult:
-    """What a run left on disk; its figures are of held-out rows."""
+    """The folder and record of a run; its figures are of held-out rows."""
 
     folder: Path
     record: Mapping[str, Any]  # as in training.json

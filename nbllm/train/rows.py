@@ -1,4 +1,4 @@
-"""Rows to learn from: what of a frame is used, what is set aside, and what is held out."""
+"""Rows to learn from: which rows of a frame are used, set aside, or held out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import read_rows
-from nbllm.frame.truth import right_answers
+from nbllm.frame.evaluation.truth import right_answers
 from nbllm.wording import counted, with_article
 
 __all__ = ["Counts", "LearnedRow", "digest", "hold_out", "learned_rows"]
@@ -26,7 +26,7 @@ _FEW = 10  # labels below which the number of rows alone says why none can be he
 
 @dataclass(frozen=True)
 class LearnedRow:
-    """What is read of a row, and what is to be answered."""
+    """The texts of a row, and its answer."""
 
     texts: tuple[str, ...]  # one a column that is read
     answer: str = ""  # a label, or a text; nothing where the text itself is learned
@@ -34,7 +34,7 @@ class LearnedRow:
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of a frame's rows: `rows = used + blank + unanswered + not_text`."""
+    """How many of a frame's rows are used: `rows = used + blank + unanswered + not_text`."""
 
     rows: int
     used: int
@@ -57,17 +57,18 @@ class Counts:
 def learned_rows(
     frame: Any, read: Sequence[str], answer: str | None, *, any_type: bool = False
 ) -> tuple[list[LearnedRow], Counts]:
-    """The rows of a pandas or polars frame that have all that is needed, in their order.
+    """Return the rows of a frame that have a text and an answer, in their order, and the counts.
 
     Args:
-        read: columns of text.
-        answer: the column of labels or answers, of any type; None where there is none.
-        any_type: read columns that are not text too, and a blank one beside others as an empty
+        frame: A pandas or polars DataFrame.
+        read: The columns of text.
+        answer: The column of labels or answers, of any type; None where there is none.
+        any_type: Read columns that are not text too, and a blank one beside others as an empty
             text, as `df.llm.prompt` does.
 
     Raises:
-        ColumnError: a column is not there, is not text, or has several answers a row.
-        FrameError: no row is left.
+        ColumnError: A column is not there, is not text, or has several answers per row.
+        FrameError: No row is left.
     """
     texts = read_rows(frame, list(read), any_type=any_type)
     answers = None if answer is None else _answers(frame, answer)
@@ -80,10 +81,10 @@ def learned_rows(
             aside["blank"] += 1
         elif answers is None:
             found.append(LearnedRow(texts.texts[place]))
-        elif (told := answers[row]) is None or not _is_unicode([told]):
+        elif (given := answers[row]) is None or not _is_unicode([given]):
             aside["unanswered"] += 1
         else:
-            found.append(LearnedRow(texts.texts[place], told))
+            found.append(LearnedRow(texts.texts[place], given))
     counts = Counts(
         len(texts.position), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
     )
@@ -131,14 +132,19 @@ class _Group:
 def hold_out(
     rows: Sequence[LearnedRow], share: float, seed: int, *, by_answer: bool
 ) -> tuple[list[LearnedRow], list[LearnedRow]]:
-    """Rows to train on, and rows held out; a text that is there twice lies on one side.
+    """Split rows into those to train on and those held out; a text is on one side alone.
 
     Args:
-        share: of the distinct texts, above 0 and below 1.
-        by_answer: hold out the same share of each label. A label's only text is trained on.
+        rows: The rows.
+        share: The share of distinct texts to hold out, above 0 and below 1.
+        seed: The seed of the draw.
+        by_answer: Hold out the same share of each label. A label's only text is trained on.
+
+    Returns:
+        Rows to train on, and rows held out.
 
     Raises:
-        FrameError: a share that cannot be, or too few rows to hold one out.
+        FrameError: The share is out of range, or there are too few rows to hold one out.
     """
     if not isinstance(share, Real) or isinstance(share, bool) or not 0 < float(share) < 1:
         raise FrameError(
@@ -187,7 +193,7 @@ def _why_undivided(
 
 
 def digest(rows: Sequence[LearnedRow]) -> str:
-    """The sha256 of rows, by which a run is known again."""
+    """Return the sha256 of rows, by which a run is recognized."""
     found = hashlib.sha256()
     for row in rows:
         found.update(json.dumps([*row.texts, row.answer]).encode() + b"\n")
@@ -195,5 +201,5 @@ def digest(rows: Sequence[LearnedRow]) -> str:
 
 
 def label_counts(rows: Sequence[LearnedRow]) -> Mapping[str, int]:
-    """Rows a label, the most frequent first."""
+    """Return the number of rows of each label, the most frequent first."""
     return dict(Counter(row.answer for row in rows).most_common())

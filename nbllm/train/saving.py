@@ -1,4 +1,4 @@
-"""What a run leaves: weights as safetensors, tokenizer, licence, and how it was made."""
+"""The files of a trained model: weights as safetensors, tokenizer, model card with licence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from nbllm.models.catalog import CATALOG
-from nbllm.models.quiet import quiet
+from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.silence import quiet
 from nbllm.train.folder import writing
 
 if TYPE_CHECKING:
@@ -19,21 +19,21 @@ __all__ = ["known_as", "save_adapter", "save_whole", "write_readme"]
 
 
 def save_whole(network: Any, model: Model, folder: Path) -> None:
-    """Weights, configuration and tokenizer of a model that stands alone."""
+    """Save weights, configuration and tokenizer of a model that stands alone."""
     with writing(folder), quiet():
         network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
 
 
 def save_adapter(network: Any, model: Model, folder: Path) -> None:
-    """The adapter alone, naming the model that it is for and not where its files lie here."""
+    """Save the adapter alone, with the name of its base instead of a path of this machine."""
     network.peft_config["default"].base_model_name_or_path = known_as(model)
     with writing(folder), quiet():
         network.save_pretrained(folder, save_embedding_layers=False)
 
 
 def known_as(model: Model) -> str:
-    """The model as `nbllm.load` takes it on any machine that has it."""
+    """Return the name by which `nbllm.load` finds the model on any machine that has it."""
     where, _, name = model.source.partition(":")
     return name if where == "hub" else model.name if where == "pypi" else model.source
 
@@ -41,7 +41,7 @@ def known_as(model: Model) -> str:
 def write_readme(
     folder: Path, title: str, lines: list[str], *, licence: str | None, base: str | None, task: str
 ) -> None:
-    """The model card, whose header `nbllm.load` reads the licence from."""
+    """Write the model card, from whose header `nbllm.load` reads the licence."""
     header: dict[str, Any] = {"library_name": "nbllm", "pipeline_tag": task}
     header |= _licence(licence, base)
     if base is not None:

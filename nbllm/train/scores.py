@@ -1,4 +1,4 @@
-"""How well labels were told, by scikit-learn."""
+"""Accuracy, precision, recall and F1 of labels, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from nbllm.frame.evaluate import proportion
+from nbllm.stats import proportion
 
 __all__ = ["label_metrics"]
 
@@ -14,10 +14,15 @@ __all__ = ["label_metrics"]
 def label_metrics(
     truth: Sequence[str], found: Sequence[str | None], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Accuracy, precision, recall and F1, of all rows and by label, beside the commonest label's.
+    """Return accuracy, precision, recall and F1, of all rows and by label, with a baseline.
 
     Args:
-        found: the answers; None where a row has none, which counts as wrong.
+        truth: The true labels.
+        found: The answers; None where a row has none, which counts as wrong.
+        labels: All labels.
+
+    Returns:
+        Figures by name; the baseline is the accuracy of the commonest label.
     """
     from sklearn.metrics import precision_recall_fscore_support
 

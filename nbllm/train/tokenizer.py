@@ -1,4 +1,4 @@
-"""A tokenizer of a corpus's own: byte-level BPE, in which any text can be written."""
+"""A tokenizer trained on a corpus: byte-level BPE, in which any text can be written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ _BYTES = 256
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """Byte pairs merged from the most frequent down, as GPT-2 has them; a text opens with BOS.
+    """Train a byte-level BPE tokenizer, as GPT-2's; a text begins with BOS.
 
     Sennrich et al. 2016, https://arxiv.org/abs/1508.07909.
 
     Args:
-        vocabulary: tokens at most, 259 of which are single bytes and special ones.
-        context: tokens that a text may have.
+        texts: The corpus.
+        vocabulary: Tokens at most, 259 of which are single bytes and special ones.
+        context: The most tokens of a text.
 
-    Raises TrainingError where the vocabulary has no room for every byte.
+    Raises:
+        TrainingError: The vocabulary has no room for every byte.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

@@ -1,1 +1,1 @@
-"""The Python halves of nbllm's widgets, one file each; the browser halves lie in widgets/."""
+"""The Python halves of nbllm's widgets, a folder each; the browser halves lie in widgets/."""

@@ -8,20 +8,20 @@ from functools import cached_property
 import pandas as pd
 from IPython.display import DisplayHandle
 
-from nbllm.attention.attribution import Attribution, attribute
-from nbllm.attention.lens import logit_lens
-from nbllm.attention.logit_parts import direct_logit_attribution
-from nbllm.attention.rank_agreement import agreement, attended, top_shared
-from nbllm.attention.recording import Recording
-from nbllm.attention.words import word_numbers
-from nbllm.attention.written import continued
+from nbllm.attention.analysis.attribution import Attribution, attribute
+from nbllm.attention.analysis.lens import logit_lens
+from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+from nbllm.attention.analysis.rank_agreement import agreement, attended, top_shared
+from nbllm.attention.recording.generated import append_tokens
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.recording.word_alignment import word_numbers
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
-from nbllm.frame.contrast import Contrast
+from nbllm.frame.explanation.contrast import Contrast
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView, inspect
-from nbllm.widgets.painted import painted
+from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.attribution_html import attribution_html
 from nbllm.wording import counted
 
 __all__ = ["Explanation"]
@@ -30,10 +30,10 @@ _WAITING = "Which words speak for it is being computed …"
 
 
 class Explanation:
-    """What an answer depends on, and what the model looked at. Returned by `df.llm.explain`.
+    """The evidence for an answer: attribution, layers and attention. Returned by `df.llm.explain`.
 
-    Each part is computed when it is first asked for; shown in a notebook, the attention comes
-    first and the words of the row are painted when their scores are there.
+    Each part is computed when it is first read; shown in a notebook, the attention comes
+    first and the words of the row are coloured when their scores are there.
 
     - `attention`: the AttentionView of the prompt that answered the row
     - `attribution`: which of the row's tokens speak for the label and which for the other
@@ -54,7 +54,7 @@ class Explanation:
         self.model = model
         self.contrast = contrast
         shared = contrast.shared if contrast else ()
-        self.prompt = continued(prompt, shared, model.tokenizer) if shared else prompt
+        self.prompt: Prompt = append_tokens(prompt, shared, model.tokenizer) if shared else prompt
 
     def __repr__(self) -> str:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"
@@ -90,7 +90,7 @@ class Explanation:
 
     @cached_property
     def lens(self) -> pd.DataFrame:
-        """What the model would say after each layer: layer, label, token and log_probability.
+        """The model's prediction after each layer: layer, label, token and log_probability.
 
         The token is the first one that tells the labels apart. Layer 0 is the embeddings.
         """
@@ -152,7 +152,7 @@ class Explanation:
         return self.contrast
 
     def _ipython_display_(self) -> None:
-        """Show the view, and the painted words above it as soon as they are there."""
+        """Show the view, and the coloured words above it as soon as they are there."""
         if self.contrast is None:
             self.attention._ipython_display_()
             return
@@ -162,7 +162,7 @@ class Explanation:
         place.update({"text/plain": repr(self), "text/html": self.words_html()}, raw=True)  # type: ignore[no-untyped-call]
 
     def words_html(self) -> str:
-        """The words of the row, painted by their attribution, as HTML; or why there is none."""
+        """Return the row's words coloured by their attribution, as HTML, or why there are none."""
         found = self._labels()
         try:
             with warnings.catch_warnings():
@@ -172,4 +172,4 @@ class Explanation:
         except NbllmError as error:
             return f"<p>{escape(repr(self))}</p><p>No attribution: {escape(str(error))}</p>"
         shared = top_shared(words["attribution"].abs(), words["attention"])
-        return painted(found, words, attribution.gap, attribution.steps, shared)
+        return attribution_html(found, words, attribution.gap, attribution.steps, shared)

@@ -1,9 +1,9 @@
 """A view as one HTML file that works from disk, with no kernel and no network.
 
-The file holds the same script and style as the notebook's widget, and answers that were asked
-for beforehand: the questions are those that the browser asks, the answers those of the
-kernel, so what the page shows is what the notebook shows. A question without a stored answer
-is told so on the page. widgets/shared/stored.ts reads what is written here.
+The file holds the same script and style as the notebook's widget, and answers in advance: the
+requests are those that the browser sends, the answers those of the kernel, so what the page shows
+is what the notebook shows. Where it holds no answer, the page says so. Its content has a format
+number, which widgets/attention/page.ts checks; widgets/shared/offline.ts answers from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -19,11 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbllm.escaping import escape
+from nbllm.widgets.protocol.attention import (
+    PAGE_CONTENT,
+    PAGE_FORMAT,
+    AttentionRequest,
+    StoredAnswer,
+)
 
-__all__ = ["Answers", "Question", "page"]
+__all__ = ["Answers", "page"]
 
-Question = dict[str, Any]
-Ask = Callable[[Question], tuple[dict[str, Any], NDArray[Any] | None]]
+Answer = Callable[[AttentionRequest], tuple[Mapping[str, Any], NDArray[Any] | None]]
 
 STYLE = """
 html { color-scheme: light dark; }
@@ -40,36 +45,36 @@ POLICY = (
 
 
 class Answers:
-    """Answers to a browser's questions, up to a number of bytes of the file.
+    """Answers to a browser's requests, up to a number of bytes of the file.
 
-    Numbers that answer two questions are stored once.
+    Numbers that answer two requests are stored once.
     """
 
-    def __init__(self, ask: Ask, budget: int) -> None:
+    def __init__(self, answer: Answer, budget: int) -> None:
         self.budget = budget  # bytes that the answers may take
-        self.size = 0  # bytes that they take
-        self._ask = ask
-        self._asked: set[str] = set()
+        self.size: int = 0  # bytes that they take
+        self._answer = answer
+        self._stored: set[str] = set()
         self._entries: list[str] = []
         self._blocks: list[str] = []  # of numbers: zlib streams in base64
         self._known: dict[bytes, int] = {}  # where each block is, by its hash
 
-    def cost(self, question: Question) -> int:
-        """Bytes that the answer would take."""
-        entry, _, block = self._answer(question)
+    def cost(self, request: AttentionRequest) -> int:
+        """Return the bytes that the answer would take."""
+        entry, _, block = self._written(request)
         return len(entry) + len(block or "")
 
-    def store(self, question: Question) -> bool:
-        """Store an answer, unless it is stored; False if the budget does not last for it."""
-        asked = json.dumps(question)
-        if asked in self._asked:
+    def store(self, request: AttentionRequest) -> bool:
+        """Store an answer, unless it is stored; return whether the budget lasts for it."""
+        name = json.dumps(request)
+        if name in self._stored:
             return True
-        entry, key, block = self._answer(question)
+        entry, key, block = self._written(request)
         size = len(entry) + len(block or "")
         if self.size + size > self.budget:
             return False
         self.size += size
-        self._asked.add(asked)
+        self._stored.add(name)
         self._entries.append(entry)
         if block is not None:
             self._known[key] = len(self._blocks)
@@ -77,14 +82,14 @@ class Answers:
         return True
 
     def json(self) -> str:
-        """All answers: {"entries": [{question, message, block}], "blocks": [base64]}."""
+        """Return all answers as the JSON of `StoredAnswers`."""
         entries, blocks = ",".join(self._entries), json.dumps(self._blocks)
         return f'{{"entries": [{entries}], "blocks": {blocks}}}'
 
-    def _answer(self, question: Question) -> tuple[str, bytes, str | None]:
-        """An answer's entry, and the hash of its numbers with, if it is new, their block."""
-        message, numbers = self._ask(question)
-        entry: dict[str, Any] = {"question": question, "message": message}
+    def _written(self, request: AttentionRequest) -> tuple[str, bytes, str | None]:
+        """Return an answer's entry, the hash of its numbers and, if they are new, their block."""
+        content, numbers = self._answer(request)
+        entry = StoredAnswer(request=request, content=content)
         if numbers is None:
             return json.dumps(entry), b"", None
         data = np.ascontiguousarray(numbers).tobytes()
@@ -98,11 +103,12 @@ class Answers:
 def page(
     title: str, about: str, script: str, style: str, state: dict[str, Any], answers: Answers
 ) -> str:
-    """The file's text: the widget's script and style, its state and its answers.
+    """Return the file's text: the widget's script and style, its state and its answers.
 
     `about` stands below the view, and says what the file holds.
     """
-    content = f'{{"state": {json.dumps(state)}, "about": {json.dumps(about)}, "answers": '
+    content = f'{{"format": {PAGE_FORMAT}, "state": {json.dumps(state)}, '
+    content += f'"about": {json.dumps(about)}, "answers": '
     content += answers.json() + "}"
     # Within a script element nothing is escaped, and "</script" or "<!--" in a text would
     # end or change it. In JSON "<" stands in strings alone, where it has another spelling.
@@ -113,6 +119,6 @@ def page(
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n"
         "<noscript>This page draws what it holds with JavaScript, which is off.</noscript>\n"
-        f'<script type="application/json" id="nbllm-content">{content}</script>\n'
+        f'<script type="application/json" id="{PAGE_CONTENT}">{content}</script>\n'
         f'<script type="module">{script}</script>\n</body>\n</html>\n'
     )

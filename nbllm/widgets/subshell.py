@@ -1,21 +1,22 @@
-"""Questions of the browser, answered while a cell runs."""
+"""Lets the browser's requests be answered while a cell runs.
+
+Three things show something where the kernel cannot answer at once, and none replaces another:
+this, which answers what a reader does to a view while another cell runs, where the front end has
+subshells; the initial answers, which ride in a view's state, so that any front end draws it
+without a request; and the static HTML, which stands where there is no kernel.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nbllm.errors import NbllmError
-
-__all__ = ["MISUNDERSTOOD", "answer_beside_cells"]
-
-# What a message that makes no sense ends in; it is answered, whoever sent it.
-MISUNDERSTOOD = (NbllmError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+__all__ = ["answer_beside_cells"]
 
 
 def answer_beside_cells(comm: Any) -> None:
-    """Let a widget hear its own messages while a cell runs, where the front end asks for that.
+    """Answer a widget's messages while a cell runs, where the front end has subshells.
 
-    JupyterLab sends what widgets say to a subshell of the kernel: a thread beside the cells.
+    JupyterLab sends the messages of widgets to a subshell of the kernel: a thread beside the cells.
     ipykernel 7.4 passes it on to the shell that spoke on the comm last, which is the one at work.
     Traits that the browser sets still go to the shell that opened the comm, as code that awaits
     one is woken by its own event loop alone. Nothing changes where a kernel routes no messages.

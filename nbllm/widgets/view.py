@@ -1,4 +1,4 @@
-"""What nbllm's widgets have in common: closing one frees it."""
+"""The base of nbllm's widgets: closing one frees it."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_a_process_is_the_same_when_someone_sets_the_clock(monkeypatch: pytest.M
 
 @pytest.fixture
 def tiny(tiny_folder: Callable[[Any], Path]) -> Iterator[str]:
-    from nbllm.models.loader import loaded
+    from nbllm.models.in_memory import loaded
 
     kept = loaded()
     yield str(tiny_folder("causal"))
@@ -188,7 +188,7 @@ def announced(name: str) -> tuple[HeldModel, ...]:
 
 def test_loading_and_unloading_are_announced(tiny: str) -> None:
     from nbllm.models.loader import load
-    from nbllm.models.memory import held_bytes
+    from nbllm.models.memory.budget import held_bytes
 
     model = load(tiny, dtype="fp32", device="cpu")
     (held,) = announced(tiny)
@@ -206,7 +206,8 @@ def test_loading_and_unloading_are_announced(tiny: str) -> None:
 
 
 def test_a_model_is_unloaded_by_its_key_whoever_shares_it(tiny: str) -> None:
-    from nbllm.models.loader import load, unload
+    from nbllm.models.in_memory import unload
+    from nbllm.models.loader import load
 
     shared = [load(tiny, dtype="fp32", device="cpu") for _ in range(2)]
     other = load(tiny, dtype="bf16", device="cpu")
@@ -219,7 +220,8 @@ def test_a_model_is_unloaded_by_its_key_whoever_shares_it(tiny: str) -> None:
 
 
 def test_a_model_that_answers_in_the_background_is_not_unloaded_by_its_key(tiny: str) -> None:
-    from nbllm.models.loader import load, unload
+    from nbllm.models.in_memory import unload
+    from nbllm.models.loader import load
 
     model = load(tiny, dtype="fp32", device="cpu")
     (held,) = announced(tiny)
@@ -244,7 +246,7 @@ def test_a_home_that_cannot_be_written_stops_no_load(tiny: str, folder: Path) ->
 def test_what_lies_on_several_devices_is_counted_on_each() -> None:
     import torch
 
-    from nbllm.models.memory import held_by_device, held_bytes
+    from nbllm.models.memory.budget import held_by_device, held_bytes
 
     network: Any = torch.nn.Sequential(
         torch.nn.Linear(4, 4, bias=False, device="cpu"),
@@ -259,7 +261,8 @@ def test_an_accelerators_memory_is_announced_where_something_lies_on_it(
 ) -> None:
     import torch
 
-    from nbllm.models import loader
+    from nbllm.models import in_memory
+    from nbllm.models.loader import load
 
     asked = []
 
@@ -271,10 +274,10 @@ def test_an_accelerators_memory_is_announced_where_something_lies_on_it(
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="GPU-7")
     )
-    with loader.load(tiny, dtype="fp32", device="cpu"):
+    with load(tiny, dtype="fp32", device="cpu"):
         assert asked == []
-        monkeypatch.setattr(loader, "held_by_device", lambda network: {"cpu": 1, "cuda:1": 2})
-        with loader.load(tiny, dtype="fp32", device="cpu"):
+        monkeypatch.setattr(in_memory, "held_by_device", lambda network: {"cpu": 1, "cuda:1": 2})
+        with load(tiny, dtype="fp32", device="cpu"):
             (record,) = processes()
     assert record.devices == (DeviceMemory("cuda:1", "GPU-7", total=1000, free=600),)
     assert record.models[-1].bytes_by_device == {"cpu": 1, "cuda:1": 2}

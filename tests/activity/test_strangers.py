@@ -44,7 +44,7 @@ def records(folder: Path, job: Job) -> list[Path]:
 def looked_at() -> list[Any]:
     """What the panel asks for, as it is sent: numbers have an end there, and no NaN."""
     module._ended.clear()
-    told = status().told({}, Path.cwd())
+    told = status().payload({}, Path.cwd())
     return [json.dumps(told, allow_nan=False)]
 
 

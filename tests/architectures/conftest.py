@@ -11,14 +11,14 @@ import transformers
 
 _HEAD = """# Architectures
 
-What nbllm does with every text architecture of transformers {version}, as a tiny random network of
-each with windows of eight tokens: the answers of a row alone, beside a shorter and beside a much
-longer one, against plain transformers with that row alone and no cache. `make architectures` writes
-this file.
+This page shows how nbllm handles every text architecture of transformers {version}. Each is
+built as a tiny random network with windows of eight tokens. The answers of a row alone, beside a
+shorter row, and beside a much longer one are compared with plain transformers on that row alone,
+without a cache. `make architectures` writes this file.
 
-"agrees" means label probabilities and vectors to 1e-4, texts token for token, attention weights to
-1e-4. Where one pass serves all rows of a batch and their common prefix, the table says so; the
-others are read in groups of one length, or alone.
+"agrees" means: label probabilities and vectors to 1e-4, texts token for token, attention weights to
+1e-4. Where one pass serves all rows of a batch and their common prefix, the table says so. The
+other architectures answer rows in groups of one length, or one by one.
 
 | class | model type | verdict |
 |---|---|---|

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 import nbllm
-from nbllm.attention.capture import record_batch
+from nbllm.attention.recording.capture import record_batch
 from nbllm.engine.encoding import HeadScorer, TextEncoder
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import Prompt

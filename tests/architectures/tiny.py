@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.models.auto import modeling_auto as auto
 
 from nbllm.models.architecture import CLASSES
-from nbllm.models.model import Kind
+from nbllm.models.kind import Kind
 from tests.conftest import byte_tokenizer, seeded
 
 LARGEST = 3_000_000  # parameters

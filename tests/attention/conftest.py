@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from nbllm.attention.layer import Layer
-from nbllm.attention.recording import Recording, RecordingKind, TokenRow
-from nbllm.engine.prompt import Mark
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording, RecordingKind, TokenRow
+from nbllm.engine.prompt import FieldSpan
 
 
-def token_row(ids: Sequence[int], marks: tuple[Mark, ...] = ()) -> TokenRow:
+def token_row(ids: Sequence[int], marks: tuple[FieldSpan, ...] = ()) -> TokenRow:
     count = len(ids)
     return TokenRow(
         text="x" * count,
@@ -20,7 +20,7 @@ def token_row(ids: Sequence[int], marks: tuple[Mark, ...] = ()) -> TokenRow:
         tokens=("x",) * count,
         spans=tuple((place, place + 1) for place in range(count)),
         special=(False,) * count,
-        marks=marks,
+        field_spans=marks,
     )
 
 
@@ -35,7 +35,7 @@ def recording_of() -> Callable[..., Recording]:
         weights: np.ndarray,
         *,
         kind: RecordingKind = "encoder",
-        marks: tuple[Mark, ...] = (),
+        marks: tuple[FieldSpan, ...] = (),
         ids: Sequence[int] | None = None,
     ) -> Recording:
         rows, columns = weights.shape[-2:]
@@ -63,7 +63,7 @@ def recording_of() -> Callable[..., Recording]:
             keys=keys,
             layer_numbers=tuple(range(len(layers))),
             layers=layers,
-            gaps=(0.0,) * len(layers),
+            reconstruction_errors=(0.0,) * len(layers),
         )
 
     return make
@@ -115,7 +115,7 @@ def random_recording() -> Callable[..., Recording]:
             keys=keys,
             layer_numbers=tuple(range(layers)),
             layers=made,
-            gaps=(0.0,) * layers,
+            reconstruction_errors=(0.0,) * layers,
         )
 
     return make

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbllm.attention.capture import record, record_batch
+from nbllm.attention.recording.capture import record, record_batch
 from nbllm.errors import TextError
 from tests.attention.architectures import ARCHITECTURES, ENCODER_DECODERS, tiny, tiny_pair
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from tests.attention.architectures import CAUSAL, largest_difference, tiny
@@ -16,7 +16,7 @@ TEXT = "The soup was warm and"
 
 def prompt_of(recording) -> Prompt:
     row = recording.queries
-    return Prompt(ids=row.ids, text=row.text, spans=row.spans, marks=row.marks)
+    return Prompt(ids=row.ids, text=row.text, spans=row.spans, field_spans=row.field_spans)
 
 
 @pytest.mark.parametrize("attention", [None, "eager"])

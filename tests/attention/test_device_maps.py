@@ -10,11 +10,12 @@ import pytest
 
 import nbllm
 from nbllm.attention import logit_lens
-from nbllm.attention.ablation import head_importance
-from nbllm.attention.attribution import attribute
-from nbllm.attention.capture import record, record_batch
-from nbllm.attention.logit_parts import direct_logit_attribution
-from nbllm.models.model import Kind, Model
+from nbllm.attention.analysis.ablation import head_importance
+from nbllm.attention.analysis.attribution import attribute
+from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+from nbllm.attention.recording.capture import record, record_batch
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from tests.conftest import tiny_network
 
 TEXT = "The soup was warm and the staff were kind."

@@ -15,9 +15,9 @@ from tests.conftest import tiny_model
 llm = tiny_model("causal")
 
 def fresh(view):
-    view.how, view.words, view.mask_sink, view.measure = "head", False, False, None
+    view.reduce, view.words, view.mask_sink, view.measure = "head", False, False, None
     view.scale = "sqrt"
-    view.layer, view.head, view.token = 0, 0, len(view.sheet.queries) - 1
+    view.layer, view.head, view.token = 0, 0, len(view.source.queries) - 1
     view.key = view.window = None
 """
 TEXT = "The soup was lukewarm <img src=x onerror=window.hacked=1> 我们喜欢 👍🏽 شكرا, and kind."
@@ -39,8 +39,8 @@ LONG = """
 from IPython.display import HTML, display
 display(HTML("A recording of 4,096 tokens"))
 import nbllm, torch, numpy as np
-from nbllm.attention.layer import Layer
-from nbllm.attention.recording import Recording, TokenRow
+from nbllm.attention.recording.layer import Layer
+from nbllm.attention.recording.recording import Recording, TokenRow
 tokens, layers, heads, key_heads, size = 4096, 32, 32, 8, 16
 generator = torch.Generator().manual_seed(0)
 draw = lambda heads: torch.randn(heads, tokens, size, generator=generator).mul(1.5).bfloat16()
@@ -53,7 +53,8 @@ row = TokenRow(text="".join(words), ids=tuple(range(tokens)), tokens=words,
                special=(False,) * tokens)
 long = Recording(model="random", kind="causal", queries=row, keys=row,
                  layer_numbers=tuple(range(layers)),
-                 layers=tuple(layer() for _ in range(layers)), gaps=(0.0,) * layers)
+                 layers=tuple(layer() for _ in range(layers)),
+                 reconstruction_errors=(0.0,) * layers)
 """
 BEGAN = "import time; nbllm.inspect; began = 1000 * time.time()"  # its modules are there
 # When the view came into the page, and when its head was first on the screen.
@@ -140,9 +141,9 @@ def test_everything_by_keyboard(show) -> None:
     lab.wait_for_value("words.layer", 1)
     tab_to("select")
     keyboard.press("ArrowDown")
-    lab.wait_for_value("words.how", "mean")
+    lab.wait_for_value("words.reduce", "mean")
     keyboard.press("ArrowUp")
-    lab.wait_for_value("words.how", "head")
+    lab.wait_for_value("words.reduce", "head")
     tab_to("select")
     keyboard.press("ArrowDown")
     lab.wait_for_value("words.measure", "entropy")
@@ -246,7 +247,7 @@ def test_words_are_joined_in_the_matrix(show) -> None:
 def test_heads_are_sorted_by_what_was_computed_of_them(show) -> None:
     lab = show("words")
     lab.evaluate(
-        "setattr(words, 'measures', __import__('nbllm.attention.ablation', fromlist=['*'])"
+        "setattr(words, 'measures', __import__('nbllm.attention.analysis.ablation', fromlist=['*'])"
         f".head_importance(llm, {TEXT!r}))"
     )
     menu = lab.page.locator(WIDGET).get_by_label("Sort heads by")
@@ -296,11 +297,11 @@ def test_zoom_and_pan_by_pointer(show) -> None:
 def test_the_sink_is_masked_and_its_mass_is_said(show) -> None:
     lab = show("words")
     # A tiny random model has no sink of its own.
-    lab.evaluate("setattr(words.questions.sheets['causal', 'a'], 'sink', 0)")
+    lab.evaluate("setattr(words.handler.sources['causal', 'a'], 'sink', 0)")
     lab.evaluate("words.set_trait('mask_sink', True)")
     lab.page.wait_for_timeout(100)
     token = lab.evaluate("words.token")
-    share = lab.evaluate(f"float(words.sheet.sink_mass(words.shown, [{token}])[0])")
+    share = lab.evaluate(f"float(words.source.sink_mass(words.selection, [{token}])[0])")
     said = wait_for_text(lab, f"{WIDGET} .flow", "was removed")
     assert f"{round(100 * share)} %" in said or ("< 1 %" in said and share < 0.005)
 
@@ -308,30 +309,30 @@ def test_the_sink_is_masked_and_its_mass_is_said(show) -> None:
 def test_two_recordings_side_by_side_and_their_difference(show) -> None:
     lab = show("compared")
     expect(lab.page.locator(f"{WIDGET} .stage")).to_have_count(3)
-    assert lab.evaluate("[compared.side, len(compared.sheet.queries)]") == [
+    assert lab.evaluate("[compared.comparand, len(compared.source.queries)]") == [
         "difference",
-        lab.evaluate("len(compared.questions.sheets['causal', 'a'].queries)"),
+        lab.evaluate("len(compared.handler.sources['causal', 'a'].queries)"),
     ]
     wait_for_text(lab, f"{WIDGET} .about", "Sorted by difference")
     lab.page.locator(WIDGET).get_by_label("Compare").select_option("b")
-    lab.wait_for_value("compared.side", "b")
+    lab.wait_for_value("compared.comparand", "b")
     wait_for_text(lab, f"{WIDGET} .words", "not warm")
     # A click into the matrix of the other goes over to it.
     lab.page.locator(f"{WIDGET} .stage").first.locator("canvas").click(
         position={"x": 120, "y": 200}
     )
-    lab.wait_for_value("compared.side", "a")
+    lab.wait_for_value("compared.comparand", "a")
     # And stays where it was zoomed to, at the tokens that both have.
-    last = lab.evaluate("len(compared.sheet.queries)")
+    last = lab.evaluate("len(compared.source.queries)")
     lab.evaluate(f"compared.set_trait('window', (4, {last}, 4, {last}))")
     lab.page.wait_for_timeout(500)
     lab.page.locator(f"{WIDGET} .stage").nth(1).locator("canvas").click(
         position={"x": 120, "y": 200}
     )
-    lab.wait_for_value("compared.side", "b")
-    longer = lab.evaluate("len(compared.sheet.queries)")
+    lab.wait_for_value("compared.comparand", "b")
+    longer = lab.evaluate("len(compared.source.queries)")
     assert longer > last
-    first = lab.evaluate("compared.questions.sheet('causal', 'difference').places[1][4]")
+    first = lab.evaluate("compared.handler.source('causal', 'difference').places[1][4]")
     assert lab.evaluate("compared.window") == [first, longer, first, longer]
 
 
@@ -356,7 +357,7 @@ def test_the_parts_of_an_encoder_decoder(show) -> None:
     lab.evaluate("cross.set_trait('token', len(cross.recording.queries) - 1)")
     for part in ("encoder", "decoder", "cross"):
         lab.page.locator(WIDGET).get_by_label("Part").select_option(part)
-        lab.wait_for_value("cross.part", part)
+        lab.wait_for_value("cross.stack", part)
         lab.page.wait_for_function(
             "(count) => document.querySelectorAll('.jp-mod-active .words').length === count",
             arg=2 if part == "cross" else 1,
@@ -388,7 +389,7 @@ def test_full_colour_is_the_largest_weight_and_colours_switch_to_the_logarithm(s
     legend = f"{WIDGET} .legend"
     largest = lab.evaluate(
         "max(float(steps.recording.weights(0, 0, columns=[key]).max())"
-        " for key in range(len(steps.sheet.keys)) if key != steps.sheet.sink)"
+        " for key in range(len(steps.source.keys)) if key != steps.source.sink)"
     )
     assert f"{largest:.4f} (square-root scale" in wait_for_text(lab, legend, "full at the largest")
     lab.page.wait_for_selector(f"{WIDGET} [role=grid]:not([aria-busy])")
@@ -413,7 +414,7 @@ def test_full_colour_is_the_largest_weight_and_colours_switch_to_the_logarithm(s
 
 def test_a_kernel_that_died_is_said_and_the_picture_comes_back(show) -> None:
     lab = show("words")
-    still = lab.page.locator(".jp-mod-active .nbllm-attention-still")
+    still = lab.page.locator(".jp-mod-active .nbllm-attention-static")
     expect(still).to_be_hidden()
     lab.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
     lab.page.wait_for_timeout(500)
@@ -427,7 +428,7 @@ def test_a_view_that_was_saved_with_its_notebook_shows_its_picture(lab) -> None:
     lab.open("saved.ipynb")
     lab.run_all()
     lab.page.wait_for_selector(f"{WIDGET}[data-shown]")
-    still = lab.page.locator(".jp-mod-active .nbllm-attention-still")
+    still = lab.page.locator(".jp-mod-active .nbllm-attention-static")
     expect(still).to_be_hidden()
     with_its_widgets = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
     lab.page.evaluate(f"jupyterapp.commands.execute('{with_its_widgets}')")
@@ -438,7 +439,7 @@ def test_a_view_that_was_saved_with_its_notebook_shows_its_picture(lab) -> None:
     lab.open("saved.ipynb")
     lab.page.evaluate(f"jupyterapp.commands.execute('{with_its_widgets}')")
     wait_for_text(lab, ".nbllm-attention .status", "kernel has stopped")
-    expect(lab.page.locator(".nbllm-attention-still")).to_be_visible()
+    expect(lab.page.locator(".nbllm-attention-static")).to_be_visible()
 
 
 @pytest.mark.parametrize("name", ["words", "compared", "cross"])
@@ -459,7 +460,7 @@ def test_a_view_is_there_while_the_cells_below_it_run(lab, name) -> None:
     finally:
         (lab.server.folder / name).touch()
     # Shown again when the cell is done, it has to ask.
-    lab.wait_for_value(f"{name}.how", "head", timeout_s=30)
+    lab.wait_for_value(f"{name}.reduce", "head", timeout_s=30)
     lab.show_cell(f"{name} = nbllm.inspect")
     lab.page.evaluate("jupyterapp.commands.execute('notebook:create-output-view')")
     lab.page.wait_for_selector(".jp-LinkedOutputView .nbllm-attention[data-shown]")

@@ -267,7 +267,7 @@ def test_markup_and_long_texts_are_shown_as_text(explorer) -> None:
 
 def test_why(explorer) -> None:
     page = explorer.page
-    why = page.locator(".jp-mod-active .nbllm-why")
+    why = page.locator(".jp-mod-active .nbllm-explanation-panel")
     page.locator(f"{TABLE} tbody tr").nth(4).locator("td.why").click()
     why.get_by_text("No explanation. ProvenanceError: this row was not asked").wait_for()
     page.locator(f"{TABLE} tbody tr").nth(3).locator("td.why").click()
@@ -311,8 +311,9 @@ def test_it_answers_while_a_cell_runs(explorer) -> None:
                 const { kernel } = panel.sessionContext.session;
                 const asked = [];
                 kernel.anyMessage.connect((_, { msg, direction }) => {
-                    const question = msg.content.data?.content;
-                    if (direction === 'send' && question) asked.push(question.kind);
+                    if (direction !== 'send') return;
+                    const requests = msg.content.data?.content?.requests ?? [];
+                    asked.push(...requests.map(({ request }) => request.kind));
                 });
                 jupyterapp.commands.execute('notebook:run-cell');
                 kernel.requestExecute({ code });
@@ -334,7 +335,7 @@ def test_it_answers_while_a_cell_runs(explorer) -> None:
 
 
 def test_a_kernel_that_died_is_said_and_the_first_rows_come_back(explorer) -> None:
-    still = explorer.page.locator(".jp-mod-active .nbllm-explorer-still")
+    still = explorer.page.locator(".jp-mod-active .nbllm-explorer-static")
     expect(still).to_be_hidden()
     explorer.page.evaluate(
         "jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)"
@@ -403,7 +404,9 @@ def test_from_the_launcher_to_the_attention_of_a_wrong_row(lab, smollm2) -> None
     lab.show_cell(".llm.explore(")
     wrong = lab.page.locator(f"{TABLE} tbody tr.wrong td.why").first
     wrong.click()
-    lab.page.wait_for_selector(".jp-mod-active .nbllm-why .nbllm-attention[data-shown]")
+    lab.page.wait_for_selector(
+        ".jp-mod-active .nbllm-explanation-panel .nbllm-attention[data-shown]"
+    )
     seconds = time.monotonic() - started
     print(f"launcher, run, and a wrong row's attention on screen: {seconds:.1f} s")
     [row] = lab.evaluate("explorer.selected")

@@ -29,7 +29,7 @@ def test_the_magics_view_is_painted_and_speaks_with_the_kernel(notebook7, tiny_f
     notebook7.run_all()
     page = notebook7.page
     page.wait_for_selector(f"{WIDGET} [data-shown], {WIDGET}[data-shown]")
-    expect(page.locator(".nbllm-attention-still")).to_be_hidden()
+    expect(page.locator(".nbllm-attention-static")).to_be_hidden()
     canvas = page.locator(MATRIX).first
     before = notebook7.pixels(MATRIX)
     assert before != canvas.evaluate(BLANK)

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from nbllm.attention.capture import record
-from nbllm.engine.prompt import Mark, Prompt
-from nbllm.widgets.attention import AttentionView, inspect
+from nbllm.attention.recording.capture import record
+from nbllm.engine.prompt import FieldSpan, Prompt
+from nbllm.widgets.attention.view import AttentionView, inspect
+from nbllm.widgets.protocol.attention import PAGE_FORMAT
 from tests.conftest import tiny_model
 
 pytestmark = pytest.mark.browser
@@ -91,6 +92,18 @@ def test_the_keyboard_switches_the_head_and_the_picture_changes(open_page, tiny_
     opened.page.screenshot(path=artifact("page"), full_page=True)
 
 
+def test_a_page_of_another_format_says_so(chromium, tmp_path, tiny_llama) -> None:
+    path = inspect(tiny_llama, TEXT).to_html(tmp_path / "view.html").path
+    text = path.read_text(encoding="utf-8").replace(f'"format": {PAGE_FORMAT},', '"format": 99,')
+    path.write_text(text, encoding="utf-8")
+    page = chromium.new_page()
+    page.goto(path.as_uri())
+    said = f"has format 99; its script reads format {PAGE_FORMAT}"
+    expect(page.locator("main")).to_contain_text(said, use_inner_text=True)
+    assert page.locator(WIDGET).count() == 0
+    page.close()
+
+
 def test_a_token_can_be_chosen(open_page, tiny_llama) -> None:
     opened = open_page(inspect(tiny_llama, TEXT))
     opened.page.locator(f"{WIDGET} .words [data-unit='5']").click()
@@ -132,7 +145,7 @@ def test_zooming_shows_the_exact_part(open_page, tiny_llama) -> None:
 def test_script_in_tokens_stays_text(open_page, tiny_llama) -> None:
     ids = tuple(tiny_llama.tokenizer("abc", add_special_tokens=False).input_ids)
     spans = ((0, len(HOSTILE)),) + ((len(HOSTILE), len(HOSTILE)),) * (len(ids) - 1)
-    opened = open_page(inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (Mark("x", 0, 1),))))
+    opened = open_page(inspect(tiny_llama, Prompt(ids, HOSTILE, spans, (FieldSpan("x", 0, 1),))))
     expect(opened.page.locator(f"{WIDGET} .words")).to_contain_text(HOSTILE, use_inner_text=True)
     assert opened.page.evaluate("window.ran") is None
     expect(opened.page.locator(f"{WIDGET} img")).to_have_count(0)

@@ -164,7 +164,7 @@ def test_unloading_waits_for_a_busy_kernel_and_frees_the_model(watched) -> None:
     page.get_by_role("button", name="Unload tiny-causal").click()
     page.wait_for_selector(f"{MODEL} :text('The kernel is busy: unloads when it is idle.')")
     page.wait_for_selector(MODEL, state="detached")
-    assert lab.evaluate("nbllm.models.loader._in_memory == {}")
+    assert lab.evaluate("nbllm.models.in_memory._in_memory == {}")
     # Nothing of it is left in the notebook's names or history.
     assert not lab.evaluate("any('unload' in name for name in globals())")
     assert not lab.evaluate("any('import unload' in line for line in In)")

@@ -78,7 +78,7 @@ def test_the_kernel_changes_the_head_on_screen(quickstart) -> None:
 def test_choosing_a_word_chooses_its_token_in_the_kernel(quickstart) -> None:
     quickstart.page.locator(f"{WIDGET} .words .mark [role=option]").nth(2).click()
     quickstart.wait_for_value(
-        f"{VIEW}.token", quickstart.evaluate(f"{VIEW}.recording.marks[0].start") + 2
+        f"{VIEW}.token", quickstart.evaluate(f"{VIEW}.recording.field_spans[0].start") + 2
     )
 
 

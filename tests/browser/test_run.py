@@ -21,7 +21,7 @@ SETUP = f"""
 import os, time, warnings
 import pandas as pd, nbllm
 from nbllm.engine.batching import TokenBudget
-from nbllm.frame.kinds.label import _Repeatable
+from nbllm.frame.tasks.label import _Repeatable
 from tests.conftest import tiny_model
 
 warnings.simplefilter("ignore")
@@ -55,17 +55,17 @@ run = df.head(40).llm.classify('review', ledger=False, background=True, **option
 run""",
     "look": "run",
     "writes": """
-from nbllm.frame.forecast import Forecast
+from nbllm.frame.running.eta import Forecast
 wrote = Forecast.wrote
 Forecast.wrote = lambda self: (time.sleep(0.06), wrote(self))
 written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens=32, ledger=False)
 Forecast.wrote = wrote""",
     "waits": """
 import threading
-from nbllm.engine.turns import doing, turn
+from nbllm.engine.locks import FORWARD_LOCK, named_work
 
 def explain():
-    with doing('an explanation of a row'), turn:
+    with named_work("an explanation of a row"), FORWARD_LOCK:
         time.sleep(3.5)
 
 threading.Thread(target=explain).start()

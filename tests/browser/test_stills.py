@@ -39,7 +39,7 @@ def open_still(request, chromium) -> Iterator[Callable[[str, int], Any]]:
 @pytest.mark.parametrize("repeated", [1, 12], ids=["every token", "as many as there is room for"])
 def test_the_matrix_can_be_seen_with_its_tokens(open_still, repeated) -> None:
     view = nbllm.inspect(tiny_model("causal"), TEXT * repeated)
-    page = open_still(view._still(), 1100)
+    page = open_still(view._static_html(), 1100)
     image = page.locator("img")
     image.evaluate("(image) => image.decode()")
     box = image.bounding_box()
@@ -72,7 +72,7 @@ def test_the_rows_of_the_explorer_have_a_line_or_two(open_still, width) -> None:
     )
     view = answered.llm.explore()
     view.sort, view.descending = "stars", True
-    page = open_still(view._still(), width)
+    page = open_still(view._static_html(), width)
     heights = page.locator("tr").evaluate_all("(rows) => rows.map((row) => row.offsetHeight)")
     assert len(heights) == 31 and max(heights) <= 75
     first = page.locator("tr td:first-child").all_inner_texts()

@@ -1,10 +1,6 @@
 """Batches: all of the prompts, within what the device and its memory take, and little padding."""
 
-import json
-import math
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -18,19 +14,17 @@ from nbllm.engine.batch_memory import BatchCost
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
-from nbllm.models.memory import kv_bytes
+from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 
 GB = 10**9
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of this test's own, of which nothing is known yet."""
-    monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(batch_memory, "_lessons", {})
-    return tmp_path / "home"
+@pytest.fixture(autouse=True)
+def no_oom_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a new process."""
+    monkeypatch.setattr(batch_memory, "_oom_factors", {})
 
 
 @pytest.fixture
@@ -83,17 +77,16 @@ def test_the_first_of_several_batches_is_small() -> None:
 
 
 def test_with_plenty_of_memory_the_device_sets_the_budget(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
+    memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
     assert TokenBudget.of(tiny_llama, decodes=False).rows(16, shared=64) == 1536 // 16
     assert TokenBudget.of(tiny_llama, decodes=True).rows(16, shared=64) == 4096 // 16
-    assert not home.exists()  # nothing was learnt
 
 
 def test_with_little_memory_it_is_what_fits(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
+    memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
-    cost = BatchCost.foretold(tiny_llama, decodes=True)
+    cost = BatchCost.forecast(tiny_llama, decodes=True)
     memory(cost.of(20, 16, 64) / 0.8)
     budget = TokenBudget.of(tiny_llama, decodes=True)
     assert 19 <= budget.rows(16, shared=64) <= 20
@@ -104,9 +97,9 @@ def test_with_little_memory_it_is_what_fits(
 
 
 def test_the_processor_shares_what_all_rows_start_with(tiny_llama: Model) -> None:
-    assert BatchCost.foretold(tiny_llama, decodes=False).held == 0
+    assert BatchCost.forecast(tiny_llama, decodes=False).held == 0
     kept = kv_bytes(tiny_llama.network.config, torch.float32, 1)
-    assert BatchCost.foretold(tiny_llama, decodes=True).held > kept
+    assert BatchCost.forecast(tiny_llama, decodes=True).held > kept
 
 
 def conv1d() -> Model:
@@ -121,21 +114,20 @@ def conv1d() -> Model:
 )
 def test_the_forecast_is_that_of_a_pass_that_was_counted(made: Callable[[], Model]) -> None:
     from nbllm.models.architecture import skeleton
-    from nbllm.models.rehearsal import rehearse
+    from nbllm.models.estimate.dry_run import dry_run
 
     model = made()
-    cost = BatchCost.foretold(model, decodes=True)
+    cost = BatchCost.forecast(model, decodes=True)
     rows, length = 8, 128
     network = skeleton(model.network.config, model.kind, False)
-    passed = rehearse(
+    passed = dry_run(
         network, model.kind, torch.float32, torch.device("cpu"), {"none": {}}, length, rows
     )
     counted = passed.activations["none"] + (passed.cache if model.kind == "causal" else 0)
     assert counted <= cost.of(rows, length) < 4 * counted
 
 
-def test_the_next_process_starts_where_memory_sufficed(
-    home: Path,
+def test_the_next_run_starts_where_memory_sufficed(
     memory: Callable[[float], None],
     tiny_llama: Model,
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +144,6 @@ def test_the_next_process_starts_where_memory_sufficed(
     frame = pd.DataFrame({"text": [f"number {n:03}" for n in range(200)]})
     labels, largest = [], []
     for _ in range(2):
-        monkeypatch.setattr(batch_memory, "_lessons", {})  # as a new process has them
         answered = frame.llm.sentiment("text", model=tiny_llama, ledger=False)
         labels.append(answered["text_sentiment"].tolist())
         largest.append(max(sizes))
@@ -162,7 +153,7 @@ def test_the_next_process_starts_where_memory_sufficed(
 
 
 def test_what_was_learnt_grows_with_the_memory_and_is_of_one_model(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
+    memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
     memory(10 * GB)
     TokenBudget.of(tiny_llama, decodes=False).lower(64, 20)
@@ -176,54 +167,20 @@ def test_what_was_learnt_grows_with_the_memory_and_is_of_one_model(
     memory(10 * GB)
     tiny_llama.quantization = "none"
     assert TokenBudget.of(tiny_llama, decodes=True).rows(20) == 4096 // 20
-    assert [file.name for file in home.glob("*.json")] == ["batch_memory.json"]
-    assert not list(home.glob("*.new"))
 
 
 def test_a_text_that_is_too_long_alone_says_nothing_of_batches(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
+    memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
     TokenBudget.of(tiny_llama, decodes=False).lower(1, 100_000)
     assert TokenBudget.of(tiny_llama, decodes=False).rows(16) == 1536 // 16
 
 
-def test_a_home_that_cannot_be_written_is_no_error(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
-) -> None:
-    home.write_text("a file is in the way")
-    TokenBudget.of(tiny_llama, decodes=False).lower(64, 20)
-    assert TokenBudget.of(tiny_llama, decodes=False).rows(20) <= 32
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", json.dumps({"a": "b"})])
-def test_a_damaged_memory_is_done_without(home: Path, content: str) -> None:
-    home.mkdir()
-    file = home / "batch_memory.json"
-    file.write_text(content)
-    assert batch_memory.known_factor("a") == 1
-    batch_memory.remember_factor("a", 3.5)
-    batch_memory.remember_factor("a", 2)
-    assert batch_memory.known_factor("a") == 3.5
-    assert json.loads(file.read_text())["a"]["factor"] == 3.5
-
-
-def test_a_factor_is_forgotten_after_a_week(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, day = time.time(), 24 * 3600
-    for days, factor, known in ((0, 4, 4), (6, 1, 4), (8, 1, 1), (8, 2, 2), (9, 1, 2)):
-        monkeypatch.setattr(time, "time", lambda days=days: now + days * day)
-        batch_memory.remember_factor("a", factor)
-        assert batch_memory.known_factor("a") == known
-        monkeypatch.setattr(batch_memory, "_lessons", {})  # as a new process has them
-        assert batch_memory.known_factor("a") == known
-
-
-def test_a_factor_that_is_no_number_does_not_count(home: Path) -> None:
-    home.mkdir()
-    told = {"a": math.nan, "b": 0.1, "c": math.inf}
-    file = {key: {"factor": factor, "seen": time.time()} for key, factor in told.items()}
-    (home / "batch_memory.json").write_text(json.dumps(file))
-    assert [batch_memory.known_factor(key) for key in "abc"] == [1, 1, 1]
-    assert math.isfinite(TokenBudget(8).rows(2))
+def test_only_a_greater_factor_replaces_another(tiny_llama: Model) -> None:
+    for factor, known in ((0.5, 1), (3.5, 3.5), (2, 3.5), (4, 4)):
+        batch_memory.raise_oom_factor(tiny_llama, factor, decodes=True)
+        assert batch_memory.oom_factor(tiny_llama, decodes=True) == known
+    assert batch_memory.oom_factor(tiny_llama, decodes=False) == 1
 
 
 # -- labels, and cards ---------------------------------------------------------------------------
@@ -231,8 +188,8 @@ def test_a_factor_that_is_no_number_does_not_count(home: Path) -> None:
 
 def test_logits_are_foretold_at_every_node_of_the_labels(tiny_llama: Model) -> None:
     words = tiny_llama.network.config.vocab_size
-    one = BatchCost.foretold(tiny_llama, decodes=False)
-    many = BatchCost.foretold(tiny_llama, decodes=False, label_tokens=216)
+    one = BatchCost.forecast(tiny_llama, decodes=False)
+    many = BatchCost.forecast(tiny_llama, decodes=False, label_tokens=216)
     assert one.row == words * (4 + 8) and many.row == 217 * one.row
     # The labels are read as well, and every token behind the prompt looks at those before it.
     added = many.of(1, 20, 5) - one.of(1, 20, 5)
@@ -241,7 +198,7 @@ def test_logits_are_foretold_at_every_node_of_the_labels(tiny_llama: Model) -> N
 
 
 def test_many_labels_make_smaller_batches(
-    home: Path, memory: Callable[[float], None], tiny_llama: Model
+    memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
     few = TokenBudget.of(tiny_llama, decodes=False)
     many = TokenBudget.of(tiny_llama, decodes=False, label_tokens=216)
@@ -254,11 +211,11 @@ def test_many_labels_make_smaller_batches(
 def test_positions_that_are_too_many_at_once_are_not_foretold_at_once(
     tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = BatchCost.foretold(tiny_llama, decodes=False).row
+    one = BatchCost.forecast(tiny_llama, decodes=False).row
     monkeypatch.setattr(batch_memory, "_LOGITS", 10 * one + 1)
     assert batch_memory.positions_at_once(tiny_llama) == 10
-    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=4).row == 5 * one
-    assert BatchCost.foretold(tiny_llama, decodes=False, label_tokens=500).row == 10 * one
+    assert BatchCost.forecast(tiny_llama, decodes=False, label_tokens=4).row == 5 * one
+    assert BatchCost.forecast(tiny_llama, decodes=False, label_tokens=500).row == 10 * one
     monkeypatch.setattr(batch_memory, "_LOGITS", 1)
     assert batch_memory.positions_at_once(tiny_llama) == 1
 
@@ -280,13 +237,11 @@ def test_a_run_tells_its_budget_of_its_labels(
 
 
 def test_decoding_on_cuda_is_bounded_by_memory(
-    home: Path,
     memory: Callable[[float], None],
     tiny_llama: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Model, "device", property(lambda self: torch.device("cuda", 0)))
-    monkeypatch.setattr(batch_memory, "machine_class", lambda device: "cuda")
     # 16,384 tokens bound what is only read; a step of decoding shares the weights among rows.
     assert TokenBudget.of(tiny_llama, decodes=False).rows(400) == 16384 // 400
     budget = TokenBudget.of(tiny_llama, decodes=True)

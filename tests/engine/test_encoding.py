@@ -16,8 +16,9 @@ from nbllm.engine.encoding import HeadScorer, TextEncoder
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import run
 from nbllm.errors import ModelError, TextError, TextTooLongError, UnsupportedModelError
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
-from nbllm.models.model import Kind, Model
+from nbllm.models.model import Model
 from tests.conftest import CORPUS, NetworkGuard, byte_tokenizer, seeded, tiny_model, word_tokenizer
 
 TEXTS = [
@@ -106,7 +107,7 @@ def test_a_text_gets_the_tokens_that_the_model_was_trained_with(kind: Kind) -> N
     engine = TextEncoder(model) if kind == "encoder" else HeadScorer(model)
     for prompt, text in zip(prompts(engine), TEXTS, strict=True):
         assert list(prompt.ids) == model.tokenizer(text).input_ids
-        [mark] = prompt.marks
+        [mark] = prompt.field_spans
         assert (mark.field, mark.start, mark.stop) == ("text", 1, len(prompt.ids) - 1)
         assert prompt.prefix_length == 0
         assert prompt.text == f"[CLS]{text}[SEP]"
@@ -340,7 +341,7 @@ def test_a_poisoned_row_fails_alone() -> None:
         expected = engine(rows)
         # A token that is in no row but the poisoned one.
         [poisoned] = prompts(engine, ["q"])
-        token = poisoned.ids[poisoned.marks[0].start]
+        token = poisoned.ids[poisoned.field_spans[0].start]
         assert not any(token in row.ids for row in rows)
         network: Any = engine.model.network
         with torch.no_grad():

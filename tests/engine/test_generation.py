@@ -38,7 +38,7 @@ def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
 def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, shared: bool) -> None:
     prefix, prompts = prompts_of(tiny_llama)
     whole = TextGenerator(tiny_llama, (), max_new_tokens=12)
-    decoder = Decoder(tiny_llama, whole.prefix, whole.config, ends=[])
+    decoder = Decoder(tiny_llama, whole.prefix, whole.config, eos_token_ids=[])
     with torch.inference_mode():
         tokens = decoder(*_padded([p.ids for p in prompts], 0, left=True))
     # What two of the rows write early now ends them.

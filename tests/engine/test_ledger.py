@@ -395,7 +395,7 @@ def test_an_answer_takes_few_bytes_and_its_files_are_its_owners(tmp_path: Path) 
 
 
 def test_the_log_of_writes_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbllm.engine.ledger._LARGE_LOG", 400_000)
+    monkeypatch.setattr("nbllm.engine.ledger.LARGE_LOG", 400_000)
     path, largest = tmp_path / "ledger", 0
     writers = [Ledger(path) for _ in range(4)]
     for writer in writers:  # as when others always write before it is all moved

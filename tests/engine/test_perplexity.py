@@ -1,7 +1,6 @@
 """Perplexity against transformers' own loss, one text at a time."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -164,10 +163,9 @@ def test_the_whole_vocabulary_is_held_for_a_few_tokens_only(
 
 
 def test_a_batch_that_does_not_fit_is_halved(
-    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NBLLM_HOME", str(tmp_path))  # what ran out is remembered there
-    monkeypatch.setattr(batch_memory, "_lessons", {})
+    monkeypatch.setattr(batch_memory, "_oom_factors", {})
     whole, nats = perplexity(tiny_llama, TEXTS), module._nats
     sizes = []
 

@@ -30,7 +30,7 @@ def test_a_prompt_reads_as_it_would_be_written(tiny_llama: Model) -> None:
     [prompt] = encode(tiny_llama, REVIEW, ["a good film"])
     assert prompt.text == "Review: a good film\nSentiment:"
     assert tiny_llama.tokenizer.decode(prompt.ids) == prompt.text
-    [mark] = prompt.marks
+    [mark] = prompt.field_spans
     assert tiny_llama.tokenizer.decode(prompt.ids[mark.start : mark.stop]) == " a good film"
     assert "".join(prompt.text[start:stop] for start, stop in prompt.spans) == prompt.text
 
@@ -130,7 +130,7 @@ def test_an_answer_is_marked_behind_its_prompt(tiny_llama: Model) -> None:
     [prompt] = encode(tiny_llama, REVIEW, ["fine"])
     answered = with_answer(prompt, " positive", tiny_llama.tokenizer)
     assert answered.text == prompt.text + " positive"
-    mark = answered.marks[-1]
+    mark = answered.field_spans[-1]
     assert mark.field == "answer"
     assert tiny_llama.tokenizer.decode(answered.ids[mark.start : mark.stop]) == " positive"
 

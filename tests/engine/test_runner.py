@@ -13,7 +13,7 @@ from nbllm.engine.runner import is_out_of_memory, run
 
 
 def prompts(count: int) -> list[Prompt]:
-    return [Prompt(ids=(i, 0), text="", spans=((0, 0),) * 2, marks=()) for i in range(count)]
+    return [Prompt(ids=(i, 0), text="", spans=((0, 0),) * 2, field_spans=()) for i in range(count)]
 
 
 class Counting:

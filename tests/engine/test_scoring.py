@@ -59,7 +59,9 @@ def test_positions_are_read_part_by_part_where_logits_are_too_many(
         hook.remove()
     assert len(read) == -(-positions // at_once)
     assert max(read) <= at_once and sum(read) == positions
-    np.testing.assert_array_equal(scorer.apart(prompts[:2])[0], scorer.apart(prompts)[0])
+    np.testing.assert_array_equal(
+        scorer.score_fixed_shape(prompts[:2])[0], scorer.score_fixed_shape(prompts)[0]
+    )
 
 
 def test_one_token_labels_cost_no_token(smollm2: Model) -> None:
@@ -96,10 +98,10 @@ def test_apart_a_row_is_to_the_last_bit_the_same_whoever_is_with_it(smollm2: Mod
     words = TEXTS[2].split()
     texts = [[" ".join(words[n % 3 : n % 3 + 1 + n % 8])] for n in range(16)]
     prompts = compiled.encode(texts, limit=2048)
-    together = scorer.apart(prompts)
-    assert scorer.apart(prompts[::-1])[::-1] == together
-    assert [scorer.apart([prompt])[0] for prompt in prompts] == together
-    assert scorer.apart(prompts[7:12]) == together[7:12]
+    together = scorer.score_fixed_shape(prompts)
+    assert scorer.score_fixed_shape(prompts[::-1])[::-1] == together
+    assert [scorer.score_fixed_shape([prompt])[0] for prompt in prompts] == together
+    assert scorer.score_fixed_shape(prompts[7:12]) == together[7:12]
     # The two unlikely labels have many tokens, and round by more. That both of the others move
     # alike is no matter; words cut out of a sentence move them by more than reviews do.
     margin = np.array([1, -1, 0, 0])

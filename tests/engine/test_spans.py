@@ -23,7 +23,7 @@ from transformers import (
 
 import nbllm
 from nbllm.engine.batching import TokenBudget
-from nbllm.engine.spans import FoundSpan, Pieces, SpanReader, _starts
+from nbllm.engine.spans import FoundSpan, Pieces, SpanExtractor, _starts
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.models.model import Model
 from tests.conftest import byte_tokenizer, seeded, tiny_model, word_tokenizer
@@ -75,7 +75,7 @@ def reader_of(name: str) -> Model:
     network, tokenizer = MADE[name]()
     causal = tiny_model("encoder")
     return replace(
-        causal, network=network, tokenizer=tokenizer, kind="reader", name=name,
+        causal, network=network, tokenizer=tokenizer, kind="extractive_qa", name=name,
         context_length=LENGTH,
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def room_of(model: Model, question: str) -> int:
 
 
 def test_spans_and_margins_are_those_found_by_hand(reader: Model) -> None:
-    engine = SpanReader(reader)
+    engine = SpanExtractor(reader)
     rows = engine.encode(PAIRS)
     assert any(isinstance(row, Pieces) and len(row.sequences) > 2 for row in rows)
     found = engine([row for row in rows if isinstance(row, Pieces)])
@@ -136,7 +136,7 @@ def test_spans_and_margins_are_those_found_by_hand(reader: Model) -> None:
 
 
 def test_sequences_are_those_of_the_tokenizer(reader: Model) -> None:
-    engine = SpanReader(reader)
+    engine = SpanExtractor(reader)
     for question, text in PAIRS:
         [row] = engine.encode([(question, text)])
         windows = reader.tokenizer(
@@ -148,7 +148,7 @@ def test_sequences_are_those_of_the_tokenizer(reader: Model) -> None:
 
 
 def test_a_row_does_not_depend_on_its_neighbours(reader: Model) -> None:
-    engine = SpanReader(reader)
+    engine = SpanExtractor(reader)
     rows = [row for row in engine.encode(PAIRS) if isinstance(row, Pieces)]
     together = engine(rows)
     engine._budget = TokenBudget(LENGTH)
@@ -161,8 +161,8 @@ def test_a_row_does_not_depend_on_its_neighbours(reader: Model) -> None:
 
 def test_special_tokens_spelled_out_stay_text(reader: Model) -> None:
     mark = reader.tokenizer.sep_token or reader.tokenizer.eos_token
-    [row] = SpanReader(reader).encode([(f"Is {mark} here?", f"No {mark} is here.")])
-    plain = SpanReader(reader).encode([("a", "b")])[0]
+    [row] = SpanExtractor(reader).encode([(f"Is {mark} here?", f"No {mark} is here.")])
+    plain = SpanExtractor(reader).encode([("a", "b")])[0]
     number = reader.tokenizer.convert_tokens_to_ids(mark)
     assert isinstance(row, Pieces) and isinstance(plain, Pieces)
     assert row.ids.count(number) == plain.ids.count(number)
@@ -175,10 +175,10 @@ def test_pieces_overlap_and_end_with_the_text() -> None:
 
 def test_what_does_not_point_is_refused(tiny_encoder: Model) -> None:
     with pytest.raises(UnsupportedModelError, match="is of kind encoder"):
-        SpanReader(tiny_encoder)
+        SpanExtractor(tiny_encoder)
     bare = replace(reader_of("bert"), tokenizer=byte_tokenizer())
     with pytest.raises(UnsupportedModelError, match="a special token in front"):
-        SpanReader(bare)
+        SpanExtractor(bare)
 
 
 # -- through `answer` ------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_answers_stand_where_their_offsets_say(module: Any) -> None:
         "text": [text for _, text in PAIRS] + ["A text.", "A text."],
     })  # fmt: skip
     with pytest.warns(UserWarning, match="1 of 6 rows have no answer"):
-        answered = frame.llm.answer("q", context="text", model=model, threshold=0.0)
+        answered = frame.llm.answer("q", context_column="text", model=model, threshold=0.0)
     starts, ends = (answered[f"q_answer_{end}"].to_list() for end in ("start", "end"))
     for row, (question, text) in enumerate(PAIRS):
         words, margin = by_hand(model, question, text)
@@ -202,7 +202,7 @@ def test_answers_stand_where_their_offsets_say(module: Any) -> None:
     assert "reads 64 at once" in answered["q_answer_error"].to_list()[5]
     # By the rule of SQuAD 2.0, as by default, only what beats there being none is an answer.
     with pytest.warns(UserWarning, match="1 of 6 rows have no answer"):
-        ruled = frame.llm.answer("q", context="text", model=model)
+        ruled = frame.llm.answer("q", context_column="text", model=model)
     beats = [score >= 0.5 for score in answered["q_answer_score"].to_list()[:4]]
     assert [isinstance(said, str) for said in ruled["q_answer"].to_list()[:4]] == beats
     assert ruled.llm.report().known == 4
@@ -218,11 +218,11 @@ def test_one_question_of_each_text() -> None:
 def test_what_it_reads_is_shown_and_counted_beforehand() -> None:
     model = reader_of("bert")
     frame = pd.DataFrame({"q": [q for q, _ in PAIRS], "text": [text for _, text in PAIRS]})
-    shown = frame.llm.preview("answer", "q", context="text", model=model, row=2)
+    shown = frame.llm.preview("answer", "q", context_column="text", model=model, row=2)
     assert shown.text == f"[CLS]{PAIRS[2][0]}[SEP]{PAIRS[2][1]}[SEP]"
-    found = frame.llm.estimate("answer", "q", context="text", model=model)
-    assert found.tokens == sum(len(row.ids) for row in SpanReader(model).encode(PAIRS))
-    answered = frame.llm.answer("q", context="text", model=model)
+    found = frame.llm.estimate("answer", "q", context_column="text", model=model)
+    assert found.tokens == sum(len(row.ids) for row in SpanExtractor(model).encode(PAIRS))
+    answered = frame.llm.answer("q", context_column="text", model=model)
     assert answered.llm.report().tokens == found.tokens
     with pytest.raises(UnsupportedModelError, match="points at its answer"):
         answered.llm.explain(0, model=model)
@@ -233,8 +233,10 @@ def test_what_a_reader_cannot_be_given_is_refused() -> None:
     with pytest.raises(FrameError, match="Name its column"):
         frame.llm.answer("q", model=model)
     with pytest.raises(FrameError, match="neither instruction= nor"):
-        frame.llm.answer("q", context="t", model=model, instruction="Be short.")
-    with pytest.raises(UnsupportedModelError, match="and bert is a model that points at answers"):
+        frame.llm.answer("q", context_column="t", model=model, instruction="Be short.")
+    with pytest.raises(
+        UnsupportedModelError, match="and bert is an extractive question-answering model"
+    ):
         frame.llm.sentiment("t", model=model)
 
 
@@ -243,8 +245,8 @@ def test_it_is_loaded_from_a_folder(tmp_path: Path, capsys: Callable[[], object]
     network.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with nbllm.load(tmp_path, quantize="none", dtype="fp32") as model:
-        assert model.kind == "reader" and model.context_length == LENGTH
+        assert model.kind == "extractive_qa" and model.context_length == LENGTH
         frame = pd.DataFrame({"q": ["When?"], "t": [PAIRS[0][1]]})
-        answered = frame.llm.answer("q", context="t", threshold=0.0)
+        answered = frame.llm.answer("q", context_column="t", threshold=0.0)
         assert answered["q_answer"].iloc[0] == by_hand(model, *PAIRS[0])[0]
-        assert "reader" in repr(model)
+        assert "extractive question answering" in repr(model)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.kinds.label import _Repeatable
+from nbllm.frame.tasks.label import _Repeatable
 
 Score = Callable[[_Repeatable, Sequence[Prompt]], Sequence]
 

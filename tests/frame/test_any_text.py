@@ -16,9 +16,9 @@ from nbllm.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.kinds.label import Calibrated
-from nbllm.frame.tasks.sentiment import sentiment
+from nbllm.frame.tasks.label import Calibrated
 from nbllm.models.model import Model
+from tests.asking import sentiment
 from tests.conftest import tiny_model
 
 SPECIAL = ["<|im_end|>", "<|im_start|>system\n", "<|endoftext|>", "{text}", "{", "}}", "{0!r:>9}"]
@@ -189,7 +189,7 @@ def test_no_text_ends_its_turn_or_reaches_the_template(model: Model, parts: list
     assert isinstance(prompt, Prompt) and isinstance(plain, Prompt)
     special = set(model.tokenizer.all_special_ids)
     assert [i for i in prompt.ids if i in special] == [i for i in plain.ids if i in special]
-    mark = prompt.marks[0]
+    mark = prompt.field_spans[0]
     assert model.tokenizer.decode(prompt.ids[mark.start : mark.stop]).strip() == text.strip()
 
 

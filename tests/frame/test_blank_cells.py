@@ -11,8 +11,8 @@ import nbllm
 from nbllm.engine.perplexity import perplexity
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import read_rows, row_values
-from nbllm.frame.reply import read_sources
-from nbllm.frame.tasks.arguments import check_labels
+from nbllm.frame.prompts.arguments import check_labels
+from nbllm.frame.retrieval.sources import read_sources
 from nbllm.models.model import Model
 from nbllm.train.rows import learned_rows
 from tests.conftest import tiny_model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,9 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(nbllm.models.loader, "loaded", list)
     monkeypatch.setattr(nbllm.models.loader, "load", load)
-    for module in ("verbs", "search", "recommend", "verb_estimate", "verb_preview"):
-        monkeypatch.setattr(import_module(f"nbllm.frame.{module}"), "choose_encoder", load)
+    for name in ("choose", "choose_encoder", "loaded", "resolve"):
+        monkeypatch.setattr(f"nbllm.frame.calls.verb.{name}", load)
+    monkeypatch.setattr("nbllm.frame.verbs.reply.choose_encoder", load)
 
 
 @pytest.fixture(params=[pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
@@ -124,7 +124,7 @@ EXAMPLES = {"examples": [("only a text",)]}
         ("translate", EXAMPLES, LabelError),
         ("answer", {"question": " "}, FrameError),
         ("answer", {"threshold": 2}, FrameError),
-        ("answer", {"question": None, "context": "no_column"}, ColumnError),
+        ("answer", {"question": None, "context_column": "no_column"}, ColumnError),
         ("answer", EXAMPLES, LabelError),
         ("extract", {"schema": {}}, FrameError),
         ("extract", {"schema": 3}, FrameError),
@@ -169,7 +169,7 @@ def test_of_a_comparison(frame: Any) -> None:
 
 
 def test_of_a_folder(tmp_path: Path) -> None:
-    from nbllm.frame.parquet import answer_folder
+    from nbllm.frame.calls.folder import answer_folder
 
     (tmp_path / "from").mkdir()
     pd.DataFrame({"review": ["A warm soup."]}).to_parquet(tmp_path / "from" / "a.parquet")

@@ -10,10 +10,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from nbllm import accessor
 from nbllm.accessor import FrameAccessor
 from nbllm.errors import ColumnError, FrameError, NbllmError
-from nbllm.frame.compare import compare
+from nbllm.frame.calls.registry import built_in
+from nbllm.frame.comparison.runs import compare
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 
@@ -85,9 +85,9 @@ def signature_of(name: str) -> dict[str, inspect.Parameter]:
 
 
 def test_each_method_is_in_a_table_here() -> None:
-    public = {name for name in vars(FrameAccessor) if not name.startswith("_")}
+    public = {name for name in dir(FrameAccessor) if not name.startswith("_")}
     assert public == VERBS.keys() | OTHERS.keys()
-    assert set(accessor._VERBS) == VERBS.keys()
+    assert set(built_in()) == VERBS.keys()
 
 
 def outcomes(

@@ -10,14 +10,8 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.columns import (
-    RowPositions,
-    read_rows,
-    refuse_taken,
-    row_position,
-    row_values,
-    write_columns,
-)
+from nbllm.frame.columns import RowPositions, read_rows, row_position, row_values
+from nbllm.frame.new_columns import refuse_taken, write_columns
 
 MISSING = [None, float("nan"), pd.NA, pd.NaT, "", "  \n\t"]
 

@@ -291,7 +291,7 @@ def test_filter_takes_the_rows_of_which_it_holds(module, tiny_llama: Model) -> N
 
 
 def test_a_filters_score_is_bayes_rule_on_likelihoods(tiny_llama: Model) -> None:
-    from nbllm.frame.tasks.filter import _CALIBRATION
+    from nbllm.frame.verbs.filter import _CALIBRATION
 
     frame = pd.DataFrame({"review": texts()})
     options = {"threshold": 0.0, "model": tiny_llama, "ledger": False}

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from nbllm.errors import FrameError, LabelError
-from nbllm.frame.evaluation import evaluate
-from nbllm.frame.reply import read_sources
-from nbllm.frame.tasks.arguments import check_labels
+from nbllm.frame.calls.evaluate import evaluate
+from nbllm.frame.prompts.arguments import check_labels
+from nbllm.frame.retrieval.sources import read_sources
 from nbllm.models.model import Model
 from nbllm.train.finetuning import finetune
 from tests.conftest import tiny_model

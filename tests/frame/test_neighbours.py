@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import nbllm
-from nbllm.frame import provenance
+from nbllm.frame.running import provenance
 from nbllm.models.model import Model
 from tests.architectures.tiny import derive
 from tests.conftest import byte_tokenizer, seeded

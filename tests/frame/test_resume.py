@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 
 import nbllm
-from nbllm.engine.ledger import OFFSET, _key
+from nbllm.engine.ledger import OFFSET
+from nbllm.engine.ledger_schema import row_hash
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import ModelError
@@ -87,7 +88,7 @@ def answers_in(ledger: Path) -> dict[str, list[float]]:
     with sqlite3.connect(ledger, timeout=30) as database:
         try:
             found = database.execute(
-                "select hex(key), answer from answers where key != ?", [_key(OFFSET)]
+                "select hex(key), answer from answers where key != ?", [row_hash(OFFSET)]
             )
         except sqlite3.OperationalError:  # it was killed before it made the tables
             return {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.kinds.label import _Repeatable
+from nbllm.frame.tasks.label import _Repeatable
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 
@@ -28,7 +28,7 @@ class Scorer:
         moved = self.noise if len(prompts) >= self.rows else 0.0
         return [[prompt.ids[0] / 100 + moved, 0.5] for prompt in prompts]
 
-    def apart(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
+    def score_fixed_shape(self, prompts: Sequence[Prompt]) -> list[list[float] | Exception]:
         self.asked_apart = [prompt.ids[0] for prompt in prompts]
         return [[0.0, 1.0] for _ in prompts]
 

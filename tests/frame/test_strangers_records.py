@@ -25,13 +25,13 @@ import nbllm
 from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import LedgerError, NbllmError, ProvenanceError
-from nbllm.frame import provenance
-from nbllm.frame.kinds.task import are_numbers, check_filed
-from nbllm.frame.parquet import _attrs
-from nbllm.frame.records import record_fault, report_fault
+from nbllm.frame.calls.folder import _attrs
+from nbllm.frame.running import provenance
+from nbllm.frame.running.record_schema import record_fault, report_fault
+from nbllm.frame.tasks.base import are_numbers, check_filed
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
-from tests.frame.test_explained_row import VERBS, rows
+from tests.frame.explanation.test_row import VERBS, rows
 
 RUNS = "nbllm_runs"
 CYCLE: list[Any] = []
@@ -108,7 +108,7 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
     corrections = {label: "positive" for label in frame.index}
     uses = [
         lambda: frame.llm.explain(frame.index[0], output=output, model=model),
-        lambda: frame.llm.evaluate("truth", output=output, among=frame),
+        lambda: frame.llm.evaluate("truth", output=output, corpus=frame),
         lambda: frame.llm.report(output),
         lambda: frame.llm.corrected(corrections, output=output),
         lambda: frame.llm.calibrate(corrections, output=output),
@@ -118,14 +118,16 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         with suppress(NbllmError):
             use()
     from nbllm.widgets.explorer.answers import Answers
+    from nbllm.widgets.explorer.filtering import counts
     from nbllm.widgets.explorer.query import Query
+    from nbllm.widgets.explorer.rows import row_details, row_window
 
     with suppress(NbllmError):
         shown = Answers(frame, output, "truth")
         json.dumps([shown.roles, shown.labels, shown.verb], default=str)
-        shown.window([0])
-        shown.whole(0)
-        shown.counts(Query())
+        row_window(shown, [0], 0, 1)
+        row_details(shown, 0)
+        counts(shown, Query())
         _ = shown.texts
 
 
@@ -285,7 +287,7 @@ def test_a_run_of_ones_own_ledger_is_trusted_and_of_anothers_is_not(
     frame.attrs[RUNS] = {record["id"]: lie}
     loaded.unload()
     assert frame.llm.explain("a").model.folder == folder
-    from nbllm.models.loader import loaded as in_memory
+    from nbllm.models.in_memory import loaded as in_memory
 
     for model in in_memory():
         if model.folder == folder:
@@ -301,7 +303,7 @@ def test_what_lies_in_the_hubs_cache_is_taken_without_asking_the_hub(
 ) -> None:
     from huggingface_hub import constants
 
-    from nbllm.models import hub
+    from nbllm.models.fetch import hub
 
     commit = "c" * 40
     cache = tmp_path / "hub"
@@ -322,16 +324,16 @@ def test_what_lies_in_the_hubs_cache_is_taken_without_asking_the_hub(
 def test_the_catalogs_own_are_at_hand_once_they_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import datetime
 
-    from nbllm.models import disk
-    from nbllm.models.at_hand import is_at_hand
-    from nbllm.models.catalog import CATALOG
+    from nbllm.models.fetch import cached_models
+    from nbllm.models.fetch.at_hand import is_at_hand
+    from nbllm.models.fetch.catalog import CATALOG
 
     entry = CATALOG["smollm2"]
     named = {"name": "smollm2", "source": entry.source, "revision": entry.weights_sha256}
-    lying = disk.Kept("smollm2", Path("x"), 1, datetime.now(), whole=True)
+    lying = cached_models.CachedModel("smollm2", Path("x"), 1, datetime.now(), whole=True)
     for there, whole in ((True, True), (True, False), (False, True)):
         found = [replace(lying, whole=whole)] if there else []
-        monkeypatch.setattr(disk, "kept", lambda found=found: found)
+        monkeypatch.setattr(cached_models, "list_cached", lambda found=found: found)
         assert is_at_hand(named) is (there and whole)
 
 
@@ -429,7 +431,7 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
         check_filed(task, known, path)
         seen.append((task, dict(known)))
 
-    monkeypatch.setattr("nbllm.frame.run.check_filed", check)
+    monkeypatch.setattr("nbllm.frame.running.execute.check_filed", check)
     kind, _, ask = VERBS[verb]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -464,7 +466,7 @@ def test_a_ledger_whose_answers_are_not_of_the_question(
         with pytest.raises(LedgerError, match="Move it away"):
             rows().llm.sentiment("review", model=tiny_llama)
         with pytest.raises(LedgerError, match="Move it away"):
-            kept.llm.evaluate("number", among=rows().assign(number=1))
+            kept.llm.evaluate("number", corpus=rows().assign(number=1))
 
 
 @pytest.mark.parametrize(

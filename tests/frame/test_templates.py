@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.tasks.prompt import prompt, prompt_columns
+from nbllm.frame.verbs.prompt import prompt_columns
 from nbllm.models.model import Model
 from nbllm.train.examples import answer_examples
 from nbllm.train.job import read_job
 from nbllm.train.rows import learned_rows
+from tests.asking import prompt
 from tests.conftest import tiny_model
 
 ALPACA = "{instruction}\n{input}"
@@ -77,7 +78,7 @@ def test_what_compares_two_texts_needs_both(model: Model, verb: str) -> None:
     asked: dict[str, Any] = (
         {"other": "b", "model": tiny_model("encoder")}
         if verb == "similarity"
-        else {"context": "b", "model": model, "max_new_tokens": 2}
+        else {"context_column": "b", "model": model, "max_new_tokens": 2}
     )
     answered = getattr(frame.llm, verb)("a", **asked)
     assert answered[f"a_{verb}_run"].notna().tolist() == [True, False, False]

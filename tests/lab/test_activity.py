@@ -220,7 +220,7 @@ def test_a_notebook_is_named_from_the_servers_folder(tmp_path: Path) -> None:
     process = ProcessRecord(owner, (), (), 0.0)
 
     def name(sessions: dict[str, str | None], root: Path) -> Any:
-        (told,) = Status([process], [], []).told(sessions, root)["processes"]
+        (told,) = Status([process], [], []).payload(sessions, root)["processes"]
         return told["notebook"]
 
     assert name({}, tmp_path) == "a/b.ipynb"
@@ -270,7 +270,7 @@ def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 400\ninactive_file 250\n")
-    for module in ("nbllm.models.memory", "nbllm.lab.devices"):
+    for module in ("nbllm.models.memory.budget", "nbllm.lab.devices"):
         monkeypatch.setattr(f"{module}._CGROUP", tmp_path)
     assert host_memory() == HostMemory(total=1000, used=450)
     (tmp_path / "memory.stat").unlink()

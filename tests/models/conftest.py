@@ -26,7 +26,7 @@ def nbllm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny models stand for large ones: nf4 and fp4 take their attention too."""
-    monkeypatch.setattr("nbllm.models.quantization._SMALL", 0)
+    monkeypatch.setattr("nbllm.models.quantization.schemes._SMALL", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,9 @@ def nothing_loaded() -> Iterator[None]:
 
 def _held() -> list[Model]:
     """All that hold a network in memory, also several of one."""
-    from nbllm.models import loader
+    from nbllm.models import in_memory
 
-    return [model for shared in loader._in_memory.values() for model in shared.holders]
+    return [model for shared in in_memory._in_memory.values() for model in shared.holders]
 
 
 @dataclass

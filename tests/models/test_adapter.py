@@ -15,7 +15,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models import adapter as adapters
 from nbllm.models.loader import load, reload
@@ -217,7 +217,7 @@ def test_one_that_would_change_nothing_is_refused_before_the_weights_are_read(
 ) -> None:
     config = adapter / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "peft_type": kind}))
-    monkeypatch.setattr("nbllm.models.loader.read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("nbllm.models.loader.read_weights", lambda *_: pytest.fail("read"))
     for merge in (False, True):
         with pytest.raises(UnsupportedModelError, match=f"of type {kind}.*such as LoRA"):
             load(base, quantize="none", adapter=adapter, merge_adapter=merge)

@@ -15,11 +15,12 @@ import pytest
 import torch
 import transformers
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import QuantizationError, UnsupportedModelError
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
-from nbllm.models.model import Kind, Model
-from nbllm.models.quantization import Quantization, kernel_problem
+from nbllm.models.model import Model
+from nbllm.models.quantization.schemes import Quantization, kernel_problem
 from tests.conftest import byte_tokenizer, seeded, word_tokenizer
 
 TEXT = "The soup was warm and the staff were kind, so we stayed until they closed."

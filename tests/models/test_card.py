@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import transformers
 
-from nbllm.models import catalog
 from nbllm.models.architecture import skeleton
-from nbllm.models.model import Kind, Model
+from nbllm.models.fetch import catalog
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 
 README = """---
 license: other

@@ -43,13 +43,14 @@ from nbllm.errors import (
     TrainingError,
     UnsupportedModelError,
 )
-from nbllm.frame.provenance import run_record
-from nbllm.frame.verbs import make_task
-from nbllm.models import placement
-from nbllm.models.loader import load, loaded, reload
-from nbllm.models.memory import held_by_device, held_bytes
+from nbllm.frame.running.provenance import run_record
+from nbllm.models.flops import TokenCounts, operations
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
+from nbllm.models.memory import placement
+from nbllm.models.memory.budget import held_by_device, held_bytes
 from nbllm.models.model import Model
-from nbllm.models.work import Read, operations
+from tests.asking import task_of
 from tests.conftest import byte_tokenizer, seeded, tiny_model, tiny_network, word_tokenizer
 
 FRAME = pd.DataFrame({"text": [
@@ -59,7 +60,7 @@ FRAME = pd.DataFrame({"text": [
 ]})  # fmt: skip
 PREFIX = tuple(range(10, 30))
 PROMPTS = [
-    Prompt(ids=(*PREFIX, *range(40, 40 + n)), text="", spans=((0, 0),) * (20 + n), marks=())
+    Prompt(ids=(*PREFIX, *range(40, 40 + n)), text="", spans=((0, 0),) * (20 + n), field_spans=())
     for n in (30, 12, 25)
 ]
 LABELS = [[5], [6, 7], [6, 8, 9]]
@@ -100,7 +101,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "seq2seq": lambda: tiny_network("seq2seq"),
     "classifier": lambda: tiny_network("classifier"),
     "encoder": lambda: tiny_network("encoder"),
-    "reader": reader,
+    "extractive_qa": reader,
 }  # fmt: skip
 LLAMA = ("model.embed_tokens", "model.layers.1", "model.norm", "lm_head")
 # What of each is put on disk, in one map each; the rest stays where it computes.
@@ -117,7 +118,7 @@ PARTS: dict[str, list[tuple[str, ...]]] = {
     ],
     "classifier": [("bert.embeddings",), ("bert.encoder.layer.1",), ("classifier",)],
     "encoder": [("embeddings",), ("encoder.layer.0",)],
-    "reader": [("bert.embeddings",), ("qa_outputs",)],
+    "extractive_qa": [("bert.embeddings",), ("qa_outputs",)],
 }
 CASES = [
     (kind, disk) for kind, parts in PARTS.items()
@@ -162,7 +163,7 @@ QUESTIONS: dict[str, dict[str, Callable[[Model], Any]]] = {
     "seq2seq": {"summarize": verb("summarize", max_words=4)},
     "classifier": {"sentiment": verb("sentiment", probabilities=True)},
     "encoder": {"embed": verb("embed")},
-    "reader": {"answer": verb("answer", question="what was warm")},
+    "extractive_qa": {"answer": verb("answer", question="what was warm")},
 }
 
 
@@ -235,7 +236,9 @@ def test_a_model_partly_on_disk_answers_as_the_whole_one(
         agree(ask(model), wanted[name])
     assert placement.is_offloaded(model.network), "nothing stays in memory between passes"
     with load(folders[kind], quantize="none", dtype="fp32") as whole:
-        assert operations(model.network, Read.text(20)) == operations(whole.network, Read.text(20))
+        assert operations(model.network, TokenCounts.text(20)) == operations(
+            whole.network, TokenCounts.text(20)
+        )
         assert held_bytes(model.network) < held_bytes(whole.network)
 
 
@@ -406,7 +409,7 @@ def test_answers_of_another_device_or_spread_are_not_served(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def question(model: Model) -> str:
-        task = make_task("sentiment", "text", model, {})
+        task = task_of("sentiment", model)
         known = run_record(task, model, {"text": "text"}, "out", limit=500, truncate=False)
         return str(known["question"])
 
@@ -464,7 +467,7 @@ def test_auto_quantizes_nothing_that_lies_on_disk(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("nbllm.models.plan.device_memory", lambda _: 100_000)
+    monkeypatch.setattr("nbllm.models.memory.planner.device_memory", lambda _: 100_000)
     with load(folders["untied"], dtype="fp32", device_map=on_disk("model.layers")) as model:
         assert model.quantization == "none"
     assert "where quantized weights cannot be computed with" in capsys.readouterr().out

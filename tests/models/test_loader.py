@@ -25,11 +25,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ModelError, TooLargeError, UnknownModelError, UnsupportedModelError
-from nbllm.models import loader, plan
-from nbllm.models.device import choose_dtype, reason_of_dtype
-from nbllm.models.loader import load, loaded, reload
+from nbllm.models import loader
+from nbllm.models.devices.device import choose_dtype, reason_of_dtype
+from nbllm.models.in_memory import loaded
+from nbllm.models.loader import load, reload
+from nbllm.models.memory import planner
 from tests.conftest import CORPUS, seeded, tiny_network
 
 Folder = Callable[[str], Path]
@@ -175,13 +177,13 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
 ) -> None:
     folder = tiny_folder("causal")
     whole = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    monkeypatch.setattr(plan, "free_memory", lambda _: 0.8 * whole)
-    monkeypatch.setattr(loader, "read", None)
+    monkeypatch.setattr(planner, "free_memory", lambda _: 0.8 * whole)
+    monkeypatch.setattr(loader, "read_weights", None)
     with pytest.raises(TooLargeError) as caught:
         load(folder, quantize="none", dtype="fp32")
     assert re.search(r"The weights take \d+ kB as none in float32", str(caught.value))
     assert re.search(r"What fits: quantize='int8' \(\d+ kB\), quantize='nf4'", str(caught.value))
-    monkeypatch.setattr(plan, "free_memory", lambda _: 1000)
+    monkeypatch.setattr(planner, "free_memory", lambda _: 1000)
     with pytest.raises(TooLargeError, match=r"No quantization fits.*unload\(\)"):
         load(folder, quantize="nf4")
 
@@ -298,9 +300,9 @@ def test_a_context_that_has_no_room_is_lowered_and_enforced(
 ) -> None:
     folder = tiny_folder("causal")
     whole = load(folder, quantize="none", dtype="fp32")
-    need = plan.forecast(whole.network, "none", torch.float32, 1300).total
-    monkeypatch.setattr(plan, "device_memory", lambda _: (need + 10) / 0.7)
-    monkeypatch.setattr(plan, "_USUAL", 1024)
+    need = planner.forecast(whole.network, "none", torch.float32, 1300).total
+    monkeypatch.setattr(planner, "device_memory", lambda _: (need + 10) / 0.7)
+    monkeypatch.setattr(planner, "_USUAL", 1024)
     capsys.readouterr()
     model = load(folder, dtype="fp32")
     assert "not quantized, in float32, context lowered to 1,280 tokens of 2,048" in (
@@ -339,30 +341,18 @@ def test_auto_takes_the_first_that_fits_and_says_why(
 
     # 400 tokens embedded twice and 2 layers: 0.5 MB in fp32, and 1 MB of keys and values.
     sizes = {"none": 1_600_000, "int8": 1_400_000, "nf4": 1_300_000}
-    need = {q: plan.forecast(load(folder, quantize="none").network, q, torch.float32, 2048).total
+    need = {q: planner.forecast(load(folder, quantize="none").network, q, torch.float32, 2048).total
             for q in sizes}  # fmt: skip
     assert need["none"] > need["int8"] > need["nf4"]
     for expected, memory in (("int8", need["none"]), ("nf4", need["int8"])):
-        monkeypatch.setattr(plan, "device_memory", lambda _, m=memory: (m - 1) / 0.7)
+        monkeypatch.setattr(planner, "device_memory", lambda _, m=memory: (m - 1) / 0.7)
         capsys.readouterr()
         assert load(folder, dtype="fp32").quantization == expected
         assert "none (" in capsys.readouterr().out
 
-    monkeypatch.setattr(plan, "device_memory", lambda _: 1000)
+    monkeypatch.setattr(planner, "device_memory", lambda _: 1000)
     with pytest.raises(TooLargeError, match=r"does not fit.*smaller model"):
         load(folder, dtype="fp32")
-
-
-def test_auto_names_what_is_known_to_be_faster_and_does_not_take_it(
-    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(plan, "hint", lambda *known: f"Known of {known}.")
-    model = load(tiny_folder("causal"), dtype="bf16")
-    assert model.quantization == "none"
-    line = f"Known of {('none', torch.device('cpu'), torch.bfloat16, 64)}.\n"
-    assert capsys.readouterr().out.endswith(line)
-    load(tiny_folder("encoder"), dtype="bf16")
-    assert "Known of" not in capsys.readouterr().out
 
 
 def test_a_named_quantization_says_nothing_and_warns_nothing(
@@ -507,7 +497,7 @@ def test_the_context_is_the_least_that_the_files_state(
     from transformers import AutoConfig
 
     from nbllm.models.configuration import context_length_of
-    from nbllm.models.sources import fetch
+    from nbllm.models.fetch.sources import fetch
 
     folder = tiny_folder("encoder")
     for name, change in changes.items():

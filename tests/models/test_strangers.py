@@ -28,21 +28,21 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from nbllm.errors import NbllmError, UnsupportedModelError
 from nbllm.models.adapter import apply, check
 from nbllm.models.architecture import refuse_hollow, skeleton
-from nbllm.models.checkpoint import _BITS, INDEX, refuse_damaged
 from nbllm.models.configuration import (
     context_length_of,
     kind_of,
     read_configuration,
     refuse_unsized,
 )
-from nbllm.models.gguf_check import check_header
+from nbllm.models.fetch.checkpoint import _BITS, INDEX, refuse_damaged
+from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_configuration
+from nbllm.models.gguf.check import check_header
+from nbllm.models.kind import Kind
 from nbllm.models.loader import load
-from nbllm.models.memory import kv_bytes
-from nbllm.models.model import Kind
-from nbllm.models.plan import Plan
-from nbllm.models.published import stored_bytes
-from nbllm.models.reading import _tokenizer
-from nbllm.models.sources import fetch, fetch_adapter, fetch_configuration
+from nbllm.models.memory.budget import kv_bytes
+from nbllm.models.memory.plan import Plan
+from nbllm.models.quantization.published import stored_bytes
+from nbllm.models.weights import _tokenizer
 from tests.conftest import CHAT_TEMPLATE, tiny_network
 from tests.models import gguf_files
 
@@ -590,7 +590,7 @@ HEADERS = {
 @pytest.mark.parametrize("what", HEADERS)
 @pytest.mark.parametrize("sparse", [False, True])
 def test_headers_of_gguf(what: str, sparse: bool, tmp_path: Path) -> None:
-    import nbllm.models.gguf  # noqa: F401  # its imports take seconds
+    import nbllm.models.fetch.gguf_conversion  # noqa: F401  # its imports take seconds
 
     file = tmp_path / "a.gguf"
     file.write_bytes(HEADERS[what])

@@ -9,6 +9,7 @@ from IPython.core.error import UsageError
 import nbllm
 import nbllm.models.loader as loader
 from nbllm.errors import SelectionError, UnknownModelError
+from nbllm.models import in_memory
 from nbllm.notebook import extension
 
 TEXT = "The soup was warm, and {the staff} were kind."
@@ -37,8 +38,8 @@ def test_a_model_is_named_as_load_takes_it_and_loaded_once(loaded, tiny_folder) 
     for _ in range(2):
         view = loaded.run_cell_magic("attention", f"--model {folder}", TEXT)
         assert view.recording.model == folder
-    [model] = [model for model in loader.loaded() if model.name == folder]
-    assert loader.holders(model) == 1
+    [model] = [model for model in in_memory.loaded() if model.name == folder]
+    assert in_memory.holders(model) == 1
     model.unload()
 
 

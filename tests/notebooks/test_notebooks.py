@@ -15,8 +15,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
-from nbllm.models import catalog
-from nbllm.models.sources import fetch
+from nbllm.models.fetch import catalog
+from nbllm.models.fetch.sources import fetch
 from tests.conftest import NetworkGuard
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -38,6 +38,7 @@ PARAMETERS = {
     "24_recommendation": {"FILMS": 250, "USERS": 60},
     "25_semantic_search": {"PARAGRAPHS": 200, "QUESTIONS": 60},
     "26_classification": {"ROWS": 18},
+    "27_own_verb": {"ROWS": 30},
     "32_heads": {"SEQUENCES": 2, "DRAWS": 2},
     "40_models": {"ROWS": 40},
     "50_pretraining": {"TEXTS": 300, "STEPS": 40, "COMPARED": 8},
@@ -127,6 +128,7 @@ def test_all_are_here() -> None:
         "24_recommendation",
         "25_semantic_search",
         "26_classification",
+        "27_own_verb",
         "30_attention",
         "31_reasons",
         "32_heads",

@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_help_lists_the_commands(checkout: Path) -> None:
     said = make(checkout, "help").stdout
-    for target in ("setup", "lab", "demo", "test", "lint", "bench", "clean"):
+    for target in ("setup", "lab", "demo", "test", "lint", "hooks", "bench", "clean"):
         assert f"make {target} " in said
 
 

@@ -98,6 +98,7 @@ def test_wheel_holds_bundles_data_and_notebooks_and_no_sources_of_them(wheel: Pa
     names = zipfile.ZipFile(wheel).namelist()
     assert BUNDLE in names
     assert any(name.startswith("nbllm/data/sets/") for name in names)
+    assert "nbllm/py.typed" in names, "type checkers read no annotations without it"
     metadata = f"nbllm-{nbllm.__version__}.dist-info"
     assert f"{metadata}/licenses/LICENSE" in names
     assert [n for n in names if n.endswith((".ts", ".tsx", ".map"))] == []
@@ -133,6 +134,12 @@ def test_the_extension_asks_for_no_newer_jupyterlab_than_nbllm_does(wheel: Path)
     assert dict(consumed)["@jupyterlab/application"] == "^4.2.0"
 
 
+def test_the_package_index_shows_where_the_project_lives(wheel: Path) -> None:
+    metadata = zipfile.ZipFile(wheel).read(f"nbllm-{nbllm.__version__}.dist-info/METADATA").decode()
+    shown = dict(re.findall(r"^Project-URL: (\w+), (https://\S+)$", metadata, re.MULTILINE))
+    assert shown.keys() == {"Homepage", "Repository", "Documentation", "Changelog", "Issues"}
+
+
 def test_wheel_is_at_most_1_mb(wheel: Path) -> None:
     assert wheel.stat().st_size <= 1_000_000
 
@@ -150,7 +157,7 @@ def test_both_extensions_are_enabled_without_node(installed: Installed) -> None:
 def test_an_installed_wheel_has_its_widget_and_its_gallery(installed: Installed) -> None:
     said, _ = installed.python(
         "-c",
-        "import nbllm, nbllm.widgets.attention as module, anywidget\n"
+        "import nbllm, nbllm.widgets.attention.view as module, anywidget\n"
         "from nbllm.lab.gallery import curated\n"
         "widgets = [v for v in vars(module).values() if isinstance(v, type)\n"
         "           and issubclass(v, anywidget.AnyWidget) and '_esm' in vars(v)]\n"

@@ -14,19 +14,22 @@ import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
 import nbllm
-from nbllm.attention import logit_lens, measures, overview, rank_agreement, rollout, tiles
-from nbllm.attention.ablation import head_importance
-from nbllm.attention.attribution import attribute
-from nbllm.attention.capture import record_batch
-from nbllm.attention.logit_parts import direct_logit_attribution
-from nbllm.attention.recording import Recording
+from nbllm.attention import logit_lens
+from nbllm.attention.analysis import measures, rank_agreement, rollout
+from nbllm.attention.analysis.ablation import head_importance
+from nbllm.attention.analysis.attribution import attribute
+from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+from nbllm.attention.recording.capture import record_batch
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.views import overview, tiles
 from nbllm.engine.encoding import HeadScorer, TextEncoder
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.perplexity import perplexity
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.engine.scoring import LabelScorer
-from nbllm.engine.spans import SpanReader
-from nbllm.models.model import Kind, Model
+from nbllm.engine.spans import SpanExtractor
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from tests.conftest import seeded, tiny_model, word_tokenizer
 
 TEXT = "The soup was warm and the staff were kind, so we stayed until they closed."
@@ -184,10 +187,10 @@ OTHERS: Mapping[str, Job] = {
         )
         for part in (pair.encoder, pair.decoder, pair.cross)
     ],
-    "reader: answers": lambda model: _frame().llm.answer(
+    "extractive_qa: answers": lambda model: _frame().llm.answer(
         "text", question="Who was kind?", model=model, ledger=False
     ),
-    "reader: spans": lambda model: _spans(SpanReader(model)),
+    "extractive_qa: spans": lambda model: _spans(SpanExtractor(model)),
 }
 
 
@@ -195,7 +198,7 @@ def _read(reader: TextEncoder | HeadScorer) -> Any:
     return reader(reader.encode(TEXTS, limit=64, truncate=True))
 
 
-def _spans(reader: SpanReader) -> Any:
+def _spans(reader: SpanExtractor) -> Any:
     return [vars(span) for span in reader(reader.encode([("Who was kind?", t) for t in TEXTS]))]
 
 
@@ -208,7 +211,7 @@ def made(job: str) -> Model:
 @cache
 def _made(kind: Kind) -> Model:
     # Once: tokenizers that are trained anew may number their tokens otherwise.
-    return _reader() if kind == "reader" else tiny_model(kind)
+    return _reader() if kind == "extractive_qa" else tiny_model(kind)
 
 
 def _reader() -> Model:
@@ -223,7 +226,9 @@ def _reader() -> Model:
         initializer_range=0.5,
     )
     network = seeded(BertForQuestionAnswering, config)
-    return replace(tiny_model("classifier"), network=network, tokenizer=tokenizer, kind="reader")
+    return replace(
+        tiny_model("classifier"), network=network, tokenizer=tokenizer, kind="extractive_qa"
+    )
 
 
 @cache

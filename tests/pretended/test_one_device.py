@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nbllm.attention.capture import record
+from nbllm.attention.recording.capture import record
 from tests.attention.architectures import ARCHITECTURES, ENCODER_DECODERS, tiny, tiny_pair
 from tests.pretended.device import move, on_device, pretended
 from tests.pretended.jobs import (
@@ -30,7 +30,7 @@ FINE = [
     "logit parts",
     "encoder: vectors",
     "classifier: labels",
-    "reader: spans",
+    "extractive_qa: spans",
     "seq2seq: recording",
 ]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from nbllm.attention.capture import record
-from nbllm.attention.residual import layers_of
+from nbllm.attention.recording.capture import record
+from nbllm.attention.recording.residual import layers_of
 from nbllm.models.model import Model
 from tests.attention.architectures import ARCHITECTURES, tiny
 from tests.pretended.device import pretended, spread
@@ -56,7 +56,7 @@ PARTS = {
         "lm_head": 0,
         "final_logits_bias": 0,
     },
-    "reader": {
+    "extractive_qa": {
         "bert.embeddings": 0,
         "bert.encoder.layer.0": 0,
         "bert.encoder.layer.1": 1,

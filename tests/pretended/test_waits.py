@@ -13,11 +13,12 @@ import pytest
 import transformers
 
 import nbllm
-from nbllm.attention import measures, overview, rank_agreement, rollout, tiles
-from nbllm.attention.ablation import head_importance
-from nbllm.attention.capture import record, record_batch
-from nbllm.attention.logit_parts import direct_logit_attribution
-from nbllm.attention.recording import Recording
+from nbllm.attention.analysis import measures, rank_agreement, rollout
+from nbllm.attention.analysis.ablation import head_importance
+from nbllm.attention.analysis.logit_parts import direct_logit_attribution
+from nbllm.attention.recording.capture import record, record_batch
+from nbllm.attention.recording.recording import Recording
+from nbllm.attention.views import overview, tiles
 from nbllm.engine.encoding import HeadScorer, TextEncoder
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.perplexity import perplexity

@@ -13,7 +13,7 @@ import pytest
 from nbllm.train.curves import svg
 from nbllm.train.finetuned import Finetuned
 from nbllm.train.live import Live
-from nbllm.train.loop import Outcome, Schedule
+from nbllm.train.recipe import Outcome, Schedule
 from nbllm.train.scores import label_metrics
 
 HISTORY = [

@@ -30,10 +30,11 @@ from nbllm.errors import (
     TrainingError,
     UnsupportedModelError,
 )
-from nbllm.models.model import Kind, Model
+from nbllm.models.kind import Kind
+from nbllm.models.model import Model
 from nbllm.train.finetuned import Finetuned
-from nbllm.train.loop import Schedule
 from nbllm.train.plan import Forecast
+from nbllm.train.recipe import Schedule
 
 Write = Callable[[Kind], Path]
 
@@ -421,7 +422,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(
         ({"label": np.arange(40) / 7}, {}, FrameError, "each of 40 labels has one text"),
         ({"text": "the same"}, {}, FrameError, "all 40 rows have the same text"),
         ({}, {"labels": ["positive", "neutral"]}, LabelError, "'negative', which is none of"),
-        ({}, {"text": None}, FrameError, "wants text= and label="),
+        ({}, {"text": None}, FrameError, "requires text= and label="),
         ({}, {"method": "lora"}, UnsupportedModelError, "for causal models"),
         ({}, {"method": "ppo"}, ArgumentError, "method='ppo' is none of"),
         ({}, {"epochs": 0}, ArgumentError, "epochs=0 is no number above 0"),

@@ -10,7 +10,7 @@ import torch
 from nbllm.models.model import Model
 from nbllm.train.examples import Example, answer_examples, head_examples, label_examples
 from nbllm.train.layout import IGNORED, Blocks, HeadRows, PaddedRows, SharedPrefix, pack
-from nbllm.train.loop import loss_sum
+from nbllm.train.losses import loss_sum
 from nbllm.train.rows import LearnedRow
 
 SHARED = (5, 6, 7, 8)
@@ -93,7 +93,7 @@ ROWS = [
 
 
 def test_labels_follow_the_prompt_of_the_verb(tiny_llama: Model) -> None:
-    from nbllm.frame.tasks.sentiment import sentiment
+    from tests.asking import sentiment
 
     task: Any = sentiment(tiny_llama)
     first, second = label_examples(tiny_llama, task, ROWS, limit=2048, truncate=False)
@@ -109,7 +109,7 @@ def test_labels_follow_the_prompt_of_the_verb(tiny_llama: Model) -> None:
 
 
 def test_answers_end_with_the_token_that_ends_a_turn(tiny_llama: Model) -> None:
-    from nbllm.frame.tasks.prompt import prompt
+    from tests.asking import prompt
 
     task = prompt(tiny_llama, template="Is it good? {text}")
     (example, _) = answer_examples(tiny_llama, task.template, ROWS, limit=2048, truncate=False)

@@ -16,8 +16,10 @@ from nbllm.errors import TrainingError
 from nbllm.models.model import Model
 from nbllm.train.examples import Example
 from nbllm.train.layout import PaddedRows
-from nbllm.train.loop import Recipe, Schedule, loss_sum, run, training_device, validated
+from nbllm.train.loop import run, training_device
+from nbllm.train.losses import loss_sum, validated
 from nbllm.train.order import Order
+from nbllm.train.recipe import Recipe, Schedule
 
 RANDOM = torch.Generator().manual_seed(0)
 TRAIN = [

@@ -13,8 +13,8 @@ from nbllm.models.model import Model
 from nbllm.train import plan
 from nbllm.train.examples import Example
 from nbllm.train.layout import Blocks, Layout, PaddedRows, SharedPrefix
-from nbllm.train.loop import Recipe
 from nbllm.train.plan import Measured, measure, schedule
+from nbllm.train.recipe import Recipe
 
 TRAIN = [Example(tuple(range(3, 43)), 38) for _ in range(64)]
 RECIPE = Recipe(rows=16, learning_rate=1e-3)

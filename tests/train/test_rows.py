@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError, LabelError
-from nbllm.frame.truth import right_answers
+from nbllm.frame.evaluation.truth import right_answers
 from nbllm.train.job import choose_labels
 from nbllm.train.rows import LearnedRow, digest, hold_out, learned_rows
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import nbllm  # noqa: F401  registers df.llm
-from nbllm.attention.rank_agreement import attended
+from nbllm.attention.analysis.rank_agreement import attended
 from nbllm.errors import (
     FrameError,
     LabelError,
@@ -83,9 +83,9 @@ def test_lens_and_parts_of_a_causal_model(tiny_llama) -> None:
 def test_a_classifier_has_no_next_token_to_read(tiny_classifier) -> None:
     why = answered(tiny_classifier).llm.explain(0, model=tiny_classifier)
     assert len(why.agreement) == 2 * 4
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         _ = why.parts
-    with pytest.raises(UnsupportedModelError, match="only a causal model"):
+    with pytest.raises(UnsupportedModelError, match="requires a causal model"):
         _ = why.lens
 
 
@@ -111,7 +111,7 @@ def test_the_words_are_shown_above_the_view(model, outputs_of) -> None:
     assert f"{why.contrast.label} {why.contrast.probability:.2f}" in text
     assert "attention and attribution share" in text
     assert "<b>" not in words and ">waited</span>" in words.lower()
-    assert "nbllm-attention-still" in still
+    assert "nbllm-attention-static" in still
     assert repr(why).startswith(f"Explanation({why.contrast.label!r} 0.")
 
 
@@ -126,7 +126,7 @@ def test_where_no_gradient_goes_back_the_view_is_shown_and_the_reason_said(
     tiny_llama.network.model.layers[0].mlp = Cut()
     words, still, *_ = html(outputs_of(found.llm.explain(0, model=tiny_llama)))
     assert "No attribution: No gradient goes back through a part of the network, Cut" in words
-    assert "nbllm-attention-still" in still
+    assert "nbllm-attention-static" in still
 
 
 def test_the_view_can_be_read_and_set(model) -> None:
@@ -139,7 +139,7 @@ def test_a_written_answer_has_its_attention_only(tiny_llama, outputs_of) -> None
     frame = pd.DataFrame({"review": TEXTS})
     written = frame.llm.prompt("Why? {review}", into="why", model=tiny_llama, max_new_tokens=3)
     why = written.llm.explain(0, model=tiny_llama)
-    assert "nbllm-attention-still" in html(outputs_of(why))[0]
+    assert "nbllm-attention-static" in html(outputs_of(why))[0]
     assert repr(why).startswith("Explanation(attention of tiny-causal")
     for part in ("attribution", "parts", "lens", "agreement"):
         with pytest.raises(SelectionError, match="no choice between labels"):

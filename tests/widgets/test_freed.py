@@ -18,15 +18,15 @@ from ipywidgets import Widget
 from ipywidgets.widgets.widget import _instances
 
 import nbllm.widgets
-import nbllm.widgets.run as run
-from nbllm.attention.capture import record
+import nbllm.widgets.run.view as run
+from nbllm.attention.recording.capture import record
 from nbllm.errors import ColumnError, UnsupportedModelError
-from nbllm.frame.progress import Watch
+from nbllm.frame.running.progress import Watch
 from nbllm.models.model import Model
-from nbllm.widgets.attention import AttentionView
+from nbllm.widgets.attention.view import AttentionView
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.view import Explorer
-from nbllm.widgets.run import RunView
+from nbllm.widgets.run.view import RunView
 from nbllm.widgets.view import View
 
 TEXT = "The soup was warm."
@@ -45,16 +45,16 @@ def attention(model: Model, answered: pd.DataFrame) -> tuple[Widget, Parts]:
     first, second = record(model, TEXT), record(model, f"{TEXT} Very.", offload=True)
     view = AttentionView(first, second)
     view._repr_mimebundle_()
-    view.side = "difference"
+    view.comparand = "difference"
     list(view.to_frame()["weight"])
-    return view, [first, second, view.questions]
+    return view, [first, second, view.handler]
 
 
 def explorer(model: Model, answered: pd.DataFrame) -> tuple[Widget, Parts]:
     view = answered.llm.explore(model=model)
     view.filtered  # noqa: B018
     earlier = view.explain(0)
-    view.why.start(1).result()
+    view.panel.start(1).result()
     now = view.explanation
     return view, [earlier, earlier.attention, earlier.recording, now, now.attention, now.recording]
 
@@ -129,7 +129,7 @@ def test_an_explanation_that_comes_after_the_end_is_dropped(
         return made[0]
 
     view = Explorer(answered, "review_sentiment", explain=explain)
-    asked = view.why.start(0)
+    asked = view.panel.start(0)
     assert begun.wait(30)
     view.close()
     go_on.set()
@@ -145,7 +145,7 @@ def test_a_closed_view_shows_its_picture_alone(
     tiny_llama: Model, answered: pd.DataFrame, outputs_of: Callable[[Any], list[dict[str, Any]]]
 ) -> None:
     for view in (nbllm.inspect(tiny_llama, TEXT), answered.llm.explore(model=tiny_llama)):
-        still = view._still()
+        still = view._static_html()
         view.close()
         [shown] = outputs_of(view)
         assert shown == {"text/plain": repr(view), "text/html": still}

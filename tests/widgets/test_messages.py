@@ -11,6 +11,7 @@ import pytest
 
 import nbllm
 from nbllm.models.model import Model
+from nbllm.widgets.attention.sources import Selection
 from nbllm.widgets.explorer.view import Explorer
 
 WRONG = [
@@ -21,7 +22,14 @@ QUERY = {
     "text": "a", "labels": ["positive"], "truths": ["positive"], "score": [0, 1], "only": "wrong",
     "sort": "review", "descending": True,
 }  # fmt: skip
-WHERE = {"part": "causal", "side": "a", "layer": 0, "head": 0, "how": "head", "mask_sink": False}
+WHERE = {
+    "stack": "causal",
+    "comparand": "a",
+    "layer": 0,
+    "head": 0,
+    "reduce": "head",
+    "mask_sink": False,
+}
 SPANS = {"rows": [0, 2], "columns": [0, 2]}
 ASKED = [
     {"kind": "rows", "query": QUERY, "start": 0, "stop": 2},
@@ -35,7 +43,7 @@ ASKED = [
     {"kind": "own_measure", **WHERE, "name": "n", "version": 0},
     {"kind": "picture", **WHERE, **SPANS, "size": 8},
     {"kind": "tile", **WHERE, **SPANS},
-    {"kind": "dimensions", **WHERE, "pair": [0, 0]},
+    {"kind": "dimensions", **WHERE, "query": 0, "key": 0},
 ]
 
 
@@ -59,17 +67,51 @@ def test_every_message_is_answered(views: tuple[list[Any], list[Any]]) -> None:
         nested = [("query", name) for name in QUERY] if "query" in asked else []
         for path in [(), *((name,) for name in asked), *nested]:
             for wrong in WRONG:
-                message: Any = {**asked, "key": 1}
+                request: Any = {**asked}
                 if not path:
-                    message = wrong
+                    request = wrong
                 elif len(path) == 1:
-                    message[path[0]] = wrong
+                    request[path[0]] = wrong
                 else:
-                    message["query"] = {**QUERY, path[1]: wrong}
+                    request["query"] = {**QUERY, path[1]: wrong}
                 for view in (explorer, attention):
                     said.clear()
-                    view._answer(view, message, [])
-                    assert len(said) == 1
-                    assert len(json.dumps(said[0], default=str)) < 200_000
-    attention._answer(attention, {"questions": WRONG}, [])
+                    view._handle_custom_msg({"requests": [{"id": 3, "request": request}]}, [])
+                    [message] = said
+                    assert [answer["id"] for answer in message["answers"]] == [3]
+                    assert len(json.dumps(message, default=str)) < 200_000
     assert time.process_time() - started < 30
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: repr(wrong)[:20])
+def test_what_is_no_message_of_requests_is_answered_too(
+    views: tuple[list[Any], list[Any]], wrong: Any
+) -> None:
+    made, said = views
+    for message in (wrong, {"requests": wrong}, {"requests": WRONG}, {"requests": [{"id": wrong}]}):
+        for view in made:
+            said.clear()
+            view._handle_custom_msg(message, [])
+            [answered] = said
+            assert all(one["error"] and not one["buffers"] for one in answered["answers"])
+            assert len(json.dumps(answered)) < 200_000
+
+
+def test_answers_have_the_numbers_of_their_requests_and_their_own_buffers(
+    views: tuple[list[Any], list[Any]],
+) -> None:
+    (_, attention), said = views
+    attention.send = lambda content, buffers=(): said.append((content, buffers))
+    tile = {"kind": "tile", **WHERE, **SPANS}
+    requests = [tile, {"kind": "contents"}, {**tile, "head": 99}, {**tile, "rows": [1, 2]}]
+    numbered = [{"id": 2**52 + n, "request": one} for n, one in enumerate(requests)]
+    said.clear()
+    attention._handle_custom_msg({"requests": numbered}, [])
+    [(message, buffers)] = said
+    assert [one["id"] - 2**52 for one in message["answers"]] == [0, 1, 2, 3]
+    assert [one["buffers"] for one in message["answers"]] == [1, 0, 0, 1]
+    assert "head 99" in message["answers"][2]["error"]
+    assert [bytes(each) for each in buffers] == [
+        attention.source.weights(Selection(0, 0), rows, range(2)).tobytes()
+        for rows in (range(2), range(1, 2))
+    ]

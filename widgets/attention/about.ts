@@ -3,36 +3,36 @@
 import { h } from "../shared/dom";
 import { label, percent, shares } from "./layout";
 import { aboutOf, rank, titleOf } from "./measures";
-import type { Head, Outline, Picture } from "./recording";
+import type { Head, Outline, Picture } from "./source";
 import type { State } from "./state";
 
 const NAMES = { yours: "your text", rest: "other tokens", sink: "sink" } as const;
 const LISTED = 6; // heads
 
 /** Which head this is, why it was opened, and what its sink takes. */
-export function aboutHead(state: State, outline: Outline, { sinkShare }: Picture): HTMLElement[] {
-  const { layer, head, how, token, mask_sink } = state;
+export function aboutHead(state: State, outline: Outline, { sink_share }: Picture): HTMLElement[] {
+  const { layer, head, reduce, token, mask_sink } = state;
   const sentences: (string | false)[] = [
-    how === "head"
+    reduce === "head"
       ? `Layer ${layer}, head ${head}.`
-      : `Layer ${layer}, the ${how === "mean" ? "mean" : "largest weight"} of its ${outline.heads} heads.`,
+      : `Layer ${layer}, the ${reduce === "mean" ? "mean" : "largest weight"} of its ${outline.heads} heads.`,
   ];
   if (outline.signed) {
     sentences.push(
       "Each weight of b less that of a, over the tokens that both have: orange where b looks more, purple where it looks less.",
     );
   } else {
-    const [openedToken, openedLayer, openedHead, share] = outline.opened!;
-    const opened = layer === openedLayer && head === openedHead && token === openedToken;
+    const { share, ...first } = outline.opened!;
+    const opened = layer === first.layer && head === first.head && token === first.token;
     const aim = outline.queries.marks.length ? "your text" : "the words";
     const sink = outline.sink === null ? "" : `“${label(outline.sink, outline.keys)}”`;
     sentences.push(
       opened &&
-        how === "head" &&
+        reduce === "head" &&
         share > 0.005 &&
-        `The view opens here because, in the upper half of the layers, this head puts the most weight (${percent(share)}) from the ${openedToken === 0 ? "first" : "last"} token on ${aim}${outline.queries === outline.keys ? ", that token, its neighbours and the sink left out" : ""}.`,
-      sinkShare !== null &&
-        `Averaged over its queries, ${percent(sinkShare)} of its weight rests on ${sink}: a sink, which takes weight in most heads whatever the text says. ` +
+        `The view opens here because, in the upper half of the layers, this head puts the most weight (${percent(share)}) from the ${first.token === 0 ? "first" : "last"} token on ${aim}${outline.queries === outline.keys ? ", that token, its neighbours and the sink left out" : ""}.`,
+      sink_share !== null &&
+        `Averaged over its queries, ${percent(sink_share)} of its weight rests on ${sink}: a sink, which takes weight in most heads whatever the text says. ` +
           (mask_sink
             ? "It is masked: that part is removed, and the rest of each row made whole again."
             : "The colour scales are set by the other tokens: full is the largest weight among them."),

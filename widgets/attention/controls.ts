@@ -1,13 +1,14 @@
 // The bar above the panels: what is shown, by number and by name.
 
 import { h } from "../shared/dom";
+import type { Comparand } from "../shared/protocol";
 import { gap } from "./layout";
 import { titleOf } from "./measures";
-import { type Contents, type Outline } from "./recording";
+import { type Contents, type Outline } from "./source";
 import { isCompared, type State } from "./state";
 
-const HOW = { head: "one head", mean: "mean of heads", max: "max of heads" };
-const PARTS: Record<string, string> = {
+const REDUCES = { head: "one head", mean: "mean of heads", max: "max of heads" };
+const STACKS: Record<string, string> = {
   encoder: "encoder",
   decoder: "decoder",
   cross: "decoder to encoder",
@@ -20,9 +21,9 @@ export class Controls {
   #layer: HTMLInputElement;
   #head: HTMLInputElement;
   #ranges = { layer: h("span", { class: "size" }), head: h("span", { class: "size" }) };
-  #how: HTMLSelectElement;
-  #part: HTMLSelectElement;
-  #side: HTMLSelectElement;
+  #reduce: HTMLSelectElement;
+  #stack: HTMLSelectElement;
+  #comparand: HTMLSelectElement;
   #measure: HTMLSelectElement;
   #offered: string | undefined;
   #mask: HTMLInputElement;
@@ -39,14 +40,14 @@ export class Controls {
   ) {
     this.#layer = this.#number("layer", (layer) => this.#outline!.layers.includes(layer));
     this.#head = this.#number("head", (head) => head >= 0 && head < this.#outline!.heads);
-    this.#how = this.#choice(HOW, (how) => ({ how: how as State["how"] }));
-    this.#part = this.#choice(
-      Object.fromEntries(contents.parts.map((part) => [part, PARTS[part] ?? part])),
-      (part) => ({ part, token: null, key: null, window: null }),
+    this.#reduce = this.#choice(REDUCES, (reduce) => ({ reduce: reduce as State["reduce"] }));
+    this.#stack = this.#choice(
+      Object.fromEntries(contents.stacks.map((stack) => [stack, STACKS[stack] ?? stack])),
+      (stack) => ({ stack, token: null, key: null, window: null }),
     );
-    this.#side = this.#choice(
-      Object.fromEntries(contents.sides.map((side) => [side, sideName(side, contents)])),
-      (side) => ({ side, token: null, key: null, window: null }),
+    this.#comparand = this.#choice(
+      Object.fromEntries(contents.comparands.map((comparand) => [comparand, comparandName(comparand, contents)])),
+      (comparand) => ({ comparand: comparand as Comparand, token: null, key: null, window: null }),
     );
     this.#measure = h("select", {});
     this.#measure.addEventListener("change", () => this.set({ measure: this.#measure.value || null }));
@@ -60,11 +61,11 @@ export class Controls {
       this.#name,
       this.#about,
       h("span", { class: "spring" }),
-      this.#field("Part", this.#part, contents.parts.length > 1),
-      this.#field("Compare", this.#side, isCompared(contents)),
+      this.#field("Part", this.#stack, contents.stacks.length > 1),
+      this.#field("Compare", this.#comparand, isCompared(contents)),
       h("label", {}, "Layer", this.#layer, this.#ranges.layer),
       h("label", {}, "Head", this.#head, this.#ranges.head),
-      this.#field("Show", this.#how, true),
+      this.#field("Show", this.#reduce, true),
       this.#field("Sort heads by", this.#measure, true),
       h("label", {}, this.#mask, "mask the sink"),
       h("label", {}, this.#words, "whole words"),
@@ -77,15 +78,15 @@ export class Controls {
     this.#state = state;
     this.#layer.value = String(state.layer);
     this.#head.value = String(state.head);
-    this.#how.value = state.how;
-    this.#part.value = outline.part;
-    this.#side.value = outline.side;
-    this.#offer(outline, Object.keys(state.measured[outline.part] ?? {}));
+    this.#reduce.value = state.reduce;
+    this.#stack.value = outline.stack;
+    this.#comparand.value = outline.comparand;
+    this.#offer(outline, Object.keys(state.measured[outline.stack] ?? {}));
     if (!outline.signed) this.#measure.value = state.measure ?? "";
     this.#mask.checked = state.mask_sink;
     this.#words.checked = state.words;
     this.#log.checked = state.scale === "log";
-    this.#head.disabled = state.how !== "head";
+    this.#head.disabled = state.reduce !== "head";
   }
 
   #open(outline: Outline) {
@@ -97,7 +98,7 @@ export class Controls {
         ? tokens(queries.tokens.length)
         : `${tokens(queries.tokens.length)} look at ${tokens(keys.tokens.length)}`;
     this.#name.textContent = isCompared(this.contents)
-      ? sideName(outline.side, this.contents)
+      ? comparandName(outline.comparand, this.contents)
       : outline.model;
     this.#about.textContent = outline.signed
       ? `${size} that both have`
@@ -110,7 +111,7 @@ export class Controls {
     this.#mask.disabled = outline.sink === null;
   }
 
-  /** What the heads can be sorted by: the measures of the sheet, and more that were given. */
+  /** What the heads can be sorted by: the measures of the source, and more that were given. */
   #offer({ signed, measures }: Outline, more: string[]) {
     const names = signed ? measures : ["", ...new Set([...measures, ...more])];
     if (names.join("\n") === this.#offered) return;
@@ -155,10 +156,10 @@ export class Controls {
   }
 }
 
-export function sideName(side: string, { sides, models }: Contents): string {
-  const named = (name: string) => {
-    const at = sides.indexOf(name);
+export function comparandName(comparand: Comparand, { comparands, models }: Contents): string {
+  const named = (name: Comparand) => {
+    const at = comparands.indexOf(name);
     return models[0] === models[1] ? name : `${name} (${models[at]})`;
   };
-  return side === "difference" ? "difference, b − a" : named(side);
+  return comparand === "difference" ? "difference, b − a" : named(comparand);
 }

@@ -1,9 +1,9 @@
 // One score taken apart: which dimensions of query and key made it.
 
 import { h, svg } from "../shared/dom";
-import { NOT_STORED } from "../shared/stored";
+import { NOT_STORED } from "../shared/offline";
 import { label, weightText } from "./layout";
-import type { Head, Outline, Sheet } from "./recording";
+import type { Head, Outline, AttentionSource } from "./source";
 
 const HEIGHT = 34;
 const NAMED = 4; // dimensions
@@ -14,17 +14,17 @@ export class Detail {
   #bars = h("div", { class: "bars" });
   #asked = "";
 
-  constructor(private sheet: Sheet) {
+  constructor(private source: AttentionSource) {
     this.element.append(this.#text, this.#bars);
   }
 
   async show(head: Head, query: number | null, key: number | null, weight: number | undefined) {
-    const { outline } = this.sheet;
+    const { outline } = this.source;
     const asked = [head.layer, head.head, query, key].join();
     this.#asked = asked;
     if (query === null || key === null) return this.say("Select a query and a key, as by a click into the matrix, to see what made their score.");
     if (outline.causal && key > query) return this.say(`${pair(outline, query, key)}: the key comes later and cannot be seen.`);
-    const found = await this.sheet.dimensions(head, query, key).catch((error: Error) => {
+    const found = await this.source.dimensions(head, query, key).catch((error: Error) => {
       if (error.message !== NOT_STORED) throw error;
       return undefined;
     });

@@ -6,7 +6,7 @@ import { h, sharpen } from "../shared/dom";
 import type { Theme } from "../shared/theme";
 import { cellSide } from "./layout";
 import { type Ranking, rank } from "./measures";
-import type { Head, Sheet, Thumbnails } from "./recording";
+import type { Head, AttentionSource, Thumbnails } from "./source";
 
 const GAP = 2;
 const MARGIN = { left: 26, top: 18 };
@@ -24,10 +24,10 @@ export class HeadsGrid {
   #loading = false;
 
   constructor(
-    private sheet: Sheet,
+    private source: AttentionSource,
     private select: (head: Head) => void,
   ) {
-    const { layers, heads } = sheet.outline;
+    const { layers, heads } = source.outline;
     this.#grid = h("div", {
       role: "grid",
       class: "cells",
@@ -44,7 +44,7 @@ export class HeadsGrid {
 
   /** Puts a cell for each head over the pictures. */
   #fill() {
-    const { layers, heads } = this.sheet.outline;
+    const { layers, heads } = this.source.outline;
     const rows = Array.from({ length: heads }, (_, slot) => {
       const cells = layers.map((_, layer) => {
         const cell = h("div", { role: "gridcell", tabindex: -1, "aria-colindex": layer + 1 });
@@ -61,7 +61,7 @@ export class HeadsGrid {
 
   /** Fetches the pictures, the shown layer's first and one layer at a time. */
   async load(first: number) {
-    const { layers, signed } = this.sheet.outline;
+    const { layers, signed } = this.source.outline;
     const missing = layers.map((_, at) => at).filter((at) => !this.#pictures[at]);
     if (this.#loading || signed || !missing.length) return;
     this.#loading = true;
@@ -70,7 +70,7 @@ export class HeadsGrid {
     try {
       for (const at of missing) {
         if (!this.element.isConnected) break;
-        this.#pictures[at] = await this.sheet.thumbnails(layers[at]!);
+        this.#pictures[at] = await this.source.thumbnails(layers[at]!);
         if (!this.#ranking) this.#paint(at);
       }
     } finally {
@@ -87,7 +87,7 @@ export class HeadsGrid {
   }
 
   layOut(width: number, theme: Theme) {
-    const { layers, heads } = this.sheet.outline;
+    const { layers, heads } = this.source.outline;
     this.#theme = theme;
     this.#side = cellSide(layers.length, heads, width - MARGIN.left);
     this.#grid.style.cssText =
@@ -105,7 +105,7 @@ export class HeadsGrid {
       cell.removeAttribute("aria-selected");
     }
     this.#cells[this.#selected[0]]![this.#selected[1]]!.tabIndex = -1;
-    const at = this.sheet.outline.layers.indexOf(layer);
+    const at = this.source.outline.layers.indexOf(layer);
     this.#selected = [this.#slot(at, head), at];
     const cell = this.#cells[this.#selected[0]]![at]!;
     cell.tabIndex = 0;
@@ -124,11 +124,11 @@ export class HeadsGrid {
 
   #go(slot: number, at: number) {
     this.#cells[slot]![at]!.focus({ preventScroll: true });
-    this.select({ layer: this.sheet.outline.layers[at]!, head: this.#head(at, slot) });
+    this.select({ layer: this.source.outline.layers[at]!, head: this.#head(at, slot) });
   }
 
   #key(event: KeyboardEvent) {
-    const { layers, heads } = this.sheet.outline;
+    const { layers, heads } = this.source.outline;
     let [slot, at] = this.#selected;
     if (event.key === "ArrowLeft") at--;
     else if (event.key === "ArrowRight") at++;
@@ -143,7 +143,7 @@ export class HeadsGrid {
   }
 
   #name() {
-    const { layers } = this.sheet.outline;
+    const { layers } = this.source.outline;
     const ranking = this.#ranking;
     this.#grid.setAttribute(
       "aria-label",
@@ -162,7 +162,7 @@ export class HeadsGrid {
   }
 
   #draw() {
-    const { layers, heads } = this.sheet.outline;
+    const { layers, heads } = this.source.outline;
     const side = this.#side;
     const size = [MARGIN.left + layers.length * side, MARGIN.top + heads * side] as const;
     const context = sharpen(this.#canvas, ...size);
@@ -188,7 +188,7 @@ export class HeadsGrid {
     const { map } = this.#theme;
     const picture = this.#pictures[at];
     const inner = this.#side - GAP;
-    for (let slot = 0; slot < this.sheet.outline.heads; slot++) {
+    for (let slot = 0; slot < this.source.outline.heads; slot++) {
       const left = MARGIN.left + at * this.#side + GAP / 2;
       const top = MARGIN.top + slot * this.#side + GAP / 2;
       const head = this.#head(at, slot);

@@ -1,34 +1,35 @@
 // The attention viewer. What a reader sets is shared with Python and with every other view
-// of the same widget; all numbers are asked for when they come on screen.
+// of the same widget; all numbers are requested when they come on screen.
 
 import type { Render } from "@anywidget/types";
 
-import { after, painted } from "../shared/dom";
+import { after, nextPaint } from "../shared/dom";
 import { framed } from "../shared/frame";
-import type { Channel, Kernel, Question } from "../shared/kernel";
+import type { Channel } from "../shared/kernel";
+import {
+  type AttentionAnswers, type AttentionRequest, type Comparand, COMPARED_PIXELS, MATRIX_PIXELS,
+} from "../shared/protocol";
 import { onTheme, themeOf } from "../shared/theme";
-import { Controls, sideName } from "./controls";
-import { LARGEST, Matrix } from "./matrix";
+import { Controls, comparandName } from "./controls";
+import { Matrix } from "./matrix";
 import { Panels } from "./panels";
-import { GUTTER, wholeWords } from "./plot";
-import { type Contents, type Outline, outlineOf, pictureOf, Sheet } from "./recording";
-import { carried, fit, isCompared, type Model, read, shownOf, type State, TRAITS, windowOf } from "./state";
+import { wholeWords } from "./plot";
+import { AttentionSource, type Contents, type Kernel, type Outline, outlineOf, pictureOf } from "./source";
+import { carried, fit, isCompared, type Model, read, selectionOf, type State, TRAITS, windowOf } from "./state";
 
 const PADDING = 28;
-// Of a matrix by itself, as many as its plot has; three stay below 1 MB together.
-const PIXELS = { alone: LARGEST - GUTTER, compared: 300 };
 const GRID_WAITS = 500; // ms for the first matrices, until a reader may want another head
 
-/** The sheets of a part, their matrices, and the panels of the side that is looked at. */
-interface Part {
-  sheets: Map<string, Sheet>;
-  matrices: Map<string, Matrix>;
+/** The sources of a stack, their matrices, and the panels of the comparand that is looked at. */
+interface Stack {
+  sources: Map<Comparand, AttentionSource>;
+  matrices: Map<Comparand, Matrix>;
   panels: Map<string, Panels>;
 }
 
 class View {
   #controls: Controls;
-  #parts = new Map<string, Part>();
+  #stacks = new Map<string, Stack>();
   #panels: Panels | undefined;
   #running = false;
   #again = false;
@@ -88,7 +89,7 @@ class View {
   #arrange() {
     if (!this.#panels) return;
     this.#panels.layOut(this.root.clientWidth - PADDING, this.#theme);
-    for (const matrix of this.#parts.get(this.#panels.sheet.outline.part)!.matrices.values()) {
+    for (const matrix of this.#stacks.get(this.#panels.source.outline.stack)!.matrices.values()) {
       matrix.layOut(matrix.element.clientWidth);
     }
   }
@@ -114,27 +115,27 @@ class View {
 
   async #draw() {
     const wanted = read(this.model);
-    const part = await this.#open(wanted.part);
-    const sheet = part.sheets.get(wanted.side)!;
-    const state = fit(wanted, sheet.outline);
-    const views = [...part.matrices].map(([side, matrix]) => {
-      const its = part.sheets.get(side)!;
-      const theirs = this.#carried(state, sheet.outline, part, side);
-      const shown = shownOf(theirs);
+    const stack = await this.#open(wanted.stack);
+    const source = stack.sources.get(wanted.comparand)!;
+    const state = fit(wanted, source.outline);
+    const views = [...stack.matrices].map(([comparand, matrix]) => {
+      const its = stack.sources.get(comparand)!;
+      const theirs = this.#carried(state, source.outline, stack, comparand);
+      const selection = selectionOf(theirs);
       const window = theirs.words ? wholeWords(windowOf(theirs), its.units(true)) : windowOf(theirs);
-      const asked = its.picture(shown, window, matrix.resolution);
-      return { side, matrix, shown, words: theirs.words, token: theirs.token, key: theirs.key, asked };
+      const asked = its.picture(selection, window, matrix.resolution);
+      return { comparand, matrix, selection, words: theirs.words, token: theirs.token, key: theirs.key, asked };
     });
-    const panels = this.#bring(part, sheet);
-    this.#controls.show(state, sheet.outline);
+    const panels = this.#bring(stack, source);
+    this.#controls.show(state, source.outline);
     const theme = this.#theme;
-    const pictures = views.map(async ({ side, matrix, asked, ...view }) => {
+    const pictures = views.map(async ({ comparand, matrix, asked, ...view }) => {
       const picture = await asked.catch((error: Error) => {
         matrix.clear();
         throw error;
       });
       matrix.show({ ...view, picture }, theme);
-      if (side === wanted.side) panels.tell(state, picture);
+      if (comparand === wanted.comparand) panels.tell(state, picture);
     });
     const asked = panels.rows(state).catch((error: Error) => {
       panels.clearRows(state, theme);
@@ -145,72 +146,72 @@ class View {
     // To make a thousand cells holds up a matrix that comes meanwhile.
     if (!panels.grid.isFilled) {
       await Promise.race([Promise.allSettled(pictures), after(GRID_WAITS)]);
-      await painted();
+      await nextPaint();
     }
-    panels.grid.show(state, state.how !== "head", theme);
+    panels.grid.show(state, state.reduce !== "head", theme);
     const [rows] = await all;
     this.fail(null);
     const { key, weight } = panels.showRows(state, rows, theme);
     this.root.dataset.shown = `${state.layer}/${state.head}/${state.token}`;
-    // After what was asked for: a picture never waits for those of the other heads.
+    // After what is on screen: a picture never waits for those of the other heads.
     void panels.showDetail(state, key, weight).catch(this.fail);
     void panels.sort(state, theme).catch(this.fail);
     void panels.grid.load(state.layer).catch(this.fail);
   }
 
-  /** The state as another side of the comparison has it. */
-  #carried(state: State, from: Outline, part: Part, side: string): State {
-    const to = part.sheets.get(side)!.outline;
+  /** The state as another comparand of the comparison has it. */
+  #carried(state: State, from: Outline, stack: Stack, comparand: Comparand): State {
+    const to = stack.sources.get(comparand)!.outline;
     if (to === from) return state;
-    const common = part.sheets.get("difference")!.outline;
+    const common = stack.sources.get("difference")!.outline;
     return fit(carried(state, from, to, common), to);
   }
 
-  /** Where the matrix of a side is zoomed to. */
-  #windowOn(part: Part, side: string): State["window"] {
+  /** Where the matrix of a comparand is zoomed to. */
+  #windowOn(stack: Stack, comparand: Comparand): State["window"] {
     const wanted = read(this.model);
-    const { outline } = part.sheets.get(wanted.side)!;
-    return this.#carried(fit(wanted, outline), outline, part, side).window;
+    const { outline } = stack.sources.get(wanted.comparand)!;
+    return this.#carried(fit(wanted, outline), outline, stack, comparand).window;
   }
 
-  async #open(name: string): Promise<Part> {
-    const known = this.#parts.get(name);
+  async #open(name: string): Promise<Stack> {
+    const known = this.#stacks.get(name);
     if (known) return known;
-    const { sides } = this.contents;
-    const sheets = await Promise.all(sides.map((side) => Sheet.open(this.kernel, name, side)));
-    const part: Part = {
-      sheets: new Map(sheets.map((sheet) => [sheet.outline.side, sheet])),
+    const { comparands } = this.contents;
+    const sources = await Promise.all(comparands.map((comparand) => AttentionSource.open(this.kernel, name, comparand)));
+    const stack: Stack = {
+      sources: new Map(sources.map((source) => [source.outline.comparand, source])),
       matrices: new Map(),
       panels: new Map(),
     };
-    for (const [side, sheet] of part.sheets) {
-      const title = isCompared(this.contents) ? `Matrix of ${sideName(side, this.contents)}` : "Matrix";
+    for (const [comparand, source] of stack.sources) {
+      const title = isCompared(this.contents) ? `Matrix of ${comparandName(comparand, this.contents)}` : "Matrix";
       const matrix = new Matrix(
-        sheet,
+        source,
         title,
-        isCompared(this.contents) ? PIXELS.compared : PIXELS.alone,
-        (token, key) => this.#set({ side, token, key, window: this.#windowOn(part, side) }),
-        (window) => this.#set(side === this.model.get("side") ? { window } : { side, token: null, key: null, window }),
+        isCompared(this.contents) ? COMPARED_PIXELS : MATRIX_PIXELS,
+        (token, key) => this.#set({ comparand, token, key, window: this.#windowOn(stack, comparand) }),
+        (window) => this.#set(comparand === this.model.get("comparand") ? { window } : { comparand, token: null, key: null, window }),
         () => this.#set({ scale: this.model.get("scale") === "log" ? "sqrt" : "log" }),
       );
-      part.matrices.set(side, matrix);
+      stack.matrices.set(comparand, matrix);
     }
-    this.#parts.set(name, part);
-    return part;
+    this.#stacks.set(name, stack);
+    return stack;
   }
 
-  /** Puts the panels of a sheet on screen, unless they are there. */
-  #bring(part: Part, sheet: Sheet): Panels {
-    const { side } = sheet.outline;
-    let panels = part.panels.get(side);
+  /** Puts the panels of a source on screen, unless they are there. */
+  #bring(stack: Stack, source: AttentionSource): Panels {
+    const { comparand } = source.outline;
+    let panels = stack.panels.get(comparand);
     if (!panels) {
-      panels = new Panels(sheet, (change) => this.#set(change));
-      part.panels.set(side, panels);
+      panels = new Panels(source, (change) => this.#set(change));
+      stack.panels.set(comparand, panels);
     }
     if (panels !== this.#panels) {
       this.#panels?.element.remove();
       this.#panels = panels;
-      panels.hold([...part.matrices.values()]);
+      panels.hold([...stack.matrices.values()]);
       this.root.append(panels.element);
       this.#arrange();
     }
@@ -218,43 +219,42 @@ class View {
   }
 }
 
-/** What is asked for before anything is known, to be on screen two round trips earlier.
- * While Python shows the view it answers this unasked: nbllm/widgets/opening.py. */
-function opening(state: State): Question[] {
-  const { part, side } = state;
-  const size = side === "difference" ? PIXELS.compared : PIXELS.alone;
+/** What is requested before anything is known, to be on screen two round trips earlier.
+ * nbllm/widgets/attention/initial_answers.py answers it without, while Python displays the view. */
+function firstRequests(state: State): AttentionRequest[] {
+  const { stack, comparand } = state;
+  const size = comparand === "difference" ? COMPARED_PIXELS : MATRIX_PIXELS;
   return [
     { kind: "contents" },
-    outlineOf(part, side),
-    pictureOf(part, side, shownOf(state), windowOf(state), size),
+    outlineOf(stack, comparand),
+    pictureOf(stack, comparand, selectionOf(state), windowOf(state), size),
   ];
 }
 
 /** Puts the view into an element. Returns the function that takes it away again. */
 export function mount(el: HTMLElement, model: Model, channel: Channel): () => void {
   const name = { class: "nbllm-attention", label: "Attention" };
-  const { root, kernel, fail, close } = framed(el, name, model, channel);
-  const hear = () => {
-    const told = model.get("_opening");
-    if (told) kernel.learn(told);
+  const { root, kernel, fail, close } = framed<AttentionRequest, AttentionAnswers>(el, name, model, channel);
+  const learn = () => {
+    const answers = model.get("_initial_answers");
+    if (answers) kernel.learn(answers);
     else kernel.askForMissing();
   };
-  model.on("change:_opening", hear);
-  if (model.get("_opening")) hear();
-  else kernel.askTogether(opening(read(model)));
+  model.on("change:_initial_answers", learn);
+  if (model.get("_initial_answers")) learn();
+  else kernel.askTogether(firstRequests(read(model)));
   let stop = () => {};
   let closed = false;
   kernel
     .ask({ kind: "contents" })
-    .then(({ message }) => {
-      const contents = message as unknown as Contents;
+    .then(({ content: contents }) => {
       if (!closed) stop = new View(model, root, kernel, contents, fail).start();
     })
     .catch(fail);
   return () => {
     closed = true;
     stop();
-    model.off("change:_opening", hear);
+    model.off("change:_initial_answers", learn);
     close();
   };
 }

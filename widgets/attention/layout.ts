@@ -1,6 +1,6 @@
 // Where things go: pure functions of sizes, weights and tokens.
 
-import type { Range, TokenRow } from "./recording";
+import type { Range, TokenFields } from "../shared/protocol";
 
 /** Side of a cell of the layer × head grid, for the room there is. */
 export function cellSide(layers: number, heads: number, width: number): number {
@@ -40,7 +40,7 @@ export interface Share {
 }
 
 /** Where one query's weight goes: to the sink, to the user's text, to all else. */
-export function shares(weights: ArrayLike<number>, row: TokenRow, sinkKey: number | null): Share[] {
+export function shares(weights: ArrayLike<number>, row: TokenFields, sinkKey: number | null): Share[] {
   let [sink, yours, rest] = [0, 0, 0];
   for (let key = 0; key < weights.length; key++) {
     if (isMarked(key, row)) yours += weights[key]!;
@@ -57,11 +57,11 @@ export function shares(weights: ArrayLike<number>, row: TokenRow, sinkKey: numbe
   );
 }
 
-export const isMarked = (token: number, { marks }: TokenRow): boolean =>
+export const isMarked = (token: number, { marks }: TokenFields): boolean =>
   marks.some(([, start, stop]) => token >= start && token < stop);
 
 /** Whether a token is a further byte of the character that the token before it began. */
-export const isContinuation = (token: number, { spans }: TokenRow): boolean =>
+export const isContinuation = (token: number, { spans }: TokenFields): boolean =>
   token > 0 &&
   spans[token]![1] > spans[token]![0] &&
   spans[token]![0] < spans[token - 1]![1];
@@ -73,7 +73,7 @@ export function tokenLabel(token: string, most = 18): string {
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : shown;
 }
 
-export const label = (token: number, { tokens }: TokenRow, most?: number): string =>
+export const label = (token: number, { tokens }: TokenFields, most?: number): string =>
   tokenLabel(tokens[token]!, most);
 
 /** Which tokens a pixel of a pooled axis covers: [start, stop), of those from first to last. */

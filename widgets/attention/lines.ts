@@ -2,15 +2,15 @@
 // ones that take most of its weight, wherever in the text they lie.
 
 import { svg } from "../shared/dom";
+import { QUERIES_IN_LINES, type Range } from "../shared/protocol";
 import { fullOfRow, strongest, weightText, windowAround } from "./layout";
-import type { Outline, Range, Rows } from "./recording";
+import type { Outline, Rows } from "./source";
 import { meanRow, type Units } from "./units";
 
 const PITCH = 19;
-const QUERIES = 21;
 const TOP = 26;
 const FAINTEST = 0.06; // of full colour; thinner lines would not be seen
-const MOST_WEIGHTS = 120_000; // half a megabyte asked for at a time
+const MOST_WEIGHTS = 120_000; // half a megabyte a request
 
 export class Lines {
   readonly element = svg("svg", { class: "lines", role: "img" });
@@ -25,9 +25,9 @@ export class Lines {
   /** Which queries are on screen, as units: [start, stop). */
   range(queries: Units, token: number | null): Range {
     const first = this.outline.queries.marks[0]?.[1] ?? 0;
-    const centre = queries.unit(token) ?? queries.unit(first)! + (QUERIES >> 1);
+    const centre = queries.unit(token) ?? queries.unit(first)! + (QUERIES_IN_LINES >> 1);
     const columns = this.outline.keys.tokens.length;
-    for (let count = QUERIES; ; count--) {
+    for (let count = QUERIES_IN_LINES; ; count--) {
       const range = windowAround(centre, count, queries.length);
       const [start, stop] = tokensOf(queries, range);
       if (count === 1 || (stop - start) * columns <= MOST_WEIGHTS) return range;
@@ -45,7 +45,7 @@ export class Lines {
     const [unit, aim] = [queries.unit(token), keys.unit(key)];
     const chosen = unit === null ? undefined : rows[unit - start]!;
     const slots = chosen
-      ? strongest(chosen, QUERIES)
+      ? strongest(chosen, QUERIES_IN_LINES)
       : Array.from({ length: Math.min(stop, keys.length) - start }, (_, at) => start + at);
     const left = this.#width * 0.34;
     const right = this.#width * 0.58;

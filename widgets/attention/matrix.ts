@@ -1,20 +1,22 @@
 // One head as a matrix: a row is a query token, a column the key that it looks at. Far away
 // it is pooled by the largest weight; near, and in what is said of a cell, it is exact.
 
-import { css, ticks } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
+import { MATRIX_PIXELS, type Range } from "../shared/protocol";
 import { scaleOf, type Theme } from "../shared/theme";
-import { block, label, percent, weightText } from "./layout";
+import { block } from "./layout";
+import { legend } from "./legend";
 import {
-  byWord, covered, drawAxes, drawPicture, fitting, indexOf, isByToken, joinedWeight, largestOf, pixelsOf,
+  byWord, covered, drawAxes, drawPicture, fitting, GUTTER, indexOf, isByToken, largestOf, pixelsOf,
   type Place, place, shrunk, type Size,
 } from "./plot";
-import type { Joined, Picture, Range, Sheet, Shown } from "./recording";
+import { Readout } from "./readout";
+import type { AttentionSource, Joined, Picture, Selection } from "./source";
 import type { Units } from "./units";
 import { holding, panned, type Window, zoomed } from "./viewport";
 
-export const LARGEST = 420; // CSS pixels a side
-const SETTLED = 120; // ms after the last move until what is now on screen is asked for
+const LARGEST = MATRIX_PIXELS + GUTTER; // CSS pixels a side
+const SETTLED = 120; // ms after the last move until what is now on screen is requested
 const DRAG = 4; // pixels
 const STEPS: Record<string, [row: number, column: number]> = {
   ArrowUp: [-1, 0],
@@ -24,7 +26,7 @@ const STEPS: Record<string, [row: number, column: number]> = {
 };
 
 export interface View {
-  shown: Shown;
+  selection: Selection;
   picture: Picture;
   words: boolean; // pieces of words are joined
   token: number | null;
@@ -38,7 +40,7 @@ export class Matrix {
   #row = h("div", { class: "row-mark", hidden: true });
   #column = h("div", { class: "row-mark", hidden: true });
   #stage: HTMLElement;
-  #readout = h("p", { class: "readout", "aria-live": "polite" });
+  #readout: Readout;
   #legend = h("p", { class: "legend" });
   #extent = h("span", {});
   #side = 0;
@@ -48,19 +50,18 @@ export class Matrix {
   #place: Place | undefined;
   #image: { of: Picture; units: Joined; theme: string; most: Size; data: ImageData; full: number } | undefined;
   #at: [query: number, key: number] | undefined;
-  #found: [query: number, key: number] | undefined; // the hottest cell of the block there
   #settling = 0;
-  #asking = false;
 
   constructor(
-    private sheet: Sheet,
+    private source: AttentionSource,
     title: string,
-    readonly resolution: number, // pixels a side that are asked for, whatever the screen has
+    readonly resolution: number, // pixels a side that are requested, whatever the screen has
     private select: (query: number, key: number) => void,
     private zoom: (window: Window | null) => void,
     private rescale: () => void, // to the other scale of colours
   ) {
-    const { queries, keys } = sheet.outline;
+    this.#readout = new Readout(source);
+    const { queries, keys } = source.outline;
     this.#window = [[0, queries.tokens.length], [0, keys.tokens.length]];
     this.#stage = h(
       "div",
@@ -92,7 +93,7 @@ export class Matrix {
       button("Show all", "All", () => this.#move(null)),
     );
     const caption = h("div", { class: "caption" }, h("b", {}, title), " ", this.#extent, h("span", { class: "spring" }), tools);
-    this.element = h("div", { class: "matrix" }, caption, this.#stage, this.#readout, this.#legend);
+    this.element = h("div", { class: "matrix" }, caption, this.#stage, this.#readout.element, this.#legend);
   }
 
   layOut(width: number) {
@@ -104,7 +105,7 @@ export class Matrix {
     this.element.classList.add("empty");
     this.#point(undefined);
     this.#view = undefined;
-    this.#readout.textContent = "";
+    this.#readout.clear();
   }
 
   show(view: View, theme: Theme) {
@@ -113,12 +114,13 @@ export class Matrix {
     this.#theme = theme;
     if (!this.#settling) this.#window = [view.picture.rows, view.picture.columns];
     this.#draw();
-    this.#tellLegend();
-    void this.#describe();
+    const { full } = this.#image!;
+    this.#legend.replaceChildren(...legend(this.source.outline, { ...view, joins: this.#joins, full }, theme));
+    this.#describe();
   }
 
   get #units(): Joined {
-    return this.sheet.units(this.#view?.words ?? false);
+    return this.source.units(this.#view?.words ?? false);
   }
 
   /** Of a longer text a pixel is about a word, and there is nothing to join. */
@@ -127,7 +129,7 @@ export class Matrix {
   }
 
   get #size(): [number, number] {
-    const { queries, keys } = this.sheet.outline;
+    const { queries, keys } = this.source.outline;
     return [queries.tokens.length, keys.tokens.length];
   }
 
@@ -138,7 +140,7 @@ export class Matrix {
   }
 
   #draw() {
-    const { outline } = this.sheet;
+    const { outline } = this.source;
     const [view, theme] = [this.#view!, this.#theme!];
     const [rows, columns] = this.#window;
     const at = place(rows, columns, this.#side);
@@ -160,7 +162,7 @@ export class Matrix {
         : view.picture.full;
       const scale = scaleOf(theme, outline.signed, full);
       const picture = shrunk(whole, most);
-      const units = joins ? now.units : this.sheet.units(false);
+      const units = joins ? now.units : this.source.units(false);
       this.#image = { ...now, full, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
     }
     drawPicture(context, this.#image!.data, view.picture, [rows, columns], at);
@@ -198,36 +200,6 @@ export class Matrix {
     put(this.#row, inside(token, rows), [left, top + y, width, thick]);
     const [x, broad] = bar(key ?? 0, keys, columns, wide);
     put(this.#column, inside(key, columns), [left + x, top, broad, height]);
-  }
-
-  #tellLegend() {
-    const { outline } = this.sheet;
-    const { picture, shown } = this.#view!;
-    const { map } = scaleOf(this.#theme!, outline.signed, 1);
-    const gradient = [0, 0.25, 0.5, 0.75, 1].map((part) => css(map[Math.round(part * 255)]!));
-    const { full } = this.#image!;
-    const { scale } = this.#theme!;
-    const [least, half, most] = ticks(full, scale).map((weight) => weightText(weight)) as [string, string, string];
-    const name = outline.sink === null ? "" : `“${label(outline.sink, outline.keys)}”`;
-    const sink = !name ? "" : shown.mask_sink ? `; ${name} masked` : `, ${name} left aside`;
-    const removed =
-      shown.mask_sink && picture.sinkShare !== null && !outline.signed
-        ? `: ${percent(picture.sinkShare)} of the weight removed, each row made whole again`
-        : "";
-    const bar = h("span", { class: "ramp", style: `background:linear-gradient(90deg,${gradient})` });
-    const kind = scale === "log" ? "logarithmic" : "square-root";
-    this.#legend.replaceChildren(
-      outline.signed ? `−${most} (less)` : scale === "log" ? `${least} and less` : "0",
-      bar,
-      outline.signed ? `+${most} (more)` : most,
-      ` (${kind} scale, half colour at ${half}, full at the largest${sink}${removed})`,
-      picture.sampled ? " Sampled: one row stands for each row of pixels." : "",
-      this.#joins
-        ? " The pieces of a word are joined: summed over keys, averaged over queries."
-        : this.#view!.words
-          ? " A pixel is about a word; nearer, their pieces are joined."
-          : "",
-    );
   }
 
   #listen() {
@@ -286,7 +258,7 @@ export class Matrix {
     const { token, key } = this.#view;
     const [rows, columns] = this.#window;
     const middle = ([start, stop]: Range) => (start + stop) >> 1;
-    const last = this.sheet.outline.causal && token !== null ? token : Infinity; // that it sees
+    const last = this.source.outline.causal && token !== null ? token : Infinity; // that it sees
     const start = [token ?? middle(rows), key ?? Math.min(middle(columns), last)] as const;
     const centre = around ?? this.#at ?? start;
     const inside = (at: number, [start, stop]: Range) => Math.max(start, Math.min(stop - 1, at));
@@ -295,7 +267,7 @@ export class Matrix {
     );
   }
 
-  /** Moves at once with the picture at hand; what is missing is asked for when it settles. */
+  /** Moves at once with the picture at hand; what is missing is requested when it settles. */
   #move(window: Window | null) {
     if (!this.#view) return;
     const [top, bottom, left, right] = window ?? [0, this.#size[0], 0, this.#size[1]];
@@ -371,17 +343,16 @@ export class Matrix {
   }
 
   #choose() {
-    const cell = this.#found ?? this.#at;
+    const cell = this.#readout.hottest ?? this.#at;
     if (cell) this.select(...cell);
   }
 
   #point(at: [number, number] | undefined) {
     if (String(at) === String(this.#at)) return;
     this.#at = at;
-    this.#found = undefined;
     if (!this.#view) return;
     this.#drawCross();
-    void this.#describe();
+    this.#describe();
   }
 
   #drawCross() {
@@ -401,51 +372,16 @@ export class Matrix {
     this.#cross.style.cssText = `left:${x}px;top:${y}px;width:${width}px;height:${height}px`;
   }
 
-  /** Says what the pointed cell holds: its exact weight, or the largest of its block. */
-  async #describe(): Promise<void> {
-    const { outline } = this.sheet;
-    const at = this.#at;
-    if (!at || !this.#view) {
-      this.#readout.textContent = "Rows look at columns. Point at a cell to read its weight; after a click the wheel zooms.";
-      return;
-    }
-    const [rows, columns] = [this.#block(at[0], 0), this.#block(at[1], 1)];
-    const { queries, keys } = this.#units;
-    if (outline.causal && columns[0] >= rows[1]) {
-      const [looks, looked] = [queries.label(queries.of[rows[0]]!), keys.label(keys.of[columns[0]]!)];
-      this.#readout.textContent = `“${looks}” cannot see “${looked}”: it comes later.`;
-      return;
-    }
-    if (this.#asking) return; // the last of the cells that the pointer ran over is asked for
-    this.#asking = true;
-    const { shown } = this.#view;
-    const tile = await this.sheet.tile(shown, rows, columns).catch(() => undefined);
-    this.#asking = false;
-    if (String(at) !== String(this.#at) || shown !== this.#view.shown) return this.#describe();
-    if (!tile) return;
-    let [query, key, most] = [rows[0], columns[0], 0];
-    tile.weights.forEach((row, down) =>
-      row.forEach((weight, right) => {
-        if (Math.abs(weight) > Math.abs(most)) {
-          [query, key, most] = [rows[0] + down, columns[0] + right, weight];
-        }
-      }),
-    );
-    this.#found = [query, key];
-    const [height, width] = [rows[1] - rows[0], columns[1] - columns[0]];
-    const joins = this.#joins;
-    const cells = joins ? `joined, ${height} × ${width} cells` : `largest of ${height} × ${width} cells`;
-    const [looks, looked] = [queries.of[query]!, keys.of[key]!];
-    this.#readout.replaceChildren(
-      h("b", {}, queries.label(looks)),
-      ` ${numbers(queries.tokens(looks))} → `,
-      h("b", {}, keys.label(looked)),
-      ` ${numbers(keys.tokens(looked))}: `,
-      h("b", { class: "weight" }, weightText(joins ? joinedWeight(tile.weights) : most)),
-      height * width > 1 ? ` (${cells})` : "",
-    );
+  #describe() {
+    const [at, view] = [this.#at, this.#view];
+    const cell = at && view && {
+      at,
+      rows: this.#block(at[0], 0),
+      columns: this.#block(at[1], 1),
+      units: this.#units,
+      selection: view.selection,
+      joins: this.#joins,
+    };
+    this.#readout.show(cell);
   }
 }
-
-/** Token numbers of a word. */
-const numbers = ([start, stop]: Range): string => (stop - start === 1 ? `${start}` : `${start}–${stop - 1}`);

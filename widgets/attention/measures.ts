@@ -1,6 +1,6 @@
 // What heads can be sorted by: names for readers, and order and colour of the values.
 
-import type { Head } from "./recording";
+import type { Head } from "./source";
 
 const TITLES: Record<string, [title: string, about: string]> = {
   entropy: ["entropy", "how widely a query spreads its weight (nats)"],

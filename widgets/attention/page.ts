@@ -1,20 +1,16 @@
 // The view as a page of its own, opened from disk: the same view as in a notebook, on the
-// answers that nbllm/widgets/page.py stored in the file. Nothing is asked of any network.
+// answers that nbllm/widgets/page.py stored in the file. Nothing is fetched from any network.
 
 import { h } from "../shared/dom";
-import { type Answers, Stored } from "../shared/stored";
+import { OfflineStore } from "../shared/offline";
+import { PAGE_CONTENT, PAGE_FORMAT, type PageContent } from "../shared/protocol";
 import { Traits } from "../shared/traits";
 import { mount } from "./index";
 
-interface Content {
-  state: Record<string, unknown>;
-  about: string;
-  answers: Answers;
-}
-
-const { state, about, answers } = JSON.parse(
-  document.getElementById("nbllm-content")!.textContent!,
-) as Content;
+const { format, state, about, answers } = JSON.parse(
+  document.getElementById(PAGE_CONTENT)!.textContent!,
+) as PageContent;
 const main = h("main");
 document.body.replaceChildren(main, h("footer", {}, about));
-mount(main, new Traits(state) as never, new Stored(answers));
+if (format === PAGE_FORMAT) mount(main, new Traits(state) as never, new OfflineStore(answers));
+else main.append(`This page has format ${format}; its script reads format ${PAGE_FORMAT}. Write it again with view.to_html.`);

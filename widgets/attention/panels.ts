@@ -1,4 +1,4 @@
-// The linked panels on one sheet: heads, words, matrix, lines, the score of one cell.
+// The linked panels on one source: heads, words, matrix, lines, the score of one cell.
 
 import { h } from "../shared/dom";
 import type { Theme } from "../shared/theme";
@@ -8,8 +8,8 @@ import { HeadsGrid } from "./heads";
 import { joinRows, Lines, tokensOf } from "./lines";
 import type { Matrix } from "./matrix";
 import { titleOf } from "./measures";
-import type { Picture, Rows, Sheet } from "./recording";
-import { shownOf, type State } from "./state";
+import type { Picture, Rows, AttentionSource } from "./source";
+import { selectionOf, type State } from "./state";
 import { Timeline } from "./timeline";
 import { Words } from "./words";
 
@@ -40,20 +40,20 @@ export class Panels {
   #revealed = false;
 
   constructor(
-    readonly sheet: Sheet,
+    readonly source: AttentionSource,
     private set: (change: Partial<State>) => void,
   ) {
-    const { outline } = sheet;
+    const { outline } = source;
     const toToken = (token: number) => set({ token, key: null });
     const toKey = (key: number) => set({ key });
-    this.grid = new HeadsGrid(sheet, (head) => set({ ...head }));
+    this.grid = new HeadsGrid(source, (head) => set({ ...head }));
     this.#lines = new Lines(outline, toToken, toKey);
-    this.#detail = new Detail(sheet);
+    this.#detail = new Detail(source);
     const written = outline.prompt_length;
     if (written !== null) this.#timeline = new Timeline(outline, toToken);
     const say = (message: string) => (this.#hover.textContent = message);
     const both = outline.queries === outline.keys;
-    const tokens = sheet.units(false);
+    const tokens = source.units(false);
     this.#choose = new Words(
       tokens.queries,
       written,
@@ -76,7 +76,7 @@ export class Panels {
     this.element.append(...this.#build());
   }
 
-  /** Takes in the matrices, which all sides of a comparison show. */
+  /** Takes in the matrices, which all comparands show. */
   hold(matrices: Matrix[]) {
     const panels = matrices.map((matrix) => h("div", { class: "panel" }, matrix.element));
     const compared = matrices.length > 1;
@@ -86,7 +86,7 @@ export class Panels {
   }
 
   #build(): HTMLElement[] {
-    const { outline } = this.sheet;
+    const { outline } = this.source;
     const framed = outline.queries.marks.length ? "; your own text is framed" : "";
     const hint =
       this.#choose === this.#painted
@@ -110,17 +110,17 @@ export class Panels {
     this.#lines.layOut(this.#linesPanel.clientWidth || width);
   }
 
-  /** What the rows on screen hold, asked for: whole rows around the query. */
+  /** Requests the weights of the rows on screen: whole rows around the query. */
   rows(state: State): Promise<Rows> {
-    const { queries } = this.sheet.units(state.words);
+    const { queries } = this.source.units(state.words);
     const rows = tokensOf(queries, this.#lines.range(queries, state.token));
-    return this.sheet.tile(shownOf(state), rows, [0, this.sheet.outline.keys.tokens.length]);
+    return this.source.tile(selectionOf(state), rows, [0, this.source.outline.keys.tokens.length]);
   }
 
   /** Words, lines, flow and score of the state, from its rows. */
   showRows(state: State, rows: Rows, theme: Theme) {
-    const { outline } = this.sheet;
-    const { queries, keys } = this.sheet.units(state.words);
+    const { outline } = this.source;
+    const { queries, keys } = this.source.units(state.words);
     const { token } = state;
     const range = this.#lines.range(queries, token);
     const joined = joinRows(rows, queries, keys, range);
@@ -150,8 +150,8 @@ export class Panels {
 
   /** Takes the rows off the screen, where those of the state cannot be had. */
   clearRows(state: State, theme: Theme) {
-    const { queries, keys } = this.sheet.units(state.words);
-    const { sink, signed } = this.sheet.outline;
+    const { queries, keys } = this.source.units(state.words);
+    const { sink, signed } = this.source.outline;
     this.#choose.units = queries;
     this.#painted.units = keys;
     this.#choose.show(state.token, null, undefined, sink, signed, theme);
@@ -164,14 +164,14 @@ export class Panels {
   }
 
   async showDetail(state: State, key: number | null, weight: number | undefined) {
-    if (this.sheet.outline.signed) this.#detail.say("A difference has no score of its own: choose a or b.");
-    else if (state.how !== "head") this.#detail.say("A score belongs to one head: show one head.");
+    if (this.source.outline.signed) this.#detail.say("A difference has no score of its own: choose a or b.");
+    else if (state.reduce !== "head") this.#detail.say("A score belongs to one head: show one head.");
     else await this.#detail.show(state, state.token, key, weight);
   }
 
   tell(state: State, picture: Picture) {
     this.#told = { state, picture };
-    const { outline } = this.sheet;
+    const { outline } = this.source;
     const known = this.#values?.measure === this.#measureOf(state) ? this.#values : undefined;
     const select = (head: { layer: number; head: number }) => this.set(head);
     this.#about.replaceChildren(
@@ -180,10 +180,10 @@ export class Panels {
     );
   }
 
-  /** Sorts the heads as the state says; the measure is computed when first asked for. */
+  /** Sorts the heads as the state says; the measure is computed when first requested. */
   async sort(state: State, theme: Theme) {
     const measure = this.#measureOf(state);
-    const version = measure ? state.measured[this.sheet.outline.part]?.[measure] : undefined;
+    const version = measure ? state.measured[this.source.outline.stack]?.[measure] : undefined;
     const sorting = measure && `${measure} ${version ?? ""}`;
     if (sorting === this.#sorting) return;
     this.#sorting = sorting;
@@ -193,16 +193,16 @@ export class Panels {
     this.grid.sort(measure, values);
     this.#order.textContent = measure ? `by ${titleOf(measure)}, the largest of each layer at its top` : HEADS;
     const now = this.#told!;
-    this.grid.show(now.state, now.state.how !== "head", theme);
+    this.grid.show(now.state, now.state.reduce !== "head", theme);
     this.tell(now.state, now.picture);
   }
 
   #valuesOf(measure: string, version: number | undefined): Promise<Float32Array[]> {
-    return version === undefined ? this.sheet.measure(measure) : this.sheet.ownMeasure(measure, version);
+    return version === undefined ? this.source.measure(measure) : this.source.ownMeasure(measure, version);
   }
 
   #measureOf(state: State): string | null {
-    return this.sheet.outline.signed ? "difference" : state.measure;
+    return this.source.outline.signed ? "difference" : state.measure;
   }
 
 }

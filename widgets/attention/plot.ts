@@ -1,8 +1,9 @@
 // The picture of a matrix: its place on the canvas, its colours and the names of its tokens.
 
 import type { RGB } from "../shared/colour";
+import type { Range } from "../shared/protocol";
 import { block } from "./layout";
-import type { Joined, Outline, Picture, Range } from "./recording";
+import type { Joined, Outline, Picture } from "./source";
 import type { Units } from "./units";
 
 export interface Place {

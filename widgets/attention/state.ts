@@ -1,27 +1,26 @@
 // What a reader sets, shared with Python and with every other view of the same widget.
 
-import type { Scale } from "../shared/colour";
-import type { Told } from "../shared/kernel";
-import type { Contents, Outline, Places, Range, Shown } from "./recording";
+import type { Comparand, InitialAnswer, Measured, Places, Range, Scale } from "../shared/protocol";
+import type { Contents, Outline, Selection } from "./source";
 
-export interface State extends Shown {
+export interface State extends Selection {
   token: number | null;
   key: number | null;
   window: [number, number, number, number] | null;
   words: boolean;
   measure: string | null;
-  measured: Record<string, Record<string, number>>; // given from Python: by part and name, a version
-  part: string;
-  side: string;
+  measured: Measured;
+  stack: string;
+  comparand: Comparand;
   scale: Scale;
 }
 
 /** What the model holds beside what a reader sets. */
 interface Synced extends State {
-  _opening: Told[] | null; // while Python shows the view
+  _initial_answers: InitialAnswer[] | null; // while Python displays the view
 }
 
-/** The part of anywidget's model that is needed here. */
+/** The stack of anywidget's model that is needed here. */
 export interface Model {
   get<Name extends keyof Synced>(name: Name): Synced[Name];
   set<Name extends keyof State>(name: Name, value: State[Name]): void;
@@ -31,15 +30,15 @@ export interface Model {
 }
 
 export const TRAITS = [
-  "layer", "head", "how", "token", "key", "window", "mask_sink", "words", "measure", "measured", "part",
-  "side", "scale",
+  "layer", "head", "reduce", "token", "key", "window", "mask_sink", "words", "measure", "measured", "stack",
+  "comparand", "scale",
 ] as const;
 
 export function read(model: Model): State {
   return Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])) as unknown as State;
 }
 
-/** The state as far as a sheet has it: another part may have fewer layers, heads and tokens. */
+/** The state as far as a source has it: another stack may have fewer layers, heads and tokens. */
 export function fit(state: State, { layers, heads, queries, keys }: Outline): State {
   const [rows, columns] = [queries.tokens.length, keys.tokens.length];
   const nearest = layers.reduce((best, layer) =>
@@ -56,10 +55,10 @@ export function fit(state: State, { layers, heads, queries, keys }: Outline): St
   };
 }
 
-export const shownOf = ({ layer, head, how, mask_sink }: State): Shown => ({
+export const selectionOf = ({ layer, head, reduce, mask_sink }: State): Selection => ({
   layer,
   head,
-  how,
+  reduce,
   mask_sink,
 });
 
@@ -68,7 +67,7 @@ export function windowOf({ window }: State): [rows: Range, columns: Range] | nul
   return window && [[window[0], window[1]], [window[2], window[3]]];
 }
 
-/** A state of one side of a comparison, carried over to another: to the nearest tokens they share. */
+/** A state of one comparand, carried over to another: to the nearest tokens they share. */
 export function carried(state: State, from: Outline, to: Outline, difference: Outline): State {
   const across = (places: Places) => (place: number) => carry(place, from, to, places);
   const row = across(difference.places!);
@@ -88,7 +87,7 @@ export function carried(state: State, from: Outline, to: Outline, difference: Ou
 }
 
 function carry(place: number, from: Outline, to: Outline, [a, b]: Places): number {
-  const index = (outline: Outline) => (outline.side === "a" ? a : b);
+  const index = (outline: Outline) => (outline.comparand === "a" ? a : b);
   const common = from.signed ? place : nearestIndex(index(from), place);
   return to.signed ? common : index(to)[common]!;
 }
@@ -101,4 +100,4 @@ function nearestIndex(ascending: number[], value: number): number {
   return best;
 }
 
-export const isCompared = ({ sides }: Contents): boolean => sides.length > 1;
+export const isCompared = ({ comparands }: Contents): boolean => comparands.length > 1;

@@ -2,7 +2,7 @@
 
 import { h } from "../shared/dom";
 import { label } from "./layout";
-import type { Outline } from "./recording";
+import type { Outline } from "./source";
 
 export class Timeline {
   readonly element: HTMLElement;

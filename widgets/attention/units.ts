@@ -2,14 +2,14 @@
 // key pieces are summed, since a word gets what its pieces get; those of query pieces are
 // averaged, since each piece spends a whole row.
 
+import type { Range, TokenFields } from "../shared/protocol";
 import { isMarked, tokenLabel } from "./layout";
-import type { Range, TokenRow } from "./recording";
 
 export class Units {
   readonly of: Int32Array; // which unit a token belongs to
 
   private constructor(
-    readonly row: TokenRow,
+    readonly row: TokenFields,
     private starts: number[],
   ) {
     this.of = new Int32Array(row.tokens.length);
@@ -18,11 +18,11 @@ export class Units {
     }
   }
 
-  static tokens(row: TokenRow): Units {
+  static tokens(row: TokenFields): Units {
     return new Units(row, Array.from(row.tokens, (_, token) => token));
   }
 
-  static words(row: TokenRow): Units {
+  static words(row: TokenFields): Units {
     return new Units(row, wordStarts(row));
   }
 
@@ -71,7 +71,7 @@ export function meanRow(rows: Float32Array[]): Float32Array {
 }
 
 /** Where words begin, as Unicode and the browser's dictionaries cut them. */
-export function wordStarts({ text, tokens, spans, special, marks }: TokenRow): number[] {
+export function wordStarts({ text, tokens, spans, special, marks }: TokenFields): number[] {
   const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
   const segments = [...segmenter.segment(text)].map(({ index }) => index);
   const alone = new Set(special);

@@ -1,6 +1,6 @@
 // The window of the matrix that is on screen: zooming and panning, in tokens.
 
-import type { Range } from "./recording";
+import type { Range } from "../shared/protocol";
 
 export type Window = [top: number, bottom: number, left: number, right: number];
 

@@ -2,16 +2,16 @@
 
 import { css, ink, type RGB } from "../shared/colour";
 import { h } from "../shared/dom";
+import type { TokenFields } from "../shared/protocol";
 import { scaleOf, type Theme } from "../shared/theme";
 import { fullOfRow, isContinuation, weightText } from "./layout";
-import type { TokenRow } from "./recording";
 import type { Units } from "./units";
 
 const BOXFUL = 3000; // characters
 
 export class Words {
   readonly element: HTMLElement;
-  readonly row: TokenRow;
+  readonly row: TokenFields;
   #units: Units; // tokens, until told otherwise
   #words: HTMLElement[] = [];
   #painted: (RGB | undefined)[] = [];

@@ -4,8 +4,7 @@
 
 import { ink, parseHex } from "../shared/colour";
 import { h } from "../shared/dom";
-import type { Kernel } from "../shared/kernel";
-import { count, type Counts, type Outline } from "./outline";
+import { count, type Counts, type Kernel, type Outline } from "./outline";
 import type { Query } from "./query";
 
 interface Point {
@@ -14,7 +13,7 @@ interface Point {
   pointIndex: number | [number, number];
 }
 interface Plot extends HTMLElement {
-  on(event: string, hear: (event?: { points?: Point[]; range?: { x: [number, number] } }) => void): void;
+  on(event: string, listener: (event?: { points?: Point[]; range?: { x: [number, number] } }) => void): void;
 }
 interface Plotly {
   react(element: HTMLElement, data: unknown[], layout: unknown, config: unknown): Promise<unknown>;
@@ -91,9 +90,9 @@ const short = (text: string) => plain(text.length > CUT ? `${text.slice(0, CUT -
 class Chart {
   element: HTMLElement;
   plot = h("div", { class: "plot", role: "img" }) as unknown as Plot;
-  #heard = false;
+  #listening = false;
 
-  constructor(title: string, hint: string, private hear: (plot: Plot) => void) {
+  constructor(title: string, hint: string, private listen: (plot: Plot) => void) {
     this.element = h(
       "figure",
       { "aria-label": title },
@@ -109,8 +108,8 @@ class Chart {
   async draw(plotly: Plotly, data: unknown[], layout: unknown, said: string) {
     this.plot.setAttribute("aria-label", said);
     await plotly.react(this.plot, data, layout, CONFIG);
-    if (!this.#heard) this.hear(this.plot);
-    this.#heard = true;
+    if (!this.#listening) this.listen(this.plot);
+    this.#listening = true;
   }
 }
 
@@ -165,15 +164,15 @@ export class Charts {
     }
   }
 
-  /** The counts of a query; the last one asked for is drawn. */
+  /** The counts of a query; the last one requested is drawn. */
   async show(query: Query, edits: number) {
     if (this.element.hidden) return;
     const turn = ++this.#turn;
     try {
-      const asked = { kind: "counts", query, edits: query.only === "corrected" ? edits : 0 };
-      const { message } = await this.kernel.ask(asked);
+      const version = query.only === "corrected" ? edits : 0;
+      const { content } = await this.kernel.ask({ kind: "counts", query }, version);
       if (turn !== this.#turn) return;
-      this.#counts = message as unknown as Counts;
+      this.#counts = content;
       this.#query = query;
       await this.redraw();
     } catch (error) {

@@ -1,9 +1,9 @@
 // The row in focus: its texts in full, its probabilities, and what can be done with it.
 
 import { h } from "../shared/dom";
-import type { Kernel } from "../shared/kernel";
+import type { RowDetails } from "../shared/protocol";
 import { keysOf } from "./keys";
-import type { Outline, Whole } from "./outline";
+import type { Kernel, Outline } from "./outline";
 import type { Row } from "./rows";
 
 const PATIENCE = 60; // ms: who holds an arrow key down wants the last row alone
@@ -64,14 +64,14 @@ export class Detail {
     this.#timer = window.setTimeout(() => {
       this.kernel
         .ask({ kind: "row", row: row.row })
-        .then(({ message }) => {
-          if (turn === this.#turn) this.#fill(message as unknown as Whole);
+        .then(({ content }) => {
+          if (turn === this.#turn) this.#fill(content);
         })
         .catch(this.fail);
     }, PATIENCE);
   }
 
-  #fill(whole: Whole) {
+  #fill(whole: RowDetails) {
     const texts = whole.texts.map(({ name, role, text }) =>
       h("div", { class: `field ${role}` }, h("div", { class: "dim" }, name), h("p", {}, text)),
     );
@@ -87,7 +87,7 @@ export class Detail {
         ),
       );
     const about = [`Row ${whole.index}`];
-    if (whole.truth !== null && whole.truth !== undefined) about.push(`truth: ${whole.truth}`);
+    if (whole.truth !== null) about.push(`truth: ${whole.truth}`);
     this.element.replaceChildren(
       h("div", { class: "texts" }, h("div", { class: "about" }, about.join(" · ")), ...texts),
       ...(chances.length ? [h("div", { class: "chances" }, h("div", { class: "dim" }, "probability"), ...chances)] : []),

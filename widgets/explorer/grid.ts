@@ -149,7 +149,7 @@ export class Grid {
     const { rows } = this;
     start = Math.max(0, Math.floor(start));
     stop = Math.min(stop, start + LARGEST, rows.total);
-    // A filter may have left fewer rows than are asked for.
+    // A filter may have left fewer rows than are requested.
     if (stop > start) while (!(await rows.fetch(start, stop)));
     else if (!rows.at(0)) while (!(await rows.fetch(0, 1)));
     const last = Math.min(stop, rows.total);

@@ -1,17 +1,18 @@
 // The results explorer. What a reader sets is shared with Python and with every other view of
-// the same widget; rows, counts and code are asked for when they come on screen.
+// the same widget; rows, counts and code are requested when they come on screen.
 
 import type { Render } from "@anywidget/types";
 
-import { h, painted } from "../shared/dom";
+import { h, nextPaint } from "../shared/dom";
 import { framed } from "../shared/frame";
-import type { Channel, Kernel } from "../shared/kernel";
+import type { Channel } from "../shared/kernel";
+import type { ExplorerAnswers, ExplorerRequest } from "../shared/protocol";
 import { onTheme, themeOf } from "../shared/theme";
 import { Charts } from "./charts";
 import { Detail, Legend } from "./detail";
 import { Filters } from "./filters";
 import { Grid } from "./grid";
-import { count, type Outline, type Window } from "./outline";
+import { count, type Kernel, type Outline, type RowWindow } from "./outline";
 import { type Model, NAMES, type Query, read, sortedBy } from "./query";
 import { type Row, Rows } from "./rows";
 
@@ -38,11 +39,11 @@ class View {
     private root: HTMLElement,
     private kernel: Kernel,
     outline: Outline,
-    opening: Window,
+    initial: RowWindow,
     private fail: (error: Error | null) => void,
   ) {
     const query = read(model);
-    this.#rows = new Rows(kernel, outline, query, model.get("edits"), opening);
+    this.#rows = new Rows(kernel, outline, query, model.get("edits"), initial);
     this.#filters = new Filters(outline, (change) => this.#set(change));
     this.#charts = new Charts(kernel, outline, (change) => this.#set(change), fail);
     this.#legend = new Legend(
@@ -96,8 +97,8 @@ class View {
     this.#filters.tell(this.#rows.total);
     this.root.dataset.shown = `${this.#rows.total}/${this.#asked}`;
     this.#focus(this.#grid.current);
-    // The table is on screen before the charts and their code are asked for.
-    await painted();
+    // The table is on screen before the charts and their code are requested.
+    await nextPaint();
     await this.#charts.show(query, this.model.get("edits"));
   }
 
@@ -173,10 +174,9 @@ class View {
   async #goTo(row: number, select = false) {
     try {
       const query = read(this.model);
-      const { message } = await this.kernel.ask({
-        kind: "place", query, edits: query.only === "corrected" ? this.model.get("edits") : 0, row,
-      });
-      if (typeof message.place === "number") await this.#grid.go(message.place, select);
+      const version = query.only === "corrected" ? this.model.get("edits") : 0;
+      const { content } = await this.kernel.ask({ kind: "place", query, row }, version);
+      if (content.place !== null) await this.#grid.go(content.place, select);
     } catch (error) {
       this.fail(error as Error);
     }
@@ -209,7 +209,7 @@ class View {
     void this.#grid.draw();
     this.#legend.show(this.#grid.current, this.#history.length > 0);
     try {
-      await this.kernel.ask({ kind: "correct", row, label, turn: performance.now() });
+      await this.kernel.command({ kind: "correct", row, label });
       this.#rows.taken(row);
     } catch (error) {
       this.#rows.withdraw(row);
@@ -223,20 +223,21 @@ class View {
     this.root.dataset.explained = String(row.row);
     const turn = ++this.#explained;
     this.kernel
-      .ask({ kind: "explain", row: row.row, turn: performance.now() })
+      .command({ kind: "explain", row: row.row })
       .then(() => this.#bring(turn))
       .catch(this.fail);
   }
 
   /** Scrolls to the explanation, which stands below the table, as it comes. */
   async #bring(turn: number) {
-    const why = () => this.root.closest(".jp-OutputArea-output, .widget-vbox")?.querySelector(".nbllm-why");
+    const panel = () =>
+      this.root.closest(".jp-OutputArea-output, .widget-vbox")?.querySelector(".nbllm-explanation-panel");
     for (let tries = 0; tries < 100 && turn === this.#explained; tries++) {
       await new Promise((done) => setTimeout(done, 100));
       if (!this.root.isConnected) return;
-      const view = why()?.querySelector(".nbllm-attention[data-shown], .nbllm-attention .status:not([hidden])");
-      if (view || why()?.querySelector("[data-failed]")) {
-        why()!.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      const view = panel()?.querySelector(".nbllm-attention[data-shown], .nbllm-attention .status:not([hidden])");
+      if (view || panel()?.querySelector("[data-failed]")) {
+        panel()!.scrollIntoView({ block: "nearest", behavior: "smooth" });
         return;
       }
     }
@@ -245,10 +246,12 @@ class View {
 
 const render: Render = ({ model, el }) => {
   const name = { class: "nbllm-explorer", label: "Results" };
-  const { root, kernel, fail, close } = framed(el, name, model as never, model as unknown as Channel);
+  const { root, kernel, fail, close } = framed<ExplorerRequest, ExplorerAnswers>(
+    el, name, model as never, model as unknown as Channel,
+  );
   const outline = model.get("outline") as Outline;
-  const opening = model.get("opening") as Window;
-  const view = new View(model as unknown as Model, root, kernel, outline, opening, fail);
+  const initial = model.get("initial_rows") as RowWindow;
+  const view = new View(model as unknown as Model, root, kernel, outline, initial, fail);
   const stop = view.follow();
   // regular-table measures what it draws, so it has to be on the page.
   const begin = () => void view.start().catch(fail);

@@ -1,14 +1,8 @@
-// The filter and the sort: synced with Python trait by trait, and sent whole with each question.
+// The filter and the sort: synced with Python trait by trait, and sent whole with each request.
 
-export interface Query {
-  text: string;
-  labels: string[];
-  truths: string[];
-  score: [number, number] | null;
-  only: "failed" | "unasked" | "corrected" | "wrong" | null;
-  sort: string | null;
-  descending: boolean;
-}
+import type { QueryFields as Query } from "../shared/protocol";
+
+export type { Query };
 
 export interface Traits extends Query {
   rows: number[]; // positions of those that are selected

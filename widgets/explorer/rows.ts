@@ -1,7 +1,6 @@
 // The rows of a query, fetched in blocks as they come on screen.
 
-import type { Kernel } from "../shared/kernel";
-import type { Outline, Window } from "./outline";
+import type { Kernel, Outline, RowWindow } from "./outline";
 import { isOpen, type Query } from "./query";
 
 const BLOCK = 64;
@@ -18,12 +17,12 @@ export interface Row {
 }
 
 export class Rows {
-  #blocks = new Map<number, Promise<Window>>();
-  #known = new Map<number, Window>();
+  #blocks = new Map<number, Promise<RowWindow>>();
+  #known = new Map<number, RowWindow>();
   #query: Query;
   #edits = 0;
   #generation = 0;
-  #old = new Map<number, Window>(); // shown until the corrected rows are there
+  #old = new Map<number, RowWindow>(); // shown until the corrected rows are there
   #corrected = new Map<number, { label: string | null; taken: boolean }>();
   total: number;
 
@@ -32,14 +31,14 @@ export class Rows {
     outline: Outline,
     query: Query,
     edits: number,
-    opening: Window,
+    initial: RowWindow,
   ) {
     this.#query = query;
     this.#edits = edits;
     this.total = outline.size;
     // The first rows came with the widget, so that they are there while the kernel is busy.
     if (isOpen(query) && query.sort === null && !query.descending && edits === 0) {
-      this.#known.set(-1, opening);
+      this.#known.set(-1, initial);
     }
   }
 
@@ -50,7 +49,7 @@ export class Rows {
     this.#old.clear();
   }
 
-  /** Corrections: the same rows are asked for anew, and shown as they were meanwhile. */
+  /** Corrections: the same rows are requested anew, and shown as they were meanwhile. */
   refresh(edits: number) {
     this.#edits = edits;
     this.#generation++;
@@ -65,7 +64,7 @@ export class Rows {
     this.#corrected.set(row, { label, taken: false });
   }
 
-  /** The kernel has it, and rows that are asked for from now on have it too. */
+  /** The kernel has it, and rows that are requested from now on have it too. */
   taken(row: number) {
     const correction = this.#corrected.get(row);
     if (correction) correction.taken = true;
@@ -80,7 +79,7 @@ export class Rows {
   async fetch(start: number, stop: number): Promise<boolean> {
     const generation = this.#generation;
     if (this.#covers(start, stop)) return true;
-    const wanted: Promise<Window>[] = [];
+    const wanted: Promise<RowWindow>[] = [];
     for (let block = Math.floor(start / BLOCK); block * BLOCK < stop; block++) {
       wanted.push(this.#block(block));
     }
@@ -113,8 +112,8 @@ export class Rows {
     const known = Array.from({ length: stop - start }, (_, n) => this.at(start + n)?.row);
     if (!known.includes(undefined)) return known as number[];
     const { buffers } = await this.kernel.ask({
-      kind: "numbers", query: this.#query, edits: this.#edits, start, stop,
-    });
+      kind: "numbers", query: this.#query, start, stop,
+    }, this.#edits);
     return [...new Int32Array(buffers[0]!)];
   }
 
@@ -124,17 +123,16 @@ export class Rows {
     return start >= stop;
   }
 
-  #block(block: number): Promise<Window> {
+  #block(block: number): Promise<RowWindow> {
     const known = this.#blocks.get(block);
     if (known) return known;
     const generation = this.#generation;
     const asked = this.kernel
       .ask({
-        kind: "rows", query: this.#query, edits: this.#edits,
-        start: block * BLOCK, stop: (block + 1) * BLOCK,
-      })
+        kind: "rows", query: this.#query, start: block * BLOCK, stop: (block + 1) * BLOCK,
+      }, this.#edits)
       .then(({ buffers }) => {
-        const window = JSON.parse(new TextDecoder().decode(buffers[0]!)) as Window;
+        const window = JSON.parse(new TextDecoder().decode(buffers[0]!)) as RowWindow;
         if (generation === this.#generation) {
           this.#known.set(block, window);
           this.total = window.total;

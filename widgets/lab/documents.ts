@@ -62,7 +62,7 @@ export async function unload(services: ServiceManager.IManager, id: string, key:
   const kernel = services.kernels.connectTo({ model: model ?? { id, name: "" } });
   try {
     // A JSON string is also one of Python's.
-    const code = `from nbllm.models.loader import unload as _nbllm_unload\ntry:\n    _nbllm_unload(${JSON.stringify(key)})\nfinally:\n    del _nbllm_unload`;
+    const code = `from nbllm.models.in_memory import unload as _nbllm_unload\ntry:\n    _nbllm_unload(${JSON.stringify(key)})\nfinally:\n    del _nbllm_unload`;
     const reply = await kernel.requestExecute({ code, silent: true, store_history: false, allow_stdin: false }).done;
     if (reply.content.status === "error") throw new Error(`${reply.content.ename}: ${reply.content.evalue}`);
   } finally {

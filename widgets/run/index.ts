@@ -4,8 +4,10 @@ import type { Render } from "@anywidget/types";
 
 import { h } from "../shared/dom";
 import { wholePercent } from "../shared/progress";
+import { type Channel, Kernel } from "../shared/kernel";
+import type { NoContent, RunRequest, RunState, RunStep, StepSummary } from "../shared/protocol";
 import { cancel } from "./server";
-import { answered, count, doing, figures, spoken, type State, type Told } from "./state";
+import { answered, count, doing, figures, spoken } from "./state";
 
 const SPOKEN_EVERY = 10_000; // ms; a change of phase is said at once
 const GONE = "The kernel has stopped, and the run with it. Run the cell again";
@@ -13,10 +15,9 @@ const KEPT = ": what was answered is in the ledger, and is not asked again.";
 const LOST = ": the ledger was off, so it begins anew.";
 
 interface Model {
-  get(name: "state"): State;
+  get(name: "state"): RunState;
   on(event: string, callback: () => void): void;
   off(event: string, callback: () => void): void;
-  send(content: unknown): void;
 }
 
 class View {
@@ -41,7 +42,10 @@ class View {
   #asked = false;
   #gone = false;
 
-  constructor(private model: Model) {
+  #kernel: Kernel<RunRequest, { cancel: NoContent }>;
+
+  constructor(private model: Model, channel: Channel) {
+    this.#kernel = new Kernel(channel);
     this.root.append(
       h("div", { class: "head" },
         h("div", { class: "name" }, this.#title, " → ", this.#column),
@@ -62,6 +66,7 @@ class View {
   }
 
   close() {
+    this.#kernel.close();
     this.model.off("change:state", this.#show);
     this.model.off("comm_live_update", this.#lost);
   }
@@ -70,7 +75,8 @@ class View {
     if (this.#gone) return;
     const state = this.model.get("state");
     if (state.summary !== undefined) return this.#end(state.summary);
-    const { share = 0, texts = 0, phase } = state;
+    const { phase, step } = state;
+    const { share, texts, failures } = step ?? { share: 0, texts: 0, failures: 0 };
     const done = answered(state);
     this.root.setAttribute("aria-label", `${state.verb} at work`);
     this.root.dataset.phase = phase;
@@ -78,13 +84,13 @@ class View {
     put(this.#column, state.output);
     put(this.#doing, doing(state));
     this.#bar.style.transform = `scaleX(${share})`;
-    this.#progress.classList.toggle("waiting", phase === "running" && Boolean(state.note));
+    this.#progress.classList.toggle("waiting", phase === "running" && Boolean(step?.note));
     this.#progress.setAttribute("aria-valuenow", String(wholePercent(share)));
     this.#progress.setAttribute("aria-valuetext", `${count(done)} of ${count(texts)} texts`);
     this.#progress.setAttribute("aria-label", `${state.verb}, work done`);
-    const failures = state.failures ? `, ${count(state.failures)} failed` : "";
-    const step = state.steps.length ? `${state.step}: ` : "";
-    put(this.#counts, `${step}${wholePercent(share)} %, ${count(done)} of ${count(texts)} texts${failures}`);
+    const failed = failures ? `, ${count(failures)} failed` : "";
+    const verb = step && state.steps.length ? `${step.verb}: ` : "";
+    put(this.#counts, `${verb}${wholePercent(share)} %, ${count(done)} of ${count(texts)} texts${failed}`);
     this.#figures.replaceChildren(
       ...figures(state).map(([name, value, meaning]) =>
         h("div", { title: meaning }, h("dt", {}, name), h("dd", {}, value)),
@@ -92,18 +98,18 @@ class View {
     );
     this.#steps.hidden = state.steps.length === 0;
     this.#steps.replaceChildren(...state.steps.map(stepLine));
-    this.#showLabels(state);
-    this.#failed.show(state.failed ?? [], state.failures ?? 0);
-    this.#latest.show(state.latest ?? []);
+    this.#showLabels(step);
+    this.#failed.show(step?.failed ?? [], failures);
+    this.#latest.show(step?.latest ?? []);
     // What is slow is told where it stands out: in a run that takes its time.
-    this.#slowest.show((state.slowest ?? []).filter(([, s]) => s >= 1).map(([row, s]) => [row, `${s.toFixed(1)} s`]));
-    const ending = phase !== "running" || !state.job;
+    this.#slowest.show((step?.slowest ?? []).filter(([, s]) => s >= 1).map(([row, s]) => [row, `${s.toFixed(1)} s`]));
+    const ending = phase !== "running" || !step?.job;
     this.#cancel.setAttribute("aria-disabled", String(ending || this.#asked));
     put(this.#cancel, phase === "stopping" || this.#asked ? "Cancelling…" : "Cancel");
     this.#say(state);
   };
 
-  /** What stays of a run: the summary that its cell would show, had it heard of the end. */
+  /** Shows what stays of a run: the summary that its cell would show, had the end reached it. */
   #end(summary: string) {
     this.close();
     const ended = h("div", { class: "nbllm-run-ended" });
@@ -112,11 +118,12 @@ class View {
     this.root = ended;
   }
 
-  #showLabels({ labels = [], otherLabels }: State) {
+  #showLabels(step: RunStep | null) {
+    const { labels, other_labels: others } = step ?? { labels: [], other_labels: null };
     this.#labels.hidden = labels.length === 0;
     if (!labels.length) return;
     const bars: [string, number][] = [...labels];
-    if (otherLabels) bars.push([`${count(otherLabels[0])} others`, otherLabels[1]]);
+    if (others) bars.push([`${count(others.labels)} others`, others.rows]);
     const most = Math.max(...bars.map(([, rows]) => rows));
     const total = bars.reduce((sum, [, rows]) => sum + rows, 0);
     this.#labels.replaceChildren(
@@ -134,7 +141,7 @@ class View {
     );
   }
 
-  #say(state: State) {
+  #say(state: RunState) {
     const now = Date.now();
     if (state.phase === this.#phase && now - this.#spokenAt < SPOKEN_EVERY) return;
     this.#spokenAt = now;
@@ -148,13 +155,15 @@ class View {
   }
 
   #stop = async () => {
-    const { job, phase } = this.model.get("state");
+    const { phase, step } = this.model.get("state");
+    const job = step?.job;
     if (!job || phase !== "running" || this.#asked) return;
     this.#asked = true;
     this.#tell("");
     this.#show();
-    // Heard at once by a kernel that is not busy, because the run is beside the notebook.
-    this.model.send({ kind: "cancel" });
+    // It reaches a kernel that is not busy at once, because the run is beside the notebook; one that
+    // is gone, or never answers, is the server's business.
+    this.#kernel.command({ kind: "cancel" }).catch(() => {});
     const trouble = await cancel(job);
     if (trouble && this.model.get("state").phase === "running") {
       this.#asked = false;
@@ -168,12 +177,12 @@ class View {
     this.root.dataset.phase = "gone";
     put(this.#doing, "the kernel has stopped");
     this.#cancel.hidden = true;
-    this.#tell(GONE + (this.model.get("state").keeps ? KEPT : LOST));
+    this.#tell(GONE + (this.model.get("state").step?.keeps ? KEPT : LOST));
   };
 }
 
-const stepLine = ({ step, column, known, computed, failures, seconds }: Told) =>
-  h("li", {}, `${step} → ${column}: ${count(known + computed)} texts, ${seconds.toFixed(1)} s`,
+const stepLine = ({ verb, column, known, computed, failures, seconds }: StepSummary) =>
+  h("li", {}, `${verb} → ${column}: ${count(known + computed)} texts, ${seconds.toFixed(1)} s`,
     failures ? `, ${count(failures)} failed` : "");
 
 /** A list of rows and what there is to say of each; hidden while there is none. */
@@ -199,7 +208,7 @@ function put(element: Element, text: string) {
 }
 
 const render: Render = ({ model, el }) => {
-  const view = new View(model as unknown as Model);
+  const view = new View(model as unknown as Model, model as unknown as Channel);
   el.append(view.root);
   return () => {
     view.close();

@@ -1,4 +1,4 @@
-// The Jupyter server, which hears what a busy kernel cannot.
+// The Jupyter server, which receives what a busy kernel cannot.
 
 export const NOBODY =
   "This server passes nothing on to a busy kernel. Interrupt the kernel instead: what was answered " +

@@ -1,39 +1,6 @@
-// What a run tells, as nbllm/widgets/run.py writes it, and how it is put into words.
+// What a run display shows, put into words.
 
-export interface Told {
-  step: string;
-  column: string;
-  model: string;
-  texts: number;
-  rows: number;
-  known: number;
-  computed: number;
-  failures: number;
-  seconds: number;
-}
-
-export type Phase = "running" | "stopping" | "done" | "failed" | "cancelled" | "interrupted";
-
-export interface State extends Partial<Told> {
-  verb: string;
-  output: string;
-  phase: Phase;
-  summary?: string; // HTML without script, once it has ended
-  steps: Told[];
-  job?: string | null;
-  keeps?: boolean; // whether answers are filed in the ledger
-  note?: string;
-  share?: number;
-  secondsLeft?: number | null;
-  rowsPerSecond?: number;
-  tokensPerSecond?: number;
-  shareOfLimit?: number | null;
-  labels?: [label: string, rows: number][];
-  otherLabels?: [labels: number, rows: number] | null;
-  failed?: [row: string, error: string][];
-  slowest?: [row: string, seconds: number][];
-  latest?: [row: string, text: string][];
-}
+import type { RunState } from "../shared/protocol";
 
 const NUMBER = new Intl.NumberFormat("en");
 
@@ -56,33 +23,34 @@ export function duration(seconds: number): string {
 export const left = (seconds: number): string => `about ${duration(seconds)} left`;
 
 /** Texts that need not be asked any more. */
-export const answered = ({ known = 0, computed = 0, failures = 0 }: State): number =>
-  known + computed + failures;
+export const answered = ({ step }: RunState): number =>
+  step ? step.known + step.computed + step.failures : 0;
 
 /** What it is doing, in a line. */
-export function doing(state: State): string {
-  if (state.phase === "stopping") return "stopping after this batch";
-  if (state.phase !== "running") return state.phase;
-  if (state.note || state.share === undefined) return state.note || "getting ready";
-  return state.secondsLeft == null ? "first batch" : left(state.secondsLeft);
+export function doing({ phase, step }: RunState): string {
+  if (phase === "stopping") return "stopping after this batch";
+  if (phase !== "running") return phase;
+  if (!step) return "getting ready";
+  if (step.note) return step.note;
+  return step.seconds_left === null ? "first batch" : left(step.seconds_left);
 }
 
-/** The same for who hears it, told now and then. */
-export const spoken = (state: State): string =>
-  `${state.verb}: ${count(answered(state))} of ${count(state.texts ?? 0)} texts, ${doing(state)}`;
+/** The same for a screen reader, now and then. */
+export const spoken = (state: RunState): string =>
+  `${state.verb}: ${count(answered(state))} of ${count(state.step?.texts ?? 0)} texts, ${doing(state)}`;
 
 /** The figures of a run, as name, value and what it means. */
-export function figures(state: State): [name: string, value: string, meaning: string][] {
+export function figures({ step }: RunState): [name: string, value: string, meaning: string][] {
   const found: [string, string, string][] = [];
-  if (state.computed) {
-    found.push(["speed", `${speed(state.rowsPerSecond ?? 0)} texts/s`, "distinct texts a second since it began"]);
-    found.push(["tokens", `${speed(state.tokensPerSecond ?? 0)}/s`, "tokens read a second, without padding"]);
+  if (step?.computed) {
+    found.push(["speed", `${speed(step.rows_per_second)} texts/s`, "distinct texts a second since it began"]);
+    found.push(["tokens", `${speed(step.tokens_per_second)}/s`, "tokens read a second, without padding"]);
   }
-  if (state.shareOfLimit != null && state.computed) {
-    const share = Math.round(state.shareOfLimit * 100);
+  if (step?.computed && step.share_of_limit !== null) {
+    const share = Math.round(step.share_of_limit * 100);
     found.push(["of the limit", share ? `${share} %` : "under 1 %", "of the matrix products that this device can do"]);
   }
-  if (state.known) found.push(["from the ledger", count(state.known), "texts that were answered before"]);
-  found.push(["time", duration(state.seconds ?? 0), "since it began"]);
+  if (step?.known) found.push(["from the ledger", count(step.known), "texts that were answered before"]);
+  found.push(["time", duration(step?.seconds ?? 0), "since it began"]);
   return found;
 }

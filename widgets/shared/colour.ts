@@ -1,13 +1,11 @@
 // Colour maps of one direction: lightness changes evenly from no weight to full colour, so
-// they read the same to colour-blind eyes. After "mako" of seaborn (BSD). The light map is
-// also that of the static picture, nbllm/widgets/picture.py.
+// they read the same to colour-blind eyes. After "mako" of seaborn (BSD); Python's pictures have
+// the light map too, so it is in nbllm/widgets/protocol/.
+
+import { DECADES, type Scale } from "./protocol";
 
 export type RGB = readonly [number, number, number];
 
-export const LIGHT = [
-  "#f7fbfa", "#def5e5", "#ade3c0", "#6cd3ad", "#43bbad", "#35a1ab",
-  "#3487a6", "#366da0", "#3d5296", "#403a75", "#35264c",
-];
 export const DARK = [
   "#1b1b24", "#231f30", "#35264c", "#403a75", "#3d5296", "#366da0",
   "#3487a6", "#35a1ab", "#43bbad", "#6cd3ad", "#ade3c0", "#def5e5",
@@ -41,10 +39,7 @@ export function ramp(stops: readonly string[]): RGB[] {
   });
 }
 
-export type Scale = "sqrt" | "log";
-
-// As nbllm/attention/colour_levels.py has it, of the scales and of the codes.
-const DECADES = 4;
+// The scales and the codes are those of nbllm/attention/views/colour_levels.py.
 
 /** From no colour, 0, to full colour, 1: by the square root of a share of the largest, or its logarithm. */
 const part = (share: number, scale: Scale): number => {

@@ -32,7 +32,7 @@ export function svg<Tag extends keyof SVGElementTagNameMap>(
 }
 
 /** Resolves when what was put on the page has been painted; at once where nobody looks. */
-export function painted(): Promise<void> {
+export function nextPaint(): Promise<void> {
   return new Promise((resolve) => {
     if (document.hidden) resolve();
     else requestAnimationFrame(() => setTimeout(resolve));

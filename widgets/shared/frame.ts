@@ -1,5 +1,5 @@
-// The frame around a view: the kernel that it asks, and what is said where that is busy, gone or
-// has failed.
+// The frame around a view: its connection to the kernel, and what is said where that is busy, gone
+// or has failed.
 
 import { h } from "./dom";
 import { type Channel, Kernel, KernelGone } from "./kernel";
@@ -10,21 +10,21 @@ interface Live {
   off(event: "comm_live_update", callback: () => void): void;
 }
 
-export interface Frame {
+export interface Frame<Connection> {
   root: HTMLElement;
-  kernel: Kernel;
+  kernel: Connection;
   /** Says what went wrong; null where all is well again. */
   fail: (error: Error | null) => void;
   close(): void;
 }
 
 /** Puts an empty view of a class and a name into an element. */
-export function framed(
+export function framed<Request extends { kind: string }, Answers extends Record<Request["kind"], unknown>>(
   el: HTMLElement,
   name: { class: string; label: string },
   model: Live,
   channel: Channel,
-): Frame {
+): Frame<Kernel<Request, Answers>> {
   const status = h("p", { class: "status", role: "status", hidden: true });
   const root = h("div", { class: name.class, role: "group", "aria-label": name.label }, status);
   el.append(root);
@@ -46,8 +46,8 @@ export function framed(
   };
   const disconnected = () => fail(new KernelGone());
   model.on("comm_live_update", disconnected);
-  // An answer ends the waiting, but not what was said of a question that failed.
-  const kernel = new Kernel(channel, (busy) => {
+  // An answer ends the waiting, but not what was said of a request that failed.
+  const kernel = new Kernel<Request, Answers>(channel, (busy) => {
     // A widget that was saved with its notebook sends, and is neither refused nor answered.
     if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
     // Outside JupyterLab nothing tells; the picture stands in until there is an answer.

@@ -1,29 +1,27 @@
-// Questions to the Python half, and its answers as binary buffers.
+// Requests to the Python half, each under a number, and its answers with their binary buffers.
+// nbllm/widgets/protocol/ has the messages.
 
 import { bytesOf } from "./base64";
+import type { AnswerMessage, InitialAnswer, RequestMessage } from "./protocol";
 
-export interface Question {
-  kind: string;
-  [name: string]: unknown;
-}
-
-export interface Answer {
-  message: Record<string, unknown>;
+export interface Answer<Content> {
+  content: Content;
   buffers: ArrayBuffer[];
 }
 
-/** An answer to a question that nobody asked yet; without a message it is still to come. */
-export interface Told {
-  question: Question;
-  message: Record<string, unknown> | null;
-  numbers: string | null; // base64
-}
+type Respond = (message: AnswerMessage, buffers: DataView[]) => void;
 
 /** The part of anywidget's model that is needed here. */
 export interface Channel {
-  send(content: unknown): void;
-  on(event: "msg:custom", callback: (message: unknown, buffers: DataView[]) => void): void;
-  off(event: "msg:custom", callback: (message: unknown, buffers: DataView[]) => void): void;
+  send(message: RequestMessage): void;
+  on(event: "msg:custom", respond: Respond): void;
+  off(event: "msg:custom", respond: Respond): void;
+}
+
+/** A request that was sent, or whose answer comes without. */
+interface Pending {
+  resolve: (answer: Answer<never>) => void;
+  reject: (error: Error) => void;
 }
 
 const KEPT_BYTES = 64_000_000;
@@ -39,12 +37,17 @@ export class KernelGone extends Error {
 
 const PATIENCE = 1500; // ms until the reader is told that the kernel is busy
 
-/** Asks each thing once and remembers the answer; two views of a widget hear each other's. */
-export class Kernel {
-  #waiting = new Map<string, { resolve: (answer: Answer) => void; reject: (error: Error) => void }>();
-  #promises = new Map<string, Promise<Answer>>();
+/**
+ * Sends each request once and keeps its answer. All views of a widget, in other windows too,
+ * receive the answers to each other: numbers begin anywhere, so that none takes those of another.
+ */
+export class Kernel<Request extends { kind: string }, Answers extends Record<Request["kind"], unknown>> {
+  #next = Math.floor(Math.random() * 2 ** 52);
+  #sent = new Map<number, string>(); // the name of each request that awaits its answer
+  #pending = new Map<string, Pending>();
+  #promises = new Map<string, Promise<Answer<never>>>(); // by the name of their request
   #sizes = new Map<string, number>();
-  #coming = new Map<string, Question>(); // waited for, but not asked
+  #coming = new Map<string, Request>(); // whose answers come without a request
   #timer = 0;
   /** Whether it has ever answered: a widget of a reopened notebook may have none. */
   hasAnswered = false;
@@ -53,126 +56,144 @@ export class Kernel {
     private channel: Channel,
     private onBusy: (busy: boolean) => void = () => {},
   ) {
-    channel.on("msg:custom", this.#hear);
+    channel.on("msg:custom", this.#receive);
   }
 
-  ask(question: Question): Promise<Answer> {
-    const key = JSON.stringify(question);
-    const known = this.#promises.get(key);
+  /** The answer to a request; of another version of what it is about it has another answer. */
+  ask<One extends Request>(request: One, version = 0): Promise<Answer<Answers[One["kind"]]>> {
+    const name = nameOf(request, version);
+    const known = this.#promises.get(name);
     if (known) {
-      this.#promises.delete(key); // asked again: the last to be forgotten
-      this.#promises.set(key, known);
+      this.#promises.delete(name); // needed again: the last to be forgotten
+      this.#promises.set(name, known);
       return known;
     }
-    const promise = this.#expect(key);
-    this.#send({ ...question, key }, [key]);
+    const promise = this.#expect(name);
+    this.#send([[name, request]]);
     return promise;
   }
 
-  /** Asks several things at once: whoever asks for one of them then hears after one round trip. */
-  askTogether(questions: Question[]) {
-    const asked = questions.map((question) => ({ ...question, key: JSON.stringify(question) }));
-    for (const { key } of asked) this.#expect(key).catch(() => {}); // told to whoever asks
-    this.#send({ questions: asked }, asked.map(({ key }) => key));
+  /** Does something, each time that it is called. */
+  async command(request: Request): Promise<void> {
+    const name = `${nameOf(request)} ${this.#next}`;
+    const promise = this.#expect(name);
+    this.#promises.delete(name);
+    this.#send([[name, request]]);
+    await promise;
   }
 
-  /** Takes in answers to what will be asked, and waits for those that are to come. */
-  learn(told: Told[]) {
-    for (const { question, message, numbers } of told) {
-      const key = JSON.stringify(question);
-      if (!this.#promises.has(key)) {
-        this.#expect(key).catch(() => {});
-        this.#coming.set(key, question);
+  /** Sends several requests at once: whoever asks for one of them has it after one round trip. */
+  askTogether(requests: Request[]) {
+    const named = requests.map((request): [string, Request] => [nameOf(request), request]);
+    for (const [name] of named) this.#expect(name).catch(() => {}); // it is told to whoever asks
+    this.#send(named);
+  }
+
+  /** Takes in answers to requests that will be made, and waits for those that are to come. */
+  learn(answers: InitialAnswer[]) {
+    for (const { request, content, numbers } of answers) {
+      const name = nameOf(request);
+      if (!this.#promises.has(name)) {
+        this.#expect(name).catch(() => {});
+        this.#coming.set(name, request as unknown as Request);
       }
-      if (message) this.#settle(key, { message, buffers: numbers === null ? [] : [bytesOf(numbers).buffer] });
+      if (content === null) continue;
+      const buffers = numbers === null ? [] : [bytesOf(numbers).buffer];
+      this.#settle(name, { content: content as never, buffers });
     }
   }
 
-  /** Asks for what was to come and did not. */
+  /** Requests what was to come and did not. */
   askForMissing() {
-    const asked = [...this.#coming].map(([key, question]) => ({ ...question, key }));
+    const missing = [...this.#coming];
     this.#coming.clear();
-    if (asked.length) this.#send({ questions: asked }, asked.map(({ key }) => key));
+    if (missing.length) this.#send(missing);
   }
 
-  #expect(key: string): Promise<Answer> {
-    const promise = new Promise<Answer>((resolve, reject) => {
-      this.#waiting.set(key, { resolve, reject });
+  close() {
+    this.channel.off("msg:custom", this.#receive);
+    clearTimeout(this.#timer);
+  }
+
+  #expect(name: string): Promise<Answer<never>> {
+    const promise = new Promise<Answer<never>>((resolve, reject) => {
+      this.#pending.set(name, { resolve, reject });
     });
-    this.#promises.set(key, promise);
+    this.#promises.set(name, promise);
     return promise;
   }
 
-  #send(content: unknown, keys: string[]) {
+  #send(named: [name: string, request: Request][]) {
+    const requests = named.map(([name, request]) => {
+      const id = this.#next++;
+      this.#sent.set(id, name);
+      return { id, request };
+    });
     try {
-      this.channel.send(content);
+      this.channel.send({ requests });
     } catch {
-      for (const key of keys) {
-        this.#waiting.get(key)!.reject(new KernelGone());
-        this.#waiting.delete(key);
-        this.#promises.delete(key);
+      for (const { id } of requests) this.#sent.delete(id);
+      for (const [name] of named) {
+        this.#pending.get(name)!.reject(new KernelGone());
+        this.#pending.delete(name);
+        this.#promises.delete(name);
       }
       return;
     }
     if (!this.#timer) this.#timer = window.setTimeout(() => this.onBusy(true), PATIENCE);
   }
 
-  close() {
-    this.channel.off("msg:custom", this.#hear);
-    clearTimeout(this.#timer);
-  }
-
-  #hear = (content: unknown, views: DataView[]) => {
-    const message = content as Record<string, unknown>;
-    if (!Array.isArray(message.answers)) return this.#take(message, views);
+  #receive = ({ answers }: AnswerMessage, views: DataView[]) => {
     let from = 0;
-    for (const answer of message.answers as { buffers: number }[]) {
-      this.#take({ ...answer }, views.slice(from, (from += answer.buffers)));
+    for (const { id, content, error, buffers } of answers) {
+      const own = views.slice(from, (from += buffers));
+      const name = id === null ? undefined : this.#sent.get(id);
+      if (name === undefined) continue; // another view's
+      this.#sent.delete(id!);
+      if (error !== null) this.#settle(name, new Error(error));
+      else this.#settle(name, { content: content as never, buffers: own.map(copied) });
     }
   };
 
-  #take(message: Record<string, unknown>, views: DataView[]) {
-    const key = String(message.key);
-    if (typeof message.error === "string") return this.#settle(key, new Error(message.error));
-    if (!this.#waiting.has(key)) return;
-    // A copy: a view into the socket's message may start off the boundary of a float.
-    const buffers = views.map(({ buffer, byteOffset, byteLength }) =>
-      (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength),
-    );
-    this.#settle(key, { message, buffers });
-  }
-
-  /** Gives whoever waits what came, and waits on for what else was asked. */
-  #settle(key: string, came: Answer | Error) {
-    const waiting = this.#waiting.get(key);
-    if (!waiting) return;
-    this.#waiting.delete(key);
-    this.#coming.delete(key);
+  /** Gives whoever waits what came, and waits on for what else was requested. */
+  #settle(name: string, came: Answer<never> | Error) {
+    const pending = this.#pending.get(name);
+    if (!pending) return;
+    this.#pending.delete(name);
+    this.#coming.delete(name);
     this.hasAnswered = true;
     clearTimeout(this.#timer);
     this.#timer =
-      this.#waiting.size > this.#coming.size
+      this.#pending.size > this.#coming.size
         ? window.setTimeout(() => this.onBusy(true), PATIENCE)
         : 0;
     this.onBusy(false);
     if (came instanceof Error) {
-      this.#promises.delete(key);
-      waiting.reject(came);
+      this.#promises.delete(name);
+      pending.reject(came);
       return;
     }
-    this.#sizes.set(key, came.buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
-    waiting.resolve(came);
+    if (this.#promises.has(name)) this.#sizes.set(name, came.buffers.reduce((sum, buffer) => sum + buffer.byteLength, 0));
+    pending.resolve(came);
     this.#forget();
   }
 
   #forget() {
     let kept = [...this.#sizes.values()].reduce((sum, size) => sum + size, 0);
-    for (const key of this.#promises.keys()) {
+    for (const name of this.#promises.keys()) {
       if (kept <= KEPT_BYTES) return;
-      if (this.#waiting.has(key)) continue;
-      kept -= this.#sizes.get(key) ?? 0;
-      this.#sizes.delete(key);
-      this.#promises.delete(key);
+      if (this.#pending.has(name)) continue;
+      kept -= this.#sizes.get(name) ?? 0;
+      this.#sizes.delete(name);
+      this.#promises.delete(name);
     }
   }
 }
+
+/** A request as text, whatever the order of its fields. */
+const nameOf = (request: object, version = 0): string =>
+  JSON.stringify([version, ...Object.entries(request).sort(([a], [b]) => (a < b ? -1 : 1))]);
+
+/** A copy: a view into the socket's message may start off the boundary of a float. */
+const copied = ({ buffer, byteOffset, byteLength }: DataView): ArrayBuffer =>
+  (buffer as ArrayBuffer).slice(byteOffset, byteOffset + byteLength);

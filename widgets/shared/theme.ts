@@ -1,8 +1,9 @@
 // Light or dark, as it looks: canvases cannot follow CSS variables by themselves.
 
 import {
-  DARK, DARK_DIVERGING, LIGHT, LIGHT_DIVERGING, level, luminance, ramp, type RGB, type Scale, signedLevel,
+  DARK, DARK_DIVERGING, LIGHT_DIVERGING, level, luminance, ramp, type RGB, signedLevel,
 } from "./colour";
+import { LIGHT_COLOURS, type Scale } from "./protocol";
 
 export interface Theme {
   dark: boolean;
@@ -12,7 +13,7 @@ export interface Theme {
 }
 
 const MAPS = {
-  light: { map: ramp(LIGHT), diverging: ramp(LIGHT_DIVERGING) },
+  light: { map: ramp(LIGHT_COLOURS), diverging: ramp(LIGHT_DIVERGING) },
   dark: { map: ramp(DARK), diverging: ramp(DARK_DIVERGING) },
 };
 

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 
 import {
-  DARK, DARK_DIVERGING, ink, level, LIGHT, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel, ticks,
+  DARK, DARK_DIVERGING, ink, level, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel, ticks,
 } from "../shared/colour";
+import { LIGHT_COLOURS } from "../shared/protocol";
 
 test("on the logarithmic scale each of four decades has a quarter of the levels", () => {
   const shares = [0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 3];
@@ -28,7 +29,7 @@ test("levels follow the square root and stop at full colour", () => {
 });
 
 test.each([
-  ["light", LIGHT, -1],
+  ["light", LIGHT_COLOURS, -1],
   ["dark", DARK, 1],
 ] as const)("the %s map changes lightness in one direction", (_, stops, direction) => {
   const light = ramp(stops).map(luminance);
@@ -55,7 +56,7 @@ test.each([
   }
 });
 
-test.each([LIGHT, DARK, LIGHT_DIVERGING, DARK_DIVERGING].flatMap(ramp).filter((_, at) => at % 16 === 0))(
+test.each([LIGHT_COLOURS, DARK, LIGHT_DIVERGING, DARK_DIVERGING].flatMap(ramp).filter((_, at) => at % 16 === 0))(
   "ink on (%i, %i, %i) can be read",
   (...colour) => {
     const [paper, text] = [luminance(colour), ink(colour) === "#000" ? 0 : 1];

@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
 
 import { keysOf } from "../explorer/keys";
-import type { Outline, Window } from "../explorer/outline";
+import type { Kernel, Outline, RowWindow } from "../explorer/outline";
 import { EMPTY, isOpen, sortedBy } from "../explorer/query";
 import { Rows } from "../explorer/rows";
-import type { Answer, Kernel, Question } from "../shared/kernel";
+import type { Answer } from "../shared/kernel";
+import type { NoContent, RowsRequest } from "../shared/protocol";
 
-const windowOf = (start: number, stop: number, total: number): Window => {
+const windowOf = (start: number, stop: number, total: number): RowWindow => {
   const rows = Array.from({ length: Math.min(stop, total) - start }, (_, n) => 1000 + start + n);
   return {
     start, total, rows,
@@ -20,14 +21,14 @@ const windowOf = (start: number, stop: number, total: number): Window => {
 
 /** A kernel whose answers wait until they are let go. */
 class Slow {
-  asked: Question[] = [];
+  asked: RowsRequest[] = [];
   go: (() => void)[] = [];
 
-  ask(question: Question): Promise<Answer> {
-    this.asked.push(question);
-    const window = windowOf(question.start as number, question.stop as number, 150);
+  ask(request: RowsRequest): Promise<Answer<NoContent>> {
+    this.asked.push(request);
+    const window = windowOf(request.start, request.stop, 150);
     const buffers = [new TextEncoder().encode(JSON.stringify(window)).buffer as ArrayBuffer];
-    return new Promise((resolve) => this.go.push(() => resolve({ message: {}, buffers })));
+    return new Promise((resolve) => this.go.push(() => resolve({ content: {}, buffers })));
   }
 }
 

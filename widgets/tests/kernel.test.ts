@@ -1,20 +1,36 @@
 import { beforeEach, expect, test, vi } from "vitest";
 
-import { type Channel, Kernel, KernelGone } from "../shared/kernel";
+import { type Channel, Kernel as AnyKernel, KernelGone } from "../shared/kernel";
+import type { AnswerMessage, InitialAnswer, RequestMessage } from "../shared/protocol";
 
 vi.stubGlobal("window", globalThis);
 
-/** Stands for the Python half: keeps the questions, answers when told. */
+/** Any request, and an answer with a number in it. */
+interface Request {
+  kind: string;
+  head?: number;
+}
+class Kernel extends AnyKernel<Request, Record<string, { side: number }>> {}
+
+type Respond = (message: AnswerMessage, buffers: DataView[]) => void;
+
+/** Stands for the Python half: keeps the requests, answers when told. */
 class Fake implements Channel {
-  sent: Record<string, unknown>[] = [];
-  hear = new Set<(message: unknown, buffers: DataView[]) => void>();
-  send = (content: unknown) => void this.sent.push(content as Record<string, unknown>);
-  on = (_: string, callback: (message: unknown, buffers: DataView[]) => void) =>
-    void this.hear.add(callback);
-  off = (_: string, callback: (message: unknown, buffers: DataView[]) => void) =>
-    void this.hear.delete(callback);
-  answer(index: number, more: object, buffers: DataView[] = []) {
-    for (const hear of this.hear) hear({ key: this.sent[index]!.key, ...more }, buffers);
+  sent: RequestMessage[] = [];
+  views = new Set<Respond>();
+  send = (message: RequestMessage) => void this.sent.push(message);
+  on = (_: "msg:custom", respond: Respond) => void this.views.add(respond);
+  off = (_: "msg:custom", respond: Respond) => void this.views.delete(respond);
+  /** Answers the requests of a message, each by a number, an error or buffers. */
+  answer(message: number, answers: (number | string | DataView[])[]) {
+    const numbered = this.sent[message]!.requests.map(({ id }, at) => {
+      const answer = answers[at]!;
+      const [number, error] = [typeof answer === "number", typeof answer === "string"];
+      const content = error ? null : { side: number ? answer : 0 };
+      return { id, content, error: error ? String(answer) : null, buffers: Array.isArray(answer) ? answer.length : 0 };
+    });
+    const buffers = answers.filter((answer) => Array.isArray(answer)).flat();
+    for (const respond of this.views) respond({ answers: numbered }, buffers);
   }
 }
 
@@ -23,14 +39,46 @@ beforeEach(() => {
   channel = new Fake();
 });
 
-test("a question is asked once, and its answer is kept", async () => {
+const initial = (request: Request, side: number | null, numbers: string | null = null): InitialAnswer => ({
+  request: request as never, content: side === null ? null : { side }, numbers,
+});
+
+test("a request is sent once, and its answer is kept", async () => {
   const kernel = new Kernel(channel);
   const [first, second] = [kernel.ask({ kind: "a" }), kernel.ask({ kind: "a" })];
-  channel.answer(0, { side: 3 });
-  expect((await first).message.side).toBe(3);
+  channel.answer(0, [3]);
+  expect((await first).content.side).toBe(3);
   expect(await second).toBe(await first);
   await kernel.ask({ kind: "a" });
   expect(channel.sent).toHaveLength(1);
+});
+
+test("a request carries a number, and is the same in any order of its fields", async () => {
+  const kernel = new Kernel(channel);
+  void kernel.ask({ kind: "a", head: 1 });
+  void kernel.ask({ head: 1, kind: "a" });
+  expect(channel.sent).toHaveLength(1);
+  const [{ id, request }] = channel.sent[0]!.requests as [RequestMessage["requests"][0]];
+  expect(Number.isSafeInteger(id)).toBe(true);
+  expect(request).toEqual({ kind: "a", head: 1 });
+});
+
+test("of another version there is another answer", async () => {
+  const kernel = new Kernel(channel);
+  void kernel.ask({ kind: "a" }, 1);
+  const second = kernel.ask({ kind: "a" }, 2);
+  channel.answer(1, [7]);
+  expect((await second).content.side).toBe(7);
+  expect(channel.sent).toHaveLength(2);
+});
+
+test("a command is sent each time", async () => {
+  const kernel = new Kernel(channel);
+  const both = [kernel.command({ kind: "explain" }), kernel.command({ kind: "explain" })];
+  channel.answer(1, ["ValueError: no"]);
+  channel.answer(0, [0]);
+  await both[0];
+  await expect(both[1]).rejects.toThrow("no");
 });
 
 test("a float off its boundary in the message is read whole", async () => {
@@ -39,69 +87,56 @@ test("a float off its boundary in the message is read whole", async () => {
   const bytes = new Uint8Array(1 + 8);
   new DataView(bytes.buffer).setFloat32(1, 0.25, true);
   new DataView(bytes.buffer).setFloat32(5, 0.5, true);
-  channel.answer(0, {}, [new DataView(bytes.buffer, 1, 8)]);
+  channel.answer(0, [[new DataView(bytes.buffer, 1, 8)]]);
   expect([...new Float32Array((await promise).buffers[0]!)]).toEqual([0.25, 0.5]);
 });
 
-test("questions asked together are answered by one message, each by itself", async () => {
+test("requests sent together are answered by one message, each by itself", async () => {
   const kernel = new Kernel(channel);
   kernel.askTogether([{ kind: "outline" }, { kind: "tile", head: 9 }, { kind: "picture" }]);
   const answers = [kernel.ask({ kind: "outline" }), kernel.ask({ kind: "picture" })];
   const refused = kernel.ask({ kind: "tile", head: 9 });
   expect(channel.sent).toHaveLength(1);
-  const [outline, tile, picture] = channel.sent[0]!.questions as { key: string }[];
-  const told = [
-    { key: outline!.key, model: "m", buffers: 0 },
-    { key: tile!.key, error: "SelectionError: head 9", buffers: 0 },
-    { key: picture!.key, buffers: 1 },
-  ];
-  channel.answer(0, { answers: told }, [new DataView(new Uint8Array([7]).buffer)]);
+  channel.answer(0, [4, "SelectionError: head 9", [new DataView(new Uint8Array([7]).buffer)]]);
   await expect(refused).rejects.toThrow("head 9");
   const [first, second] = await Promise.all(answers);
-  expect(first!.message.model).toBe("m");
+  expect(first!.content.side).toBe(4);
   expect(new Uint8Array(second!.buffers[0]!)[0]).toBe(7);
 });
 
-test("what is told before it is asked is not asked", async () => {
+test("what comes before its request is not requested", async () => {
   const kernel = new Kernel(channel);
   const [contents, picture] = [{ kind: "contents" }, { kind: "picture", head: 2 }];
-  kernel.learn([
-    { question: contents, message: { sides: ["a"] }, numbers: null },
-    { question: picture, message: null, numbers: null },
-  ]);
+  kernel.learn([initial(contents, 1), initial(picture, null)]);
   expect((await kernel.ask(contents)).buffers).toEqual([]);
   const asked = kernel.ask(picture);
-  kernel.learn([
-    { question: contents, message: null, numbers: null }, // came before
-    { question: picture, message: { width: 2 }, numbers: "AAEC/w==" },
-  ]);
-  const { message, buffers } = await asked;
-  expect(message.width).toBe(2);
+  kernel.learn([initial(contents, null), initial(picture, 2, "AAEC/w==")]); // the first came before
+  const { content, buffers } = await asked;
+  expect(content.side).toBe(2);
   expect([...new Uint8Array(buffers[0]!)]).toEqual([0, 1, 2, 255]);
   kernel.askForMissing();
   expect(channel.sent).toEqual([]);
 });
 
-test("what was to come and did not is asked, once", async () => {
+test("what was to come and did not is requested, once", async () => {
   const kernel = new Kernel(channel);
-  kernel.learn([{ question: { kind: "picture" }, message: null, numbers: null }]);
+  kernel.learn([initial({ kind: "picture" }, null)]);
   const asked = kernel.ask({ kind: "picture" });
   kernel.askForMissing();
   kernel.askForMissing();
   expect(channel.sent).toHaveLength(1);
-  const [question] = channel.sent[0]!.questions as { key: string }[];
-  channel.answer(0, { answers: [{ key: question!.key, width: 3, buffers: 0 }] });
-  expect((await asked).message.width).toBe(3);
+  channel.answer(0, [3]);
+  expect((await asked).content.side).toBe(3);
 });
 
-test("what was asked and is then told is not waited for any more", async () => {
+test("what was requested and then comes without is not waited for any more", async () => {
   vi.useFakeTimers();
   const said: boolean[] = [];
   const kernel = new Kernel(channel, (busy) => said.push(busy));
   const asked = kernel.ask({ kind: "picture" });
-  kernel.learn([{ question: { kind: "picture" }, message: null, numbers: null }]);
-  kernel.learn([{ question: { kind: "picture" }, message: { width: 2 }, numbers: null }]);
-  expect((await asked).message.width).toBe(2);
+  kernel.learn([initial({ kind: "picture" }, null)]);
+  kernel.learn([initial({ kind: "picture" }, 2)]);
+  expect((await asked).content.side).toBe(2);
   kernel.askForMissing();
   vi.advanceTimersByTime(10_000);
   expect(said).toEqual([false]);
@@ -109,31 +144,33 @@ test("what was asked and is then told is not waited for any more", async () => {
   vi.useRealTimers();
 });
 
-test("an error reaches the asker, and the question may be asked again", async () => {
+test("an error reaches whoever asked, and the request may be sent again", async () => {
   const kernel = new Kernel(channel);
   const promise = kernel.ask({ kind: "tile" });
-  channel.answer(0, { error: "SelectionError: layer 9" });
+  channel.answer(0, ["SelectionError: layer 9"]);
   await expect(promise).rejects.toThrow("layer 9");
   void kernel.ask({ kind: "tile" });
   expect(channel.sent).toHaveLength(2);
 });
 
-test("two views of a widget each hear the answer to the same question", async () => {
+test("views of a widget, in two windows too, take none of each other's answers", async () => {
   const views = [new Kernel(channel), new Kernel(channel)];
-  const answers = views.map((view) => view.ask({ kind: "outline" }));
-  channel.answer(0, { model: "m" });
-  for (const answer of await Promise.all(answers)) expect(answer.message.model).toBe("m");
+  const [one, other] = [views[0]!.ask({ kind: "a" }), views[1]!.ask({ kind: "b" })];
+  channel.answer(1, [2]);
+  channel.answer(0, [1]);
+  expect((await one).content.side).toBe(1);
+  expect((await other).content.side).toBe(2);
 });
 
 test("old answers are forgotten when they take too much room", async () => {
   const kernel = new Kernel(channel);
-  for (let layer = 0; layer < 4; layer++) {
-    void kernel.ask({ kind: "picture", layer });
-    channel.answer(layer, {}, [new DataView(new ArrayBuffer(30_000_000))]);
+  for (let head = 0; head < 4; head++) {
+    void kernel.ask({ kind: "picture", head });
+    channel.answer(head, [[new DataView(new ArrayBuffer(30_000_000))]]);
   }
-  void kernel.ask({ kind: "picture", layer: 3 });
+  void kernel.ask({ kind: "picture", head: 3 });
   expect(channel.sent).toHaveLength(4);
-  void kernel.ask({ kind: "picture", layer: 0 });
+  void kernel.ask({ kind: "picture", head: 0 });
   expect(channel.sent).toHaveLength(5);
 });
 
@@ -144,10 +181,10 @@ test("a silent kernel is told of, and that it answered again", () => {
   void kernel.ask({ kind: "outline" });
   vi.advanceTimersByTime(10_000);
   expect(said).toEqual([true]);
-  channel.answer(0, {});
+  channel.answer(0, [0]);
   expect(said).toEqual([true, false]);
   kernel.close();
-  expect(channel.hear.size).toBe(0);
+  expect(channel.views.size).toBe(0);
   vi.useRealTimers();
 });
 

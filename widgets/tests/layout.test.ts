@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 
 import * as layout from "../attention/layout";
-import type { TokenRow } from "../attention/recording";
+import type { TokenFields } from "../shared/protocol";
 
-const row = (change: Partial<TokenRow> = {}): TokenRow => ({
+const row = (change: Partial<TokenFields> = {}): TokenFields => ({
   text: "Say 👍 ok",
   tokens: ["Say", " 👍", "👍", " ok"],
   spans: [[0, 3], [3, 6], [4, 6], [6, 9]],

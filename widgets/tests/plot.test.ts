@@ -2,12 +2,13 @@ import { expect, test } from "vitest";
 
 import { joinRows } from "../attention/lines";
 import { byWord, covered, fitting, isByToken, joinedWeight, largestOf, shrunk, wholeWords } from "../attention/plot";
-import type { Picture, Range, TokenRow } from "../attention/recording";
+import type { Picture } from "../attention/source";
 import { Units } from "../attention/units";
+import type { Range, TokenFields } from "../shared/protocol";
 
 const tokens = ["The", " sou", "p", " is", " luke", "warm"];
 const ends = tokens.map((_, at) => tokens.slice(0, at + 1).join("").length);
-const row: TokenRow = {
+const row: TokenFields = {
   text: tokens.join(""),
   tokens,
   spans: ends.map((end, at) => [ends[at - 1] ?? 0, end]),
@@ -18,7 +19,7 @@ const words = Units.words(row); // The, soup, is, lukewarm
 const both = { queries: words, keys: words };
 
 function picture(change: Partial<Picture>): Picture {
-  const made = { rows: [0, 6], columns: [0, 6], height: 6, width: 6, exact: true, sampled: false, full: 1, sinkShare: null };
+  const made = { rows: [0, 6], columns: [0, 6], height: 6, width: 6, exact: true, sampled: false, full: 1, sink_share: null };
   return { ...made, weights: Float32Array.from({ length: 36 }, (_, cell) => cell / 64), ...change } as Picture;
 }
 

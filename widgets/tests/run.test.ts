@@ -1,34 +1,43 @@
 import { describe, expect, it } from "vitest";
 
-import { answered, doing, duration, figures, left, speed, spoken, type State } from "../run/state";
+import { answered, doing, duration, figures, left, speed, spoken } from "../run/state";
+import type { RunState, RunStep } from "../shared/protocol";
 
-const state: State = {
+const step: RunStep = {
   verb: "sentiment",
-  output: "mood",
-  phase: "running",
-  steps: [],
+  column: "mood",
+  model: "m",
   job: "1",
+  keeps: true,
   note: "",
   share: 0.5,
-  secondsLeft: 40,
+  seconds_left: 40,
   texts: 1200,
+  rows: 1200,
   known: 100,
   computed: 500,
   failures: 2,
   seconds: 61,
-  rowsPerSecond: 8.2,
-  tokensPerSecond: 1234.6,
-  shareOfLimit: 0.004,
+  rows_per_second: 8.2,
+  tokens_per_second: 1234.6,
+  share_of_limit: 0.004,
+  labels: [],
+  other_labels: null,
+  failed: [],
+  slowest: [],
+  latest: [],
 };
+const state: RunState = { verb: "sentiment", output: "mood", phase: "running", steps: [], step };
+const at = (change: Partial<RunStep>): RunState => ({ ...state, step: { ...step, ...change } });
 
 describe("what a run says", () => {
   it("counts what need not be asked any more", () => expect(answered(state)).toBe(602));
 
   it("says what it is doing", () => {
     expect(doing(state)).toBe("about 40 s left");
-    expect(doing({ ...state, secondsLeft: null })).toBe("first batch");
-    expect(doing({ ...state, note: "getting ready" })).toBe("getting ready");
-    expect(doing({ verb: "v", output: "o", phase: "running", steps: [] })).toBe("getting ready");
+    expect(doing(at({ seconds_left: null }))).toBe("first batch");
+    expect(doing(at({ note: "getting ready" }))).toBe("getting ready");
+    expect(doing({ ...state, step: null })).toBe("getting ready");
     expect(doing({ ...state, phase: "stopping" })).toBe("stopping after this batch");
     expect(doing({ ...state, phase: "cancelled" })).toBe("cancelled");
     expect(spoken(state)).toBe("sentiment: 602 of 1,200 texts, about 40 s left");
@@ -54,7 +63,7 @@ describe("what a run says", () => {
       "from the ledger": "100",
       time: "1 min 1 s",
     });
-    const names = figures({ ...state, computed: 0, known: 0 }).map(([name]) => name);
+    const names = figures(at({ computed: 0, known: 0 })).map(([name]) => name);
     expect(names).toEqual(["time"]);
   });
 });

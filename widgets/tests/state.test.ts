@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
 
 import { rank } from "../attention/measures";
-import type { Outline, TokenRow } from "../attention/recording";
+import type { Outline } from "../attention/source";
 import { carried, fit, type State, windowOf } from "../attention/state";
+import type { TokenFields } from "../shared/protocol";
 
-const row = (count: number): TokenRow => ({
+const row = (count: number): TokenFields => ({
   text: "",
   tokens: Array<string>(count).fill("a"),
   spans: Array<[number, number]>(count).fill([0, 0]),
@@ -12,14 +13,14 @@ const row = (count: number): TokenRow => ({
   marks: [],
 });
 const outline = (change: Partial<Outline>): Outline => ({
-  part: "cross", side: "a", model: "m", queries: row(4), keys: row(6), causal: false,
+  stack: "cross", comparand: "a", model: "m", queries: row(4), keys: row(6), causal: false,
   layers: [0, 1], heads: 2, sink: null, signed: false, opened: null, closure: 0,
   prompt_length: null, places: null, key_places: null, measures: [], sampled: null,
   ...change,
 });
 const state = (change: Partial<State>): State => ({
-  layer: 0, head: 0, how: "head", mask_sink: false, token: null, key: null, window: null,
-  words: false, measure: null, measured: {}, part: "cross", side: "a", scale: "sqrt",
+  layer: 0, head: 0, reduce: "head", mask_sink: false, token: null, key: null, window: null,
+  words: false, measure: null, measured: {}, stack: "cross", comparand: "a", scale: "sqrt",
   ...change,
 });
 
@@ -38,8 +39,8 @@ test("without a window all queries and keys are shown", () => {
 
 test("a token is carried to where the other text has it, or its nearest neighbour", () => {
   // a: The soup was warm.    b: The soup was not warm.
-  const difference = outline({ side: "difference", signed: true, places: [[0, 1, 2, 3], [0, 1, 2, 4]] });
-  const [a, b] = [outline({ side: "a" }), outline({ side: "b" })];
+  const difference = outline({ comparand: "difference", signed: true, places: [[0, 1, 2, 3], [0, 1, 2, 4]] });
+  const [a, b] = [outline({ comparand: "a" }), outline({ comparand: "b" })];
   const carry = (token: number, from: Outline, to: Outline) =>
     carried(state({ token }), from, to, difference).token;
   expect(carry(3, a, b)).toBe(4);
@@ -51,9 +52,9 @@ test("a token is carried to where the other text has it, or its nearest neighbou
 
 test("of an encoder-decoder, keys are carried as tokens of the encoder", () => {
   const difference = outline({
-    side: "difference", signed: true, places: [[0, 1], [0, 2]], key_places: [[0, 1, 4, 5], [0, 1, 2, 3]],
+    comparand: "difference", signed: true, places: [[0, 1], [0, 2]], key_places: [[0, 1, 4, 5], [0, 1, 2, 3]],
   });
-  const [a, b] = [outline({ side: "a" }), outline({ side: "b" })];
+  const [a, b] = [outline({ comparand: "a" }), outline({ comparand: "b" })];
   const seen = state({ token: 1, key: 4, window: [0, 2, 1, 6] });
   expect(carried(seen, a, b, difference)).toMatchObject({ token: 2, key: 2, window: [0, 3, 1, 4] });
   const there = state({ token: 1, key: 3, window: [0, 2, 1, 4] });

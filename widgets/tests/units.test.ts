@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
 
-import type { TokenRow } from "../attention/recording";
 import { meanRow, Units, wordStarts } from "../attention/units";
+import type { TokenFields } from "../shared/protocol";
 
 /** A row of tokens that follow each other in the text. */
-function row(tokens: string[], change: Partial<TokenRow> = {}): TokenRow {
+function row(tokens: string[], change: Partial<TokenFields> = {}): TokenFields {
   let at = 0;
   const spans = tokens.map((token): [number, number] => [at, (at += token.length)]);
   return { text: tokens.join(""), tokens, spans, special: [], marks: [], ...change };
 }
 
-const words = (of: TokenRow) => {
+const words = (of: TokenFields) => {
   const units = Units.words(of);
   return Array.from({ length: units.length }, (_, unit) => units.text(unit));
 };

@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
 
-import type { Picture, Range } from "../attention/recording";
+import type { Picture } from "../attention/source";
 import { indexOf, place, shrunk } from "../attention/plot";
 import { block } from "../attention/layout";
 import { holding, panned, zoomed } from "../attention/viewport";
+import type { Range } from "../shared/protocol";
 
 const WHOLE: [Range, Range] = [[0, 100], [0, 60]];
 const SIZE: [number, number] = [100, 60];
@@ -43,7 +44,7 @@ test("a token is found in the block that covers it", () => {
 test("a picture larger than the screen is shrunk by its largest, sign kept", () => {
   const picture: Picture = {
     rows: [0, 4], columns: [0, 2], height: 4, width: 2, exact: true, sampled: false,
-    full: 1, sinkShare: null,
+    full: 1, sink_share: null,
     weights: new Float32Array([0.2, 0, 0.4, -0.8, 0, 0, 0, 0.6]),
   };
   const small = shrunk(picture, [2, 1]);

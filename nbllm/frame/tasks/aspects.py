@@ -1,115 +1,120 @@
-"""Sentiment by aspect: what does a text say of the food, and what of the service?
+"""Tasks whose answer is what a text makes of each of some aspects, or that it does not speak of it.
 
-Examples and calibration texts were written for this project. The form of the prompt and the
-prior were chosen on 32 reviews written for that: asked for positive, negative or "not
-mentioned", SmolLM2-135M told what a text speaks of hardly better than by chance (AUC 0.55 to
-0.63), and by the likelihood of a statement about it much better (0.88).
+One forward pass a text: a statement for each aspect and opinion lies in one trie of tokens.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from hashlib import sha256
+from math import log
+from typing import TYPE_CHECKING, Any
 
-import regex
+import narwhals as nw
+import numpy as np
 
-from nbllm.engine.prompt import Part, plain
+from nbllm.engine.prompt import Template, answer_ids
+from nbllm.engine.scoring import LabelScorer, probabilities
 from nbllm.errors import LabelError
-from nbllm.frame.kinds.aspects import AspectTask
-from nbllm.frame.tasks.arguments import check_names, require
-from nbllm.frame.tasks.few_shot import TEXT
+from nbllm.frame.tasks.base import Output, are_numbers
+from nbllm.frame.tasks.label import Calibrated
+from nbllm.frame.tasks.predicate import log_mean
+from nbllm.frame.tasks.prompted import Prompted, compiled
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["aspect_sentiment"]
+__all__ = ["AspectTask"]
 
-_OPINIONS = {"positive": "good", "negative": "bad"}  # and how the prompt says it
+# The share of texts that is taken to speak of an aspect before they are read.
+_PRIOR = 0.4
 
-_EXAMPLES = (
-    (
-        "The pasta was superb, but it took an hour to arrive.",
-        (("food", "good"), ("waiting time", "bad")),
-    ),
-    (
-        "Nobody answered my calls, though the sofa itself is comfortable.",
-        (("comfort", "good"), ("support", "bad")),
-    ),
-    ("The songs are lovely. The jokes are not.", (("music", "good"), ("humour", "bad"))),
-    ("A bus stops right outside, which was handy.", (("transport", "good"),)),
-)
-
-# Where an aspect is Chinese, since its name is likely after Chinese texts whatever they say.
-_CHINESE_EXAMPLES = (
-    ("面条很筋道，可惜等了很久。", (("面条", "good"), ("上菜速度", "bad"))),
-    ("沙发坐着舒服，但是打电话没人接。", (("舒适度", "good"), ("售后", "bad"))),
-    ("歌很好听，笑话不好笑。", (("音乐", "good"), ("笑点", "bad"))),
-    ("门口就有公交车站，很方便。", (("交通", "good"),)),
-)
-_CHINESE_CALIBRATION = (
-    "味道好极了，下次还来。",
-    "等了半天没人理，气死了。",
-    "房间干净，床也很舒服。",
-    "电池半天就没电了，后悔买了。",
-    "电影节奏紧凑，演员演得很好。",
-    "剧情拖沓，看到一半就睡着了。",
-    "物流很快，包装也很仔细。",
-    "客服一直不回复，太失望了。",
-    "手机用了一年，还是很流畅。",
-    "衣服洗一次就变形了。",
-    "老师讲得清楚，孩子很喜欢。",
-    "空调坏了，半夜热得睡不着。",
-    "这本书写得真好，一口气读完了。",
-    "价格虚高，质量很差。",
-    "离地铁近，出门很方便。",
-    "排队两个小时，根本不值得。",
-    "书有十二章。",
-    "星期四送到的，白色的箱子。",
-)
-_HAN = regex.compile(r"\p{Han}")
+_SILENT = "none"  # names the column of the probability that a text does not speak of an aspect
 
 
-def aspect_sentiment(
-    model: Model,
-    *,
-    aspects: Sequence[str],
-    calibration: tuple[str, ...],
-    instruction: str | None = None,
-) -> AspectTask:
-    """The task of telling how a text speaks of each aspect, if it does.
+@dataclass(frozen=True)
+class AspectTask:
+    """Say of each aspect which statement about it a text makes likely, or that it makes none so.
 
-    Args:
-        aspects: what texts may speak of, in the language of the texts.
-        calibration: English texts on many subjects, half of them positive.
-        instruction: what to say above the examples.
-
-    Raises:
-        LabelError: aspects that are missing, blank, repeated, or not strings.
+    Bayes' rule as in `StatementTask`: P(statement | text) / P(statement), whose denominator is
+    the mean over the calibration texts, so that an aspect that is named often, whatever the
+    text, gains nothing by it. An answer is the log-likelihood of each statement, by aspect.
     """
-    require(model, "sentiment with aspects", "causal")
-    names = _check_aspects(aspects)
-    chinese = any(_HAN.search(name) for name in names)
-    head = f"{instruction}\n\n" if instruction else ""
-    for text, said in _CHINESE_EXAMPLES if chinese else _EXAMPLES:
-        told = " and of ".join(f"{aspect} as {opinion}" for aspect, opinion in said)
-        head += f"Review: {text}\nThe review speaks of {told}.\n\n"
-    parts = [
-        Part("text", f"{head}Review: "),
-        Part("field", TEXT),
-        Part("text", "\nThe review speaks of"),
-    ]
-    return AspectTask(
-        verb="sentiment",
-        template=plain(model.tokenizer, parts),
-        aspects=names,
-        opinions=tuple(_OPINIONS),
-        statements=tuple(f" {name} as {word}" for name in names for word in _OPINIONS.values()),
-        calibration=_CHINESE_CALIBRATION if chinese else calibration,
-    )
 
+    verb: str
+    template: Template
+    aspects: tuple[str, ...]
+    opinions: tuple[str, ...]  # the labels, such as positive and negative
+    statements: tuple[str, ...]  # as they would continue the prompt; for each aspect, by opinion
+    calibration: tuple[str, ...]  # texts on many subjects
 
-def _check_aspects(aspects: Sequence[str]) -> tuple[str, ...]:
-    names = check_names(aspects, "aspects", "aspect")
-    if not names:
-        raise LabelError("aspects is empty. Name one or more: aspects=['food', 'service'].")
-    return names
+    decodes = False
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The opinions as JSON, which pandas, polars and Parquet all hold, and each aspect's."""
+        each = []
+        for aspect in self.aspects:
+            each.append(Output("field", f"_{aspect}", nw.String))
+            each.append(Output("score", f"_{aspect}_score", nw.Float64))
+            each += [
+                Output("probability", f"_{aspect}_{label}", nw.Float64)
+                for label in (*self.opinions, _SILENT)
+            ]
+        return (Output("value", "", nw.String), *each)
+
+    def parameters(self) -> dict[str, Any]:
+        """As `Task.parameters`."""
+        texts = sha256("\0".join(self.calibration).encode()).hexdigest()
+        return {"aspects": self.aspects, "statements": self.statements, "calibration": texts}
+
+    def answer_tokens(self, model: Model) -> int:
+        """As `Task.answer_tokens`."""
+        return max(map(len, self._tokens(model)))
+
+    def on(self, model: Model, limit: int) -> Prompted:
+        """As `Task.on`."""
+        template = compiled(self.template, model, limit)
+        scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
+        return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
+
+    @property
+    def offset_length(self) -> int:
+        """As `Task.offset_length`."""
+        return len(self.statements)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return are_numbers(value, len(self.statements))
+
+    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.values`; an aspect that a text does not speak of is null, and not in the JSON.
+
+        Its score is the probability of that.
+        """
+        shape = (-1, len(self.aspects), len(self.opinions))
+        scores = np.array(answers, dtype=float).reshape(shape)
+        shift = np.array(offset or [0.0] * len(self.statements)).reshape(shape)
+        prior = log(_PRIOR / len(self.opinions) / (1 - _PRIOR))
+        found: list[dict[str, str]] = [{} for _ in answers]
+        columns: list[list[Any]] = []
+        for n, aspect in enumerate(self.aspects):
+            odds = scores[:, n] - shift[:, n] + prior
+            chance = probabilities(np.pad(odds, ((0, 0), (0, 1))), np.zeros(1))
+            named = [(*self.opinions, None)[best] for best in chance.argmax(axis=1)]
+            for row, label in zip(found, named, strict=True):
+                if label is not None:
+                    row[aspect] = label
+            columns += [named, chance.max(axis=1).tolist(), *chance.T.tolist()]
+        return [[json.dumps(row, ensure_ascii=False) for row in found], *columns]
+
+    def _tokens(self, model: Model) -> list[list[int]]:
+        ids = answer_ids(model.tokenizer, self.statements)
+        if any(a is not b and b[: len(a)] == a for a in ids for b in ids):
+            raise LabelError(
+                f"{model.name} cannot tell some of the aspects {', '.join(self.aspects)} apart. "
+                "Give them names that differ in more than case or accents."
+            )
+        return ids

@@ -23,11 +23,11 @@ _DIGITS = 4
 
 
 class Column:
-    """A column of any type, by position of its rows; nothing is copied before it is asked for."""
+    """A column of any type, by position of its rows; nothing is copied before it is needed."""
 
     def __init__(self, series: nw.Series[Any]) -> None:
-        self.name = str(series.name)
-        self.is_number = series.dtype.is_numeric()
+        self.name: str = str(series.name)
+        self.is_number: Any = series.dtype.is_numeric()
         self._series = series
         self._holding = lru_cache(4)(self._find)
 
@@ -35,12 +35,12 @@ class Column:
         return len(self._series)
 
     def values(self, rows: Sequence[int]) -> list[Any]:
-        """What the frame holds, None where it has nothing."""
+        """Return the values of rows, None where the frame has nothing."""
         found = self._series[list(rows)].to_list()
         return [None if is_missing(value) else value for value in found]
 
     def cells(self, rows: Sequence[int], cut: int | None = CUT) -> list[str | None]:
-        """The values as a reader sees them."""
+        """Return the values as a reader sees them."""
         return [readable(value, cut) for value in self.values(rows)]
 
     @cached_property
@@ -52,7 +52,7 @@ class Column:
 
     @cached_property
     def missing(self) -> NDArray[np.bool_]:
-        """Which rows have no value, shape (rows,)."""
+        """A mask of the rows without a value, shape (rows,)."""
         # NaN is a value to Arrow where the frame came from polars.
         found: NDArray[np.bool_] = pc.is_null(self._arrow, nan_is_null=True).to_numpy(
             zero_copy_only=False
@@ -76,7 +76,7 @@ class Column:
         return found
 
     def holding(self, text: str) -> NDArray[np.bool_]:
-        """Which rows hold a text, upper and lower case alike, shape (rows,)."""
+        """Return a mask of the rows that hold a text, in upper or lower case, shape (rows,)."""
         return self._holding(text)
 
     def _find(self, text: str) -> NDArray[np.bool_]:
@@ -88,7 +88,7 @@ class Column:
     def _arrow(self) -> pa.Array:
         """The column in a type of Arrow's that can be ranked; as text, where it has none."""
         try:
-            made = self._series.to_arrow()
+            made: Any = self._series.to_arrow()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             made = None
         if isinstance(made, pa.ChunkedArray):
@@ -103,7 +103,7 @@ class Column:
 
 
 def readable(value: Any, cut: int | None = CUT) -> str | None:
-    """A value as a reader sees it, cut where it is long; None for a value that is missing."""
+    """Return a value as a reader sees it, cut where it is long; None for a missing one."""
     if value is None:
         return None
     if isinstance(value, float):

@@ -1,17 +1,15 @@
-"""Which rows are shown, and in which order."""
+"""The filter and the sort of the table, read from traits or from a message."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from nbllm.errors import SelectionError
+from nbllm.widgets.protocol.explorer import Only
 
-__all__ = ["ONLY", "Query"]
-
-# Parts of the rows: what the answer lacks, or what is known of it.
-ONLY = ("failed", "unasked", "corrected", "wrong")
+__all__ = ["Query"]
 
 
 @dataclass(frozen=True)
@@ -29,32 +27,33 @@ class Query:
     labels: tuple[str, ...] = ()
     truths: tuple[str, ...] = ()
     score: tuple[float, float] | None = None
-    only: str | None = None
+    only: Only | None = None
     sort: str | None = None
     descending: bool = False
 
     @classmethod
-    def read(cls, asked: Mapping[str, Any]) -> Query:
-        """The query in a message from the browser.
+    def read(cls, message: Mapping[str, Any]) -> Query:
+        """Return the query in a message from the browser.
 
         Raises:
             SelectionError: it is none.
         """
         known = {field.name for field in fields(cls)}
-        given = {name: value for name, value in asked.items() if name in known}
+        given = {name: value for name, value in message.items() if name in known}
         for name in ("labels", "truths"):
             given[name] = tuple(str(label) for label in given.get(name) or ())
         if given.get("score") is not None:
             low, high = given["score"]
             given["score"] = (float(low), float(high))
-        if given.get("only") not in (None, *ONLY):
+        if given.get("only") not in (None, *get_args(Only)):
             raise SelectionError(
-                f"only={given['only']!r} is none of {', '.join(ONLY)}. Choose one, or None."
+                f"only={given['only']!r} is none of {', '.join(get_args(Only))}. "
+                "Choose one, or None."
             )
         return cls(**{**given, "text": str(given.get("text") or "")})
 
     def filters(self) -> list[str]:
-        """What the filter lets through, in words; empty where that is every row."""
+        """Return what the filter lets through, in words; empty where that is every row."""
         found = [f"rows that are {self.only}"] if self.only else []
         if self.labels:
             found.append(f"answered {' or '.join(self.labels)}")

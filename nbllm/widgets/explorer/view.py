@@ -1,17 +1,8 @@
 """The results explorer: the answered rows as a table, with charts that filter it.
 
 What a reader sets in the browser is a synced trait, so Python reads and sets it. The rows on
-screen, the counts of the charts and the code that draws them are asked for by message, each
-with the whole query in it, and answered by what came of it:
-
-    {"kind": "rows", "query": {...}, "start", "stop"}   the window, and how many rows match
-    {"kind": "counts", "query": {...}}                  for the charts
-    {"kind": "numbers", "query": {...}, "start", "stop"}   the rows there, as int32
-    {"kind": "place", "query": {...}, "row"}            where the row stands in the query
-    {"kind": "row", "row"}                              one row in full
-    {"kind": "plotly"}                                  plotly.js, compressed; once a page
-
-and two that do something: {"kind": "correct", "row", "label"} and {"kind": "explain", "row"}.
+screen, the counts of the charts and the code that draws them are requested by message, each with
+the whole query in it: nbllm/widgets/protocol/ has the requests.
 """
 
 from __future__ import annotations
@@ -22,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import ipywidgets
 import narwhals as nw
@@ -32,21 +23,32 @@ from IPython.display import publish_display_data
 
 from nbllm.errors import LabelError, NbllmError, SelectionError
 from nbllm.escaping import visible
-from nbllm.frame.calibrate import corrected
-from nbllm.frame.columns import new_series
+from nbllm.frame.evaluation.calibration import corrected
+from nbllm.frame.new_columns import new_series
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.answers import Answers
-from nbllm.widgets.explorer.query import ONLY, Query
-from nbllm.widgets.explorer.still import still
-from nbllm.widgets.explorer.why import Why
-from nbllm.widgets.subshell import MISUNDERSTOOD, answer_beside_cells
+from nbllm.widgets.explorer.explanation_panel import ExplanationPanel
+from nbllm.widgets.explorer.filtering import check, counts, matching
+from nbllm.widgets.explorer.query import Query
+from nbllm.widgets.explorer.rows import (
+    index_name,
+    row_details,
+    row_name,
+    row_window,
+    shown_columns,
+)
+from nbllm.widgets.explorer.static_html import static_html
+from nbllm.widgets.protocol.envelope import NoContent
+from nbllm.widgets.protocol.explorer import ExplorerOutline, Only, OutlineColumn, Place, RowWindow
+from nbllm.widgets.requests import Reply, answer_requests
+from nbllm.widgets.subshell import answer_beside_cells
 from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted
 
 __all__ = ["Explorer"]
 
-_OPENING = 40  # rows that come with the widget, on screen before the kernel is asked
+_INITIAL_ROWS = 40  # rows that come with the widget, on screen without a request
 _LARGEST_WINDOW = 1000
 _QUERY = ("text", "labels", "truths", "score", "only", "sort", "descending")
 
@@ -77,19 +79,19 @@ class Explorer(View):
     _esm = bundle("explorer.js")
     _css = bundle("explorer.css")
 
-    text = traitlets.Unicode().tag(sync=True)
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    truths = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    score = traitlets.Tuple(
+    text: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
+    labels: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    truths: traitlets.List[str] = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    score: traitlets.Tuple = traitlets.Tuple(
         traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
     ).tag(sync=True)
-    only = traitlets.Enum(ONLY, None, allow_none=True).tag(sync=True)
+    only = traitlets.Enum(get_args(Only), None, allow_none=True).tag(sync=True)
     sort = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     descending = traitlets.Bool(False).tag(sync=True)
     rows = traitlets.List(traitlets.Int()).tag(sync=True)  # positions of those selected
     edits = traitlets.Int(0).tag(sync=True)  # rises with each correction
     outline = traitlets.Dict().tag(sync=True)
-    opening = traitlets.Dict().tag(sync=True)
+    initial_rows = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -107,13 +109,15 @@ class Explorer(View):
             truth: the right ones: a column, a Series with the frame's index, or one value a row.
             explain: from the position of a row to its explanation.
         """
-        self.answers = Answers(frame, output, truth)
+        self.answers: Answers = Answers(frame, output, truth)
         self._matching = lru_cache(8)(self._match)
         self._warmed = False
-        super().__init__(outline=self._outline(), opening=self._window(Query(), 0, _OPENING))
-        self.why = Why(explain, self._called)
-        self._whole = ipywidgets.VBox([self, self.why.box])
-        self.on_msg(self._answer)
+        super().__init__(
+            outline=self._outline(), initial_rows=self._window(Query(), 0, _INITIAL_ROWS)
+        )
+        self.panel = ExplanationPanel(explain, self._heading)
+        self._whole = ipywidgets.VBox([self, self.panel.box])
+        answer_requests(self, self._answer)
         answer_beside_cells(self.comm)
 
     # What Python reads and sets
@@ -147,8 +151,8 @@ class Explorer(View):
 
     @property
     def explanation(self) -> Explanation | None:
-        """Of the row that was opened last, until another is; None where that failed."""
-        return self.why.explanation
+        """The explanation of the row opened last, until another is; None where that failed."""
+        return self.panel.explanation
 
     @property
     def corrections(self) -> Any:
@@ -196,105 +200,96 @@ class Explorer(View):
 
         Raises what `df.llm.explain` raises.
         """
-        return self.why.open(self.answers.positions.of(label))
+        return self.panel.open(self.answers.positions.of(label))
 
     def close(self) -> None:
         """Close the table and what stands below it, and stop what is computed for them."""
         if self.comm is None:
             return
         super().close()
-        self.why.close()
+        self.panel.close()
         close_tree(self._whole)
 
     def __repr__(self) -> str:
         return visible(f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})")
 
-    # What the browser asks
+    # Requests of the browser
 
-    def _answer(self, _: Any, question: dict[str, Any], buffers: Any) -> None:
-        key = question.get("key") if isinstance(question, dict) else None
-        try:
-            answer, sent = self._reply(question)
-        except MISUNDERSTOOD as error:
-            self.send({"key": key, "error": f"{type(error).__name__}: {error}"})
-        else:
-            self.send({"key": key, **answer}, buffers=sent)
-
-    def _reply(self, question: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-        kind = question["kind"]
+    def _answer(self, request: Mapping[str, Any]) -> Reply:
+        kind = request["kind"]
         if kind == "plotly":
-            return {}, [_plotly()]
+            return NoContent(), [_plotly()]
         if kind in ("rows", "numbers", "counts", "place"):
-            query = Query.read(question["query"])
-            self.answers.check(query)
-            if kind == "rows":
-                window = self._window(query, int(question["start"]), int(question["stop"]))
-                # As a buffer, which the browser forgets when it has too many.
-                return {}, [json.dumps(window, ensure_ascii=False).encode()]
-            if kind == "numbers":
-                found = self._rows(query)[int(question["start"]) : int(question["stop"])]
-                return {}, [found.astype("<i4").tobytes()]
-            if kind == "counts":
-                self._warm()
-                return self.answers.counts(query), []
-            found = np.flatnonzero(self._rows(query) == int(question["row"]))
-            return {"place": int(found[0]) if len(found) else None}, []
-        row = int(question["row"])
+            return self._answer_query(request)
+        row = int(request["row"])
         if not 0 <= row < len(self.answers):
             raise SelectionError(f"there is no row {row} among {len(self.answers)}.")
         if kind == "row":
-            return self.answers.whole(row), []
+            return row_details(self.answers, row), []
         if kind == "correct":
-            self._correct(row, question["label"])
-            return {}, []
+            self._correct(row, request["label"])
+            return NoContent(), []
         if kind == "explain":
-            self.why.start(row)
-            return {}, []
+            self.panel.start(row)
+            return NoContent(), []
         raise ValueError(f"nothing answers {kind!r}")
+
+    def _answer_query(self, request: Mapping[str, Any]) -> Reply:
+        kind, query = request["kind"], Query.read(request["query"])
+        check(self.answers, query)
+        if kind == "rows":
+            window = self._window(query, int(request["start"]), int(request["stop"]))
+            # As a buffer, which the browser forgets when it has too many.
+            return NoContent(), [json.dumps(window, ensure_ascii=False).encode()]
+        if kind == "numbers":
+            found = self._rows(query)[int(request["start"]) : int(request["stop"])]
+            return NoContent(), [found.astype("<i4").tobytes()]
+        if kind == "counts":
+            self._warm()
+            return counts(self.answers, query), []
+        found = np.flatnonzero(self._rows(query) == int(request["row"]))
+        return Place(place=int(found[0]) if len(found) else None), []
 
     def _warm(self) -> None:
         """Rank what rows are sorted by, once the first rows are on screen."""
         if not self._warmed:
             self._warmed = True
-            self.why.beside(self.answers.warm)
+            self.panel.run_in_thread(self.answers.rank_columns)
 
-    def _window(self, query: Query, start: int, stop: int) -> dict[str, Any]:
+    def _window(self, query: Query, start: int, stop: int) -> RowWindow:
         rows = self._rows(query)
         stop = min(stop, start + _LARGEST_WINDOW)
-        shown = self.answers.window(rows[max(start, 0) : stop].tolist())
-        return {"start": start, "total": len(rows), **shown}
+        return row_window(self.answers, rows[max(start, 0) : stop].tolist(), start, len(rows))
 
     def _rows(self, query: Query) -> np.ndarray[Any, np.dtype[np.intp]]:
         return self._matching(query, self.edits if query.only == "corrected" else 0)
 
     def _match(self, query: Query, edits: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-        return self.answers.matching(query)
+        return matching(self.answers, query)
 
-    def _outline(self) -> dict[str, Any]:
-        answers = self.answers
-        return {
-            "output": answers.output,
-            "verb": answers.verb,
-            "size": len(answers),
-            "index": answers.index_name,
-            "columns": [
-                {
-                    "name": name,
-                    "role": answers.roles[name],
-                    "number": answers.columns[name].is_number,
-                }
-                for name in answers.shown_columns
+    def _outline(self) -> ExplorerOutline:
+        answers, names = self.answers, shown_columns(self.answers)
+        return ExplorerOutline(
+            output=answers.output,
+            verb=answers.verb,
+            size=len(answers),
+            index=index_name(answers),
+            columns=[
+                OutlineColumn(
+                    name=name, role=answers.roles[name], number=answers.columns[name].is_number
+                )
+                for name in names
             ],
-            "hidden": len(answers.roles) - len(answers.shown_columns),
-            "labels": list(answers.labels),
-            "choices": list(answers.choices),
-            "truths": list(answers.true_labels),
-            "truth": None if answers.truth is None else answers.truth.name,
-            "scored": answers.score is not None,
-            "failed": int(answers.failed.sum()),
-            "unasked": int(answers.unasked.sum()),
-            "wrong": int(answers.wrong.sum()),
-        }
+            hidden=len(answers.roles) - len(names),
+            labels=list(answers.labels),
+            choices=list(answers.choices),
+            truths=list(answers.true_labels),
+            truth=None if answers.truth is None else answers.truth.name,
+            scored=answers.score is not None,
+            failed=int(answers.failed.sum()),
+            unasked=int(answers.unasked.sum()),
+            wrong=int(answers.wrong.sum()),
+        )
 
     # Corrections
 
@@ -312,11 +307,11 @@ class Explorer(View):
             self.answers.corrections[row] = label
         self.edits += 1
 
-    def _called(self, row: int) -> str:
-        """The row and its answer, as a heading."""
+    def _heading(self, row: int) -> str:
+        """Return the row and its answer, as a heading."""
         answer = self.answers.answer(row)
         given = f": {answer[:80]}" if isinstance(answer, str) else ""
-        return f"Row {self.answers.named(row)}{given}"
+        return f"Row {row_name(self.answers, row)}{given}"
 
     # Frames
 
@@ -346,7 +341,7 @@ class Explorer(View):
 
     @traitlets.validate("labels", "truths", "score", "only", "sort")
     def _check(self, proposal: Any) -> Any:
-        self.answers.check(Query.read({proposal["trait"].name: proposal["value"]}))
+        check(self.answers, Query.read({proposal["trait"].name: proposal["value"]}))
         return proposal["value"]
 
     @traitlets.validate("rows")
@@ -359,11 +354,11 @@ class Explorer(View):
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """The live widget, and the first rows for front ends that have no widgets."""
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
-        return {**data, "text/html": self._still()}, metadata
+        return {**data, "text/html": self._static_html()}, metadata
 
-    def _still(self) -> str:
-        """The first rows of the filter and the sort that are set."""
-        return still(self.answers, self.query, self._rows(self.query).tolist())
+    def _static_html(self) -> str:
+        """Return the first rows of the filter and the sort that are set."""
+        return static_html(self.answers, self.query, self._rows(self.query).tolist())
 
     def _ipython_display_(self) -> None:
         """Show the first rows and, after them, the widget, which hides them.
@@ -371,7 +366,7 @@ class Explorer(View):
         As one output JupyterLab would take the widget alone, and a notebook opened without
         its kernel would show nothing.
         """
-        publish_display_data({"text/plain": repr(self), "text/html": self._still()})  # type: ignore[no-untyped-call]
+        publish_display_data({"text/plain": repr(self), "text/html": self._static_html()})  # type: ignore[no-untyped-call]
         if self.comm is not None:  # where it is closed, nothing would answer the browser
             publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
 

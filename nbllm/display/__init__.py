@@ -1,0 +1,1 @@
+"""Tables, cards, charts and progress bars, from plain data."""

@@ -1,0 +1,289 @@
+"""Comparison of two models on the same rows: runs both and measures quality and cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+import torch
+
+from nbllm._warnings import warn_user
+from nbllm.engine.perplexity import perplexity as measure_perplexity
+from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
+from nbllm.frame.calls.registry import find_row_verb
+from nbllm.frame.checks import reads_arguments
+from nbllm.frame.columns import is_missing, read_rows
+from nbllm.frame.comparison.result import Comparison, Side
+from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
+from nbllm.frame.new_columns import write_columns
+from nbllm.frame.running.execute import Question
+from nbllm.frame.running.provenance import find_report, run_ids
+from nbllm.frame.running.run import answer_frame
+from nbllm.frame.tasks.base import Task
+from nbllm.frame.tasks.label import Choice
+from nbllm.models.devices.device import choose_device
+from nbllm.models.fetch.sources import fetch_configuration
+from nbllm.models.loader import check_named, load
+from nbllm.models.memory.budget import held_bytes
+from nbllm.models.model import Model
+from nbllm.models.quantization import schemes as quantization
+from nbllm.wording import counted
+
+if TYPE_CHECKING:
+    from nbllm.frame.calls.verb import Call
+
+__all__ = ["compare"]
+
+# What the columns of an answer are called beside it; a label of that name would be in the way.
+_PARTS = ("score", "margin", "error", "run")
+# What tells two models apart; how they were called does not.
+_CALLED = ("name", "source")
+
+
+@reads_arguments
+def compare(
+    a: Model | str | Path,
+    b: Model | str | Path,
+    frame: Any,
+    subject: str,
+    *,
+    verb: str = "sentiment",
+    truth: str | None = None,
+    quantize: str | tuple[str, str] = "auto",
+    perplexity: bool = False,
+    confidence: float = 0.95,
+    seed: int = 0,
+    ledger: bool = False,
+    truncate: bool = False,
+    **options: Any,
+) -> Comparison:
+    """Compare two models, or two quantizations of one, on the same rows.
+
+    A row counts where both answered. Missing and blank texts are left out, and so is a row
+    that failed with either; both are counted.
+
+    Args:
+        a: a Model, or a name or path for `load`. Models given by name are loaded one after the
+            other and unloaded, so that there is never more than one in memory.
+        b: the other model, in the same way.
+        frame: of pandas or polars.
+        subject: the verb's first argument: a column, or a prompt.
+        verb: one that asks one question of each row, such as "sentiment" or "summarize".
+        truth: a column with the right answers, where there is one.
+        quantize: for models given by name: one quantization, or one for each.
+        perplexity: read the texts for their perplexity too; for verbs over one column.
+        confidence: of the intervals.
+        seed: of the rows drawn for intervals without a formula.
+        ledger: whether to look answers up on disk; those cost no time, so speed is then
+            measured on the rest only.
+        truncate: cut texts that do not fit the context, instead of failing their rows.
+        options: other arguments of the verb that shape its prompt, such as `labels`.
+
+    Raises:
+        ColumnError: a column is missing, not text, or in the way.
+        FrameError: fewer than two rows that both answered, a verb that there is not, or it was
+            stopped, by an interrupt or a cancel.
+        LabelError: `truth` has labels that the verb does not give.
+        UnsupportedModelError: a model cannot do what the verb asks.
+
+    Example:
+        >>> pair = ("none", "nf4")
+        >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
+    """
+    call = find_row_verb(verb).call(subject, options, {"ledger": ledger, "truncate": truncate})
+    columns = call.columns
+    for name, given in (("a", a), ("b", b)):
+        check_named(name, given)
+    choices = _choices(a, b, quantize)
+    if perplexity and len(columns) > 1:
+        raise FrameError(
+            f"perplexity=True reads one column, and the prompt names {len(columns)}. Leave it out, "
+            "or call nbllm.perplexity on one of them."
+        )
+    texts = read_rows(frame, list(columns.values()), any_type=call.any_type)
+    right = None if truth is None else right_answers(frame, truth)
+    _refuse_taken(frame)
+    if sum(position is not None for position in texts.position) < 2:
+        raise FrameError(
+            f"fewer than two rows have a text in {', '.join(map(repr, columns.values()))}. "
+            "Pass a frame with more."
+        )
+    if (asked := call.verb.task_without_model(call)) is not None:
+        _check(asked, truth, right)
+    for given, choice in zip((a, b), choices, strict=True):
+        # What can be refused is, before the first of them spends any time.
+        if isinstance(given, Model):
+            _check(call.task(given), truth, right)
+            continue
+        fetch_configuration(given)
+        if choice != "auto":
+            quantization.check(choice, choose_device("auto"))
+
+    # Only what is asked about, so that nothing of the user's is in the way of the answers.
+    answered = nw.from_native(frame, eager_only=True).select(list(columns.values())).to_native()
+    answers: dict[str, tuple[list[Any], Any]] = {}
+    sides, tasks = [], []
+    for name, given, choice in zip("ab", (a, b), choices, strict=True):
+        with _opened(given, choice) as model:
+            task = call.task(model)
+            _check(task, truth, right)
+            answered, side = _ask(answered, Question(task, model, columns, name), call)
+            if perplexity:
+                read = measure_perplexity(model, [text for (text,) in texts.texts])
+                side = replace(side, perplexity=read)
+        sides.append(side)
+        tasks.append(task)
+        answers |= _columns_of(answered, task, name)
+    _warn_if_the_same(*sides)
+    if not isinstance(tasks[-1], Choice):
+        pairs = zip(answers["a"][0], answers["b"][0], strict=True)
+        answers["similarity"] = (_similarities(pairs), nw.Float64)
+    rows = write_columns(frame, answers)
+    if hasattr(rows, "attrs"):
+        rows.attrs |= answered.attrs
+    comparison = Comparison(
+        rows=rows,
+        a=sides[0],
+        b=sides[1],
+        verb=verb,
+        columns=tuple(columns.values()),
+        truth=truth,
+        confidence=confidence,
+        seed=seed,
+    )
+    if comparison.count < 2:
+        errors = [error for side in sides for error in side.report.errors]
+        raise FrameError(
+            f"both models answered {comparison.count} of {counted(len(texts.position), 'row')}, "
+            f"and a comparison needs two. The first error: {errors[0] if errors else 'none'}"
+        )
+    return comparison
+
+
+def _choices(
+    a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
+) -> tuple[str, str]:
+    """Return the quantization of each."""
+    choices = (quantize, quantize) if isinstance(quantize, str) else quantize
+    if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
+        raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
+    for given, choice in zip((a, b), choices, strict=True):
+        if isinstance(given, Model) and choice not in ("auto", given.quantization):
+            raise ModelError(
+                f"{given.name} is loaded already, as {given.quantization}, so quantize={choice!r} "
+                "cannot be. Pass its name, or the model loaded so."
+            )
+    return choices[0], choices[1]
+
+
+def _refuse_taken(frame: Any) -> None:
+    names = [*"ab", *(f"{name}_{part}" for name in "ab" for part in _PARTS), "similarity"]
+    taken = [name for name in names if name in frame.columns]
+    if taken:
+        raise ColumnError(
+            f"the frame has a column {taken[0]!r}, which is what the comparison calls one of its "
+            "own. Rename it."
+        )
+
+
+def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) -> None:
+    """Raise for labels and truths that would otherwise fail at the end."""
+    if not isinstance(task, Choice):
+        return
+    reserved = [label for label in task.labels if label in _PARTS]
+    if reserved:
+        raise LabelError(
+            f"a label {reserved[0]!r} cannot be told from the column of that name. Call it "
+            f"otherwise, such as {reserved[0].upper()!r}."
+        )
+    refuse_unknown(right or (), task.labels, f"column {truth!r}", task.verb)
+
+
+@contextmanager
+def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
+    """Yield a given model as it is, or load a named one and unload it afterwards."""
+    if isinstance(given, Model):
+        yield given
+        return
+    with load(given, quantize=quantize) as model:
+        yield model
+
+
+def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
+    """Return the frame with one model's answers, and their cost."""
+    model, output = question.model, question.output
+    _warm_up(model)
+    wall, cpu = time.perf_counter(), time.process_time()
+    answered = answer_frame(
+        frame, question, any_type=call.any_type, probabilities_too=True, how=call.how
+    )
+    runs = run_ids(answered, f"{output}_run")
+    report = find_report(runs[0]) if runs else None  # stopped before the first answer
+    if report is None or report.stopped:
+        raise FrameError(
+            f"the comparison was stopped while {model.name} was asked, and rows that were answered "
+            "till then are not like the rest: the longest come first. Start it again; with "
+            "ledger=True it goes on from what was answered."
+        )
+    return answered, Side(
+        model=model.provenance(),
+        weights=held_bytes(model.network),
+        report=report,
+        seconds=time.perf_counter() - wall,
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+def _warm_up(model: Model) -> None:
+    """Run one pass untimed: the first one pays for threads and kernels."""
+    ids = torch.zeros((1, 8), dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        model.network(input_ids=ids, use_cache=False)
+
+
+def _warn_if_the_same(a: Side, b: Side) -> None:
+    if all(
+        a.model.get(key) == b.model.get(key) for key in {*a.model, *b.model}.difference(_CALLED)
+    ):
+        warn_user(
+            f"a and b are the same model ({a.name}), so all that this shows is that it agrees "
+            "with itself. Pass another, or two quantizations: quantize=('none', 'nf4').",
+        )
+
+
+def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[Any], Any]]:
+    """Return one model's columns: values and narwhals dtype, by name."""
+    data = nw.from_native(answered, eager_only=True)
+
+    def values(column: str) -> list[Any]:
+        return [None if is_missing(value) else value for value in data[column].to_list()]
+
+    columns: dict[str, tuple[list[Any], Any]] = {name: (values(name), nw.String)}
+    if isinstance(task, Choice):
+        chances = zip(*(values(f"{name}_{label}") for label in task.labels), strict=True)
+        columns[f"{name}_score"] = (values(f"{name}_score"), nw.Float64)
+        columns[f"{name}_margin"] = ([_margin(row) for row in chances], nw.Float64)
+    columns[f"{name}_error"] = (values(f"{name}_error"), nw.String)
+    columns[f"{name}_run"] = (values(f"{name}_run"), nw.Categorical)
+    return columns
+
+
+def _margin(chances: Sequence[float | None]) -> float | None:
+    """Return the difference of the two highest probabilities; None without an answer."""
+    known = sorted(chance for chance in chances if chance is not None)
+    return known[-1] - known[-2] if known else None
+
+
+def _similarities(pairs: Iterable[tuple[str | None, str | None]]) -> list[float | None]:
+    return [None if a is None or b is None else _similarity(a, b) for a, b in pairs]
+
+
+def _similarity(one: str, other: str) -> float:
+    """Return the share of words that two texts have in common, in the same order: 0 to 1."""
+    return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()

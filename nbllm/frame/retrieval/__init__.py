@@ -1,0 +1,1 @@
+"""Finding rows by their texts: word counts, rankings, and what a user liked."""

@@ -1,0 +1,77 @@
+"""A template in front of an engine: how causal models and encoder-decoders are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.prompt import CompiledTemplate, Prompt, Template
+from nbllm.engine.scoring import LabelScorer
+from nbllm.errors import TextTooLongError
+from nbllm.models.flops import TokenCounts
+from nbllm.wording import counted
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["Prompted", "compiled"]
+
+
+def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
+    """The template in the model's tokens.
+
+    Raises:
+        TextTooLongError: it leaves no room for a row.
+    """
+    if limit < 1:
+        raise TextTooLongError(
+            f"an answer may take {counted(model.context_length - limit, 'token')}, and "
+            f"{model.name} has {model.context_length:,} for text and answer together. Pass a "
+            "smaller max_new_tokens=, or max_words= of a summary."
+        )
+    ready = CompiledTemplate(template, model.tokenizer)
+    if ready.own_length >= limit:
+        raise TextTooLongError(
+            f"the instruction and examples alone have {counted(ready.own_length, 'token')}, "
+            f"and {model.name} has room for {limit:,} beside its answer. Shorten them."
+        )
+    return ready
+
+
+class Prompted:
+    """Rows through a template to an engine; without calibration."""
+
+    def __init__(
+        self, template: CompiledTemplate, engine: LabelScorer | TextGenerator, limit: int
+    ) -> None:
+        self.template = template
+        self.engine = engine
+        self.limit = limit
+        self.before: TokenCounts = TokenCounts.text(engine.prefix.length)
+
+    @property
+    def prefix_tokens(self) -> int:
+        return self.engine.prefix.length
+
+    @property
+    def label_tokens(self) -> int:
+        return self.engine.label_tokens if isinstance(self.engine, LabelScorer) else 0
+
+    def encode(
+        self, texts: Sequence[tuple[str, ...]], *, truncate: bool
+    ) -> list[Prompt | Exception]:
+        shared = self.engine.prefix.length
+        return [
+            replace(prompt, prefix_length=shared) if isinstance(prompt, Prompt) else prompt
+            for prompt in self.template.encode(texts, limit=self.limit, truncate=truncate)
+        ]
+
+    def calibrate(
+        self, known: list[float] | None, step: Callable[[], None] = lambda: None
+    ) -> list[float] | None:
+        return known
+
+    def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
+        return self.engine(prompts)

@@ -1,0 +1,67 @@
+"""Tasks whose answer is a text that the model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.prompt import Template
+from nbllm.frame.tasks.base import Output
+from nbllm.frame.tasks.prompted import Prompted, compiled
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["TextTask"]
+
+
+@dataclass(frozen=True)
+class TextTask:
+    """Write a text after the prompt."""
+
+    verb: str
+    template: Template
+    max_new_tokens: int
+    stop: str | None = None  # a string that ends the text
+    whole_sentences: bool = False  # drop a last sentence that the model did not finish
+
+    decodes = True
+    offset_length = 0
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The text."""
+        return (Output("value", "", nw.String),)
+
+    def parameters(self) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "stop": self.stop,
+            "whole_sentences": self.whole_sentences,
+        }
+
+    def answer_tokens(self, model: Model) -> int:
+        # An encoder-decoder writes into a context of its own.
+        return self.max_new_tokens if model.kind == "causal" else 0
+
+    def on(self, model: Model, limit: int) -> Prompted:
+        template = compiled(self.template, model, limit)
+        generator = TextGenerator(
+            model,
+            template.prefix_ids if model.kind == "causal" else (),
+            max_new_tokens=self.max_new_tokens,
+            stop=self.stop,
+            whole_sentences=self.whole_sentences,
+        )
+        return Prompted(template, generator, limit)
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`."""
+        return isinstance(value, str)
+
+    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        return [list(answers)]

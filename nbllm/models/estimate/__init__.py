@@ -1,0 +1,1 @@
+"""Forecasts of the memory that a model takes."""

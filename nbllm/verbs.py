@@ -1,0 +1,39 @@
+"""What a verb of your own is made of.
+
+from dataclasses import dataclass
+import nbllm
+from nbllm.verbs import Verb, option, text_task
+
+@dataclass(frozen=True)
+class Options:
+    tone: str = option("how it should sound.", "formal")
+
+class Rewrite(Verb[Options]):
+    '''Rewrite each text in another tone.'''
+
+    name = "rewrite"
+    options = Options
+
+    def task(self, model, subject, options):
+        return text_task(model, self.name, f"Rewrite the text so that it is {options.tone}.")
+
+nbllm.register_verb(Rewrite())
+df.llm.rewrite("review", tone="cheerful")
+"""
+
+from nbllm.frame.calls.options import option
+from nbllm.frame.calls.verb import Verb
+from nbllm.frame.evaluation.judged import Baseline, Judged, evaluate_answers
+from nbllm.frame.tasks.base import Task
+from nbllm.frame.tasks.own import label_task, text_task
+
+__all__ = [
+    "Baseline",
+    "Judged",
+    "Task",
+    "Verb",
+    "evaluate_answers",
+    "label_task",
+    "option",
+    "text_task",
+]

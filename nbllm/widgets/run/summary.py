@@ -1,0 +1,146 @@
+"""The summary of a run that has ended, as text and as HTML without script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nbllm.display.card import terms
+from nbllm.display.table import Bar, Table
+from nbllm.display.theme import STYLE
+from nbllm.escaping import escape, visible
+from nbllm.wording import counted, duration, rate
+
+if TYPE_CHECKING:
+    from nbllm.frame.running.progress import Step, Watch
+
+__all__ = ["begun", "summary", "summary_text"]
+
+_LABELS = 12  # bars; what is left is one more
+_STEPS = 7  # last ones, and the first
+_FAILED = 3  # that are seen before the details are opened
+_KEPT = ": what was answered is in the ledger, and is not asked again."
+_SHOWN = {
+    "running": "at work",
+    "done": "done",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "interrupted": "interrupted",
+}
+
+
+def summary_text(watch: Watch) -> str:
+    """One line: what was done, and how it ended."""
+    head = f"{watch.verb} → {watch.output}: {_SHOWN[watch.state]}"
+    return visible(f"{head}, {_about(watch)}" if watch.steps else head)
+
+
+def begun(watch: Watch) -> str:
+    """Return what a cell shows of a run whose end never reached it."""
+    kept = watch.step is None or watch.step.report.ledger
+    return (
+        f"<div class='nbllm-run-begun' style='{STYLE['card']}'>"
+        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
+        f"<code>{escape(watch.output)}</code></div><div style='{STYLE['about']}'>It was at work "
+        "when this was saved. How it ended is shown here once its kernel has time to say so. If "
+        f"the kernel has stopped, run the cell again{_KEPT if kept else '.'}</div></div>"
+    )
+
+
+def summary(watch: Watch) -> str:
+    """The whole of it; nothing is fetched, and all that came from rows is escaped."""
+    step = watch.steps[-1]
+    state = "" if watch.state == "done" else f" · <b>{_SHOWN[watch.state]}</b>"
+    parts = [
+        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
+        f"<code>{escape(watch.output)}</code>{state}</div>"
+        f"<div style='{STYLE['about']}'>{escape(_about(watch))}</div>"
+    ]
+    if watch.state == "failed":
+        parts.append(f"<div role='alert'>{escape(watch.error or step.error)}</div>")
+    elif watch.stopped:
+        parts.append(f"<div style='margin-bottom:8px'>{escape(_kept(step))}</div>")
+    if len(watch.steps) > 1:
+        parts.append(_steps(watch.steps))
+    elif step.labels:
+        parts.append(_histogram(step))
+    if step.failed:
+        parts.append(_rows("rows without an answer", step.failed[:_FAILED], step.report.failed))
+    parts.append(f"<details><summary>{_MORE}</summary>{_details(step)}</details>")
+    return f"<div class='nbllm-run-summary' style='{STYLE['card']}'>{''.join(parts)}</div>"
+
+
+_MORE = "Time, tokens, model and run"
+
+
+def _about(watch: Watch) -> str:
+    if len(watch.steps) == 1:
+        return _counts(watch.steps[0])
+    whole = watch.steps[-1].seconds + watch.steps[-1].started - watch.steps[0].started
+    return f"{counted(len(watch.steps), 'step')} in {duration(whole)}"
+
+
+def _counts(step: Step) -> str:
+    report = step.report
+    counts = [counted(report.rows, "row")]
+    if report.known:
+        counts.append(f"{counted(report.known, 'text')} from the ledger")
+    counts.append(f"{counted(report.computed, 'text')} computed in {duration(step.seconds)}")
+    if report.computed and report.seconds:
+        counts[-1] += f" ({rate(report.rows_per_second, 'texts')})"
+    if report.failed:
+        counts.append(f"{report.failed:,} failed")
+    if report.stopped and report.left:
+        counts.append(f"{report.left:,} not reached")
+    return ", ".join(counts)
+
+
+def _kept(step: Step) -> str:
+    if step.report.ledger:
+        return "What was answered is in the ledger: run the cell again to go on from there."
+    return "The ledger is off: what was answered is only in the frame that was returned."
+
+
+def _histogram(step: Step) -> str:
+    ranked = step.labels.most_common()
+    bars = ranked[:_LABELS]
+    if len(ranked) > _LABELS:
+        rest = sum(count for _, count in ranked[_LABELS:])
+        bars.append((counted(len(ranked) - _LABELS, "other"), rest))
+    most, total = max(count for _, count in bars), sum(step.labels.values())
+    rows = [
+        (label, Bar(count / most), f"{count:,}", f"{count / total:.0%}") for label, count in bars
+    ]
+    return Table(rows, label="Rows per label", named_rows=True, fills=False).html()
+
+
+def _rows(title: str, rows: Sequence[tuple[str, str]], of: int) -> str:
+    shown = f" ({len(rows)} of {of:,})" if of > len(rows) else ""
+    caption = f"{title}{shown}"
+    return Table(rows, columns=("text", "long"), caption=caption, fills=False).html()
+
+
+def _steps(steps: Sequence[Step]) -> str:
+    """Each run of a call that has several, with what it found most."""
+    shown = [steps[0], *steps[1:][-_STEPS:]]
+    lines = []
+    for step in shown:
+        found = ", ".join(f"{label} {rows:,}" for label, rows in step.labels.most_common(3))
+        more = f". Rows: {found}" if found else ""
+        lines.append(
+            f"<li>{escape(step.report.verb)} → <code>{escape(step.report.output)}</code>: "
+            f"{escape(_counts(step) + more)}</li>"
+        )
+    left = len(steps) - len(shown)
+    rest = f"<div>and {left:,} more in between</div>" if left else ""
+    return f"<ol style='margin:0 0 8px;padding-left:1.6em'>{''.join(lines)}</ol>{rest}"
+
+
+def _details(step: Step) -> str:
+    parts = [terms(step.report.lines())]
+    if step.slowest:
+        slow = [(row, f"{seconds:.3g} s") for row, seconds in step.slowest]
+        parts.append(_rows("slowest rows, by their batch", slow, len(slow)))
+    if len(step.failed) > _FAILED:
+        parts.append(_rows("rows without an answer", step.failed, step.report.failed))
+    return "".join(parts)
