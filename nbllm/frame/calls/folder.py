@@ -118,7 +118,7 @@ def answer_folder(
                 chosen.provenance(),
                 (record["question"], offset),
                 (str(source.resolve()), str(target.resolve()), ledgers),
-                (question.columns, question.output),
+                (question.columns, question.output, question.verb_format),
                 settled,
             ),
             parts=len(left),
@@ -171,7 +171,7 @@ class _AnsweringFiles:
         provenance: Mapping[str, str],
         calibration: tuple[str, list[float] | None],
         folders: tuple[str, str, str],
-        names: tuple[Mapping[str, str], str],
+        asked: tuple[Mapping[str, str], str, int],
         settings: Mapping[str, Any],
     ) -> None:
         self.source, self.target, ledgers = map(Path, folders)
@@ -183,7 +183,7 @@ class _AnsweringFiles:
         if offset is not None:
             with Ledger(Path(os.environ["NBLLM_LEDGER"])) as ledger:
                 ledger.commit(question, {OFFSET: offset})
-        self.question = Question(task, reload(provenance), *names)
+        self.question = Question(task, reload(provenance), *asked)
         self.settings = settings
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

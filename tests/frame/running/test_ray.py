@@ -22,6 +22,7 @@ from nbllm.errors import FrameError
 from nbllm.frame.calls import folder as parquet
 from nbllm.frame.calls import registry
 from nbllm.frame.calls.folder import answer_folder
+from nbllm.frame.running.provenance import find_record, run_ids
 from nbllm.frame.running.ray import _Answering, _start, pool_of_workers
 from nbllm.models.model import Model
 from nbllm.verbs import Verb, text_task
@@ -248,9 +249,15 @@ class Rewrite(Verb[NoOptions]):
 
     name = "rewrite"
     options = NoOptions
+    format = 1
 
     def task(self, model: Model, subject: str, options: NoOptions) -> Any:
         return text_task(model, self.name, "Rewrite the text.", max_new_tokens=4)
+
+
+def question_of(frame: pd.DataFrame, column: str) -> str:
+    [run] = run_ids(frame, column)
+    return str(find_record(run, frame)["question"])
 
 
 def test_a_verb_of_the_users_own_runs_on_workers_and_over_files(
@@ -268,7 +275,10 @@ def test_a_verb_of_the_users_own_runs_on_workers_and_over_files(
     [file] = answer_folder(
         tmp_path / "in", tmp_path / "out", "rewrite", "review", model=model, workers=1
     )
-    assert pd.read_parquet(file)["review_rewrite"].fillna("-").tolist() == answers
+    answered = pd.read_parquet(file)
+    assert answered["review_rewrite"].fillna("-").tolist() == answers
+    asked = {question_of(each, "review_rewrite_run") for each in (here, there, answered)}
+    assert len(asked) == 1
 
 
 def test_search_finds_on_workers_what_it_finds_here(
