@@ -23,13 +23,13 @@ df.llm.rewrite("review", tone="cheerful")
 
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
-from nbllm.frame.evaluation.judged import Baseline, Judged, evaluate_answers
+from nbllm.frame.evaluation.request import Baseline, EvaluationRequest, evaluate_answers
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.own import label_task, text_task
 
 __all__ = [
     "Baseline",
-    "Judged",
+    "EvaluationRequest",
     "Task",
     "Verb",
     "evaluate_answers",

@@ -320,7 +320,7 @@ def a_background_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.background import Run
     from nbllm.frame.running.progress import Step
 
-    run = Run(text, text, lambda watch: watch.steps.append(Step(report(text))))
+    run = Run(text, text, lambda monitor: monitor.steps.append(Step(report(text))))
     yield "plain", repr(run)
     run.result()
     yield "plain", str(run)
@@ -445,24 +445,24 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
 
 @shows("widgets.run.summary", "widgets.run.view")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
-    from nbllm.frame.running.progress import Step, Watch
+    from nbllm.frame.running.progress import RunMonitor, Step
     from nbllm.widgets.run.summary import begun
     from nbllm.widgets.run.view import _static, state_of
 
-    watch = Watch(text, text)
-    yield "html", begun(watch)
+    monitor = RunMonitor(text, text)
+    yield "html", begun(monitor)
     for _ in range(2):
-        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
-        watch.error = text
+        yield from zip(("html", "plain"), _static(monitor).values(), strict=True)
+        monitor.error = text
         step = Step(report(text), error=text)
         step.labels = Counter({text: 30})
         step.failed = [(text, text)] * 4
         step.slowest = [(text, 1.25)]
         step.latest = [(text, text)]
-        watch.steps.append(step)
-        yield from zip(("html", "plain"), _static(watch).values(), strict=True)
+        monitor.steps.append(step)
+        yield from zip(("html", "plain"), _static(monitor).values(), strict=True)
         # As a message carries it to the browser, which sets it as text.
-        yield "plain", "\n".join(strings(state_of(watch)))
+        yield "plain", "\n".join(strings(state_of(monitor)))
 
 
 @shows("widgets.attribution_html", "widgets.explanation", "Explanation")

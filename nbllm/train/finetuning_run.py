@@ -14,7 +14,7 @@ from nbllm.errors import FrameError
 from nbllm.escaping import say
 from nbllm.frame.calls.registry import find_verb
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.running.local import answer_here
+from nbllm.frame.running.local import answer_locally
 from nbllm.frame.tasks.label import LabelTask
 from nbllm.models.fetch.training_record import prompt_digest
 from nbllm.models.memory.freeing import give_freed_memory_back
@@ -127,7 +127,7 @@ class FinetuningRun:
                 self.recipe,
                 plan,
                 self.place.checkpoints,
-                watch=live,
+                on_step=live,
             )
             outcome.history.insert(0, {"step": 0.0, **decided["before"]})
             live.close(outcome, plan)
@@ -323,12 +323,12 @@ def _answered(
     model: Model, task: Task, texts: Sequence[tuple[str, ...]], truncate: bool
 ) -> list[str | None]:
     """The label of each text, as the verb answers it; None where it fails."""
-    asked = task.on(model, model.context_length - task.answer_tokens(model))
-    offset = asked.calibrate(None)
+    bound = task.bind(model, model.context_length - task.answer_tokens(model))
+    offset = bound.calibrate(None)
     answers: dict[int, Any] = {}
-    for done in answer_here(texts, task, model, asked, truncate=truncate):
+    for done in answer_locally(texts, task, model, bound, truncate=truncate):
         answers |= done.answers
     positions = sorted(answers)
-    values = task.values([answers[n] for n in positions], offset)[0]
+    values = task.decode([answers[n] for n in positions], offset)[0]
     found = dict(zip(positions, values, strict=True))
     return [found.get(n) for n in range(len(texts))]

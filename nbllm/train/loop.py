@@ -41,7 +41,7 @@ def run(
     schedule: Schedule,
     folder: Path,
     *,
-    watch: Callable[[History, int], None] = lambda history, step: None,
+    on_step: Callable[[History, int], None] = lambda history, step: None,
     at_validation: Callable[[int], None] = lambda step: None,
 ) -> Outcome:
     """Train, from the last checkpoint in `folder` if there is one, and end on the best weights.
@@ -56,7 +56,7 @@ def run(
         recipe: How the weights move.
         schedule: Steps, parts and precision on this machine.
         folder: The folder of the checkpoints.
-        watch: Called after every step with all that was logged, and the step.
+        on_step: Called after every step with all that was logged, and the step.
         at_validation: Called with the step after each validation.
 
     Returns:
@@ -67,7 +67,7 @@ def run(
     """
     order = Order([len(e) for e in train], recipe.rows, schedule.part, recipe.seed)
     outcome = Outcome()
-    callbacks: list[TrainerCallback] = [Progress(order, watch, at_validation)]
+    callbacks: list[TrainerCallback] = [Progress(order, on_step, at_validation)]
     if recipe.patience is not None:
         callbacks.append(EarlyStoppingCallback(early_stopping_patience=recipe.patience))
     with quiet(), _generators_kept():

@@ -115,7 +115,7 @@ class PretrainingRun:
                 self.recipe,
                 plan,
                 self.place.checkpoints,
-                watch=live,
+                on_step=live,
                 at_validation=samples,
             )
             live.close(outcome, plan)

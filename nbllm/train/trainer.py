@@ -84,11 +84,11 @@ class Progress(TrainerCallback):
     def __init__(
         self,
         order: Order,
-        watch: Callable[[History, int], None],
+        on_step: Callable[[History, int], None],
         at_validation: Callable[[int], None],
     ) -> None:
         self.order = order
-        self.watch = watch
+        self.on_step = on_step
         self.at_validation = at_validation
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -97,7 +97,7 @@ class Progress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the step; validate and save after the last one."""
-        self.watch(numbers(state.log_history), state.global_step)
+        self.on_step(numbers(state.log_history), state.global_step)
         if state.global_step == state.max_steps:  # the last weights are tried too
             control.should_evaluate = control.should_save = True
 

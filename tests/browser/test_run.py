@@ -21,13 +21,13 @@ SETUP = f"""
 import os, time, warnings
 import pandas as pd, nbllm
 from nbllm.engine.batching import TokenBudget
-from nbllm.frame.tasks.label import _Repeatable
+from nbllm.frame.tasks.label import _BatchInvariantTask
 from tests.conftest import tiny_model
 
 warnings.simplefilter("ignore")
 llm = tiny_model("causal")
 TokenBudget.of = classmethod(lambda *_, **__: TokenBudget(240))
-score, pause, free = _Repeatable.__call__, 0.8, None
+score, pause, free = _BatchInvariantTask.__call__, 0.8, None
 
 def slow(self, prompts):
     global free
@@ -40,7 +40,7 @@ def slow(self, prompts):
     time.sleep(pause)
     return score(self, prompts)
 
-_Repeatable.__call__ = slow
+_BatchInvariantTask.__call__ = slow
 texts = [f"The soup of day {{n}} was warm." for n in range(119)] + ["a broken text, {EVIL}"]
 df = pd.DataFrame({{"review": texts}}, index=[*range(119), {EVIL!r}])
 options = dict(labels=["praise", {EVIL!r}], into="kind", model=llm)
@@ -56,10 +56,10 @@ run""",
     "look": "run",
     "writes": """
 from nbllm.frame.running.eta import Forecast
-wrote = Forecast.wrote
-Forecast.wrote = lambda self: (time.sleep(0.06), wrote(self))
+wrote = Forecast.add_token
+Forecast.add_token = lambda self: (time.sleep(0.06), wrote(self))
 written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens=32, ledger=False)
-Forecast.wrote = wrote""",
+Forecast.add_token = wrote""",
     "waits": """
 import threading
 from nbllm.engine.locks import FORWARD_LOCK, named_work

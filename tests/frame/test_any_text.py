@@ -16,7 +16,7 @@ from nbllm.blank import is_blank
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import ColumnError, TextError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.tasks.label import Calibrated
+from nbllm.frame.tasks.label import CalibratedPromptTask
 from nbllm.models.model import Model
 from tests.asking import sentiment
 from tests.conftest import tiny_model
@@ -172,7 +172,7 @@ def test_a_row_is_answered_the_same_alone(
     model: Model, monkeypatch: pytest.MonkeyPatch, texts: list[str]
 ) -> None:
     # Whose offset is fitted once, and would be here for each frame.
-    monkeypatch.setattr(Calibrated, "_fit", lambda *_: [0.1, -0.1])
+    monkeypatch.setattr(CalibratedPromptTask, "_fit", lambda *_: [0.1, -0.1])
     together = quietly(pd.DataFrame({"text": texts}, dtype=object), "sentiment", model=model)
     for row, text in enumerate(texts):
         alone = quietly(pd.DataFrame({"text": [text]}, dtype=object), "sentiment", model=model)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.tasks.label import _Repeatable
+from nbllm.frame.tasks.label import _BatchInvariantTask
 from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 
@@ -38,7 +38,7 @@ def test_rows_near_the_fence_are_scored_apart_where_a_batch_moves_them(
     noise: float, apart: list[int]
 ) -> None:
     scorer, template = Scorer(noise), Any
-    asked = _Repeatable(template, scorer, 100, ())  # type: ignore[arg-type]
+    asked = _BatchInvariantTask(template, scorer, 100, ())  # type: ignore[arg-type]
     answers = asked([Prompt((n,), "", (), ()) for n in (10, 45, 55, 90)])
     assert scorer.asked_apart == apart
     assert answers[0] == [0.1 + noise, 0.5]
@@ -47,7 +47,7 @@ def test_rows_near_the_fence_are_scored_apart_where_a_batch_moves_them(
 
 def test_a_larger_batch_may_move_rows_that_a_small_one_does_not() -> None:
     scorer = Scorer(0.02, rows=4)
-    asked = _Repeatable(Any, scorer, 100, ())  # type: ignore[arg-type]
+    asked = _BatchInvariantTask(Any, scorer, 100, ())  # type: ignore[arg-type]
     for numbers, apart in (((45, 10), []), ((45, 10, 90, 55), [45, 55]), ((45, 10), [45])):
         asked([Prompt((n,), "", (), ()) for n in numbers])
         assert scorer.asked_apart == apart
@@ -55,7 +55,7 @@ def test_a_larger_batch_may_move_rows_that_a_small_one_does_not() -> None:
 
 def test_a_row_alone_is_scored_apart_where_it_is_not_known_whether_batches_move_it() -> None:
     scorer = Scorer(0.0)
-    asked = _Repeatable(Any, scorer, 100, ())  # type: ignore[arg-type]
+    asked = _BatchInvariantTask(Any, scorer, 100, ())  # type: ignore[arg-type]
     asked([Prompt((45,), "", (), ())])
     assert scorer.asked_apart == [45]
 

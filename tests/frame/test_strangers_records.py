@@ -446,7 +446,7 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
         for wrong in ODD_ANSWERS:
             if task.is_answer(wrong):
                 with suppress(LedgerError):  # vectors that are not as long as the others
-                    columns = task.values([*right, wrong], offset)
+                    columns = task.decode([*right, wrong], offset)
                     assert {len(column) for column in columns} == {len(right) + 1}
             else:
                 with pytest.raises(LedgerError, match="Move it away"):

@@ -21,7 +21,7 @@ import nbllm.widgets
 import nbllm.widgets.run.view as run
 from nbllm.attention.recording.capture import record
 from nbllm.errors import ColumnError, UnsupportedModelError
-from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.progress import RunMonitor
 from nbllm.models.model import Model
 from nbllm.widgets.attention.view import AttentionView
 from nbllm.widgets.explanation import Explanation
@@ -60,11 +60,11 @@ def explorer(model: Model, answered: pd.DataFrame) -> tuple[Widget, Parts]:
 
 
 def of_run(model: Model, answered: pd.DataFrame) -> tuple[Widget, Parts]:
-    watch = Watch("classify", "label")
-    view = RunView(state=run.state_of(watch))
-    run._end_view(view, watch)
+    monitor = RunMonitor("classify", "label")
+    view = RunView(state=run.state_of(monitor))
+    run._end_view(view, monitor)
     assert run._ended.pop() is view
-    return view, [watch]
+    return view, [monitor]
 
 
 MADE: dict[type[Widget], Callable[[Model, pd.DataFrame], tuple[Widget, Parts]]] = {

@@ -8,7 +8,7 @@ from typing import Any
 from nbllm.errors import FrameError, ProvenanceError
 from nbllm.frame.calls.registry import find_verb, is_verb, verb_names
 from nbllm.frame.evaluation.base import METRICS_ARE_OF_TEXTS, Evaluation
-from nbllm.frame.evaluation.judged import Judged, evaluate_answers
+from nbllm.frame.evaluation.request import EvaluationRequest, evaluate_answers
 from nbllm.frame.running.provenance import find_record, last_attached, run_ids
 
 __all__ = ["choose_output", "choose_run_output", "evaluate", "outputs_of"]
@@ -20,7 +20,9 @@ def outputs_of(frame: Any) -> dict[str, str | None]:
     What polars and Parquet hold without a record, such as ranks, is seen by its columns alone.
     """
     columns = [str(name) for name in frame.columns]
-    unrecorded = [verb for name in verb_names() if not (verb := find_verb(name)).asks_one]
+    unrecorded = [
+        verb for name in verb_names() if not (verb := find_verb(name)).one_question_per_row
+    ]
     found: dict[str, str | None] = {}
     for name in columns:
         made = next((verb.name for verb in unrecorded if verb.recognizes(frame, name)), None)
@@ -117,10 +119,10 @@ def evaluate(
         if value is not None and argument not in _judged_by(name):
             takers = [each for each in verb_names() if argument in _judged_by(each)]
             raise FrameError(f"{argument}= is for {' and '.join(takers)}. Leave it out.")
-    judged = Judged(frame, truth, output, name, records, metrics, **beside)
+    judged = EvaluationRequest(frame, truth, output, name, records, metrics, **beside)
     # A verb of the user's own may not be registered any more.
     return find_verb(name).evaluate(judged) if is_verb(name) else evaluate_answers(judged)
 
 
 def _judged_by(name: str) -> tuple[str, ...]:
-    return find_verb(name).judged_by if is_verb(name) else ()
+    return find_verb(name).evaluation_arguments if is_verb(name) else ()

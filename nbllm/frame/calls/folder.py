@@ -27,7 +27,7 @@ from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import read_argument
-from nbllm.frame.running.execute import How, Question
+from nbllm.frame.running.execute import ExecutionOptions, Question
 from nbllm.frame.running.ray import pool_of_workers
 from nbllm.frame.running.run import added_columns, answer_frame
 from nbllm.home import private_folder
@@ -106,7 +106,11 @@ def answer_folder(
     record = question.record(truncate=truncate)
     # Fitted once and here, so that all workers calibrate alike.
     offset = question.ready().calibrate(None)
-    settled = {**call.added, "any_type": call.any_type, "how": How(truncate=truncate)}
+    settled = {
+        **call.added,
+        "any_type": call.any_type,
+        "execution": ExecutionOptions(truncate=truncate),
+    }
     outcomes: dict[str, str] = {}
     with pool_of_workers(workers, chosen) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
         names = [{"file": str(path)} for path in left]

@@ -75,7 +75,7 @@ def find_row_verb(name: Any) -> Verb[Any]:
     Raises:
         FrameError: there is none.
     """
-    known = [each for each in verb_names() if find_verb(each).asks_one]
+    known = [each for each in verb_names() if find_verb(each).one_question_per_row]
     check_choice("verb", name, known, error=FrameError)
     return find_verb(name)
 

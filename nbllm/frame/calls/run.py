@@ -9,7 +9,7 @@ from nbllm.frame.running.background import start
 
 if TYPE_CHECKING:
     from nbllm.frame.calls.verb import Call
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
 
 __all__ = ["run_call"]
 
@@ -25,7 +25,7 @@ def run_call(frame: Any, call: Call[Any]) -> Any:
     call.verb.check(frame, call)
     model = call.verb.model_of(call)
 
-    def work(*, watch: Watch) -> Any:
-        return call.verb.run(frame, call, model, watch)
+    def work(*, monitor: RunMonitor) -> Any:
+        return call.verb.run(frame, call, model, monitor)
 
     return start(call.verb.name, call.output, work, background=background)

@@ -20,29 +20,29 @@ from nbllm.frame import KEEP
 from nbllm.frame.calls.options import Settings, arguments_of, read_options
 from nbllm.frame.checks import check_names, read_argument
 from nbllm.frame.columns import check_columns, row_position, row_values
-from nbllm.frame.evaluation.judged import evaluate_answers
+from nbllm.frame.evaluation.request import evaluate_answers
 from nbllm.frame.new_columns import refuse_taken
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Fields, examples_of
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_run
-from nbllm.frame.running.execute import How, Question
+from nbllm.frame.running.execute import ExecutionOptions, Question
 from nbllm.frame.running.preview import Preview, StepsPreview
 from nbllm.frame.running.run import added_columns, answer_frame
-from nbllm.frame.tasks.extractive_qa import ReaderTask
-from nbllm.frame.tasks.prompted import compiled
+from nbllm.frame.tasks.bound_prompt import compiled
+from nbllm.frame.tasks.extractive_qa import ExtractiveQATask
 from nbllm.models.in_memory import loaded
 from nbllm.models.loader import choose, resolve
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.evaluation.request import EvaluationRequest
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.frame.tasks.base import Task
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
-__all__ = ["Call", "Verb", "choose_encoder", "preview_of", "stand_in"]
+__all__ = ["Call", "Verb", "choose_encoder", "placeholder_model", "preview_of"]
 
 O = TypeVar("O")  # noqa: E741
 
@@ -62,10 +62,12 @@ class Call(Generic[O]):
         return self.settings.into or self.verb.output(self.subject)
 
     @property
-    def how(self) -> How:
+    def execution(self) -> ExecutionOptions:
         """How its questions are run."""
         settings = self.settings
-        return How(settings.ledger, settings.truncate, settings.engine, settings.workers)
+        return ExecutionOptions(
+            settings.ledger, settings.truncate, settings.engine, settings.workers
+        )
 
     @property
     def columns(self) -> dict[str, str]:
@@ -123,11 +125,11 @@ class Verb(ABC, Generic[O]):
     setting_docs: ClassVar[Mapping[str, str]] = {}
     keep: ClassVar[tuple[str, ...]] = KEEP
     # Whether it asks one question of each row, so that rows of a file and two models can be.
-    asks_one: ClassVar[bool] = True
+    one_question_per_row: ClassVar[bool] = True
     # Whether its columns may hold what is no text, and blanks beside other values.
     any_type: ClassVar[bool] = False
     # What else than the truth its answers are judged by: "corpus", "history", "key", "k".
-    judged_by: ClassVar[tuple[str, ...]] = ()
+    evaluation_arguments: ClassVar[tuple[str, ...]] = ()
     # Raised when the same options shall be answered otherwise: answers on file are not used then.
     format: ClassVar[int] = 0
 
@@ -196,7 +198,7 @@ class Verb(ABC, Generic[O]):
         """Return what the caller gets, from the answered frame."""
         return answered
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         """Measure answers of its runs against the right ones."""
         return evaluate_answers(judged)
 
@@ -238,9 +240,9 @@ class Verb(ABC, Generic[O]):
 
     def task_without_model(self, call: Call[O]) -> Task | None:
         """Return the task as a model of the usual kind has it; None where only a model can say."""
-        return call.task(stand_in(self.kind)) if self.can_check(call.options) else None
+        return call.task(placeholder_model(self.kind)) if self.can_check(call.options) else None
 
-    def run(self, frame: Any, call: Call[O], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[O], model: Model | None, monitor: RunMonitor) -> Any:
         """Return the frame with its answers."""
         assert model is not None
         answered = answer_frame(
@@ -248,8 +250,8 @@ class Verb(ABC, Generic[O]):
             call.question(model),
             any_type=self.any_type,
             **call.added,
-            how=call.how,
-            watch=watch,
+            execution=call.execution,
+            monitor=monitor,
         )
         return self.finish(answered, call)
 
@@ -335,8 +337,8 @@ def preview_of(task: Task, model: Model, texts: tuple[str, ...], *, truncate: bo
         TextTooLongError: it does not fit.
     """
     limit = model.context_length - task.answer_tokens(model)
-    if isinstance(task, ReaderTask):  # which reads a long text in pieces
-        [prompt] = task.on(model, limit).encode([texts], truncate=truncate)
+    if isinstance(task, ExtractiveQATask):  # which reads a long text in pieces
+        [prompt] = task.bind(model, limit).encode([texts], truncate=truncate)
     else:
         template = task.template
         ready = compiled(template, model, limit) if template else framed(model)
@@ -347,9 +349,9 @@ def preview_of(task: Task, model: Model, texts: tuple[str, ...], *, truncate: bo
     return Preview(prompt if task.template else replace(prompt, prefix_length=0))
 
 
-def stand_in(kind: Kind) -> Model:
+def placeholder_model(kind: Kind) -> Model:
     """Return what a task asks of a model while it reads its arguments."""
-    return cast("Model", _StandIn(kind))
+    return cast("Model", _PlaceholderModel(kind))
 
 
 class _BareTokenizer:
@@ -359,7 +361,7 @@ class _BareTokenizer:
 
 
 @dataclass(frozen=True)
-class _StandIn:
+class _PlaceholderModel:
     kind: str
     name: str = "the model"
     context_length: int = 2048

@@ -221,7 +221,7 @@ def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
     _warm_up(model)
     wall, cpu = time.perf_counter(), time.process_time()
     answered = answer_frame(
-        frame, question, any_type=call.any_type, probabilities_too=True, how=call.how
+        frame, question, any_type=call.any_type, probabilities_too=True, execution=call.execution
     )
     runs = run_ids(answered, f"{output}_run")
     report = find_report(runs[0]) if runs else None  # stopped before the first answer

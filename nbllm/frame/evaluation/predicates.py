@@ -16,7 +16,7 @@ from nbllm.frame.evaluation.base import CONFIDENCE, SEED, Evaluation
 from nbllm.frame.evaluation.summary import Measure
 from nbllm.frame.evaluation.truth import right_answers
 from nbllm.frame.tasks.base import check_filed
-from nbllm.frame.tasks.predicate import StatementTask
+from nbllm.frame.tasks.predicate import PredicateTask
 from nbllm.stats import bootstrap, bootstrap_counts, label_scores
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _scores(record: Mapping[str, Any], texts: Sequence[str]) -> dict[str, float]
     keys = {row_key((text,)): text for text in texts}
     with Ledger(ledger_path()) as ledger:
         known = ledger.known(record["question"], keys)
-    reader = StatementTask(record["verb"], ("yes", "no"), (), "", (), threshold=0.0)
+    reader = PredicateTask(record["verb"], ("yes", "no"), (), "", (), threshold=0.0)
     check_filed(reader, known, ledger_path())
-    chances = reader.values(list(known.values()), record.get("offset"))[1]
+    chances = reader.decode(list(known.values()), record.get("offset"))[1]
     return {keys[key]: chance for key, chance in zip(known, chances, strict=True)}

@@ -26,7 +26,7 @@ from nbllm.frame.running.provenance import find_record, run_ids
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
 
 __all__ = ["RankEvaluation", "RankingKind", "are_found_ranks", "are_recommended", "of_ranks"]
 
@@ -111,7 +111,7 @@ class RankEvaluation(Evaluation):
         return float(np.mean(drawn))
 
 
-def of_ranks(judged: Judged, kind: RankingKind) -> RankEvaluation:
+def of_ranks(judged: EvaluationRequest, kind: RankingKind) -> RankEvaluation:
     """Return the rankings of a frame beside what is relevant to each query or user.
 
     Args:

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from nbllm.errors import FrameError
 from nbllm.escaping import say, visible
-from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.progress import RunMonitor
 from nbllm.wording import counted, rate
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _PATIENCE = 2.0  # seconds before a word is said of what is waited for
 
 
 class Work(Protocol):
-    """Does what a verb does, and tells a watch of it."""
+    """Does what a verb does, and tells a monitor of it."""
 
-    def __call__(self, *, watch: Watch) -> Any: ...
+    def __call__(self, *, monitor: RunMonitor) -> Any: ...
 
 
 def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
@@ -41,8 +41,8 @@ def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
     """
     if background:
         return Run(verb, output, work)
-    with Watch(verb, output) as watch:
-        return work(watch=watch)
+    with RunMonitor(verb, output) as monitor:
+        return work(monitor=monitor)
 
 
 class Run(Generic[F]):
@@ -64,7 +64,7 @@ class Run(Generic[F]):
 
     def __init__(self, verb: str, output: str, work: Work) -> None:
         self.verb = verb
-        self._watch = Watch(verb, output, beside=True)
+        self._monitor = RunMonitor(verb, output, in_background=True)
         self._frame: Any = None
         self._error: BaseException | None = None
         self._process = os.getpid()
@@ -79,7 +79,7 @@ class Run(Generic[F]):
     @property
     def report(self) -> RunReport | None:
         """What was done so far, by the step that is at work; None before it begins."""
-        report = self._watch.report
+        report = self._monitor.report
         return None if report is None else replace(report)
 
     @property
@@ -94,7 +94,7 @@ class Run(Generic[F]):
 
     def cancel(self) -> None:
         """Stop after the batch that is being computed; `result` then has what was answered."""
-        self._watch.cancel()
+        self._monitor.cancel()
 
     def result(self, timeout: float | None = None) -> F:
         """The answered frame, when it is there.
@@ -121,8 +121,8 @@ class Run(Generic[F]):
 
     def _work(self, work: Work) -> None:
         try:
-            with self._watch as watch:
-                self._frame = work(watch=watch)
+            with self._monitor as monitor:
+                self._frame = work(monitor=monitor)
         except BaseException as error:  # raised where the result is asked for
             self._error = error
         finally:
@@ -132,23 +132,25 @@ class Run(Generic[F]):
         state = "failed" if self._error else "done" if self.done else "running"
         if not self._is_here:
             state = "in another process"
-        if self.done and self._watch.stopped:
+        if self.done and self._monitor.stopped:
             state = "cancelled"
-        elif self._watch.stopping:
+        elif self._monitor.stopping:
             state = "stopping after this batch"
         report = self.report
         if report is None:
             return visible(f"{self.verb}: {state}")
         speed = rate(report.rows_per_second, "rows") if report.computed else ""
         counts = f"{report.answered:,} of {counted(report.texts, 'text')}"
-        step = self._watch.step
-        held_up = "" if step is None else step.held_up
-        return visible(", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, held_up])))
+        step = self._monitor.step
+        waiting_for = "" if step is None else step.waiting_for
+        return visible(
+            ", ".join(filter(None, [f"{self.verb}: {state}", counts, speed, waiting_for]))
+        )
 
     __repr__ = __str__
 
     def _ipython_display_(self) -> None:
-        if not self._watch.open():
+        if not self._monitor.open():
             say(self)
 
 

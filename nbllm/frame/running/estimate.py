@@ -14,7 +14,7 @@ from nbllm.engine.ledger import Ledger, ledger_path
 from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.columns import Rows, read_rows, row_key
-from nbllm.frame.tasks.prompted import Prompted
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask
 from nbllm.models.memory.budget import held_bytes, kv_bytes
 from nbllm.wording import byte_size, counted, rough_duration
 
@@ -164,15 +164,15 @@ def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstim
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
     left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    asked = question.ready()
-    prompts = [p for p in asked.encode(left, truncate=truncate) if isinstance(p, Prompt)]
+    bound = question.ready()
+    prompts = [p for p in bound.encode(left, truncate=truncate) if isinstance(p, Prompt)]
     read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
     taken = [length + room for length in read]
-    budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
-    planned = list(batches(taken, budget, asked.prefix_tokens))
+    budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=bound.label_tokens)
+    planned = list(batches(taken, budget, bound.prefix_tokens))
     widest = [max(read[i] for i in batch) * len(batch) for batch in planned]
     cached = [
-        (asked.prefix_tokens + max(taken[i] for i in batch)) * len(batch) for batch in planned
+        (bound.prefix_tokens + max(taken[i] for i in batch)) * len(batch) for batch in planned
     ]
     return RunEstimate(
         verb=task.verb,
@@ -224,13 +224,13 @@ def _time(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
 ) -> float:
     with FORWARD_LOCK:
-        asked = task.on(model, limit)
+        bound = task.bind(model, limit)
         if written is not None:
-            assert isinstance(asked, Prompted) and isinstance(asked.engine, TextGenerator)
+            assert isinstance(bound, BoundPromptTask) and isinstance(bound.engine, TextGenerator)
             # Not by the task: no answer of a schema is that short.
-            asked.engine.config.max_new_tokens = written
+            bound.engine.config.max_new_tokens = written
         started = time.perf_counter()
-        asked(prompts)
+        bound(prompts)
         return time.perf_counter() - started
 
 

@@ -20,7 +20,7 @@ from nbllm.models.flops import TokenCounts, operations
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nbllm.frame.tasks.base import Asked, Task
+    from nbllm.frame.tasks.base import BoundTask, Task
     from nbllm.models.model import Model
 
 __all__ = ["Forecast"]
@@ -84,25 +84,25 @@ class Forecast:
 
     @classmethod
     def of(
-        cls, texts: Sequence[tuple[str, ...]], asked: Asked, task: Task, model: Model
+        cls, texts: Sequence[tuple[str, ...]], bound: BoundTask, task: Task, model: Model
     ) -> Forecast:
         """That of texts that a task is about to be asked of.
 
         Args:
-            asked: the task, ready on this model.
+            bound: the task, ready on this model.
         """
         characters = np.array([sum(map(len, text)) for text in texts], dtype=float)
         order = np.argsort(characters)
         some = order[np.unique(np.linspace(0, len(order) - 1, _SAMPLE).astype(int))]
-        prompts = asked.encode([texts[n] for n in some], truncate=True)
+        prompts = bound.encode([texts[n] for n in some], truncate=True)
         known = [
             (float(characters[n]), len(prompt.ids) - prompt.prefix_length)
             for n, prompt in zip(some, prompts, strict=True)
             if isinstance(prompt, Prompt)
         ]
         most = task.answer_tokens(model)
-        budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens)
-        shared = asked.prefix_tokens
+        budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=bound.label_tokens)
+        shared = bound.prefix_tokens
         a_token = operations(model.network, TokenCounts(tokens=1))
         a_look = _ATTENTION * operations(model.network, TokenCounts(attended=1)) / a_token
         step = _SHARED_ROWS.get(model.device.type, _SHARED_ROWS_ELSEWHERE)
@@ -122,7 +122,7 @@ class Forecast:
             first=1.0 if task.decodes else _FIRST_READ,
         )
 
-    def wrote(self) -> None:
+    def add_token(self) -> None:
         """Each row of the batch at work has one token more."""
         self._written = min(self._written + 1, self._most)
 

@@ -19,23 +19,25 @@ from nbllm.engine.runner import BatchResult
 from nbllm.engine.token_events import on_each_token
 from nbllm.frame.columns import Rows, row_key
 from nbllm.frame.running.eta import Forecast
-from nbllm.frame.running.local import answer_here
-from nbllm.frame.running.progress import Step, Watch
+from nbllm.frame.running.local import answer_locally
+from nbllm.frame.running.progress import RunMonitor, Step
 from nbllm.frame.running.provenance import remember, remember_unfiled, run_record
 from nbllm.frame.running.ray import answer_on_workers
 from nbllm.frame.running.report import RunReport
-from nbllm.frame.running.row_events import Teller
+from nbllm.frame.running.row_events import RowEvents
 from nbllm.frame.tasks.base import check_filed
 from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.base import Asked, Task
+    from nbllm.frame.tasks.base import BoundTask, Task
     from nbllm.models.model import Model
 
-__all__ = ["Answers", "How", "Question", "execute"]
+__all__ = ["Answers", "ExecutionOptions", "Question", "execute"]
 
 # Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[[Sequence[tuple[str, ...]], list[float] | None, "Asked"], Iterator[BatchResult]]
+_Answer = Callable[
+    [Sequence[tuple[str, ...]], list[float] | None, "BoundTask"], Iterator[BatchResult]
+]
 
 # By question, so that a run without a ledger, or with another one, calibrates no second time.
 _offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
@@ -46,7 +48,7 @@ class _Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class How:
+class ExecutionOptions:
     """How questions are run, whatever they ask.
 
     Args:
@@ -77,7 +79,7 @@ class Question:
     columns: Mapping[str, str]
     output: str
     verb_format: int = 0
-    _ready: list[Asked] = field(default_factory=list, repr=False)
+    _ready: list[BoundTask] = field(default_factory=list, repr=False)
 
     @property
     def limit(self) -> int:
@@ -96,11 +98,11 @@ class Question:
             verb_format=self.verb_format,
         )
 
-    def ready(self) -> Asked:
+    def ready(self) -> BoundTask:
         """The task on the model, its shared prefix computed."""
         if not self._ready:
             with FORWARD_LOCK:
-                self._ready.append(self.task.on(self.model, self.limit))
+                self._ready.append(self.task.bind(self.model, self.limit))
         return self._ready[0]
 
     def filed_under(self, columns: Mapping[str, str], output: str) -> Question:
@@ -123,7 +125,7 @@ class Answers:
     def decoded(self, task: Task) -> list[dict[int, Any]]:
         """What each of the task's outputs holds, by number of the text."""
         texts = list(self.values)
-        columns = task.values([self.values[i] for i in texts], self.offset)
+        columns = task.decode([self.values[i] for i in texts], self.offset)
         return [dict(zip(texts, column, strict=True)) for column in columns]
 
     def failed_rows(self, rows: Rows) -> list[int]:
@@ -139,8 +141,8 @@ def execute(
     question: Question,
     rows: Rows,
     labels: Callable[[], Sequence[Any]],
-    how: How,
-    watch: Watch,
+    execution: ExecutionOptions,
+    monitor: RunMonitor,
 ) -> Answers:
     """Answer texts.
 
@@ -151,18 +153,20 @@ def execute(
     Stopped by an interrupt or a cancel, it returns what it has, and `state` says so.
     """
     task, model = question.task, question.model
-    record = question.record(truncate=how.truncate)
+    record = question.record(truncate=execution.truncate)
     report = RunReport(record["id"], task.verb, question.output, record["model"])
     report.rows, report.texts = len(rows.position), len(rows.texts)
     started = time.perf_counter()
     step = Step(report)
-    if how.engine == "local" and not task.decodes:
+    if execution.engine == "local" and not task.decodes:
         step.operations = operation_counter(model.network)
-    teller = Teller(step, task, labels, rows)
-    with Ledger(ledger_path() if how.use_ledger else None) as ledger:
+    events = RowEvents(step, task, labels, rows)
+    with Ledger(ledger_path() if execution.use_ledger else None) as ledger:
         report.ledger = None if ledger.path is None else str(ledger.path)
         answers = Answers(record, report)
-        _answer_texts(question, answers, teller, ledger, _engine(question, record, how), watch)
+        _answer_texts(
+            question, answers, events, ledger, _engine(question, record, execution), monitor
+        )
         record["offset"] = answers.offset
         # A record is filed once, and one that was stopped while it calibrated has no offset yet.
         if answers.values or not report.stopped:
@@ -182,27 +186,27 @@ def execute(
     return answers
 
 
-def _engine(question: Question, record: Mapping[str, Any], how: How) -> _Answer:
+def _engine(question: Question, record: Mapping[str, Any], execution: ExecutionOptions) -> _Answer:
     """What answers texts: the model that is here, or workers that load it too."""
     task, model = question.task, question.model
-    if how.engine == "local":
-        return lambda texts, offset, asked: answer_here(
-            texts, task, model, asked, truncate=how.truncate
+    if execution.engine == "local":
+        return lambda texts, offset, bound: answer_locally(
+            texts, task, model, bound, truncate=execution.truncate
         )
-    return lambda texts, offset, asked: answer_on_workers(
-        texts, task, model, record, offset, workers=how.workers
+    return lambda texts, offset, bound: answer_on_workers(
+        texts, task, model, record, offset, workers=execution.workers
     )
 
 
 def _answer_texts(
     question: Question,
     answers: Answers,
-    teller: Teller,
+    events: RowEvents,
     ledger: Ledger,
     answer: _Answer,
-    watch: Watch,
+    monitor: RunMonitor,
 ) -> None:
-    texts, task, step = teller.rows.texts, teller.task, teller.step
+    texts, task, step = events.rows.texts, events.task, events.step
     report, filed_as = step.report, answers.record["question"]
     started = time.perf_counter()
     keys = [row_key(text) for text in texts]
@@ -223,25 +227,25 @@ def _answer_texts(
 
     def pause() -> None:
         report.seconds = time.perf_counter() - started
-        if watch.cancelled:
+        if monitor.cancelled:
             raise _Stopped
 
-    with watch.following(step), on_each_token(step.wrote):
+    with monitor.track(step), on_each_token(step.add_token):
         try:
             pause()
-            asked = question.ready()
-            offset = asked.calibrate(answers.offset, pause)
-            answers.read = step.read = asked.before
+            bound = question.ready()
+            offset = bound.calibrate(answers.offset, pause)
+            answers.read = step.read = bound.setup_tokens
             if step.operations is not None:  # measured while nothing else computes
                 report.matrix_rate = matrix_rate(question.model.device, question.model.dtype)
-            report.prefix_tokens = asked.prefix_tokens
+            report.prefix_tokens = bound.prefix_tokens
             if offset is not None and OFFSET not in known:
                 answers.offset = offsets[filed_as] = offset
                 ledger.commit(filed_as, {OFFSET: offset})
-            teller.known(answers.values, answers.errors, offset)
+            events.report_known(answers.values, answers.errors, offset)
             left = [texts[i] for i in unanswered]
-            step.begin_answers(Forecast.of(left, asked, task, question.model))
-            for done in answer(left, offset, asked):
+            step.begin_answers(Forecast.of(left, bound, task, question.model))
+            for done in answer(left, offset, bound):
                 done = replace(
                     done,
                     answers={unanswered[i]: value for i, value in done.answers.items()},
@@ -258,7 +262,7 @@ def _answer_texts(
                 step.read = answers.read
                 report.add(done)
                 report.failed = len(answers.errors)
-                teller.batch(done, offset)
+                events.report_batch(done, offset)
                 pause()
         except _Stopped:
             step.state = "cancelled"

@@ -11,23 +11,23 @@ from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import BatchResult, run
 
 if TYPE_CHECKING:
-    from nbllm.frame.tasks.base import Asked, Task
+    from nbllm.frame.tasks.base import BoundTask, Task
     from nbllm.models.model import Model
 
-__all__ = ["answer_here"]
+__all__ = ["answer_locally"]
 
 # Texts tokenized before the first of them is asked: a second's work or less, and in a few tens of
 # batches the last, which may not be full, costs little.
 _AHEAD = 2048
 
 
-def answer_here(
-    texts: Sequence[tuple[str, ...]], task: Task, model: Model, asked: Asked, *, truncate: bool
+def answer_locally(
+    texts: Sequence[tuple[str, ...]], task: Task, model: Model, bound: BoundTask, *, truncate: bool
 ) -> Iterator[BatchResult]:
     """Answer texts batch by batch.
 
     Args:
-        asked: the task, ready on this model.
+        bound: the task, ready on this model.
 
     Yields:
         What each step brought, by index in `texts`; those that cannot be asked come first of
@@ -37,7 +37,7 @@ def answer_here(
     by_length = sorted(range(len(texts)), key=lambda n: -sum(map(len, texts[n])))
     for start in range(0, len(texts), _AHEAD):
         part = sorted(by_length[start : start + _AHEAD])
-        yield from _answer_part(part, texts, task, model, asked, truncate=truncate)
+        yield from _answer_part(part, texts, task, model, bound, truncate=truncate)
 
 
 def _answer_part(
@@ -45,13 +45,13 @@ def _answer_part(
     texts: Sequence[tuple[str, ...]],
     task: Task,
     model: Model,
-    asked: Asked,
+    bound: BoundTask,
     *,
     truncate: bool,
 ) -> Iterator[BatchResult]:
     prompts: dict[int, Prompt] = {}
     unasked = BatchResult()
-    encoded = asked.encode([texts[n] for n in part], truncate=truncate)
+    encoded = bound.encode([texts[n] for n in part], truncate=truncate)
     for n, prompt in zip(part, encoded, strict=True):
         if isinstance(prompt, Prompt):
             prompts[n] = prompt
@@ -62,8 +62,8 @@ def _answer_part(
     order = list(prompts)
     for done in run(
         list(prompts.values()),
-        asked,
-        budget=TokenBudget.of(model, decodes=task.decodes, label_tokens=asked.label_tokens),
+        bound,
+        budget=TokenBudget.of(model, decodes=task.decodes, label_tokens=bound.label_tokens),
         answer_tokens=task.answer_tokens(model),
     ):
         yield replace(

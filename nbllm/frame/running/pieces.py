@@ -23,13 +23,13 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt
 from nbllm.errors import ProvenanceError
 from nbllm.frame.columns import Rows, distinct_rows, row_key
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.running.execute import How, Question, execute
+from nbllm.frame.running.execute import ExecutionOptions, Question, execute
 from nbllm.frame.running.provenance import known_answers
-from nbllm.frame.tasks.prompted import compiled
+from nbllm.frame.tasks.bound_prompt import compiled
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.models.model import Model
 
 __all__ = ["condense", "condensed"]
@@ -53,8 +53,8 @@ def condense(
     rows: Rows,
     question: Question,
     labels: Callable[[], Sequence[Any]],
-    how: How,
-    watch: Watch,
+    execution: ExecutionOptions,
+    monitor: RunMonitor,
 ) -> Rows:
     """Put the answers about its pieces in the place of each text that does not fit.
 
@@ -82,8 +82,8 @@ def condense(
             asked,
             several,
             lambda: [known[first[i]] for i in of],
-            replace(how, truncate=False),
-            watch,
+            replace(execution, truncate=False),
+            monitor,
         )
         [values] = answers.decoded(asked.task)
         return [

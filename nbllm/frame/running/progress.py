@@ -1,8 +1,8 @@
 """What a verb tells while it works, who shows it, and how it is asked to stop.
 
-A verb's call has one `Watch`, and a `Step` for each run in it: `reply` asks several questions of
-a row, and a long text is summarized in pieces first. The run writes into its step, a thread
-beside it tells the others a few times a second, so that they move while a batch takes its time.
+A call of a verb has one `RunMonitor`, and a `Step` for each run in it: some verbs ask several
+questions of a row, and a long text is summarized in pieces first. The run writes into its step; a
+thread updates the displays a few times a second, so that they move during a long batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nbllm.frame.running.report import RunReport
     from nbllm.models.flops import TokenCounts
 
-__all__ = ["Display", "State", "Step", "Watch", "show_with", "watching"]
+__all__ = ["Display", "RunMonitor", "State", "Step", "monitoring", "show_with"]
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 
@@ -64,7 +64,7 @@ class Step:
     latest: list[tuple[str, str]] = field(default_factory=list)  # row and what was written
 
     @property
-    def held_up(self) -> str:
+    def waiting_for(self) -> str:
         """What it waits for; empty while it waits for nothing."""
         holder = FORWARD_LOCK.blocked_by(self.thread) if self.state == "running" else None
         return "" if holder is None else f"waiting for {holder}"
@@ -72,7 +72,7 @@ class Step:
     @property
     def doing(self) -> str:
         """What it does instead of answering rows; empty while it answers them."""
-        return self.held_up or self.note
+        return self.waiting_for or self.note
 
     @property
     def seconds(self) -> float:
@@ -114,10 +114,10 @@ class Step:
         self.forecast = forecast
         self.note = ""
 
-    def wrote(self) -> None:
+    def add_token(self) -> None:
         """Each row of the batch at work has one token more."""
         if self.forecast is not None:
-            self.forecast.wrote()
+            self.forecast.add_token()
 
     def end_batch(self, rows: Sequence[Any], done: BatchResult) -> None:
         """Tell how long a batch took.
@@ -146,36 +146,36 @@ class Step:
 
 
 class Display(Protocol):
-    """Shows a watch to the user. What it raises is logged, and stops nothing."""
+    """Shows a monitor to the user. What it raises is logged, and stops nothing."""
 
-    def show(self, watch: Watch) -> None:
+    def show(self, monitor: RunMonitor) -> None:
         """Called a few times a second while there is something to see, always by one thread."""
 
-    def open(self, watch: Watch) -> bool:
+    def open(self, monitor: RunMonitor) -> bool:
         """Show it where the user asks for it, too; whether it could."""
         ...
 
-    def end(self, watch: Watch) -> None:
+    def end(self, monitor: RunMonitor) -> None:
         """Show how it ended. Nothing is shown after that."""
 
 
-class Watch:
+class RunMonitor:
     """One call of a verb: seen on screen and in the list of jobs, and asked to stop.
 
     Args:
         verb: what it does.
         output: the column of its answers.
-        beside: whether it works beside the notebook, and nobody waits for it.
+        in_background: whether it works beside the notebook, and nobody waits for it.
 
     Example:
-        >>> with Watch("sentiment", "review_sentiment") as watch:  # doctest: +SKIP
-        ...     answer_frame(frame, task, model, columns, output="r", watch=watch)
+        >>> with RunMonitor("sentiment", "review_sentiment") as monitor:  # doctest: +SKIP
+        ...     answer_frame(frame, task, model, columns, output="r", monitor=monitor)
     """
 
-    def __init__(self, verb: str, output: str, *, beside: bool = False) -> None:
+    def __init__(self, verb: str, output: str, *, in_background: bool = False) -> None:
         self.verb = verb
         self.output = output
-        self.beside = beside
+        self.in_background = in_background
         self.steps: list[Step] = []
         self.error: str = ""
         self.ended: bool = False
@@ -228,7 +228,7 @@ class Watch:
         self._stop.set()
 
     @contextmanager
-    def following(self, step: Step) -> Iterator[None]:
+    def track(self, step: Step) -> Iterator[None]:
         """While a run is at work: it is shown, and is a job that others can cancel."""
         report = step.report
         self._job = Job.begin(
@@ -240,7 +240,7 @@ class Watch:
         )
         step.job = self._job.id
         self.steps.append(step)
-        self._begin_telling()
+        self._start_updates()
         try:
             with named_work(f"{report.verb} → {report.output}"):
                 yield
@@ -263,7 +263,7 @@ class Watch:
                 self.display = _display()
             return bool(_try(self.display.open, self))
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> RunMonitor:
         return self
 
     def __exit__(
@@ -284,16 +284,19 @@ class Watch:
             if self.display is not None:
                 _try(self.display.end, self)
 
-    def _begin_telling(self) -> None:
+    def _start_updates(self) -> None:
         if self._thread is None:
             # Output finds its cell by the context, and a thread begins with an empty one.
             context = contextvars.copy_context()
             self._thread = threading.Thread(
-                target=context.run, args=(self._tell,), name=f"nbllm {self.verb} told", daemon=True
+                target=context.run,
+                args=(self._update_displays,),
+                name=f"nbllm {self.verb} told",
+                daemon=True,
             )
             self._thread.start()
 
-    def _tell(self) -> None:
+    def _update_displays(self) -> None:
         while not self._over.wait(_PAUSE):
             step, job = self.step, self._job
             if step is not None and job is not None:
@@ -305,12 +308,12 @@ class Watch:
 
 
 @contextmanager
-def watching(watch: Watch | None, verb: str, output: str) -> Iterator[Watch]:
-    """The watch that is there, which whoever made it ends, or one for as long as this lasts."""
-    if watch is not None:
-        yield watch
+def monitoring(monitor: RunMonitor | None, verb: str, output: str) -> Iterator[RunMonitor]:
+    """The monitor that is there, which whoever made it ends, or one for as long as this lasts."""
+    if monitor is not None:
+        yield monitor
         return
-    with Watch(verb, output) as own:
+    with RunMonitor(verb, output) as own:
         yield own
 
 
@@ -318,7 +321,7 @@ _others: list[Callable[[], Display | None]] = []
 
 
 def show_with(display: Callable[[], Display | None]) -> None:
-    """Ask this for the display of a watch from now on; it gives None where it cannot show one.
+    """Ask this for the display of a monitor from now on; it gives None where it cannot show one.
 
     The floors above have displays that this one knows nothing of.
     """
@@ -360,10 +363,10 @@ def _update(job: Job, step: Step) -> None:
     )
 
 
-def _try(act: Callable[[Watch], bool | None], watch: Watch) -> bool | None:
+def _try(act: Callable[[RunMonitor], bool | None], monitor: RunMonitor) -> bool | None:
     """Act, whatever comes of it: what is shown is worth less than what is computed."""
     try:
-        return act(watch)
+        return act(monitor)
     except Exception:
         _log.debug("a run could not be shown", exc_info=True)
         return None

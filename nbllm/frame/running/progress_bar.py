@@ -38,8 +38,8 @@ class Step(Protocol):
     def seconds_left(self) -> float | None: ...
 
 
-class Watch(Protocol):
-    """The part of a `progress.Watch` that a bar shows."""
+class RunMonitor(Protocol):
+    """The part of a `progress.RunMonitor` that a bar shows."""
 
     @property
     def steps(self) -> Sequence[Step]: ...
@@ -66,9 +66,9 @@ class Bar:
     def __init__(self) -> None:
         self._bars: list[_Bar] = []
 
-    def show(self, watch: Watch) -> None:
+    def show(self, monitor: RunMonitor) -> None:
         """As `Display.show`."""
-        for step in watch.steps[len(self._bars) :]:
+        for step in monitor.steps[len(self._bars) :]:
             self._finish()
             self._bars.append(
                 _Bar(
@@ -82,15 +82,15 @@ class Bar:
             )
             self._bars[-1].start_t -= step.seconds
         if self._bars:
-            self._set(watch.steps[-1], stopping=watch.stopping)
+            self._set(monitor.steps[-1], stopping=monitor.stopping)
 
-    def open(self, watch: Watch) -> bool:
+    def open(self, monitor: RunMonitor) -> bool:
         """As `Display.open`: a bar is where it is."""
         return False
 
-    def end(self, watch: Watch) -> None:
+    def end(self, monitor: RunMonitor) -> None:
         """As `Display.end`."""
-        self.show(watch)
+        self.show(monitor)
         self._finish()
 
     def _set(self, step: Step, *, stopping: bool) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nbllm.frame.columns import Rows
-from nbllm.frame.running.execute import How, Question, execute
-from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.execute import ExecutionOptions, Question, execute
+from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.running.run import warn_of_a_stop
 
 __all__ = ["Questions"]
@@ -22,11 +22,16 @@ class Questions:
     """
 
     def __init__(
-        self, labels: Callable[[], Sequence[Any]], how: How, watch: Watch, *, stopped: bool
+        self,
+        labels: Callable[[], Sequence[Any]],
+        execution: ExecutionOptions,
+        monitor: RunMonitor,
+        *,
+        stopped: bool,
     ) -> None:
         self.labels = labels
-        self.how = how
-        self.watch = watch
+        self.execution = execution
+        self.monitor = monitor
         self.stopped: bool = stopped
         self.records: list[dict[str, Any]] = []
         self.answers: dict[str, dict[int, Any]] = {}  # by the suffix of their column
@@ -44,11 +49,11 @@ class Questions:
         """
         if self.stopped:
             return
-        found = execute(question, rows, self.labels, self.how, self.watch)
+        found = execute(question, rows, self.labels, self.execution, self.monitor)
         self.records.append(found.record)
-        if found.report.stopped and not self.watch.beside:
+        if found.report.stopped and not self.monitor.in_background:
             warn_of_a_stop(found.report, found.state)
-        self.stopped = self.watch.stopped
+        self.stopped = self.monitor.stopped
         place = number or {n: n for n in range(len(rows.texts))}
         outputs = zip(question.task.outputs, found.decoded(question.task), strict=True)
         for output, values in outputs:

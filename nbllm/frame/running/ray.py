@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm._warnings import warn_user
 from nbllm.engine.runner import BatchResult
 from nbllm.errors import FrameError
-from nbllm.frame.running.local import answer_here
+from nbllm.frame.running.local import answer_locally
 from nbllm.models.flops import TokenCounts
 from nbllm.models.memory.budget import held_bytes
 from nbllm.models.memory.placement import placement
@@ -99,8 +99,8 @@ class _Answering:
         from nbllm.models.loader import reload
 
         self.model = reload(provenance)
-        self.asked = task.on(self.model, limit)
-        self.asked.calibrate(offset)
+        self.bound = task.bind(self.model, limit)
+        self.bound.calibrate(offset)
         self.task = task
         self.truncate = truncate
 
@@ -108,7 +108,9 @@ class _Answering:
         numbers = batch["n"].tolist()
         texts = [tuple(json.loads(text)) for text in batch["text"]]
         told = []
-        for done in answer_here(texts, self.task, self.model, self.asked, truncate=self.truncate):
+        for done in answer_locally(
+            texts, self.task, self.model, self.bound, truncate=self.truncate
+        ):
             answers = {numbers[i]: value for i, value in done.answers.items()}
             errors = {numbers[i]: error for i, error in done.errors.items()}
             lasting = [numbers[i] for i in done.lasting]

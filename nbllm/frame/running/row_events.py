@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from nbllm.frame.running.progress import Step
     from nbllm.frame.tasks.base import Task
 
-__all__ = ["Teller"]
+__all__ = ["RowEvents"]
 
 MOST = 5  # rows of a batch that are told of
 
 
-class Teller:
+class RowEvents:
     """Tells of texts by the labels of their rows.
 
     Args:
@@ -37,7 +37,7 @@ class Teller:
         for row, error in rows.errors.items():
             step.add_failed(self._labels[row], error)
 
-    def known(
+    def report_known(
         self,
         answers: Mapping[int, Any],
         errors: Mapping[int, str],
@@ -48,7 +48,7 @@ class Teller:
         for text, error in errors.items():
             self.step.add_failed(self._row(text), error)
 
-    def batch(self, done: BatchResult, offset: Sequence[float] | None) -> None:
+    def report_batch(self, done: BatchResult, offset: Sequence[float] | None) -> None:
         """Tell of a batch, by text."""
         self._count(done.answers, offset)
         for text, error in done.errors.items():
@@ -64,7 +64,7 @@ class Teller:
         """Add the rows of each label, where answers are labels."""
         if not answers or not (hasattr(self.task, "labels") or hasattr(self.task, "opinions")):
             return
-        values = self.task.values(list(answers.values()), offset)[0]
+        values = self.task.decode(list(answers.values()), offset)[0]
         for text, value in zip(answers, values, strict=True):
             for label in _labels_in(value):
                 self.step.labels[label] += self._rows_of[text]

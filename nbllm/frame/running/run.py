@@ -12,8 +12,8 @@ from nbllm.errors import LabelError
 from nbllm.frame import KEEP
 from nbllm.frame.columns import Rows, index_labels, read_rows
 from nbllm.frame.new_columns import refuse_taken, vector_column, write_columns
-from nbllm.frame.running.execute import Answers, How, Question, execute
-from nbllm.frame.running.progress import Watch, watching
+from nbllm.frame.running.execute import Answers, ExecutionOptions, Question, execute
+from nbllm.frame.running.progress import RunMonitor, monitoring
 from nbllm.frame.running.provenance import attach, earlier_columns
 from nbllm.frame.tasks.base import VECTOR
 from nbllm.wording import counted
@@ -32,8 +32,8 @@ def answer_frame(
     any_type: bool = False,
     probabilities_too: bool = False,
     keep: Sequence[str] = KEEP,
-    how: How | None = None,
-    watch: Watch | None = None,
+    execution: ExecutionOptions | None = None,
+    monitor: RunMonitor | None = None,
 ) -> Any:
     """Ask a question of every row and return the frame with its answers.
 
@@ -42,14 +42,20 @@ def answer_frame(
         any_type: take columns that are not text, and a blank value beside others as an empty text.
         probabilities_too: add one column a label.
         keep: which of `KEEP` to add.
-        how: whether the ledger is used, long texts are cut, and where the model runs.
-        watch: that of the verb's call, where it is more than this run.
+        execution: whether the ledger is used, long texts are cut, and where the model runs.
+        monitor: that of the verb's call, where it is more than this run.
 
     Stopped by an interrupt or a cancel, it returns what it has, with a warning.
     """
     rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
     return answer_rows(
-        frame, rows, question, probabilities_too=probabilities_too, keep=keep, how=how, watch=watch
+        frame,
+        rows,
+        question,
+        probabilities_too=probabilities_too,
+        keep=keep,
+        execution=execution,
+        monitor=monitor,
     )
 
 
@@ -60,16 +66,18 @@ def answer_rows(
     *,
     probabilities_too: bool = False,
     keep: Sequence[str] = KEEP,
-    how: How | None = None,
-    watch: Watch | None = None,
+    execution: ExecutionOptions | None = None,
+    monitor: RunMonitor | None = None,
 ) -> Any:
     """As `answer_frame`, of texts that stand for those of the rows."""
     task, output = question.task, question.output
     added = added_columns(task, output, keep, probabilities_too)
     refuse_taken(frame, list(added), ours=f"{output}_run")
-    with watching(watch, task.verb, output) as watch:
-        answers = execute(question, rows, lambda: index_labels(frame), how or How(), watch)
-        beside = watch.beside
+    with monitoring(monitor, task.verb, output) as monitor:
+        answers = execute(
+            question, rows, lambda: index_labels(frame), execution or ExecutionOptions(), monitor
+        )
+        in_background = monitor.in_background
     # Scores and probabilities of another model would be taken for those of these answers.
     outdated = earlier_columns(frame, output) - {*question.columns.values()}
     answered = write_columns(frame, _columns(frame, added, task, rows, answers), outdated)
@@ -78,7 +86,7 @@ def answer_rows(
         error = next(iter(answers.report.errors))
         column = f"{output}_error" if "error" in keep else None
         warn_of_failures(index_labels(frame), task.verb, failed, error, column=column)
-    if answers.report.stopped and not beside:
+    if answers.report.stopped and not in_background:
         warn_of_a_stop(answers.report, answers.state)
     return answered
 

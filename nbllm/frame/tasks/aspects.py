@@ -19,9 +19,9 @@ from nbllm.engine.prompt import Template, answer_ids
 from nbllm.engine.scoring import LabelScorer, probabilities
 from nbllm.errors import LabelError
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.label import Calibrated
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.label import CalibratedPromptTask
 from nbllm.frame.tasks.predicate import log_mean
-from nbllm.frame.tasks.prompted import Prompted, compiled
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -38,7 +38,7 @@ _SILENT = "none"  # names the column of the probability that a text does not spe
 class AspectTask:
     """Say of each aspect which statement about it a text makes likely, or that it makes none so.
 
-    Bayes' rule as in `StatementTask`: P(statement | text) / P(statement), whose denominator is
+    Bayes' rule as in `PredicateTask`: P(statement | text) / P(statement), whose denominator is
     the mean over the calibration texts, so that an aspect that is named often, whatever the
     text, gains nothing by it. An answer is the log-likelihood of each statement, by aspect.
     """
@@ -74,11 +74,11 @@ class AspectTask:
         """As `Task.answer_tokens`."""
         return max(map(len, self._tokens(model)))
 
-    def on(self, model: Model, limit: int) -> Prompted:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+        """As `Task.bind`."""
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
-        return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
+        return CalibratedPromptTask(template, scorer, limit, self.calibration, offset=log_mean)
 
     @property
     def offset_length(self) -> int:
@@ -89,8 +89,8 @@ class AspectTask:
         """As `Task.is_answer`."""
         return are_numbers(value, len(self.statements))
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`; an aspect that a text does not speak of is null, and not in the JSON.
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`; an aspect that a text does not speak of is null, and not in the JSON.
 
         Its score is the probability of that.
         """

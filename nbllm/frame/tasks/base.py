@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
-__all__ = ["VECTOR", "Asked", "Output", "Task", "are_numbers", "check_filed"]
+__all__ = ["VECTOR", "BoundTask", "Output", "Task", "are_numbers", "check_filed"]
 
 _LARGEST = 1e30  # of what a network computes; whole numbers in JSON have no end
 
@@ -32,7 +32,7 @@ class Output:
     dtype: Any  # of narwhals, or `VECTOR`
 
 
-class Asked(Protocol):
+class BoundTask(Protocol):
     """A task on a model that is ready for its rows."""
 
     @property
@@ -46,7 +46,7 @@ class Asked(Protocol):
         ...
 
     @property
-    def before(self) -> TokenCounts:
+    def setup_tokens(self) -> TokenCounts:
         """What was read before the first row: a shared prefix, texts of calibration."""
         ...
 
@@ -102,7 +102,7 @@ class Task(Protocol):
         """Room in the context that an answer may take."""
         ...
 
-    def on(self, model: Model, limit: int) -> Asked:
+    def bind(self, model: Model, limit: int) -> BoundTask:
         """Make it ready: prompts may have `limit` tokens."""
         ...
 
@@ -115,7 +115,7 @@ class Task(Protocol):
         """Whether a value has the form of its answers: a ledger may hold anything."""
         ...
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         """What each of `outputs` holds, one value an answer."""
         ...
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from nbllm.frame.tasks.base import Output
     from nbllm.models.model import Model
 
-__all__ = ["ReaderTask"]
+__all__ = ["ExtractiveQATask"]
 
 
 @dataclass(frozen=True)
-class ReaderTask:
+class ExtractiveQATask:
     """Point at the answer in a text, or say that it holds none.
 
     The score is the probability of the best answer where there is that one or none: both come of
@@ -55,9 +55,9 @@ class ReaderTask:
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> _Pointed:
-        """As `Task.on`."""
-        return _Pointed(SpanExtractor(model), self.question)
+    def bind(self, model: Model, limit: int) -> _BoundExtractiveQA:
+        """As `Task.bind`."""
+        return _BoundExtractiveQA(SpanExtractor(model), self.question)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the words, where they stand, and by how much they are likelier."""
@@ -67,8 +67,8 @@ class ReaderTask:
         whole = isinstance(start, int) and isinstance(end, int)
         return isinstance(words, str) and whole and are_numbers([start, end, margin], 3)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`: the answer, the probability that there is one, and where it is."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`: the answer, the probability that there is one, and where it is."""
         scores = [_logistic(margin) for _, _, _, margin in answers]
         given = [
             answer[:3] if score >= self.threshold else [None] * 3
@@ -78,12 +78,12 @@ class ReaderTask:
         return [said, scores, starts, ends]
 
 
-class _Pointed:
+class _BoundExtractiveQA:
     """Rows of a text, or of a text and a question, to a `SpanExtractor`."""
 
     prefix_tokens = 0
     label_tokens = 0
-    before = TokenCounts()
+    setup_tokens = TokenCounts()
 
     def __init__(self, extractor: SpanExtractor, question: str | None) -> None:
         self.extractor = extractor

@@ -21,7 +21,7 @@ from nbllm.errors import FrameError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.prompts.field_types import is_schema, schema_of_types
 from nbllm.frame.tasks.base import Output
-from nbllm.frame.tasks.prompted import Prompted, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
 from nbllm.wording import with_article
 
 if TYPE_CHECKING:
@@ -81,12 +81,12 @@ class FieldsTask:
     def answer_tokens(self, model: Model) -> int:
         return self.max_new_tokens
 
-    def on(self, model: Model, limit: int) -> Prompted:
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
         template = compiled(self.template, model, limit)
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, schema=self.schema
         )
-        return Prompted(template, generator, limit)
+        return BoundPromptTask(template, generator, limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: JSON with fields of the schema's types."""
@@ -97,7 +97,7 @@ class FieldsTask:
         types = fields(self.schema)
         return all(_is_of(part, types[name]) for name, part in found.items())
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         parsed = [parse(answer, self.schema) for answer in answers]
         return [list(answers), *([row[name] for row in parsed] for name in fields(self.schema))]
 

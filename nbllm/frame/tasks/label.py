@@ -17,8 +17,8 @@ from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import LabelError, ModelError
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.encoded import Encoded
-from nbllm.frame.tasks.prompted import Prompted, compiled
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
 from nbllm.models.fetch.training_record import prompt_digest, trained_on
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # with the processor's AMX units, and by 0.026 and 0.12 without.
 _NOISE = {torch.bfloat16: 0.16, torch.float16: 0.016}
 
-__all__ = ["Calibrated", "Choice", "HeadTask", "LabelTask", "are_scores", "label_ids"]
+__all__ = ["CalibratedPromptTask", "Choice", "HeadTask", "LabelTask", "are_scores", "label_ids"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Choice:
         """As `Task.is_answer`."""
         return are_numbers(value, len(self.labels))
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`."""
         scores = np.array(answers, dtype=float).reshape(-1, len(self.labels))
         chance = probabilities(scores, np.array([0.0] if offset is None else offset))
         best = [self.labels[n] for n in chance.argmax(axis=1)]
@@ -85,15 +85,15 @@ class LabelTask(Choice):
         """As `Task.answer_tokens`."""
         return max(map(len, self._tokens(model)))
 
-    def on(self, model: Model, limit: int) -> Prompted:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+        """As `Task.bind`."""
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
         # One that was trained on this very question has learned how often each label is right.
         trained = trained_on(
             model.adapter_folder or model.folder, prompt_digest(self.template, self.answers)
         )
-        return _Repeatable(template, scorer, limit, () if trained else self.calibration)
+        return _BatchInvariantTask(template, scorer, limit, () if trained else self.calibration)
 
     def _tokens(self, model: Model) -> list[list[int]]:
         return label_ids(model, self.labels, self.answers)
@@ -125,7 +125,7 @@ def are_scores(value: Any, heads: Sequence[int]) -> bool:
     return isinstance(value, list) and are_numbers(value, len(value)) and len(value) > max(heads)
 
 
-class Calibrated(Prompted):
+class CalibratedPromptTask(BoundPromptTask):
     """Rows to a scorer, whose offset is fitted on texts of the task's own."""
 
     def __init__(
@@ -162,13 +162,13 @@ class Calibrated(Prompted):
             if done.errors:
                 why = next(iter(done.errors.values()))
                 raise ModelError(f"the texts that calibration reads fail: {why}")
-            self.before += done.read
+            self.setup_tokens += done.read
             scores.update(done.answers)
             step()
         return [float(x) for x in self.offset(np.array(list(scores.values())))]
 
 
-class _Repeatable(Calibrated):
+class _BatchInvariantTask(CalibratedPromptTask):
     """As calibrated, but a row's label is the same whatever batch it lies in.
 
     Where rows come out the same to the last bit in a batch and alone, nothing is left to do.
@@ -223,16 +223,16 @@ class HeadTask(Choice):
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> Encoded:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundEncoderTask:
+        """As `Task.bind`."""
         from nbllm.engine.encoding import HeadScorer
 
-        return Encoded(HeadScorer(model), limit)
+        return BoundEncoderTask(HeadScorer(model), limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the scores of all labels of the classifier."""
         return are_scores(value, self.heads)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
-        return super().values([[row[head] for head in self.heads] for row in answers], offset)
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`."""
+        return super().decode([[row[head] for head in self.heads] for row in answers], offset)

@@ -14,20 +14,20 @@ import numpy as np
 from nbllm.engine.prompt import Prompt, Template
 from nbllm.engine.scoring import probabilities
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.encoded import Encoded
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask
 from nbllm.frame.tasks.label import LabelTask, are_scores
-from nbllm.frame.tasks.prompted import Prompted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nbllm.models.model import Model
 
-__all__ = ["SeveralHeadsTask", "SeveralTask"]
+__all__ = ["MultiLabelHeadTask", "MultiLabelTask"]
 
 
 @dataclass(frozen=True)
-class _Several:
+class _MultiLabel:
     verb: str
     labels: tuple[str, ...]
 
@@ -49,7 +49,7 @@ class _Several:
 
 
 @dataclass(frozen=True)
-class SeveralTask(_Several):
+class MultiLabelTask(_MultiLabel):
     """Ask a causal model about each label in turn; an answer is two log-likelihoods a label."""
 
     questions: tuple[LabelTask, ...]  # one a label, whose first label is yes
@@ -73,9 +73,9 @@ class SeveralTask(_Several):
         """As `Task.answer_tokens`."""
         return max(question.answer_tokens(model) for question in self.questions)
 
-    def on(self, model: Model, limit: int) -> Prompted:
-        """As `Task.on`."""
-        return _InTurn([question.on(model, limit) for question in self.questions], limit)
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+        """As `Task.bind`."""
+        return _BinaryQuestions([question.bind(model, limit) for question in self.questions], limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`."""
@@ -86,8 +86,8 @@ class SeveralTask(_Several):
             and all(are_numbers(one, 2) for one in value)
         )
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`."""
         count = len(self.labels)
         scores = np.array(answers, dtype=float).reshape(-1, 2)
         shift = np.array(offset or [0.0] * 2 * count).reshape(-1, 2)
@@ -95,48 +95,48 @@ class SeveralTask(_Several):
         return self._columns(np.array(chance).reshape(-1, count))
 
 
-class _InTurn(Prompted):
+class _BinaryQuestions(BoundPromptTask):
     """Rows to the question about each label; what tells the questions apart lies in the prefix."""
 
-    def __init__(self, asked: Sequence[Prompted], limit: int) -> None:
+    def __init__(self, bound: Sequence[BoundPromptTask], limit: int) -> None:
         # The longest question says what fits.
-        longest = max(asked, key=lambda one: one.template.own_length)
+        longest = max(bound, key=lambda one: one.template.own_length)
         super().__init__(longest.template, longest.engine, limit)
-        self.asked = asked
+        self.bound = bound
 
     @property
     def label_tokens(self) -> int:
-        return max(one.label_tokens for one in self.asked)
+        return max(one.label_tokens for one in self.bound)
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
     ) -> list[float]:
-        count = len(self.asked)
+        count = len(self.bound)
         offsets = [None] * count if known is None else np.split(np.array(known), count)
         return [
             value
-            for one, offset in zip(self.asked, offsets, strict=True)
+            for one, offset in zip(self.bound, offsets, strict=True)
             for value in one.calibrate(None if offset is None else offset.tolist(), step) or ()
         ]
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Any]:
-        rows = zip(*(one(self._behind(one, prompts)) for one in self.asked), strict=True)
+        rows = zip(*(one(self._behind(one, prompts)) for one in self.bound), strict=True)
         return [
             next((answer for answer in row if isinstance(answer, Exception)), list(row))
             for row in rows
         ]
 
-    def _behind(self, asked: Prompted, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def _behind(self, bound: BoundPromptTask, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The same rows behind another question."""
-        own, shared = len(self.template.prefix_ids), asked.prefix_tokens
+        own, shared = len(self.template.prefix_ids), bound.prefix_tokens
         return [
-            replace(p, ids=asked.template.prefix_ids + p.ids[own:], prefix_length=shared)
+            replace(p, ids=bound.template.prefix_ids + p.ids[own:], prefix_length=shared)
             for p in prompts
         ]
 
 
 @dataclass(frozen=True)
-class SeveralHeadsTask(_Several):
+class MultiLabelHeadTask(_MultiLabel):
     """Read each label off a classifier that was trained to give several a text."""
 
     heads: tuple[int, ...]  # where in the classifier's own labels each is
@@ -156,17 +156,17 @@ class SeveralHeadsTask(_Several):
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> Encoded:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundEncoderTask:
+        """As `Task.bind`."""
         from nbllm.engine.encoding import HeadScorer
 
-        return Encoded(HeadScorer(model), limit)
+        return BoundEncoderTask(HeadScorer(model), limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the scores of all labels of the classifier."""
         return are_scores(value, self.heads)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`."""
         logp = np.array([[row[head] for head in self.heads] for row in answers], dtype=float)
         return self._columns(np.exp(logp.reshape(-1, len(self.heads))))

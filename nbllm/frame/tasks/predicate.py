@@ -13,22 +13,22 @@ import numpy as np
 from nbllm.engine.prompt import Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.tasks.base import are_numbers
-from nbllm.frame.tasks.label import Calibrated, Choice
-from nbllm.frame.tasks.prompted import Prompted, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.label import CalibratedPromptTask, Choice
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nbllm.models.model import Model
 
-__all__ = ["StatementTask", "log_mean"]
+__all__ = ["PredicateTask", "log_mean"]
 
 # The share of texts of which a statement is taken to hold before they are read.
 _PRIOR = 0.2
 
 
 @dataclass(frozen=True)
-class StatementTask(Choice):
+class PredicateTask(Choice):
     """Say yes where a text makes a statement more likely to follow than texts on average do.
 
     By Bayes' rule P(yes | text) / P(yes) is taken to be P(statement | text) / P(statement), whose
@@ -52,18 +52,18 @@ class StatementTask(Choice):
         """As `Task.answer_tokens`."""
         return len(self._tokens(model))
 
-    def on(self, model: Model, limit: int) -> Prompted:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+        """As `Task.bind`."""
         template = compiled(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, [self._tokens(model)])
-        return Calibrated(template, scorer, limit, self.calibration, offset=log_mean)
+        return CalibratedPromptTask(template, scorer, limit, self.calibration, offset=log_mean)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`."""
         return are_numbers(value, 1)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`; the score is the probability of yes."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`; the score is the probability of yes."""
         scores = np.array(answers, dtype=float).reshape(-1)
         odds = scores - (offset or (0.0,))[0] + log(_PRIOR / (1 - _PRIOR))
         yes = np.exp(-np.logaddexp(0.0, -odds))

@@ -14,7 +14,7 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.prompted import Prompted, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -66,8 +66,8 @@ class SpanTask:
         """As `Task.answer_tokens`."""
         return self.max_new_tokens
 
-    def on(self, model: Model, limit: int) -> Prompted:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+        """As `Task.bind`."""
         template = compiled(self.template, model, limit)
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, stop=self.stop
@@ -84,8 +84,8 @@ class SpanTask:
         there = place == [None, None] or (are_numbers(place, 2) and _are_whole(place))
         return isinstance(written, str) and are_numbers([refused], 1) and there
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`: the answer, the probability that there is one, and where it is."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`: the answer, the probability that there is one, and where it is."""
         scores = [-expm1(min(0.0, refused)) for _, refused, _, _ in answers]
         given = [
             score >= self.threshold and written.strip(" .").lower() != self.refusal
@@ -107,7 +107,7 @@ class _Reading(Prompt):
     source: str = ""  # the row's text as the frame has it
 
 
-class _Reader(Prompted):
+class _Reader(BoundPromptTask):
     def __init__(
         self,
         template: CompiledTemplate,

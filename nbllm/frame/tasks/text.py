@@ -11,7 +11,7 @@ import narwhals as nw
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import Template
 from nbllm.frame.tasks.base import Output
-from nbllm.frame.tasks.prompted import Prompted, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -48,7 +48,7 @@ class TextTask:
         # An encoder-decoder writes into a context of its own.
         return self.max_new_tokens if model.kind == "causal" else 0
 
-    def on(self, model: Model, limit: int) -> Prompted:
+    def bind(self, model: Model, limit: int) -> BoundPromptTask:
         template = compiled(self.template, model, limit)
         generator = TextGenerator(
             model,
@@ -57,11 +57,11 @@ class TextTask:
             stop=self.stop,
             whole_sentences=self.whole_sentences,
         )
-        return Prompted(template, generator, limit)
+        return BoundPromptTask(template, generator, limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`."""
         return isinstance(value, str)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         return [list(answers)]

@@ -15,7 +15,7 @@ from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.tasks.base import VECTOR, Output, are_numbers
-from nbllm.frame.tasks.encoded import Encoded
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,8 +70,8 @@ class VectorTask:
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> Encoded:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundEncoderTask:
+        """As `Task.bind`."""
         from nbllm.engine.encoding import TextEncoder
 
         return _Compact(TextEncoder(model), limit)
@@ -84,8 +84,8 @@ class VectorTask:
             return False
         return len(numbers) > 0 and bool(np.isfinite(numbers).all())
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`.
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`.
 
         Raises:
             LedgerError: vectors on file are not as long as those of the model.
@@ -96,7 +96,7 @@ class VectorTask:
         return [vectors]
 
 
-class _Compact(Encoded):
+class _Compact(BoundEncoderTask):
     """Vectors as base64 of float32, little-endian.
 
     1,000 of 384 numbers take 2.0 MB so and 8.4 MB as JSON's numbers (4.7 and 8.8 MB of the
@@ -140,8 +140,8 @@ class SimilarityTask:
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> Encoded:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundEncoderTask:
+        """As `Task.bind`."""
         from nbllm.engine.encoding import TextEncoder
 
         return _Pairs(TextEncoder(model), limit, self.to)
@@ -150,8 +150,8 @@ class SimilarityTask:
         """As `Task.is_answer`."""
         return are_numbers([value], 1)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`."""
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`."""
         return [list(answers)]
 
 
@@ -162,7 +162,7 @@ class _Pair(Prompt):
     sides: tuple[Prompt, ...] = ()
 
 
-class _Pairs(Encoded):
+class _Pairs(BoundEncoderTask):
     """Pairs of texts to the cosine of their vectors; a text is embedded once a batch."""
 
     def __init__(self, engine: Any, limit: int, to: str | None) -> None:

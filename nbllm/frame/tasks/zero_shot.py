@@ -10,7 +10,7 @@ import numpy as np
 
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import LabelError
-from nbllm.frame.tasks.encoded import Encoded
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
 from nbllm.frame.tasks.label import Choice
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nbllm.engine.prompt import Template
     from nbllm.models.model import Model
 
-__all__ = ["TEMPERATURE", "NearestTask"]
+__all__ = ["TEMPERATURE", "ZeroShotTask"]
 
 # Sentence encoders are trained with cosines divided by about this, see
 # https://sbert.net/docs/package_reference/sentence_transformer/losses.html (scale=20).
@@ -26,7 +26,7 @@ TEMPERATURE = 0.05
 
 
 @dataclass(frozen=True)
-class NearestTask(Choice):
+class ZeroShotTask(Choice):
     """Choose a label by the cosine of its vector and the text's."""
 
     described: tuple[str, ...]  # what is embedded of each label
@@ -44,18 +44,18 @@ class NearestTask(Choice):
         """As `Task.answer_tokens`."""
         return 0
 
-    def on(self, model: Model, limit: int) -> Encoded:
-        """As `Task.on`."""
+    def bind(self, model: Model, limit: int) -> BoundEncoderTask:
+        """As `Task.bind`."""
         from nbllm.engine.encoding import TextEncoder
 
         return _Nearest(TextEncoder(model), limit, self.described)
 
-    def values(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.values`; an answer is the cosine of each label."""
-        return super().values([np.divide(row, TEMPERATURE) for row in answers], offset)
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        """As `Task.decode`; an answer is the cosine of each label."""
+        return super().decode([np.divide(row, TEMPERATURE) for row in answers], offset)
 
 
-class _Nearest(Encoded):
+class _Nearest(BoundEncoderTask):
     def __init__(self, encoder: TextEncoder, limit: int, described: Sequence[str]) -> None:
         super().__init__(encoder, limit)
         prompts = encoder.encode(described, limit=limit, truncate=False)

@@ -12,17 +12,17 @@ from nbllm.engine.prompt import Part, chat, plain
 from nbllm.errors import FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
-from nbllm.frame.evaluation.judged import evaluate_answers
+from nbllm.frame.evaluation.request import evaluate_answers
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples, read_triples
 from nbllm.frame.prompts.few_shot import label_parts
-from nbllm.frame.tasks.extractive_qa import ReaderTask
+from nbllm.frame.tasks.extractive_qa import ExtractiveQATask
 from nbllm.frame.tasks.span import SpanTask
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Answer", "Options"]
@@ -126,7 +126,7 @@ class Answer(Verb[Options]):
 
     def task(
         self, model: Model, subject: str, options: Options
-    ) -> SpanTask | TextTask | ReaderTask:
+    ) -> SpanTask | TextTask | ExtractiveQATask:
         question, context = options.question, options.context_column
         instruction, examples, cut = options.instruction, options.examples, options.max_new_tokens
         require(model, self.name, "causal", "extractive_qa")
@@ -160,7 +160,7 @@ class Answer(Verb[Options]):
             stop="\n",
         )
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return evaluate_answers(judged, metrics=("exact", "token_f1"))
 
 
@@ -174,7 +174,7 @@ def _pointed_at(
     instruction: str | None,
     examples: Examples | None,
     threshold: float | None,
-) -> ReaderTask:
+) -> ExtractiveQATask:
     """Answers that a model was trained to point at."""
     if question is None and context is None:
         raise FrameError(
@@ -187,7 +187,7 @@ def _pointed_at(
             "examples=. Leave them out, or ask a causal model, such as nbllm.load()."
         )
     asked = None if question is None else question.strip()
-    return ReaderTask("answer", asked, 0.5 if threshold is None else threshold)
+    return ExtractiveQATask("answer", asked, 0.5 if threshold is None else threshold)
 
 
 def _known(

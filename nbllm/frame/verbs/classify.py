@@ -17,8 +17,8 @@ from nbllm.frame.prompts.few_shot import label_parts
 from nbllm.frame.prompts.head import head_labels, refuse_prompt
 from nbllm.frame.tasks.base import Task
 from nbllm.frame.tasks.label import HeadTask, LabelTask
-from nbllm.frame.tasks.multilabel import SeveralHeadsTask, SeveralTask
-from nbllm.frame.tasks.zero_shot import NearestTask
+from nbllm.frame.tasks.multilabel import MultiLabelHeadTask, MultiLabelTask
+from nbllm.frame.tasks.zero_shot import ZeroShotTask
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -185,11 +185,11 @@ def choose_label(
                 f"multi=True asks for a yes or no to each label, and {model.name} only says which "
                 "is nearest. Pass a causal language model."
             )
-        return NearestTask(verb="classify", labels=names, described=tuple(described.values()))
+        return ZeroShotTask(verb="classify", labels=names, described=tuple(described.values()))
     shown = [] if examples is None else read_examples(examples, _FIELDS, names)
     if multi:
         questions = (_is_about(model, name, described[name], instruction, shown) for name in names)
-        return SeveralTask(verb="classify", labels=names, questions=tuple(questions))
+        return MultiLabelTask(verb="classify", labels=names, questions=tuple(questions))
     return LabelTask(
         verb="classify",
         template=plain(
@@ -247,7 +247,7 @@ def _is_about(
 
 def _by_head(
     model: Model, labels: Sequence[str] | Mapping[str, str] | None, multi: bool
-) -> HeadTask | SeveralHeadsTask:
+) -> HeadTask | MultiLabelHeadTask:
     own = head_labels(model)
     if isinstance(labels, Mapping):
         raise LabelError(
@@ -269,4 +269,4 @@ def _by_head(
             f"{model.name} was trained to give one label a text, so its probabilities are no yes "
             "or no to each. Leave multi=True out, or pass a causal language model."
         )
-    return SeveralHeadsTask(verb="classify", labels=names, heads=heads)
+    return MultiLabelHeadTask(verb="classify", labels=names, heads=heads)

@@ -13,7 +13,7 @@ from nbllm.frame.columns import Rows
 from nbllm.frame.evaluation.vectors import of_vectors
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.running.execute import How, Question, execute
+from nbllm.frame.running.execute import ExecutionOptions, Question, execute
 from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
 from nbllm.frame.tasks.vector import VectorTask, unit_vectors
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.evaluation.request import EvaluationRequest
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
@@ -57,7 +57,7 @@ class Embed(Verb[Options]):
     def task(self, model: Model, subject: str, options: Options) -> VectorTask:
         return embedding_task(model)
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         judged.refuse_metrics()
         return of_vectors(judged.common())
 
@@ -103,8 +103,8 @@ def embed_rows(
     encoder: Model,
     *,
     output: str,
-    how: How,
-    watch: Watch,
+    execution: ExecutionOptions,
+    monitor: RunMonitor,
 ) -> Vectors:
     """Return the vectors of texts, filed under the column of a verb's answers.
 
@@ -114,11 +114,11 @@ def embed_rows(
         labels: those of the rows.
     """
     question = Question(embedding_task(encoder), encoder, {TEXT: column}, output)
-    answers = execute(question, rows, labels, how, watch)
+    answers = execute(question, rows, labels, execution, monitor)
     if failed := answers.failed_rows(rows):
         error = next(iter(answers.report.errors))
         warn_of_failures(labels(), Embed.name, failed, error, column=None)
-    if answers.report.stopped and not watch.beside:
+    if answers.report.stopped and not monitor.in_background:
         warn_of_a_stop(answers.report, answers.state)
     [cells] = answers.decoded(question.task)
     return Vectors(rows, cells, answers.record if answers.values or answers.errors else None)

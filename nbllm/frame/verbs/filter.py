@@ -24,11 +24,11 @@ from nbllm.frame.evaluation.predicates import of_filter
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.tasks.predicate import StatementTask
+from nbllm.frame.tasks.predicate import PredicateTask
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Filter", "Options"]
@@ -110,12 +110,12 @@ class Filter(Verb[Options]):
 
     name = "filter"
     options = Options
-    judged_by: ClassVar[tuple[str, ...]] = ("corpus",)
+    evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus",)
 
     def example_fields(self, options: Options) -> Fields:
         return _FIELDS
 
-    def task(self, model: Model, subject: str, options: Options) -> StatementTask:
+    def task(self, model: Model, subject: str, options: Options) -> PredicateTask:
         require(model, self.name, "causal")
         examples = options.examples
         head = f"{options.instruction}\n\n" if options.instruction else ""
@@ -127,7 +127,7 @@ class Filter(Verb[Options]):
                 )
             head += f"Text: {text}\nThe text {_phrase(holds)}.\n\n"
         parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
-        return StatementTask(
+        return PredicateTask(
             verb=self.name,
             labels=("yes", "no"),
             template=plain(model.tokenizer, parts),
@@ -167,7 +167,7 @@ class Filter(Verb[Options]):
             found.attrs = dict(answered.attrs)
         return found
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return of_filter(judged.frame, judged.truth, judged.output, judged.records, judged.corpus)
 
 

@@ -17,8 +17,8 @@ from nbllm.frame.running.preview import PreviewStep, StepsPreview
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.evaluation.request import EvaluationRequest
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Mask", "Options"]
@@ -62,7 +62,7 @@ class Mask(Verb[Options]):
 
     name = "mask"
     options = Options
-    asks_one = False
+    one_question_per_row = False
     settings: ClassVar[tuple[str, ...]] = ("into", "keep")
     setting_docs: ClassVar[Mapping[str, str]] = {
         "keep": "which new columns to add, of 'value' and 'error'."
@@ -82,7 +82,7 @@ class Mask(Verb[Options]):
             names = [call.output, f"{call.output}_entities", f"{call.output}_error"]
             refuse_taken(frame, names, ours=f"{call.output}_entities")
 
-    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         masker = Masker(call.options.entities, call.options.language)
         return mask_frame(frame, call.subject, masker, output=call.output, keep=call.settings.keep)
 
@@ -120,7 +120,7 @@ class Mask(Verb[Options]):
         columns = frame.columns
         return f"{name}_entities" in columns and f"{name}_run" not in columns
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return of_spans(judged.frame, judged.truth, judged.output, self.name)
 
 

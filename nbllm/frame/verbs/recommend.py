@@ -31,9 +31,9 @@ from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.frame.running.estimate import RunEstimate
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.frame.tasks.base import Task
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
@@ -80,8 +80,8 @@ class Recommend(Verb[Options]):
 
     name = "recommend"
     options = Options
-    asks_one = False
-    judged_by: ClassVar[tuple[str, ...]] = ("corpus", "history", "key", "k")
+    one_question_per_row = False
+    evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus", "history", "key", "k")
     kind: ClassVar[Kind] = "encoder"
     subject_doc = "the texts that describe the items."
 
@@ -94,7 +94,7 @@ class Recommend(Verb[Options]):
         if adds:
             refuse_taken(frame, _names(call.output), ours=f"{call.output}_score")
 
-    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         assert model is not None
         into, keep, history = call.output, call.settings.keep, call.options.history
         rows = read_rows(frame, [call.subject])
@@ -102,7 +102,13 @@ class Recommend(Verb[Options]):
         liked_by = read_histories(frame, history)
         labels = index_labels(frame)
         vectors = embed_rows(
-            rows, lambda: labels, call.subject, model, output=into, how=call.how, watch=watch
+            rows,
+            lambda: labels,
+            call.subject,
+            model,
+            output=into,
+            execution=call.execution,
+            monitor=monitor,
         )
         hits: list[_Hit] = []
         for user, liked in liked_by.items():
@@ -163,7 +169,7 @@ class Recommend(Verb[Options]):
     def recognizes(self, frame: Any, name: str) -> bool:
         return are_recommended(frame, name)
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return of_ranks(judged, _RANKINGS)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import narwhals as nw
 
 from nbllm.frame.calls.options import option
-from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of, stand_in
+from nbllm.frame.calls.verb import Call, Verb, choose_encoder, placeholder_model, preview_of
 from nbllm.frame.columns import (
     Rows,
     check_columns,
@@ -28,7 +28,7 @@ from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
 from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
-from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.running.questions import Questions
 from nbllm.frame.running.run import warn_of_failures
@@ -130,7 +130,7 @@ class Reply(Verb[Options]):
 
     name = "reply"
     options = Options
-    asks_one = False
+    one_question_per_row = False
     subject_doc = "the messages."
     setting_docs: ClassVar[Mapping[str, str]] = {
         "model": "a causal model, or its name; by default the one loaded last."
@@ -153,12 +153,12 @@ class Reply(Verb[Options]):
     def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
         check_columns(frame, [call.subject])
         read_sources(call.options.sources, call.options.source_column)
-        call.task(stand_in(self.kind))
+        call.task(placeholder_model(self.kind))
         if adds:
             names = [call.output + suffix for suffix in _COLUMNS]
             refuse_taken(frame, names, ours=f"{call.output}_run")
 
-    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         assert model is not None
         require(model, self.name, "causal")
         options, output = call.options, call.output
@@ -166,8 +166,10 @@ class Reply(Verb[Options]):
         texts, labels = read_sources(options.sources, options.source_column)
         tasks = _tasks(call, model)
         # First, since it is quick and may be refused.
-        found = _find_sources(texts, rows, call, _encoder(options), watch)
-        asked = Questions(lambda: index_labels(frame), call.how, watch, stopped=watch.cancelled)
+        found = _find_sources(texts, rows, call, _encoder(options), monitor)
+        asked = Questions(
+            lambda: index_labels(frame), call.execution, monitor, stopped=monitor.cancelled
+        )
         for suffix, task in tasks.items():
             question = Question(task, model, {TEXT: call.subject}, output + suffix)
             asked.ask(suffix, question, rows)
@@ -222,8 +224,8 @@ class Reply(Verb[Options]):
         ]
         rows = Rows([(message,)], [0], {})
         quiet = replace(call, settings=replace(call.settings, ledger=False))
-        with Watch(self.name, call.output) as watch:
-            found = _find_sources(texts, rows, quiet, encoder, watch)[0]
+        with RunMonitor(self.name, call.output) as monitor:
+            found = _find_sources(texts, rows, quiet, encoder, monitor)[0]
         how = "by words" if encoder is None else "by words and by meaning"
         listed = "\n".join(f"{labels[n]}: {texts[n]}" for n in found)
         steps.append(PreviewStep(f"sources, found {how}", listed or "none matches"))
@@ -251,8 +253,8 @@ class Reply(Verb[Options]):
             question = Question(task, model, {TEXT: call.subject}, "")
             steps[suffix[1:]] = estimate_rows(rows, question, truncate=truncate)
         # By words alone, which asks no encoder: about as many and as long as those of both.
-        with Watch(self.name, call.output) as watch:
-            found = _find_sources(texts, rows, call, None, watch)
+        with RunMonitor(self.name, call.output) as monitor:
+            found = _find_sources(texts, rows, call, None, monitor)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
         writing = Question(_draft(call, model), model, _both(call), "")
         steps["draft"] = estimate_rows(_drafted(rows, contexts)[0], writing, truncate=truncate)
@@ -315,7 +317,11 @@ def _encoder(options: Options) -> Model | None:
 
 
 def _find_sources(
-    sources: Sequence[str], rows: Rows, call: Call[Options], encoder: Model | None, watch: Watch
+    sources: Sequence[str],
+    rows: Rows,
+    call: Call[Options],
+    encoder: Model | None,
+    monitor: RunMonitor,
 ) -> dict[int, list[int]]:
     """For each message the sources that match, best first.
 
@@ -332,7 +338,7 @@ def _find_sources(
         options = search.Options(messages, k, how)
         asked = Call(search.VERB, TEXT, options, replace(settings, into="found"))
         model = None if how == "bm25" else encoder
-        return search.find(texts, lambda: range(len(sources)), asked, model, watch).ranked
+        return search.find(texts, lambda: range(len(sources)), asked, model, monitor).ranked
 
     alike: set[int] = set()
     if encoder is not None:

@@ -33,7 +33,7 @@ from nbllm.frame.running.estimate import (
 )
 from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
-from nbllm.frame.running.progress import Watch
+from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.tasks.vector import unit_vectors
 from nbllm.frame.verbs.embed import embed_rows, embedding_task
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.frame.tasks.base import Task
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
@@ -105,8 +105,8 @@ class Search(Verb[Options]):
 
     name = "search"
     options = Options
-    asks_one = False
-    judged_by: ClassVar[tuple[str, ...]] = ("corpus", "key", "k")
+    one_question_per_row = False
+    evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus", "key", "k")
     kind: ClassVar[Kind] = "encoder"
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
@@ -120,10 +120,10 @@ class Search(Verb[Options]):
     def model_of(self, call: Call[Options]) -> Model | None:
         return None if call.options.how == "bm25" else call.model()
 
-    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         into, keep, queries = call.output, call.settings.keep, call.options.queries
         rows = read_rows(frame, [call.subject])
-        found = find(rows, lambda: index_labels(frame), call, model, watch)
+        found = find(rows, lambda: index_labels(frame), call, model, monitor)
         hits = [
             (row, rank, score, queries[n])
             for n, ranked in found.ranked.items()
@@ -195,7 +195,7 @@ class Search(Verb[Options]):
     def recognizes(self, frame: Any, name: str) -> bool:
         return are_found_ranks(frame, name)
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return of_ranks(judged, _RANKINGS)
 
 
@@ -215,7 +215,7 @@ def find(
     labels: Callable[[], Sequence[Any]],
     call: Call[Options],
     model: Model | None,
-    watch: Watch,
+    monitor: RunMonitor,
 ) -> Found:
     """Rank rows for each query of a call.
 
@@ -229,9 +229,15 @@ def find(
     asked: dict[int, NDArray[np.float32]] = {}
     if model is not None:
         # First, since it is quick and may be refused.
-        asked = _embed(options.queries, model, truncate=call.settings.truncate, watch=watch)
+        asked = _embed(options.queries, model, truncate=call.settings.truncate, monitor=monitor)
         by_meaning = embed_rows(
-            rows, labels, call.subject, model, output=call.output, how=call.how, watch=watch
+            rows,
+            labels,
+            call.subject,
+            model,
+            output=call.output,
+            execution=call.execution,
+            monitor=monitor,
         )
     if options.how != "dense":  # after the vectors, whose progress is shown
         by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
@@ -239,7 +245,7 @@ def find(
     for n, query in enumerate(options.queries):
         if by_meaning is not None and n not in asked:
             continue
-        if by_meaning is None and watch.cancelled:
+        if by_meaning is None and monitor.cancelled:
             break
         scores = []
         if by_words is not None:
@@ -269,7 +275,7 @@ def _preview(text: str, encoder: Model, call: Call[Options]) -> Preview:
 
 
 def _embed(
-    texts: Sequence[str], model: Model, *, truncate: bool, watch: Watch
+    texts: Sequence[str], model: Model, *, truncate: bool, monitor: RunMonitor
 ) -> dict[int, NDArray[np.float32]]:
     """Vectors of length 1, shape (dimensions,), by text; of those before a cancel.
 
@@ -278,18 +284,18 @@ def _embed(
         ModelError: the encoder fails on a text.
     """
     task = embedding_task(model)
-    asked = task.on(model, model.context_length)
+    bound = task.bind(model, model.context_length)
     prompts = []
-    for prompt in asked.encode([(text,) for text in texts], truncate=truncate):
+    for prompt in bound.encode([(text,) for text in texts], truncate=truncate):
         if isinstance(prompt, Exception):
             raise prompt
         prompts.append(prompt)
     vectors: dict[int, Any] = {}
-    for done in run(prompts, asked, budget=TokenBudget.of(model, decodes=False)):
+    for done in run(prompts, bound, budget=TokenBudget.of(model, decodes=False)):
         if done.errors:
             raise ModelError(f"a text could not be embedded: {next(iter(done.errors.values()))}")
         answers = list(done.answers.values())
-        vectors |= dict(zip(done.answers, task.values(answers, None)[0], strict=True))
-        if watch.cancelled:
+        vectors |= dict(zip(done.answers, task.decode(answers, None)[0], strict=True))
+        if monitor.cancelled:
             break
     return dict(zip(vectors, unit_vectors(list(vectors.values())), strict=True))

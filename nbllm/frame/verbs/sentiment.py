@@ -44,7 +44,7 @@ _EXAMPLES = (
     ("Cold soup, sour waiter, and a bill that made us laugh for the wrong reason.", "negative"),
     ("A warm, sharply written comedy that earns every one of its laughs.", "positive"),
     ("The app crashes every time I open a file, and support never replied.", "negative"),
-    ("If you enjoy watching paint dry, this is the thriller of the year.", "negative"),
+    ("If you enjoy monitoring paint dry, this is the thriller of the year.", "negative"),
 )
 
 # Positive and negative in turn, of 3 to 30 words; longer ones moved the offset the wrong way.

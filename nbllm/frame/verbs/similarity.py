@@ -15,7 +15,7 @@ from nbllm.frame.tasks.vector import SimilarityTask
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
@@ -62,7 +62,7 @@ class Similarity(Verb[Options]):
         require(model, self.name, "encoder")
         return SimilarityTask(verb=self.name, to=options.to)
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         judged.refuse_metrics()
         return of_scores(judged.data, judged.records[0], judged.common())
 

@@ -23,7 +23,7 @@ from nbllm.frame.running.run import answer_rows
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Options", "Summarize"]
@@ -160,12 +160,14 @@ class Summarize(Verb[Options]):
         by = call.options.by
         return frame if by is None else _group_texts(frame, by, call.subject)
 
-    def run(self, frame: Any, call: Call[Options], model: Model | None, watch: Watch) -> Any:
+    def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         assert model is not None
         rows, question = read_rows(frame, [call.subject]), call.question(model)
         if not call.settings.truncate:
-            rows = condense(rows, question, lambda: index_labels(frame), call.how, watch)
-        return answer_rows(frame, rows, question, **call.added, how=call.how, watch=watch)
+            rows = condense(rows, question, lambda: index_labels(frame), call.execution, monitor)
+        return answer_rows(
+            frame, rows, question, **call.added, execution=call.execution, monitor=monitor
+        )
 
     def texts_read(
         self, record: Mapping[str, Any], texts: tuple[str, ...], model: Model

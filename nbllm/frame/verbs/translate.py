@@ -14,7 +14,7 @@ from nbllm.engine.prompt import Part, Template, chat, plain
 from nbllm.errors import UnsupportedModelError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
-from nbllm.frame.evaluation.judged import Baseline, evaluate_answers
+from nbllm.frame.evaluation.request import Baseline, evaluate_answers
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT, label_parts
@@ -25,7 +25,7 @@ from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
-    from nbllm.frame.evaluation.judged import Judged
+    from nbllm.frame.evaluation.request import EvaluationRequest
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Options", "Translate"]
@@ -162,7 +162,7 @@ class Translate(Verb[Options]):
         )
         return TextTask(self.name, plain(model.tokenizer, parts), cut, stop="\n")
 
-    def evaluate(self, judged: Judged) -> Evaluation:
+    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
         return evaluate_answers(
             judged,
             metrics=("bleu", "chrf"),

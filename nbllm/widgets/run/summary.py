@@ -12,7 +12,7 @@ from nbllm.escaping import escape, visible
 from nbllm.wording import counted, duration, rate
 
 if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Step, Watch
+    from nbllm.frame.running.progress import RunMonitor, Step
 
 __all__ = ["begun", "summary", "summary_text"]
 
@@ -29,39 +29,39 @@ _SHOWN = {
 }
 
 
-def summary_text(watch: Watch) -> str:
+def summary_text(monitor: RunMonitor) -> str:
     """One line: what was done, and how it ended."""
-    head = f"{watch.verb} → {watch.output}: {_SHOWN[watch.state]}"
-    return visible(f"{head}, {_about(watch)}" if watch.steps else head)
+    head = f"{monitor.verb} → {monitor.output}: {_SHOWN[monitor.state]}"
+    return visible(f"{head}, {_about(monitor)}" if monitor.steps else head)
 
 
-def begun(watch: Watch) -> str:
+def begun(monitor: RunMonitor) -> str:
     """Return what a cell shows of a run whose end never reached it."""
-    kept = watch.step is None or watch.step.report.ledger
+    kept = monitor.step is None or monitor.step.report.ledger
     return (
         f"<div class='nbllm-run-begun' style='{STYLE['card']}'>"
-        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
-        f"<code>{escape(watch.output)}</code></div><div style='{STYLE['about']}'>It was at work "
+        f"<div><span style='{STYLE['name']}'>{escape(monitor.verb)}</span> → "
+        f"<code>{escape(monitor.output)}</code></div><div style='{STYLE['about']}'>It was at work "
         "when this was saved. How it ended is shown here once its kernel has time to say so. If "
         f"the kernel has stopped, run the cell again{_KEPT if kept else '.'}</div></div>"
     )
 
 
-def summary(watch: Watch) -> str:
+def summary(monitor: RunMonitor) -> str:
     """The whole of it; nothing is fetched, and all that came from rows is escaped."""
-    step = watch.steps[-1]
-    state = "" if watch.state == "done" else f" · <b>{_SHOWN[watch.state]}</b>"
+    step = monitor.steps[-1]
+    state = "" if monitor.state == "done" else f" · <b>{_SHOWN[monitor.state]}</b>"
     parts = [
-        f"<div><span style='{STYLE['name']}'>{escape(watch.verb)}</span> → "
-        f"<code>{escape(watch.output)}</code>{state}</div>"
-        f"<div style='{STYLE['about']}'>{escape(_about(watch))}</div>"
+        f"<div><span style='{STYLE['name']}'>{escape(monitor.verb)}</span> → "
+        f"<code>{escape(monitor.output)}</code>{state}</div>"
+        f"<div style='{STYLE['about']}'>{escape(_about(monitor))}</div>"
     ]
-    if watch.state == "failed":
-        parts.append(f"<div role='alert'>{escape(watch.error or step.error)}</div>")
-    elif watch.stopped:
+    if monitor.state == "failed":
+        parts.append(f"<div role='alert'>{escape(monitor.error or step.error)}</div>")
+    elif monitor.stopped:
         parts.append(f"<div style='margin-bottom:8px'>{escape(_kept(step))}</div>")
-    if len(watch.steps) > 1:
-        parts.append(_steps(watch.steps))
+    if len(monitor.steps) > 1:
+        parts.append(_steps(monitor.steps))
     elif step.labels:
         parts.append(_histogram(step))
     if step.failed:
@@ -73,11 +73,11 @@ def summary(watch: Watch) -> str:
 _MORE = "Time, tokens, model and run"
 
 
-def _about(watch: Watch) -> str:
-    if len(watch.steps) == 1:
-        return _counts(watch.steps[0])
-    whole = watch.steps[-1].seconds + watch.steps[-1].started - watch.steps[0].started
-    return f"{counted(len(watch.steps), 'step')} in {duration(whole)}"
+def _about(monitor: RunMonitor) -> str:
+    if len(monitor.steps) == 1:
+        return _counts(monitor.steps[0])
+    whole = monitor.steps[-1].seconds + monitor.steps[-1].started - monitor.steps[0].started
+    return f"{counted(len(monitor.steps), 'step')} in {duration(whole)}"
 
 
 def _counts(step: Step) -> str:

@@ -30,7 +30,7 @@ from nbllm.widgets.run.summary import begun, summary, summary_text
 from nbllm.widgets.view import View
 
 if TYPE_CHECKING:
-    from nbllm.frame.running.progress import Step, Watch
+    from nbllm.frame.running.progress import RunMonitor, Step
 
 __all__ = ["RunDisplay", "RunView"]
 
@@ -51,32 +51,32 @@ class RunView(View):
 
 
 class RunDisplay:
-    """Shows a watch in the notebook: in the cell that it works for, and where it is opened."""
+    """Shows a monitor in the notebook: in the cell that it works for, and where it is opened."""
 
     def __init__(self) -> None:
         self._view: RunView | None = None
         self._respond: Callable[..., None]  # to messages of the view
         self._places: dict[str, _Place] = {}  # by the request of their cell
 
-    def show(self, watch: Watch) -> None:
+    def show(self, monitor: RunMonitor) -> None:
         """As `Display.show`."""
         if not _is_interactive():
             return
         if self._view is not None:
-            self._view.state = state_of(watch)
-        self._place(watch)
+            self._view.state = state_of(monitor)
+        self._place(monitor)
 
-    def open(self, watch: Watch) -> bool:
+    def open(self, monitor: RunMonitor) -> bool:
         """As `Display.open`."""
-        if not watch.ended:
-            self._place(watch)
-        elif watch.steps:
-            _publish(_static(watch))
-        return not watch.ended or bool(watch.steps)
+        if not monitor.ended:
+            self._place(monitor)
+        elif monitor.steps:
+            _publish(_static(monitor))
+        return not monitor.ended or bool(monitor.steps)
 
-    def end(self, watch: Watch) -> None:
+    def end(self, monitor: RunMonitor) -> None:
         """As `Display.end`."""
-        static = _static(watch)
+        static = _static(monitor)
         for place in self._places.values():
             _publish(static, place.static, update=True)
             _publish({"text/plain": ""}, place.view, update=True)
@@ -85,21 +85,21 @@ class RunDisplay:
         if self._view is not None:
             # The callback holds the run, and the run its model.
             self._view.on_msg(self._respond, remove=True)
-            _end_view(self._view, watch)
+            _end_view(self._view, monitor)
             self._view = None
 
-    def _place(self, watch: Watch) -> None:
+    def _place(self, monitor: RunMonitor) -> None:
         """Put it into the cell that is at work, unless it is there."""
         cell = _cell()
         if cell in self._places:
             return
         if self._view is None:
-            self._view = RunView(state=state_of(watch))
-            self._respond = answer_requests(self._view, lambda request: _answer(request, watch))
+            self._view = RunView(state=state_of(monitor))
+            self._respond = answer_requests(self._view, lambda request: _answer(request, monitor))
         place = self._places[cell] = _Place()
         data, metadata = self._view._repr_mimebundle_() or ({}, {})
         _publish({**data, "text/plain": ""}, place.view, metadata)
-        _publish({"text/html": begun(watch), "text/plain": summary_text(watch)}, place.static)
+        _publish({"text/html": begun(monitor), "text/plain": summary_text(monitor)}, place.static)
 
 
 class _Place:
@@ -116,9 +116,9 @@ def _publish(
     publish_display_data(data, metadata, transient=transient, update=update)  # type: ignore[no-untyped-call]
 
 
-def _end_view(view: RunView, watch: Watch) -> None:
+def _end_view(view: RunView, monitor: RunMonitor) -> None:
     """Make a view the summary, for pages that nothing else reaches."""
-    view.state = {**state_of(watch), "summary": _static(watch)["text/html"]}
+    view.state = {**state_of(monitor), "summary": _static(monitor)["text/html"]}
     _ended.append(view)
     while len(_ended) > _ENDED:
         _ended.popleft().close()
@@ -129,15 +129,15 @@ def make_display() -> RunDisplay | None:
     return RunDisplay() if _kernel() is not None else None
 
 
-def state_of(watch: Watch) -> RunState:
+def state_of(monitor: RunMonitor) -> RunState:
     """Return all that the widget shows: a few kB at most."""
-    phase: Phase = "stopping" if watch.stopping else watch.state
+    phase: Phase = "stopping" if monitor.stopping else monitor.state
     state = RunState(
-        verb=watch.verb,
-        output=watch.output,
+        verb=monitor.verb,
+        output=monitor.output,
         phase=phase,
-        steps=[_summary(earlier) for earlier in watch.steps[:-1][-_STEPS:]],
-        step=None if watch.step is None else _at_work(watch.step),
+        steps=[_summary(earlier) for earlier in monitor.steps[:-1][-_STEPS:]],
+        step=None if monitor.step is None else _at_work(monitor.step),
     )
     sendable: RunState = _sendable(state)
     return sendable
@@ -192,17 +192,17 @@ def _at_work(step: Step) -> RunStep:
     )
 
 
-def _answer(request: Any, watch: Watch) -> Reply:
+def _answer(request: Any, monitor: RunMonitor) -> Reply:
     """Answer a request of the browser, which reaches a kernel that is not busy."""
     if request["kind"] != "cancel":
         raise ValueError(f"nothing answers {request['kind']!r}")
-    watch.cancel()
+    monitor.cancel()
     return NoContent(), []
 
 
-def _static(watch: Watch) -> dict[str, str]:
-    text = summary_text(watch)
-    html = summary(watch) if watch.steps else f"<div>{escape(text)}</div>"
+def _static(monitor: RunMonitor) -> dict[str, str]:
+    text = summary_text(monitor)
+    html = summary(monitor) if monitor.steps else f"<div>{escape(text)}</div>"
     return {"text/html": html, "text/plain": text}
 
 

@@ -25,7 +25,7 @@ from nbllm.engine.prompt import Prompt
 from nbllm.engine.scoring import LabelScorer
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.running import background
-from nbllm.frame.tasks.label import Calibrated, _Repeatable
+from nbllm.frame.tasks.label import CalibratedPromptTask, _BatchInvariantTask
 from nbllm.models import in_memory
 from nbllm.models.model import Model
 from tests.asking import sentiment
@@ -98,17 +98,17 @@ def test_a_cancel_stops_after_the_batch(
     frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second, cancelled = threading.Event(), threading.Event()
-    score: Score = _Repeatable.__call__
+    score: Score = _BatchInvariantTask.__call__
     calls = []
 
-    def waiting(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence:
+    def waiting(self: _BatchInvariantTask, prompts: Sequence[Prompt]) -> Sequence:
         calls.append(len(prompts))
         if len(calls) == 2:
             second.set()
             assert cancelled.wait(30)
         return score(self, prompts)
 
-    monkeypatch.setattr(_Repeatable, "__call__", waiting)
+    monkeypatch.setattr(_BatchInvariantTask, "__call__", waiting)
     run = frame.llm.sentiment("review", model=tiny_llama, ledger=False, background=True)
     assert second.wait(30)
     assert "running" in str(run) and not run.done
@@ -157,7 +157,7 @@ def test_a_cancel_stops_calibration_after_its_batch(
 def test_calibration_lets_others_have_their_turn_between_its_batches(
     frame: pd.DataFrame, tiny_llama: Model
 ) -> None:
-    asked = sentiment(tiny_llama).on(tiny_llama, tiny_llama.context_length)
+    asked = sentiment(tiny_llama).bind(tiny_llama, tiny_llama.context_length)
     free = []
 
     def another_run() -> None:
@@ -178,11 +178,11 @@ def test_an_interrupt_while_calibrating_ends_all_steps_of_a_reply(
 ) -> None:
     verbs = []
 
-    def interrupted(self: Calibrated, *_: object) -> None:
+    def interrupted(self: CalibratedPromptTask, *_: object) -> None:
         verbs.append(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Calibrated, "calibrate", interrupted)
+    monkeypatch.setattr(CalibratedPromptTask, "calibrate", interrupted)
     with pytest.warns(UserWarning, match="interrupted"):
         answered = frame.llm.reply("review", ["Soup."], intents=["a", "b"], model=tiny_llama)
     assert len(verbs) == 1
@@ -195,7 +195,7 @@ def test_what_fails_beside_the_notebook_is_raised_with_the_result(
     def failing(*_: object) -> None:
         raise LabelError("no such thing")
 
-    monkeypatch.setattr(Calibrated, "calibrate", failing)
+    monkeypatch.setattr(CalibratedPromptTask, "calibrate", failing)
     run = frame.llm.sentiment("review", model=tiny_llama, background=True)
     with pytest.raises(LabelError, match="no such thing"):
         run.result(60)
@@ -232,7 +232,9 @@ def test_a_cell_that_starts_a_run_waits_for_no_pass(
     ask = getattr(frame.head(3).llm, verb)
     run = ask(subject, model=tiny_llama, ledger=False, background=True, **options.get(verb, {}))
     until = time.monotonic() + 20
-    while (step := run._watch.step) is None or step.doing != "waiting for an explanation of a row":
+    while (
+        step := run._monitor.step
+    ) is None or step.doing != "waiting for an explanation of a row":
         assert time.monotonic() < until
         time.sleep(0.01)
     assert "waiting for an explanation of a row" in str(run)

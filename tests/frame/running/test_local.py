@@ -7,7 +7,7 @@ import pytest
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate
 from nbllm.frame.running import local
-from nbllm.frame.tasks.prompted import Prompted
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask
 from nbllm.models.model import Model
 from tests.asking import sentiment
 
@@ -16,9 +16,9 @@ TEXTS = [("word " * (n % 37 + 1) + str(n),) for n in range(100)]
 
 def answers(model: Model, texts=TEXTS):
     task = sentiment(model)
-    asked = task.on(model, model.context_length - task.answer_tokens(model))
-    asked.calibrate(None)
-    return list(local.answer_here(texts, task, model, asked, truncate=False))
+    bound = task.bind(model, model.context_length - task.answer_tokens(model))
+    bound.calibrate(None)
+    return list(local.answer_locally(texts, task, model, bound, truncate=False))
 
 
 def test_a_part_is_tokenized_when_it_is_its_turn(
@@ -26,13 +26,13 @@ def test_a_part_is_tokenized_when_it_is_its_turn(
 ) -> None:
     whole = answers(tiny_llama)
     happened: list[str] = []
-    encode, score = Prompted.encode, Prompted.__call__
+    encode, score = BoundPromptTask.encode, BoundPromptTask.__call__
     monkeypatch.setattr(local, "_AHEAD", 30)
     monkeypatch.setattr(
-        Prompted, "encode", lambda *a, **k: happened.append("encode") or encode(*a, **k)
+        BoundPromptTask, "encode", lambda *a, **k: happened.append("encode") or encode(*a, **k)
     )
     monkeypatch.setattr(
-        Prompted, "__call__", lambda *a, **k: happened.append("ask") or score(*a, **k)
+        BoundPromptTask, "__call__", lambda *a, **k: happened.append("ask") or score(*a, **k)
     )
     parts = answers(tiny_llama, [*TEXTS, ("word " * 5000,)])
     # Once for the calibration, then part by part.

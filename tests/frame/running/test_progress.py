@@ -19,8 +19,8 @@ from nbllm.display.progress_bar import ProgressBar
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.running.eta import Forecast
-from nbllm.frame.running.progress import Watch
-from nbllm.frame.tasks.label import Calibrated, _Repeatable
+from nbllm.frame.running.progress import RunMonitor
+from nbllm.frame.tasks.label import CalibratedPromptTask, _BatchInvariantTask
 from nbllm.models.model import Model
 
 ROWS = 40
@@ -54,20 +54,20 @@ class Shown:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, float | None]] = []
-        self.watch: Watch | None = None
+        self.monitor: RunMonitor | None = None
         self.ended = 0
 
-    def show(self, watch: Watch) -> None:
-        self.watch = watch
-        step = watch.step
+    def show(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
+        step = monitor.step
         assert step is not None
-        self.seen.append((watch.state, step.report.answered, step.seconds_left))
+        self.seen.append((monitor.state, step.report.answered, step.seconds_left))
 
-    def open(self, watch: Watch) -> bool:
+    def open(self, monitor: RunMonitor) -> bool:
         return False
 
-    def end(self, watch: Watch) -> None:
-        self.watch = watch
+    def end(self, monitor: RunMonitor) -> None:
+        self.monitor = monitor
         self.ended += 1
 
 
@@ -87,15 +87,15 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Shown]]:
 
 def slowed(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
     """Let each batch of rows take some time; the rows of each, as they come."""
-    score = _Repeatable.__call__
+    score = _BatchInvariantTask.__call__
     calls: list[int] = []
 
-    def slow(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    def slow(self: _BatchInvariantTask, prompts: Sequence[Prompt]) -> Sequence[Any]:
         calls.append(len(prompts))
         time.sleep(seconds)
         return score(self, prompts)
 
-    monkeypatch.setattr(_Repeatable, "__call__", slow)
+    monkeypatch.setattr(_BatchInvariantTask, "__call__", slow)
     return calls
 
 
@@ -189,7 +189,7 @@ def test_of_texts_that_are_written_the_time_left_follows_their_tokens(
         now[0] += 60 * 200 / (200 + written * 50)
         for _ in range(written):
             now[0] += 60 * 50 / (200 + written * 50)
-            left.wrote()
+            left.add_token()
             assert left.seconds_left is not None  # from the first token on
             told.append((batch, now[0], left.seconds_left))
             shares.append(left.share)
@@ -230,8 +230,8 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
     seen: list[tuple[Any, ...]] = []
 
     class Compared(Shown):
-        def show(self, watch: Watch) -> None:
-            step, job = watch.step, watch._job
+        def show(self, monitor: RunMonitor) -> None:
+            step, job = monitor.step, monitor._job
             if step is None or job is None or step.forecast is None:
                 return
             share, left = step.share, step.seconds_left
@@ -240,8 +240,8 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
                 fixed.setattr(progress.Step, "seconds_left", left)
                 job._written = 0.0
                 progress._update(job, step)
-                bars.show(watch)
-                state = state_of(watch)["step"]
+                bars.show(monitor)
+                state = state_of(monitor)["step"]
             record = next(job for job in jobs() if job.id == step.job)
             bar = bars._bars[-1]
             seen.append((share, state["share"], record.share))
@@ -249,13 +249,13 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
             assert left == state["seconds_left"] == record.seconds_left == bar.seconds_left
             assert bar.n == step.percent == int(share * 100 + 1e-9)
 
-    wrote = Forecast.wrote
+    wrote = Forecast.add_token
 
     def slow(self: Forecast) -> None:
         time.sleep(0.02)
         wrote(self)
 
-    monkeypatch.setattr(Forecast, "wrote", slow)
+    monkeypatch.setattr(Forecast, "add_token", slow)
     monkeypatch.setattr(progress, "_others", [Compared])
     frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=8, ledger=False)
     assert len({share for share, *_ in seen}) > 3
@@ -282,10 +282,10 @@ def test_a_run_is_told_as_it_goes_and_sums_up_right(
     rows = pd.concat([frame, frame.iloc[:3], pd.DataFrame({"review": [None]})], ignore_index=True)
     answered = rows.llm.sentiment("review", model=tiny_llama)
     [display] = shown
-    assert display.ended == 1 and display.watch is not None and display.watch.step is not None
+    assert display.ended == 1 and display.monitor is not None and display.monitor.step is not None
     counts = [count for _, count, _ in display.seen]
     assert counts == sorted(counts) and len(set(counts)) > 3
-    step = display.watch.step
+    step = display.monitor.step
     # Rows, not texts: each duplicate counts.
     assert step.labels == answered["review_sentiment"].value_counts().to_dict()
     assert sum(step.labels.values()) == ROWS + 3
@@ -303,7 +303,7 @@ def test_answers_that_were_known_are_counted_and_alone_show_nothing(
     whole = frame.llm.sentiment("review", model=tiny_llama)
     assert len(shown) == 2
     assert len([job for job in jobs() if job.rows in (10, ROWS)]) >= 2
-    step = shown[1].watch.step
+    step = shown[1].monitor.step
     assert step.report.known == 10
     assert step.labels == whole["review_sentiment"].value_counts().to_dict()
 
@@ -311,18 +311,18 @@ def test_answers_that_were_known_are_counted_and_alone_show_nothing(
 def test_failed_rows_are_told_by_their_index_and_reason(
     frame: pd.DataFrame, tiny_llama: Model, shown: list[Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = _Repeatable.__call__
+    score = _BatchInvariantTask.__call__
 
-    def some(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    def some(self: _BatchInvariantTask, prompts: Sequence[Prompt]) -> Sequence[Any]:
         if any("day 7 " in prompt.text for prompt in prompts):
             raise ValueError("<b>cold</b>")
         return score(self, prompts)
 
-    monkeypatch.setattr(_Repeatable, "__call__", some)
+    monkeypatch.setattr(_BatchInvariantTask, "__call__", some)
     mixed = pd.DataFrame({"review": [*frame["review"], 3]}, index=[f"r{n}" for n in range(41)])
     with pytest.warns(UserWarning, match="2 of 41 rows have no answer"):
         mixed.llm.sentiment("review", model=tiny_llama)
-    assert dict(shown[0].watch.step.failed) == {
+    assert dict(shown[0].monitor.step.failed) == {
         "r7": "ValueError: <b>cold</b>",
         "r40": "not a text but a value of type int: 3",
     }
@@ -333,21 +333,21 @@ def test_what_is_told_stays_small(tiny_llama: Model, shown: list[Shown]) -> None
     many = pd.DataFrame({"text": [f"{long} {n}" for n in range(30)]})
     with pytest.warns(UserWarning, match="no answer"):
         many.llm.sentiment("text", model=tiny_llama, ledger=False)
-    assert len(shown[0].watch.step.failed) == 20
-    assert all(len(error) <= 200 for _, error in shown[0].watch.step.failed)
+    assert len(shown[0].monitor.step.failed) == 20
+    assert all(len(error) <= 200 for _, error in shown[0].monitor.step.failed)
 
 
 def test_several_labels_are_each_counted(tiny_llama: Model, shown: list[Shown]) -> None:
     frame = pd.DataFrame({"text": ["warm soup", "cold soup", "warm staff"]})
     answered = frame.llm.classify("text", ["soup", "staff"], multi=True, model=tiny_llama)
     counted = pd.Series(answered["text_classify"].map(pd.io.json.ujson_loads).sum()).value_counts()
-    assert shown[0].watch.step.labels == counted.to_dict()
+    assert shown[0].monitor.step.labels == counted.to_dict()
 
 
 def test_what_was_written_last_is_told(tiny_llama: Model, shown: list[Shown]) -> None:
     frame = pd.DataFrame({"text": ["The soup was warm.", "The staff were kind."]})
     answered = frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=4)
-    latest = dict(shown[0].watch.step.latest)
+    latest = dict(shown[0].monitor.step.latest)
     assert latest == {str(row): text for row, text in answered["told"].items()}
 
 
@@ -372,21 +372,21 @@ def test_a_run_is_a_job_until_it_ends(
 def test_another_process_cancels_within_a_batch_and_the_ledger_keeps_what_was_done(
     frame: pd.DataFrame, tiny_llama: Model, shown: list[Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score, calls = _Repeatable.__call__, []
+    score, calls = _BatchInvariantTask.__call__, []
 
-    def asked_to_stop(self: _Repeatable, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    def asked_to_stop(self: _BatchInvariantTask, prompts: Sequence[Prompt]) -> Sequence[Any]:
         calls.append(len(prompts))
         if len(calls) == 2:
             cancel(next(job for job in jobs() if job.state == "running").id)
         return score(self, prompts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Repeatable, "__call__", asked_to_stop)
+        patch.setattr(_BatchInvariantTask, "__call__", asked_to_stop)
         with pytest.warns(UserWarning, match=r"cancelled with \d+ texts unanswered.*ask again"):
             partial = frame.llm.sentiment("review", model=tiny_llama)
     done = partial["review_sentiment"].notna()
     assert len(calls) == 2 and done.sum() == sum(calls)
-    assert shown[0].watch.state == "cancelled" and partial.llm.report().stopped
+    assert shown[0].monitor.state == "cancelled" and partial.llm.report().stopped
     assert jobs()[0].state == "cancelled"
     again = frame.llm.sentiment("review", model=tiny_llama).llm.report()
     assert (again.known, again.computed) == (done.sum(), ROWS - done.sum())
@@ -406,10 +406,10 @@ def test_a_job_says_how_it_ended(
     def raised(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Calibrated, "calibrate", raised)
+    monkeypatch.setattr(CalibratedPromptTask, "calibrate", raised)
     with pytest.raises(RuntimeError) if state == "failed" else pytest.warns(UserWarning, match=""):
         frame.llm.sentiment("review", model=tiny_llama)
-    assert shown[0].watch.state == jobs()[0].state == state
+    assert shown[0].monitor.state == jobs()[0].state == state
     assert jobs()[0].error == ("RuntimeError: no disk" if state == "failed" else "")
 
 
@@ -420,7 +420,7 @@ def test_the_steps_of_a_reply_are_one_display(tiny_llama: Model, shown: list[Sho
     )
     [display] = shown
     assert display.ended == 1
-    assert [step.report.output for step in display.watch.steps] == [
+    assert [step.report.output for step in display.monitor.steps] == [
         "message_reply_intent",
         "message_reply_sentiment",
         "message_reply_urgency",
@@ -432,7 +432,7 @@ def test_a_display_that_fails_stops_nothing(
     frame: pd.DataFrame, tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken(Shown):
-        def show(self, watch: Watch) -> None:
+        def show(self, monitor: RunMonitor) -> None:
             raise ValueError("no screen")
 
         end = show
@@ -476,15 +476,15 @@ def test_telling_costs_little() -> None:
     from nbllm.frame.running.report import RunReport
     from nbllm.widgets.run.view import state_of
 
-    watch = Watch("sentiment", "mood")
+    monitor = RunMonitor("sentiment", "mood")
     step = progress.Step(RunReport("id", "sentiment", "mood", {"name": "m"}))
     step.labels.update({f"label {n}": n for n in range(500)})
     step.failed = [("row", "error " * 30)] * 20
-    watch.steps.append(step)
+    monitor.steps.append(step)
     before = threading.active_count()
     started = time.thread_time()
     for _ in range(50):
-        state = state_of(watch)
+        state = state_of(monitor)
     assert (time.thread_time() - started) / 50 < 0.0025
     assert len(str(state)) < 8_000
     assert threading.active_count() <= before + 1

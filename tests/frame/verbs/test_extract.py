@@ -367,9 +367,9 @@ def test_an_encoder_cannot_extract(tiny_encoder: Model) -> None:
 
 def test_a_task_answers_rows_in_columns(tiny_llama: Model) -> None:
     task = extract(tiny_llama, schema=SHORT, max_new_tokens=60)
-    asked = task.on(tiny_llama, 1000)
+    asked = task.bind(tiny_llama, 1000)
     answers = asked(asked.encode([("A red pan for 3.",), ("Blue.",)], truncate=False))
-    columns = task.values(answers, None)
+    columns = task.decode(answers, None)
     assert [output.suffix for output in task.outputs] == ["", "_product", "_price", "_color"]
     assert [len(column) for column in columns] == [2, 2, 2, 2]
     assert columns[0] == answers and set(columns[3]) <= {"red", "blue"}

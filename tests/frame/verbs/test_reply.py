@@ -158,9 +158,9 @@ def test_an_encoder_finds_sources_without_a_word_in_common(asked, tiny_encoder: 
 
 def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     from nbllm.frame.calls.registry import find_verb
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
 
-    class Impatient(Watch):
+    class Impatient(RunMonitor):
         cancelled = property(lambda self: any(step.report.computed for step in self.steps))
 
     options = {**asked, "sources": list(FAQ.values())}
@@ -168,8 +168,8 @@ def test_a_cancelled_run_has_nulls_and_goes_on_from_the_ledger(asked) -> None:
     call = find_verb("reply").call("message", options, {"into": "r"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Impatient("reply", "r", beside=True) as watch:
-            stopped = call.verb.run(frame_of(pd), call, model, watch)
+        with Impatient("reply", "r", in_background=True) as monitor:
+            stopped = call.verb.run(frame_of(pd), call, model, monitor)
     assert stopped["r_intent"].notna().any() and stopped["r"].isna().all()
     assert stopped["r_handover"].isna().all()
     run = frame_of(pd).llm.reply("message", list(FAQ.values()), into="r", background=True, **asked)
@@ -286,7 +286,7 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
     import nbllm
     from nbllm.frame.calls.registry import find_verb
     from nbllm.frame.columns import distinct_rows
-    from nbllm.frame.running.progress import Watch
+    from nbllm.frame.running.progress import RunMonitor
     from nbllm.frame.verbs.reply import _find_sources
 
     with network_guard.open():
@@ -300,8 +300,8 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
         options = {"sources": list(SAID.values()), "intents": ["a", "b"]}
         call = find_verb("reply").call("utterance", options, {"ledger": False})
         rows = distinct_rows([(message,) for message in messages])
-        with Watch("reply", "found") as watch:
-            by_number = _find_sources(list(SAID.values()), rows, call, model, watch)
+        with RunMonitor("reply", "found") as monitor:
+            by_number = _find_sources(list(SAID.values()), rows, call, model, monitor)
         found = {messages[n]: sources for n, sources in by_number.items()}
         pairs = zip(frame["utterance"], frame["category"], strict=True)
         right = [label in [list(SAID)[n] for n in found[text]] for text, label in pairs]

@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 import nbllm.widgets.run.view as run
-from nbllm.frame.running.progress import Step, Watch
+from nbllm.frame.running.progress import RunMonitor, Step
 from nbllm.frame.running.report import RunReport
 from nbllm.widgets.run.summary import summary, summary_text
 from nbllm.widgets.run.view import RunDisplay, state_of
@@ -24,9 +24,9 @@ EVIL = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def watch() -> Watch:
+def monitor() -> RunMonitor:
     """A run in its middle, of rows that mean harm."""
-    watch = Watch("classify", EVIL)
+    monitor = RunMonitor("classify", EVIL)
     report = RunReport("run", "classify", EVIL, {"name": EVIL}, rows=100, texts=90)
     report.model |= {"quantization": "none", "dtype": "float32", "device": "cpu", "revision": "0"}
     report.known, report.computed, report.failed, report.seconds = 10, 20, 1, 4.0
@@ -35,8 +35,8 @@ def watch() -> Watch:
     step.failed = [(EVIL, EVIL), ("7", "too long")]
     step.slowest = [(EVIL, 1.25)]
     step.latest = [(EVIL, EVIL)]
-    watch.steps.append(step)
-    return watch
+    monitor.steps.append(step)
+    return monitor
 
 
 @pytest.fixture
@@ -89,30 +89,30 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def test_the_state_is_small_json_that_adds_up(watch: Watch) -> None:
-    state = state_of(watch)
+def test_the_state_is_small_json_that_adds_up(monitor: RunMonitor) -> None:
+    state = state_of(monitor)
     assert json.loads(json.dumps(state)) == state
     assert len(json.dumps(state)) < 4000
     step = state["step"]
     assert [step[key] for key in ("known", "computed", "failures", "texts")] == [10, 20, 1, 90]
     assert len(step["labels"]) == 12 and step["other_labels"]["labels"] == 9
     told = sum(count for _, count in step["labels"]) + step["other_labels"]["rows"]
-    assert told == sum(watch.steps[0].labels.values())
+    assert told == sum(monitor.steps[0].labels.values())
     assert step["labels"][0] == [EVIL, 30]
     assert step["share"] == pytest.approx(31 / 90, abs=1e-4)
-    assert state_of(Watch("sentiment", "mood"))["phase"] == "running"
+    assert state_of(RunMonitor("sentiment", "mood"))["phase"] == "running"
 
 
 def test_one_view_a_cell_that_becomes_the_summary_everywhere(
-    watch: Watch, published: list[dict[str, Any]]
+    monitor: RunMonitor, published: list[dict[str, Any]]
 ) -> None:
     display = RunDisplay()
-    display.show(watch)
-    display.show(watch)
-    display.open(watch)
+    display.show(monitor)
+    display.show(monitor)
+    display.open(monitor)
     assert len(published) == 2
     from_cell("two")
-    assert display.open(watch)
+    assert display.open(monitor)
     assert len(published) == 4
     for view, still in zip(published[::2], published[1::2], strict=True):
         assert "application/vnd.jupyter.widget-view+json" in view["data"]
@@ -125,72 +125,72 @@ def test_one_view_a_cell_that_becomes_the_summary_everywhere(
     assert len(set(places)) == 4
     view = display._view
     assert view is not None
-    watch.steps[0].state, watch.ended = "done", True
-    display.end(watch)
+    monitor.steps[0].state, monitor.ended = "done", True
+    display.end(monitor)
     ended = {shown["transient"]["display_id"]: shown for shown in published[4:]}
     assert set(ended) == set(places) and all(shown["update"] for shown in ended.values())
     assert [ended[place]["data"] for place in places[::2]] == [{"text/plain": ""}] * 2
     for place in places[1::2]:
-        assert ended[place]["data"]["text/html"] == summary(watch)
+        assert ended[place]["data"]["text/html"] == summary(monitor)
     from_cell("three")
-    assert display.open(watch)
-    assert published[-1]["data"]["text/html"] == summary(watch)
+    assert display.open(monitor)
+    assert published[-1]["data"]["text/html"] == summary(monitor)
 
 
 def test_a_view_goes_on_as_the_summary_and_holds_nothing_of_the_run(
-    watch: Watch, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    monitor: RunMonitor, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that is loaded again knows only of the widget."""
     monkeypatch.setattr(run, "_ENDED", 2)
     views = []
     for _ in range(3):
         display = RunDisplay()
-        watch.ended, watch.steps[0].state = False, "running"
-        display.show(watch)
+        monitor.ended, monitor.steps[0].state = False, "running"
+        display.show(monitor)
         views.append(display._view)
-        watch.ended, watch.steps[0].state = True, "done"
-        display.end(watch)
+        monitor.ended, monitor.steps[0].state = True, "done"
+        display.end(monitor)
         assert views[-1].comm is not None
-        assert views[-1].state["summary"] == summary(watch)
+        assert views[-1].state["summary"] == summary(monitor)
         assert views[-1]._msg_callbacks.callbacks == []
     assert [view.comm is None for view in views] == [True, False, False]
 
 
 def test_nobody_looks_when_a_notebook_is_executed_by_a_program(
-    watch: Watch, published: list[dict[str, Any]]
+    monitor: RunMonitor, published: list[dict[str, Any]]
 ) -> None:
     from_cell("one", person=False)
     display = RunDisplay()
-    display.show(watch)
+    display.show(monitor)
     assert published == [] and display._view is None
-    watch.steps[0].state, watch.ended = "done", True
-    display.end(watch)
+    monitor.steps[0].state, monitor.ended = "done", True
+    display.end(monitor)
     [shown] = published
     assert set(shown["data"]) == {"text/html", "text/plain"} and not shown["update"]
 
 
-def test_the_browsers_message_cancels(watch: Watch, published: list[dict[str, Any]]) -> None:
+def test_the_browsers_message_cancels(monitor: RunMonitor, published: list[dict[str, Any]]) -> None:
     display = RunDisplay()
-    display.show(watch)
+    display.show(monitor)
     assert display._view is not None
     display._view._handle_custom_msg({"requests": [{"id": 1, "request": {"kind": "cancel"}}]}, [])
-    assert watch.stopping and state_of(watch)["phase"] == "stopping"
+    assert monitor.stopping and state_of(monitor)["phase"] == "stopping"
     display._view._handle_custom_msg("nonsense", [])
     display._view.close()
 
 
 @pytest.mark.parametrize("state", ["done", "failed", "cancelled", "interrupted"])
 def test_the_summary_is_html_without_script_that_says_what_was_done(
-    watch: Watch, state: Any
+    monitor: RunMonitor, state: Any
 ) -> None:
-    watch.steps[0].state, watch.ended = state, True
-    watch.error = f"RuntimeError: {EVIL}" if state == "failed" else ""
-    read = Tags(summary(watch))
+    monitor.steps[0].state, monitor.ended = state, True
+    monitor.error = f"RuntimeError: {EVIL}" if state == "failed" else ""
+    read = Tags(summary(monitor))
     assert not {"script", "img", "link", "style"} & set(read.elements)
     assert not any(name.startswith("on") for name in read.attributes)
     assert read.open == []
-    assert ("done" in summary_text(watch)) == (state == "done")
-    assert state in summary_text(watch)
+    assert ("done" in summary_text(monitor)) == (state == "done")
+    assert state in summary_text(monitor)
     assert (state in read.text) or state == "done"
     assert "100 rows, 10 texts from the ledger, 20 texts computed" in read.text
     assert "1 failed" in read.text and "too long" in read.text and "1.25 s" in read.text
@@ -200,21 +200,21 @@ def test_the_summary_is_html_without_script_that_says_what_was_done(
         assert f"RuntimeError: {EVIL}" in read.text
     if state in ("cancelled", "interrupted"):
         assert "The ledger is off" in read.text
-        watch.steps[0].report.ledger = "file"
-        assert "run the cell again to go on from there" in summary(watch)
+        monitor.steps[0].report.ledger = "file"
+        assert "run the cell again to go on from there" in summary(monitor)
 
 
-def test_each_step_of_a_call_is_in_its_summary(watch: Watch) -> None:
-    last = Step(RunReport("b", "reply", "answer", dict(watch.steps[0].report.model), rows=3))
-    watch.steps.append(last)
-    last.started = watch.steps[0].started + 8
+def test_each_step_of_a_call_is_in_its_summary(monitor: RunMonitor) -> None:
+    last = Step(RunReport("b", "reply", "answer", dict(monitor.steps[0].report.model), rows=3))
+    monitor.steps.append(last)
+    last.started = monitor.steps[0].started + 8
     last.ended = last.started + 2
-    told = Tags(summary(watch)).text
-    assert "2 steps in 10 s" in told and "2 steps in 10 s" in summary_text(watch)
+    told = Tags(summary(monitor)).text
+    assert "2 steps in 10 s" in told and "2 steps in 10 s" in summary_text(monitor)
     assert f"classify → {EVIL}: 100 rows" in told and f"Rows: {EVIL} 30, label 0 20" in told
     assert "reply → answer: 3 rows" in told
-    assert [step["verb"] for step in state_of(watch)["steps"]] == ["classify"]
-    assert state_of(watch)["step"]["verb"] == "reply"
+    assert [step["verb"] for step in state_of(monitor)["steps"]] == ["classify"]
+    assert state_of(monitor)["step"]["verb"] == "reply"
 
 
 def test_lengths_of_time() -> None:

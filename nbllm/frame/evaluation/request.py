@@ -21,7 +21,7 @@ from nbllm.frame.evaluation.truth import right_answers
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
 
-__all__ = ["Baseline", "Judged", "evaluate_answers"]
+__all__ = ["Baseline", "EvaluationRequest", "evaluate_answers"]
 
 
 class Baseline(NamedTuple):
@@ -39,7 +39,7 @@ _ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationRequest:
     """The answers of a frame, the right ones, and what else was passed to judge them by."""
 
     frame: Any
@@ -101,7 +101,10 @@ class Judged:
 
 
 def evaluate_answers(
-    judged: Judged, *, metrics: Sequence[str] = _ROUGE, baseline: Baseline = _FIRST_SENTENCES
+    judged: EvaluationRequest,
+    *,
+    metrics: Sequence[str] = _ROUGE,
+    baseline: Baseline = _FIRST_SENTENCES,
 ) -> Evaluation:
     """Measure labels, fields or texts, by what the record says that the answers are.
 

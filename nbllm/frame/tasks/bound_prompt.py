@@ -16,7 +16,7 @@ from nbllm.wording import counted
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["Prompted", "compiled"]
+__all__ = ["BoundPromptTask", "compiled"]
 
 
 def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
@@ -40,7 +40,7 @@ def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
     return ready
 
 
-class Prompted:
+class BoundPromptTask:
     """Rows through a template to an engine; without calibration."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Prompted:
         self.template = template
         self.engine = engine
         self.limit = limit
-        self.before: TokenCounts = TokenCounts.text(engine.prefix.length)
+        self.setup_tokens: TokenCounts = TokenCounts.text(engine.prefix.length)
 
     @property
     def prefix_tokens(self) -> int:

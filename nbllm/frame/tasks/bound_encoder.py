@@ -11,15 +11,15 @@ from nbllm.models.flops import TokenCounts
 if TYPE_CHECKING:
     from nbllm.engine.encoding import HeadScorer, TextEncoder
 
-__all__ = ["Encoded"]
+__all__ = ["BoundEncoderTask"]
 
 
-class Encoded:
+class BoundEncoderTask:
     """Rows of one column to an engine that encodes them itself."""
 
     prefix_tokens = 0
     label_tokens = 0
-    before: TokenCounts = TokenCounts()
+    setup_tokens: TokenCounts = TokenCounts()
 
     def __init__(self, engine: HeadScorer | TextEncoder, limit: int) -> None:
         self.engine = engine
