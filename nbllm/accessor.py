@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nbllm._deprecation import deprecated_argument
@@ -38,6 +38,43 @@ register_display(_widget)
 F = TypeVar("F")
 
 
+def registered_verbs() -> list[str]:
+    """Return the names of the verbs that the user registered."""
+    # The module is imported if a verb was registered.
+    registry = sys.modules.get("nbllm.frame.calls.registry")
+    if registry is None:
+        return []
+    return [name for name in registry.verb_names() if registry.is_registered(name)]
+
+
+def registered_method(
+    name: str, owner: str, known: list[str], run: Callable[..., Any], subject: str | None = None
+) -> Callable[..., Any]:
+    """Return a verb that the user registered, as a method.
+
+    Args:
+        name: The name of the attribute that was looked up.
+        owner: What it was looked up on, for the error message.
+        known: The attributes that exist.
+        run: As for `method_of`.
+        subject: As for `method_of`.
+
+    Raises:
+        AttributeError: There is no such verb.
+    """
+    if name in registered_verbs():
+        from nbllm.frame.calls.method import method_of
+        from nbllm.frame.calls.registry import find_verb
+
+        verb = find_verb(name)
+        if subject is None or verb.subject == "column":
+            return method_of(verb, run, subject=subject)
+    public = [each for each in known if not each.startswith("_")]
+    raise AttributeError(
+        f"{owner} has no {name!r}. {near(name, public)}It has: {', '.join(public)}."
+    )
+
+
 class FrameAccessor(Verbs[F]):
     """A language model as one more column operation.
 
@@ -67,20 +104,10 @@ class FrameAccessor(Verbs[F]):
 
         def __getattr__(self, name: str) -> object:
             # The module is imported if a verb was registered.
-            registry = sys.modules.get("nbllm.frame.calls.registry")
-            if registry is not None and registry.is_registered(name):
-                from nbllm.frame.calls.method import method_of
-
-                return method_of(registry.find_verb(name), self._call)
-            known = [known for known in dir(self) if not known.startswith("_")]
-            raise AttributeError(
-                f"df.llm has no {name!r}. {near(name, known)}It has: {', '.join(known)}."
-            )
+            return registered_method(name, "df.llm", dir(self), self._call)
 
     def __dir__(self) -> list[str]:
-        registry = sys.modules.get("nbllm.frame.calls.registry")
-        more = [] if registry is None else registry.verb_names()
-        return sorted({*super().__dir__(), *more})
+        return sorted({*super().__dir__(), *registered_verbs()})
 
     @reads_arguments
     def report(self, output: str | None = None) -> RunReport:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import wraps
-from inspect import signature
+from inspect import Parameter, signature
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -39,6 +39,8 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         declared = signature(function)
+        kinds = {parameter.kind for parameter in declared.parameters.values()}
+        takes_any = Parameter.VAR_KEYWORD in kinds
 
         @wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -46,7 +48,7 @@ def reads(**readers: Reader) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
                 bound = declared.bind(*args, **kwargs)
             except TypeError:
                 odd = next((name for name in kwargs if name not in declared.parameters), None)
-                if odd is None:
+                if odd is None or takes_any:
                     # Python says which argument is missing, and of which function.
                     return function(*args, **kwargs)
                 known = [name for name in declared.parameters if name != "self"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nbllm.checks import check_number
 from nbllm.engine.ledger import Ledger, VerbContents, ledger_path
 
 __all__ = ["Ledger", "VerbContents", "contents", "path", "purge", "size"]
@@ -72,11 +73,13 @@ def purge(*, older_than_days: float | None = None) -> int:
         The number of answers deleted.
 
     Raises:
+        ArgumentError: `older_than_days` is not a number above 0.
         LedgerError: The file cannot be read or written, and is unchanged.
     """
+    age = None
+    if older_than_days is not None:
+        age = check_number("older_than_days", older_than_days) * 86_400
     if not path().exists():
         return 0
     with Ledger(path()) as ledger:
-        return ledger.purge(
-            older_than=None if older_than_days is None else older_than_days * 86_400
-        )
+        return ledger.purge(older_than=age)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from nbllm._verb_methods import SeriesVerbs
-from nbllm.accessor import FrameAccessor
+from nbllm.accessor import FrameAccessor, registered_method, registered_verbs
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 
@@ -29,6 +29,16 @@ class SeriesAccessor(SeriesVerbs[F]):
 
     def __repr__(self) -> str:
         return "series.llm: the verbs of df.llm on this column; each returns a frame."
+
+    if not TYPE_CHECKING:  # with it, type checkers would accept every misspelt verb
+
+        def __getattr__(self, name: str) -> object:
+            return registered_method(
+                name, "series.llm", dir(self), self._call, subject=self._subject()
+            )
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *registered_verbs()})
 
     def _subject(self) -> str:
         name = self._series.name
@@ -63,9 +73,10 @@ def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
         return SeriesAccessor(frame)
     if dependencies.is_pandas_dataframe(frame) or dependencies.is_polars_dataframe(frame):
         return FrameAccessor(frame)
+    hint = "frame.collect()" if dependencies.is_polars_lazyframe(frame) else "one"
     raise FrameError(
         f"nbllm.llm takes a DataFrame or a Series of pandas or polars, and {shown(frame)} is none. "
-        "Pass one."
+        f"Pass {hint}."
     )
 
 

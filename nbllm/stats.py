@@ -76,6 +76,7 @@ def paired_difference(
         second: Whether each row is a success for the second, shape (rows,).
         confidence: The level of the interval, between 0 and 1.
     """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     rows = len(first)
     if rows == 0:
         return _UNKNOWN
@@ -111,6 +112,7 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
         first: Whether each row is a success for the first, shape (rows,).
         second: Whether each row is a success for the second, shape (rows,).
     """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     differ = only_first + only_second
     if differ == 0:
@@ -201,9 +203,13 @@ def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> li
     """Return the accuracy in ten bins of confidence of equal width, without empty bins.
 
     Args:
-        confidence: The probability of each answer, 0 to 1, shape (rows,).
+        confidence: The probability of each answer, 0 to 1, shape (rows,). Rows with NaN are left
+            out.
         right: Whether each answer is right, shape (rows,).
     """
+    confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=bool)
+    known = ~np.isnan(confidence)
+    confidence, right = confidence[known], right[known]
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     chosen = (place == n for n in range(_BINS))
     return [
@@ -220,8 +226,10 @@ def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_])
     the more so the fewer rows there are.
 
     Args:
-        confidence: The probability of each answer, 0 to 1, shape (rows,).
+        confidence: The probability of each answer, 0 to 1, shape (rows,). Rows with NaN are left
+            out.
         right: Whether each answer is right, shape (rows,).
     """
     bins = reliability(confidence, right)
-    return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(len(right), 1)
+    rows = sum(b.rows for b in bins)
+    return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(rows, 1)

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nbllm
-from nbllm.errors import LedgerError
+from nbllm.errors import ArgumentError, LedgerError
 
 
 def test_what_is_filed_is_found_counted_and_purged(
@@ -47,3 +48,9 @@ def test_it_is_loaded_when_it_is_used_and_without_torch() -> None:
         "assert not {'torch', 'pandas', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("days", [-1, 0, float("nan"), True, "x"])
+def test_an_age_that_is_none_deletes_nothing(days: Any) -> None:
+    with pytest.raises(ArgumentError, match="older_than_days"):
+        nbllm.ledger.purge(older_than_days=days)

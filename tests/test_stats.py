@@ -157,3 +157,16 @@ def test_calibration_error_by_hand() -> None:
 def test_scores_of_nothing_are_unknown() -> None:
     empty = np.zeros((2, 2), dtype=np.int64)
     assert np.isnan(bootstrap_counts(label_scores, empty, 0.95, 0)).all()
+
+
+def test_ones_and_zeros_are_successes_too() -> None:
+    first, second = np.array([1, 0, 1, 1, 0, 1]), np.array([0, 0, 1, 1, 1, 1])
+    as_bool = first.astype(bool), second.astype(bool)
+    assert paired_difference(first, second, 0.95) == paired_difference(*as_bool, 0.95)
+    assert mcnemar(first, second) == mcnemar(*as_bool)
+
+
+def test_rows_without_a_confidence_are_left_out() -> None:
+    confidence, right = np.array([0.95, 0.95, np.nan]), np.array([True, False, False])
+    assert calibration_error(confidence, right) == pytest.approx(0.45)
+    assert [found.rows for found in reliability(confidence, right)] == [2]

@@ -35,20 +35,23 @@ __all__ = [
 ]
 
 
-def read_argument(name: str, value: Any, *, optional: bool = False) -> Any:
+def read_argument(
+    name: str, value: Any, *, optional: bool = False, shown_as: str | None = None
+) -> Any:
     """Return the value of an argument as the verb requires it.
 
     Args:
         name: The name of the argument.
         value: The value as the user passed it.
         optional: Whether None stands for "not given", and is returned as it is.
+        shown_as: The name in error messages, if it is another.
 
     Raises:
         FrameError: The value is invalid for this argument.
     """
     if name not in _READERS or (optional and value is None):
         return value
-    return _READERS[name](name, value)
+    return _READERS[name](shown_as or name, value)
 
 
 def check_names(name: str, value: Any, known: Iterable[str]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from nbllm._warnings import warn_user
+from nbllm.checks import shown
 from nbllm.engine.ledger import OFFSET, Ledger
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
@@ -66,6 +67,9 @@ def answer_folder(
     an interruption, repeat the call: it skips files that are in `target`, and files that another
     call is processing. A file that fails is named in a warning, and the others are still written.
 
+    All rows are kept, also with a verb that returns fewer (`Verb.finish` is not called). The files
+    hold the answers, so none are stored in the ledger.
+
     Args:
         source: A folder of Parquet files, possibly nested.
         target: The folder for the answered files, which keep their names.
@@ -84,7 +88,7 @@ def answer_folder(
 
     Raises:
         FrameError: Ray is not installed, there is no such verb, `source` has no Parquet file, or
-            `source` and `target` are the same.
+            `target` is `source` or lies in it.
         NbllmError: The verb rejects its arguments or the columns of the first readable file.
 
     Example:
@@ -93,8 +97,11 @@ def answer_folder(
     for name, value in {"workers": workers, "into": into}.items():
         read_argument(name, value, optional=True)
     source, target = Path(source), Path(target)
-    if source.resolve() == target.resolve():
-        raise FrameError(f"source and target are both {source}. Name another folder to write in.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise FrameError(
+            f"target is {shown(str(target))}, which is or lies in the source, so that answered "
+            "files would be read again. Name a folder outside of it."
+        )
     settings = {"model": model, "into": into, "keep": keep, "truncate": truncate}
     call = find_row_verb(verb).call(subject, options, settings)
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))

@@ -17,13 +17,17 @@ __all__ = ["method_of"]
 
 
 def method_of(
-    verb: Verb[Any], run: Callable[[str, Any, dict[str, Any], dict[str, Any]], Any]
+    verb: Verb[Any],
+    run: Callable[[str, Any, dict[str, Any], dict[str, Any]], Any],
+    *,
+    subject: str | None = None,
 ) -> Callable[..., Any]:
     """Return a function with a verb's arguments as its signature.
 
     Args:
         verb: The verb.
         run: The function to call with the verb's name, subject, options and settings.
+        subject: The subject of all calls; by default it is the first argument.
     """
     first, *others = verb.positional()
     known = {**arguments_of(verb.options), **arguments_of(Settings)}
@@ -36,18 +40,28 @@ def method_of(
 
     named = [name for name in arguments_of(verb.options) if name not in others]
     named += [name for name in verb.settings if name not in (*others, *named)]
-    signature = Signature([parameter(name) for name in (first, *others, *named)])
+    leading = (first, *others) if subject is None else others
+    signature = Signature([parameter(name) for name in (*leading, *named)])
 
     def call(*arguments: Any, **given: Any) -> Any:
         bound = signature.bind(*arguments, **given).arguments
-        subject = bound.pop(first)
+        given_subject = bound.pop(first) if subject is None else subject
         settings = {name: bound.pop(name) for name in verb.settings if name in bound}
-        return run(verb.name, subject, bound, settings)
+        return run(verb.name, given_subject, bound, settings)
 
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = verb.name
-    call.__doc__ = verb.documentation()
+    call.__doc__ = _documentation(verb)
     for name, argument in arguments_of(verb.options).items():
         if was := argument.metadata.get("was"):
             call = deprecated_argument(was, name)(call)
     return call
+
+
+def _documentation(verb: Verb[Any]) -> str:
+    """Return the docstring of a verb with its options, in front of what it raises."""
+    text, raises, errors = verb.documentation().partition("\nRaises:")
+    options = arguments_of(verb.options).items()
+    lines = [f"    {name}: {option.metadata.get('doc', '')}" for name, option in options]
+    described = "\n".join(["\n\nArgs:", *lines, ""]) if lines else "\n"
+    return text.rstrip() + described + raises + errors

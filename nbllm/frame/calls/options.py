@@ -39,7 +39,8 @@ def option(
         doc: The sentences for the docstring, with a capital letter and a full stop.
         default: The default value; an argument without one is required.
         positional: Whether it may be passed by position, after the subject.
-        kind: The argument whose checks apply, if this one's name has none in `nbllm.frame.checks`.
+        kind: The argument of nbllm's whose checks apply, such as "threshold" for a probability or
+            "k" for a whole number. Without it, any value is passed on as it is.
         was: A former name, accepted for one more release with a warning.
 
     Example:
@@ -115,12 +116,15 @@ def read_options(verb: str, options: type[_O], given: Mapping[str, Any]) -> _O:
     for name, argument in known.items():
         if is_required(argument) and name not in given:
             raise FrameError(f"{verb} needs {name}=. Pass it as the verb itself takes it.")
+    # The names of a user's options mean what the user says.
+    ours = options.__module__.startswith("nbllm.")
     return options(
         **{
             name: read_argument(
-                known[name].metadata.get("kind") or name,
+                known[name].metadata.get("kind") or (name if ours else ""),
                 kept(value),
                 optional=known[name].default is None,
+                shown_as=name,
             )
             for name, value in given.items()
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import keyword
 import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbllm.checks import check_choice, shown
 from nbllm.errors import FrameError, ProvenanceError
-from nbllm.frame.calls.options import arguments_of
+from nbllm.frame.calls.options import Settings, arguments_of
 
 if TYPE_CHECKING:
     from nbllm.frame.calls.verb import Verb
@@ -134,7 +136,8 @@ def register_verb(verb: Verb[Any]) -> None:
         verb: An instance of a subclass of `nbllm.verbs.Verb`.
 
     Raises:
-        FrameError: The name is not one of 1 to 20 lower-case letters, or `df.llm` has it already.
+        FrameError: The name is not one of 1 to 20 lower-case letters, or `df.llm` has it already;
+            the options are not a dataclass, or one is called like a setting of all verbs.
     """
     from nbllm.frame.calls.verb import Verb
 
@@ -143,10 +146,17 @@ def register_verb(verb: Verb[Any]) -> None:
             f"register_verb takes an instance of a subclass of nbllm.verbs.Verb, and {verb!r} is "
             "none. If it is the class itself, call it."
         )
-    name = verb.name
+    name, options = getattr(verb, "name", ""), getattr(verb, "options", None)
     # Run ids begin with the name, and it becomes an attribute of df.llm.
     if not (name.isascii() and name.isalpha() and name.islower() and len(name) <= 20):
         raise FrameError(f"the name {name!r} is not one of 1 to 20 lower-case letters, a to z.")
+    if keyword.iskeyword(name):
+        raise FrameError(f"the name {name!r} is a keyword of Python. Give your verb another name.")
     if name in built_in() or name in RESERVED:
         raise FrameError(f"df.llm has {name!r} already. Give your verb another name.")
+    if not isinstance(options, type) or not dataclasses.is_dataclass(options):
+        raise FrameError(f"{name}.options is {shown(options)}. Make it a dataclass of the options.")
+    taken = [option for option in arguments_of(options) if option in arguments_of(Settings)]
+    if taken:
+        raise FrameError(f"{name} has an option {taken[0]!r}, as all verbs have. Rename yours.")
     _registered[name] = verb

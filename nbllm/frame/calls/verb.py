@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
 from nbllm.frame.calls.models import choose_encoder, placeholder_model, preview_of
@@ -84,6 +85,9 @@ class Call(Generic[O]):
 
         Args:
             model: The model, or for validation a stand-in of the same kind.
+
+        Raises:
+            FrameError: A verb of the user's returned something else.
         """
         verb = self.verb
         fields = verb.example_fields(self.options)
@@ -94,7 +98,13 @@ class Call(Generic[O]):
             columns = list(self.columns.values()) if verb.subject == "column" else []
             examples = examples_of(examples, fields, columns=columns, verb=verb.answers_as)
             options = replace(cast("Any", options), examples=examples)
-        return verb.task(model, self.subject, options)
+        task = verb.task(model, self.subject, options)
+        if verb.one_question_per_row and getattr(task, "verb", None) != verb.name:
+            raise FrameError(
+                f"{verb.name}.task returned {shown(task)}, which is no task of {verb.name}. Return "
+                "one that is made with self.name."
+            )
+        return task
 
     @property
     def any_type(self) -> bool:

@@ -237,6 +237,7 @@ def _device_map_fits(record: Mapping[str, Any]) -> bool:
 
 
 _CONSISTENCY: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "its id is not one of its verb": lambda record: record["id"].startswith(f"{record['verb']}-"),
     "the fields of its template are not those of its columns": _fields_fit,
     "its labels and what is said of each differ in number": _labels_fit,
     "its calibration is not one of its labels": _calibration_fits,

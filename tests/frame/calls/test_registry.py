@@ -14,6 +14,7 @@ import nbllm
 from nbllm.accessor import FrameAccessor
 from nbllm.errors import FrameError
 from nbllm.frame.calls import registry
+from nbllm.frame.calls.options import Settings
 from nbllm.frame.running.background import Run
 from nbllm.models.model import Model
 from nbllm.verbs import Verb, label_task, option, text_task
@@ -166,3 +167,82 @@ def test_of_a_series(tiny_llama: Model) -> None:
     assert of_polars.columns == list(of_series.columns)
     unnamed = pd.Series(TEXTS).llm.sentiment(model=tiny_llama)
     assert "text_sentiment" in unnamed.columns
+
+
+@dataclass(frozen=True)
+class Oddly:
+    """Options whose names nbllm's own verbs have too."""
+
+    how: str = option("The manner.", "politely")
+    threshold: float = option("The least of something.", 5.0)
+    chance: float = option("A probability.", 0.5, kind="threshold")
+
+
+class Say(Verb[Oddly]):
+    """Say each text in another manner."""
+
+    name = "say"
+    options = Oddly
+
+    def task(self, model: Model, subject: str, options: Oddly) -> Any:
+        return text_task(model, self.name, f"Say it {options.how} {options.threshold}.")
+
+
+def test_names_of_options_mean_what_their_verb_says(tiny_llama: Model) -> None:
+    nbllm.register_verb(Say())
+    frame = pd.DataFrame({"text": TEXTS[:1]})
+    shown = str(frame.llm.preview("say", "text", how="rudely", threshold=7, model=tiny_llama))
+    assert "Say it rudely 7." in shown
+    with pytest.raises(FrameError, match="chance=7 is no probability"):
+        frame.llm.preview("say", "text", chance=7, model=tiny_llama)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_series_has_it_too(library: Any, tiny_llama: Model) -> None:
+    series = library.Series("text", TEXTS) if library is pl else pd.Series(TEXTS, name="text")
+    answered = series.llm.rewrite("warm", model=tiny_llama)
+    assert list(answered.columns)[:2] == ["text", "text_rewrite"]
+    assert "rewrite" in dir(series.llm)
+    with pytest.raises(
+        AttributeError, match=r"series\.llm has no 'rewrit'\. Did you mean 'rewrite'"
+    ):
+        getattr(series.llm, "rewrit")  # noqa: B009
+
+
+def test_its_options_are_documented() -> None:
+    documented = pd.DataFrame({"text": TEXTS}).llm.rewrite.__doc__
+    assert "Args:\n    tone: The tone of the new text.\n\nRaises:" in documented
+
+
+def verb(**attributes: Any) -> Verb[Any]:
+    whole = {"name": "mine", "options": NoOptions, "task": lambda *_: None} | attributes
+    made: Verb[Any] = type("Mine", (Verb,), whole)()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"name": ""}, "the name ''"),
+        ({"name": "class"}, "keyword of Python"),
+        ({"options": None}, "options is None"),
+        ({"options": str}, "Make it a dataclass"),
+        ({"options": type("WithModel", (Settings,), {})}, "has an option 'model'"),
+    ],
+)
+def test_what_is_no_verb_is_refused_when_it_is_registered(
+    attributes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FrameError, match=message):
+        nbllm.register_verb(verb(**attributes))
+    assert set(registry._registered) == {"rewrite", "formality"}
+
+
+@pytest.mark.parametrize("task", [None, "of another"])
+def test_what_is_no_task_of_it_is_refused(task: str | None, tiny_llama: Model) -> None:
+    def make(self: Any, model: Model, *_: Any) -> Any:
+        return task and text_task(model, "other", "Say it.")
+
+    nbllm.register_verb(verb(task=make))
+    with pytest.raises(FrameError, match="which is no task of mine"):
+        pd.DataFrame({"text": TEXTS}).llm.mine("text", model=tiny_llama)

@@ -231,12 +231,15 @@ def test_what_cannot_be_asked_is_said(model: Model, tmp_path: Path) -> None:
         frame().llm.sentiment("review", model=model, engine="spark")
     with pytest.raises(FrameError, match="workers=0 is no whole number"):
         frame().llm.sentiment("review", model=model, engine="ray", workers=0)
+    source = tmp_path / "in"
+    source.mkdir()
     with pytest.raises(FrameError, match="no Parquet file"):
-        answer_folder(tmp_path, tmp_path / "out", "sentiment", "review", model=model)
-    with pytest.raises(FrameError, match="source and target are both"):
-        answer_folder(tmp_path, tmp_path, "sentiment", "review", model=model)
+        answer_folder(source, tmp_path / "out", "sentiment", "review", model=model)
+    for target in (source, source / "out"):
+        with pytest.raises(FrameError, match="which is or lies in the source"):
+            answer_folder(source, target, "sentiment", "review", model=model)
     with pytest.raises(FrameError, match="verb='transliterate' is none of"):
-        answer_folder(tmp_path, tmp_path / "out", "transliterate", "review", model=model)
+        answer_folder(source, tmp_path / "out", "transliterate", "review", model=model)
 
 
 @dataclass(frozen=True)
