@@ -67,10 +67,12 @@ demo: model ## the quickstart without a browser: its table, and where its HTML i
 	@$(BIN)/python notebooks/demo.py
 
 # Several at a time, each on one thread, one more than there are processors: some wait for processes
-# of their own, and one for its browser. Status 5 says that ARGS chose no test.
+# of their own, and one for its browser. These import torch in seconds where Python may keep what it
+# compiled, and compile it anew where the environment says not to. Status 5: ARGS chose no test.
 test: model ## every test; those in a browser need a Chromium
 	$(BIN)/python hatch_build.py run test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadscope --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist=loadscope --no-loadscope-reorder $(ARGS) || [ $$? -eq 5 ]
 
 architectures: setup ## every text architecture of transformers against itself: docs/architectures.md
 	NBLLM_ALL_ARCHITECTURES=1 NBLLM_ARCHITECTURES_TABLE=docs/architectures.md OMP_NUM_THREADS=1 \

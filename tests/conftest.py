@@ -8,6 +8,7 @@ import os
 # Before anything imports huggingface_hub, which reads it once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -153,6 +154,17 @@ def activity_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBLLM_ACTIVITY", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Leaves what was there before a module's tests out of the collections of garbage in them.
+
+    There is one at each unloading of a model. To go through all of Python's libraries takes longer
+    than most of these tests.
+    """
+    gc.collect()  # what the modules before left, which is little where they began with this
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

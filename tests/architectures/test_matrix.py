@@ -8,7 +8,6 @@ here each class is asked for what it is mostly loaded for.
 from __future__ import annotations
 
 import copy
-import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -225,14 +224,6 @@ ANSWER = {
     *("bamba", "falcon_h1", "jamba", "lfm2", "mamba", "mamba2", "minimax", "qwen3_next"),
     *("recurrent_gemma", "rwkv", "bloom", "falcon", "gpt_neo", "mpt"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen() -> Iterator[None]:
-    """Unloading a model collects garbage, which takes longer than most of these tests."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("architecture", architectures(every=EVERYTHING), ids=str)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,14 +199,6 @@ def expected(folders: dict[str, Path]) -> Callable[[str], dict[str, Any]]:
         return known[kind]
 
     return answers_of
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen() -> Iterator[None]:
-    """Each unload collects garbage, and what was there before these tests is none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def questions(kind: str) -> dict[str, Callable[[Model], Any]]:
