@@ -10,7 +10,6 @@ import torch
 from transformers import GenerationConfig, StopStringCriteria
 
 from nbllm.engine.decoding import Decoder
-from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.sharing import (
     Batching,
@@ -20,7 +19,7 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
-from nbllm.engine.structured.grammar import JsonGrammar
+from nbllm.engine.structured.grammar import JsonConstraint, JsonGrammar
 from nbllm.engine.token_events import TokenEvents
 from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import ModelError
@@ -28,8 +27,28 @@ from nbllm.models.model import Model
 
 __all__ = ["TextGenerator"]
 
+# Fields of a generation configuration by which `generate` changes logits, whatever else is asked.
+# A penalty of 1 changes nothing, but is written nowhere.
+_RULES = (
+    "bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+    "guidance_scale", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty",
+    "sequence_bias", "suppress_tokens", "watermarking_config",
+)  # fmt: skip
+
 # As many whole sentences as there are, ended by Western or Chinese punctuation.
 _SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。！？])?", re.DOTALL)
+
+
+def only_likeliest(model: Model) -> bool:
+    """Return whether a model's configuration leaves greedy decoding as it is.
+
+    Some models name penalties, or tokens that are forced or suppressed, which `generate` applies.
+
+    Args:
+        model: the model that generates.
+    """
+    return not any(getattr(model.network.generation_config, name, None) for name in _RULES)
 
 
 class TextGenerator:
@@ -67,7 +86,6 @@ class TextGenerator:
             else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         )
         self._shares = self._continues and shares_prefix(model.network)
-        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if self._shares else ())
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
@@ -106,6 +124,8 @@ class TextGenerator:
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""
         rows = [prompt.ids for prompt in prompts]
+        if self._continuous is not None:
+            return self._write(rows)
         answers: dict[int, str | Exception] = {}
         for group in groups([len(row) for row in rows], self._how):
             for part in [group] if self._decoder is None else self._decoder.parts(group):
@@ -162,6 +182,11 @@ class TextGenerator:
                 )
                 # A decoder's own sequence holds nothing of the prompt; its first token starts it.
                 written = out[:, ids.shape[1] if self._continues else 1 :].tolist()
+        return self._texts(written, constraint)
+
+    def _texts(
+        self, written: Sequence[Sequence[int]], constraint: JsonConstraint | None
+    ) -> list[str | Exception]:
         if constraint:
             return list(constraint.texts())
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
