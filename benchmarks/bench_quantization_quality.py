@@ -32,6 +32,7 @@ def run() -> list[dict[str, Any]]:
             DEFAULT,
             DEFAULT,
             frame,
+            "sentiment",
             "text",
             truth="truth",
             quantize=("none", choice),

@@ -1,7 +1,7 @@
 """nbllm: a language model as one more column operation in a notebook.
 
-Everything heavy is imported when it is first used; importing nbllm only puts `.llm` on the
-DataFrames of pandas and polars, now or when they are imported.
+Heavy dependencies are imported on first use. Importing nbllm only registers `.llm` on the
+DataFrames of pandas and polars, at once or when these are imported.
 
     >>> import nbllm, pandas as pd
     >>> df = pd.DataFrame({"review": ["A delight from start to finish."]})
@@ -58,7 +58,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_WHERE = {
+_MODULES = {
     "Model": "nbllm.models.model",
     "Recording": "nbllm.attention.recording.capture",
     "answer_folder": "nbllm.frame.calls.folder",
@@ -80,8 +80,8 @@ _WHERE = {
 def __getattr__(name: str) -> Any:
     if name in ("data", "errors", "ledger", "stats", "verbs"):
         return import_module(f"nbllm.{name}")
-    if name in _WHERE:
-        return getattr(import_module(_WHERE[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'nbllm' has no attribute {name!r}")
 
 
@@ -90,30 +90,24 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext nbllm` calls: the magics %llm, %%llm and %%attention."""
+    """Register the magics %llm, %%llm and %%attention; called by `%load_ext nbllm`."""
     from nbllm.notebook.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """What `%unload_ext nbllm` calls."""
+    """Remove the magics; called by `%unload_ext nbllm`."""
     from nbllm.notebook.extension import unload
 
     unload(shell)
 
 
-def _on_pandas(pandas: Any) -> None:
-    from nbllm.registration import register_on_pandas
+def _register(library: Any) -> None:
+    from nbllm.registration import register
 
-    register_on_pandas(pandas)
-
-
-def _on_polars(polars: Any) -> None:
-    from nbllm.registration import register_on_polars
-
-    register_on_polars(polars)
+    register(library)
 
 
-when_imported("pandas")(_on_pandas)
-when_imported("polars")(_on_polars)
+when_imported("pandas")(_register)
+when_imported("polars")(_register)

@@ -1,22 +1,19 @@
-"""Old names of public arguments, functions and classes, which keep working for one release.
+"""Old names of public arguments and attributes, which keep working for one release.
 
 @deprecated_argument("among", "corpus")
 def evaluate(..., corpus=None): ...
-
-__getattr__ = deprecated_names(__name__, {"read": "encode_prompt"})
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from nbllm._warnings import warn_user
 from nbllm.errors import ArgumentError
 
-__all__ = ["deprecated_argument", "deprecated_names", "warn_renamed"]
+__all__ = ["deprecated_argument", "warn_renamed"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,8 +27,7 @@ def warn_renamed(old: str, new: str) -> None:
         new: The name to use instead.
     """
     warn_user(
-        f"{old} is now {new}; the old name will be removed in the next release.",
-        DeprecationWarning,
+        f"{old} is now {new}; the old name will be removed in the next release.", DeprecationWarning
     )
 
 
@@ -62,28 +58,3 @@ def deprecated_argument(old: str, new: str) -> Callable[[Callable[_P, _T]], Call
         return call
 
     return decorate
-
-
-def deprecated_names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a module's `__getattr__` that finds renamed functions and classes by their old names.
-
-    Args:
-        module: `__name__` of the module that had the old names.
-        renamed: Old names to new ones, each of the same module, or "package.module:name" where
-            the object has moved.
-
-    Returns:
-        A function for the module attribute `__getattr__` (PEP 562).
-    """
-
-    def __getattr__(name: str) -> Any:
-        if name not in renamed:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        place, colon, new = renamed[name].partition(":")
-        if not colon:
-            place, new = module, place
-        found = getattr(import_module(place), new)
-        warn_renamed(f"{module}.{name}", f"{place}.{new}")
-        return found
-
-    return __getattr__

@@ -22,13 +22,13 @@ __all__ = ["SeriesVerbs", "Verbs"]
 
 F = TypeVar("F")
 
-# An argument that there is not is refused with the names of those that there are.
+# The errors for unknown arguments name the valid ones.
 _named = reads()
 _looks = reads_arguments
 
 
 class Verbs(Generic[F]):
-    """The verbs of `df.llm`; F is the frame's own type."""
+    """The verbs of `df.llm`; F is the type of the frame."""
 
     def _call(
         self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]
@@ -126,47 +126,55 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Answer questions, from a text or from what the model knows.
+        """Answer questions from a text, or from what the model knows.
 
-        With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context_column=` may name the column of the texts to
-        answer them from. From a text come also `_score`, the model's probability that the text
-        holds an answer; and `_start` and `_end`, the character offsets in the text where the
-        answer first stands, null where it does not stand there word for word. A question that
-        the model calls unanswerable, or whose score is below the threshold, has a null as its
-        answer and no error.
+        With `question=`, the column holds texts, and the same question is answered for each.
+        Without it, the column holds one question per row, and `context_column=` may name a column
+        of texts to answer them from.
 
-        A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
-        which may have any length; its score compares the best answer with there being none.
+        Answers from texts have three more columns: `_score`, the probability that the text holds
+        an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+        in the text, null if it does not occur literally. If the model calls a question
+        unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+        A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
+        text, which may have any length. Its score compares the best span with no answer.
 
         Args:
-            column: the texts, or the questions.
-            question: the question, in words.
-            context_column: the column of the texts.
-            threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
-                the rule of SQuAD 2.0.
-            instruction: what to ask, instead of short answers.
-            examples: (text, question, answer) to show the model, where "unanswerable" is an
-                answer too; without a text, (question, answer). Dicts or a frame have these names.
-            max_new_tokens: where an answer is cut.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_answer`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts, or of the questions.
+            question: The question, if it is the same for all rows; the column then holds the
+                texts.
+            context_column: The column of the texts to answer from, if the column holds the
+                questions.
+            threshold: The minimum score of an answer, from 0 to 1; below it, the answer is null.
+                By default 0, and 0.5 for an extractive question-answering model, which is the
+                rule of SQuAD 2.0.
+            instruction: The instruction to the model, instead of the built-in one, which requests
+                short answers.
+            examples: (text, question, answer) triples for the prompt, in which an answer may be
+                "unanswerable"; without texts, (question, answer) pairs. Or dicts or a frame with
+                these names.
+            max_new_tokens: The maximum number of tokens of an answer.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_answer`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: a question in words and a column of texts beside it; or what a model with
-                such a head cannot be given: no text, an instruction, examples.
-            LabelError: an example of another form.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: `question` and `context_column` are both given; or an extractive model gets
+                an instruction, examples or no text.
+            LabelError: An example has another form.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
@@ -272,44 +280,47 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Choose one of your labels for each text, with a probability.
+        """Choose one of your labels for each text, with its probability.
 
-        A causal model's is calibrated. A classifier gives the labels it was trained on. A
-        sentence encoder takes the label, or description, whose vector is nearest; its score,
-        the softmax of cosines divided by 0.05, ranks answers and is not calibrated.
+        The probabilities of a causal model are calibrated. A classifier chooses among the labels
+        it was trained on. A sentence encoder chooses the label or description whose vector is
+        nearest to the text's; its score, the softmax of the cosines divided by 0.05, is suited to
+        rank answers, but not calibrated.
 
         Args:
-            column: the texts.
-            labels: two or more different strings in a list, since their order is part of what is
-                asked; words that mean what they name do best. A mapping describes each:
-                {"refund": "wants money back", ...}. For a classifier, which of its own, by
-                default all.
-            multi: ask about each label on its own, yes or no. The answer is then the list of
-                those with a probability of 0.5 or more, as JSON text ('["refund"]'), which
-                pandas, polars and Parquet hold alike, beside one column of probability a label
-                and no score. For causal models, and classifiers trained to give several.
-            instruction: what to say first, instead of the list of labels.
-            examples: (text, label) pairs to show the model: in a list, as a mapping of text to
-                label, or as dicts or a frame by name: "text" (or the column) and "label"; with
-                `multi` a text may be in several.
-            probabilities: add one column a label.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_classify`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            labels: Two or more different strings in a list, since their order is part of the
+                prompt; descriptive words work best. A mapping adds a description to each:
+                `{"refund": "wants money back", ...}`. For a classifier, some of its own labels;
+                by default all.
+            multi: Whether a text may have several labels. Each label is then decided on its own,
+                yes or no, and the answer lists the labels with a probability of 0.5 or more, as
+                JSON text ('["refund"]'), which pandas, polars and Parquet store alike. Each label
+                has a column of its probability, and there is no score. For causal models and
+                multi-label classifiers.
+            instruction: The beginning of the prompt, instead of a sentence that lists the labels.
+            examples: (text, label) pairs for the prompt: a list, a mapping of text to label, or
+                dicts or a frame with the names "text" (or the column's) and "label". With
+                `multi`, a text may occur in several pairs.
+            probabilities: Whether to add a column per label with its probability.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_classify`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: labels that are missing, too few, blank, repeated, or none of a
-                classifier's.
-            UnsupportedModelError: the model cannot give several labels a text.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            LabelError: Labels are missing, too few, blank, repeated, or unknown to the classifier.
+            UnsupportedModelError: The model is of another kind, or gives a text one label only.
 
         Example:
             >>> df.llm.classify("message", labels=["billing", "delivery"])  # doctest: +SKIP
@@ -393,29 +404,31 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Turn each text into a vector of its meaning, by a sentence encoder.
+        """Compute the embedding vector of each text with a sentence encoder.
 
-        The column holds one float32 array a row in pandas and a list of Float32 in polars;
-        `numpy.stack` makes a matrix of those of rows with a text.
+        The new column holds one float32 array per row in pandas, and a list of Float32 in polars.
+        `numpy.stack` joins the vectors that are not null to a matrix.
 
         Args:
-            column: the texts.
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            column: The column of the texts.
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_embed`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_embed`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            ModelError: no sentence encoder is loaded.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
@@ -510,42 +523,46 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Read the fields of a schema out of each text, one column a field.
+        """Extract the fields of a schema from each text, one column per field.
 
-        The model can write nothing but JSON that is valid against the schema, which is
-        `<column>_extract`; the fields are `<column>_extract_<field>`, of their own type. Valid
-        is not right: a small model fills in what it cannot find. Strings that the schema leaves
-        open share the room of max_new_tokens, lists end at 16 items, numbers lie within 10^15 and
-        have six decimals.
+        The model can only generate JSON that is valid against the schema. `<column>_extract` holds
+        this JSON, and `<column>_extract_<field>` each field, in its own type. Valid is not correct:
+        a small model invents values that the text does not state. Strings without a maximum length
+        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
+        magnitude up to 10^15 and six decimals.
 
         Args:
-            column: the texts.
-            schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
-                `{"product": "what was bought", "price": float | None}`. A type may be named
-                ("int"), be a part of a JSON schema (`{"enum": ["red", "blue"]}`), or be such a
-                mapping of the fields inside. Objects and lists become JSON text.
-            instruction: what to ask, instead of the fields with what the text says.
-            examples: (text, dict of fields) pairs to show the model; as dicts or a frame, by the
-                names "text" and "fields". Times without an offset are taken as UTC's.
-            max_new_tokens: what an answer may take; open strings are cut where it runs out.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_extract`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            schema: The fields: a Pydantic model, a JSON schema, or a mapping of names to types or
+                descriptions: `{"product": "what was bought", "price": float | None}`. A type may
+                also be its name ("int"), part of a JSON schema (`{"enum": ["red", "blue"]}`), or
+                a mapping of nested fields. Objects and lists become JSON text.
+            instruction: The instruction in front of the list of fields, instead of the built-in
+                one.
+            examples: (text, dict of fields) pairs for the prompt; or dicts or a frame with the
+                names "text" and "fields". Times without an offset are UTC.
+            max_new_tokens: The maximum number of tokens of an answer; strings without a maximum
+                length are cut to fit it.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_extract`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: the schema has no fields, recurs, or uses what is not supported; an example
-                does not fit it; or no answer fits max_new_tokens.
-            LabelError: a field is called "error" or "run", as columns of the run are.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
+                example is invalid against it; or no answer fits max_new_tokens.
+            LabelError: A field is named "error" or "run", like columns that every run adds.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.extract("message", {"order": int, "wish": str})  # doctest: +SKIP
@@ -644,37 +661,42 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Take the rows of which something holds, under their own index.
+        """Keep the rows whose text a statement is true of, with their index.
 
-        The score is the probability of yes: how much more likely the text makes the statement
-        than other texts do, where one in five is taken to be a yes. It ranks rows better than
-        it is calibrated, so look at some and move the threshold, which costs no new answers.
-        A row that is blank or failed is left out, with a warning.
+        The score is the probability that the statement is true. It is computed from how much
+        likelier the statement is after this text than after other texts, at a prior of one in
+        five. It ranks rows better than it is calibrated, so inspect some rows and adjust the
+        threshold, which computes no new answers. Blank and failed rows are left out, with a
+        warning.
 
         Args:
-            column: the texts.
-            predicate: what should hold, as it goes on after "The text": "asks for a refund".
-            threshold: the probability from which a row is taken.
-            instruction: what to say above the examples.
-            examples: (text, predicate that holds of it) pairs instead of the built-in ones; as
-                dicts or a frame, by the names "text" and "predicate".
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_filter`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            predicate: The statement about a text, as a continuation of "The text": "asks for a
+                refund".
+            threshold: The minimum probability of the rows to keep.
+            instruction: The instruction in front of the examples.
+            examples: (text, predicate) pairs in which the predicate is true of the text, for the
+                prompt; or dicts or a frame with the names "text" and "predicate". They replace
+                the built-in ones.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_filter`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: a predicate without words, or a threshold that is no probability.
-            LabelError: an example that says yes or no instead of a predicate.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The predicate is blank, or the threshold is not a probability.
+            LabelError: An example has yes or no in place of a predicate.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
@@ -713,28 +735,29 @@ class Verbs(Generic[F]):
     ) -> F:
         """Replace personal data by placeholders such as `<EMAIL_ADDRESS>`.
 
-        By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
-        asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
-        `_entities` lists as JSON what was masked: entity, start and end as character offsets in
-        the text as it was, and presidio's score. By default **names, places, organizations and
-        dates stay as they are**, and street addresses are never found: each call says what it
-        did not look for, and how to. Look at samples before you hand a text on. A text with more
-        than 10,000 pieces of personal data, or more than 1,500 numbers as long as telephone
-        numbers, has an error instead.
+        presidio (`pip install 'nbllm[privacy]'`) finds the data by patterns and checksums: no
+        language model runs, nothing is stored in the ledger, and there is no `_run` column. The
+        column `_entities` lists what was masked, as JSON: entity, start and end as character
+        offsets in the original text, and presidio's score.
+
+        By default **names, places, organizations and dates are not masked**, and street addresses
+        are never found. Each call prints which entities it did not look for, and how to include
+        them. Inspect samples before you share masked texts. A text with more than 10,000 pieces of
+        personal data, or more than 1,500 numbers as long as telephone numbers, gets an error.
 
         Args:
-            column: the texts.
-            entities: what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
+            column: The column of the texts.
+            entities: The entities to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
                 IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and
-                US_DRIVER_LICENSE are known too, and PERSON, LOCATION, ORGANIZATION and NRP where
-                a spaCy model is installed (`python -m spacy download en_core_web_sm`).
-            language: of the texts, as a code of ISO 639.
-            into: name of the new column, instead of `<column>_mask`.
-            keep: which new columns to add, of 'value' and 'error'.
+                US_DRIVER_LICENSE are also supported, and with a spaCy model (`python -m spacy
+                download en_core_web_sm`) PERSON, LOCATION, ORGANIZATION and NRP.
+            language: The language of the texts, as an ISO 639 code.
+            into: The name of the new column, instead of `<column>_mask`.
+            keep: The new columns to add, of 'value' and 'error'.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: an unknown entity, presidio is not installed, or no spaCy model for it.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An entity is unknown, or presidio or its spaCy model is not installed.
 
         Example:
             >>> df.llm.mask("message")  # doctest: +SKIP
@@ -816,34 +839,39 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Ask your own prompt of each row.
+        """Answer a prompt of your own for each row.
 
-        A value that is missing or blank is an empty text in it; a row where all are has a null.
+        A missing or blank value is inserted as an empty text. If all values of a row are missing or
+        blank, its answer is null.
 
         Args:
-            template: the prompt, with columns in braces; numbers and dates are written as `str`
-                does, whole numbers without a point. A brace itself is `{{` or `}}`.
-            instruction: a system message.
-            examples: (prompt, answer) pairs to show the model first; as dicts or a frame, by the
-                names "prompt" and "answer".
-            max_new_tokens: where an answer is cut.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            template: The prompt, with names of columns in braces. Numbers and dates are formatted
+                as by `str`, whole numbers without a decimal point. Write `{{` and `}}` for
+                literal braces.
+            instruction: The system message; without a chat template, text in front of the
+                examples.
+            examples: (prompt, answer) pairs to put first; or dicts or a frame with the names
+                "prompt" and "answer".
+            max_new_tokens: The maximum number of tokens of an answer.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing, or a new one is in the way.
-            FrameError: the prompt names no column, or `into` is missing.
-            LabelError: an example of another form.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing, or a new column would overwrite one.
+            FrameError: The prompt names no column, or `into` is missing.
+            LabelError: An example has another form.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.prompt("Name one use of a {thing}.", into="use")  # doctest: +SKIP
@@ -929,39 +957,41 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Find the items whose text is most like that of something a user liked.
+        """Recommend the items whose text is most similar to that of an item the user liked.
 
-        It returns those items, best first, with their index, their rank as
-        `<column>_recommend`, and why: the label of the liked item that each is closest to as
-        `<column>_recommend_because`, and the cosine with it as `<column>_recommend_score`. What
-        the history names is not among them.
+        Returns these items, best first, with their index. `<column>_recommend` holds the rank,
+        `<column>_recommend_because` the label of the closest liked item, and
+        `<column>_recommend_score` the cosine with it. Items of the history are left out.
 
-        It knows texts alone and not what others like. With many ratings at hand, what is
-        popular is often the better guess. Stopped, it ranks what was embedded until then.
+        Only texts are compared, not the preferences of other users. Where many ratings are known,
+        popularity often predicts better. A stopped run ranks the items embedded until then.
 
         Args:
-            column: the texts that describe the items.
-            history: labels in the index (positions in polars) of what was liked; what is true
-                there, such as `films["rating"] >= 4`, or the name of such a column; or, for many
-                users, a frame whose first two columns are user and label: then
-                `<column>_recommend_user` says for whom a row is.
-            k: how many items a user.
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            column: The column of the texts that describe the items.
+            history: The liked items: their labels in the index (positions in polars), a boolean
+                Series such as `films["rating"] >= 4`, or the name of a boolean column. For
+                several users, a frame whose first two columns are user and label: then the column
+                `<column>_recommend_user` holds the user of each row.
+            k: The maximum number of items per user.
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_recommend`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_recommend`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: an item of the history is not in the frame, or a history without items.
-            ModelError: no sentence encoder is loaded.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An item of the history is not in the frame, or the history is empty.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
@@ -1075,52 +1105,57 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Draft a reply to each message from your sources, and say where a person should.
+        """Draft a reply to each message from your sources, and flag messages that need a person.
 
-        Beside the draft come `_intent`, `_sentiment` (positive, neutral or negative) and
-        `_urgency` (high or low), each with its probability as `_score`; `_sources`, the labels
-        of the sources used as JSON text, and `_context`, their texts; `_score`, the share of
-        the draft's words that stand in them; and `_handover` with its `_reason`: the intent's
-        probability or the draft's score is below the threshold, no source matches, the draft
-        has numbers that neither sources nor message have, or the row failed. Words in common
-        are not the truth, and a small model often repeats the message or speaks of itself:
-        read a draft before it goes out.
+        The draft is `<column>_reply`. More columns have this name and a suffix: `_intent`,
+        `_sentiment` (positive, neutral or negative) and `_urgency` (high or low), each with its
+        probability as `_score`; `_sources`, the labels of the sources used, as JSON text, and
+        `_context`, their texts; `_score`, the share of the draft's content words that occur in
+        the sources; and `_handover`, whether a person should reply, with the `_reason`: the
+        intent's probability or the draft's score is below the threshold, no source matches, the
+        draft has numbers that are in neither sources nor message, or the row failed.
 
-        Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
-        in one step, it leaves the columns of the later ones null.
+        Words in common do not make a draft true, and a small model often repeats the message or
+        writes about itself: read each draft before you send it.
+
+        Each step is a run of its own in the ledger, and `_run` is that of the draft. If a step is
+        stopped, the columns of the later steps are null.
 
         Args:
-            column: the messages.
-            sources: what a reply may be made of: texts, or a frame or Series of them, whose
-                labels are those of its index (positions in polars and in a list); or label to
-                text.
-            intents: what a message may be about, as the labels of `classify`.
-            source_column: the column of the texts in a frame of sources with several.
-            k: how many sources a message.
-            threshold: from 0 to 1; moving it costs no new answers.
-            encoder: a sentence encoder or its name, to find sources by meaning too and not by
-                words alone.
-            instruction: what to ask, below source and message, instead of an answer in one or two
-                sentences.
-            examples: (message, intent) pairs to show the model; as dicts or a frame, by the names
-                "message" and "intent".
-            max_new_tokens: where a draft is cut, at the end of a sentence.
-            model: a causal model, or its name; by default the one loaded last.
-            into: name of the new column, instead of `<column>_reply`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the messages.
+            sources: The texts to draft replies from: a list, Series or frame, labelled by its
+                index (by position in polars and in a list), or a mapping of label to text.
+            intents: The possible topics of a message, as the labels of `classify`.
+            source_column: The column of the texts, if `sources` is a frame with several columns.
+            k: The maximum number of sources per message.
+            threshold: The minimum of the intent's probability and of the draft's score, from 0 to
+                1; below it, a person should reply. A new threshold computes no new answers.
+            encoder: A sentence encoder or its name, to find sources also by meaning and not only
+                by words.
+            instruction: The instruction below sources and message, instead of the built-in one,
+                which requests one or two sentences.
+            examples: (message, intent) pairs for the prompt of the intent; or dicts or a frame
+                with the names "message" and "intent".
+            max_new_tokens: The maximum number of tokens of a draft, which is cut at the end of a
+                sentence.
+            model: A causal model, or its name; by default the one loaded last.
+            into: The name of the new column, instead of `<column>_reply`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: sources without a text, k below 1, or a threshold that is no probability.
-            LabelError: intents that are too few, blank or repeated, or an example of another form.
-            UnsupportedModelError: the model is not causal, or the encoder is none.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The sources have no text, k is below 1, or the threshold is no probability.
+            LabelError: Intents are too few, blank or repeated, or an example has another form.
+            UnsupportedModelError: The model is not causal, or `encoder` is no sentence encoder.
 
         Example:
             >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
@@ -1221,39 +1256,42 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Find the rows whose text fits a query best.
+        """Find the rows whose text matches a query best.
 
-        It returns those rows, best first, with their index, their rank as `<column>_search`
-        and what they are ranked by as `<column>_search_score`. A row that has none of the
-        query's words is not found by "bm25", and one without text is never found. The texts'
-        vectors are kept in the ledger, those of the queries are not. Stopped, it ranks what was
-        embedded until then, for the queries that were.
+        Returns these rows, best first, with their index. `<column>_search` holds the rank, and
+        `<column>_search_score` the number by which rows are ranked. "bm25" only finds rows that
+        share a word with the query; rows without text are never found. The vectors of the texts
+        are stored in the ledger, those of the queries are not. A stopped run ranks the rows that
+        were embedded until then, for the queries that were embedded.
 
         Args:
-            column: the texts.
-            query: what to look for, or a list of such: then `<column>_search_query` says for
-                which of them a row was found.
-            k: how many rows a query.
-            how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
-                vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of 1 /
+            column: The column of the texts.
+            query: The query, or a list of queries: then the column `<column>_search_query` holds
+                the query of each row.
+            k: The maximum number of rows per query.
+            how: "bm25": by words, without a model; "dense": by meaning, the cosine of the
+                vectors; "fused": by both, with reciprocal rank fusion (the score is a sum of 1 /
                 (60 + rank)).
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_search`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_search`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: a query without text, or k below 1.
-            ModelError: no sentence encoder is loaded, and `how` is not "bm25".
-            TextTooLongError: a query that does not fit the encoder.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: A query is blank, or k is below 1.
+            ModelError: No sentence encoder is loaded, and `how` is not "bm25".
+            TextTooLongError: A query does not fit the context of the encoder.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
@@ -1351,40 +1389,42 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Tell positive from negative texts, with a calibrated probability.
+        """Label each text positive or negative, with a calibrated probability.
 
-        A classifier answers by its own head, if its labels are named positive, negative and
-        neutral (or pos, neg, neu), and its probability is as it was trained.
+        A classifier is supported if its labels are named positive, negative and neutral (or pos,
+        neg, neu). Its probabilities are its own, without further calibration.
 
         Args:
-            column: the texts.
-            neutral: tell those that are neither, too, as "neutral".
-            aspects: tell, of each of these, how a text speaks of it, for causal models. The
-                answer is then JSON text ('{"food": "positive"}'), beside a column an aspect,
-                `<column>_sentiment_<aspect>`, which is null where the text does not speak of it,
-                and its `_score`. Name them in the language of the texts.
-            instruction: what to say above the examples, instead of a line that names the labels.
-            examples: (text, label) pairs instead of the built-in ones: in a list, as a mapping of
-                text to label, or as dicts or a frame by name: "text" (or the column) and "label".
-            probabilities: add one column a label.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_sentiment`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            neutral: Whether to also give the label "neutral".
+            aspects: The aspects to label separately, with a causal model. The answer is then JSON
+                text ('{"food": "positive"}'), and each aspect has a column
+                `<column>_sentiment_<aspect>`, null where the text does not mention it, and the
+                column's `_score`. Name the aspects in the language of the texts.
+            instruction: The instruction in front of the examples, instead of the built-in one.
+            examples: (text, label) pairs for the prompt: a list, a mapping of text to label, or
+                dicts or a frame with the names "text" (or the column's) and "label". They replace
+                the built-in ones.
+            probabilities: Whether to add a column per label with its probability.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_sentiment`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: an example with a label that is none of these, a classifier whose
-                labels do not say which sentiment each is, or aspects that are blank, repeated, or
-                beside `neutral` or `examples`.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            LabelError: An example has another label, a classifier's labels are named otherwise, or
+                aspects are blank, repeated, or combined with `neutral` or `examples`.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> import nbllm, pandas as pd
@@ -1479,29 +1519,31 @@ class Verbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
+        """Compute how similar two texts are in meaning: the cosine of their vectors, at most 1.
 
         Args:
-            column: the texts.
-            other: a column with what to compare them with, row by row.
-            to: one text to compare all with, instead of `other`.
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            column: The column of the texts.
+            other: The column of the texts to compare with, row by row.
+            to: One text to compare all rows with, instead of `other`.
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_similarity`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_similarity`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: neither `other` nor `to`, or both.
-            ModelError: no sentence encoder is loaded.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: Neither or both of `other` and `to` are given.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
@@ -1602,40 +1644,42 @@ class Verbs(Generic[F]):
     ) -> F | Run[F]:
         """Summarize each text, or all texts of a group together.
 
-        A text that does not fit the context is cut where paragraphs or sentences end, the
-        pieces are summarized, and then their summaries, for as often as it takes. `explain` and
-        `report` know of the last step only; the pieces have runs of their own in the ledger.
+        A text that does not fit the context is split at the ends of paragraphs or sentences. The
+        parts are summarized, then their summaries, until one prompt holds the rest. `explain` and
+        `report` cover only the last step; the parts have runs of their own in the ledger.
 
         Args:
-            column: the texts.
-            max_words: what the model is asked to keep to, and about where it is cut, at the end
-                of a sentence.
-            style: how it should read, in words that go on after "Summarize the text": "for a
-                child", "as a headline".
-            by: one or several columns: then the answer is a frame of one row a group, with these
-                columns, the group's texts as one, and its summary.
-            instruction: what to ask, instead of a summary of so many words; to an
-                encoder-decoder, the words that it was trained to see before a text.
-            examples: (text, summary) pairs to show a causal model; as dicts or a frame, by the
-                names "text" and "summary".
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_summarize`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            max_words: The maximum number of words, as the prompt states it; a longer summary is
+                cut near it, at the end of a sentence.
+            style: The style, as a continuation of "Summarize the text": "for a child", "as a
+                headline".
+            by: One or several columns to group by: then the result has one row per group, with
+                these columns, the group's texts as one, and their summary.
+            instruction: The instruction to the model, instead of the built-in one; for an
+                encoder-decoder, the prefix of its training texts.
+            examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
+                with the names "text" and "summary".
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_summarize`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: a style beside an instruction, or a style or examples for an
-                encoder-decoder.
-            LabelError: an example of another form.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: A style is combined with an instruction, or an encoder-decoder gets a
+                style or examples.
+            LabelError: An example has another form.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
@@ -1742,35 +1786,40 @@ class Verbs(Generic[F]):
     ) -> F | Run[F]:
         """Translate each text.
 
-        A causal language model is asked in words, a base one with examples for some languages;
-        there a translation ends at its first line break. Marian and T5 models are asked as they
-        were trained. A Marian model that does not say its languages is believed to have yours.
+        A causal model gets an instruction. For a base model, the prompt also has examples for some
+        languages, and a translation ends at the first line break. Marian and T5 models get the
+        input format of their training. A Marian model that does not state its languages is assumed
+        to support yours.
 
         Args:
-            column: the texts.
-            to: the language to translate into, by its English name or code: "German", "zh".
-            source: the language of the texts, where the model should be told.
-            instruction: what to ask instead; to an encoder-decoder, the words that it was trained
-                to see before a text.
-            examples: (text, translation) pairs to show a causal model; as dicts or a frame, by
-                the names "text" and "translation".
-            max_new_tokens: where a translation is cut; by default 256, or half of the context.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_translate`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            column: The column of the texts.
+            to: The target language, by its English name or its code: "German", "zh".
+            source: The language of the texts, by name or code; by default the prompt does not
+                name it.
+            instruction: The instruction to the model, instead of the built-in one; for an
+                encoder-decoder, the prefix of its training texts.
+            examples: (text, translation) pairs for the prompt of a causal model; or dicts or a
+                frame with the names "text" and "translation".
+            max_new_tokens: The maximum number of tokens of a translation; by default 256, or half
+                of the context if that is less.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_translate`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: examples for an encoder-decoder.
-            UnsupportedModelError: the model does not translate, or not between these languages.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An encoder-decoder gets examples.
+            UnsupportedModelError: The model does not translate, or not between these languages.
 
         Example:
             >>> df.llm.translate("review", to="Chinese")  # doctest: +SKIP
@@ -2015,21 +2064,21 @@ class Verbs(Generic[F]):
         truncate: bool = False,
         **options: Any,
     ) -> Preview | StepsPreview:
-        """Show what a verb would give the model for one row: the exact prompt.
+        """Return the exact prompt that a verb sends to the model for one row.
 
-        Of a verb that asks several questions, the prompt of each step; of one that ranks, what
-        is embedded and how it is ranked; of one that asks no model, what it would do.
+        For a verb with several steps, it has the prompt of each step; for a verb that ranks rows,
+        the text to embed and how rows are ranked; for a verb without a model, its result.
 
         Args:
-            verb: the name of a verb, such as "sentiment".
-            subject: the verb's first argument: a column, or a prompt.
-            row: label in the index (position in polars); by default the first row.
-            model: as the verb takes it.
-            truncate: as the verb takes it.
-            options: other arguments of the verb, such as `labels` or `query`.
+            verb: The name of a verb, such as "sentiment".
+            subject: The verb's first argument: a column, or a prompt.
+            row: The row's label in the index (position in polars); by default the first row.
+            model: As for the verb.
+            truncate: As for the verb.
+            options: The verb's other arguments, such as `labels` or `query`.
 
         Raises:
-            FrameError: no such verb or row, or a row without text.
+            FrameError: There is no such verb or row, or the row has no text.
 
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
@@ -2237,17 +2286,17 @@ class Verbs(Generic[F]):
         truncate: bool = False,
         **options: Any,
     ) -> RunEstimate | StepsEstimate:
-        """Say what a run would take: rows, tokens, time and memory.
+        """Return the rows, tokens, time and memory that a run would take.
 
-        It tries the model on a few of the rows, which takes seconds; nothing is answered. Of a
-        verb that asks several questions it is the account of each step.
+        It runs the model on a few rows, which takes seconds and stores no answers. For a verb with
+        several steps, it has an estimate of each step.
 
         Args:
-            verb: the name of a verb, such as "sentiment".
-            subject: the verb's first argument: a column, or a prompt.
-            model: as the verb takes it.
-            truncate: as the verb takes it.
-            options: other arguments of the verb, such as `labels` or `query`.
+            verb: The name of a verb, such as "sentiment".
+            subject: The verb's first argument: a column, or a prompt.
+            model: As for the verb.
+            truncate: As for the verb.
+            options: The verb's other arguments, such as `labels` or `query`.
 
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
@@ -2256,7 +2305,7 @@ class Verbs(Generic[F]):
 
 
 class SeriesVerbs(Generic[F]):
-    """The verbs of `series.llm`; F is the type of a frame of it."""
+    """The verbs of `series.llm`; F is the type of the Series' frame."""
 
     def _subject(self) -> str:
         raise NotImplementedError
@@ -2343,46 +2392,54 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Answer questions, from a text or from what the model knows.
+        """Answer questions from a text, or from what the model knows.
 
-        With `question=`, the column holds texts, and that one question is asked of each. Else
-        it holds questions, one a row, and `context_column=` may name the column of the texts to
-        answer them from. From a text come also `_score`, the model's probability that the text
-        holds an answer; and `_start` and `_end`, the character offsets in the text where the
-        answer first stands, null where it does not stand there word for word. A question that
-        the model calls unanswerable, or whose score is below the threshold, has a null as its
-        answer and no error.
+        With `question=`, the column holds texts, and the same question is answered for each.
+        Without it, the column holds one question per row, and `context_column=` may name a column
+        of texts to answer them from.
 
-        A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
-        which may have any length; its score compares the best answer with there being none.
+        Answers from texts have three more columns: `_score`, the probability that the text holds
+        an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+        in the text, null if it does not occur literally. If the model calls a question
+        unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+        A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
+        text, which may have any length. Its score compares the best span with no answer.
 
         Args:
-            question: the question, in words.
-            context_column: the column of the texts.
-            threshold: from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is
-                the rule of SQuAD 2.0.
-            instruction: what to ask, instead of short answers.
-            examples: (text, question, answer) to show the model, where "unanswerable" is an
-                answer too; without a text, (question, answer). Dicts or a frame have these names.
-            max_new_tokens: where an answer is cut.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_answer`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            question: The question, if it is the same for all rows; the column then holds the
+                texts.
+            context_column: The column of the texts to answer from, if the column holds the
+                questions.
+            threshold: The minimum score of an answer, from 0 to 1; below it, the answer is null.
+                By default 0, and 0.5 for an extractive question-answering model, which is the
+                rule of SQuAD 2.0.
+            instruction: The instruction to the model, instead of the built-in one, which requests
+                short answers.
+            examples: (text, question, answer) triples for the prompt, in which an answer may be
+                "unanswerable"; without texts, (question, answer) pairs. Or dicts or a frame with
+                these names.
+            max_new_tokens: The maximum number of tokens of an answer.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_answer`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: a question in words and a column of texts beside it; or what a model with
-                such a head cannot be given: no text, an instruction, examples.
-            LabelError: an example of another form.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: `question` and `context_column` are both given; or an extractive model gets
+                an instruction, examples or no text.
+            LabelError: An example has another form.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
@@ -2484,43 +2541,46 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Choose one of your labels for each text, with a probability.
+        """Choose one of your labels for each text, with its probability.
 
-        A causal model's is calibrated. A classifier gives the labels it was trained on. A
-        sentence encoder takes the label, or description, whose vector is nearest; its score,
-        the softmax of cosines divided by 0.05, ranks answers and is not calibrated.
+        The probabilities of a causal model are calibrated. A classifier chooses among the labels
+        it was trained on. A sentence encoder chooses the label or description whose vector is
+        nearest to the text's; its score, the softmax of the cosines divided by 0.05, is suited to
+        rank answers, but not calibrated.
 
         Args:
-            labels: two or more different strings in a list, since their order is part of what is
-                asked; words that mean what they name do best. A mapping describes each:
-                {"refund": "wants money back", ...}. For a classifier, which of its own, by
-                default all.
-            multi: ask about each label on its own, yes or no. The answer is then the list of
-                those with a probability of 0.5 or more, as JSON text ('["refund"]'), which
-                pandas, polars and Parquet hold alike, beside one column of probability a label
-                and no score. For causal models, and classifiers trained to give several.
-            instruction: what to say first, instead of the list of labels.
-            examples: (text, label) pairs to show the model: in a list, as a mapping of text to
-                label, or as dicts or a frame by name: "text" (or the column) and "label"; with
-                `multi` a text may be in several.
-            probabilities: add one column a label.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_classify`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            labels: Two or more different strings in a list, since their order is part of the
+                prompt; descriptive words work best. A mapping adds a description to each:
+                `{"refund": "wants money back", ...}`. For a classifier, some of its own labels;
+                by default all.
+            multi: Whether a text may have several labels. Each label is then decided on its own,
+                yes or no, and the answer lists the labels with a probability of 0.5 or more, as
+                JSON text ('["refund"]'), which pandas, polars and Parquet store alike. Each label
+                has a column of its probability, and there is no score. For causal models and
+                multi-label classifiers.
+            instruction: The beginning of the prompt, instead of a sentence that lists the labels.
+            examples: (text, label) pairs for the prompt: a list, a mapping of text to label, or
+                dicts or a frame with the names "text" (or the column's) and "label". With
+                `multi`, a text may occur in several pairs.
+            probabilities: Whether to add a column per label with its probability.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_classify`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: labels that are missing, too few, blank, repeated, or none of a
-                classifier's.
-            UnsupportedModelError: the model cannot give several labels a text.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            LabelError: Labels are missing, too few, blank, repeated, or unknown to the classifier.
+            UnsupportedModelError: The model is of another kind, or gives a text one label only.
 
         Example:
             >>> df.llm.classify("message", labels=["billing", "delivery"])  # doctest: +SKIP
@@ -2600,28 +2660,30 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Turn each text into a vector of its meaning, by a sentence encoder.
+        """Compute the embedding vector of each text with a sentence encoder.
 
-        The column holds one float32 array a row in pandas and a list of Float32 in polars;
-        `numpy.stack` makes a matrix of those of rows with a text.
+        The new column holds one float32 array per row in pandas, and a list of Float32 in polars.
+        `numpy.stack` joins the vectors that are not null to a matrix.
 
         Args:
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_embed`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_embed`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            ModelError: no sentence encoder is loaded.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
@@ -2712,41 +2774,45 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Read the fields of a schema out of each text, one column a field.
+        """Extract the fields of a schema from each text, one column per field.
 
-        The model can write nothing but JSON that is valid against the schema, which is
-        `<column>_extract`; the fields are `<column>_extract_<field>`, of their own type. Valid
-        is not right: a small model fills in what it cannot find. Strings that the schema leaves
-        open share the room of max_new_tokens, lists end at 16 items, numbers lie within 10^15 and
-        have six decimals.
+        The model can only generate JSON that is valid against the schema. `<column>_extract` holds
+        this JSON, and `<column>_extract_<field>` each field, in its own type. Valid is not correct:
+        a small model invents values that the text does not state. Strings without a maximum length
+        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
+        magnitude up to 10^15 and six decimals.
 
         Args:
-            schema: a Pydantic model, a JSON schema, or names with their types or descriptions:
-                `{"product": "what was bought", "price": float | None}`. A type may be named
-                ("int"), be a part of a JSON schema (`{"enum": ["red", "blue"]}`), or be such a
-                mapping of the fields inside. Objects and lists become JSON text.
-            instruction: what to ask, instead of the fields with what the text says.
-            examples: (text, dict of fields) pairs to show the model; as dicts or a frame, by the
-                names "text" and "fields". Times without an offset are taken as UTC's.
-            max_new_tokens: what an answer may take; open strings are cut where it runs out.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_extract`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            schema: The fields: a Pydantic model, a JSON schema, or a mapping of names to types or
+                descriptions: `{"product": "what was bought", "price": float | None}`. A type may
+                also be its name ("int"), part of a JSON schema (`{"enum": ["red", "blue"]}`), or
+                a mapping of nested fields. Objects and lists become JSON text.
+            instruction: The instruction in front of the list of fields, instead of the built-in
+                one.
+            examples: (text, dict of fields) pairs for the prompt; or dicts or a frame with the
+                names "text" and "fields". Times without an offset are UTC.
+            max_new_tokens: The maximum number of tokens of an answer; strings without a maximum
+                length are cut to fit it.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_extract`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: the schema has no fields, recurs, or uses what is not supported; an example
-                does not fit it; or no answer fits max_new_tokens.
-            LabelError: a field is called "error" or "run", as columns of the run are.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
+                example is invalid against it; or no answer fits max_new_tokens.
+            LabelError: A field is named "error" or "run", like columns that every run adds.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.extract("message", {"order": int, "wish": str})  # doctest: +SKIP
@@ -2841,36 +2907,41 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Take the rows of which something holds, under their own index.
+        """Keep the rows whose text a statement is true of, with their index.
 
-        The score is the probability of yes: how much more likely the text makes the statement
-        than other texts do, where one in five is taken to be a yes. It ranks rows better than
-        it is calibrated, so look at some and move the threshold, which costs no new answers.
-        A row that is blank or failed is left out, with a warning.
+        The score is the probability that the statement is true. It is computed from how much
+        likelier the statement is after this text than after other texts, at a prior of one in
+        five. It ranks rows better than it is calibrated, so inspect some rows and adjust the
+        threshold, which computes no new answers. Blank and failed rows are left out, with a
+        warning.
 
         Args:
-            predicate: what should hold, as it goes on after "The text": "asks for a refund".
-            threshold: the probability from which a row is taken.
-            instruction: what to say above the examples.
-            examples: (text, predicate that holds of it) pairs instead of the built-in ones; as
-                dicts or a frame, by the names "text" and "predicate".
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_filter`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            predicate: The statement about a text, as a continuation of "The text": "asks for a
+                refund".
+            threshold: The minimum probability of the rows to keep.
+            instruction: The instruction in front of the examples.
+            examples: (text, predicate) pairs in which the predicate is true of the text, for the
+                prompt; or dicts or a frame with the names "text" and "predicate". They replace
+                the built-in ones.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_filter`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: a predicate without words, or a threshold that is no probability.
-            LabelError: an example that says yes or no instead of a predicate.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The predicate is blank, or the threshold is not a probability.
+            LabelError: An example has yes or no in place of a predicate.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
@@ -2908,27 +2979,28 @@ class SeriesVerbs(Generic[F]):
     ) -> F:
         """Replace personal data by placeholders such as `<EMAIL_ADDRESS>`.
 
-        By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
-        asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
-        `_entities` lists as JSON what was masked: entity, start and end as character offsets in
-        the text as it was, and presidio's score. By default **names, places, organizations and
-        dates stay as they are**, and street addresses are never found: each call says what it
-        did not look for, and how to. Look at samples before you hand a text on. A text with more
-        than 10,000 pieces of personal data, or more than 1,500 numbers as long as telephone
-        numbers, has an error instead.
+        presidio (`pip install 'nbllm[privacy]'`) finds the data by patterns and checksums: no
+        language model runs, nothing is stored in the ledger, and there is no `_run` column. The
+        column `_entities` lists what was masked, as JSON: entity, start and end as character
+        offsets in the original text, and presidio's score.
+
+        By default **names, places, organizations and dates are not masked**, and street addresses
+        are never found. Each call prints which entities it did not look for, and how to include
+        them. Inspect samples before you share masked texts. A text with more than 10,000 pieces of
+        personal data, or more than 1,500 numbers as long as telephone numbers, gets an error.
 
         Args:
-            entities: what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
+            entities: The entities to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD,
                 IBAN_CODE, IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and
-                US_DRIVER_LICENSE are known too, and PERSON, LOCATION, ORGANIZATION and NRP where
-                a spaCy model is installed (`python -m spacy download en_core_web_sm`).
-            language: of the texts, as a code of ISO 639.
-            into: name of the new column, instead of `<column>_mask`.
-            keep: which new columns to add, of 'value' and 'error'.
+                US_DRIVER_LICENSE are also supported, and with a spaCy model (`python -m spacy
+                download en_core_web_sm`) PERSON, LOCATION, ORGANIZATION and NRP.
+            language: The language of the texts, as an ISO 639 code.
+            into: The name of the new column, instead of `<column>_mask`.
+            keep: The new columns to add, of 'value' and 'error'.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: an unknown entity, presidio is not installed, or no spaCy model for it.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An entity is unknown, or presidio or its spaCy model is not installed.
 
         Example:
             >>> df.llm.mask("message")  # doctest: +SKIP
@@ -3002,38 +3074,40 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Find the items whose text is most like that of something a user liked.
+        """Recommend the items whose text is most similar to that of an item the user liked.
 
-        It returns those items, best first, with their index, their rank as
-        `<column>_recommend`, and why: the label of the liked item that each is closest to as
-        `<column>_recommend_because`, and the cosine with it as `<column>_recommend_score`. What
-        the history names is not among them.
+        Returns these items, best first, with their index. `<column>_recommend` holds the rank,
+        `<column>_recommend_because` the label of the closest liked item, and
+        `<column>_recommend_score` the cosine with it. Items of the history are left out.
 
-        It knows texts alone and not what others like. With many ratings at hand, what is
-        popular is often the better guess. Stopped, it ranks what was embedded until then.
+        Only texts are compared, not the preferences of other users. Where many ratings are known,
+        popularity often predicts better. A stopped run ranks the items embedded until then.
 
         Args:
-            history: labels in the index (positions in polars) of what was liked; what is true
-                there, such as `films["rating"] >= 4`, or the name of such a column; or, for many
-                users, a frame whose first two columns are user and label: then
-                `<column>_recommend_user` says for whom a row is.
-            k: how many items a user.
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            history: The liked items: their labels in the index (positions in polars), a boolean
+                Series such as `films["rating"] >= 4`, or the name of a boolean column. For
+                several users, a frame whose first two columns are user and label: then the column
+                `<column>_recommend_user` holds the user of each row.
+            k: The maximum number of items per user.
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_recommend`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_recommend`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: an item of the history is not in the frame, or a history without items.
-            ModelError: no sentence encoder is loaded.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An item of the history is not in the frame, or the history is empty.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
@@ -3143,51 +3217,56 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Draft a reply to each message from your sources, and say where a person should.
+        """Draft a reply to each message from your sources, and flag messages that need a person.
 
-        Beside the draft come `_intent`, `_sentiment` (positive, neutral or negative) and
-        `_urgency` (high or low), each with its probability as `_score`; `_sources`, the labels
-        of the sources used as JSON text, and `_context`, their texts; `_score`, the share of
-        the draft's words that stand in them; and `_handover` with its `_reason`: the intent's
-        probability or the draft's score is below the threshold, no source matches, the draft
-        has numbers that neither sources nor message have, or the row failed. Words in common
-        are not the truth, and a small model often repeats the message or speaks of itself:
-        read a draft before it goes out.
+        The draft is `<column>_reply`. More columns have this name and a suffix: `_intent`,
+        `_sentiment` (positive, neutral or negative) and `_urgency` (high or low), each with its
+        probability as `_score`; `_sources`, the labels of the sources used, as JSON text, and
+        `_context`, their texts; `_score`, the share of the draft's content words that occur in
+        the sources; and `_handover`, whether a person should reply, with the `_reason`: the
+        intent's probability or the draft's score is below the threshold, no source matches, the
+        draft has numbers that are in neither sources nor message, or the row failed.
 
-        Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
-        in one step, it leaves the columns of the later ones null.
+        Words in common do not make a draft true, and a small model often repeats the message or
+        writes about itself: read each draft before you send it.
+
+        Each step is a run of its own in the ledger, and `_run` is that of the draft. If a step is
+        stopped, the columns of the later steps are null.
 
         Args:
-            sources: what a reply may be made of: texts, or a frame or Series of them, whose
-                labels are those of its index (positions in polars and in a list); or label to
-                text.
-            intents: what a message may be about, as the labels of `classify`.
-            source_column: the column of the texts in a frame of sources with several.
-            k: how many sources a message.
-            threshold: from 0 to 1; moving it costs no new answers.
-            encoder: a sentence encoder or its name, to find sources by meaning too and not by
-                words alone.
-            instruction: what to ask, below source and message, instead of an answer in one or two
-                sentences.
-            examples: (message, intent) pairs to show the model; as dicts or a frame, by the names
-                "message" and "intent".
-            max_new_tokens: where a draft is cut, at the end of a sentence.
-            model: a causal model, or its name; by default the one loaded last.
-            into: name of the new column, instead of `<column>_reply`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            sources: The texts to draft replies from: a list, Series or frame, labelled by its
+                index (by position in polars and in a list), or a mapping of label to text.
+            intents: The possible topics of a message, as the labels of `classify`.
+            source_column: The column of the texts, if `sources` is a frame with several columns.
+            k: The maximum number of sources per message.
+            threshold: The minimum of the intent's probability and of the draft's score, from 0 to
+                1; below it, a person should reply. A new threshold computes no new answers.
+            encoder: A sentence encoder or its name, to find sources also by meaning and not only
+                by words.
+            instruction: The instruction below sources and message, instead of the built-in one,
+                which requests one or two sentences.
+            examples: (message, intent) pairs for the prompt of the intent; or dicts or a frame
+                with the names "message" and "intent".
+            max_new_tokens: The maximum number of tokens of a draft, which is cut at the end of a
+                sentence.
+            model: A causal model, or its name; by default the one loaded last.
+            into: The name of the new column, instead of `<column>_reply`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: sources without a text, k below 1, or a threshold that is no probability.
-            LabelError: intents that are too few, blank or repeated, or an example of another form.
-            UnsupportedModelError: the model is not causal, or the encoder is none.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: The sources have no text, k is below 1, or the threshold is no probability.
+            LabelError: Intents are too few, blank or repeated, or an example has another form.
+            UnsupportedModelError: The model is not causal, or `encoder` is no sentence encoder.
 
         Example:
             >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
@@ -3284,38 +3363,41 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Find the rows whose text fits a query best.
+        """Find the rows whose text matches a query best.
 
-        It returns those rows, best first, with their index, their rank as `<column>_search`
-        and what they are ranked by as `<column>_search_score`. A row that has none of the
-        query's words is not found by "bm25", and one without text is never found. The texts'
-        vectors are kept in the ledger, those of the queries are not. Stopped, it ranks what was
-        embedded until then, for the queries that were.
+        Returns these rows, best first, with their index. `<column>_search` holds the rank, and
+        `<column>_search_score` the number by which rows are ranked. "bm25" only finds rows that
+        share a word with the query; rows without text are never found. The vectors of the texts
+        are stored in the ledger, those of the queries are not. A stopped run ranks the rows that
+        were embedded until then, for the queries that were embedded.
 
         Args:
-            query: what to look for, or a list of such: then `<column>_search_query` says for
-                which of them a row was found.
-            k: how many rows a query.
-            how: "bm25" by words, which asks no model; "dense" by meaning, the cosine of the
-                vectors; "fused" by both, with reciprocal rank fusion (its score is a sum of 1 /
+            query: The query, or a list of queries: then the column `<column>_search_query` holds
+                the query of each row.
+            k: The maximum number of rows per query.
+            how: "bm25": by words, without a model; "dense": by meaning, the cosine of the
+                vectors; "fused": by both, with reciprocal rank fusion (the score is a sum of 1 /
                 (60 + rank)).
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_search`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_search`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: a query without text, or k below 1.
-            ModelError: no sentence encoder is loaded, and `how` is not "bm25".
-            TextTooLongError: a query that does not fit the encoder.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: A query is blank, or k is below 1.
+            ModelError: No sentence encoder is loaded, and `how` is not "bm25".
+            TextTooLongError: A query does not fit the context of the encoder.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
@@ -3409,39 +3491,41 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Tell positive from negative texts, with a calibrated probability.
+        """Label each text positive or negative, with a calibrated probability.
 
-        A classifier answers by its own head, if its labels are named positive, negative and
-        neutral (or pos, neg, neu), and its probability is as it was trained.
+        A classifier is supported if its labels are named positive, negative and neutral (or pos,
+        neg, neu). Its probabilities are its own, without further calibration.
 
         Args:
-            neutral: tell those that are neither, too, as "neutral".
-            aspects: tell, of each of these, how a text speaks of it, for causal models. The
-                answer is then JSON text ('{"food": "positive"}'), beside a column an aspect,
-                `<column>_sentiment_<aspect>`, which is null where the text does not speak of it,
-                and its `_score`. Name them in the language of the texts.
-            instruction: what to say above the examples, instead of a line that names the labels.
-            examples: (text, label) pairs instead of the built-in ones: in a list, as a mapping of
-                text to label, or as dicts or a frame by name: "text" (or the column) and "label".
-            probabilities: add one column a label.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_sentiment`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            neutral: Whether to also give the label "neutral".
+            aspects: The aspects to label separately, with a causal model. The answer is then JSON
+                text ('{"food": "positive"}'), and each aspect has a column
+                `<column>_sentiment_<aspect>`, null where the text does not mention it, and the
+                column's `_score`. Name the aspects in the language of the texts.
+            instruction: The instruction in front of the examples, instead of the built-in one.
+            examples: (text, label) pairs for the prompt: a list, a mapping of text to label, or
+                dicts or a frame with the names "text" (or the column's) and "label". They replace
+                the built-in ones.
+            probabilities: Whether to add a column per label with its probability.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_sentiment`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            LabelError: an example with a label that is none of these, a classifier whose
-                labels do not say which sentiment each is, or aspects that are blank, repeated, or
-                beside `neutral` or `examples`.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            LabelError: An example has another label, a classifier's labels are named otherwise, or
+                aspects are blank, repeated, or combined with `neutral` or `examples`.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> import nbllm, pandas as pd
@@ -3532,28 +3616,30 @@ class SeriesVerbs(Generic[F]):
         engine: Literal["local", "ray"] = "local",
         workers: int | None = None,
     ) -> F | Run[F]:
-        """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
+        """Compute how similar two texts are in meaning: the cosine of their vectors, at most 1.
 
         Args:
-            other: a column with what to compare them with, row by row.
-            to: one text to compare all with, instead of `other`.
-            model: a sentence encoder, or its name, such as 'minilm'; by default the one loaded
+            other: The column of the texts to compare with, row by row.
+            to: One text to compare all rows with, instead of `other`.
+            model: A sentence encoder, or its name, such as 'minilm'; by default the one loaded
                 last.
-            into: name of the new column, instead of `<column>_similarity`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            into: The name of the new column, instead of `<column>_similarity`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: neither `other` nor `to`, or both.
-            ModelError: no sentence encoder is loaded.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: Neither or both of `other` and `to` are given.
+            ModelError: No sentence encoder is loaded.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
@@ -3650,39 +3736,41 @@ class SeriesVerbs(Generic[F]):
     ) -> F | Run[F]:
         """Summarize each text, or all texts of a group together.
 
-        A text that does not fit the context is cut where paragraphs or sentences end, the
-        pieces are summarized, and then their summaries, for as often as it takes. `explain` and
-        `report` know of the last step only; the pieces have runs of their own in the ledger.
+        A text that does not fit the context is split at the ends of paragraphs or sentences. The
+        parts are summarized, then their summaries, until one prompt holds the rest. `explain` and
+        `report` cover only the last step; the parts have runs of their own in the ledger.
 
         Args:
-            max_words: what the model is asked to keep to, and about where it is cut, at the end
-                of a sentence.
-            style: how it should read, in words that go on after "Summarize the text": "for a
-                child", "as a headline".
-            by: one or several columns: then the answer is a frame of one row a group, with these
-                columns, the group's texts as one, and its summary.
-            instruction: what to ask, instead of a summary of so many words; to an
-                encoder-decoder, the words that it was trained to see before a text.
-            examples: (text, summary) pairs to show a causal model; as dicts or a frame, by the
-                names "text" and "summary".
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_summarize`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            max_words: The maximum number of words, as the prompt states it; a longer summary is
+                cut near it, at the end of a sentence.
+            style: The style, as a continuation of "Summarize the text": "for a child", "as a
+                headline".
+            by: One or several columns to group by: then the result has one row per group, with
+                these columns, the group's texts as one, and their summary.
+            instruction: The instruction to the model, instead of the built-in one; for an
+                encoder-decoder, the prefix of its training texts.
+            examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
+                with the names "text" and "summary".
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_summarize`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: a style beside an instruction, or a style or examples for an
-                encoder-decoder.
-            LabelError: an example of another form.
-            UnsupportedModelError: the model is of another kind.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: A style is combined with an instruction, or an encoder-decoder gets a
+                style or examples.
+            LabelError: An example has another form.
+            UnsupportedModelError: The model is of another kind.
 
         Example:
             >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
@@ -3785,34 +3873,39 @@ class SeriesVerbs(Generic[F]):
     ) -> F | Run[F]:
         """Translate each text.
 
-        A causal language model is asked in words, a base one with examples for some languages;
-        there a translation ends at its first line break. Marian and T5 models are asked as they
-        were trained. A Marian model that does not say its languages is believed to have yours.
+        A causal model gets an instruction. For a base model, the prompt also has examples for some
+        languages, and a translation ends at the first line break. Marian and T5 models get the
+        input format of their training. A Marian model that does not state its languages is assumed
+        to support yours.
 
         Args:
-            to: the language to translate into, by its English name or code: "German", "zh".
-            source: the language of the texts, where the model should be told.
-            instruction: what to ask instead; to an encoder-decoder, the words that it was trained
-                to see before a text.
-            examples: (text, translation) pairs to show a causal model; as dicts or a frame, by
-                the names "text" and "translation".
-            max_new_tokens: where a translation is cut; by default 256, or half of the context.
-            model: the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by
-                default the one loaded last of a kind that the verb can ask, else `nbllm.load()`.
-            into: name of the new column, instead of `<column>_translate`.
-            keep: which new columns to add, of 'value', 'score', 'error' and 'run'.
-            ledger: whether to look answers up on disk and keep new ones there.
-            truncate: cut texts that do not fit the context, instead of failing their rows.
-            background: return a Run at once, which works beside the notebook: it shows its
-                progress, can be cancelled, and has the frame as its `result()`.
-            engine: 'local' asks the model itself, 'ray' copies of it on workers.
-            workers: how many copies; by default one a GPU, else one for every four processor
-                cores.
+            to: The target language, by its English name or its code: "German", "zh".
+            source: The language of the texts, by name or code; by default the prompt does not
+                name it.
+            instruction: The instruction to the model, instead of the built-in one; for an
+                encoder-decoder, the prefix of its training texts.
+            examples: (text, translation) pairs for the prompt of a causal model; or dicts or a
+                frame with the names "text" and "translation".
+            max_new_tokens: The maximum number of tokens of a translation; by default 256, or half
+                of the context if that is less.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_translate`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
 
         Raises:
-            ColumnError: the column is missing or not text, or a new one is in the way.
-            FrameError: examples for an encoder-decoder.
-            UnsupportedModelError: the model does not translate, or not between these languages.
+            ColumnError: The column is missing or not text, or a new column would overwrite one.
+            FrameError: An encoder-decoder gets examples.
+            UnsupportedModelError: The model does not translate, or not between these languages.
 
         Example:
             >>> df.llm.translate("review", to="Chinese")  # doctest: +SKIP

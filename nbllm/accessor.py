@@ -10,7 +10,7 @@ from nbllm._deprecation import deprecated_argument
 from nbllm._verb_methods import Verbs
 from nbllm.checks import near
 from nbllm.frame.checks import reads_arguments
-from nbllm.frame.running.progress import Display, show_with
+from nbllm.frame.running.progress import Display, register_display
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
@@ -25,7 +25,7 @@ __all__ = ["FrameAccessor"]
 
 
 def _widget() -> Display | None:
-    """How a run is shown in a notebook; None in a terminal, where nothing of it is imported."""
+    """Return the display of a run in a notebook; None elsewhere, without importing widgets."""
     if "ipykernel" not in sys.modules:
         return None
     from nbllm.widgets.run.view import make_display
@@ -33,7 +33,7 @@ def _widget() -> Display | None:
     return make_display()
 
 
-show_with(_widget)
+register_display(_widget)
 
 F = TypeVar("F")
 
@@ -41,11 +41,11 @@ F = TypeVar("F")
 class FrameAccessor(Verbs[F]):
     """A language model as one more column operation.
 
-    Every verb returns a new frame: the rows, order and index of this one, plus the columns
-    `<column>_<verb>` (the answer), `_score` where there is one, `_error` and `_run`. `into=`
-    names them otherwise. A missing or blank text, in which nothing can be seen, gives a null; a
-    row that fails has its error in its column and stops nothing. Answers are kept in the ledger
-    and not computed twice.
+    Every verb returns a new frame with the rows, order and index of this one, and with new
+    columns: `<column>_<verb>` (the answer), and the same name with `_score` (if the answer has
+    one), `_error` and `_run`. `into=` replaces the name. A missing or blank text gives a null. If
+    a row fails, its error is in the error column, and the other rows are still answered. Answers
+    are stored in the ledger and not computed twice.
     """
 
     def __init__(self, frame: F) -> None:
@@ -59,14 +59,14 @@ class FrameAccessor(Verbs[F]):
         return (
             f"df.llm: a language model as one more column operation.\n"
             f"Verbs: {', '.join(verbs)}.\n"
-            f"Beside them: {', '.join(others)}.\n"
-            "help(df.llm.sentiment) tells of a verb; nbllm.load(name) loads a model for them."
+            f"Other methods: {', '.join(others)}.\n"
+            "help(df.llm.sentiment) documents a verb; nbllm.load(name) loads a model."
         )
 
-    if not TYPE_CHECKING:  # typed, it would hide every misspelt verb from the checker
+    if not TYPE_CHECKING:  # with it, type checkers would accept every misspelt verb
 
         def __getattr__(self, name: str) -> object:
-            # Only where a verb was registered is there one to find.
+            # The module is imported if a verb was registered.
             registry = sys.modules.get("nbllm.frame.calls.registry")
             if registry is not None and registry.is_registered(name):
                 from nbllm.frame.calls.method import method_of
@@ -84,13 +84,13 @@ class FrameAccessor(Verbs[F]):
 
     @reads_arguments
     def report(self, output: str | None = None) -> RunReport:
-        """What the run that answered this frame did: rows, tokens, time, failures, model.
+        """Return the report of a run: rows, tokens, time, failures, model.
 
         Args:
-            output: the column of its answers, where the frame has those of several runs.
+            output: The column of the answers; required if the frame has answers of several runs.
 
         Raises:
-            ProvenanceError: the frame has no answers, or their run is not on record.
+            ProvenanceError: The frame has no answers, or no record of their run exists.
         """
         from nbllm.frame.running.provenance import find_report, only_run
 
@@ -109,47 +109,48 @@ class FrameAccessor(Verbs[F]):
         key: str | None = None,
         k: int | None = None,
     ) -> Evaluation:
-        """Measure the answers of this frame against the right ones.
+        """Return metrics of the answers against true values, each with a baseline.
 
-        Labels: accuracy, macro-F1, the precision, recall and F1 of each label and, with a score,
-        its calibration error, beside a baseline that always gives the most frequent label; and
-        the confusion matrix, whose rows are a call away. Texts: ROUGE beside the first sentences
-        of the text; translations: BLEU and chrF beside the text itself. What has several fields
-        a row (`extract`, aspects, `multi`): the share of rows that have each right, and all, and
-        the F1 of each label of `multi`, beside the most frequent value. Similarity: Spearman's
-        and Pearson's correlation with scores, beside the words in common. Vectors: how often the
-        nearest texts have a row's label, beside the most frequent one. Each has a 95 % interval.
-        Rows without an answer or without a truth are left out, and counted.
+        - Labels: accuracy, macro-F1, the precision, recall and F1 of each label, the confusion
+          matrix and, with a score, the calibration error. Baseline: the most frequent label.
+        - Texts: ROUGE. Baseline: the first sentences of the text.
+        - Translations: BLEU and chrF. Baseline: the text itself.
+        - Several fields per row (`extract`, aspects, `multi`): the share of rows in which each
+          field, and all fields, are correct, and the F1 of each label of `multi`. Baseline: the
+          most frequent value.
+        - Similarity: Spearman's and Pearson's correlation with scores. Baseline: shared words.
+        - Vectors: how often the nearest texts have the row's label. Baseline: the most frequent.
+        - Search: recall, MRR and nDCG. Baseline: BM25, and for "bm25" a random order.
+        - Recommend: hit rate, recall and MRR per user. Baseline: popularity.
+        - Filter: precision, recall, F1 and average precision. Baseline: keeping all rows.
+        - Mask: the recall of each entity, and the precision. Baseline: a regular expression for
+          e-mail addresses and numbers.
 
-        What a verb left out counts too. Search: recall, MRR and nDCG beside BM25 (which itself
-        is put beside drawing at random). Recommend: hit rate, recall and MRR of each user,
-        beside what most users liked. Filter: precision, recall, F1 and average precision,
-        beside taking all rows. Mask: the recall of each entity, and the precision of what was
-        masked, beside a plain expression for e-mail addresses and numbers.
+        Each metric has a 95 % confidence interval. Rows without answer or truth are left out and
+        counted. For search, recommend and filter, rows that the verb did not return count too.
 
         Args:
-            truth: the column of right answers; of several fields a row, as JSON text, or as
-                dicts (lists of labels for `multi`); for similarity, of numbers; for mask, of
-                lists of entity, start and end, as JSON text or as such; for filter, a column of
-                `corpus` that is true where a row should be taken. For search and recommend not a
-                column but the labels of what is relevant, by query or user:
-                `{"who won?": [3, 17]}`, or a frame whose first two columns are those.
-            output: the column of the answers, where the frame has those of several runs.
-            metrics: for texts, instead of the verb's own: of "rouge1", "rouge2", "rougeL",
-                "exact", "token_f1", "bleu" and "chrf".
-            corpus: for search, recommend and filter, the frame that rows were taken from.
-            history: for recommend, what users liked, as it was given to `recommend`.
-            key: for search and recommend, a column that has the labels, instead of the index;
-                polars needs one.
-            k: for search and recommend, how many of each ranking count; by default as many as
-                the longest has.
+            truth: The column of the true values. For several fields per row, JSON text or dicts
+                (lists of labels for `multi`); for similarity, numbers; for mask, lists of entity,
+                start and end, or the same as JSON text; for filter, a boolean column of `corpus`.
+                For search and recommend, the labels of the relevant rows by query or user instead
+                of a column: `{"who won?": [3, 17]}`, or a frame whose first two columns are these.
+            output: The column of the answers; required if the frame has answers of several runs.
+            metrics: For texts, the metrics instead of the verb's own, of "rouge1", "rouge2",
+                "rougeL", "exact", "token_f1", "bleu" and "chrf".
+            corpus: For search, recommend and filter, the original frame.
+            history: For recommend, what users liked, as it was passed to `recommend`.
+            key: For search and recommend, the column of row labels, instead of the index;
+                required in polars.
+            k: For search and recommend, the number of results to count per ranking; by default
+                the length of the longest.
 
         Raises:
-            ColumnError: no such column.
-            FrameError: no row has both, there is no such metric, a truth is of another form, or
-                `corpus` is missing.
+            ColumnError: There is no such column.
+            FrameError: No row has both answer and truth, a metric is unknown, `truth` has another
+                form, or `corpus` is missing.
             LabelError: `truth` has labels that the verb does not give.
-            ProvenanceError: the frame has no answers, or their run is not on record.
+            ProvenanceError: The frame has no answers, or no record of their run exists.
 
         Example:
             >>> found = answered.llm.evaluate("label")  # doctest: +SKIP
@@ -171,23 +172,23 @@ class FrameAccessor(Verbs[F]):
 
     @reads_arguments
     def calibrate(self, corrections: Any, *, output: str | None = None) -> F:
-        """Scale the scores of this frame so that they fit some true labels; some 200 do well.
+        """Return a frame whose scores are calibrated on some true labels, such as 200.
 
-        It fits one temperature and a bias for each label, and says what they do to the
-        calibration error, by cross-validation. Labels may change with the scores; the `_run` of
-        the rows becomes one that also records the scaling. More than two labels need the
-        columns that probabilities=True adds.
+        It fits a temperature, and a bias per label, and prints the effect on the calibration
+        error, measured by cross-validation. Labels may change with the scores, and `_run` names a
+        new run whose record includes the calibration. More than two labels require the columns of
+        probabilities=True.
 
         Args:
-            corrections: index label (position in polars) to true label: a mapping, a pandas
-                Series, or a frame whose first two columns are those.
-            output: the column of the answers, where the frame has those of several runs.
+            corrections: The true labels by index label (position in polars): a mapping, a pandas
+                Series, or a frame whose first two columns are these.
+            output: The column of the answers; required if the frame has answers of several runs.
 
         Raises:
-            FrameError: the probability of each label is not known, or the rows come from several
-                runs.
-            LabelError: fewer than 10 corrections of answered rows, or one that is no label.
-            ProvenanceError: the frame has no answers, or their run is not on record.
+            FrameError: The probabilities of the labels are not known, or the rows come from
+                several runs.
+            LabelError: There are fewer than 10 corrections of answered rows, or one is no label.
+            ProvenanceError: The frame has no answers, or no record of their run exists.
 
         Example:
             >>> answered.llm.calibrate({3: "positive", 8: "negative"})  # doctest: +SKIP
@@ -199,16 +200,16 @@ class FrameAccessor(Verbs[F]):
 
     @reads_arguments
     def corrected(self, corrections: Any, *, output: str | None = None) -> F:
-        """The texts of corrected rows beside their true labels: to show as examples, or train on.
+        """Return the texts of corrected rows with their true labels, as examples or for training.
 
         Args:
-            corrections: index label (position in polars) to true label, as `calibrate` takes them.
-            output: the column of the answers, where the frame has those of several runs.
+            corrections: As for `calibrate`.
+            output: The column of the answers; required if the frame has answers of several runs.
 
         Raises:
-            FrameError: the answers are not one label a row, or come from several runs.
-            LabelError: a correction that is no label.
-            ProvenanceError: the frame has no answers, or their run is not on record.
+            FrameError: The answers are not one label per row, or come from several runs.
+            LabelError: A correction is no label.
+            ProvenanceError: The frame has no answers, or no record of their run exists.
 
         Example:
             >>> shown = answered.llm.corrected({3: "positive", 8: "negative"})  # doctest: +SKIP
@@ -228,25 +229,25 @@ class FrameAccessor(Verbs[F]):
         model: ModelLike | None = None,
         trust_record: bool = False,
     ) -> Explanation:
-        """Why a row got its label and not the next likely one, and what the model looked at.
+        """Explain a row's label: why it was preferred to the second likeliest, with attention.
 
-        The prompt is rebuilt from the run's record, so this also works after a filter, a merge
-        or a trip through Parquet, as long as the frame has the text and the `_run` column. An
-        answer that was written, and not chosen among labels, has its attention shown.
+        The prompt is rebuilt from the run's record. This also works after a filter, a merge or a
+        round trip through Parquet, if the frame has the texts and the `_run` column. A generated
+        answer, which has no labels to compare, is explained by its attention only.
 
         Args:
-            row: label in the index (position in polars).
-            output: the column of the answer, where the frame has those of several runs.
-            model: by default the one that the run names, loaded again if need be.
-            trust_record: load the model that the run names even where the run is not one of yours,
-                so that its record came with the frame. Without it, such a model is taken from
-                memory or the shelf; what a stranger's file names is neither fetched nor opened.
+            row: The row's label in the index (position in polars).
+            output: The column of the answers; required if the frame has answers of several runs.
+            model: The model; by default that of the run, which is loaded if it is not in memory.
+            trust_record: Whether to download or open the model that the run names although the
+                record of the run came with the frame, and not from your ledger. By default, such a
+                model is only taken from memory or the shelf.
 
         Raises:
-            FrameError: the row has no answer.
-            LabelError: its answer is none of the run's labels.
-            ProvenanceError: the row was not asked, its run is not on record, its text was
-                changed since, or its model is not here and the record came with the frame.
+            FrameError: The row has no answer.
+            LabelError: The answer is none of the run's labels.
+            ProvenanceError: The row belongs to no run, no record of it exists, the text has
+                changed, or the record came with the frame and its model is not available.
 
         Example:
             >>> why = answered.llm.explain(17)  # doctest: +SKIP
@@ -266,25 +267,24 @@ class FrameAccessor(Verbs[F]):
         model: ModelLike | None = None,
         trust_record: bool = False,
     ) -> Explorer:
-        """Open the answers as a table to sort, filter and correct, with charts that filter it.
+        """Return a widget to sort, filter and correct the answers, with charts that filter them.
 
         In the table, arrow keys move, a label's key corrects a row, Backspace undoes, and Enter
-        shows why a row got its answer. What is selected, filtered and corrected can be read:
-        `.selected`, `.filtered`, `.corrections`.
+        explains a row's answer. The attributes `.selected`, `.filtered` and `.corrections` hold
+        the state of the widget.
 
         Args:
-            truth: the right answers, for the confusion matrix: a column, a Series with the
-                frame's index, or one value a row. They are checked as `evaluate` checks them.
-            output: the column of the answers, where the frame has those of several runs.
-            model: that explains a row; by default the one that its run names, loaded again if
-                need be.
-            trust_record: as for `explain`.
+            truth: The true values, for the confusion matrix: a column, a Series with the frame's
+                index, or one value per row.
+            output: The column of the answers; required if the frame has answers of several runs.
+            model: The model to explain rows; by default that of the run, as for `explain`.
+            trust_record: As for `explain`.
 
         Raises:
-            ColumnError: no such column, or two of the same name.
-            FrameError: `truth` has not one value a row, or is a Series of other rows.
+            ColumnError: There is no such column, or two have the same name.
+            FrameError: `truth` does not have one value per row, or is a Series with another index.
             LabelError: `truth` has labels that the run does not give.
-            ProvenanceError: the frame has no answers.
+            ProvenanceError: The frame has no answers.
 
         Example:
             >>> view = answered.llm.explore(truth="label")  # doctest: +SKIP
@@ -303,7 +303,7 @@ class FrameAccessor(Verbs[F]):
     def _explain_at(
         self, position: int, output: str, model: ModelLike | None, trust_record: bool
     ) -> Explanation:
-        """The explanation of a row by its position."""
+        """Return the explanation of the row at a position."""
         from nbllm.frame.explanation.row import explained_row
         from nbllm.widgets.explanation import Explanation
 
@@ -319,12 +319,7 @@ class FrameAccessor(Verbs[F]):
         return run_call(self._frame, find_verb(verb).call(subject, options, settings))
 
     def _preview(
-        self,
-        verb: str,
-        subject: Any,
-        row: Any,
-        options: dict[str, Any],
-        settings: dict[str, Any],
+        self, verb: str, subject: Any, row: Any, options: dict[str, Any], settings: dict[str, Any]
     ) -> Preview | StepsPreview:
         from nbllm.frame.calls.registry import find_verb
 

@@ -17,23 +17,10 @@ from nbllm.errors import ArgumentError
 from nbllm.wording import with_article
 
 __all__ = [
-    "Reader",
-    "check_choice",
-    "check_flag",
-    "check_integer",
-    "check_integers",
-    "check_listed",
-    "check_number",
-    "check_place",
-    "check_span",
-    "check_text",
-    "check_token",
-    "check_whole",
-    "kept",
-    "near",
-    "reads",
-    "shown",
-]
+    "Reader", "check_choice", "check_flag", "check_integer", "check_integers", "check_listed",
+    "check_number", "check_place", "check_span", "check_text", "check_token", "check_whole", "kept",
+    "near", "reads", "shown",
+]  # fmt: skip
 
 # An argument's name and its value as the user wrote it, to the value as it is used.
 Reader = Callable[[str, Any], Any]
@@ -175,17 +162,16 @@ def check_whole(
     raise error(f"{name}={shown(value)} is no whole number of {least} or more. Pass one.")
 
 
-def check_number(name: str, value: Any, *, error: type[ArgumentError] = ArgumentError) -> float:
+def check_number(name: str, value: Any) -> float:
     """Return the value as a float, where it is finite and above 0.
 
     Args:
         name: of the argument.
         value: as the user passed it; numpy's numbers count too.
-        error: the exception to raise where it is not.
     """
     if isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf:
         return float(value)
-    raise error(f"{name}={shown(value)} is no number above 0. Pass one.")
+    raise ArgumentError(f"{name}={shown(value)} is no number above 0. Pass one.")
 
 
 def check_choice(

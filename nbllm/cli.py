@@ -133,17 +133,8 @@ def _verify(options: argparse.Namespace) -> int:
 def _estimate(options: argparse.Namespace) -> int:
     from nbllm.models.estimate.estimate import estimate
 
-    say(
-        estimate(
-            options.name,
-            quantize=options.quantize,
-            context=options.context,
-            batch=options.batch,
-            device=options.device,
-            dtype=options.dtype,
-            revision=options.revision,
-        )
-    )
+    names = ("quantize", "context", "batch", "device", "dtype", "revision")
+    say(estimate(options.name, **{name: getattr(options, name) for name in names}))
     return 0
 
 
@@ -192,16 +183,16 @@ def _purge(options: argparse.Namespace) -> int:
 
 
 def _notebooks(options: argparse.Namespace) -> int:
-    from nbllm.lab.gallery import copy, curated
+    from nbllm.lab.gallery import copy_notebook, curated_notebooks
 
     if options.name is not None:
-        say(copy(options.name, options.to))
+        say(copy_notebook(options.name, options.to))
         return 0
-    here = curated()
-    if not here:
+    available = curated_notebooks()
+    if not available:
         say("No curated notebooks are in this installation.")
-    width = max((len(notebook.name) for notebook in here), default=0)
-    for notebook in here:
+    width = max((len(notebook.name) for notebook in available), default=0)
+    for notebook in available:
         takes = f" ({notebook.minutes} min)" if notebook.minutes else ""
         say(f"{notebook.name:<{width}}  {notebook.title}{takes}")
     return 0

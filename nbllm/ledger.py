@@ -1,7 +1,7 @@
-"""The ledger of answers: where it is, what it holds, and how to empty it.
+"""The ledger of answers: its path, its contents, and how to delete from it.
 
-Answers are stored on disk, so that no row is computed twice. The texts of the rows are not, only
-hashes of them; prompts, their examples and written answers are.
+Answers are stored on disk, so that no row is computed twice. Prompts, their examples and generated
+answers are stored too; of the texts of the rows, only hashes.
 
     >>> import nbllm
     >>> nbllm.ledger.path()  # doctest: +SKIP
@@ -22,10 +22,10 @@ __all__ = ["Ledger", "VerbContents", "contents", "path", "purge", "size"]
 
 
 def path() -> Path:
-    """Return the file of the ledger, which need not exist yet.
+    """Return the path of the ledger, which may not exist yet.
 
     Returns:
-        What the environment variable `NBLLM_LEDGER` names, else `ledger.sqlite` in nbllm's home.
+        The path in the environment variable `NBLLM_LEDGER`, or `ledger.sqlite` in nbllm's home.
 
     Example:
         >>> path().is_absolute()
@@ -35,10 +35,10 @@ def path() -> Path:
 
 
 def size() -> int:
-    """Return the bytes that the ledger takes on disk; 0 where there is none yet.
+    """Return the size of the ledger on disk in bytes; 0 if it does not exist yet.
 
     Raises:
-        LedgerError: the file is damaged, another program's, or of a newer nbllm.
+        LedgerError: The file is damaged, another program's, or of a newer nbllm.
     """
     if not path().exists():
         return 0
@@ -47,13 +47,13 @@ def size() -> int:
 
 
 def contents() -> list[VerbContents]:
-    """Return what the ledger holds, by verb.
+    """Return the contents of the ledger by verb.
 
     Returns:
-        One entry per verb; the answers of runs that were killed are the last, under "?".
+        One entry per verb; answers of runs that were killed are the last entry, "?".
 
     Raises:
-        LedgerError: the file is damaged, another program's, or of a newer nbllm.
+        LedgerError: The file is damaged, another program's, or of a newer nbllm.
     """
     if not path().exists():
         return []
@@ -62,17 +62,17 @@ def contents() -> list[VerbContents]:
 
 
 def purge(*, older_than_days: float | None = None) -> int:
-    """Delete answers, and the records of their runs; the file shrinks.
+    """Delete answers and the records of their runs, and shrink the file.
 
     Args:
-        older_than_days: delete only what belongs to runs that were first asked for that long ago;
-            without it, everything.
+        older_than_days: Delete only runs that started longer ago, and answers that no later run of
+            the same question uses; by default everything.
 
     Returns:
         The number of answers deleted.
 
     Raises:
-        LedgerError: the file cannot be read or written, and is unchanged.
+        LedgerError: The file cannot be read or written, and is unchanged.
     """
     if not path().exists():
         return 0

@@ -1,4 +1,4 @@
-"""Where the verbs are put: `.llm` on the DataFrames and Series of pandas and polars."""
+"""Registers `.llm` on the DataFrames and Series of pandas and polars."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nbllm.accessor import FrameAccessor
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 
-__all__ = ["SeriesAccessor", "llm", "register_on_pandas", "register_on_polars"]
+__all__ = ["SeriesAccessor", "llm", "register"]
 
 F = TypeVar("F")
 _Frame_co = TypeVar("_Frame_co", covariant=True)
 
 
 class _Series(Protocol[_Frame_co]):
-    """A Series of pandas or polars, by which a type checker knows the type of its frame."""
+    """A Series of pandas or polars, from which type checkers infer the type of its frame."""
 
     def to_frame(self, name: Any = ...) -> _Frame_co: ...
 
 
 class SeriesAccessor(SeriesVerbs[F]):
-    """The verbs on the texts of one column: each returns a frame of it with the answers beside."""
+    """The verbs on one column of texts; each returns a frame of this column and the answers."""
 
     def __init__(self, series: _Series[F]) -> None:
         self._series: Any = series
@@ -46,13 +46,13 @@ def llm(frame: _Series[F]) -> SeriesAccessor[F]: ...  # type: ignore[overload-ov
 @overload
 def llm(frame: F) -> FrameAccessor[F]: ...
 def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
-    """Return the verbs on a frame: `frame.llm`, in a form that type checkers know.
+    """Return `frame.llm`, the verbs on a frame, with types for type checkers.
 
     Args:
-        frame: a DataFrame or a Series, of pandas or polars.
+        frame: A DataFrame or Series of pandas or polars.
 
     Raises:
-        FrameError: it is something else.
+        FrameError: `frame` is something else.
 
     Example:
         >>> nbllm.llm(df).sentiment("review")  # doctest: +SKIP
@@ -69,17 +69,18 @@ def llm(frame: Any) -> FrameAccessor[Any] | SeriesAccessor[Any]:
     )
 
 
-def register_on_pandas(pandas: Any) -> None:
-    """Add `.llm` to pandas DataFrames and Series."""
-    api = pandas.api.extensions
-    # It is there when %reload_ext nbllm runs the package's __init__ again.
-    if getattr(pandas.DataFrame, "llm", None) is not FrameAccessor:
-        api.register_dataframe_accessor("llm")(FrameAccessor)
-        api.register_series_accessor("llm")(SeriesAccessor)
+def register(library: Any) -> None:
+    """Add `.llm` to the DataFrames and Series of pandas or polars.
 
-
-def register_on_polars(polars: Any) -> None:
-    """Add `.llm` to polars DataFrames and Series."""
-    if getattr(polars.DataFrame, "llm", None) is not FrameAccessor:
-        polars.api.register_dataframe_namespace("llm")(FrameAccessor)
-        polars.api.register_series_namespace("llm")(SeriesAccessor)
+    Args:
+        library: The module, pandas or polars.
+    """
+    # %reload_ext nbllm runs the package's __init__ again, when the accessor exists already.
+    if getattr(library.DataFrame, "llm", None) is FrameAccessor:
+        return
+    if library.__name__ == "pandas":
+        library.api.extensions.register_dataframe_accessor("llm")(FrameAccessor)
+        library.api.extensions.register_series_accessor("llm")(SeriesAccessor)
+    else:
+        library.api.register_dataframe_namespace("llm")(FrameAccessor)
+        library.api.register_series_namespace("llm")(SeriesAccessor)

@@ -1,18 +1,16 @@
 """Estimates with confidence intervals: proportions, paired differences, label scores, means.
 
-Public as `nbllm.stats`. Everything random takes a seed and is reproducible.
+Functions that resample take a seed and are reproducible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 __all__ = [
     "Bin",
@@ -32,7 +30,7 @@ _BINS = 10
 
 
 class Estimate(NamedTuple):
-    """A value and its confidence interval; NaN where nothing was counted."""
+    """A value and its confidence interval; NaN without data."""
 
     value: float
     low: float
@@ -48,9 +46,9 @@ def proportion(successes: int, total: int, confidence: float) -> Estimate:
     Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953.
 
     Args:
-        successes: how many of the total.
-        total: how many were counted; the estimate is NaN for 0.
-        confidence: of the interval, between 0 and 1.
+        successes: The number of successes.
+        total: The number of trials; the estimate is NaN for 0.
+        confidence: The level of the interval, between 0 and 1.
 
     Example:
         >>> value, low, high = proportion(9, 10, 0.95)
@@ -68,15 +66,15 @@ def proportion(successes: int, total: int, confidence: float) -> Estimate:
 def paired_difference(
     first: NDArray[np.bool_], second: NDArray[np.bool_], confidence: float
 ) -> Estimate:
-    """Return how much more often `second` is true than `first` in the same rows.
+    """Return the difference of two proportions in the same rows, `second` minus `first`.
 
-    Newcombe's method 10 for paired data: the score intervals of both, squared and added, less
-    what their correlation takes off (Newcombe 1998, Statistics in Medicine 17, 2635–2650).
+    Newcombe's method 10 for paired data combines the score intervals of both proportions and
+    their correlation (Newcombe 1998, Statistics in Medicine 17, 2635–2650).
 
     Args:
-        first: whether each row came out right with the first of both, shape (rows,).
-        second: the same with the second, shape (rows,).
-        confidence: of the interval, between 0 and 1.
+        first: Whether each row is a success for the first, shape (rows,).
+        second: Whether each row is a success for the second, shape (rows,).
+        confidence: The level of the interval, between 0 and 1.
     """
     rows = len(first)
     if rows == 0:
@@ -92,7 +90,7 @@ def paired_difference(
 
 
 def _correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Phi of the table of both, shrunk towards 0 by Newcombe's continuity correction."""
+    """Return the phi coefficient, shrunk towards 0 by Newcombe's continuity correction."""
     rows = len(first)
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     product = both * neither - int((first & ~second).sum()) * int((~first & second).sum())
@@ -104,14 +102,14 @@ def _correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return the exact two-sided p value of McNemar's test that both are right equally often.
+    """Return the exact two-sided p value of McNemar's test of two equal proportions.
 
-    McNemar 1947, https://doi.org/10.1007/BF02295996: among the rows where just one is right,
-    each of the two is that one with probability 1/2.
+    McNemar 1947, https://doi.org/10.1007/BF02295996. Under the null hypothesis, each row with
+    exactly one success is a success of either with probability 1/2.
 
     Args:
-        first: whether each row came out right with the first of both, shape (rows,).
-        second: the same with the second, shape (rows,).
+        first: Whether each row is a success for the first, shape (rows,).
+        second: Whether each row is a success for the second, shape (rows,).
     """
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     differ = only_first + only_second
@@ -125,16 +123,16 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 def bootstrap(
     statistic: Callable[[NDArray[np.intp]], float], rows: int, confidence: float, seed: int
 ) -> Estimate:
-    """Return a statistic of rows with its percentile bootstrap interval, of 2,000 resamples.
+    """Return a statistic of rows with its percentile bootstrap interval from 2,000 resamples.
 
-    Efron 1979, https://doi.org/10.1214/aos/1176344552. All that is read of a row is resampled
-    with it, so that a difference of two models stays paired.
+    Efron 1979, https://doi.org/10.1214/aos/1176344552. Whole rows are resampled, so that a
+    difference of two models stays paired.
 
     Args:
-        statistic: from positions of rows, shape (rows,), to a number.
-        rows: how many there are; the estimate is NaN for 0.
-        confidence: of the interval, between 0 and 1.
-        seed: of the resampling.
+        statistic: Maps positions of rows, shape (rows,), to a number.
+        rows: The number of rows; the estimate is NaN for 0.
+        confidence: The level of the interval, between 0 and 1.
+        seed: The seed of the resampling.
     """
     if rows == 0:
         return _UNKNOWN
@@ -150,15 +148,15 @@ def bootstrap_counts(
     confidence: float,
     seed: int,
 ) -> list[Estimate]:
-    """Return statistics of a table of counts with the intervals of `bootstrap` over its rows.
+    """Return statistics of a table of counts with the intervals of `bootstrap`.
 
-    The table is resampled as a whole, which costs the same however many rows it counts.
+    The table is resampled as a multinomial, at a cost that does not depend on the number of rows.
 
     Args:
-        statistic: from a table of the same shape to numbers, shape (statistics,).
-        counts: of rows, of any shape.
-        confidence: of the intervals, between 0 and 1.
-        seed: of the resampling.
+        statistic: Maps a table of the same shape to numbers, shape (statistics,).
+        counts: The number of rows in each cell of the table, of any shape.
+        confidence: The level of the intervals, between 0 and 1.
+        seed: The seed of the resampling.
     """
     values, total = statistic(counts), int(counts.sum())
     if total == 0:
@@ -178,10 +176,10 @@ def label_scores(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     They equal scikit-learn's with `zero_division=0`.
 
     Args:
-        counts: rows by true label and answer, shape (labels, labels).
+        counts: The confusion matrix, by true label and answer, shape (labels, labels).
 
     Returns:
-        Shape (2 + 3 · labels,), the last by measure and then by label.
+        Shape (2 + 3 · labels,): accuracy, macro-F1, all precisions, all recalls, all F1.
     """
     right, answered, true = counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)
     precision = right / np.maximum(answered, 1)
@@ -195,18 +193,16 @@ class Bin(NamedTuple):
     """Rows of similar confidence."""
 
     rows: int
-    confidence: float  # the mean
-    right: float  # the share
+    confidence: float  # their mean confidence
+    right: float  # the share of rows that are right
 
 
 def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
-    """Return how often rows are right, in ten bins of confidence of equal width.
-
-    Empty bins are left out.
+    """Return the accuracy in ten bins of confidence of equal width, without empty bins.
 
     Args:
-        confidence: probability of the answer, 0 to 1, shape (rows,).
-        right: whether it is right, shape (rows,).
+        confidence: The probability of each answer, 0 to 1, shape (rows,).
+        right: Whether each answer is right, shape (rows,).
     """
     place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     chosen = (place == n for n in range(_BINS))
@@ -220,12 +216,12 @@ def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> li
 def calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """Return the expected calibration error: the mean gap of confidence and accuracy over bins.
 
-    Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602. It is never negative, and chance
-    alone makes it positive, the more so the fewer rows there are.
+    Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602. It is biased upwards by chance,
+    the more so the fewer rows there are.
 
     Args:
-        confidence: probability of the answer, 0 to 1, shape (rows,).
-        right: whether it is right, shape (rows,).
+        confidence: The probability of each answer, 0 to 1, shape (rows,).
+        right: Whether each answer is right, shape (rows,).
     """
     bins = reliability(confidence, right)
     return sum(b.rows * abs(b.confidence - b.right) for b in bins) / max(len(right), 1)

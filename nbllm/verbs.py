@@ -1,4 +1,4 @@
-"""What a verb of your own is made of.
+"""The building blocks of a verb of your own.
 
 from dataclasses import dataclass
 import nbllm
@@ -6,7 +6,7 @@ from nbllm.verbs import Verb, option, text_task
 
 @dataclass(frozen=True)
 class Options:
-    tone: str = option("how it should sound.", "formal")
+    tone: str = option("The tone of the new text.", "formal")
 
 class Rewrite(Verb[Options]):
     '''Rewrite each text in another tone.'''
@@ -25,7 +25,7 @@ from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
 from nbllm.frame.evaluation.request import Baseline, EvaluationRequest, evaluate_answers
 from nbllm.frame.tasks.base import Task
-from nbllm.frame.tasks.own import label_task, text_task
+from nbllm.frame.tasks.custom import label_task, text_task
 
 __all__ = [
     "Baseline",

@@ -24,7 +24,7 @@ from nbformat.v4 import new_code_cell
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from nbllm.lab.gallery import Curated, curated
+from nbllm.lab.gallery import CuratedNotebook, curated_notebooks
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "build" / "gallery"
@@ -106,7 +106,7 @@ def make(path: Path) -> dict[str, float]:
     return taken
 
 
-def written(notebooks: list[Curated], taken: dict[str, dict[str, float]]) -> str:
+def written(notebooks: list[CuratedNotebook], taken: dict[str, dict[str, float]]) -> str:
     """The gallery, as Markdown."""
     lines = [
         "# The notebooks",
@@ -136,7 +136,7 @@ def written(notebooks: list[Curated], taken: dict[str, dict[str, float]]) -> str
 def main(names: list[str]) -> None:
     for folder in (PAGES, PICTURES):
         folder.mkdir(parents=True, exist_ok=True)
-    notebooks = curated()
+    notebooks = curated_notebooks()
     here = {notebook.name.removesuffix(".ipynb") for notebook in notebooks}
     taken = json.loads(TAKEN.read_text(encoding="utf-8")) if TAKEN.is_file() else {}
     failed = {}

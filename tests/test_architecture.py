@@ -56,6 +56,10 @@ FLOORS = {
 
 LONGEST = 400  # lines of a module that is written by hand
 
+VERBS = "nbllm.frame.verbs"
+VERB_NAMES = {path.stem for path in (PACKAGE / "frame/verbs").glob("[a-z]*.py")}
+OTHER_MEANINGS = {"answer", "mask", "prompt", "similarity"}  # of strings that name a verb too
+
 # Tests of several modules together, or of nbllm as a whole.
 OF_SEVERAL = {
     "activity/test_strangers.py",
@@ -70,6 +74,7 @@ OF_SEVERAL = {
     "frame/test_labels.py",
     "frame/test_lists_of_strings.py",
     "frame/test_neighbours.py",
+    "frame/test_questions.py",
     "frame/test_resume.py",
     "frame/test_rounding.py",
     "frame/test_sst2.py",
@@ -264,12 +269,66 @@ def lonely_tests() -> Iterator[str]:
             yield f"no module of test: {inside.as_posix()}"
 
 
-RULES = (circles_of_modules, circles_of_sub_rooms, long_modules, lonely_tests)
+def named_verbs(source: str) -> Iterator[str]:
+    """The places of a module that name a verb: by its file, or by a string that stands for it.
+
+    Docstrings may name one, and so may a message, as one word of several. "answer", "prompt" and
+    the like are roles and columns too, and count only where they are compared with a verb.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{VERBS}."):
+            yield f"{node.lineno}: import of {node.module}"
+        elif isinstance(node, ast.Constant) and node.value in VERB_NAMES - OTHER_MEANINGS:
+            yield f"{node.lineno}: {node.value}"
+        elif isinstance(node, (ast.Compare, ast.Call)) and "verb" in ast.unparse(node).lower():
+            parts = [node.left, *node.comparators] if isinstance(node, ast.Compare) else node.args
+            inner = [one for part in parts for one in ast.walk(part)]
+            for one in inner:
+                if isinstance(one, ast.Constant) and one.value in VERB_NAMES & OTHER_MEANINGS:
+                    yield f"{node.lineno}: {one.value}"
+
+
+def verbs_outside_their_files() -> Iterator[str]:
+    """Modules that name a verb. A verb that is composed of others imports them, and no more."""
+    for path in modules():
+        name = dotted(path)
+        if name != "nbllm._verb_methods" and not name.startswith(VERBS):
+            for place in named_verbs(path.read_text(encoding="utf-8")):
+                yield f"{path.relative_to(ROOT).as_posix()}:{place}"
+
+
+RULES = (
+    circles_of_modules,
+    circles_of_sub_rooms,
+    long_modules,
+    lonely_tests,
+    verbs_outside_their_files,
+)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_rule_holds(rule) -> None:
     assert sorted(rule()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from nbllm.frame.verbs.answer import Options",
+        "names = {'summarize': 3}",
+        "if record['verb'] == 'prompt':\n    pass",
+        "verb in ('mask', 'embed')",
+        "find_verb('answer')",
+    ],
+)
+def test_a_verb_that_is_named_elsewhere_is_found(source: str) -> None:
+    assert list(named_verbs(source)) != []
+
+
+@pytest.mark.parametrize("source", ["role = 'answer'", "'as the verb summarize does'"])
+def test_other_words_name_no_verb(source: str) -> None:
+    assert list(named_verbs(source)) == []
 
 
 def test_what_is_listed_as_of_several_modules_is_there_and_is_not_of_one() -> None:

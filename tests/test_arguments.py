@@ -61,7 +61,12 @@ def calls(model: Model) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any
         given = {name: value for name, value in needed.items() if name in known}
         yield function.__name__, function, {"recording": recording, **given}
     yield "data.load", nbllm.data.load, {"name": "reviews"}
-    yield "compare", nbllm.compare, {"a": model, "b": model, "frame": FRAME, "subject": "text"}
+    models = {"a": model, "b": model}
+    yield (
+        "compare",
+        nbllm.compare,
+        {**models, "frame": FRAME, "verb": "sentiment", "subject": "text"},
+    )
     yield "estimate", nbllm.estimate, {"name_or_path": "smollm2"}
     yield "load", nbllm.load, {"name_or_path": "smollm2"}
     # Their labels are all alike, which is said after the arguments were read.

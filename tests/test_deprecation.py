@@ -1,13 +1,11 @@
 """Renamed arguments and functions keep working for one release, with a warning."""
 
 import inspect
-import sys
-from types import ModuleType
 
 import pandas as pd
 import pytest
 
-from nbllm._deprecation import deprecated_argument, deprecated_names
+from nbllm._deprecation import deprecated_argument
 from nbllm.errors import ArgumentError
 
 
@@ -39,27 +37,3 @@ def test_evaluate_takes_the_old_name_of_its_corpus() -> None:
     with pytest.warns(DeprecationWarning, match=r"^among= is now corpus=;"):
         old = hits.llm.evaluate({"council": [0]}, among=articles)
     assert old.summary.equals(hits.llm.evaluate({"council": [0]}, corpus=articles).summary)
-
-
-@pytest.fixture
-def old_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    module = ModuleType("old_module")
-    renamed = {"read": "encode", "tau": "math:tau"}
-    vars(module).update(encode=str.encode, __getattr__=deprecated_names("old_module", renamed))
-    monkeypatch.setitem(sys.modules, "old_module", module)
-    return module
-
-
-def test_an_old_name_is_found_in_its_module_and_elsewhere(old_module: ModuleType) -> None:
-    with pytest.warns(DeprecationWarning, match=r"^old_module.read is now old_module.encode;") as w:
-        assert old_module.read is str.encode
-    assert w[0].filename == __file__
-    with pytest.warns(DeprecationWarning, match=r"^old_module.tau is now math.tau;") as w:
-        from old_module import tau  # type: ignore[import-not-found]
-    assert tau > 6
-    assert w[0].filename == __file__
-
-
-def test_a_name_that_never_was_is_unknown(old_module: ModuleType) -> None:
-    with pytest.raises(AttributeError, match="module 'old_module' has no attribute 'write'"):
-        _ = old_module.write

@@ -19,11 +19,11 @@ CLASSES = {name: getattr(errors, name) for name in errors.__all__}
 
 # What no argument of a user's can cause, and why.
 INTERNAL = {
-    ("activity/records.py", "finite", "ValueError"): "read_records catches it",
-    ("activity/jobs.py", "read", "ValueError"): "read_records catches it",
+    ("activity/records.py", "finite_number", "ValueError"): "read_records catches it",
+    ("activity/jobs.py", "from_json", "ValueError"): "read_records catches it",
     ("frame/evaluation/base.py", "measures", "NotImplementedError"): "an abstract property",
     ("engine/scoring.py", "__init__", "ValueError"): "label_ids refuses such labels before",
-    ("lab/gallery.py", "copy", "AssertionError"): "cannot be reached",
+    ("lab/gallery.py", "copy_notebook", "AssertionError"): "cannot be reached",
     ("attention/recording/storage.py", "read", "ValueError"): "check_layer_calls refuses it before",
     ("models/devices/device.py", "choose_device", "RuntimeError"): "caught where torch's own is",
     ("models/fetch/hub.py", "_info", "OfflineModeIsEnabled"): "fetch explains it as the hub's own",

@@ -224,8 +224,8 @@ class World:
             self.model,
             replace(tiny_model("causal"), revision="1" * 64),
             self.frame,
+            "classify",
             "review",
-            verb="classify",
             truth="label",
             **options,
         )
@@ -335,7 +335,7 @@ def a_model(world: World, text: str) -> Iterator[tuple[str, Any]]:
         yield from whole(named)
 
 
-@shows("models.estimate.view", "MemoryEstimate")
+@shows("models.estimate.result", "MemoryEstimate")
 def an_estimate(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.models.estimate.requirement import Requirement
     from nbllm.models.estimate.result import MemoryEstimate
@@ -397,6 +397,8 @@ def training_record(text: str) -> dict[str, Any]:
         "method": "lora",
         "verb": text,
         "labels": [text],
+        "options": {"labels": [text]},
+        "template": "",
         "prompt": None,
         "columns": {"reads": [text]},
         "rows": {"train": 1, "said": text},
@@ -446,11 +448,11 @@ def a_training(world: World, text: str) -> Iterator[tuple[str, Any]]:
 @shows("widgets.run.summary", "widgets.run.view")
 def a_run(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.frame.running.progress import RunMonitor, Step
-    from nbllm.widgets.run.summary import begun
+    from nbllm.widgets.run.summary import running_html
     from nbllm.widgets.run.view import _static, state_of
 
     monitor = RunMonitor(text, text)
-    yield "html", begun(monitor)
+    yield "html", running_html(monitor)
     for _ in range(2):
         yield from zip(("html", "plain"), _static(monitor).values(), strict=True)
         monitor.error = text
@@ -505,7 +507,7 @@ def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "plain", repr(view)
     view.close()
     panel = ExplanationPanel(lambda row: None, lambda row: text)
-    panel._say(0, text)
+    panel._show_message(0, text)
     yield "html", panel.message.value
     panel.close()
 

@@ -74,15 +74,14 @@ def _write_all(folder: Path) -> None:
 
     import nbllm
     from nbllm.models.fetch.cache import cache_folder
-    from nbllm.models.fetch.prepared import Fetched, prepare
+    from nbllm.models.fetch.prepared import Manifest, prepared
     from nbllm.train.folder import RunFolder
 
     with nbllm.load(folder, quantize="none") as model:
         frame = pd.DataFrame({"review": ["good", "bad"] * 4, "label": ["positive", "negative"] * 4})
         frame.llm.sentiment("review", model=model)
-        prepared = cache_folder() / "int8-float32-x-v1"
-        known = Fetched(folder, str(folder), model.revision, None)
-        prepare(prepared, known, _write)
+        known = Manifest(str(folder), model.revision, None)
+        prepared(cache_folder() / "int8-float32-x-v1", lambda staging: _write(staging) or known)
     run = RunFolder(None, "finetune", {"asked": 1}, resume=False)
     with run.claimed():
         run.finish({"done": True})

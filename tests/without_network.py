@@ -147,7 +147,7 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "shelf": lambda: repr(nbllm.shelf()),
         "estimate": lambda: repr(nbllm.estimate(folder / "tiny-causal")),
         "compare": lambda: nbllm.compare(
-            causal, models["classifier"], data, "text", truth="label"
+            causal, models["classifier"], data, "sentiment", "text", truth="label"
         )._repr_html_(),
         "record": lambda: nbllm.record(causal, "The soup was warm."),
         "inspect": inspected,

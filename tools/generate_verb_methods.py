@@ -50,13 +50,13 @@ __all__ = ["SeriesVerbs", "Verbs"]
 
 F = TypeVar("F")
 
-# An argument that there is not is refused with the names of those that there are.
+# The errors for unknown arguments name the valid ones.
 _named = reads()
 _looks = reads_arguments
 '''
 _KNOWN = {"Any", "Examples", "Literal", "Mapping", "ModelLike", "Sequence"}
 _MODELS = {
-    "encoder": "a sentence encoder, or its name, such as 'minilm'; by default the one loaded last.",
+    "encoder": "A sentence encoder, or its name, such as 'minilm'; by default the one loaded last.",
 }
 
 
@@ -93,7 +93,7 @@ def settings_of(verb: Verb[Any]) -> list[Argument]:
             continue
         doc = verb.setting_docs.get(name) or one.metadata["doc"]
         if name == "into" and name not in verb.setting_docs:
-            doc = f"name of the new column, instead of `{verb.output('<column>')}`."
+            doc = f"The name of the new column, instead of `{verb.output('<column>')}`."
         if name == "model" and name not in verb.setting_docs:
             doc = _MODELS.get(verb.kind, doc)
         kind, default = str(one.type), _source(one)
@@ -212,36 +212,36 @@ def looks(
     yield ""
 
 
-_PREVIEW = """Show what a verb would give the model for one row: the exact prompt.
+_PREVIEW = """Return the exact prompt that a verb sends to the model for one row.
 
-        Of a verb that asks several questions, the prompt of each step; of one that ranks, what
-        is embedded and how it is ranked; of one that asks no model, what it would do.
+        For a verb with several steps, it has the prompt of each step; for a verb that ranks rows,
+        the text to embed and how rows are ranked; for a verb without a model, its result.
 
         Args:
-            verb: the name of a verb, such as "sentiment".
-            subject: the verb's first argument: a column, or a prompt.
-            row: label in the index (position in polars); by default the first row.
-            model: as the verb takes it.
-            truncate: as the verb takes it.
-            options: other arguments of the verb, such as `labels` or `query`.
+            verb: The name of a verb, such as "sentiment".
+            subject: The verb's first argument: a column, or a prompt.
+            row: The row's label in the index (position in polars); by default the first row.
+            model: As for the verb.
+            truncate: As for the verb.
+            options: The verb's other arguments, such as `labels` or `query`.
 
         Raises:
-            FrameError: no such verb or row, or a row without text.
+            FrameError: There is no such verb or row, or the row has no text.
 
         Example:
             >>> df.llm.preview("classify", "message", labels=["a", "b"])  # doctest: +SKIP
         """
-_ESTIMATE = """Say what a run would take: rows, tokens, time and memory.
+_ESTIMATE = """Return the rows, tokens, time and memory that a run would take.
 
-        It tries the model on a few of the rows, which takes seconds; nothing is answered. Of a
-        verb that asks several questions it is the account of each step.
+        It runs the model on a few rows, which takes seconds and stores no answers. For a verb with
+        several steps, it has an estimate of each step.
 
         Args:
-            verb: the name of a verb, such as "sentiment".
-            subject: the verb's first argument: a column, or a prompt.
-            model: as the verb takes it.
-            truncate: as the verb takes it.
-            options: other arguments of the verb, such as `labels` or `query`.
+            verb: The name of a verb, such as "sentiment".
+            subject: The verb's first argument: a column, or a prompt.
+            model: As for the verb.
+            truncate: As for the verb.
+            options: The verb's other arguments, such as `labels` or `query`.
 
         Example:
             >>> df.llm.estimate("summarize", "article", max_words=25)  # doctest: +SKIP
@@ -296,8 +296,8 @@ def source() -> str:
 
 
 _ABOUT = {
-    False: "The verbs of `df.llm`; F is the frame's own type.",
-    True: "The verbs of `series.llm`; F is the type of a frame of it.",
+    False: "The verbs of `df.llm`; F is the type of the frame.",
+    True: "The verbs of `series.llm`; F is the type of the Series' frame.",
 }
 
 

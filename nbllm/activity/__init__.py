@@ -1,6 +1,5 @@
-"""Records of what each process of this user holds and does, on disk, for the others to read.
+"""Records of the models and jobs of this user's processes, on disk, for other processes to read.
 
-A kernel that computes answers no messages, and one that died answers none ever again. So each
-writes small files into nbllm's home, and whoever shows them reads those. Where they cannot be
-written, all goes on without them.
+A busy kernel answers no messages, and a dead one never will. So each process writes small files
+into nbllm's home, which displays read. Where they cannot be written, nothing else is affected.
 """

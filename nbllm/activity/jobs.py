@@ -1,4 +1,4 @@
-"""Verbs and trainings that run, as other processes see them: progress, and a flag to stop them."""
+"""Records of runs of verbs and of trainings, with flags to cancel them."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from typing import Any, Literal, get_args
 from nbllm.activity.owner import Owner, this_process
 from nbllm.activity.records import (
     activity_folder,
+    create_flag,
     delete,
-    finite,
+    finite_number,
     is_own_file,
-    raise_flag,
-    read,
+    read_record,
     record_files,
-    sweep,
-    write,
+    remove_unfinished,
+    write_record,
 )
 from nbllm.errors import ActivityError, UnknownJobError
 
-__all__ = ["Ended", "Job", "JobRecord", "State", "Unit", "cancel", "jobs"]
+__all__ = ["EndState", "Job", "JobRecord", "State", "Unit", "cancel", "jobs"]
 
-Ended = Literal["done", "failed", "cancelled", "interrupted"]
+EndState = Literal["done", "failed", "cancelled", "interrupted"]
 State = Literal["running", "done", "failed", "cancelled", "interrupted", "lost"]
 Unit = Literal["text", "step"]
 
-_KEPT = 200  # records
-_PAUSE = 0.22  # seconds at least between two updates on disk
-_SILENT = 120.0  # seconds after which a run on another machine is given up
-_LONGEST_ERROR = 2000  # characters
+_MAX_RECORDS = 200
+_PAUSE = 0.22  # seconds between two updates on disk, at least
+_TIMEOUT = 120.0  # seconds without an update until a run on another machine is lost
+_MAX_ERROR = 2000  # characters
 
-# Sorts by the time of its beginning, is a file's name on any system, and needs no escape.
+# Sorts by start time, is a valid file name on any system, and needs no escape in a URL.
 _ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{8}")
 
-# Records of runs that ended never change, and a panel polls several times a second.
-_ended: dict[Path, JobRecord] = {}
+# Records of ended runs never change, and a panel polls several times per second.
+_ended_records: dict[Path, JobRecord] = {}
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One run of a verb, or a training; its counts are of `unit`s, `rows` of the frame's rows."""
+    """A run of a verb, or a training; all counts but `rows` are in `unit`s."""
 
     id: str
     verb: str
@@ -58,18 +58,21 @@ class JobRecord:
     started: float  # seconds since 1970, as is `updated`
     updated: float
     answered: int = 0
-    known: int = 0  # answers that the ledger had
+    known: int = 0  # answers from the ledger
     failed: int = 0
-    share: float = 0.0  # of the work that is done
+    share: float = 0.0  # of the work done, 0 to 1
     rows_per_second: float = 0.0
     seconds_left: float | None = None
     error: str = ""
-    unit: Unit = "text"  # distinct texts of a verb, steps of a training
-    cancelling: bool = False  # it will stop after its batch
+    unit: Unit = "text"  # a distinct text of a verb, or a step of a training
+    cancelling: bool = False  # it will stop after the current batch
 
     @classmethod
-    def read(cls, record: dict[str, Any]) -> JobRecord:
-        """Return a record as `Job` wrote it; KeyError, TypeError or ValueError for another."""
+    def from_json(cls, record: dict[str, Any]) -> JobRecord:
+        """Return the record in a JSON object.
+
+        An invalid one raises KeyError, TypeError or ValueError.
+        """
         if record["state"] not in get_args(State):
             raise ValueError(record["state"])
         if record["unit"] not in get_args(Unit):
@@ -83,24 +86,24 @@ class JobRecord:
             state=record["state"],
             rows=int(record["rows"]),
             texts=int(record["texts"]),
-            owner=Owner.read(record["owner"]),
-            started=finite(record["started"]),
-            updated=finite(record["updated"]),
+            owner=Owner.from_json(record["owner"]),
+            started=finite_number(record["started"]),
+            updated=finite_number(record["updated"]),
             answered=int(record["answered"]),
             known=int(record["known"]),
             failed=int(record["failed"]),
-            share=finite(record["share"]),
-            rows_per_second=finite(record["rows_per_second"]),
-            seconds_left=None if left is None else finite(left),
+            share=finite_number(record["share"]),
+            rows_per_second=finite_number(record["rows_per_second"]),
+            seconds_left=None if left is None else finite_number(left),
             error=str(record["error"]),
             unit=record["unit"],
         )
 
 
 class Job:
-    """A run of this process, whose record others read; any of its threads may update it.
+    """The record of a run of this process; thread-safe.
 
-    Where nbllm's home cannot be written it does nothing, and nobody can cancel it.
+    If nbllm's home cannot be written, it does nothing, and the run cannot be cancelled.
 
     Example:
         >>> job = Job.begin(verb="sentiment", output="r", model="m", rows=9, texts=8)
@@ -114,7 +117,7 @@ class Job:
 
     def __init__(self, record: JobRecord) -> None:
         self._record = record
-        # Once for all: a notebook may change its folder, or nbllm's home, while it works.
+        # Absolute from the start: a notebook may change its folder, or nbllm's home, meanwhile.
         self._file, self._flag = _file(record.id), _flag(record.id)
         self._written = 0.0
         self._lock = Lock()
@@ -130,9 +133,9 @@ class Job:
             verb: The verb, or "finetune" or "pretrain".
             output: The column of its answers, or the folder of a training.
             model: The user's name of the model.
-            rows: The number of rows of the frame.
-            texts: The number of distinct texts to answer, or of steps.
-            unit: Which of the two.
+            rows: The number of rows in the frame.
+            texts: The number of units: distinct texts, or steps.
+            unit: The unit of all counts but `rows`.
         """
         _prune()
         now = time.time()
@@ -154,12 +157,12 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The id, by which `cancel` finds it; it needs no escape in a URL."""
+        """The id for `cancel`, which needs no escape in a URL."""
         return self._record.id
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone has cancelled it; cheap enough to look at once per batch."""
+        """Whether the run has been cancelled; cheap enough to check once per batch."""
         return is_own_file(self._flag)
 
     def update(
@@ -172,15 +175,15 @@ class Job:
         rows_per_second: float,
         seconds_left: float | None,
     ) -> None:
-        """Record the progress; it is written about four times a second, however often it is called.
+        """Record the progress, which is written at most about four times per second.
 
         Args:
-            answered: Texts with an answer, those of the ledger among them.
-            known: Answers that the ledger had.
-            failed: Texts without an answer.
-            share: The share of the work that is done, from 0 to 1; texts differ in what they take.
-            rows_per_second: The speed so far.
-            seconds_left: Seconds until the end; None where that is not known yet.
+            answered: The number of texts with an answer, including those from the ledger.
+            known: The number of answers from the ledger.
+            failed: The number of failed texts.
+            share: The share of work done, 0 to 1, which weights texts by their cost.
+            rows_per_second: The mean speed so far.
+            seconds_left: The estimated seconds until the end; None if unknown.
         """
         left = seconds_left if seconds_left is not None and math.isfinite(seconds_left) else None
         with self._lock:
@@ -192,7 +195,7 @@ class Job:
                 known=int(known),
                 failed=int(failed),
                 share=float(share),
-                # JSON has no infinity, and a browser refuses the whole answer for one.
+                # JSON has no infinity: a browser would reject the whole answer.
                 rows_per_second=float(rows_per_second) if math.isfinite(rows_per_second) else 0.0,
                 seconds_left=None if left is None else float(left),
                 updated=time.time(),
@@ -200,12 +203,12 @@ class Job:
             if time.monotonic() - self._written >= _PAUSE:
                 self._write()
 
-    def end(self, state: Ended, error: str = "") -> None:
-        """Record the end; only the first call counts.
+    def end(self, state: EndState, error: str = "") -> None:
+        """Record the end; calls after the first are ignored.
 
         Args:
-            state: How it ended.
-            error: The error, for "failed".
+            state: The final state.
+            error: The error message, for "failed".
         """
         with self._lock:
             if self._record.state != "running":
@@ -213,7 +216,7 @@ class Job:
             self._record = replace(
                 self._record,
                 state=state,
-                error=error[:_LONGEST_ERROR],
+                error=error[:_MAX_ERROR],
                 seconds_left=None,
                 updated=time.time(),
             )
@@ -222,43 +225,45 @@ class Job:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        write(self._file, asdict(self._record))
+        write_record(self._file, asdict(self._record))
 
 
 def jobs() -> list[JobRecord]:
     """Return the last 200 runs of this user's processes, newest first.
 
-    One that was running when its process died is "lost". Files that are damaged are left out.
+    A run whose process died while it was running is "lost". Damaged files are ignored.
     """
     files = _files()
-    there = set(files)
-    for path in list(_ended):  # a copy: a server calls this from several threads
-        if path not in there:
-            _ended.pop(path, None)
+    present = set(files)
+    for path in list(_ended_records):  # a copy: a server calls this from several threads
+        if path not in present:
+            _ended_records.pop(path, None)
     found = []
     for path in files:
-        record = _ended.get(path) or _read(path)
+        record = _ended_records.get(path) or _read(path)
         if record is not None:
             found.append(record)
-    # Of more, the oldest are at work still, or were written at the same moment as others.
-    return [record for i, record in enumerate(found) if i < _KEPT or record.state == "running"]
+    # There may be more: older runs that are still running, and records written concurrently.
+    return [
+        record for i, record in enumerate(found) if i < _MAX_RECORDS or record.state == "running"
+    ]
 
 
 def cancel(job_id: str) -> None:
-    """Cancel a run: it stops after the batch that it computes.
+    """Cancel a run, which then stops after its current batch.
 
     Args:
-        job_id: Its id, as in the list of `jobs`.
+        job_id: The id of the run.
 
     Raises:
         UnknownJobError: There is no such run.
-        ActivityError: It has ended, or the flag cannot be written.
+        ActivityError: The run has ended, or the flag cannot be written.
     """
     record = _read(_file(job_id)) if _ID.fullmatch(job_id) else None
     if record is None:
         raise UnknownJobError(
-            f"There is no job {job_id!r}. It may be one of the many before the last {_KEPT}: "
-            "look at the list again."
+            f"There is no job {job_id!r}. It may be one of the many before the last "
+            f"{_MAX_RECORDS}: look at the list again."
         )
     if record.state != "running":
         raise ActivityError(
@@ -266,7 +271,7 @@ def cancel(job_id: str) -> None:
             "There is nothing to cancel."
         )
     try:
-        raise_flag(_flag(job_id))
+        create_flag(_flag(job_id))
     except OSError as error:
         raise ActivityError(
             f"The job {record.verb!r} could not be cancelled: {error}. Interrupt its kernel."
@@ -286,16 +291,16 @@ def _flag(job_id: str) -> Path:
 
 
 def _files() -> list[Path]:
-    """The records on disk, newest first."""
+    """Return the record files, newest first."""
     named = (path for path in record_files(_folder()) if _ID.fullmatch(path.stem))
     return sorted(named, key=lambda path: path.name, reverse=True)
 
 
 def _read(path: Path) -> JobRecord | None:
-    """The record at this moment; None where it is gone, damaged or another user's."""
+    """Return the current record in a file; None if it is missing, damaged or another user's."""
     record = _parsed(path)
-    if record is not None and record.state == "running" and not _is_at_work(record):
-        # Between the two looks it may have ended as it should, and its process too.
+    if record is not None and record.state == "running" and not _is_running(record):
+        # Between the two reads, run and process may have ended normally.
         record = _parsed(path)
         if record is not None and record.state == "running":
             record = replace(record, state="lost", seconds_left=None)
@@ -303,31 +308,31 @@ def _read(path: Path) -> JobRecord | None:
         return None
     if record.state == "running":
         return replace(record, cancelling=is_own_file(_flag(record.id)))
-    if record.state != "lost" or record.owner.is_here:  # from elsewhere it may be updated again
-        _ended[path] = record
+    if record.state != "lost" or record.owner.is_here:  # another machine's may be updated again
+        _ended_records[path] = record
     return record
 
 
 def _parsed(path: Path) -> JobRecord | None:
-    stored = read(path)
+    stored = read_record(path)
     try:
-        record = None if stored is None else JobRecord.read(stored)
+        record = None if stored is None else JobRecord.from_json(stored)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return record if record is not None and record.id == path.stem else None
 
 
-def _is_at_work(record: JobRecord) -> bool:
+def _is_running(record: JobRecord) -> bool:
     if record.owner.is_here:
         return record.owner.is_alive
-    return time.time() - record.updated < _SILENT
+    return time.time() - record.updated < _TIMEOUT
 
 
 def _prune() -> None:
-    """Make room for one more record; those of running jobs stay, however old."""
-    for path in _files()[_KEPT - 1 :]:
-        record = _ended.get(path) or _read(path)
+    """Delete the oldest records to make room for one more; those of running jobs stay."""
+    for path in _files()[_MAX_RECORDS - 1 :]:
+        record = _ended_records.get(path) or _read(path)
         if record is None or record.state != "running":
             delete(path)
             delete(path.with_suffix(".cancel"))
-    sweep(_folder())
+    remove_unfinished(_folder())

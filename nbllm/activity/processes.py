@@ -1,4 +1,4 @@
-"""Which process holds which model: its own announcement, and what others read of it."""
+"""Records of the models that each process holds."""
 
 from __future__ import annotations
 
@@ -10,40 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from nbllm.activity.owner import Owner, this_process
-from nbllm.activity.records import activity_folder, delete, finite, read, record_files, write
+from nbllm.activity.records import (
+    activity_folder,
+    delete,
+    finite_number,
+    read_record,
+    record_files,
+    write_record,
+)
 
 __all__ = ["DeviceMemory", "HeldModel", "ProcessRecord", "announce", "processes"]
 
-_FORGOTTEN = 30 * 86400.0  # seconds after which a record of another machine is removed
+_MAX_AGE = 30 * 86400.0  # seconds until a record of another machine is removed
 
 
 @dataclass(frozen=True)
 class HeldModel:
     """A network in a process's memory."""
 
-    key: str  # by which that process unloads it
-    name: str  # what the user calls it
+    key: str  # identifies it in `unload`
+    name: str  # the user's name of the model
     quantization: str
     dtype: str
-    device: str  # where its input goes
+    device: str  # of its input
     bytes: int
-    shares: int  # how many times it was loaded
-    bytes_by_device: Mapping[str, int]  # of one that is spread, each part
+    shares: int  # the number of times it is loaded
+    bytes_by_device: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """The memory of an accelerator, as the process saw it when it announced it."""
+    """The memory of an accelerator at the time of the announcement."""
 
-    device: str  # as that process counts them: cuda:0 ...
-    identity: str  # of the piece of hardware, which another process may count otherwise
+    device: str  # the process's name of it: cuda:0 ...
+    identity: str  # of the hardware; another process may use another device number
     total: int  # bytes
     free: int
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A process that is alive, and the models that it holds."""
+    """A process and the models that it holds."""
 
     owner: Owner
     models: tuple[HeldModel, ...]
@@ -52,54 +59,54 @@ class ProcessRecord:
 
     @property
     def id(self) -> str:
-        """Its name among all processes."""
+        """The unique name of the process."""
         return self.owner.id
 
     @classmethod
-    def read(cls, record: Mapping[str, Any]) -> ProcessRecord:
-        """Return a record as `announce` wrote it; KeyError, TypeError or ValueError for another."""
+    def from_json(cls, record: Mapping[str, Any]) -> ProcessRecord:
+        """Return the record in a JSON object; errors as in `Owner.from_json`."""
         return cls(
-            owner=Owner.read(record["owner"]),
+            owner=Owner.from_json(record["owner"]),
             models=tuple(map(_model, record["models"])),
             devices=tuple(map(_device, record["devices"])),
-            announced=finite(record["announced"]),
+            announced=finite_number(record["announced"]),
         )
 
 
 def announce(models: Sequence[HeldModel], devices: Sequence[DeviceMemory] = ()) -> None:
-    """Write which models this process holds now; without any, its record is removed.
+    """Write the record of this process, or remove it if it holds no models.
 
     Args:
-        models: All of them, not only the newest.
-        devices: The accelerators that it sees.
+        models: All models that the process holds.
+        devices: The accelerators that the process sees.
     """
     owner = this_process()
     if not models:
         delete(_file(owner))
         return
     record = ProcessRecord(owner, tuple(models), tuple(devices), time.time())
-    if write(_file(owner), asdict(record)):
-        atexit.unregister(_leave)
-        atexit.register(_leave)
+    if write_record(_file(owner), asdict(record)):
+        atexit.unregister(_remove_record)
+        atexit.register(_remove_record)
 
 
 def processes() -> list[ProcessRecord]:
-    """Return the processes of this machine that hold a model now, the oldest first.
+    """Return the living processes of this machine that hold models, oldest first.
 
-    Records of processes that were killed are removed.
+    Records of dead processes are removed.
     """
     alive = []
     for path in record_files(_folder()):
         record = _read(path)
         if record is not None and record.owner.is_alive:
             alive.append(record)
-        elif record is None or record.owner.is_here or _is_forgotten(record):
+        elif record is None or record.owner.is_here or _is_outdated(record):
             delete(path)
     return sorted(alive, key=lambda record: (record.owner.started, record.owner.pid))
 
 
-def _leave() -> None:
-    """At the end of the interpreter, which frees its memory without unloading."""
+def _remove_record() -> None:
+    """Remove the record when the interpreter exits, which does not unload models."""
     delete(_file(this_process()))
 
 
@@ -112,17 +119,17 @@ def _file(owner: Owner) -> Path:
 
 
 def _read(path: Path) -> ProcessRecord | None:
-    """A record; None where it is gone, damaged or not what its name says."""
-    stored = read(path)
+    """Return the record in a file; None if it is missing, damaged or has another id."""
+    stored = read_record(path)
     try:
-        record = None if stored is None else ProcessRecord.read(stored)
+        record = None if stored is None else ProcessRecord.from_json(stored)
         return record if record is not None and record.id == path.stem else None
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
         return None
 
 
-def _is_forgotten(record: ProcessRecord) -> bool:
-    return time.time() - record.announced > _FORGOTTEN
+def _is_outdated(record: ProcessRecord) -> bool:
+    return time.time() - record.announced > _MAX_AGE
 
 
 def _model(record: Mapping[str, Any]) -> HeldModel:

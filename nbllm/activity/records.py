@@ -1,4 +1,4 @@
-"""Small JSON files that several processes write and read at once."""
+"""Reads and writes records: small JSON files that several processes share."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from nbllm.storage.locked_json import write_json
 
 __all__ = [
     "activity_folder",
+    "create_flag",
     "delete",
-    "finite",
+    "finite_number",
     "is_own_file",
-    "raise_flag",
-    "read",
+    "read_record",
     "record_files",
-    "sweep",
-    "write",
+    "remove_unfinished",
+    "write_record",
 ]
 
-_LARGEST = 1_000_000  # bytes of a record; one of many models has some thousand
+_MAX_BYTES = 1_000_000  # a record of many models has some thousand
 
-_UNFINISHED = ".part"
-_LONG_AGO = 3600.0  # seconds
+_UNFINISHED = ".part"  # the suffix of files that `write_json` is writing
+_MAX_UNFINISHED_AGE = 3600.0  # seconds
 
 
 def activity_folder(name: str) -> Path:
-    """Return the folder of the records called `name`, in `NBLLM_ACTIVITY` or in nbllm's home.
+    """Return a folder of records, in `NBLLM_ACTIVITY` or in nbllm's home; it may not exist.
 
-    It is not created here.
+    Args:
+        name: The name of the folder.
     """
     named = os.environ.get("NBLLM_ACTIVITY")
     return (Path(named).expanduser().absolute() if named else home() / "activity") / name
 
 
 def record_files(folder: Path) -> Iterator[Path]:
-    """Yield the records in a folder, in no order; none where it cannot be read.
+    """Yield the record files in a folder, in any order; none if it cannot be read.
 
-    Links, FIFOs and other users' files are no records, and are left alone.
+    Links, FIFOs and other users' files are ignored.
     """
     try:
         with os.scandir(folder) as entries:
@@ -53,10 +54,14 @@ def record_files(folder: Path) -> Iterator[Path]:
         return
 
 
-def write(path: Path, record: Mapping[str, Any]) -> bool:
-    """Replace a record, so that a reader sees the old one or the new one and never a part.
+def write_record(path: Path, record: Mapping[str, Any]) -> bool:
+    """Replace a record atomically; return whether it could be written.
 
-    Returns whether it could: a home that is read-only or full is no reason to stop a run.
+    A failure is no error, since a read-only or full home should not stop a run.
+
+    Args:
+        path: The file.
+        record: The new content.
     """
     try:
         write_json(path, record)
@@ -65,16 +70,16 @@ def write(path: Path, record: Mapping[str, Any]) -> bool:
     return True
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """Return a record, or None where it is gone, damaged, too large, or not this user's."""
-    return find_object(path, most=_LARGEST, own=True)
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record, or None if it is missing, damaged, too large, or not this user's."""
+    return find_object(path, max_bytes=_MAX_BYTES, own_only=True)
 
 
-def raise_flag(path: Path) -> None:
-    """Create an empty file, unless this user has one there.
+def create_flag(path: Path) -> None:
+    """Create an empty file, unless this user has one at that path.
 
     Raises:
-        OSError: It cannot be created, or something else lies there. A link is not followed.
+        OSError: The file cannot be created, or something else exists. Links are not followed.
     """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -84,15 +89,15 @@ def raise_flag(path: Path) -> None:
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether a file of this user's lies there: no link, no FIFO, nothing of another user's."""
+    """Return whether the path is a regular file of this user, and no link."""
     try:
         return is_users_file(os.lstat(path))
     except OSError:
         return False
 
 
-def finite(value: Any) -> float:
-    """Return a number of a record; ValueError for infinity, which browsers refuse in JSON."""
+def finite_number(value: Any) -> float:
+    """Return a value as a float; raise ValueError unless it is finite, as JSON requires."""
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(value)
@@ -100,18 +105,18 @@ def finite(value: Any) -> float:
 
 
 def delete(path: Path) -> None:
-    """Remove a file, if it is there and can be removed."""
+    """Remove a file, if it exists and can be removed."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
         return
 
 
-def sweep(folder: Path) -> None:
-    """Remove unfinished files of processes that were killed while they wrote."""
+def remove_unfinished(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed while writing."""
     for path in folder.glob(f"*{_UNFINISHED}"):
         try:
-            if time.time() - path.stat().st_mtime > _LONG_AGO:
+            if time.time() - path.stat().st_mtime > _MAX_UNFINISHED_AGE:
                 path.unlink()
         except OSError:
             continue

@@ -60,28 +60,21 @@ __all__ = [
 
 # A name must not be that of a module here: importing the module would put it in its place.
 _WHERE = {
-    "Attribution": "analysis.attribution",
-    "EncoderDecoderRecording": "recording.recording",
-    "LogitLens": "analysis.lens",
-    "Overview": "views.overview",
-    "Recording": "recording.recording",
-    "TokenRow": "recording.recording",
-    "agreement": "analysis.rank_agreement",
-    "attention_rollout": "analysis.rollout",
-    "attribute": "analysis.attribution",
-    "combined": "views.tiles",
-    "dimension_scores": "views.tiles",
-    "direct_logit_attribution": "analysis.logit_parts",
-    "head_importance": "analysis.ablation",
-    "head_measures": "analysis.measures",
-    "induction_scores": "analysis.measures",
-    "logit_lens": "analysis.lens",
-    "pooled": "views.tiles",
-    "record": "recording.capture",
-    "record_batch": "recording.capture",
-    "survey": "views.overview",
-    "thumbnails": "views.tiles",
-    "top_edges": "views.tiles",
+    name: module
+    for module, names in {
+        "analysis.ablation": ["head_importance"],
+        "analysis.attribution": ["Attribution", "attribute"],
+        "analysis.lens": ["LogitLens", "logit_lens"],
+        "analysis.logit_parts": ["direct_logit_attribution"],
+        "analysis.measures": ["head_measures", "induction_scores"],
+        "analysis.rank_agreement": ["agreement"],
+        "analysis.rollout": ["attention_rollout"],
+        "recording.capture": ["record", "record_batch"],
+        "recording.recording": ["EncoderDecoderRecording", "Recording", "TokenRow"],
+        "views.overview": ["Overview", "survey"],
+        "views.tiles": ["combined", "dimension_scores", "pooled", "thumbnails", "top_edges"],
+    }.items()
+    for name in names
 }
 
 

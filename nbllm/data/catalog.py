@@ -29,51 +29,26 @@ class DataSet:
 
 OWN = "written for nbllm"
 POLARITY = {0: "negative", 1: "positive"}
-FIVE_STEPS = {
-    0: "very negative",
-    1: "negative",
-    2: "neutral",
-    3: "positive",
-    4: "very positive",
-}
+FIVE_STEPS = dict(enumerate(("very negative", "negative", "neutral", "positive", "very positive")))
 NONE_STATED = "none stated, for research only"
+SST = "Stanford Sentiment Treebank, Socher et al. 2013"
+MOVIELENS = "MovieLens: research only, no commercial use", "MovieLens, Harper & Konstan 2015"
+
+_OWN_SETS = (
+    "reviews", "articles", "messages", "personal", "stereotypes", "occupations", "reviews_zh",
+    "sentences", "questions", "questions_zh", "help_pages", "films", "film_likes", "analogies",
+    "word_pairs",
+)  # fmt: skip
 
 KNOWN: Mapping[str, DataSet] = {
     known.name: known
     for known in (
-        DataSet("reviews", "Apache-2.0", OWN),
-        DataSet("articles", "Apache-2.0", OWN),
-        DataSet("messages", "Apache-2.0", OWN),
-        DataSet("personal", "Apache-2.0", OWN),
-        DataSet("stereotypes", "Apache-2.0", OWN),
-        DataSet("occupations", "Apache-2.0", OWN),
+        *(DataSet(name, "Apache-2.0", OWN) for name in _OWN_SETS),
         DataSet("passages", "Apache-2.0", f"public domain, and as many {OWN}"),
-        DataSet("reviews_zh", "Apache-2.0", OWN),
-        DataSet("sentences", "Apache-2.0", OWN),
-        DataSet("questions", "Apache-2.0", OWN),
-        DataSet("questions_zh", "Apache-2.0", OWN),
-        DataSet("help_pages", "Apache-2.0", OWN),
-        DataSet("films", "Apache-2.0", OWN),
-        DataSet("film_likes", "Apache-2.0", OWN),
-        DataSet("analogies", "Apache-2.0", OWN),
-        DataSet("word_pairs", "Apache-2.0", OWN),
+        DataSet("sst2", NONE_STATED, SST, labels=POLARITY),
+        DataSet("sst5", NONE_STATED, SST, labels=FIVE_STEPS),
         DataSet(
-            "sst2",
-            NONE_STATED,
-            "Stanford Sentiment Treebank, Socher et al. 2013",
-            labels=POLARITY,
-        ),
-        DataSet(
-            "sst5",
-            NONE_STATED,
-            "Stanford Sentiment Treebank, Socher et al. 2013",
-            labels=FIVE_STEPS,
-        ),
-        DataSet(
-            "imdb_5k",
-            NONE_STATED,
-            "Large Movie Review Dataset, Maas et al. 2011",
-            labels=POLARITY,
+            "imdb_5k", NONE_STATED, "Large Movie Review Dataset, Maas et al. 2011", labels=POLARITY
         ),
         DataSet("xsum_500", NONE_STATED, "XSum, Narayan et al. 2018; BBC texts"),
         DataSet("scitldr_abstract", "Apache-2.0", "SciTLDR, Cachola et al. 2020"),
@@ -96,12 +71,7 @@ KNOWN: Mapping[str, DataSet] = {
         DataSet("zh_cmrc2018", "CC BY-SA 4.0", "CMRC 2018, Cui et al. 2019"),
         DataSet("zh_csl_category", "Apache-2.0", "CSL, Li et al. 2022"),
         DataSet("zh_csl_abstract_title", "Apache-2.0", "CSL, Li et al. 2022"),
-        DataSet(
-            "zh_waimai_10k",
-            NONE_STATED,
-            "SophonPlus/ChineseNlpCorpus",
-            labels=POLARITY,
-        ),
+        DataSet("zh_waimai_10k", NONE_STATED, "SophonPlus/ChineseNlpCorpus", labels=POLARITY),
         DataSet("ntrex_newstest2019", "CC BY-SA 4.0", "NTREX-128, Federmann et al. 2022"),
         DataSet("multi30k_en_de_fr", NONE_STATED, "Multi30K, Elliott et al. 2016"),
         DataSet("stsb_en_zh_de", "several, see the origin", "PhilipMay/stsb-multi-mt"),
@@ -115,15 +85,7 @@ KNOWN: Mapping[str, DataSet] = {
             "microsoft/presidio-research",
             columns={"full_text": "text"},
         ),
-        DataSet(
-            "movielens_small_movies",
-            "MovieLens: research only, no commercial use",
-            "MovieLens, Harper & Konstan 2015",
-        ),
-        DataSet(
-            "movielens_small_ratings",
-            "MovieLens: research only, no commercial use",
-            "MovieLens, Harper & Konstan 2015",
-        ),
+        DataSet("movielens_small_movies", *MOVIELENS),
+        DataSet("movielens_small_ratings", *MOVIELENS),
     )
 }

@@ -1,4 +1,4 @@
-"""Cards: a title with terms, tables and remarks below it; all text is escaped here."""
+"""Renders cards: a title with terms, tables and remarks; all text is escaped here."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
 
-__all__ = ["beside", "card", "remarks", "terms", "terms_text"]
+__all__ = ["card", "remarks", "side_by_side", "terms", "terms_text"]
 
 
 def card(title: str, *parts: str) -> str:
     """Return a card as HTML: no script, no class, nothing fetched.
 
     Args:
-        title: plain text; empty for a card without one.
-        parts: HTML, one below the other.
+        title: Plain text; empty for a card without a title.
+        parts: The HTML of the parts, from top to bottom.
     """
     name = f'<div style="{STYLE["name"]}">{escape(title)}</div>' if title else ""
     return f'<div style="{STYLE["card"]}">{name}{"".join(parts)}</div>'
 
 
 def remarks(*texts: str) -> str:
-    """Return the texts that there are as HTML, in faint lines one below the other."""
+    """Return the non-empty texts as HTML, as faint lines."""
     return "".join(f'<div style="{STYLE["about"]}">{escape(text)}</div>' for text in texts if text)
 
 
@@ -31,8 +31,8 @@ def terms(lines: Mapping[str, str] | Iterable[tuple[str, str]], *, link: bool = 
     """Return terms and their texts as HTML.
 
     Args:
-        lines: by term, its text; as pairs where a term may come twice.
-        link: whether a text that is an address of the web as a whole can be clicked.
+        lines: The text of each term; pairs if a term occurs twice.
+        link: Whether a text that is a web address becomes a link.
     """
     pairs: Any = lines.items() if isinstance(lines, Mapping) else lines
     rows = "".join(
@@ -43,9 +43,9 @@ def terms(lines: Mapping[str, str] | Iterable[tuple[str, str]], *, link: bool = 
     return f'<dl style="{STYLE["group"]}">{rows}</dl>'
 
 
-def beside(*parts: str) -> str:
-    """Return parts as HTML, next to each other where there is room."""
-    return f'<div style="{STYLE["beside"]}">{"".join(parts)}</div>'
+def side_by_side(*parts: str) -> str:
+    """Return parts of HTML side by side, or below each other on a narrow page."""
+    return f'<div style="{STYLE["side_by_side"]}">{"".join(parts)}</div>'
 
 
 def terms_text(
@@ -54,9 +54,9 @@ def terms_text(
     """Return a title with terms and their texts below it, as text for a terminal.
 
     Args:
-        title: the first line.
-        lines: by term, its text; as pairs where a term may come twice.
-        about: a line between both.
+        title: The first line.
+        lines: The text of each term; pairs if a term occurs twice.
+        about: A line between title and terms.
     """
     pairs = list(lines.items() if isinstance(lines, Mapping) else lines)
     width = max((len(term) for term, _ in pairs), default=0)

@@ -1,4 +1,4 @@
-"""Tables as text and as HTML, from plain cells that are escaped here."""
+"""Renders tables as text and as HTML; all cells are escaped here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 from nbllm.display.theme import BLUE, STYLE
 from nbllm.escaping import escape
 
-__all__ = ["Bar", "Cell", "Column", "Table"]
+__all__ = ["Bar", "Cell", "ColumnFormat", "Table"]
 
 # "text" stays on one line, "long" wraps, "number" is aligned to the right.
-Column = Literal["text", "long", "number"]
+ColumnFormat = Literal["text", "long", "number"]
 
 _BAR = "height:0.8em;margin-top:0.35em;border-radius:2px"
 _BAR_WIDTH = "width:14em"
@@ -20,9 +20,9 @@ _ROW_NAME = "font-weight:400;max-width:18em;overflow:hidden;text-overflow:ellips
 
 
 class Bar(NamedTuple):
-    """A cell that is a bar of a bar chart."""
+    """A cell with a bar of a bar chart."""
 
-    share: float  # of the widest, 0 to 1
+    share: float  # of the longest bar, 0 to 1
 
 
 Cell = str | Bar
@@ -33,27 +33,27 @@ class Table:
     """Rows of cells, shown as text and as HTML.
 
     Attributes:
-        rows: the cells of each row, as many in each.
-        head: the names of the columns; empty for a table without a head.
-        columns: the form of each column; by default text first, then numbers.
-        caption: a line above it.
-        label: what a screen reader calls a table without a caption.
-        named_rows: whether the first cell of each row is a heading of it.
-        fills: whether it is as wide as what it stands in, and not only as its cells.
+        rows: The cells of each row.
+        head: The names of the columns; empty for a table without a header row.
+        columns: The format of each column; by default "text" first, then "number".
+        caption: A line above the table.
+        label: The label for screen readers of a table without a caption.
+        named_rows: Whether the first cell of each row is its heading.
+        full_width: Whether the table has its container's width instead of its cells'.
     """
 
     rows: Sequence[Sequence[Cell]]
     head: Sequence[str] = ()
-    columns: Sequence[Column] = ()
+    columns: Sequence[ColumnFormat] = ()
     caption: str = ""
     label: str = ""
     named_rows: bool = False
-    fills: bool = True
+    full_width: bool = True
 
     def lines(self) -> list[str]:
-        """Return the table as lines of text, its columns below each other; bars are left out.
+        """Return the table as lines of aligned text, without bars.
 
-        The lines are not yet safe for a terminal (`nbllm.escaping.visible`).
+        The lines are not safe for a terminal; see `nbllm.escaping.visible`.
         """
         table = [list(map(_plain, row)) for row in ([self.head] if self.head else [])]
         table += [list(map(_plain, row)) for row in self.rows]
@@ -71,7 +71,7 @@ class Table:
 
     def html(self) -> str:
         """Return the table as HTML: no script, no class, nothing fetched."""
-        width = "" if self.fills else ";width:auto"
+        width = "" if self.full_width else ";width:auto"
         label = f' aria-label="{escape(self.label)}"' if self.label else ""
         caption = (
             f'<caption style="{STYLE["caption"]}">{escape(self.caption)}</caption>'
@@ -86,9 +86,9 @@ class Table:
         )
 
     def compact_html(self) -> str:
-        """Return the table as HTML for many rows: attributes of cells instead of styles.
+        """Return the table as HTML for many rows, with attributes of cells instead of styles.
 
-        Styles would be most of what a saved notebook holds, and are stripped by some that show it.
+        Styles would be most of a saved notebook, and some viewers strip them.
         """
         lines = [_compact("th", self.head, ["text" for _ in self.head])] if self.head else []
         lines += [_compact("td", map(_plain, row), self._forms(len(row))) for row in self.rows]
@@ -108,8 +108,8 @@ class Table:
             for n, (cell, form) in enumerate(row)
         )
 
-    def _forms(self, count: int) -> Sequence[Column]:
-        numbers: list[Column] = ["number"] * (count - 1)
+    def _forms(self, count: int) -> Sequence[ColumnFormat]:
+        numbers: list[ColumnFormat] = ["number"] * (count - 1)
         return self.columns or ["text", *numbers]
 
 
@@ -117,19 +117,19 @@ def _plain(cell: Cell) -> str:
     return cell if isinstance(cell, str) else ""
 
 
-def _cell(cell: Cell, form: Column) -> str:
+def _cell(cell: Cell, form: ColumnFormat) -> str:
     if isinstance(cell, Bar):
         bar = f'<div style="{_BAR};background:{BLUE};width:{100 * cell.share:.1f}%"></div>'
         return f'<td style="{STYLE["cell"]};{_BAR_WIDTH}">{bar}</td>'
     return f'<td style="{STYLE["cell"]};{STYLE[form]}">{escape(cell)}</td>'
 
 
-def _row_name(name: str, form: Column) -> str:
+def _row_name(name: str, form: ColumnFormat) -> str:
     style = f"{STYLE['cell']};{STYLE[form]};{_ROW_NAME}"
     return f'<th scope="row" style="{style}">{escape(name)}</th>'
 
 
-def _compact(tag: str, cells: Iterable[str], forms: Sequence[Column]) -> str:
+def _compact(tag: str, cells: Iterable[str], forms: Sequence[ColumnFormat]) -> str:
     return "<tr>" + "".join(
         f"<{tag}{'' if form == 'long' else ' nowrap'}>{escape(cell)}"
         for cell, form in zip(cells, forms, strict=True)

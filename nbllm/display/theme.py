@@ -1,7 +1,6 @@
-"""Styles in JupyterLab's colours and the colours of charts, for what is shown below a cell.
+"""Styles and chart colours of HTML output.
 
-The variables make it follow JupyterLab's theme; their fallbacks are the system colours,
-which follow the reader's wherever it is shown outside of JupyterLab.
+CSS variables follow JupyterLab's theme; elsewhere, their fallbacks follow the system colours.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ __all__ = [
 
 GREY = "#888888"
 LIGHT_GREY = "#999999"
-# Of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart.
+# By Okabe and Ito (https://jfly.uni-koeln.de/color/), distinguishable with colour-blindness.
 BLUE = "#0072B2"
 GREEN = "#009E73"
 _ORANGE = "#E69F00"
 VERMILION = "#D55E00"
-# Parts of a stacked bar, which touch: these are told apart on light and on dark ground too.
+# Adjacent parts of a stacked bar, distinguishable on a light and on a dark background.
 STACK = ("#4269d0", "#efb118", "#3ca951", "#9498a0")
 
 
 def translucent(colour: str, opacity: float) -> str:
-    """Return a colour for CSS and plotly that lets its ground through.
+    """Return a translucent colour for CSS and plotly.
 
     Args:
-        colour: as "#rrggbb".
-        opacity: from 0, which is not seen, to 1.
+        colour: The colour as "#rrggbb".
+        opacity: The opacity, 0 to 1.
 
     Example:
         >>> translucent(BLUE, 0.2)
@@ -50,21 +49,21 @@ def translucent(colour: str, opacity: float) -> str:
 
 _CLEAR = "rgba(0,0,0,0)"
 _AXIS = {"gridcolor": translucent(GREY, 0.25), "zerolinecolor": translucent(GREY, 0.6)}
-# plotly knows no variables; grey on no ground can be read on a light page and on a dark one.
+# plotly has no CSS variables; grey text is readable on a light and on a dark page.
 CHART: dict[str, Any] = {
     "template": {"layout": {"xaxis": _AXIS, "yaxis": _AXIS}},
     "font_color": GREY,
     "paper_bgcolor": _CLEAR,
     "plot_bgcolor": _CLEAR,
-    # Else it is half of the paper's colour, and half of a clear black is a dark slab.
+    # By default the bar is half of the paper's colour, which for a clear black is a dark slab.
     "modebar": {"bgcolor": _CLEAR, "color": translucent(GREY, 0.7), "activecolor": GREY},
 }
 MARK = f"background:{translucent(_ORANGE, 0.3)};color:inherit"  # marked text, on light and dark
 
 _FAINT = "color:var(--jp-ui-font-color2,CanvasText)"
 _LINE = "1px solid var(--jp-border-color2,GrayText)"
-# JupyterLab floats a term of a list, a fifth of the width, and sets its text apart.
-_WHOLE = "float:none;width:auto;padding:0"
+# Overrides JupyterLab's style of definition lists: floating terms, a fifth of the width.
+_NOT_FLOATING = "float:none;width:auto;padding:0"
 _CELL = "padding:3px 20px 3px 0;vertical-align:top;background:none"
 
 STYLE = {
@@ -76,9 +75,10 @@ STYLE = {
     "about": f"margin:2px 0 8px;{_FAINT}",
     "group": f"margin:8px 0 0;padding-top:8px;border-top:{_LINE};display:grid;"
     "grid-template-columns:8.5em 1fr;gap:2px 16px;align-content:start",
-    "beside": "display:grid;grid-template-columns:repeat(auto-fit,minmax(20em,1fr));gap:0 32px",
-    "term": f"margin:0;{_WHOLE};font-weight:400;{_FAINT}",
-    "value": f"margin:0;{_WHOLE};overflow-wrap:anywhere",
+    "side_by_side": "display:grid;grid-template-columns:repeat(auto-fit,minmax(20em,1fr));"
+    "gap:0 32px",
+    "term": f"margin:0;{_NOT_FLOATING};font-weight:400;{_FAINT}",
+    "value": f"margin:0;{_NOT_FLOATING};overflow-wrap:anywhere",
     "link": "color:var(--jp-content-link-color,LinkText)",
     "table": "table-layout:auto;border-collapse:collapse;border:none;margin:0 0 12px;"
     "font-size:inherit;color:inherit;width:100%",
@@ -93,9 +93,9 @@ STYLE = {
 
 
 def use_chart_theme() -> None:
-    """Make plotly draw charts that can be read in JupyterLab's light and in its dark theme.
+    """Set plotly's default template to one that is readable in light and dark themes.
 
-    It sets `plotly.io.templates.default`, for this session; charts made before stay as they are.
+    It sets `plotly.io.templates.default` for this session; existing charts do not change.
 
     Example:
         >>> nbllm.use_chart_theme()  # doctest: +SKIP

@@ -132,8 +132,6 @@ def _held(model: Model, *, decodes: bool) -> int:
     return int(kv_bytes(model.network.config, model.dtype, 1) + repeated)
 
 
-# -- after memory ran out --------------------------------------------------------------------
-
 _oom_factors: dict[tuple[str, ...], float] = {}  # for as long as this process runs
 
 

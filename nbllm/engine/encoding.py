@@ -8,26 +8,26 @@ of decoder type find the last token by the padding's id on either side.
 from __future__ import annotations
 
 import inspect
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.nn.functional import linear, log_softmax, logsigmoid, normalize
 
 from nbllm.engine.locks import FORWARD_LOCK, TOKENIZER_LOCK
 from nbllm.engine.logits import onloaded
+from nbllm.engine.padding import pad_rows
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, enclosed
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.errors import ModelError, UnsupportedModelError
 from nbllm.models.kind import Kind
 from nbllm.models.model import Model
 from nbllm.models.sizes import largest, text_config
+from nbllm.storage.json_file import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -53,9 +53,8 @@ class _TextEngine(ABC):
             )
         self.model = model
         self._template = framed(model)
-        self._padding: int | None = getattr(
-            model.network.config.get_text_config(), "pad_token_id", None
-        )
+        config = model.network.config.get_text_config()
+        self._padding: int = getattr(config, "pad_token_id", None) or 0
         parameters = inspect.signature(model.network.forward).parameters
         self._options = {"use_cache": False} if "use_cache" in parameters else {}
 
@@ -65,9 +64,7 @@ class _TextEngine(ABC):
         read = self.encode([words, " ".join([words] * 5)], limit=2**62, truncate=False)
         short, longer = (prompt for prompt in read if isinstance(prompt, Prompt))
         return batching(
-            self.model,
-            lambda: self._vectors([short])[0],
-            lambda: self._vectors([short, longer])[0],
+            self.model, lambda: self._vectors([short])[0], lambda: self._vectors([short, longer])[0]
         )
 
     def encode(
@@ -106,15 +103,9 @@ class _TextEngine(ABC):
 
     def _vectors(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """Return the vectors of one batch, shape (rows, width)."""
-        lengths = np.array([len(prompt.ids) for prompt in prompts])
-        seen = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(seen.shape, self._padding or 0, dtype=np.int64)
-        ids[seen] = np.concatenate([prompt.ids for prompt in prompts])
-        device = self.model.device
+        ids, seen = pad_rows([prompt.ids for prompt in prompts], self._padding)
         with torch.inference_mode():
-            return self._compute(
-                torch.from_numpy(ids).to(device), torch.from_numpy(seen).to(device)
-            )
+            return self._compute(ids.to(self.model.device), seen.to(self.model.device))
 
     def _forward(self, ids: torch.Tensor, seen: torch.Tensor) -> Any:
         return self.model.network(input_ids=ids, attention_mask=seen.long(), **self._options)
@@ -145,9 +136,7 @@ class TextEncoder(_TextEngine):
     def __init__(self, model: Model) -> None:
         super().__init__(model, "encoder")
         pooling = _pooling_of(model)
-        self.pooling: tuple[str, ...] = (
-            pooling.modes
-        )  # the vectors of several are joined end to end
+        self.pooling: tuple[str, ...] = pooling.modes  # vectors of several are joined end to end
         self.normalized: bool = pooling.normalized
         self.batching: Batching = self._batching()
         hidden = largest(text_config(model.network.config), "hidden_size")
@@ -192,7 +181,7 @@ class HeadScorer(_TextEngine):
         self.labels: tuple[str, ...] = tuple(
             str(config.id2label[n]) for n in range(config.num_labels)
         )
-        self._log_probabilities = logsigmoid if multiple else _log_softmax
+        self._log_probabilities = logsigmoid if multiple else partial(log_softmax, dim=-1)
         self.batching: Batching = self._batching()
 
     def _compute(self, ids: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -231,9 +220,6 @@ def framed(model: Model) -> CompiledTemplate:
     return template
 
 
-# -- pooling ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Pooling:
     """How the vectors of a text's tokens become one vector."""
@@ -242,26 +228,18 @@ class _Pooling:
     normalized: bool = False
 
 
-def _mean(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    # Not by a product with the mask: what is not finite in the padding would stay.
-    return hidden.masked_fill(~seen[..., None], 0).sum(1) / seen.sum(1, keepdim=True)
-
-
-def _max(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    return hidden.masked_fill(~seen[..., None], -torch.inf).amax(1)
-
-
-def _last(hidden: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    return hidden[torch.arange(len(hidden), device=hidden.device), seen.sum(1) - 1]
-
-
 # Vectors of tokens, (rows, tokens, width), and which are no padding, to (rows, width); in the
 # order in which sentence-transformers joins several.
 _POOLINGS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cls": lambda hidden, seen: hidden[:, 0],
-    "max": _max,
-    "mean": _mean,
-    "lasttoken": _last,
+    "max": lambda hidden, seen: hidden.masked_fill(~seen[..., None], -torch.inf).amax(1),
+    # Not by a product with the mask: what is not finite in the padding would stay.
+    "mean": lambda hidden, seen: (
+        hidden.masked_fill(~seen[..., None], 0).sum(1) / seen.sum(1, keepdim=True)
+    ),
+    "lasttoken": lambda hidden, seen: hidden[
+        torch.arange(len(hidden), device=hidden.device), seen.sum(1) - 1
+    ],
 }
 
 
@@ -274,10 +252,11 @@ def _pooling_of(model: Model) -> _Pooling:
     if listed is None or not listed.is_file():
         return _Pooling()
     pooling = _Pooling()
-    for module in _json(listed):
+    for module in read_json(listed, error=ModelError):
         kind = module["type"].rpartition(".")[2]
         if kind == "Pooling":
-            config = _json(listed.parent / module["path"] / "config.json")
+            file = listed.parent / module["path"] / "config.json"
+            config = read_json(file, error=ModelError)
             pooling = replace(pooling, modes=_modes(config, model.name))
         elif kind == "Normalize":
             pooling = replace(pooling, normalized=True)
@@ -305,23 +284,6 @@ def _modes(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
             f"cannot do: only by {', '.join(_POOLINGS)}. Take another encoder."
         )
     return tuple(mode for mode in _POOLINGS if mode in asked)
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{file} says how vectors are pooled, and cannot be read ({error}). Fetch the model "
-            "again."
-        ) from error
-
-
-# -- classifier heads ------------------------------------------------------------------------
-
-
-def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    return log_softmax(logits, dim=-1)
 
 
 @contextmanager

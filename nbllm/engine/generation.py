@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StopStringCriteria
 
+from nbllm.engine.cpu.continuous import ContinuousDecoder
+from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.decoding import Decoder
+from nbllm.engine.padding import pad_rows
+from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.sharing import (
     Batching,
@@ -21,14 +25,13 @@ from nbllm.engine.sharing import (
 )
 from nbllm.engine.structured.grammar import JsonConstraint, JsonGrammar
 from nbllm.engine.token_events import TokenEvents
-from nbllm.engine.tokenization import special_token_id
+from nbllm.engine.tokenization import eos_token_ids, special_token_id
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
-__all__ = ["TextGenerator"]
+__all__ = ["TextGenerator", "configuration"]
 
-# Fields of a generation configuration by which `generate` changes logits, whatever else is asked.
-# A penalty of 1 changes nothing, but is written nowhere.
+# Fields of a generation configuration by which `generate` changes logits of greedy decoding.
 _RULES = (
     "bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty",
     "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
@@ -40,14 +43,33 @@ _RULES = (
 _SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。！？])?", re.DOTALL)
 
 
-def only_likeliest(model: Model) -> bool:
-    """Return whether a model's configuration leaves greedy decoding as it is.
+def configuration(model: Model, max_new_tokens: int, temperature: float = 0.0) -> GenerationConfig:
+    """Return how a model generates, without beams and with its own tokens for end and padding.
 
-    Some models name penalties, or tokens that are forced or suppressed, which `generate` applies.
+    What is not named here, such as the token that a decoder starts with, `generate` takes from the
+    model's own configuration.
 
     Args:
-        model: the model that generates.
+        model: The model that generates.
+        max_new_tokens: The most tokens of a text.
+        temperature: The temperature of sampling; at 0 it is always the likeliest token.
     """
+    ends = eos_token_ids(model)
+    # Whatever fills a finished row is dropped afterwards, so any id does.
+    pad = special_token_id(model.tokenizer, "pad")
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=temperature > 0,
+        num_beams=1,
+        eos_token_id=list(ends) or None,
+        pad_token_id=next((i for i in (pad, *ends) if i is not None), 0),
+        bos_token_id=model.network.generation_config.bos_token_id,
+        **({"temperature": temperature} if temperature > 0 else {}),
+    )
+
+
+def _only_likeliest(model: Model) -> bool:
+    """Return whether nothing in a model's configuration changes what greedy decoding writes."""
     return not any(getattr(model.network.generation_config, name, None) for name in _RULES)
 
 
@@ -80,46 +102,28 @@ class TextGenerator:
     ) -> None:
         self.model = model
         self._continues = model.kind == "causal"
-        self.grammar: JsonGrammar | None = (
-            None
-            if schema is None
-            else JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
-        )
+        self.grammar: JsonGrammar | None = None
+        if schema is not None:
+            self.grammar = JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         self._shares = self._continues and shares_prefix(model.network)
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
-        own = model.network.generation_config
-        end: Any = own.eos_token_id
-        if end is None:
-            end = special_token_id(model.tokenizer, "eos")
-        ends = end if isinstance(end, list) else [end]
-        self._eos_token_ids: list[int] = [i for i in ends if i is not None]
-        # Whatever fills a finished row is dropped afterwards, so any id does.
-        pad = special_token_id(model.tokenizer, "pad")
-        self._pad = next((i for i in (pad, *self._eos_token_ids) if i is not None), 0)
-        # What is not named here, such as the token that a decoder starts with, `generate`
-        # takes from the model's own configuration.
-        self.config: GenerationConfig = GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=end,
-            pad_token_id=self._pad,
-            bos_token_id=own.bos_token_id,
-        )
+        self._eos_token_ids = eos_token_ids(model)
+        self.config: GenerationConfig = configuration(model, max_new_tokens)
+        self._pad: int = self.config.pad_token_id
         self._how: Batching = self._batching()
-        self._decoder = (
-            Decoder(
-                model,
-                self.prefix,
-                self.config,
-                eos_token_ids=self._eos_token_ids,
-                stop=self._stopping,
-            )
-            if self._shares
-            else None
-        )
+        ends: dict[str, Any] = {"eos_token_ids": self._eos_token_ids, "stop": self._stopping}
+        self._continuous: ContinuousDecoder | None = None
+        if self._shares and _only_likeliest(model):
+            network = RaggedNetwork.of(model, prefix_ids)
+            if network is not None:
+                self._continuous = ContinuousDecoder(
+                    network, prefix_ids, max_new_tokens=max_new_tokens, pad=self._pad, **ends
+                )
+        held = self._shares and self._continuous is None
+        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if held else ())
+        self._decoder = Decoder(model, self.prefix, self.config, **ends) if held else None
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""
@@ -144,10 +148,10 @@ class TextGenerator:
         short = ids[:, : ids.shape[1] // 4]
 
         def states(rows: Sequence[Sequence[int]]) -> torch.Tensor:
-            ids, mask = _padded(rows, self._pad, left=False)
-            made: torch.Tensor = read(
-                input_ids=ids.to(self.model.device), attention_mask=mask.to(self.model.device)
-            ).last_hidden_state
+            ids, seen = pad_rows(rows, self._pad)
+            mask = seen.long().to(self.model.device)
+            out = read(input_ids=ids.to(self.model.device), attention_mask=mask)
+            made: torch.Tensor = out.last_hidden_state
             return made[0, : short.shape[1]]
 
         return batching(
@@ -157,14 +161,12 @@ class TextGenerator:
         )
 
     def _write(self, rows: Sequence[Sequence[int]]) -> list[str | Exception]:
-        ids, mask = _padded(rows, self._pad, left=self._continues)
-        constraint = (
-            None
-            if self.grammar is None
-            else self.grammar.constraint(
-                len(rows), filler=self._eos_token_ids[0] if self._eos_token_ids else self._pad
-            )
-        )
+        filler = next(iter(self._eos_token_ids), self._pad)
+        constraint = self.grammar.constraint(len(rows), filler=filler) if self.grammar else None
+        if self._continuous is not None:
+            return self._texts(self._continuous(rows, constraint), constraint)
+        ids, seen = pad_rows(rows, self._pad, left=self._continues)
+        mask = seen.long()
         with torch.inference_mode():
             if self._decoder is not None:
                 written = self._decoder(ids, mask, constraint)
@@ -202,17 +204,3 @@ class TextGenerator:
         if self.whole_sentences and not ended:
             text = _SENTENCES.match(text).group().strip() or text  # type: ignore[union-attr]
         return text or ModelError("the model wrote nothing")
-
-
-def _padded(
-    rows: Sequence[Sequence[int]], filler: int, *, left: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and attention mask, both (row, token), padded on one side."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), filler, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for n, row in enumerate(rows):
-        place = slice(longest - len(row), None) if left else slice(0, len(row))
-        ids[n, place] = torch.tensor(row, dtype=torch.long)
-        mask[n, place] = 1
-    return ids, mask

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from nbllm._warnings import warn_user
@@ -83,7 +82,7 @@ class Ledger:
             found = "answers that it has are taken, and " if self._closed else ""
             warn_user(
                 f"The ledger {path} cannot be written ({error}); {found}this run is not saved. "
-                "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False.",
+                "Set NBLLM_LEDGER to a file that can be written, or pass ledger=False."
             )
             self.path = there
             self._db = connect(None) if there is None else connect_read_only(there)
@@ -91,12 +90,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._db.close()
 
     @property
@@ -355,7 +349,7 @@ class Ledger:
             warn_user(
                 f"The ledger {self.path} takes no more ({error}). What it has stays; the rest of "
                 f"this run is not saved, so keep the frame that it returns. {mend}, or set "
-                "NBLLM_LEDGER to a file elsewhere.",
+                "NBLLM_LEDGER to a file elsewhere."
             )
 
 

@@ -11,14 +11,9 @@ from nbllm.errors import LedgerError
 from nbllm.wording import counted
 
 __all__ = [
-    "bytes_of",
-    "check_bytes",
-    "check_tables",
-    "is_damage",
-    "is_full",
-    "ledger_error",
+    "bytes_of", "check_bytes", "check_tables", "is_damage", "is_full", "ledger_error",
     "table_columns",
-]
+]  # fmt: skip
 
 _MAGIC = b"SQLite format 3\x00"
 _SETTLING = 0.1  # seconds, in which another process ends moving its pages

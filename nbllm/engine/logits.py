@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from nbllm.models.model import Model
 
-__all__ = ["FineLogits", "head_input", "logits_at", "onloaded", "output_matrix"]
+__all__ = [
+    "FineLogits", "head_input", "last_position", "logits_at", "logits_of_states", "onloaded",
+    "output_matrix",
+]  # fmt: skip
 
 _PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -35,20 +39,50 @@ def head_input(
 ) -> Iterator[None]:
     """Replace the input of the output matrix while the context is open.
 
-    It holds the forward lock, since the hook would change other threads' passes too.
+    It holds the forward lock, and leaves passes of other threads alone.
 
     Args:
         network: with an output matrix.
         change: from the hidden states to those that the matrix gets instead.
     """
+    thread = threading.get_ident()
+
+    def replace(_module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        return (change(inputs[0]),) if threading.get_ident() == thread else None
+
     with FORWARD_LOCK:
-        hook = output_matrix(network).register_forward_pre_hook(
-            lambda _module, inputs: (change(inputs[0]),)
-        )
+        hook = output_matrix(network).register_forward_pre_hook(replace)
         try:
             yield
         finally:
             hook.remove()
+
+
+def last_position(states: torch.Tensor) -> torch.Tensor:
+    """Return the hidden states of the last token alone: (rows, 1, width).
+
+    Args:
+        states: Of all tokens, (rows, tokens, width).
+    """
+    # A strided batch would be multiplied by frozen weights row by row.
+    return states[:, -1:].contiguous()
+
+
+def logits_of_states(model: Model, states: torch.Tensor, token: int) -> torch.Tensor:
+    """Return the logits in float32 of inputs of the output matrix, (tokens, vocabulary).
+
+    One token goes through the network, and the states take its place before the output matrix:
+    whatever the network does to its logits, such as a soft cap, it does to these too.
+
+    Args:
+        model: A causal model.
+        states: After the final norm, (tokens, width).
+        token: Any token of a text.
+    """
+    ids = torch.tensor([[token]], device=model.device)
+    with torch.inference_mode(), head_input(model.network, lambda _: states[None]):
+        logits: torch.Tensor = model.network(input_ids=ids, use_cache=False).logits
+    return logits[0].float()
 
 
 def logits_at(model: Model, ids: NDArray[np.int64], places: NDArray[np.int64]) -> torch.Tensor:

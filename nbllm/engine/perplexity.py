@@ -19,7 +19,8 @@ from nbllm.checks import check_whole, reads, shown
 from nbllm.display.progress_bar import bar_class
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.chunks import logits_at_once
-from nbllm.engine.logits import head_input
+from nbllm.engine.logits import head_input, logits_of_states
+from nbllm.engine.padding import pad_rows
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, plain
 from nbllm.engine.runner import is_out_of_memory
 from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
@@ -161,7 +162,10 @@ def perplexity(
             f"the output of {model.name} is not a finite number in {model.dtype}. Load it with "
             "dtype='bf16' or 'fp32'."
         )
-    counts = [0 if p is None or len(p.ids) < 2 else _predicted_bytes(p) for p in prompts]
+    # The first token has nothing before it, or is BOS.
+    counts = [
+        0 if p is None or len(p.ids) < 2 else len(p.text[p.spans[0][1] :].encode()) for p in prompts
+    ]
     return Perplexity(model.name, nll, tokens, np.array(counts), window, stride)
 
 
@@ -193,11 +197,6 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
-def _predicted_bytes(prompt: Prompt) -> int:
-    """Return the UTF-8 bytes after the first token, which has nothing before it, or is BOS."""
-    return len(prompt.text[prompt.spans[0][1] :].encode())
-
-
 def _cut(length: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """Yield windows over a text of `length` tokens as (begin, end, first token that counts)."""
     counted = 1
@@ -225,24 +224,18 @@ def _window_losses(model: Model, windows: Sequence[_Window], budget: TokenBudget
 
 
 def _nats(model: Model, windows: Sequence[_Window]) -> list[float]:
-    longest = max(len(piece.ids) for piece in windows)
-    ids = torch.zeros((len(windows), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    counts = torch.zeros_like(ids, dtype=torch.bool)
     # Padding to the right: no token that counts sees it.
-    for row, piece in enumerate(windows):
-        ids[row, : len(piece.ids)] = torch.tensor(piece.ids)
-        mask[row, : len(piece.ids)] = 1
-        counts[row, piece.first : len(piece.ids)] = True
+    ids, seen = pad_rows([piece.ids for piece in windows], 0)
+    first = torch.tensor([[piece.first] for piece in windows])
     network, device = model.network, model.device
-    rows, places = counts.nonzero(as_tuple=True)
+    rows, places = (seen & (torch.arange(ids.shape[1]) >= first)).nonzero(as_tuple=True)
     with torch.inference_mode():
-        states = _states(network, ids.to(device), mask.to(device))
+        states = _states(network, ids.to(device), seen.long().to(device))
         before = states[rows.to(states.device), places.to(states.device) - 1]
         targets = ids[rows, places]
         size = max(1, logits_at_once(device) // network.config.get_text_config().vocab_size)
         losses = [
-            _losses(_logits(network, some, ids[:1, :1].to(device)), wanted).cpu()
+            _losses(logits_of_states(model, some, windows[0].ids[0]), wanted).cpu()
             for some, wanted in zip(
                 torch.split(before, size), torch.split(targets, size), strict=True
             )
@@ -268,14 +261,3 @@ def _states(network: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> 
     with head_input(network, take):
         network(input_ids=ids, attention_mask=mask, use_cache=False)
     return taken[0]
-
-
-def _logits(network: PreTrainedModel, states: torch.Tensor, token: torch.Tensor) -> torch.Tensor:
-    """Logits in float32 of states (tokens, width), as (tokens, vocabulary).
-
-    One token goes through the network, and the states take its place before the output matrix:
-    whatever the network does to its logits, such as a soft cap, it does to these too.
-    """
-    with head_input(network, lambda _: states[None]):
-        logits: torch.Tensor = network(input_ids=token, use_cache=False).logits
-    return logits[0].float()

@@ -81,17 +81,14 @@ class SharedPrefix:
             return None
         config = self._model.network.config.get_text_config(decoder=True)
         cache = DynamicCache(config=config) if into is None else into
+        shifts = [min(count, self.length) for count in padding]
         for number, layer in enumerate(self._cache.layers):
             if not layer.is_initialized:  # one that reads the keys of an earlier layer
                 continue
             keys, values = (
-                torch.cat([_moved(tensor, min(count, self.length)) for count in padding])
-                for tensor in (layer.keys, layer.values)
+                # (1, heads, tokens, width), shifted by zeros and cut to the same length
+                torch.cat([pad(part[:, :, : part.shape[2] - n], (0, 0, n, 0)) for n in shifts])
+                for part in (layer.keys, layer.values)
             )
             cache.update(keys, values, number)
         return cache
-
-
-def _moved(tensor: torch.Tensor, count: int) -> torch.Tensor:
-    """Shift (1, heads, tokens, width) by `count` zeros, and cut it to the same length."""
-    return pad(tensor[:, :, : tensor.shape[2] - count], (0, 0, count, 0))

@@ -23,17 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "CompiledTemplate",
-    "FieldSpan",
-    "Part",
-    "Prompt",
-    "Template",
-    "answer_ids",
-    "chat",
-    "enclosed",
-    "plain",
-    "with_answer",
-]
+    "CompiledTemplate", "FieldSpan", "Part", "Prompt", "Template", "answer_ids", "chat", "enclosed",
+    "plain", "with_answer",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -41,19 +41,14 @@ class BatchResult:
     answers: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     lasting: list[int] = field(default_factory=list)  # errors that asking again would not change
-    read: TokenCounts = field(
-        default_factory=TokenCounts
-    )  # of the prompts, without a shared prefix
+    # Of the prompts, without a shared prefix.
+    read: TokenCounts = field(default_factory=TokenCounts)
     padding: int = 0  # that were computed only to fill the batch
     forwards: int = 0
 
 
 def run(
-    prompts: Sequence[Prompt],
-    answer: Engine,
-    *,
-    budget: TokenBudget,
-    answer_tokens: int = 0,
+    prompts: Sequence[Prompt], answer: Engine, *, budget: TokenBudget, answer_tokens: int = 0
 ) -> Iterator[BatchResult]:
     """Answer prompts batch by batch.
 

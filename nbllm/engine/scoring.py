@@ -214,11 +214,9 @@ class LabelScorer:
     def _lay_out(
         self, prompts: Sequence[Prompt], width: int
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Lay out the tokens after the prefix, the trie's last.
+        """Return ids, positions, both (rows, tokens), and who sees whom, (rows, tokens, tokens).
 
-        Returns:
-            Ids and positions, shape (rows, tokens), and which token sees which, shape
-            (rows, tokens, tokens), on the model's device.
+        They are of the tokens after the prefix, the trie's last, on the model's device.
         """
         trie, past, device = self.trie, self.prefix.length, self.model.device
         suffixes = [prompt.ids[past:] for prompt in prompts]
@@ -244,7 +242,6 @@ class LabelScorer:
 
 
 def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
-    """Select the input of the output matrix at some positions alone."""
     return states[:, positions]
 
 
@@ -274,12 +271,8 @@ def _masks(
 
     A mask that is handed over ready is applied as it is, so a layer with a sliding window has
     to find the window in it. The choice is that of transformers' `create_masks_for_generate`.
-
-    Args:
-        model: a causal model.
-        seen: which token sees which, shape (rows, tokens, keys).
-        queries: positions, which broadcast to that shape.
-        keys: positions, which broadcast to that shape.
+    `seen` says which token sees which, (rows, tokens, keys); `queries` and `keys` are positions
+    that broadcast to that shape.
     """
     config: Any = model.network.config.get_text_config()
     window: Any = getattr(config, "sliding_window", None)

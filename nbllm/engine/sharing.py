@@ -34,16 +34,9 @@ if TYPE_CHECKING:
     from nbllm.models.model import Model
 
 __all__ = [
-    "Batching",
-    "batching",
-    "groups",
-    "layer_kinds",
-    "refuse_unless_scored",
-    "refuse_unless_written",
-    "same_steps",
-    "shares_prefix",
-    "trial_text",
-]
+    "Batching", "batching", "groups", "layer_kinds", "refuse_unless_scored",
+    "refuse_unless_written", "same_steps", "shares_prefix", "trial_text",
+]  # fmt: skip
 
 # The function of transformers that makes the mask of each kind of layer.
 _MASKS = {

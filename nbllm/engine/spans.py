@@ -18,6 +18,7 @@ import torch
 from nbllm.engine.batching import TokenBudget, batches
 from nbllm.engine.encoding import fine_logits
 from nbllm.engine.locks import TOKENIZER_LOCK
+from nbllm.engine.padding import pad_rows
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, Template
 from nbllm.engine.sharing import Batching, batching, groups
 from nbllm.errors import ModelError, TextTooLongError, UnsupportedModelError
@@ -90,7 +91,8 @@ class SpanExtractor:
         self.template, self._types = pair_template(model)
         self._ready = CompiledTemplate(self.template, model.tokenizer)
         self.limit: int = min(_LENGTH, model.context_length)
-        self._tail = sum(len(part.value) for part in self.template[_field(self.template) + 1 :])
+        place = self.template.index(Part("field", CONTEXT))
+        self._tail = sum(len(part.value) for part in self.template[place + 1 :])
         self._budget = TokenBudget.of(model, decodes=False)
         self._padding: int = model.network.config.get_text_config().pad_token_id or 0
         self._takes_types = "token_type_ids" in inspect.signature(model.network.forward).parameters
@@ -192,24 +194,15 @@ class SpanExtractor:
 
     def _logits(self, pieces: Sequence[tuple[Pieces, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of each token to begin and to end the answer, both (pieces, tokens)."""
-        lengths = np.array([len(row.sequences[n]) for row, n in pieces])
-        seen = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(seen.shape, self._padding, dtype=np.int64)
-        ids[seen] = np.concatenate([row.sequences[n] for row, n in pieces])
-        types = np.full(seen.shape, self._types[0], dtype=np.int64)
-        for place, (row, n) in enumerate(pieces):
-            start, _ = row.context[n]
-            types[place, start : lengths[place]] = self._types[1]
-        device = self.model.device
-        options = (
-            {"token_type_ids": torch.from_numpy(types).to(device)} if self._takes_types else {}
-        )
+        ids, seen = pad_rows([row.sequences[n] for row, n in pieces], self._padding)
+        given = {"input_ids": ids, "attention_mask": seen.long()}
+        if self._takes_types:
+            types = given["token_type_ids"] = torch.full_like(ids, self._types[0])
+            for place, (row, n) in enumerate(pieces):
+                types[place, row.context[n][0] : len(row.sequences[n])] = self._types[1]
+        given = {name: tensor.to(self.model.device) for name, tensor in given.items()}
         with torch.inference_mode(), fine_logits(self.model.network):
-            read: Any = self.model.network(
-                input_ids=torch.from_numpy(ids).to(device),
-                attention_mask=torch.from_numpy(seen.astype(np.int64)).to(device),
-                **options,
-            )
+            read: Any = self.model.network(**given)
             return read.start_logits.float(), read.end_logits.float()
 
 
@@ -269,11 +262,6 @@ def _place(ids: list[int], some: list[int], after: int) -> int:
     return next((n for n in places if ids[n : n + len(some)] == some), -1)
 
 
-def _field(template: Template) -> int:
-    """Return where in the template the text stands."""
-    return next(n for n, part in enumerate(template) if part == Part("field", CONTEXT))
-
-
 def _starts(tokens: int, room: int, overlap: int) -> list[int]:
     """Return where pieces of `room` tokens begin, each of which repeats the end of the one before.
 
@@ -292,10 +280,7 @@ def _best_spans(
 ) -> list[tuple[int, int, float]]:
     """Return the first and last token of the best span of each row, and the sum of their logits.
 
-    Args:
-        starts: logits, shape (rows, tokens).
-        ends: logits, shape (rows, tokens).
-        of_text: which tokens may begin and end an answer.
+    All shapes are (rows, tokens); `of_text` says which tokens may begin and end an answer.
     """
     starts = starts.masked_fill(~of_text, -torch.inf)
     ends = ends.masked_fill(~of_text, -torch.inf)

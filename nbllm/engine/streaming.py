@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, TextStreamer
+from transformers import TextStreamer
 
+from nbllm.engine.generation import configuration
 from nbllm.engine.locks import FORWARD_LOCK, named_work
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.token_events import token_generated
+from nbllm.engine.tokenization import eos_token_ids
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.kind import CALLED
 from nbllm.models.model import Model
@@ -51,28 +53,12 @@ def write(
 
     Raises:
         UnsupportedModelError: the model generates no text.
-
-    Example:
-        >>> write(llm, prompt, max_new_tokens=64, on_text=print).text  # doctest: +SKIP
     """
     if model.kind not in ("causal", "seq2seq"):
         raise UnsupportedModelError(
             f"{model.name} is {CALLED[model.kind]}, which writes no text. Pass a causal "
             "language model, or an encoder-decoder."
         )
-    own: Any = model.network.generation_config
-    end = own.eos_token_id if own.eos_token_id is not None else model.tokenizer.eos_token_id
-    eos_token_ids = [i for i in (end if isinstance(end, list) else [end]) if i is not None]
-    pad = model.tokenizer.pad_token_id
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=temperature > 0,
-        num_beams=1,
-        eos_token_id=eos_token_ids or None,
-        pad_token_id=pad if pad is not None else next(iter(eos_token_ids), 0),
-        bos_token_id=own.bos_token_id,
-        **({"temperature": temperature} if temperature > 0 else {}),
-    )
     ids = torch.tensor([prompt.ids], device=model.device)
     streamer = _TextStreamer(model.tokenizer, on_text)
     try:
@@ -81,14 +67,14 @@ def write(
             network.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                generation_config=config,
+                generation_config=configuration(model, max_new_tokens, temperature),
                 streamer=streamer,
             )
     except KeyboardInterrupt:
         streamer.end()  # type: ignore[no-untyped-call]
         streamer.written.interrupted = True
     written = streamer.written
-    ended = streamer.last in eos_token_ids
+    ended = streamer.last in eos_token_ids(model)
     written.cut = written.tokens >= max_new_tokens and not ended and not written.interrupted
     written.tokens -= ended
     written.text = written.text.strip()

@@ -13,7 +13,12 @@ from nbllm.errors import TextError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Tokens", "found_spans", "join", "shorten", "special_token_id", "tokenize", "tokenizing"]
+    from nbllm.models.model import Model
+
+__all__ = [
+    "Tokens", "eos_token_ids", "found_spans", "join", "shorten", "special_token_id", "tokenize",
+    "tokenizing",
+]  # fmt: skip
 
 # How far ahead a token is looked for in a text that the tokenizer has normalized.
 _AHEAD = 16
@@ -55,11 +60,16 @@ def special_token_id(
     return None if found is None else int(found)
 
 
+def eos_token_ids(model: Model) -> tuple[int, ...]:
+    """Return the ids of the tokens with which a model ends its output."""
+    stated: Any = model.network.generation_config.eos_token_id
+    end = special_token_id(model.tokenizer, "eos") if stated is None else stated
+    return tuple(token for token in (end if isinstance(end, list) else [end]) if token is not None)
+
+
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: list[str], *, special: bool
 ) -> list[Tokens]:
-    # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
-    # run, beside the notebook, may turn in the meantime.
     """Tokenize texts without special tokens around them.
 
     Args:
@@ -67,6 +77,8 @@ def tokenize(
         texts: the pieces.
         special: whether special tokens that are spelled out in a text are read as such.
     """
+    # Whether special tokens are read in a text is a switch of the tokenizer itself, which another
+    # run, beside the notebook, may turn in the meantime.
     with tokenizing():
         encoded: Any = tokenizer(
             texts,
@@ -129,13 +141,10 @@ def join(pieces: Sequence[Tokens]) -> Tokens:
     for piece in pieces:
         ids += piece.ids
         # What stands first, such as the prefix of all rows, is not made anew for each.
-        spans += _moved(piece.spans, len(text)) if text else piece.spans
+        by = len(text)
+        spans += [(start + by, stop + by) for start, stop in piece.spans] if by else piece.spans
         text += piece.text
     return Tokens(ids, spans, text)
-
-
-def _moved(spans: Sequence[tuple[int, int]], by: int) -> list[tuple[int, int]]:
-    return [(start + by, stop + by) for start, stop in spans]
 
 
 def shorten(values: list[Tokens], room: int) -> list[Tokens]:

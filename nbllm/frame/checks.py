@@ -1,14 +1,13 @@
-"""What each argument of a verb may be, by its name: read once, before anything else is done.
+"""Validates and normalizes the arguments of verbs, by their names.
 
-A reader takes a value as the user wrote it and returns it as the verb wants it, such as a tuple
-for one string. What it cannot read raises a FrameError that names the argument, says what it was,
-and what to pass. Arguments that are not here are read where they are used: labels, examples and
-schemas by their tasks, models by the loader.
+A reader takes a value as the user passed it and returns it as the verb requires it, such as a
+tuple for one string. For an invalid value it raises a FrameError that names the argument, the
+value and what to pass instead. Arguments that are not listed here are validated where they are
+used: labels, examples and schemas by their tasks, models by the loader.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Integral, Real
@@ -21,64 +20,31 @@ from nbllm.checks import (
     check_flag,
     check_text,
     check_whole,
-    kept,
     near,
     reads,
     shown,
 )
 from nbllm.errors import FrameError
 from nbllm.frame import KEEP
-from nbllm.frame.prompts.arguments import listed
+from nbllm.frame.prompts.arguments import as_list
 
 __all__ = [
     "check_names",
     "read_argument",
-    "read_options",
     "reads_arguments",
-    "shaping",
 ]
 
 
-def read_options(
-    verb: str, options: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter]
-) -> dict[str, Any]:
-    """Arguments of a verb that came by name beside the verb's, such as those of `preview`.
-
-    Args:
-        parameters: those that say what the verb asks.
-
-    Raises:
-        FrameError: there is no such argument, it cannot take its value, or one is missing.
-    """
-    for name in options:
-        if name not in parameters:
-            raise FrameError(
-                f"{verb} takes no {name}= here. {near(name, parameters)}"
-                f"It takes: {', '.join(parameters) or 'none'}."
-            )
-    for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in options:
-            raise FrameError(f"{verb} needs {name}=. Pass it as the verb itself takes it.")
-    return {
-        name: read_argument(name, kept(value), optional=parameters[name].default is None)
-        for name, value in options.items()
-    }
-
-
-def shaping(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The arguments of a verb that say what is asked: not those of the run, and not the first."""
-    _, _, *others = inspect.signature(method).parameters.values()
-    return {other.name: other for other in others if other.name not in _OF_A_RUN}
-
-
 def read_argument(name: str, value: Any, *, optional: bool = False) -> Any:
-    """An argument as the verb wants it.
+    """Return the value of an argument as the verb requires it.
 
     Args:
-        optional: whether None stands for "not given".
+        name: The name of the argument.
+        value: The value as the user passed it.
+        optional: Whether None stands for "not given", and is returned as it is.
 
     Raises:
-        FrameError: the argument cannot take the value.
+        FrameError: The value is invalid for this argument.
     """
     if name not in _READERS or (optional and value is None):
         return value
@@ -86,10 +52,15 @@ def read_argument(name: str, value: Any, *, optional: bool = False) -> Any:
 
 
 def check_names(name: str, value: Any, known: Iterable[str]) -> tuple[str, ...]:
-    """One string or several, each of those that are known, as a tuple.
+    """Return one string or several as a tuple, each of them a known name.
+
+    Args:
+        name: The name of the argument.
+        value: The value as the user passed it.
+        known: The valid strings.
 
     Raises:
-        FrameError: another value, or one that is not known.
+        FrameError: The value holds something that is not a string, or is not known.
     """
     found, known = _names(name, value), tuple(known)
     unknown = [item for item in found if item not in known]
@@ -101,42 +72,47 @@ def check_names(name: str, value: Any, known: Iterable[str]) -> tuple[str, ...]:
     return found
 
 
-# -- readers: an argument's name and its value, to the value as it is used -----------------------
+# -- readers, of type `nbllm.checks.Reader` ------------------------------------------------------
 
 
 def _column(name: str, value: Any) -> Any:
-    # A tuple names a column of several levels, which the frame itself is refused for.
+    # A tuple is the name of a multi-level column; `to_narwhals` has the better error for it.
     if isinstance(value, (str, tuple)):
         return value
-    raise FrameError(f"{name} is {shown(value)}, and {name}= takes {_A_COLUMN}.{_own_name(value)}")
+    raise FrameError(
+        f"{name} is {shown(value)}, and {name}= takes {_A_COLUMN}.{_column_hint(value)}"
+    )
 
 
 _A_COLUMN = "the name of one column of the frame, as a string"
 
 
-def _own_name(value: Any) -> str:
-    """What to pass instead of a column's values, a list of names or a name that is no string."""
+def _column_hint(value: Any) -> str:
+    """Return what to pass instead of a series, a list of names or a name that is no string."""
     if isinstance(value, Integral):
         return (
             " Name columns by strings, for instance with frame.columns = frame.columns.map(str) in "
             "pandas."
         )
-    inside = getattr(value, "name", None)
+    series_name = getattr(value, "name", None)
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         if len(value) > 1:
             fields = " ".join(f"{{{item}}}" for item in value)
             return (
                 f" Pass one of them, or ask of several by df.llm.prompt({shown(fields)}, into=…)."
             )
-        inside = value[0]
-    return f" Pass {inside!r}." if isinstance(inside, str) else " Pass that, such as 'review'."
+        series_name = value[0]
+    return (
+        f" Pass {series_name!r}."
+        if isinstance(series_name, str)
+        else " Pass that, such as 'review'."
+    )
 
 
 def _texts(name: str, value: Any) -> str | list[str]:
-    """One text, or several."""
     if isinstance(value, str):
         return check_text(name, value, error=FrameError)
-    found = listed(value, name)
+    found = as_list(value, name)
     odd = [text for text in found if not isinstance(text, str) or is_blank(text)]
     if odd or not found:
         what = f"holds {shown(odd[0])}, which has no text" if odd else "is empty"
@@ -145,17 +121,15 @@ def _texts(name: str, value: Any) -> str | list[str]:
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:
-    """One string or several, which are read as a tuple."""
     if isinstance(value, str):
         return (value,)
-    found = listed(value, name)
+    found = as_list(value, name)
     if not all(isinstance(item, str) for item in found):
         raise FrameError(f"{name}={shown(value)} holds no names. Pass a string, or several.")
     return tuple(found)
 
 
 def _columns(name: str, value: Any) -> tuple[str, ...]:
-    """One column or several, each once."""
     if not isinstance(value, str) and not _is_listed(value):
         return (_column(name, value),)
     found = (value,) if isinstance(value, str) else tuple(value)
@@ -170,20 +144,20 @@ def _columns(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _is_listed(value: Any) -> bool:
-    """Whether a value is several, in an order of its own: no mapping, no set and no text."""
+    """Return whether a value is an ordered collection: no text, mapping, set or matrix."""
     if isinstance(value, (str, bytes, Mapping, set, frozenset)) or getattr(value, "ndim", 1) != 1:
         return False
     return isinstance(value, Iterable)
 
 
-def _share(name: str, value: Any) -> float:
+def _probability(name: str, value: Any) -> float:
     if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1:
         return float(value)
     raise FrameError(f"{name}={shown(value)} is no probability. Pass a number from 0 to 1.")
 
 
-def _level(name: str, value: Any) -> float:
-    level = _share(name, value)
+def _confidence(name: str, value: Any) -> float:
+    level = _probability(name, value)
     if level in (0, 1):
         raise FrameError(f"{name}={level:g} is no level of confidence. Pass one such as 0.95.")
     return level
@@ -201,7 +175,6 @@ def _row(name: str, value: Any) -> Any:
 
 
 def _model(name: str, value: Any) -> Any:
-    """A model or its name; the verb loads it, once the rest is read."""
     from nbllm.models.loader import check_named
 
     check_named(name, value)
@@ -231,8 +204,8 @@ _READERS: Mapping[str, Reader] = {
     **dict.fromkeys(
         ("k", "max_words", "max_new_tokens", "workers"), partial(check_whole, error=FrameError)
     ),
-    "threshold": _share,
-    "confidence": _level,
+    "threshold": _probability,
+    "confidence": _confidence,
     "seed": partial(check_whole, least=0, error=FrameError),
     "engine": partial(check_choice, known=("local", "ray"), error=FrameError),
     "how": partial(check_choice, known=("fused", "dense", "bm25"), error=FrameError),
@@ -240,17 +213,11 @@ _READERS: Mapping[str, Reader] = {
     **dict.fromkeys(("model", "encoder"), _model),
 }  # fmt: skip
 
-# What says how a verb is run, and not what it asks.
-_OF_A_RUN = frozenset(
-    {"background", "by", "engine", "into", "keep", "ledger", "model", "probabilities", "truncate",
-     "workers"}
-)  # fmt: skip
-
 _read = reads(**_READERS)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def reads_arguments(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Return the function, with its arguments read before anything else is done."""
+    """Return the function wrapped so that its arguments are validated before it is called."""
     return _read(function)

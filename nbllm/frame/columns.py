@@ -1,4 +1,4 @@
-"""Rows to texts and answers back to rows, for pandas and polars alike."""
+"""Reads the texts and index labels of a pandas or polars frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,125 +31,137 @@ __all__ = [
     "row_position",
     "row_text",
     "row_values",
-    "whole_frame",
-    "with_rows_of_now",
+    "shallow_copy",
+    "to_narwhals",
 ]
 
-_EXACT = 2**53  # above it, floats are whole numbers for want of precision
+_EXACT = 2**53  # above it, a float cannot hold a fraction
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The texts of a frame, each once."""
+    """The distinct texts of a frame, and the text of each row."""
 
-    texts: list[tuple[str, ...]]  # distinct, one string a column
-    position: list[int | None]  # of each row in `texts`; None where there is nothing to ask
-    errors: dict[int, str]  # rows whose value is no text
+    texts: list[tuple[str, ...]]  # distinct; one string per column
+    text_indices: list[int | None]  # per row: the index of its text in `texts`, None without one
+    errors: dict[int, str]  # by row position: why its value is not a text
+
+    def first_rows(self) -> dict[int, int]:
+        """Return the position of the first row of each text, by text index."""
+        return {i: n for n, i in reversed(list(enumerate(self.text_indices))) if i is not None}
 
 
 def distinct_rows(texts: Sequence[tuple[str, ...] | None]) -> Rows:
-    """Texts, one a row, as `read_rows` has those of a frame; None where a row has none."""
-    place: dict[tuple[str, ...], int] = {}
-    position = [None if text is None else place.setdefault(text, len(place)) for text in texts]
-    return Rows(list(place), position, {})
+    """Return texts, one per row, as `Rows`.
+
+    Args:
+        texts: The texts of each row, one string per column; None for a row without text.
+    """
+    distinct: dict[tuple[str, ...], int] = {}
+    indices = [None if text is None else distinct.setdefault(text, len(distinct)) for text in texts]
+    return Rows(list(distinct), indices, {})
 
 
 def read_rows(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> Rows:
-    """The distinct texts of some columns; a row with a missing or blank value has none.
+    """Return the distinct texts of some columns; a row with a missing or blank value has none.
 
     Args:
-        frame: a pandas or polars DataFrame.
-        columns: names of columns.
-        any_type: read them as a template does: numbers and dates too, as `cell_text` writes
-            them, and a missing or blank value as an empty text, where another column has one.
+        frame: A pandas or polars DataFrame.
+        columns: The names of the columns.
+        any_type: Whether to accept values of any type, formatted by `cell_text`. A missing or
+            blank value is then an empty text, unless all columns of its row are.
 
     Raises:
-        ColumnError: a column is not there, is there twice, or is not text.
+        ColumnError: A column is missing, exists twice, or is not text.
     """
-    data = whole_frame(frame)
+    data = to_narwhals(frame)
     values = [_column_values(data, name, any_type) for name in columns]
-    distinct: dict[tuple[str, ...], int] = {}
-    position: list[int | None] = []
+    texts: list[tuple[str, ...] | None] = []
     errors = {}
     for row, cells in enumerate(zip(*values, strict=True)):
         odd = next((cell for cell in cells if cell is not None and not isinstance(cell, str)), None)
         if odd is not None:
             errors[row] = f"not a text but a value of type {type(odd).__name__}: {odd!r:.80}"
-            position.append(None)
-        elif (texts := _filled(cells, any_type)) is None:
-            position.append(None)
-        else:
-            position.append(distinct.setdefault(texts, len(distinct)))
-    return Rows(list(distinct), position, errors)
+        texts.append(None if row in errors else _row_texts(cells, any_type))
+    return replace(distinct_rows(texts), errors=errors)
 
 
-def _filled(cells: Sequence[str | None], any_type: bool) -> tuple[str, ...] | None:
-    """The texts of a row's cells; None where it lacks one, or with `any_type` all of them."""
+def _row_texts(cells: Sequence[str | None], any_type: bool) -> tuple[str, ...] | None:
+    """Return a row's texts; None if one is missing or blank, or with `any_type` all of them."""
     texts = tuple("" if cell is None or is_blank(cell) else cell for cell in cells)
     return texts if (any(texts) if any_type else all(texts)) else None
 
 
 def check_columns(frame: Any, columns: Sequence[str], *, any_type: bool = False) -> None:
-    """Refuse what `read_rows` would, without reading the rows.
+    """Raise as `read_rows` would, without reading the rows.
+
+    Args:
+        frame: A pandas or polars DataFrame.
+        columns: The names of the columns.
+        any_type: Whether to accept columns of any type.
 
     Raises:
-        ColumnError: a column is not there, is there twice, or is not text.
+        ColumnError: A column is missing, exists twice, or is not text.
     """
-    data = whole_frame(frame)
+    data = to_narwhals(frame)
     for name in columns:
         _check_column(data, name)
-        if data[name].dtype != nw.String:  # whose kind only its values tell
+        if data[name].dtype != nw.String:  # pandas may hold texts in an object column
             _column_values(data, name, any_type)
 
 
-def with_rows_of_now(frame: Any) -> Any:
-    """The same frame, whose rows stay when those of the given one are sorted or dropped in place.
+def shallow_copy(frame: Any) -> Any:
+    """Return a copy that shares the frame's values, but is safe from in-place sorts and drops.
 
     Args:
-        frame: a pandas or polars DataFrame, whose values are not copied.
+        frame: A pandas or polars DataFrame.
     """
     return frame.copy(deep=False) if hasattr(frame, "copy") else frame.clone()
 
 
 def row_position(frame: Any, row: Any) -> int:
-    """The position of an index label in pandas, or a position itself in polars.
+    """Return the position of the row with an index label.
 
     Args:
-        frame: a pandas or polars frame.
-        row: the label; None is the first row.
+        frame: A pandas or polars frame.
+        row: The index label in pandas, the position in polars; None for the first row.
 
     Raises:
-        FrameError: no such row, or several.
+        FrameError: No row has this label, or several have.
     """
     return RowPositions(frame).of(row)
 
 
 class RowPositions:
-    """The positions of a frame's index labels, for who asks for many."""
+    """Maps the index labels of a frame to positions, for many lookups.
+
+    Args:
+        frame: A pandas or polars frame.
+    """
 
     def __init__(self, frame: Any) -> None:
         self._index = index_labels(frame)
 
     @cached_property
-    def _places(self) -> dict[Any, int]:
+    def _positions(self) -> dict[Any, int]:
         return {label: n for n, label in enumerate(self._index)}
 
     @cached_property
     def _repeated(self) -> Counter[Any]:
-        """How many rows have each label that several have."""
-        if len(self._places) == len(self._index):
+        """The number of rows per label, for labels of several rows."""
+        if len(self._positions) == len(self._index):
             return Counter()
         return Counter({label: n for label, n in Counter(self._index).items() if n > 1})
 
     def of(self, row: Any) -> int:
-        """As `row_position`."""
+        """Return the position of the row with a label, see `row_position`."""
         if not len(self._index):
             raise FrameError("the frame has no rows. Fill it first.")
         if row is None:
             return 0
         try:
-            found = self._places.get(row)
-        except TypeError:  # it cannot be a label
+            found = self._positions.get(row)
+        except TypeError:  # not hashable
             found = None
         if found is None:
             raise FrameError(f"no row is labelled {row!r}. The first is {self._index[0]!r}.")
@@ -164,25 +176,25 @@ class RowPositions:
 def row_values(
     frame: Any, columns: Sequence[str], row: int, *, any_type: bool = False
 ) -> tuple[str, ...]:
-    """The texts of one row, by its position, as `read_rows` would read them.
+    """Return the texts of one row, as `read_rows` reads them.
 
     Args:
-        frame: a pandas or polars frame.
-        columns: their names.
-        row: its position.
-        any_type: as for `read_rows`.
+        frame: A pandas or polars frame.
+        columns: The names of the columns.
+        row: The position of the row.
+        any_type: Whether to accept values of any type, see `read_rows`.
 
     Raises:
-        ColumnError: a column is not there.
-        FrameError: one of them is missing or blank; with `any_type`, all of them.
+        ColumnError: A column is missing.
+        FrameError: One of the texts is missing or blank; with `any_type`, all of them.
     """
-    data = whole_frame(frame)
+    data = to_narwhals(frame)
     cells: list[str | None] = []
     for name in columns:
         _check_column(data, name)
         value = data[name][[row]].to_list()[0]
         cells.append(None if is_missing(value) else cell_text(value))
-    texts = _filled(cells, any_type)
+    texts = _row_texts(cells, any_type)
     if texts is None:
         lacking = [
             repr(name)
@@ -196,17 +208,23 @@ def row_values(
 
 
 def row_key(texts: Sequence[str]) -> str:
-    """What a row's answer is filed under: a hash of its texts."""
+    """Return a hash of a row's texts, the key of its answer in the ledger."""
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
 
 
 def index_labels(frame: Any) -> Sequence[Any]:
-    """The index labels of a frame as plain Python values; the positions in polars."""
+    """Return the index labels of a frame as plain Python values; the positions in polars."""
     index = getattr(frame, "index", None)
     return range(len(frame)) if index is None else list(index.tolist())
 
 
-def whole_frame(frame: Any) -> nw.DataFrame[Any]:
+def to_narwhals(frame: Any) -> nw.DataFrame[Any]:
+    """Return a pandas or polars DataFrame as one of narwhals.
+
+    Raises:
+        ColumnError: The names of its columns have several levels, or are not unique.
+        FrameError: It is not a DataFrame of pandas or polars.
+    """
     levels = getattr(getattr(frame, "columns", None), "nlevels", 1)
     if levels > 1:
         raise ColumnError(
@@ -244,7 +262,7 @@ def _check_column(data: nw.DataFrame[Any], name: str) -> None:
             f"{with_article(type(called).__name__)} and no string. {by_strings}"
         )
     names = [str(column) for column in data.columns]
-    # What stands in the braces of a prompt, and may be no name at all.
+    # JSON in a prompt's template looks like the name of a column.
     braces = (
         " In a prompt, a brace itself is written {{ or }}." if set(name) & set("\"':\n") else ""
     )
@@ -270,10 +288,10 @@ def _column_values(data: nw.DataFrame[Any], name: str, any_type: bool) -> list[A
 
 
 def cell_text(value: Any) -> str:
-    """A value as text: as `str` writes it, but a whole number without a point.
+    """Return a value as text: as `str` formats it, but a whole number without a decimal point.
 
-    A column of integers becomes one of floats in pandas once a row has none, and what the other
-    rows say does not change by that.
+    pandas turns a column of integers into floats as soon as one value is missing, which must not
+    change the texts of the other rows.
 
     Example:
         >>> cell_text(5.0), cell_text(2.5), cell_text("5.0")
@@ -286,8 +304,8 @@ def cell_text(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a frame has no value in a cell, whatever it writes there."""
-    # NaN, NaT and pandas.NA are the values that do not equal themselves, or will not say.
+    """Return whether a cell's value is None, NaN, NaT or pandas.NA."""
+    # NaN and NaT do not equal themselves; pandas.NA has no truth value.
     if value is None:
         return True
     try:
@@ -299,17 +317,17 @@ def is_missing(value: Any) -> bool:
 
 
 def row_text(frame: Any, column: str, row: Any) -> str:
-    """The text of one row.
+    """Return the text of one row.
 
     Args:
-        frame: a pandas or polars frame.
-        column: the column of texts.
-        row: its label in the index (position in polars); by default the first.
+        frame: A pandas or polars frame.
+        column: The column of texts.
+        row: The index label of the row (its position in polars); None for the first row.
 
     Raises:
-        ColumnError: the column is not there, or no text.
-        FrameError: no such row, or it has no text.
+        ColumnError: The column is missing, or is not text.
+        FrameError: There is no such row, or it has no text.
     """
-    read_rows(frame, [column])  # refuses what is no column of texts
+    check_columns(frame, [column])
     [text] = row_values(frame, [column], row_position(frame, row))
     return text

@@ -1,4 +1,4 @@
-"""Answers into columns: which names are free, and how each library holds the values."""
+"""Adds columns to frames: checks their names and builds pandas or polars series."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import narwhals as nw
 import numpy as np
 
 from nbllm.errors import ColumnError
-from nbllm.frame.columns import whole_frame
+from nbllm.frame.columns import to_narwhals
 
 __all__ = ["new_series", "refuse_taken", "take_rows", "vector_column", "write_columns"]
 
 
-def refuse_taken(frame: Any, names: Sequence[str], *, ours: str) -> None:
-    """Refuse to overwrite what nbllm did not write.
+def refuse_taken(frame: Any, names: Sequence[str], *, marker: str) -> None:
+    """Raise if new columns would overwrite columns that nbllm did not write.
 
     Args:
-        frame: the frame that they would be added to.
-        names: the columns to be added.
-        ours: a column that, where the frame has it, tells that an earlier run of nbllm wrote
-            these columns, so that they may be replaced.
+        frame: The frame to add columns to.
+        names: The names of the new columns.
+        marker: A column that only nbllm writes. Where the frame has it, an earlier run wrote
+            these columns, and they may be replaced.
 
     Raises:
-        ColumnError: the frame has such a column.
+        ColumnError: The frame already has one of the columns, and lacks the marker.
     """
     taken = [name for name in names if name in frame.columns]
-    if taken and ours not in frame.columns:
+    if taken and marker not in frame.columns:
         raise ColumnError(
             f"the frame already has a column {taken[0]!r}. Rename it, or name the answer's "
             "columns with into=."
@@ -39,14 +39,14 @@ def write_columns(
     columns: Mapping[str, tuple[Sequence[Any], Any]],
     outdated: Iterable[str] = (),
 ) -> Any:
-    """A new frame with these columns behind its own; order, index and attrs as they were.
+    """Return a copy of a frame with columns appended; row order, index and attrs are kept.
 
     Args:
-        frame: a pandas or polars DataFrame, left as it is.
-        columns: name to (values, narwhals dtype); those that the frame has are replaced.
-        outdated: columns that are left out, where the frame has them.
+        frame: A pandas or polars DataFrame, not modified.
+        columns: The values and narwhals dtype by column name; existing columns are replaced.
+        outdated: The names of columns to drop.
     """
-    data = whole_frame(frame)
+    data = to_narwhals(frame)
     series = []
     for name, (values, dtype) in columns.items():
         plain = nw.String if dtype == nw.Categorical else dtype
@@ -60,35 +60,37 @@ def write_columns(
 
 
 def new_series(name: str, values: Sequence[Any], dtype: Any, implementation: Any) -> nw.Series[Any]:
-    """A column of pandas or polars that holds what it is given, also where Arrow would not.
+    """Return a pandas or polars series, also of texts that Arrow cannot store.
+
+    pandas keeps a lone surrogate in an object column; polars gets "?" in its place.
 
     Args:
-        name: of the column.
-        values: one a row; None where there is none.
-        dtype: of narwhals.
-        implementation: that of the frame it is for.
+        name: The name of the series.
+        values: The values, one per row; None for a missing one.
+        dtype: The narwhals dtype.
+        implementation: The narwhals implementation of the frame that the series is for.
     """
     storable = dtype != nw.String or all(map(_is_storable, values))
     if implementation.is_pandas() and (not storable or dtype in (nw.Int64, nw.Boolean)):
         import pandas
 
-        # numpy's integers and truth values, which narwhals would take here, have no null.
+        # narwhals would use numpy's dtypes, which have no null.
         kind = "Int64" if dtype == nw.Int64 else "boolean" if dtype == nw.Boolean else object
-        made = pandas.Series(list(values), name=name, dtype=kind)
-        return nw.from_native(made, series_only=True)
+        series = pandas.Series(list(values), name=name, dtype=kind)
+        return nw.from_native(series, series_only=True)
     if not storable:
-        values = [value if _is_storable(value) else _stored(value) for value in values]
+        values = [value if _is_storable(value) else _to_utf8(value) for value in values]
     return nw.new_series(name, list(values), dtype, backend=implementation)
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether a column of text holds a value; a surrogate without its other half has no UTF-8."""
+    """Return whether a value is None or text that UTF-8 can encode: no lone surrogates."""
     if not isinstance(value, str):
         return value is None
-    return value.isascii() or _stored(value) == value
+    return value.isascii() or _to_utf8(value) == value
 
 
-def _stored(value: Any) -> str:
+def _to_utf8(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode()
 
 
@@ -99,30 +101,29 @@ def take_rows(
     *,
     drop: Sequence[str],
 ) -> Any:
-    """These rows of a frame, in this order, with more columns.
+    """Return rows of a frame in the given order, with columns appended.
 
     Args:
-        frame: a pandas or polars frame.
-        rows: positions.
-        columns: values and narwhals dtype by name.
-        drop: columns that the frame may have and would be out of date.
+        frame: A pandas or polars frame.
+        rows: The positions of the rows.
+        columns: The values and narwhals dtype by column name.
+        drop: The names of outdated columns to drop, where the frame has them.
     """
     data = nw.from_native(frame, eager_only=True).drop(drop, strict=False)
     return write_columns(data[np.array(rows, dtype=int)].to_native(), columns)
 
 
 def vector_column(frame: Any, vectors: list[Any]) -> tuple[list[Any], Any]:
-    """Vectors as a frame holds them, and their narwhals type.
+    """Return the values and the narwhals dtype of a column of vectors.
 
-    In pandas an array in each cell: arrow lists it writes into a Parquet file that it cannot
-    read (https://github.com/pandas-dev/pandas/issues/57411).
+    pandas gets one array per cell: it writes Arrow lists into Parquet files that it cannot read
+    (https://github.com/pandas-dev/pandas/issues/57411).
 
     Args:
-        frame: the frame that the column is for.
-        vectors: an array a row, or None.
+        frame: The frame that the column is for.
+        vectors: One float32 array per row, or None.
     """
-    # Not by a frame of narwhals, which refuses what is said better where the rows are read.
-    pandas = nw.get_native_namespace(frame).__name__ == "pandas"
-    if pandas:
+    if nw.get_native_namespace(frame).__name__ == "pandas":
         return vectors, nw.Object
-    return [None if one is None else one.tolist() for one in vectors], nw.List(nw.Float32)
+    lists = [None if vector is None else vector.tolist() for vector in vectors]
+    return lists, nw.List(nw.Float32)

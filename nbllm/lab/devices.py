@@ -1,4 +1,4 @@
-"""The memory of this machine and of its accelerators, and which models hold it."""
+"""Reports the memory of this machine and of its accelerators, and the models in it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class HostMemory:
-    """The memory that processes of this machine, or of its container, share."""
+    """The main memory of this machine or, within a container, of the container."""
 
     total: int  # bytes
     used: int
 
 
 def host_memory() -> HostMemory:
-    """Return the memory of this machine, or its container, and how much of it is in use."""
+    """Return the total and used memory of this machine or container."""
     import psutil
 
     machine = psutil.virtual_memory()
@@ -36,25 +36,25 @@ def host_memory() -> HostMemory:
 
 
 def devices(running: Sequence[ProcessRecord], host: HostMemory) -> list[dict[str, Any]]:
-    """Return each device with its bytes, total and used, and the models that hold some of them.
+    """Return each device with its total and used bytes and the models in its memory.
 
-    An accelerator's figures are those of the newest announcement. Models on a device without memory
-    figures of its own, such as Apple's, which shares the machine's memory, count to the machine.
+    Figures of an accelerator come from the newest announcement. Models on devices without figures,
+    such as Apple's GPUs, which share the main memory, belong to the main memory.
 
     Args:
-        running: The processes that hold a model.
-        host: The memory of the machine.
+        running: The processes that hold models.
+        host: The main memory.
     """
     newest: dict[str, DeviceMemory] = {}
     for record in sorted(running, key=lambda record: record.announced):
         newest |= {device.identity: device for device in record.devices}
     held: dict[str, list[dict[str, Any]]] = {identity: [] for identity in ["cpu", *newest]}
     for record in running:
-        called = {device.device: device.identity for device in record.devices}
+        identities = {device.device: device.identity for device in record.devices}
         for model in record.models:
             for device, size in model.bytes_by_device.items():
                 holder = {"name": model.name, "process": record.id, "bytes": size}
-                held[called.get(device, "cpu")].append(holder)
+                held[identities.get(device, "cpu")].append(holder)
     names = _names(newest)
     return [
         {"device": "cpu", "total": host.total, "used": host.used, "models": held["cpu"]},
@@ -71,18 +71,18 @@ def devices(running: Sequence[ProcessRecord], host: HostMemory) -> list[dict[str
 
 
 def _names(found: dict[str, DeviceMemory]) -> dict[str, str]:
-    """The name of each: two processes with other CUDA_VISIBLE_DEVICES may both say cuda:0."""
-    said = [device.device for device in found.values()]
+    """Return unique names: with CUDA_VISIBLE_DEVICES, several devices may be called cuda:0."""
+    names = [device.device for device in found.values()]
     return {
         identity: device.device
-        if said.count(device.device) == 1
+        if names.count(device.device) == 1
         else f"{device.device} ({identity[:8]})"
         for identity, device in found.items()
     }
 
 
 def _used_by_container() -> int | None:
-    """Bytes in use by the container, without files that Linux caches while there is room."""
+    """Return the container's bytes in use, without reclaimable file cache; None if unknown."""
     for used, statistics, files in (
         ("memory.current", "memory.stat", "inactive_file"),
         ("memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),

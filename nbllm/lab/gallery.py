@@ -1,8 +1,7 @@
-"""The curated notebooks: title, summary and duration of each, and a copy for the user's folder.
+"""The curated notebooks: their titles, summaries and durations, and copies for the user.
 
-The first cell of each begins with a heading, which is its title; the paragraph after it is its
-summary; and anywhere in the cell it says how long it takes, as "About 3 minutes" or
-"About a minute".
+The first cell of each has its title as a heading, its summary as the next paragraph and, anywhere,
+its duration, as in "About 3 minutes" or "About a minute".
 """
 
 from __future__ import annotations
@@ -17,7 +16,13 @@ from typing import Any
 
 from nbllm.errors import GalleryError
 
-__all__ = ["Curated", "copy", "curated", "find", "read"]
+__all__ = [
+    "CuratedNotebook",
+    "copy_notebook",
+    "curated_notebooks",
+    "find_notebook",
+    "read_notebook",
+]
 
 _WHEEL = Path(__file__).parent / "notebooks"
 _CHECKOUT = Path(__file__).parents[2] / "notebooks"
@@ -28,50 +33,50 @@ _NUMBERED = re.compile(r"\d+_")
 
 
 @dataclass(frozen=True)
-class Curated:
-    """A notebook of the gallery, as it describes itself."""
+class CuratedNotebook:
+    """The description of a curated notebook, from its first cell."""
 
-    name: str  # of its file
+    name: str  # of the file
     title: str
     summary: str
-    minutes: int | None  # that it says it takes
+    minutes: int | None
 
 
-def curated() -> list[Curated]:
-    """Return the notebooks of the gallery, in the order of their numbers."""
-    return [_introduced(path) for path in _files()]
+def curated_notebooks() -> list[CuratedNotebook]:
+    """Return the curated notebooks, in the order of their numbers."""
+    return [_described(path) for path in _files()]
 
 
-def find(name: str) -> Curated:
-    """Return a notebook of the gallery.
+def find_notebook(name: str) -> CuratedNotebook:
+    """Return a curated notebook by its name.
 
     Args:
-        name: Its name: 10_sentiment.ipynb, 10_sentiment or sentiment.
+        name: The name, as 10_sentiment.ipynb, 10_sentiment or sentiment.
 
     Raises:
-        GalleryError: There is none.
+        GalleryError: There is no such notebook.
     """
-    here = curated()
-    for notebook in here:
+    available = curated_notebooks()
+    for notebook in available:
         stem = notebook.name.removesuffix(".ipynb")
         if name in (notebook.name, stem, _NUMBERED.sub("", stem, count=1)):
             return notebook
     raise GalleryError(
         f"There is no curated notebook {name!r}. There are: "
-        f"{', '.join(notebook.name for notebook in here) or 'none in this installation'}."
+        f"{', '.join(notebook.name for notebook in available) or 'none in this installation'}."
     )
 
 
-def read(name: str) -> dict[str, Any]:
-    """Return the content of a notebook, without outputs.
+def read_notebook(name: str) -> dict[str, Any]:
+    """Return the content of a curated notebook, without outputs.
 
     Args:
-        name: The name of its file.
+        name: The name of the file.
 
     Raises:
-        GalleryError: There is none.
+        GalleryError: There is no such notebook.
     """
-    # Looked for in the list, and never joined to a folder: a name may be `../../secret`.
+    # Looked up, never joined to a folder, since the name may be `../../secret`.
     path = next((path for path in _files() if path.name == name), None)
     if path is None:
         raise GalleryError(
@@ -80,25 +85,25 @@ def read(name: str) -> dict[str, Any]:
     return _parsed(path)
 
 
-def copy(name: str, folder: str | Path = ".") -> Path:
-    """Copy a notebook into a folder, beside and never over what is there.
+def copy_notebook(name: str, folder: str | Path = ".") -> Path:
+    """Copy a curated notebook into a folder, without replacing any file.
 
     Args:
-        name: The notebook, as `find` takes it.
+        name: The name of the notebook, as for `find_notebook`.
         folder: An existing folder.
 
     Returns:
-        The copy: 10_sentiment.ipynb or, where that is taken, 10_sentiment-1.ipynb.
+        The path of the copy: 10_sentiment.ipynb or, if that exists, 10_sentiment-1.ipynb and so on.
 
     Raises:
         GalleryError: There is no such notebook or folder, or the folder cannot be written.
     """
-    notebook = find(name)
-    text = json.dumps(read(notebook.name), ensure_ascii=False, indent=1) + "\n"
+    notebook = find_notebook(name)
+    text = json.dumps(read_notebook(notebook.name), ensure_ascii=False, indent=1) + "\n"
     stem = notebook.name.removesuffix(".ipynb")
-    where = Path(folder).expanduser()
+    target = Path(folder).expanduser()
     for number in count():
-        path = where / (f"{stem}-{number}.ipynb" if number else notebook.name)
+        path = target / (f"{stem}-{number}.ipynb" if number else notebook.name)
         try:
             with path.open("x", encoding="utf-8") as out:
                 out.write(text)
@@ -106,7 +111,7 @@ def copy(name: str, folder: str | Path = ".") -> Path:
             continue
         except OSError as error:
             raise GalleryError(
-                f"{notebook.name} could not be copied to {where}: {error}. Name an existing "
+                f"{notebook.name} could not be copied to {target}: {error}. Name an existing "
                 "folder that you may write to."
             ) from error
         return path
@@ -126,12 +131,12 @@ def _parsed(path: Path) -> dict[str, Any]:
     return notebook
 
 
-def _introduced(path: Path) -> Curated:
+def _described(path: Path) -> CuratedNotebook:
     first = _source(next(iter(_parsed(path)["cells"]), {}))
     paragraphs = _paragraphs(first)
     title = next(paragraphs, "")
     minutes = _MINUTES.search(first)
-    return Curated(
+    return CuratedNotebook(
         name=path.name,
         title=title.lstrip("#").strip() or path.stem,
         summary=next(paragraphs, ""),

@@ -1,8 +1,7 @@
-"""The routes below `{base_url}nbllm/`.
+"""The handlers of the routes below `{base_url}nbllm/`.
 
-All require a user that the server knows and allows; those that change anything require the XSRF
-token too: jupyter_server's own means, left as they are. Errors are JSON with a `message` that
-says what happened and what to do.
+All routes require an authenticated and authorized user; those that change anything also require the
+XSRF token, which jupyter_server checks. Errors are JSON with a `message`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,21 @@ from tornado.web import HTTPError, RequestHandler, authenticated
 
 from nbllm.activity.jobs import cancel
 from nbllm.errors import ActivityError, GalleryError, UnknownJobError
-from nbllm.lab.gallery import curated, read
+from nbllm.lab.gallery import curated_notebooks, read_notebook
 from nbllm.lab.status import status
 from nbllm.wording import counted
 
 __all__ = ["routes"]
 
-_LARGEST_BODY = 100_000  # bytes; what is sent here is the path of a folder
+_MAX_BODY = 100_000  # bytes; the only body is the path of a folder
 
 
 def routes(base_url: str) -> list[tuple[str, type[RequestHandler]]]:
-    """The patterns and their handlers, as a tornado application takes them."""
+    """Return the patterns of all routes with their handlers, for a tornado application.
+
+    Args:
+        base_url: The base URL of the server.
+    """
     return [
         (url_path_join(base_url, "nbllm", pattern), handler)
         for pattern, handler in (
@@ -50,24 +53,24 @@ class _Handler(APIHandler):
     auth_resource = "nbllm"
 
     async def prepare(self) -> None:  # type: ignore[override]
-        """Refuse a body that no request here needs, whoever sends it."""
+        """Reject an oversized body."""
         await super().prepare()
-        if len(self.request.body) > _LARGEST_BODY:
+        if len(self.request.body) > _MAX_BODY:
             self.refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"The body has {counted(len(self.request.body), 'byte')}, and no more than "
-                f"{counted(_LARGEST_BODY, 'byte')} are read here. Send less.",
+                f"{counted(_MAX_BODY, 'byte')} are read here. Send less.",
             )
 
-    def sent(self) -> Any:
-        """The value of the JSON in the body; None where there is none, or it is damaged."""
+    def json_body(self) -> Any:
+        """Return the value of the JSON body; None if it is missing or invalid."""
         try:
             return json.loads(self.request.body.decode("utf-8"))
         except (ValueError, RecursionError):
             return None
 
     def answer(self, value: Any, code: HTTPStatus = HTTPStatus.OK) -> None:
-        """Send compressed JSON: 200 jobs are 73 kB as text, polled three times a second."""
+        """Send compressed JSON: 200 jobs are 73 kB of text, polled several times per second."""
         self.set_status(code)
         body = json.dumps(value, allow_nan=False).encode()
         self.set_header("Vary", "Accept-Encoding")
@@ -77,13 +80,13 @@ class _Handler(APIHandler):
         self.finish(body)
 
     def refuse(self, code: int, message: str) -> None:
-        """Send an error; not as an HTTPError, which doubles every percent sign."""
+        """Send an error, but not as an HTTPError, which doubles percent signs."""
         self.set_status(code)
         self.finish(json.dumps({"message": message}))
 
 
 class Activity(_Handler):
-    """What is loaded and running."""
+    """The models, jobs and devices."""
 
     # A panel that looks is not a user at work, and must not keep an idle server alive.
     _track_activity = False
@@ -91,34 +94,34 @@ class Activity(_Handler):
     @authenticated
     @authorized
     async def get(self) -> None:
-        """Processes with their models, jobs, and devices."""
+        """Send processes with their models, jobs, and devices."""
         now = await asyncio.to_thread(status)
         sessions = await self._sessions(now.kernels)
         self.answer(now.payload(sessions, Path(self.contents_manager.root_dir)))
 
     async def _sessions(self, kernels: set[str]) -> dict[str, str | None]:
-        """Which notebook each kernel of this server serves now; None for a console."""
+        """Return the notebook of each kernel of this server; None for a console."""
         if not any(kernel in self.kernel_manager for kernel in kernels):
             return {}
         sessions: list[dict[str, Any]] = await ensure_async(self.session_manager.list_sessions())
-        serves: dict[str, str | None] = {}
+        notebooks: dict[str, str | None] = {}
         for session in sessions:
             if session["kernel"] is None:
                 continue
             kernel = session["kernel"]["id"]
-            # A console may be open on the kernel of a notebook.
-            if session["type"] == "notebook" or kernel not in serves:
-                serves[kernel] = session["path"] if session["type"] == "notebook" else None
-        return serves
+            # A console may share the kernel of a notebook.
+            if session["type"] == "notebook" or kernel not in notebooks:
+                notebooks[kernel] = session["path"] if session["type"] == "notebook" else None
+        return notebooks
 
 
 class Cancel(_Handler):
-    """A job's cancel flag, which its process looks at once a batch."""
+    """The cancel flag of a job, which its process checks after each batch."""
 
     @authenticated
     @authorized
     async def post(self, job_id: str) -> None:
-        """Set it."""
+        """Set the flag."""
         try:
             await asyncio.to_thread(cancel, job_id)
         except UnknownJobError as error:
@@ -135,8 +138,8 @@ class Notebooks(_Handler):
     @authenticated
     @authorized
     async def get(self) -> None:
-        """Its notebooks, in order."""
-        self.answer([asdict(notebook) for notebook in await asyncio.to_thread(curated)])
+        """Send the descriptions of the curated notebooks."""
+        self.answer([asdict(notebook) for notebook in await asyncio.to_thread(curated_notebooks)])
 
 
 class Copy(_Handler):
@@ -147,15 +150,15 @@ class Copy(_Handler):
     @authenticated
     @authorized
     async def post(self, name: str) -> None:
-        """Write it through the contents manager, which keeps to the server's folder."""
-        body = self.sent()
+        """Write the copy through the contents manager, which is confined to the server's folder."""
+        body = self.json_body()
         folder = body.get("folder") if isinstance(body, dict) else None
         if not isinstance(folder, str):
             return self.refuse(
                 HTTPStatus.BAD_REQUEST, 'The folder is missing. Send {"folder": "path"}.'
             )
         try:
-            content = await asyncio.to_thread(read, name)
+            content = await asyncio.to_thread(read_notebook, name)
         except GalleryError as error:
             return self.refuse(HTTPStatus.NOT_FOUND, str(error))
         problem = await self._problem(folder)
@@ -163,7 +166,7 @@ class Copy(_Handler):
             return self.refuse(*problem)
         contents = self.contents_manager
         try:
-            # Between finding a free name and taking it, no other copy may.
+            # Keeps another copy from taking the free name before it is used.
             async with self.settings.setdefault("nbllm_copying", asyncio.Lock()):
                 free = await ensure_async(contents.increment_filename(name, folder, insert="-"))
                 path = url_path_join(folder, free).strip("/")
@@ -178,7 +181,7 @@ class Copy(_Handler):
         self.answer({"path": saved["path"]}, HTTPStatus.CREATED)
 
     async def _problem(self, folder: str) -> tuple[HTTPStatus, str] | None:
-        """Why the folder cannot take a copy."""
+        """Return the status and the message of the error if the folder cannot have a copy."""
         parts = folder.replace("\\", "/").split("/")
         absolute = (folder and not parts[0]) or os.path.splitdrive(folder)[0]
         if absolute or ".." in parts or "\0" in folder:

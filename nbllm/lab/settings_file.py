@@ -1,7 +1,7 @@
-"""The file with the user's settings of the panel, which JupyterLab keeps.
+"""Checks the file with the panel's settings before JupyterLab reads it.
 
-One settings file that is no JSON makes JupyterLab's server refuse the settings of all
-extensions, and the page stays white. So this one is checked before JupyterLab reads it.
+A single invalid settings file makes JupyterLab's server reject the settings of all extensions, and
+the page stays blank.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ __all__ = ["set_aside_if_broken", "settings_file"]
 
 
 def settings_file() -> Path:
-    """Return the path of the panel's settings; there is no file before the first change."""
+    """Return the path of the panel's settings, which is created with the first change."""
     from jupyter_core.paths import jupyter_config_dir
 
-    # As jupyterlab.commands.get_user_settings_dir, which takes a second to import.
+    # Like jupyterlab.commands.get_user_settings_dir, which takes a second to import.
     named = os.environ.get("JUPYTERLAB_SETTINGS_DIR")
     folder = Path(named) if named else Path(jupyter_config_dir(), "lab", "user-settings")
     return folder / "nbllm" / "plugin.jupyterlab-settings"
 
 
 def set_aside_if_broken(path: Path) -> Path | None:
-    """Rename a settings file that JupyterLab could not read, so that the defaults hold.
+    """Rename an invalid settings file, so that the defaults apply.
 
     Args:
-        path: The file, which need not be there.
+        path: The file, which need not exist.
 
     Returns:
-        Its new name; None where nothing was to do, or could be done.
+        The new path; None if the file was not renamed.
     """
     import json5
 

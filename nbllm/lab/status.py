@@ -1,4 +1,4 @@
-"""The status that the panel shows: processes, jobs and devices."""
+"""Collects the status that the panel shows: processes, jobs and devices."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ class Status:
 
     @property
     def kernels(self) -> set[str]:
-        """The kernels that hold a model or ran a job."""
+        """The ids of the kernels that hold a model or ran a job."""
         owners = [process.owner for process in self.processes] + [job.owner for job in self.jobs]
         return {owner.kernel for owner in owners if owner.kernel is not None}
 
     def payload(self, sessions: Mapping[str, str | None], root: Path) -> dict[str, Any]:
-        """Return the answer to the panel.
+        """Return the status as JSON for the panel.
 
         Args:
-            sessions: Kernels to the notebooks that they serve now, by the server's own list, which
-                knows of notebooks that were renamed; None for a console.
-            root: The server's folder. Notebooks are named from there; one that lies elsewhere,
-                of another server, cannot be opened here and is not named.
+            sessions: The current notebook of each kernel of this server; None for a console.
+            root: The server's folder. Paths of notebooks are relative to it; notebooks elsewhere,
+                of another server, cannot be opened here and have none.
         """
 
         def notebook(owner: Owner) -> str | None:
@@ -62,7 +61,7 @@ class Status:
 
 
 def status() -> Status:
-    """Return the status now; it reads files."""
+    """Return the current status, from the records on disk."""
     running = processes()
     return Status(running, jobs(), devices(running, host_memory()))
 
@@ -74,7 +73,7 @@ def _job(job: JobRecord) -> dict[str, Any]:
 
 
 def _below(root: Path, notebook: str) -> str | None:
-    """The path of a notebook from the server's folder, as the server writes it."""
+    """Return the path of a notebook relative to the server's folder; None if it is elsewhere."""
     try:
         inside = Path(os.path.abspath(notebook)).relative_to(os.path.abspath(root))
     except ValueError:

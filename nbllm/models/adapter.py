@@ -99,11 +99,7 @@ def check(folder: Path, *, merge: bool) -> None:
 
 
 def _check_replication(settings: Mapping[str, Any], folder: Path) -> None:
-    """Refuse layers that are repeated without end.
-
-    Raises:
-        UnsupportedModelError: they are, or they are no spans.
-    """
+    """Raise UnsupportedModelError where layers are repeated without end, or not as spans."""
     spans = settings["layer_replication"]
     total = 0
     for span in spans if isinstance(spans, list) else [spans]:
@@ -167,7 +163,9 @@ def apply(network: PreTrainedModel, folder: Path, *, merge: bool) -> PreTrainedM
     left = _left_over(folder, adapted)
     if left:
         raise UnsupportedModelError(f"{alien} It has weights for {left[0]}, which is not there.")
-    lacking = [name for name, weight in adapted.named_parameters() if _is_unread(name, weight)]
+    # Other weights on the meta device are those that accelerate has offloaded.
+    named_weights = adapted.named_parameters()
+    lacking = [name for name, weight in named_weights if weight.is_meta and "lora_" in name]
     if lacking:
         raise UnsupportedModelError(f"{alien} It has no weights for {lacking[0]}.")
     if not merge:
@@ -190,17 +188,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     return read_object(folder / ADAPTER_CONFIG, error=ModelError)
 
 
-def _is_unread(name: str, weight: torch.Tensor) -> bool:
-    """Return whether a weight of the adapter was not in its file; accelerate's lie elsewhere."""
-    return weight.is_meta and "lora_" in name
-
-
 def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str) -> None:
-    """Refuse embeddings of another number of tokens, as those of a tokenizer that was added to.
-
-    Raises:
-        UnsupportedModelError: the adapter has such.
-    """
+    """Raise UnsupportedModelError for embeddings of another number of tokens than the model's."""
     own = cast("torch.Tensor", network.get_input_embeddings().weight).shape[0]
     with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118  # it is no dict
@@ -216,11 +205,7 @@ def _refuse_other_vocabulary(network: PreTrainedModel, folder: Path, alien: str)
 
 
 def _refuse_higher_rank(settings: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a rank that no weight in the file has, for which peft would fill the memory.
-
-    Raises:
-        UnsupportedModelError: it is so high.
-    """
+    """Raise UnsupportedModelError for a rank that no weight has: peft would fill the memory."""
     rank = settings.get("r")
     # LoKr takes any that is too high for whole matrices.
     if type(rank) is not int or rank <= _HIGH_RANK or settings["peft_type"] == "LOKR":

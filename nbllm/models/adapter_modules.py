@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,12 @@ def name_modules(config: Any, modules: Sequence[str], folder: Path) -> None:
 def _named(expression: str, modules: Sequence[str], field: str, folder: Path) -> set[str]:
     matching = _matching(expression, modules, field, folder)
     # peft takes a name for the end of one too.
-    if set(_ending_in(matching, modules)) != matching:
+    if {name for name in modules if not matching.isdisjoint(_ends(name))} != matching:
         raise UnsupportedModelError(
             f"The adapter in {folder} selects modules by {shown(expression)} in {field}, and the "
             "names of some are the ends of others. Write the names there as a list."
         )
     return matching
-
-
-def _ending_in(ends: set[str], modules: Iterable[str]) -> list[str]:
-    return [name for name in modules if any(end in ends for end in _ends(name))]
 
 
 def _ends(name: str) -> list[str]:

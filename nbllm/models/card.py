@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nbllm.display.card import beside, card, terms, terms_text
+from nbllm.display.card import card, side_by_side, terms, terms_text
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape, visible
 from nbllm.models.fetch.catalog import CATALOG
@@ -81,7 +81,7 @@ def html(model: Described) -> str:
     intro = _about(model)
     lead = "" if intro is None else f'<p style="{STYLE["about"]}">{escape(intro)}</p>'
     being, cost, use, origin = (terms(group, link=True) for group in _groups(model))
-    return card(model.name, lead, beside(being, cost), use, origin)
+    return card(model.name, lead, side_by_side(being, cost), use, origin)
 
 
 def _about(model: Described) -> str | None:
@@ -93,15 +93,7 @@ def _about(model: Described) -> str | None:
 def _groups(model: Described) -> tuple[dict[str, str], ...]:
     """Return the lines of the card as label and text: kind, cost, use and origin."""
     readme, entry = _readme(model), _entry(model)
-    return (
-        _being(model, readme, entry),
-        _cost(model),
-        _use(model, readme, entry),
-        _origin(model),
-    )
-
-
-# -- what each group says ----------------------------------------------------------------------
+    return (_being(model, readme, entry), _cost(model), _use(model, readme, entry), _origin(model))
 
 
 def _being(model: Described, readme: Readme, entry: CatalogEntry | None) -> dict[str, str]:
@@ -130,17 +122,15 @@ def _being(model: Described, readme: Readme, entry: CatalogEntry | None) -> dict
 
 
 def _cost(model: Described) -> dict[str, str]:
-    lines = {
-        "parameters": _count(model.network.num_parameters()),
-        "memory": _memory(model),
-    }
+    lines = {"parameters": _count(model.network.num_parameters()), "memory": _memory(model)}
     if model.kind in ("causal", "seq2seq"):
         lines["KV cache"] = _cache(model)
     if model.folder is not None:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
         lines["disk"] = byte_size(stored)
+    whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
     return lines | {
-        "quantization": _quantization(model),
+        "quantization": f"{model.quantization}, attention whole" if whole else model.quantization,
         "dtype": str(model.dtype).removeprefix("torch."),
     }
 
@@ -176,11 +166,6 @@ def _origin(model: Described) -> dict[str, str]:
         how = "merged into the weights" if model.merged else "beside the weights"
         lines["adapter"] = f"{model.adapter}, {(model.adapter_revision or '')[:12]}, {how}"
     return lines
-
-
-def _quantization(model: Described) -> str:
-    whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
-    return f"{model.quantization}, attention whole" if whole else model.quantization
 
 
 def _cache(model: Described) -> str:

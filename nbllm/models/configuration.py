@@ -73,7 +73,8 @@ _SIZES = (
 def _refuse_odd(config: PreTrainedConfig, source: str) -> None:
     """Raise UnsupportedModelError where a configuration states a size that is none."""
     architectures = config.architectures
-    if architectures is not None and not _are_texts(architectures):
+    named = architectures if isinstance(architectures, (list, tuple, type(None))) else [None]
+    if not all(isinstance(name, str) for name in named or ()):
         raise UnsupportedModelError(
             f"the config.json of {source} states architectures={shown(architectures)}, which is no "
             "list of names. Check the file, or load another model."
@@ -86,10 +87,6 @@ def _refuse_odd(config: PreTrainedConfig, source: str) -> None:
                     f"{name}={shown(size)}, which is no size. Check the file, or load another "
                     "model."
                 )
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(text, str) for text in value)
 
 
 _NAMELESS = "a model whose config.json names no architecture"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nbllm.errors import DownloadError
 from nbllm.escaping import say
 from nbllm.models.fetch.cache import cache_folder, require_space
-from nbllm.models.fetch.prepared import Fetched, is_prepared, prepare
+from nbllm.models.fetch.prepared import Fetched, Manifest, is_prepared, prepared
 from nbllm.models.memory.plan import Plan
 from nbllm.models.quantization.published import stored_bytes
 from nbllm.models.silence import quiet
@@ -47,11 +47,16 @@ def keep(network: PreTrainedModel, plan: Plan, fetched: Fetched) -> None:
     folder = _folder(plan)
     if folder is None:
         return
+
+    def make(staging: Path) -> Manifest:
+        network.save_pretrained(staging)
+        return Manifest(fetched.source, fetched.revision, fetched.licence, fetched.context_length)
+
     try:
         # A bound: quantized weights are the smaller ones.
         require_space(folder.parent, stored_bytes(plan.folder), "Keeping quantized weights")
         with quiet():
-            prepare(folder, fetched, lambda staging: network.save_pretrained(staging))
+            prepared(folder, make)
     except DownloadError as error:
         say(f"nbllm: the {plan.quantize} weights are not kept for the next load: {error}")
         return

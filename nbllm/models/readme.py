@@ -54,7 +54,7 @@ def read_readme(folder: Path) -> Readme:
     if not file.is_file():
         return Readme()
     try:
-        text = read_text(file, error=ModelError, most=_MOST)
+        text = read_text(file, error=ModelError, max_bytes=_MOST)
     except ModelError:
         return Readme()
     parts = _HEADER.match(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbllm.display.card import card
-from nbllm.display.table import Column, Table
+from nbllm.display.table import ColumnFormat, Table
 from nbllm.errors import ModelError, UnknownModelError
 from nbllm.escaping import visible
 from nbllm.models.fetch import cached_models
@@ -33,7 +33,7 @@ _PLACES = {  # in the order in which they are shown, with the columns that say s
     "to fetch": ("name", "bytes", "licence", "what"),
 }
 _HEADINGS = {"bytes": "size", "last_used": "last used"}
-_FORMS: dict[str, Column] = {
+_FORMS: dict[str, ColumnFormat] = {
     "bytes": "number",
     "holders": "number",
     "source": "long",

@@ -12,15 +12,9 @@ from transformers.utils import logging as transformers_logging
 __all__ = ["hush_int8_casts", "quiet"]
 
 _CHATTY = (
-    "accelerate",
-    "bitsandbytes",
-    "compressed_tensors",
-    "gguf",
-    "huggingface_hub",
-    "peft",
-    "torch.utils._pytree",
-    "torchao",
-)
+    "accelerate", "bitsandbytes", "compressed_tensors", "gguf", "huggingface_hub", "peft",
+    "torch.utils._pytree", "torchao",
+)  # fmt: skip
 
 
 @contextmanager

@@ -44,8 +44,6 @@ def text_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """
     text: PreTrainedConfig = config.get_text_config()
     halves = (text, getattr(text, "decoder", None))
-    return next((half for half in halves if half is not None and _sized(half)), text)
-
-
-def _sized(config: PreTrainedConfig) -> bool:
-    return bool(largest(config, "hidden_size") and largest(config, "num_hidden_layers"))
+    sizes = ("hidden_size", "num_hidden_layers")
+    sized = (half for half in halves if half and all(largest(half, name) for name in sizes))
+    return next(sized, text)

@@ -51,10 +51,7 @@ def read_weights(
         UnsupportedModelError: weights are missing, or there is no tokenizer or one of more tokens
             than the network knows.
     """
-    local: dict[str, Any] = {
-        "trust_remote_code": plan.trust_remote_code,
-        "local_files_only": True,
-    }
+    local: dict[str, Any] = {"trust_remote_code": plan.trust_remote_code, "local_files_only": True}
     copy = quantized_copies.copy_of(plan)
     options: dict[str, Any] = {"config": config}
     if copy is not None:

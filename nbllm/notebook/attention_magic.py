@@ -1,4 +1,4 @@
-"""%%attention: a cell's text, and what a model looks at in it."""
+"""The cell magic %%attention, which shows a model's attention over the cell's text."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class AttentionMagic(Magics):
 
     @cell_magic
     def attention(self, line: str, cell: str) -> AttentionView:
-        """Show what a model looked at in the text of this cell.
+        """Show a model's attention over the text of this cell.
 
             %%attention [--model NAME] [--layer N] [--head N] [--generate N]
             The plot was thin, but I loved it.
 
-        The text is taken as it stands: {braces} are braces. `--model` names a variable that
-        holds a model, or what nbllm.load() takes; without it the model loaded last reads the
-        text, else the default one. `--layer` and `--head` are opened, from 0. `--generate`
-        lets the model write up to N tokens, and shows these too. The view is the cell's value.
+        The text is used verbatim, without variables in {braces}. `--model` names a variable with
+        a model, or a model for nbllm.load(); the default is the model loaded last, else the
+        default model. `--layer` and `--head` select the head to open, from 0. `--generate` lets
+        the model write up to N tokens, which are shown too. The view is the cell's value.
         """
         options = _options(line)
         text = cell.removesuffix("\n")
@@ -39,7 +39,7 @@ class AttentionMagic(Magics):
 
         if is_blank(text):
             raise UsageError("%%attention needs a text: write it below, in the same cell.")
-        # What is heavy is imported by the first cell that needs it, not by %load_ext.
+        # Imported here, so that %load_ext stays fast.
         from nbllm.widgets.attention.view import inspect
 
         more = {"generate": options.generate} if options.generate else {}
@@ -52,7 +52,7 @@ class AttentionMagic(Magics):
 
 
 def _options(line: str) -> Namespace:
-    """The options of the magic's line; UsageError for what it does not know."""
+    """Return the options of the magic's line; raise UsageError for invalid ones."""
     parser = MagicArgumentParser("%%attention", add_help=False)  # type: ignore[no-untyped-call]
     parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--layer", type=int, metavar="N")

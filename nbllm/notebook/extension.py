@@ -1,4 +1,4 @@
-"""Registers nbllm's magics in an IPython shell, and removes them again."""
+"""Registers and unregisters nbllm's magics in an IPython shell."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _COMPLETED = ("%llm", "%%llm")
 
 
 @dataclass
-class _Before:
-    """What the names stood for before; None for a name that was free."""
+class _Replaced:
+    """The magics and completers that nbllm's replaced; None for an unused name."""
 
     magics: dict[tuple[str, str], Callable[..., Any] | None] = field(default_factory=dict)
     completers: dict[str, Any] = field(default_factory=dict)
 
 
-_before: WeakKeyDictionary[InteractiveShell, _Before] = WeakKeyDictionary()
+_replaced: WeakKeyDictionary[InteractiveShell, _Replaced] = WeakKeyDictionary()
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magics, once however often it is called."""
-    if shell in _before:
+    """Register the magics, unless they are registered already."""
+    if shell in _replaced:
         return
     magics, completers = shell.magics_manager.magics, _completers(shell)
-    _before[shell] = _Before(
+    _replaced[shell] = _Replaced(
         {(kind, name): magics[kind].get(name) for kind, name in _MAGICS},
         {name: completers.get(name) for name in _COMPLETED},
     )
@@ -46,24 +46,24 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Restore what the magics' names stood for before they were loaded."""
-    if shell not in _before:
+    """Restore the magics and completers that nbllm's replaced."""
+    if shell not in _replaced:
         return
-    before = _before.pop(shell)
-    for (kind, name), magic in before.magics.items():
-        _put_back(shell.magics_manager.magics[kind], name, magic)
-    for name, completer in before.completers.items():
-        _put_back(_completers(shell), name, completer)
+    replaced = _replaced.pop(shell)
+    for (kind, name), magic in replaced.magics.items():
+        _restore(shell.magics_manager.magics[kind], name, magic)
+    for name, completer in replaced.completers.items():
+        _restore(_completers(shell), name, completer)
 
 
-def _put_back(there: dict[str, Any], name: str, value: Any) -> None:
+def _restore(registry: dict[str, Any], name: str, value: Any) -> None:
     if value is None:
-        there.pop(name, None)
+        registry.pop(name, None)
     else:
-        there[name] = value
+        registry[name] = value
 
 
 def _completers(shell: InteractiveShell) -> dict[str, Any]:
-    """Who completes a line, by what it begins with; IPython has no way to take one out."""
-    found: dict[str, Any] = shell.strdispatchers["complete_command"].strs
-    return found
+    """Return the completers by prefix; IPython has no public way to remove one."""
+    completers: dict[str, Any] = shell.strdispatchers["complete_command"].strs
+    return completers

@@ -1,4 +1,4 @@
-"""%llm: models in memory, and status. %%llm: a cell that is a prompt."""
+"""The magics %llm, which manages models, and %%llm, which sends a cell as a prompt."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class LlmMagics(Magics):
             %llm unload [NAME]
             %llm status
 
-        `load` takes what nbllm.load() takes and is its model: `llm = %llm load smollm2`. `list`
-        shows the models in memory, on this disk, and those to fetch. `unload` frees the memory
-        of one model, or of all. `status` shows memory, running jobs, and the ledger.
+        `load` has the options of nbllm.load() and returns its model: `llm = %llm load smollm2`.
+        `list` shows the models in memory, on this disk, and those to fetch. `unload` frees the
+        memory of one model, or of all. `status` shows memory, running jobs, and the ledger.
         """
         name, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], Any]] = {
@@ -55,26 +55,26 @@ class LlmMagics(Magics):
             "status": self._status,
         }
         if name not in commands:
-            said = f"%llm has no {name!r}" if name else "%llm needs a command"
-            raise UsageError(f"{said}. Write {_USAGE}.")
+            problem = f"%llm has no {name!r}" if name else "%llm needs a command"
+            raise UsageError(f"{problem}. Write {_USAGE}.")
         try:
             return commands[name](rest)
         except NbllmError as error:
             raise UsageError(str(error)) from error
 
     @cell_magic("llm")  # type: ignore[arg-type]
-    def ask(self, line: str, cell: str) -> None:
-        """Send the cell to a model as a prompt, and show the answer as it is generated.
+    def prompt(self, line: str, cell: str) -> None:
+        """Send the cell to a model as a prompt, and stream the answer.
 
             %%llm [--model NAME] [--max-tokens N] [--temperature T] [--system TEXT] [--out NAME]
             Write a headline for this review: {review}
 
-        Variables stand in {braces}, with attributes, indices and formats as `str.format` has
-        them; a brace itself is {{ or }}. `--model` names a variable that holds a model, or what
-        nbllm.load() takes; without it the model loaded last answers, else the default one.
-        `--max-tokens` is where the answer is cut (256), `--temperature` above 0 samples it.
-        The answer is in `_`, and in the variable that `--out` names. An interrupt keeps what was
-        written so far.
+        Variables are in {braces}, with attributes, indices and formats as in `str.format`; a
+        literal brace is {{ or }}. `--model` names a variable with a model, or a model for
+        nbllm.load(); the default is the model loaded last, else the default model.
+        `--max-tokens` limits the length of the answer (256), `--temperature` above 0 samples it.
+        The answer is in `_`, and in the variable that `--out` names. An interrupt keeps the text
+        generated so far.
         """
         assert self.shell is not None
         options = _cell_options(line)
@@ -83,17 +83,17 @@ class LlmMagics(Magics):
 
         if is_blank(text):
             raise UsageError("%%llm needs a prompt: write it below, in the same cell.")
-        # What is heavy is imported by the first cell that needs it, not by %load_ext.
+        # Imported here, so that %load_ext stays fast.
         from nbllm.engine.streaming import write
 
         try:
             model = resolve_model(self.shell, options.model)
-            prompt = cell_prompt(model, text, system=options.system, room=options.max_tokens)
+            encoded = cell_prompt(model, text, system=options.system, room=options.max_tokens)
             stream = Stream(self.shell)
             started = time.perf_counter()
             written = write(
                 model,
-                prompt,
+                encoded,
                 max_new_tokens=options.max_tokens,
                 temperature=options.temperature,
                 on_text=stream.update,
@@ -107,7 +107,7 @@ class LlmMagics(Magics):
         if written.interrupted:
             about += "; interrupted"
         stream.end(written.text, about)
-        # As if it were the cell's value, which would be shown a second time.
+        # Sets `_` without displaying the answer again, as a value of the cell would be.
         self.shell.displayhook.update_user_ns(written.text)  # type: ignore[no-untyped-call]
         if options.out:
             self.shell.user_ns[options.out] = written.text
@@ -126,7 +126,7 @@ class LlmMagics(Magics):
         return load(name, **given) if name else load(**given)
 
     def _list(self, line: str) -> Shelf:
-        _nothing_more(line, "list")
+        _refuse_arguments(line, "list")
         from nbllm.models.shelf import shelf
 
         return shelf()
@@ -136,18 +136,18 @@ class LlmMagics(Magics):
 
         held = loaded()
         for name in _words(line):
-            called = self._called(name, held)
-            if not called:
-                there = ", ".join(sorted({model.name for model in held})) or "none"
-                raise UsageError(f"No model {name!r} is in memory. There is: {there}.")
-            _free(called)
+            matches = self._named(name, held)
+            if not matches:
+                names = ", ".join(sorted({model.name for model in held})) or "none"
+                raise UsageError(f"No model {name!r} is in memory. There is: {names}.")
+            _free(matches)
         if not line.strip():
             _free(held)
             if not held:
                 say("No model is in memory.")
 
-    def _called(self, name: str, held: Sequence[Model]) -> list[Model]:
-        """The models of this name, or the one of the variable of this name."""
+    def _named(self, name: str, held: Sequence[Model]) -> list[Model]:
+        """Return the models with a name, or the model in the variable of that name."""
         from nbllm.models.model import Model
 
         assert self.shell is not None
@@ -157,14 +157,14 @@ class LlmMagics(Magics):
         return [model for model in held if model.name == name]
 
     def _status(self, line: str) -> Status:
-        _nothing_more(line, "status")
+        _refuse_arguments(line, "status")
         from nbllm.notebook.status import status
 
         return status()
 
 
 def _free(models: Sequence[Model]) -> None:
-    """Take networks out of memory, whoever shares them."""
+    """Unload models, including all others that share their networks."""
     from nbllm.models.in_memory import loaded
     from nbllm.models.memory.budget import held_bytes
     from nbllm.wording import byte_size
@@ -180,7 +180,7 @@ def _free(models: Sequence[Model]) -> None:
 
 
 def _cell_options(line: str) -> Namespace:
-    """The options of %%llm; UsageError for what it does not know."""
+    """Return the options of %%llm; raise UsageError for invalid ones."""
     parser = MagicArgumentParser("%%llm", add_help=False)  # type: ignore[no-untyped-call]
     parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--max-tokens", type=int, default=256, metavar="N")
@@ -198,7 +198,7 @@ def _cell_options(line: str) -> Namespace:
 
 
 def _parsed(parser: MagicArgumentParser, line: str) -> Namespace:
-    # As a shell would: IPython's own splitting keeps the quotes of --system "a text".
+    # Like a shell: IPython's own splitting keeps the quotes of --system "a text".
     return parser.parse_args(_words(line))
 
 
@@ -209,6 +209,6 @@ def _words(line: str) -> list[str]:
         raise UsageError(f"The line cannot be read: {error}. Close its quotes.") from error
 
 
-def _nothing_more(line: str, command: str) -> None:
+def _refuse_arguments(line: str, command: str) -> None:
     if line.strip():
         raise UsageError(f"%llm {command} takes nothing more. Leave out {line.strip()!r}.")

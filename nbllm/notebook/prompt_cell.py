@@ -1,4 +1,4 @@
-"""A cell of %%llm as a prompt: variables in braces, and the turns of the model's chat template."""
+"""Converts a cell of %%llm to a prompt: fills in variables and applies the chat template."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BRACES = "Write a brace itself as {{ or }}."
 
 
 def fill_variables(text: str, variables: Mapping[str, Any]) -> str:
-    """Replace variable names in braces by the variables' values.
+    """Return a text with the variables in braces replaced by their values.
 
     Attributes, indices and formats are allowed as in `str.format`, and nothing is evaluated.
 
     Args:
         text: The cell's text.
-        variables: Names to values.
+        variables: The values of the variables by name.
 
     Raises:
-        UsageError: A brace does not close, a variable does not exist, or a format does not fit it.
+        UsageError: A brace is not closed, a variable does not exist, or a format is invalid.
 
     Example:
         >>> fill_variables("{name!r} costs {price:.2f} {{EUR}}", {"name": "soup", "price": 4})
@@ -47,46 +47,46 @@ def _pieces(text: str, variables: Mapping[str, Any]) -> Iterator[str]:
         yield literal
         if name is None:
             continue
-        whole = "{" + name + "}"
+        field = "{" + name + "}"
         if not name.strip():
             raise UsageError(f"The prompt has braces that name no variable. {_BRACES}")
         try:
             value, _ = formatter.get_field(name, (), variables)
         except KeyError as error:
             raise UsageError(
-                f"The prompt names {whole}, and there is no {error.args[0]!r}. Define it in a cell "
+                f"The prompt names {field}, and there is no {error.args[0]!r}. Define it in a cell "
                 f"above. {_BRACES}"
             ) from error
         except (AttributeError, IndexError, TypeError) as error:
             raise UsageError(
-                f"The prompt names {whole}, which cannot be had: {error}. {_BRACES}"
+                f"The prompt names {field}, which cannot be had: {error}. {_BRACES}"
             ) from error
         try:
             converted = formatter.convert_field(value, conversion)
             yield format(converted, fill_variables(spec or "", variables))
         except (TypeError, ValueError) as error:
-            raise UsageError(f"{whole} cannot be formatted so: {error}. {_BRACES}") from error
+            raise UsageError(f"{field} cannot be formatted so: {error}. {_BRACES}") from error
 
 
 def cell_prompt(model: Model, text: str, *, system: str | None, room: int) -> Prompt:
-    """Tokenize a cell's text in the form that the model expects, with its chat template.
+    """Return a cell's text as a prompt for the model, with its chat template.
 
-    The text is plain text to the model: no special token in it can end its turn.
+    Special tokens in the text are encoded as plain text, so that none can end its turn.
 
     Args:
-        model: The model to ask.
+        model: The model that answers.
         text: The user's message.
-        system: A system message; of a model that has none, it goes before the text.
-        room: Tokens to leave for the answer.
+        system: A system message; it precedes the text if the chat template has no such role.
+        room: The number of tokens reserved for the answer.
 
     Raises:
         TextError: The text cannot be tokenized, or does not fit the model's context.
     """
     from nbllm.engine.prompt import CompiledTemplate
 
-    ready = CompiledTemplate(_template(model, text, system), model.tokenizer)
+    template = CompiledTemplate(_template(model, text, system), model.tokenizer)
     limit = model.context_length - (room if model.kind == "causal" else 0)
-    (prompt,) = ready.encode([()], limit=limit)
+    (prompt,) = template.encode([()], limit=limit)
     if isinstance(prompt, Exception):
         raise prompt
     return prompt
@@ -108,5 +108,5 @@ def _template(model: Model, text: str, system: str | None) -> Template:
 
     try:
         return chat(model.tokenizer, [("system", [Part("text", system)]), user])
-    except TemplateError:  # as some templates answer to a role that they do not know
+    except TemplateError:  # raised by templates without the role "system"
         return chat(model.tokenizer, [("user", [*before, message])])

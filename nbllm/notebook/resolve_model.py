@@ -1,4 +1,4 @@
-"""The model that a magic's `--model` names."""
+"""Resolves the option `--model` of the magics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def resolve_model(shell: InteractiveShell, name: str | None) -> Model:
     """Return the model that the option `--model` of a magic names.
 
     Args:
-        shell: The shell whose variables count.
-        name: The name of a variable that holds a model, or what `nbllm.load` takes; a model in
-            memory is not loaded again. None stands for the model loaded last that writes text,
-            else the default one.
+        shell: The shell with the user's variables.
+        name: The name of a variable with a model, or of a model for `nbllm.load`, which is not
+            loaded again if it is in memory; None for the model loaded last that generates text,
+            else the default model.
     """
     from nbllm.models.loader import choose
     from nbllm.models.model import Model

@@ -1,4 +1,4 @@
-"""Status of this process and its jobs: memory, running jobs, and the ledger."""
+"""The status for `%llm status`: models, memory, running jobs, and the ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Status", "status"]
 
 @dataclass(frozen=True)
 class Status:
-    """The status at one moment, shown as a table."""
+    """The status at one moment, displayed as a table."""
 
     lines: Sequence[tuple[str, str]]
 

@@ -1,4 +1,4 @@
-"""Display of a text while it is generated."""
+"""Displays a text while it is generated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stream"]
 
-_PAUSE = 0.1  # seconds between two pictures of it
+_PAUSE = 0.1  # seconds between two updates
 _TEXT = (
     "white-space:pre-wrap;overflow-wrap:anywhere;max-width:64em;"
     "color:var(--jp-content-font-color1,CanvasText);"
@@ -27,7 +27,7 @@ _ABOUT = (
 
 
 class Stream:
-    """One growing output in a notebook; in a terminal, text as it arrives."""
+    """A display of growing text: one updated output in a notebook, printed text in a terminal."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._handle = DisplayHandle() if hasattr(shell, "kernel") else None  # type: ignore[no-untyped-call]
@@ -36,9 +36,9 @@ class Stream:
         self._printed = 0
 
     def update(self, text: str) -> None:
-        """Show the text that is written so far."""
+        """Show the text generated so far."""
         if self._handle is None:
-            # With what comes next, a carriage return at the end may be one end of line.
+            # A final carriage return may be the first half of a line break.
             written = visible(text.removesuffix("\r"))
             say(written[self._printed :], end="")
             self._printed = len(written)
@@ -46,7 +46,7 @@ class Stream:
             self._show(text, "")
 
     def end(self, text: str, about: str) -> None:
-        """Show the whole text, and a line about it."""
+        """Show the final text, and a line about it."""
         if self._handle is None:
             say(f"{visible(text)[self._printed :]}\n({about})")
         else:

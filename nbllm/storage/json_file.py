@@ -1,7 +1,7 @@
-"""JSON files that others wrote, read within bounds of size, depth and type.
+"""Reads untrusted JSON files within limits of size, depth and type.
 
-A file's name says nothing of its content: a FIFO blocks whoever opens it, a file of any size fills
-the memory, and values nested deeply enough end the interpreter's stack.
+A FIFO blocks the process that opens it, a large file fills the memory, and deeply nested values
+overflow the interpreter's stack.
 """
 
 from __future__ import annotations
@@ -17,44 +17,46 @@ from nbllm.wording import counted, with_article
 
 __all__ = ["find_object", "is_users_file", "read_json", "read_object", "read_text"]
 
-_MOST = 10_000_000  # bytes, unless a caller expects more
-_DEEPEST = 64  # lists and objects in each other; configurations have fewer than ten
+_MAX_BYTES = 10_000_000
+_MAX_DEPTH = 64  # nested lists and objects; configurations have fewer than ten
 
 
 class _UnreadableError(NbllmError):
-    """A file without an object in it."""
+    """The error of `find_object`, which does not leave this module."""
 
 
-def find_object(file: Path, *, most: int = _MOST, own: bool = False) -> dict[str, Any] | None:
-    """Return the object that a JSON file holds; None where `read_object` would raise.
+def find_object(
+    file: Path, *, max_bytes: int = _MAX_BYTES, own_only: bool = False
+) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None where `read_object` would raise.
 
     Args:
-        file: Its path.
-        most: The most bytes that it may have.
-        own: Only read a file of this user's, and follow no link.
+        file: The path of the file.
+        max_bytes: The largest size of the file.
+        own_only: Whether to read only this user's files and follow no links.
     """
     try:
-        return read_object(file, error=_UnreadableError, most=most, own=own)
+        return read_object(file, error=_UnreadableError, max_bytes=max_bytes, own_only=own_only)
     except _UnreadableError:
         return None
 
 
 def read_object(
-    file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False
+    file: Path, *, error: type[NbllmError], max_bytes: int = _MAX_BYTES, own_only: bool = False
 ) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Args:
-        file: Its path.
-        error: The class of the error where it cannot be read.
-        most: The most bytes that it may have.
-        own: Only read a file of this user's, and follow no link.
+        file: The path of the file.
+        error: The class of the error to raise.
+        max_bytes: The largest size of the file.
+        own_only: Whether to read only this user's files and follow no links.
 
     Raises:
-        NbllmError: `error`: the file is missing, not a regular one, larger, nested deeper, or not
-            an object in UTF-8.
+        NbllmError: An `error`: the file is missing, not a regular file, too large, nested too
+            deeply, or not a JSON object in UTF-8.
     """
-    found = read_json(file, error=error, most=most, own=own)
+    found = read_json(file, error=error, max_bytes=max_bytes, own_only=own_only)
     if not isinstance(found, dict):
         raise error(
             f"{file} has to hold a JSON object, and holds {with_article(type(found).__name__)}. "
@@ -63,19 +65,21 @@ def read_object(
     return found
 
 
-def read_json(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False) -> Any:
-    """Return the value that a JSON file holds, of any type.
+def read_json(
+    file: Path, *, error: type[NbllmError], max_bytes: int = _MAX_BYTES, own_only: bool = False
+) -> Any:
+    """Return the value in a JSON file, of any type.
 
     Args:
-        file: Its path.
-        error: The class of the error where it cannot be read.
-        most: The most bytes that it may have.
-        own: Only read a file of this user's, and follow no link.
+        file: The path of the file.
+        error: The class of the error to raise.
+        max_bytes: The largest size of the file.
+        own_only: Whether to read only this user's files and follow no links.
 
     Raises:
-        NbllmError: As `read_object`, but for the type of the value.
+        NbllmError: As in `read_object`, but for a value of any type.
     """
-    text = read_text(file, error=error, most=most, own=own)
+    text = read_text(file, error=error, max_bytes=max_bytes, own_only=own_only)
     try:
         found = json.loads(text)
     except RecursionError:
@@ -84,45 +88,47 @@ def read_json(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bo
         raise error(
             f"{file} is not JSON ({problem}). Fetch it again, or ask whoever wrote it."
         ) from problem
-    if _is_deeper(found, _DEEPEST):
+    if _is_deeper(found, _MAX_DEPTH):
         raise _too_deep(file, error)
     return found
 
 
-def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bool = False) -> str:
-    """Return the text of a file in UTF-8.
+def read_text(
+    file: Path, *, error: type[NbllmError], max_bytes: int = _MAX_BYTES, own_only: bool = False
+) -> str:
+    """Return the text of a UTF-8 file.
 
     Args:
-        file: Its path.
-        error: The class of the error where it cannot be read.
-        most: The most bytes that it may have.
-        own: Only read a file of this user's, and follow no link.
+        file: The path of the file.
+        error: The class of the error to raise.
+        max_bytes: The largest size of the file.
+        own_only: Whether to read only this user's files and follow no links.
 
     Raises:
-        NbllmError: `error`: the file is missing, not a regular one, larger, or not UTF-8.
+        NbllmError: An `error`: the file is missing, not a regular file, too large, or not UTF-8.
     """
-    # Not blocking, for a FIFO that nobody writes to; the opened file itself is checked.
+    # Non-blocking, for a FIFO without a writer; the type of the opened file is checked below.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
     try:
-        opened = os.open(file, flags | (getattr(os, "O_NOFOLLOW", 0) if own else 0))
+        opened = os.open(file, flags | (getattr(os, "O_NOFOLLOW", 0) if own_only else 0))
         try:
             status = os.fstat(opened)
             if not stat.S_ISREG(status.st_mode):
                 raise error(f"{file} is not a regular file, and is not read. Remove it.")
-            if own and not is_users_file(status):
+            if own_only and not is_users_file(status):
                 raise error(f"{file} is another user's, and is not read. Remove it.")
             with os.fdopen(opened, "rb", closefd=False) as stream:
-                content = stream.read(most + 1)
+                content = stream.read(max_bytes + 1)
         finally:
             os.close(opened)
-    except NbllmError:  # said already; some of ours are Python's too
+    except NbllmError:  # raised above; some are OSErrors too
         raise
     except OSError as problem:
         raise error(f"{file} cannot be read ({problem.strerror}). Check the file.") from problem
-    if len(content) > most:
+    if len(content) > max_bytes:
         raise error(
-            f"{file} has more than {counted(most, 'byte')}, which no such file needs, and is not "
-            "read. Fetch it again, or ask whoever wrote it."
+            f"{file} has more than {counted(max_bytes, 'byte')}, which no such file needs, and is "
+            "not read. Fetch it again, or ask whoever wrote it."
         )
     try:
         return content.decode("utf-8")
@@ -134,10 +140,10 @@ def read_text(file: Path, *, error: type[NbllmError], most: int = _MOST, own: bo
 
 
 def is_users_file(status: os.stat_result) -> bool:
-    """Whether a file is a regular one, and this user's where the system has users.
+    """Return whether a file is a regular file and, where systems have users, this user's.
 
     Args:
-        status: As `os.stat` returns it.
+        status: The result of `os.stat` for the file.
     """
     user = getattr(os, "geteuid", None)
     return stat.S_ISREG(status.st_mode) and (user is None or status.st_uid == user())
@@ -145,15 +151,15 @@ def is_users_file(status: os.stat_result) -> bool:
 
 def _too_deep(file: Path, error: type[NbllmError]) -> NbllmError:
     return error(
-        f"{file} nests values more than {_DEEPEST} deep, which no such file needs, and is not "
+        f"{file} nests values more than {_MAX_DEPTH} deep, which no such file needs, and is not "
         "read. Fetch it again, or ask whoever wrote it."
     )
 
 
-def _is_deeper(value: Any, most: int) -> bool:
-    """Whether lists and objects lie in each other more than `most` deep."""
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Return whether lists and objects are nested more than `limit` deep."""
     level = [value]
-    for _ in range(most):
+    for _ in range(limit):
         level = [
             inner
             for outer in level

@@ -1,7 +1,7 @@
-"""Small JSON files of nbllm's own, which several processes write and read at once.
+"""Reads and writes nbllm's own small JSON files, which several processes share.
 
-A file is replaced whole, so that readers see the old one or the new one. Where a writer adds to
-what others have written, it holds a lock beside the file.
+A file is replaced atomically, so that readers see the old or the new content. An update, which
+reads the file first, holds a lock file.
 """
 
 from __future__ import annotations
@@ -18,35 +18,36 @@ from nbllm.storage.json_file import find_object
 
 __all__ = ["replace_text", "update_json", "write_json"]
 
-_TRIES, _MOMENT = 5, 0.01  # seconds
+_TRIES = 5
+_RETRY_AFTER = 0.01  # seconds
 
 
 def write_json(file: Path, value: Any, *, indent: int | None = None) -> None:
-    """Replace a JSON file, in a folder that is made for its user alone.
+    """Replace a JSON file; a missing folder is created for the user alone.
 
     Args:
         file: The file.
         value: Its new value.
-        indent: Blanks a level, as in `json.dumps`.
+        indent: The spaces per level, as in `json.dumps`.
 
     Raises:
-        OSError: It cannot be written. The old value stays.
+        OSError: The file cannot be written. The old value stays.
     """
     private_folder(file.parent)
     replace_text(file, json.dumps(value, indent=indent))
 
 
 def update_json(file: Path, entries: Mapping[str, Any]) -> None:
-    """Add entries to the object of a JSON file, or replace those of the same names.
+    """Add entries to the object in a JSON file, replacing entries with the same names.
 
     A file that is missing or damaged counts as an empty object.
 
     Args:
-        file: The file. A lock file of the same name stays beside it.
+        file: The file. A lock file with the suffix .lock stays in its folder.
         entries: The new entries.
 
     Raises:
-        OSError: It cannot be written. The old object stays.
+        OSError: The file cannot be written. The old object stays.
     """
     from filelock import FileLock
 
@@ -56,14 +57,14 @@ def update_json(file: Path, entries: Mapping[str, Any]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file that only its user can read; readers see the old text or the new one, whole.
+    """Replace the text of a file atomically; only its user can read it.
 
     Args:
         path: The file, in a folder that exists.
         text: Its new text.
 
     Raises:
-        OSError: It cannot be written. The old text stays.
+        OSError: The file cannot be written. The old text stays.
     """
     import tempfile
 
@@ -81,7 +82,7 @@ def _replace(unfinished: str, path: Path) -> None:
     for tries_left in reversed(range(_TRIES)):
         try:
             return os.replace(unfinished, path)
-        except PermissionError:  # on Windows, for as long as someone reads the old one
+        except PermissionError:  # on Windows, while another process reads the old file
             if not tries_left:
                 raise
-            time.sleep(_MOMENT)
+            time.sleep(_RETRY_AFTER)

@@ -71,12 +71,7 @@ def answer_examples(
 
 
 def head_examples(
-    model: Model,
-    labels: Sequence[str],
-    rows: Sequence[LearnedRow],
-    *,
-    limit: int,
-    truncate: bool,
+    model: Model, labels: Sequence[str], rows: Sequence[LearnedRow], *, limit: int, truncate: bool
 ) -> list[Example | None]:
     """Return rows for a classifier or encoder, each with its label; None for one that is too long.
 

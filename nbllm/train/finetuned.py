@@ -112,16 +112,10 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> None:
 
 def _asked(record: Mapping[str, Any]) -> str:
     """The call of the verb that it was trained for, with the very prompt that it learned."""
-    first = repr(record["columns"]["reads"][0])
-    verb = record["verb"]
-    if verb == "prompt":
-        return f"df.llm.prompt({record['template']!r}, into=..., model=model)"
-    labels = record["labels"]
-    if verb == "sentiment":
-        more = "neutral=True, " if len(labels) == 3 else ""
-    else:
-        more = f"labels={labels}, " if record["method"] != "full" or record["prompt"] else ""
-    return f"df.llm.{verb}({first}, {more}model=model)"
+    subject = record["template"] or record["columns"]["reads"][0]
+    options = "".join(f"{name}={value!r}, " for name, value in record["options"].items())
+    into = "into=..., " if record["template"] else ""
+    return f"df.llm.{record['verb']}({subject!r}, {options}{into}model=model)"
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -159,5 +153,5 @@ def _by_label(metrics: Mapping[str, Any]) -> str:
         (label, *(f"{scores[name]:.3f}" for name in names), f"{int(scores['rows']):,}")
         for label, scores in some
     ]
-    table = Table(rows, ("label", "precision", "recall", "F1", "rows"), fills=False)
+    table = Table(rows, ("label", "precision", "recall", "F1", "rows"), full_width=False)
     return table.html() + remarks(f"and {counted(left, 'more label')}" if left else "")

@@ -13,6 +13,7 @@ from narwhals.dependencies import is_into_dataframe
 
 from nbllm.errors import LabelError
 from nbllm.escaping import say
+from nbllm.frame.calls.registry import verb_for_labels
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.loader import check_named
 from nbllm.models.model import Model
@@ -27,7 +28,6 @@ from nbllm.train.job import (
     choose_method,
     read_job,
     usual_rate,
-    verb_of,
 )
 from nbllm.train.plan import Forecast
 from nbllm.train.recipe import Recipe
@@ -129,8 +129,7 @@ def finetune(
     if model is not None:
         check_named("model", model)
     job = read_job(text, label, prompt, answer)
-    # df.llm.prompt reads columns of any type, too.
-    any_type = bool(job.prompt)
+    any_type = bool(job.prompt) and job.call.any_type
     rows, counts = learned_rows(frame, job.reads, job.answer, any_type=any_type)
     if not is_into_dataframe(validation):
         train, held = hold_out(rows, validation, seed, by_answer=label is not None)
@@ -152,8 +151,10 @@ def finetune(
         device=device,
     )
     chosen = choose_method(method, base, job)
-    if base.plan.kind == "causal" and job.labels:
-        job = replace(job, task=verb_of(job.labels))
+    if job.labels:
+        # A classifier has its labels in its head.
+        verb, options = verb_for_labels(job.labels if base.plan.kind == "causal" else ())
+        job = replace(job, verb=verb.name, options=options)
     lora = None if chosen == "full" else Lora(rank, 2 * rank)
     recipe = Recipe(
         rows=min(batch, len(train)),
@@ -185,6 +186,7 @@ def finetune(
         return Finetuned(place.path, done)
     refuse_unless_fits(base, lora)
     started = time.perf_counter()
-    run = FinetuningRun(base, job, chosen, lora, recipe, place, limit=max_tokens, truncate=truncate)
+    limit = min(max_tokens or base.plan.context_length, base.plan.context_length)
+    run = FinetuningRun(base, job, chosen, lora, recipe, place, limit, truncate)
     with nullcontext() if dry_run else place.claimed():
         return run(train, held, counts, leaked, epochs, started=started, dry_run=dry_run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,6 @@ import numpy as np
 from nbllm.engine.tokenization import special_token_id
 from nbllm.errors import FrameError
 from nbllm.escaping import say
-from nbllm.frame.calls.registry import find_verb
-from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.local import answer_locally
 from nbllm.frame.tasks.label import LabelTask
 from nbllm.models.fetch.training_record import prompt_digest
@@ -46,30 +44,18 @@ __all__ = ["FinetuningRun"]
 _VALIDATED = 300  # held-out rows that are read on the way; at the end it is all of them
 
 
+@dataclass
 class FinetuningRun:
     """Trains a copy of a model, and writes it with the record of how it was made."""
 
-    def __init__(
-        self,
-        base: Base,
-        job: Job,
-        method: Method,
-        lora: Lora | None,
-        recipe: Recipe,
-        place: RunFolder,
-        *,
-        limit: int | None,
-        truncate: bool,
-    ) -> None:
-        self.base: Base = base
-        self.job: Job = job
-        self.method = method
-        self.lora: Lora | None = lora
-        self.recipe: Recipe = recipe
-        self.place: RunFolder = place
-        self.truncate: bool = truncate
-        self.limit: int = min(limit or base.plan.context_length, base.plan.context_length)
-        self.mixed: bool = loop.mixed(base.plan.device)
+    base: Base
+    job: Job
+    method: Method
+    lora: Lora | None
+    recipe: Recipe
+    place: RunFolder
+    limit: int  # tokens of a row
+    truncate: bool
 
     def __call__(
         self,
@@ -131,7 +117,7 @@ class FinetuningRun:
             )
             outcome.history.insert(0, {"step": 0.0, **decided["before"]})
             live.close(outcome, plan)
-        self._save(network, model)
+        (save_whole if self.lora is None else save_adapter)(network, model, self.place.path)
         record = self._record(model, task, outcome, expected, said, examples, held)
         record["seconds"] = time.perf_counter() - started
         write_card(self.place.path, record)
@@ -146,19 +132,9 @@ class FinetuningRun:
             self.place.clear_checkpoints()
         return Finetuned(self.place.path, record)
 
-    # -- the model and its rows ----------------------------------------------------------------
-
     def _task(self, model: Model) -> Task | None:
         """The task that the model learns; None for a classifier, which reads the text alone."""
-        if self.job.prompt:
-            return find_verb("prompt").call(self.job.prompt, {}, {}).task(model)
-        if model.kind != "causal":
-            return None
-        labels = self.job.labels
-        options: dict[str, Any] = {"labels": labels}
-        if self.job.task == "sentiment":
-            options = {"neutral": len(labels) == 3}
-        return find_verb(self.job.task).call(TEXT, options, {}).task(model)
+        return self.job.call.task(model) if model.kind == "causal" else None
 
     def _examples(
         self, model: Model, task: Task | None, rows: Sequence[LearnedRow]
@@ -188,8 +164,6 @@ class FinetuningRun:
             return SharedPrefix(shared)
         return PaddedRows(padding)
 
-    # -- what it takes -------------------------------------------------------------------------
-
     def _planned(
         self,
         network: Any,
@@ -211,7 +185,7 @@ class FinetuningRun:
             parameters=self.base.network.num_parameters(),
             layers=getattr(self.base.config.get_text_config(), "num_hidden_layers", 1),
             device=self.base.plan.device,
-            mixed=self.mixed,
+            mixed=loop.mixed(self.base.plan.device),
         )
 
     def _say(
@@ -228,14 +202,6 @@ class FinetuningRun:
         if leaked:
             said += f"; {leaked:,} held-out texts are among those to train on too"
         return said
-
-    # -- what it leaves ------------------------------------------------------------------------
-
-    def _save(self, network: Any, model: Model) -> None:
-        if self.lora is None:
-            save_whole(network, model, self.place.path)
-        else:
-            save_adapter(network, model, self.place.path)
 
     def _record(
         self,
@@ -259,7 +225,8 @@ class FinetuningRun:
             "licence": model.licence,
             "method": self.method,
             "lora": None if self.lora is None else asdict(self.lora),
-            "verb": self.job.task or ("prompt" if self.job.prompt else "classify"),
+            "verb": self.job.verb,
+            "options": dict(self.job.options),
             "labels": list(self.job.labels),
             # By this a run knows that the model was trained on its very question.
             "prompt": prompt_digest(task.template, task.answers)
@@ -276,12 +243,9 @@ class FinetuningRun:
             },
             "recipe": asdict(self.recipe),
             "epochs": self.place.settings["epochs"],
-            "steps": outcome.steps,
-            "best_step": outcome.best_step,
-            "interrupted": outcome.interrupted,
+            **asdict(outcome),
             "forecast": expected.to_dict(),
             "versions": versions(),
-            "history": outcome.history,
             "metrics": {
                 "held-out loss before": outcome.history[0]["eval_loss"],
                 "held-out loss": best.get("eval_loss", outcome.history[0]["eval_loss"]),
@@ -299,7 +263,7 @@ class FinetuningRun:
                 "answer tokens foretold": best["eval_accuracy"],
             }
         with Finetuned(self.place.path, record).load() as model:
-            task = self._task(model) or find_verb("classify").call(TEXT, {}, {}).task(model)
+            task = self.job.call.task(model)
             # Rows that were cut for training are cut here, too.
             found = _answered(model, task, [row.texts for row in held], self.truncate)
         return label_metrics([row.answer for row in held], found, self.job.labels)

@@ -181,7 +181,7 @@ def _unwritten(folder: Path, why: str) -> TrainingError:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    return find_object(file, most=_MOST_OF_RECORD)
+    return find_object(file, max_bytes=_MOST_OF_RECORD)
 
 
 def _write(file: Path, value: Mapping[str, Any]) -> None:

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from nbllm._warnings import warn_user
 from nbllm.checks import check_choice, check_number, check_whole, shown
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
+from nbllm.frame.calls.registry import find_verb, verb_for_prompts
+from nbllm.frame.calls.verb import Call
 from nbllm.frame.evaluation.truth import label_text
-from nbllm.frame.prompts.arguments import check_names, listed
-from nbllm.frame.verbs.prompt import prompt_columns
+from nbllm.frame.prompts.arguments import as_list, check_names
+from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.train.base import Base
 from nbllm.train.rows import LearnedRow, label_counts
 from nbllm.wording import counted
 
 __all__ = [
-    "Job",
-    "Method",
-    "check_numbers",
-    "choose_labels",
-    "choose_method",
-    "read_job",
-    "usual_rate",
-    "verb_of",
-]
+    "Job", "Method", "check_numbers", "choose_labels", "choose_method", "read_job", "usual_rate",
+]  # fmt: skip
 
 Method = Literal["full", "lora", "qlora"]
-
-_SENTIMENTS = ({"positive", "negative"}, {"positive", "neutral", "negative"})
 
 # Half stars and the like are classes; more numbers with a fraction than these are a measurement.
 _FRACTION = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
@@ -48,7 +41,13 @@ class Job:
     answer: str
     labels: tuple[str, ...] = ()  # nothing where an answer is a text
     prompt: str = ""  # with columns in braces, where an answer is a text
-    task: str = ""  # the verb that is trained for
+    verb: str = ""  # that is trained for
+    options: Mapping[str, Any] = field(default_factory=dict)  # with which it has these labels
+
+    @property
+    def call(self) -> Call[Any]:
+        """The call of the verb that the model learns to answer."""
+        return find_verb(self.verb).call(self.prompt or TEXT, self.options, {})
 
 
 def read_job(text: str | None, label: str | None, prompt: str | None, answer: str | None) -> Job:
@@ -76,7 +75,9 @@ def read_job(text: str | None, label: str | None, prompt: str | None, answer: st
     if names == {"prompt", "answer"}:
         assert prompt is not None and answer is not None
         template = prompt if "{" in prompt else "{" + prompt + "}"
-        return Job(tuple(prompt_columns(template)), answer, prompt=template)
+        verb = verb_for_prompts()
+        job = Job((), answer, prompt=template, verb=verb.name)
+        return replace(job, reads=tuple(job.call.columns.values()))
     raise FrameError(
         f"finetune requires text= and label=, or prompt= and answer=, and has "
         f"{', '.join(sorted(names)) or 'none of them'}. Pass the names of two columns."
@@ -124,7 +125,7 @@ def choose_labels(
         warn_user(
             f"finetune: {len(rare)} of {counted(len(names), 'label has', 'labels have')} a single "
             f"row or none to train on, and will hardly be learned: {', '.join(rare[:5])}"
-            f"{', ...' if len(rare) > 5 else ''}.",
+            f"{', ...' if len(rare) > 5 else ''}."
         )
     return names
 
@@ -178,12 +179,7 @@ def usual_rate(method: Method, base: Base) -> float:
     return _RATES[method] / (10 if method == "full" and base.plan.kind == "causal" else 1)
 
 
-def verb_of(labels: Sequence[str]) -> str:
-    """Return the verb of `df.llm` that a causal model answers with such labels."""
-    return "sentiment" if set(labels) in _SENTIMENTS else "classify"
-
-
 def _asked_labels(asked: Sequence[Any]) -> tuple[str, ...]:
     """The labels that the user named, of any type, as those of rows are read."""
-    found = [label_text(label) for label in listed(asked, "labels")]
+    found = [label_text(label) for label in as_list(asked, "labels")]
     return check_names(found, "labels", "label")

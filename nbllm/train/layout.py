@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from nbllm.engine.padding import pad_rows
 from nbllm.engine.sharing import layer_kinds, shares_prefix
 from nbllm.train.examples import Example
 
@@ -38,34 +39,35 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True)
-class HeadRows:
-    """Rows for a classifier, padded on the right."""
+class _Rows:
+    """Examples padded to the length of the longest."""
 
-    padding: int
-
-    def __call__(self, examples: Sequence[Example]) -> Batch:
-        """Return the inputs of the network's forward, and `labels`."""
-        ids, seen = _padded(examples, self.padding, left=False)
-        return {
-            "input_ids": ids,
-            "attention_mask": seen.long(),
-            "labels": torch.tensor([example.label for example in examples]),
-        }
+    padding: int  # its id
 
     def tokens(self, lengths: Sequence[int]) -> int:
         """Return the number of tokens of a batch of examples of these lengths."""
         return max(lengths) * len(lengths)
 
 
-@dataclass(frozen=True)
-class PaddedRows:
-    """Prompts with their answers, padded on the left, so that all answers end at the same place."""
-
-    padding: int
+class HeadRows(_Rows):
+    """Rows for a classifier, padded on the right."""
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """Return the inputs of the network's forward, and `labels`."""
-        ids, seen = _padded(examples, self.padding, left=True)
+        ids, seen = pad_rows([example.ids for example in examples], self.padding)
+        return {
+            "input_ids": ids,
+            "attention_mask": seen.long(),
+            "labels": torch.tensor([example.label for example in examples]),
+        }
+
+
+class PaddedRows(_Rows):
+    """Prompts with their answers, padded on the left, so that all answers end at the same place."""
+
+    def __call__(self, examples: Sequence[Example]) -> Batch:
+        """Return the inputs of the network's forward, and `labels`."""
+        ids, seen = pad_rows([example.ids for example in examples], self.padding, left=True)
         kept = max(len(example) - example.begin for example in examples) + 1
         labels = torch.full((len(examples), kept), IGNORED)
         for row, example in enumerate(examples):
@@ -79,10 +81,6 @@ class PaddedRows:
             "use_cache": False,
             "labels": labels,
         }
-
-    def tokens(self, lengths: Sequence[int]) -> int:
-        """Return the number of tokens of a batch of examples of these lengths."""
-        return max(lengths) * len(lengths)
 
 
 @dataclass(frozen=True)
@@ -185,17 +183,3 @@ def pack(texts: Sequence[Sequence[int]], context: int) -> Iterator[Example]:
         while len(block) >= context:
             yield Example(tuple(block[:context]), 1)
             block = block[context:]
-
-
-def _padded(
-    examples: Sequence[Example], filler: int, *, left: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids, and which are no padding: both of shape (rows, tokens)."""
-    longest = max(map(len, examples))
-    ids = torch.full((len(examples), longest), filler)
-    seen = torch.zeros_like(ids, dtype=torch.bool)
-    for row, example in enumerate(examples):
-        place = slice(longest - len(example), None) if left else slice(0, len(example))
-        ids[row, place] = torch.tensor(example.ids)
-        seen[row, place] = True
-    return ids, seen

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbllm.activity.jobs import Ended, Job
+from nbllm.activity.jobs import EndState, Job
 from nbllm.display.card import card, remarks
 from nbllm.display.progress_bar import ProgressBar
 from nbllm.train.curves import svg
@@ -106,7 +106,7 @@ class Live:
         """Show how the run ended."""
         self._show(outcome.history, outcome.steps, outcome.ended(plan))
         self._tell(outcome.steps, 0.0, None)
-        stopped: Ended = "cancelled" if self._job.cancelled else "interrupted"
+        stopped: EndState = "cancelled" if self._job.cancelled else "interrupted"
         self._job.end(stopped if outcome.interrupted else "done")
 
     def _speed(self, now: float, step: int) -> float:
@@ -129,7 +129,7 @@ class Live:
         if _in_notebook():
             self._draw(history, step, state)
         else:
-            self._write(history, step, state)
+            self._write(history, step)
 
     def _draw(self, history: History, step: int, state: str) -> None:
         from IPython.display import HTML, display
@@ -143,7 +143,7 @@ class Live:
         else:
             self._handle.update(shown)
 
-    def _write(self, history: History, step: int, state: str) -> None:
+    def _write(self, history: History, step: int) -> None:
         if self._bar is None:
             self._bar = ProgressBar(
                 total=self.steps, desc=self.title, unit="step", initial=step, dynamic_ncols=True

@@ -16,7 +16,7 @@ import torch
 from nbllm.errors import TrainingError
 from nbllm.models.devices.device import choose_device, choose_dtype
 from nbllm.models.silence import quiet
-from nbllm.train.checkpoints import STATE, is_last, last_checkpoint
+from nbllm.storage.json_file import find_object
 from nbllm.train.order import Order
 from nbllm.train.recipe import History, Outcome, Recipe, Schedule
 from nbllm.train.trainer import OrderedTrainer, Progress, arguments, numbers
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from nbllm.train.layout import Layout
 
 __all__ = ["mixed", "run", "training_device"]
+
+_STATE = "trainer_state.json"  # which Trainer writes last
+_MOST_OF_STATE = 100_000_000  # bytes; it has the losses of a long run
 
 
 def run(
@@ -81,10 +84,10 @@ def run(
         )
         trainer.order, trainer.mixed = order, schedule.mixed
         trainer.remove_callback(PrinterCallback)
-        last = last_checkpoint(folder)
+        last = _last_checkpoint(folder)
         try:
-            if last is not None and is_last(last, schedule.steps):
-                trainer.state = TrainerState.load_from_json(str(last / STATE))
+            if last is not None and _is_last(last, schedule.steps):
+                trainer.state = TrainerState.load_from_json(str(last / _STATE))
                 trainer._load_from_checkpoint(str(last))
                 trainer.load_best()
             else:
@@ -100,6 +103,23 @@ def run(
     network.zero_grad(set_to_none=True)
     network.eval()
     return outcome
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint."""
+    found = [f for f in folder.glob("checkpoint-*") if _state(f) is not None]
+    return max(found, key=lambda f: int(f.name.rpartition("-")[2]), default=None)
+
+
+def _is_last(checkpoint: Path, steps: int) -> bool:
+    """Return whether training was over when it was written, and only the end was missing."""
+    state = _state(checkpoint) or {}
+    control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+    return state.get("global_step", 0) >= steps or bool(control.get("should_training_stop"))
+
+
+def _state(checkpoint: Path) -> dict[str, Any] | None:
+    return find_object(checkpoint / _STATE, max_bytes=_MOST_OF_STATE)
 
 
 def training_device(device: str | torch.device) -> torch.device:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbllm.train.folder import RunFolder
     from nbllm.train.layout import Batch, Layout
 
-__all__ = ["Forecast", "Measured", "forecast", "measure", "planned", "schedule"]
+__all__ = ["Forecast", "Measured", "measure", "planned", "schedule"]
 
 _SHARE = 0.6  # of the memory that is free, for activations; sizes are estimates
 _TRIED = 512  # tokens that are tried, at least one row
@@ -121,13 +121,14 @@ def planned(
         TrainingError: The checkpoints and the result do not fit on the disk.
     """
     measured = measure(network, layout, train, mixed)
+    step = seconds_a_step(measured, layout, train, recipe)
     if place.decided is None:
         chosen = schedule(
             measured,
             layout,
             train,
             recipe,
-            steps(seconds_a_step(measured, layout, train, recipe)),
+            steps(step),
             standing=standing["gradients"] + standing["optimizer"],
             device=device,
             layers=layers,
@@ -136,18 +137,20 @@ def planned(
     else:
         chosen = Schedule(**place.decided["schedule"])
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    expected = forecast(
-        measured,
-        chosen,
-        layout,
-        train,
-        held,
-        recipe,
-        standing=standing,
+    batch = layout.tokens([max(map(len, train))] * chosen.part)
+    # A forward alone is a third of a forward and a backward.
+    validation = layout.tokens([len(e) for e in held]) * measured.seconds_per_token / 3
+    seconds = chosen.steps * step * (_RECOMPUTED if chosen.recompute else 1)
+    expected = Forecast(
+        steps=chosen.steps,
+        rows=recipe.rows,
         trained=trained,
         parameters=parameters,
-        layers=layers,
-        device=device,
+        **standing,
+        activations=int(measured.bytes(batch, _kept(layers, chosen.recompute))),
+        free=free_memory(device),
+        seconds=seconds + -(-chosen.steps // chosen.every) * validation,
+        recompute=chosen.recompute,
     )
     # Two checkpoints with AdamW's means, and the result.
     if place.path.exists():
@@ -263,43 +266,6 @@ def seconds_a_step(
     order = Order([len(e) for e in train], recipe.rows, recipe.rows, recipe.seed)
     sizes = [layout.tokens([len(train[n]) for n in batch]) for batch in order.batches()[:50]]
     return measured.seconds_per_token * sum(sizes) / len(sizes)
-
-
-def forecast(
-    measured: Measured,
-    chosen: Schedule,
-    layout: Layout,
-    train: Sequence[Example],
-    held: Sequence[Example],
-    recipe: Recipe,
-    *,
-    standing: dict[str, int],
-    trained: int,
-    parameters: int,
-    layers: int,
-    device: torch.device,
-) -> Forecast:
-    """Memory and time of a schedule."""
-    longest = max(map(len, train))
-    batch = layout.tokens([longest] * chosen.part)
-    step = seconds_a_step(measured, layout, train, recipe) * (
-        _RECOMPUTED if chosen.recompute else 1
-    )
-    validations = -(-chosen.steps // chosen.every)
-    read = layout.tokens([len(example) for example in held])
-    # A forward alone is a third of a forward and a backward.
-    seconds = chosen.steps * step + validations * read * measured.seconds_per_token / 3
-    return Forecast(
-        steps=chosen.steps,
-        rows=recipe.rows,
-        trained=trained,
-        parameters=parameters,
-        **standing,
-        activations=int(measured.bytes(batch, _kept(layers, chosen.recompute))),
-        free=free_memory(device),
-        seconds=seconds,
-        recompute=chosen.recompute,
-    )
 
 
 def _kept(layers: int, recompute: bool) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import log
 from typing import TYPE_CHECKING, Any
 
+from nbllm.attention.recording.indexing import evenly_spaced
 from nbllm.display.card import card, terms, terms_text
 from nbllm.train.curves import svg
 from nbllm.train.result import TrainingResult
@@ -58,17 +59,10 @@ class Pretrained(TrainingResult):
             for name, value in self.metrics.items()
             if name.startswith("perplexity, ")
         ]
-        shown = [self.samples[n] for n in _spread(len(self.samples), 4)]
+        shown = [self.samples[n] for n in evenly_spaced(len(self.samples), 4)]
         return card(
             "Pretrained model",
             terms(self.lines()),
             svg(self.history, unit="nats a token", references=lines),
             terms({f"step {sample['step']:,}": sample["text"] for sample in shown}),
         )
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Positions from the first to the last, evenly."""
-    if count <= wanted:
-        return list(range(count))
-    return [round(n * (count - 1) / (wanted - 1)) for n in range(wanted)]

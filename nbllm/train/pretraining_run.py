@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import exp
 from typing import TYPE_CHECKING, Any
 
@@ -48,25 +48,16 @@ _EPOCHS = 10  # where neither steps nor minutes are given
 Ids = list[tuple[int, ...]]
 
 
+@dataclass(frozen=True)
 class PretrainingRun:
     """Trains a tokenizer and a network, and writes them with the record of how they were made."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        recipe: Recipe,
-        place: RunFolder,
-        device: torch.device,
-        sample: str,
-        said: str,
-    ) -> None:
-        self.shape: Shape = shape
-        self.recipe: Recipe = recipe
-        self.place: RunFolder = place
-        self.device: torch.device = device
-        self.sample: str = sample
-        self.said: str = said
-        self.mixed: bool = loop.mixed(device)
+    shape: Shape
+    recipe: Recipe
+    place: RunFolder
+    device: torch.device
+    sample: str  # the beginning of the samples
+    said: str  # which rows are used
 
     def __call__(
         self,
@@ -184,7 +175,7 @@ class PretrainingRun:
             parameters=trained,
             layers=self.shape.layers,
             device=self.device,
-            mixed=self.mixed,
+            mixed=loop.mixed(self.device),
         )
 
     def _record(
@@ -211,12 +202,9 @@ class PretrainingRun:
             },
             "tokens": {"train": sum(map(len, learned)), "held": sum(map(len, seen))},
             "recipe": asdict(self.recipe),
-            "steps": outcome.steps,
-            "best_step": outcome.best_step,
-            "interrupted": outcome.interrupted,
+            **asdict(outcome),
             "forecast": expected.to_dict(),
             "versions": versions(),
-            "history": outcome.history,
             "seconds": 0.0,
         }
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -74,7 +74,7 @@ def learned_rows(
     answers = None if answer is None else _answers(frame, answer)
     found: list[LearnedRow] = []
     aside: Counter[str] = Counter()
-    for row, place in enumerate(texts.position):
+    for row, place in enumerate(texts.text_indices):
         if row in texts.errors or (place is not None and not _is_unicode(texts.texts[place])):
             aside["not_text"] += 1
         elif place is None:
@@ -86,7 +86,7 @@ def learned_rows(
         else:
             found.append(LearnedRow(texts.texts[place], given))
     counts = Counts(
-        len(texts.position), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
+        len(texts.text_indices), len(found), aside["blank"], aside["unanswered"], aside["not_text"]
     )
     if not found:
         raise FrameError(
@@ -97,11 +97,7 @@ def learned_rows(
 
 
 def _answers(frame: Any, column: str) -> list[str | None]:
-    """Labels or answers as `evaluate` reads them, so that what is trained can be measured.
-
-    Raises:
-        ColumnError: the column is not there, or holds lists or the like, whose text is no label.
-    """
+    """Return labels or answers as `evaluate` reads them; raise ColumnError for lists of them."""
     right = right_answers(frame, column)
     for value in nw.from_native(frame, eager_only=True)[column].to_list():
         if not isinstance(value, str) and hasattr(value, "__iter__"):
@@ -120,13 +116,6 @@ def _is_unicode(texts: Sequence[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Rows of one text, which are held out together or not at all."""
-
-    rows: list[int] = field(default_factory=list)
 
 
 def hold_out(
@@ -151,14 +140,14 @@ def hold_out(
             f"validation={shown(share)} is no share of the rows. Pass a number above 0 and below "
             "1, such as 0.1, or a frame of rows to hold out."
         )
-    strata: dict[str, dict[tuple[str, ...], _Group]] = defaultdict(dict)
-    for number, row in enumerate(rows):
-        stratum = strata[row.answer if by_answer else ""]
-        stratum.setdefault(row.texts, _Group()).rows.append(number)
+    # Rows of one text are held out together or not at all.
+    strata: dict[str, dict[tuple[str, ...], None]] = defaultdict(dict)
+    for row in rows:
+        strata[row.answer if by_answer else ""][row.texts] = None
     random = np.random.default_rng(seed)
     texts_out: set[tuple[str, ...]] = set()
-    for _, groups in sorted(strata.items()):
-        texts = list(groups)
+    for _, texts_in in sorted(strata.items()):
+        texts = list(texts_in)
         wanted = min(max(1, round(share * len(texts))), len(texts) - 1)
         chosen = random.permutation(len(texts))[:wanted]
         texts_out.update(texts[n] for n in chosen)
@@ -171,7 +160,7 @@ def hold_out(
 
 
 def _why_undivided(
-    rows: Sequence[LearnedRow], strata: Mapping[str, Mapping[tuple[str, ...], _Group]]
+    rows: Sequence[LearnedRow], strata: Mapping[str, Mapping[tuple[str, ...], None]]
 ) -> str:
     """Why no row can be held out while others are trained on."""
     texts = len({row.texts for row in rows})
@@ -180,7 +169,7 @@ def _why_undivided(
             f"all {counted(len(rows), 'row has', 'rows have')} the same text, so that none can be "
             "held out. Pass rows of different texts."
         )
-    if len(strata) >= _FEW and all(len(groups) == 1 for groups in strata.values()):
+    if len(strata) >= _FEW and all(len(texts_in) == 1 for texts_in in strata.values()):
         return (
             f"each of {counted(len(strata), 'label')} has one text alone, so that none can be held "
             "out. Pass several rows a label; where labels are numbers on a scale, cut them into a "

@@ -53,11 +53,7 @@ class OrderedTrainer(Trainer):
         return batches, sum(predicted(batch) for batch in batches)
 
     def compute_loss(
-        self,
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a batch, as its share of all tokens of the step."""
         loss, logits = loss_sum(model, inputs, self.mixed)

@@ -1,4 +1,4 @@
-"""The words of a row, coloured by their attribution to its label, as HTML without script."""
+"""Renders the words of a row, coloured by attribution to its label, as HTML without script."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nbllm.wording import counted
 
 __all__ = ["attribution_html"]
 
-# Orange and blue are told apart by colour-blind eyes, and light enough at half their strength
-# for the text on them, dark on a light page and light on a dark one.
+# Colour-blind readers can distinguish orange and blue, and text on them at half opacity is readable
+# on a light page and on a dark one.
 _FOR, _AGAINST = "var(--nbllm-for, 230, 126, 20)", "var(--nbllm-against, 50, 120, 230)"
 _STRONGEST = 0.5  # opacity
 
@@ -21,15 +21,15 @@ _STRONGEST = 0.5  # opacity
 def attribution_html(
     contrast: Contrast, words: pd.DataFrame, gap: float, steps: int, shared: tuple[int, int]
 ) -> str:
-    """Return the words in colour, with what there is to know of the colours.
+    """Return the coloured words as HTML, with a caption that explains the colours.
 
     Args:
-        contrast: the label, and the one that it is held against.
-        words: with the columns word, attribution (in logits) and attention, in their order.
-        gap: completeness gap of the attribution, a share.
-        steps: how many points of the way it was taken at.
-        shared: how many of the words with the most attribution have the most attention, too;
-            and of how many.
+        contrast: The label of the row and the label that it is compared with.
+        words: The columns word, attribution (in logits) and attention, in the order of the text.
+        gap: The completeness gap of the attribution, a share.
+        steps: The number of integration steps.
+        shared: The number of top words by attribution that are also top words by attention, and the
+            number of top words.
     """
     label, other = escape(contrast.label), escape(contrast.other)
     strongest = float(words["attribution"].abs().max()) or 1.0

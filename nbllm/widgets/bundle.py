@@ -1,4 +1,4 @@
-"""The browser halves of the widgets, as widgets/build.mjs makes them."""
+"""Reads the browser halves of the widgets, which widgets/build.mjs bundles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ STATIC = Path(__file__).parent / "static"
 
 
 def bundle(name: str) -> str:
-    """Return the text of a bundled script or style; raise NbllmError where it is not built."""
+    """Return the text of a bundled script or style.
+
+    Args:
+        name: The name of the file.
+
+    Raises:
+        NbllmError: The bundle is not built.
+    """
     path = STATIC / name
     if not path.exists():
         raise NbllmError(

@@ -1,4 +1,4 @@
-"""Why a row got this label and not the other: attribution, layers and attention in one place."""
+"""Explanation of a row's label: attribution, logit lens and attention."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _WAITING = "Which words speak for it is being computed …"
 
 
 class Explanation:
-    """The evidence for an answer: attribution, layers and attention. Returned by `df.llm.explain`.
+    """The evidence for an answer: attribution, logit lens and attention; see `df.llm.explain`.
 
-    Each part is computed when it is first read; shown in a notebook, the attention comes
-    first and the words of the row are coloured when their scores are there.
+    Each part is computed when it is first read. A notebook shows the attention first, and the
+    coloured words of the row once their scores are computed.
 
     - `attention`: the AttentionView of the prompt that answered the row
-    - `attribution`: which of the row's tokens speak for the label and which for the other
-    - `parts`: what each head and layer adds to the difference of the two logits
-    - `lens`: the two labels after each layer
-    - `agreement`: how far each head looks at what the answer depends on
-    - `words()`, `frame()`: scores and attention by word and by token
+    - `attribution`: attribution of the label's logit less the other's, by token of the row
+    - `parts`: the contribution of each head and layer to the difference of the two logits
+    - `lens`: the log-probabilities of the two labels after each layer
+    - `agreement`: the agreement of each head's attention with the attribution
+    - `words()`, `frame()`: attribution and attention by word and by token
 
-    All but `attention` are about labels, and raise SelectionError where an answer was written;
-    `parts` and `lens` read causal models, and raise UnsupportedModelError for a classifier.
+    All but `attention` compare labels, and raise SelectionError if the answer is a generated text;
+    `parts` and `lens` require a causal model, and raise UnsupportedModelError for a classifier.
 
         why = answered.llm.explain(3)
         why.words().nlargest(5, "attribution")
@@ -60,48 +60,48 @@ class Explanation:
         tokens = f"{self.model.name}, {counted(len(self.prompt.ids), 'token')}"
         if self.contrast is None:
             return visible(f"Explanation(attention of {tokens})")
-        found = self.contrast
+        contrast = self.contrast
         return visible(
-            f"Explanation({found.label!r} {found.probability:.2f}, not {found.other!r} "
-            f"{found.other_probability:.2f}, {tokens})"
+            f"Explanation({contrast.label!r} {contrast.probability:.2f}, not {contrast.other!r} "
+            f"{contrast.other_probability:.2f}, {tokens})"
         )
 
     @cached_property
     def attention(self) -> AttentionView:
-        """The view of the attention, whose layer, head and token can be read and set."""
+        """The attention viewer on the prompt that answered the row."""
         return inspect(self.model, self.prompt)
 
     @property
     def recording(self) -> Recording:
-        """The attention itself."""
+        """The recording that `attention` shows."""
         return self.attention.recording
 
     @cached_property
     def attribution(self) -> Attribution:
-        """Integrated gradients of the label's logit less the other's, over the row's own words."""
-        found = self._labels()
-        return attribute(self.model, self.prompt, target=found.target, against=found.against)
+        """Integrated gradients of the label's logit less the other's, over the row's own tokens."""
+        contrast = self._labels()
+        return attribute(self.model, self.prompt, target=contrast.target, against=contrast.against)
 
     @cached_property
     def parts(self) -> pd.DataFrame:
-        """Direct logit attribution of the label less the other, one row a part of the model."""
-        found = self._labels()
-        return direct_logit_attribution(self.model, self.prompt, found.target, found.against)
+        """Direct logit attribution of the label less the other, one row per model component."""
+        contrast = self._labels()
+        return direct_logit_attribution(self.model, self.prompt, contrast.target, contrast.against)
 
     @cached_property
     def lens(self) -> pd.DataFrame:
-        """The model's prediction after each layer: layer, label, token and log_probability.
+        """The logit lens on both labels: layer, label, token and log_probability.
 
-        The token is the first one that tells the labels apart. Layer 0 is the embeddings.
+        The token is the first in which the two labels differ. Layer 0 is the embeddings.
         """
-        found = self._labels()
-        tokens = [found.target, found.against]
+        contrast = self._labels()
+        tokens = [contrast.target, contrast.against]
         logs = logit_lens(self.model, self.prompt, positions=[-1]).log_probabilities(tokens)[:, 0]
         layers = len(logs)
         return pd.DataFrame(
             {
                 "layer": [layer for layer in range(layers) for _ in tokens],
-                "label": [found.label, found.other] * layers,
+                "label": [contrast.label, contrast.other] * layers,
                 "token": [self.model.tokenizer.decode([token]) for token in tokens] * layers,
                 "log_probability": logs.ravel(),
             }
@@ -109,21 +109,22 @@ class Explanation:
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
-        """One row a head: rank correlation and overlap of its attention with the attribution."""
+        """Rank correlation and overlap of attention with attribution, one row per head."""
         return agreement(self.recording, self.attribution)
 
     def frame(self) -> pd.DataFrame:
-        """One row a token of the row's own: token, start, stop, attribution and attention.
+        """Return attribution and attention, one row per token of the row's own text.
 
-        Start and stop are its character range in `prompt.text`. Attribution is in logits;
-        attention is what the token that the answer is read at gives it, the mean of all heads.
+        Returns:
+            The columns token, start and stop (character range in `prompt.text`), attribution (in
+            logits) and attention (from the token that the answer is read at, averaged over heads).
         """
-        found = self.attribution.frame().rename(columns={"score": "attribution"})
-        found["attention"] = attended(self.recording)
-        return found[found["varied"]].drop(columns="varied").reset_index(drop=True)
+        tokens = self.attribution.frame().rename(columns={"score": "attribution"})
+        tokens["attention"] = attended(self.recording)
+        return tokens[tokens["varied"]].drop(columns="varied").reset_index(drop=True)
 
     def words(self) -> pd.DataFrame:
-        """As `frame`, with the tokens of a word added up: word, start, stop and so on."""
+        """Return `frame()` by word: tokens are added up, and the column word has the text."""
         tokens = self.frame()
         spans = list(zip(tokens["start"], tokens["stop"], strict=True))
         joined = tokens.groupby(word_numbers(self.prompt.text, spans)).agg(
@@ -152,7 +153,7 @@ class Explanation:
         return self.contrast
 
     def _ipython_display_(self) -> None:
-        """Show the view, and the coloured words above it as soon as they are there."""
+        """Show the attention viewer and, once computed, the coloured words above it."""
         if self.contrast is None:
             self.attention._ipython_display_()
             return
@@ -162,14 +163,14 @@ class Explanation:
         place.update({"text/plain": repr(self), "text/html": self.words_html()}, raw=True)  # type: ignore[no-untyped-call]
 
     def words_html(self) -> str:
-        """Return the row's words coloured by their attribution, as HTML, or why there are none."""
-        found = self._labels()
+        """Return the words coloured by attribution as HTML, or the error that prevents it."""
+        contrast = self._labels()
         try:
             with warnings.catch_warnings():
-                # Of the gap, which is shown.
+                # About the completeness gap, which the HTML reports.
                 warnings.simplefilter("ignore", UserWarning)
                 attribution, words = self.attribution, self.words()
         except NbllmError as error:
             return f"<p>{escape(repr(self))}</p><p>No attribution: {escape(str(error))}</p>"
         shared = top_shared(words["attribution"].abs(), words["attention"])
-        return attribution_html(found, words, attribution.gap, attribution.steps, shared)
+        return attribution_html(contrast, words, attribution.gap, attribution.steps, shared)

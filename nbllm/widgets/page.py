@@ -1,9 +1,8 @@
-"""A view as one HTML file that works from disk, with no kernel and no network.
+"""Writes a view as one HTML file that works from disk, without kernel and network.
 
-The file holds the same script and style as the notebook's widget, and answers in advance: the
-requests are those that the browser sends, the answers those of the kernel, so what the page shows
-is what the notebook shows. Where it holds no answer, the page says so. Its content has a format
-number, which widgets/attention/page.ts checks; widgets/shared/offline.ts answers from it.
+The file has the widget's script and style, and stored answers to the browser's requests, so that it
+shows what the notebook shows. The page reports requests without a stored answer. Its content has a
+format number, which widgets/attention/page.ts checks; widgets/shared/offline.ts reads the answers.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from nbllm.widgets.protocol.attention import (
     StoredAnswer,
 )
 
-__all__ = ["Answers", "page"]
+__all__ = ["AnswerStore", "page"]
 
-Answer = Callable[[AttentionRequest], tuple[Mapping[str, Any], NDArray[Any] | None]]
+Handler = Callable[[AttentionRequest], tuple[Mapping[str, Any], NDArray[Any] | None]]
 
 STYLE = """
 html { color-scheme: light dark; }
@@ -38,38 +37,40 @@ body {
 }
 footer { margin: 10px 4px; font-size: 12px; }
 """
-# The browser itself holds the page to it that nothing is fetched.
+# With this policy the browser blocks every fetch.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
 
-class Answers:
-    """Answers to a browser's requests, up to a number of bytes of the file.
+class AnswerStore:
+    """Answers to a browser's requests, up to a number of bytes; equal numbers are stored once.
 
-    Numbers that answer two requests are stored once.
+    Args:
+        answer: Returns the content and the numbers of the answer to a request.
+        budget: The bytes that the answers may take.
     """
 
-    def __init__(self, answer: Answer, budget: int) -> None:
-        self.budget = budget  # bytes that the answers may take
-        self.size: int = 0  # bytes that they take
+    def __init__(self, answer: Handler, budget: int) -> None:
+        self.budget = budget
+        self.size: int = 0  # bytes that the answers take
         self._answer = answer
         self._stored: set[str] = set()
         self._entries: list[str] = []
-        self._blocks: list[str] = []  # of numbers: zlib streams in base64
-        self._known: dict[bytes, int] = {}  # where each block is, by its hash
+        self._blocks: list[str] = []  # numbers, as zlib streams in base64
+        self._known: dict[bytes, int] = {}  # the index of each block, by its hash
 
     def cost(self, request: AttentionRequest) -> int:
-        """Return the bytes that the answer would take."""
-        entry, _, block = self._written(request)
+        """Return the bytes that the answer to a request would take."""
+        entry, _, block = self._encoded(request)
         return len(entry) + len(block or "")
 
     def store(self, request: AttentionRequest) -> bool:
-        """Store an answer, unless it is stored; return whether the budget lasts for it."""
+        """Store the answer to a request; return False if the budget is exceeded."""
         name = json.dumps(request)
         if name in self._stored:
             return True
-        entry, key, block = self._written(request)
+        entry, key, block = self._encoded(request)
         size = len(entry) + len(block or "")
         if self.size + size > self.budget:
             return False
@@ -86,7 +87,7 @@ class Answers:
         entries, blocks = ",".join(self._entries), json.dumps(self._blocks)
         return f'{{"entries": [{entries}], "blocks": {blocks}}}'
 
-    def _written(self, request: AttentionRequest) -> tuple[str, bytes, str | None]:
+    def _encoded(self, request: AttentionRequest) -> tuple[str, bytes, str | None]:
         """Return an answer's entry, the hash of its numbers and, if they are new, their block."""
         content, numbers = self._answer(request)
         entry = StoredAnswer(request=request, content=content)
@@ -101,17 +102,23 @@ class Answers:
 
 
 def page(
-    title: str, about: str, script: str, style: str, state: dict[str, Any], answers: Answers
+    title: str, about: str, script: str, style: str, state: dict[str, Any], answers: AnswerStore
 ) -> str:
-    """Return the file's text: the widget's script and style, its state and its answers.
+    """Return the text of the HTML file.
 
-    `about` stands below the view, and says what the file holds.
+    Args:
+        title: The title of the page.
+        about: The text below the view, on what the file contains.
+        script: The widget's script.
+        style: The widget's style sheet.
+        state: The synced traits of the view.
+        answers: The stored answers.
     """
     content = f'{{"format": {PAGE_FORMAT}, "state": {json.dumps(state)}, '
     content += f'"about": {json.dumps(about)}, "answers": '
     content += answers.json() + "}"
-    # Within a script element nothing is escaped, and "</script" or "<!--" in a text would
-    # end or change it. In JSON "<" stands in strings alone, where it has another spelling.
+    # A script element has no escapes: "</script" or "<!--" in a text would end or change it. In
+    # JSON, "<" occurs in strings only, which can escape it.
     content = content.replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

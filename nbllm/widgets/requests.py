@@ -1,4 +1,4 @@
-"""Answers the numbered requests of a browser: Python's end of nbllm/widgets/protocol/."""
+"""Answers the numbered requests of a browser; nbllm/widgets/protocol/ defines the messages."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ __all__ = ["Reply", "answer_requests"]
 Buffer = bytes | memoryview
 Reply = tuple[Mapping[str, Any], Sequence[Buffer]]  # content and binary buffers
 
-# How a request that makes no sense ends; it is answered, whoever sent it.
-_MISUNDERSTOOD = (NbllmError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+# The errors of a malformed request, which the browser receives as the answer.
+_REQUEST_ERRORS = (NbllmError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 def answer_requests(widget: Widget, answer: Callable[[Any], Reply]) -> Callable[..., None]:
-    """Answer what browsers request of a widget, each request under its number.
+    """Answer the requests that browsers send to a widget.
 
     Args:
-        widget: the widget that is asked.
-        answer: gives content and buffers of the answer to one request, which may be anything. An
-            error that it raises for a request without sense is the answer.
+        widget: The widget.
+        answer: Returns the content and the buffers of the answer to one request, which may be
+            anything. The errors that it raises for a malformed request become answers.
 
     Returns:
-        The callback of the widget's messages, to take it off again.
+        The registered callback, for `widget.on_msg(callback, remove=True)`.
     """
 
     def respond(widget: Widget, message: Any, _: Any) -> None:
         requests = message.get("requests") if isinstance(message, dict) else None
         answers: list[NumberedAnswer] = []
-        sent: list[Buffer] = []
+        all_buffers: list[Buffer] = []
         for numbered in requests if isinstance(requests, list) else [message]:
-            one, buffers = _answered(numbered, answer)
-            answers.append(one)
-            sent += buffers
-        widget.send(AnswerMessage(answers=answers), buffers=sent)
+            numbered_answer, buffers = _numbered_answer(numbered, answer)
+            answers.append(numbered_answer)
+            all_buffers += buffers
+        widget.send(AnswerMessage(answers=answers), buffers=all_buffers)
 
     widget.on_msg(respond)
     return respond
 
 
-def _answered(
+def _numbered_answer(
     numbered: Any, answer: Callable[[Any], Reply]
 ) -> tuple[NumberedAnswer, Sequence[Buffer]]:
     number = numbered.get("id") if isinstance(numbered, dict) else None
     number = number if isinstance(number, int) else None
     try:
         content, buffers = answer(numbered["request"])
-    except _MISUNDERSTOOD as error:
-        said = f"{type(error).__name__}: {error}"
-        return NumberedAnswer(id=number, content=None, error=said, buffers=0), []
+    except _REQUEST_ERRORS as error:
+        text = f"{type(error).__name__}: {error}"
+        return NumberedAnswer(id=number, content=None, error=text, buffers=0), []
     return NumberedAnswer(id=number, content=content, error=None, buffers=len(buffers)), buffers

@@ -1,4 +1,4 @@
-"""The base of nbllm's widgets: closing one frees it."""
+"""The base class of nbllm's widgets, which frees a closed widget."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["View", "close_tree"]
 
 
 class View(anywidget.AnyWidget):
-    """A widget that nothing keeps in memory once it is closed and no longer referred to.
+    """A widget that can be garbage-collected once it is closed.
 
-    Scripts and styles are given to it as text: for a path, anywidget connects every widget to a
-    signal of the file, for as long as the class lives.
+    Subclasses define scripts and styles as text: for a path, anywidget connects each widget to a
+    signal of the file, which keeps it alive as long as the class.
     """
 
     def close(self) -> None:
-        """Close the widget with its layout and whatever else belongs to it."""
-        if self.comm is None:  # closed already or, where the constructor raised, never opened
+        """Close the widget and the widgets in its traits."""
+        if self.comm is None:  # closed, or never opened since the constructor raised
             return
         parts = list(_parts(self))
         super().close()
@@ -28,11 +28,11 @@ class View(anywidget.AnyWidget):
 
 
 def close_tree(widget: Widget) -> None:
-    """Close a widget and all those in its traits: children, layout, style.
+    """Close a widget and the widgets in its traits: children, layout, style.
 
-    ipywidgets closes the one alone, and keeps the others registered.
+    `Widget.close` leaves the others registered.
     """
-    if widget.comm is None:  # closed; a widget may be among its children's children
+    if widget.comm is None:  # closed: a widget may be its own descendant
         return
     parts = list(_parts(widget))
     widget.close()
@@ -41,7 +41,7 @@ def close_tree(widget: Widget) -> None:
 
 
 def _parts(widget: Widget) -> Iterator[Widget]:
-    """The widgets in the synced traits of a widget."""
+    """Yield the widgets in the synced traits of a widget."""
     for name in widget.keys:
         value = getattr(widget, name)
         for part in value if isinstance(value, tuple) else (value,):

@@ -82,13 +82,13 @@ def test_updates_reach_the_disk_four_times_a_second_and_the_last_one_always(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     written: list[int] = []
-    keep = module.write
+    keep = module.write_record
 
     def counted(path: Path, record: dict[str, Any]) -> bool:
         written.append(record["answered"])
         return keep(path, record)
 
-    monkeypatch.setattr(module, "write", counted)
+    monkeypatch.setattr(module, "write_record", counted)
     now = iter(range(10_000))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(now) / 100)  # 10 ms a look
     job = begin()
@@ -352,7 +352,7 @@ def test_a_request_that_the_disk_refuses_is_said(monkeypatch: pytest.MonkeyPatch
     def refused(*_: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(module, "raise_flag", refused)
+    monkeypatch.setattr(module, "create_flag", refused)
     with pytest.raises(ActivityError, match=r"Read-only file system.*Interrupt its kernel"):
         cancel(job.id)
 

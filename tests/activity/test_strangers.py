@@ -14,7 +14,7 @@ import pytest
 from nbllm.activity import jobs as module
 from nbllm.activity.jobs import Job, cancel, jobs
 from nbllm.activity.processes import HeldModel, announce, processes
-from nbllm.activity.records import is_own_file, raise_flag, read
+from nbllm.activity.records import create_flag, is_own_file, read_record
 from nbllm.errors import ActivityError, UnknownJobError
 from nbllm.lab.status import status
 
@@ -43,7 +43,7 @@ def records(folder: Path, job: Job) -> list[Path]:
 
 def looked_at() -> list[Any]:
     """What the panel asks for, as it is sent: numbers have an end there, and no NaN."""
-    module._ended.clear()
+    module._ended_records.clear()
     told = status().payload({}, Path.cwd())
     return [json.dumps(told, allow_nan=False)]
 
@@ -92,9 +92,9 @@ def test_what_is_no_file_is_neither_waited_for_nor_read_nor_removed(
         flag = odd.with_suffix(".cancel")
         make(odd)
         make(flag)
-        assert read(odd) is None and not is_own_file(flag)
+        assert read_record(odd) is None and not is_own_file(flag)
         with pytest.raises(OSError):
-            raise_flag(flag)
+            create_flag(flag)
         looked_at()
         with pytest.raises((UnknownJobError, ActivityError)):
             cancel(odd.stem)

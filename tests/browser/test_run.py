@@ -55,11 +55,11 @@ run = df.head(40).llm.classify('review', ledger=False, background=True, **option
 run""",
     "look": "run",
     "writes": """
-from nbllm.frame.running.eta import Forecast
-wrote = Forecast.add_token
-Forecast.add_token = lambda self: (time.sleep(0.06), wrote(self))
+from nbllm.frame.running.eta import EtaEstimator
+wrote = EtaEstimator.add_token
+EtaEstimator.add_token = lambda self: (time.sleep(0.06), wrote(self))
 written = df.head(10).llm.prompt('{review}', into='w', model=llm, max_new_tokens=32, ledger=False)
-Forecast.add_token = wrote""",
+EtaEstimator.add_token = wrote""",
     "waits": """
 import threading
 from nbllm.engine.locks import FORWARD_LOCK, named_work

@@ -10,7 +10,7 @@ import pytest
 
 import nbllm
 import nbllm.display.progress_bar as progress_bar
-from nbllm.display.progress_bar import LINES_EVERY, ProgressBar, bar_class
+from nbllm.display.progress_bar import LOG_INTERVAL, ProgressBar, bar_class
 
 
 class Terminal(io.StringIO):
@@ -39,7 +39,7 @@ def test_a_log_gets_its_first_and_last_line_and_one_every_ten_seconds(
                 getattr(bar, draw)(*arguments)
         bar.n = 600
     lines = log.getvalue().splitlines()
-    assert 600 / LINES_EVERY <= len(lines) <= 600 / LINES_EVERY + 2
+    assert 600 / LOG_INTERVAL <= len(lines) <= 600 / LOG_INTERVAL + 2
     assert all(line.startswith("sentiment: ") for line in lines)
     assert "| 0/600" in lines[0] and "| 600/600" in lines[-1]
     assert "\r" not in log.getvalue()

@@ -57,7 +57,7 @@ def test_html_holds_the_same_cells_and_no_markup_of_theirs() -> None:
 
 def test_a_named_row_has_a_heading() -> None:
     rows = [("<b>soup", Bar(0.5), "3")]
-    html = Table(rows, label="<b>menu", named_rows=True, fills=False).html()
+    html = Table(rows, label="<b>menu", named_rows=True, full_width=False).html()
     found = Cells(html)
     assert found.texts("th") == ["<b>soup"] and found.texts("td") == ["", "3"]
     assert found.found[0][2]["scope"] == "row" and "width:50.0%" in html

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nbllm.engine.decoding import Decoder
-from nbllm.engine.generation import TextGenerator, _padded
+from nbllm.engine.generation import TextGenerator
+from nbllm.engine.padding import pad_rows
 from nbllm.engine.prompt import CompiledTemplate, Part, chat
 from nbllm.models.model import Model
 from tests.conftest import byte_tokenizer, seeded
@@ -40,7 +41,8 @@ def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, sh
     whole = TextGenerator(tiny_llama, (), max_new_tokens=12)
     decoder = Decoder(tiny_llama, whole.prefix, whole.config, eos_token_ids=[])
     with torch.inference_mode():
-        tokens = decoder(*_padded([p.ids for p in prompts], 0, left=True))
+        ids, seen = pad_rows([p.ids for p in prompts], 0, left=True)
+        tokens = decoder(ids, seen.long())
     # What two of the rows write early now ends them.
     ends = [tokens[0][2], tokens[1][5]]
     tiny_llama.network.generation_config.eos_token_id = ends

@@ -32,7 +32,7 @@ def test_they_are_no_rows_to_ask(module: Any) -> None:
     frame = module.DataFrame({"text": TEXTS, "label": ["a", "b", *["a"] * len(UNSEEN)]})
     rows = read_rows(frame, ["text"])
     assert rows.texts == [(text,) for text in TEXTS[:2]]
-    assert rows.position == [0, 1, *[None] * len(UNSEEN)]
+    assert rows.text_indices == [0, 1, *[None] * len(UNSEEN)]
     assert [row.texts for row in learned_rows(frame, ["text"], "label")[0]] == rows.texts
     assert [row.texts for row in learned_rows(frame, ["text"], None)[0]] == rows.texts
     assert read_sources(frame, "text")[0] == read_sources(TEXTS, None)[0] == TEXTS[:2]

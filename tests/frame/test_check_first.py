@@ -43,8 +43,8 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(nbllm.models.loader, "loaded", list)
     monkeypatch.setattr(nbllm.models.loader, "load", load)
-    for name in ("choose", "choose_encoder", "loaded", "resolve"):
-        monkeypatch.setattr(f"nbllm.frame.calls.verb.{name}", load)
+    for name in ("verb.choose", "verb.choose_encoder", "models.loaded", "models.resolve"):
+        monkeypatch.setattr(f"nbllm.frame.calls.{name}", load)
     monkeypatch.setattr("nbllm.frame.verbs.reply.choose_encoder", load)
 
 
@@ -165,7 +165,7 @@ def test_of_a_comparison(frame: Any) -> None:
         ({"verb": "classify", "labels": ["a", "b"], "truth": "other"}, LabelError),
     ):
         with pytest.raises(error):
-            nbllm.compare("a", "b", frame, **{"subject": "review", **options})
+            nbllm.compare("a", "b", frame, **{"verb": "sentiment", "subject": "review", **options})
 
 
 def test_of_a_folder(tmp_path: Path) -> None:

@@ -166,9 +166,18 @@ def test_what_is_said_of_answers_reads_a_value_or_names_what_is_wrong(
         (lambda llm, model: llm.preview("sentimant", "text", model=model), "mean 'sentiment'"),
         (lambda llm, model: llm.preview("filter", "text", model=model), "needs predicate="),
         (lambda llm, model: llm.preview("sentiment", "text", neutrl=1), "mean 'neutral'"),
-        (lambda llm, model: compare(model, 3, frame(), "text"), "b=3 is neither a model"),
-        (lambda llm, model: compare(model, model, None, "text"), "the frame is a NoneType"),
-        (lambda llm, model: compare(model, model, frame(), "text", neutrl=1), "mean 'neutral'"),
+        (
+            lambda llm, model: compare(model, 3, frame(), "sentiment", "text"),
+            "b=3 is neither a model",
+        ),
+        (
+            lambda llm, model: compare(model, model, None, "sentiment", "text"),
+            "the frame is a NoneType",
+        ),
+        (
+            lambda llm, model: compare(model, model, frame(), "sentiment", "text", neutrl=1),
+            "mean 'neutral'",
+        ),
     ],
 )
 def test_what_is_passed_instead_is_said(ask: Any, message: str, models: dict[str, Model]) -> None:

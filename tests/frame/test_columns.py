@@ -20,7 +20,7 @@ def test_missing_and_blank_have_nothing_to_ask_and_duplicates_are_one() -> None:
     frame = pd.DataFrame({"t": ["a", *MISSING, "b", "a"]}, dtype=object)
     rows = read_rows(frame, ["t"])
     assert rows.texts == [("a",), ("b",)]
-    assert rows.position == [0, *[None] * len(MISSING), 1, 0]
+    assert rows.text_indices == [0, *[None] * len(MISSING), 1, 0]
     assert rows.errors == {}
 
 
@@ -39,7 +39,7 @@ def test_any_kind_of_text_column(column: pd.Series | pl.Series) -> None:
     frame = (pl if isinstance(column, pl.Series) else pd).DataFrame({"t": column})
     rows = read_rows(frame, ["t"])
     assert rows.texts == [("a",), ("b",)]
-    assert rows.position == [0, 1, 0, None]
+    assert rows.text_indices == [0, 1, 0, None]
 
 
 def test_a_value_that_is_no_text_is_its_rows_error() -> None:
@@ -94,9 +94,9 @@ def test_index_order_attrs_and_the_frame_given_are_left_alone() -> None:
 def test_the_users_own_column_is_not_overwritten_but_nbllms_is() -> None:
     frame = pd.DataFrame({"t": ["a"], "v": ["mine"]})
     with pytest.raises(ColumnError, match=r"already has a column 'v'.*into="):
-        refuse_taken(frame, ["v", "w"], ours="v_run")
+        refuse_taken(frame, ["v", "w"], marker="v_run")
     ours = frame.assign(v_run=["r"])
-    refuse_taken(ours, ["v", "w"], ours="v_run")
+    refuse_taken(ours, ["v", "w"], marker="v_run")
     assert write_columns(ours, {"v": (["new"], nw.String)})["v"].tolist() == ["new"]
 
 

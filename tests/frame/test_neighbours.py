@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import nbllm
-from nbllm.frame.running import provenance
+from nbllm.frame.running import run_record
 from nbllm.models.model import Model
 from tests.architectures.tiny import derive
 from tests.conftest import byte_tokenizer, seeded
@@ -65,7 +65,7 @@ def test_answers_on_file_of_an_earlier_format_are_not_served(
         return ROWS.llm.sentiment("t", model=tiny_llama).llm.report().forwards
 
     with monkeypatch.context() as earlier:
-        earlier.setattr(provenance, "ANSWER_FORMAT", provenance.ANSWER_FORMAT - 1)
+        earlier.setattr(run_record, "ANSWER_FORMAT", run_record.ANSWER_FORMAT - 1)
         assert forwards() > 0
         assert forwards() == 0
     assert forwards() > 0

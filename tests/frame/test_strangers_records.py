@@ -28,7 +28,7 @@ from nbllm.errors import LedgerError, NbllmError, ProvenanceError
 from nbllm.frame.calls.folder import _attrs
 from nbllm.frame.running import provenance
 from nbllm.frame.running.record_schema import record_fault, report_fault
-from nbllm.frame.tasks.base import are_numbers, check_filed
+from nbllm.frame.tasks.base import are_numbers, check_ledger_entries
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
 from tests.frame.explanation.test_row import VERBS, rows
@@ -118,7 +118,7 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         with suppress(NbllmError):
             use()
     from nbllm.widgets.explorer.answers import Answers
-    from nbllm.widgets.explorer.filtering import counts
+    from nbllm.widgets.explorer.filtering import chart_counts
     from nbllm.widgets.explorer.query import Query
     from nbllm.widgets.explorer.rows import row_details, row_window
 
@@ -127,7 +127,7 @@ def all_uses(frame: Any, output: str, model: Model) -> None:
         json.dumps([shown.roles, shown.labels, shown.verb], default=str)
         row_window(shown, [0], 0, 1)
         row_details(shown, 0)
-        counts(shown, Query())
+        chart_counts(shown, Query())
         _ = shown.texts
 
 
@@ -428,10 +428,10 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
     seen = []
 
     def check(task: Any, known: dict[str, Any], path: Any) -> None:
-        check_filed(task, known, path)
+        check_ledger_entries(task, known, path)
         seen.append((task, dict(known)))
 
-    monkeypatch.setattr("nbllm.frame.running.execute.check_filed", check)
+    monkeypatch.setattr("nbllm.frame.running.execute.check_ledger_entries", check)
     kind, _, ask = VERBS[verb]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -450,10 +450,10 @@ def test_answers_on_file_of_another_form_are_told_from_a_tasks_own(
                     assert {len(column) for column in columns} == {len(right) + 1}
             else:
                 with pytest.raises(LedgerError, match="Move it away"):
-                    check_filed(task, {"key": wrong}, Path("l.sqlite"))
+                    check_ledger_entries(task, {"key": wrong}, Path("l.sqlite"))
             if not (isinstance(wrong, list) and are_numbers(wrong, task.offset_length) and wrong):
                 with pytest.raises(LedgerError, match="calibration"):
-                    check_filed(task, {OFFSET: wrong}, Path("l.sqlite"))
+                    check_ledger_entries(task, {OFFSET: wrong}, Path("l.sqlite"))
 
 
 def test_a_ledger_whose_answers_are_not_of_the_question(

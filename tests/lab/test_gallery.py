@@ -18,7 +18,13 @@ from jupyter_server.services.contents import fileio
 from nbllm.cli import main
 from nbllm.errors import GalleryError
 from nbllm.lab import gallery
-from nbllm.lab.gallery import Curated, copy, curated, find, read
+from nbllm.lab.gallery import (
+    CuratedNotebook,
+    copy_notebook,
+    curated_notebooks,
+    find_notebook,
+    read_notebook,
+)
 from tests.lab.conftest import Running, as_json, is_root
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -39,7 +45,7 @@ def write(folder: Path, name: str, *cells: tuple[str, str]) -> None:
 
 
 def test_all_curated_notebooks_introduce_themselves() -> None:
-    here = curated()
+    here = curated_notebooks()
     assert [notebook.name for notebook in here] == sorted(
         path.name for path in NOTEBOOKS.glob("*.ipynb")
     )
@@ -67,12 +73,12 @@ def test_the_first_cell_tells(
 ) -> None:
     monkeypatch.setattr(gallery, "_WHEEL", tmp_path)
     write(tmp_path, "10_a.ipynb", ("markdown", text), ("markdown", "# Not this\n\nAbout 9 minutes"))
-    assert curated() == [Curated("10_a.ipynb", *expected)]
+    assert curated_notebooks() == [CuratedNotebook("10_a.ipynb", *expected)]
 
 
 @pytest.mark.parametrize("name", ["10_sentiment.ipynb", "10_sentiment", "sentiment"])
 def test_a_notebook_is_found_by_what_people_type(name: str) -> None:
-    assert find(name).name == "10_sentiment.ipynb"
+    assert find_notebook(name).name == "10_sentiment.ipynb"
 
 
 def test_the_command_lists_and_copies(
@@ -80,7 +86,7 @@ def test_the_command_lists_and_copies(
 ) -> None:
     assert main(["notebooks"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == len(curated())
+    assert len(listed) == len(curated_notebooks())
     [sentiment] = [line for line in listed if line.startswith("10_sentiment.ipynb ")]
     assert sentiment.endswith("(1 min)")
     monkeypatch.chdir(tmp_path)
@@ -100,16 +106,16 @@ def test_a_copy_is_the_notebook_without_outputs(
 ) -> None:
     monkeypatch.setattr(gallery, "_WHEEL", tmp_path / "gallery")
     write(tmp_path / "gallery", "10_a.ipynb", ("markdown", "# Schön?"), ("code", "1 + 1"))
-    path = copy("a", tmp_path)
+    path = copy_notebook("a", tmp_path)
     nbformat.validate(made := nbformat.read(path, as_version=4))
     assert made.cells[0].source == "# Schön?"
     assert (made.cells[1].outputs, made.cells[1].execution_count) == ([], None)
     with pytest.raises(GalleryError, match="There is no curated notebook"):
-        read("../10_a.ipynb")
+        read_notebook("../10_a.ipynb")
 
 
 def test_a_clean_notebook_is_copied_byte_for_byte(tmp_path: Path) -> None:
-    path = copy("reasons", tmp_path)
+    path = copy_notebook("reasons", tmp_path)
     assert path.read_bytes() == (NOTEBOOKS / "31_reasons.ipynb").read_bytes()
 
 
@@ -134,7 +140,7 @@ def everything(server: Running) -> set[Path]:
 
 def test_the_list_is_what_the_files_say(page: httpx.Client) -> None:
     told = as_json(page.get("nbllm/notebooks"))
-    assert [Curated(**notebook) for notebook in told] == curated()
+    assert [CuratedNotebook(**notebook) for notebook in told] == curated_notebooks()
     assert set(told[0]) == {"name", "title", "summary", "minutes"}
 
 
@@ -142,7 +148,7 @@ def test_a_copy_never_overwrites(page: httpx.Client, folder: Path) -> None:
     for expected in ("10_sentiment.ipynb", "10_sentiment-1.ipynb", "10_sentiment-2.ipynb"):
         assert as_json(copied(page, folder.name), 201) == {"path": f"{folder.name}/{expected}"}
         made = json.loads((folder / expected).read_text(encoding="utf-8"))
-        assert made == read("10_sentiment.ipynb")
+        assert made == read_notebook("10_sentiment.ipynb")
         (folder / expected).write_text("mine")
     assert [path.read_text() for path in folder.glob("*.ipynb")] == ["mine"] * 3
 

@@ -43,7 +43,7 @@ from nbllm.errors import (
     TrainingError,
     UnsupportedModelError,
 )
-from nbllm.frame.running.provenance import run_record
+from nbllm.frame.running.run_record import run_record
 from nbllm.models.flops import TokenCounts, operations
 from nbllm.models.in_memory import loaded
 from nbllm.models.loader import load, reload
@@ -490,6 +490,6 @@ def test_where_a_model_lies_is_shown_wherever_it_is_named(
     ):
         assert "lm_head on disk" in repr(part) and "on disk" not in repr(whole)
         assert "cpu and disk" in str(nbllm.shelf())
-        compared = nbllm.compare(whole, part, FRAME, "text")
+        compared = nbllm.compare(whole, part, FRAME, "sentiment", "text")
         assert compared.a.name.endswith("float32, cpu")
         assert compared.b.name.endswith("float32, cpu and disk")

@@ -105,6 +105,6 @@ def test_loading_the_extension_imports_nothing_heavy() -> None:
 
 def test_the_extension_keeps_no_shell_alive(shell) -> None:
     extension.load(shell)
-    assert len(extension._before) >= 1
+    assert len(extension._replaced) >= 1
     extension.unload(shell)
-    assert shell not in extension._before
+    assert shell not in extension._replaced

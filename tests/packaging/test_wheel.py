@@ -158,10 +158,11 @@ def test_an_installed_wheel_has_its_widget_and_its_gallery(installed: Installed)
     said, _ = installed.python(
         "-c",
         "import nbllm, nbllm.widgets.attention.view as module, anywidget\n"
-        "from nbllm.lab.gallery import curated\n"
+        "from nbllm.lab.gallery import curated_notebooks\n"
         "widgets = [v for v in vars(module).values() if isinstance(v, type)\n"
         "           and issubclass(v, anywidget.AnyWidget) and '_esm' in vars(v)]\n"
-        "print(nbllm.__file__, [len(str(v._esm)) > 1000 for v in widgets], len(curated()))",
+        "print(nbllm.__file__, [len(str(v._esm)) > 1000 for v in widgets])\n"
+        "print(len(curated_notebooks()))",
     )
     file, *rest = said.split()
     assert Path(file).is_relative_to(installed.prefix)

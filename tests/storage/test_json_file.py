@@ -72,6 +72,6 @@ def test_what_is_an_object_is_read(tmp_path: Path) -> None:
     linked = tmp_path / "linked.json"
     linked.symlink_to(file)
     assert read_object(linked, error=ModelError) == read_json(file, error=ModelError)
-    assert read_text(file, error=ModelError, most=file.stat().st_size) == file.read_text()
+    assert read_text(file, error=ModelError, max_bytes=file.stat().st_size) == file.read_text()
     with pytest.raises(ModelError, match="more than"):
-        read_text(file, error=ModelError, most=file.stat().st_size - 1)
+        read_text(file, error=ModelError, max_bytes=file.stat().st_size - 1)

@@ -51,7 +51,7 @@ def test_an_own_file_is_no_link_and_no_other_users(
     file, link = tmp_path / "a.json", tmp_path / "link.json"
     write_json(file, {"a": 1})
     link.symlink_to(file)
-    assert find_object(link) == find_object(file, own=True) == {"a": 1}
-    assert find_object(link, own=True) is None
+    assert find_object(link) == find_object(file, own_only=True) == {"a": 1}
+    assert find_object(link, own_only=True) is None
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert find_object(file, own=True) is None and find_object(file) == {"a": 1}
+    assert find_object(file, own_only=True) is None and find_object(file) == {"a": 1}

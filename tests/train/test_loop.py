@@ -112,7 +112,7 @@ def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(
     place = tmp_path / "cut"
     cut = copy.deepcopy(tiny_llama.network)
     with pytest.raises(_Killed):
-        run(cut, LAYOUT, TRAIN, HELD, RECIPE, scheduled(6), place, watch=kill)
+        run(cut, LAYOUT, TRAIN, HELD, RECIPE, scheduled(6), place, on_step=kill)
     # What the kill left half written does not count.
     (place / f"checkpoint-{at + 90}").mkdir()
     (place / f"checkpoint-{at + 90}" / "trainer_state.json").write_text('{"global_step": 9')
@@ -136,7 +136,7 @@ def test_an_interrupt_keeps_the_best_weights(tiny_llama: Model, tmp_path: Path) 
             raise KeyboardInterrupt
 
     outcome = run(
-        tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, watch=interrupt
+        tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, on_step=interrupt
     )
     assert outcome.interrupted and outcome.best_step in (2, 4)
     assert f"step {outcome.best_step} was the best" in outcome.ended(scheduled(8))
@@ -210,7 +210,7 @@ def test_an_interrupt_before_any_checkpoint_promises_none(
         raise KeyboardInterrupt
 
     outcome = run(
-        tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, watch=interrupt
+        tiny_llama.network, LAYOUT, TRAIN, HELD, RECIPE, scheduled(8), tmp_path, on_step=interrupt
     )
     assert outcome.interrupted and outcome.best_step is None
     assert outcome.ended(scheduled(8)) == "interrupted before the first validation"

@@ -87,7 +87,7 @@ def looked_at(df: pl.DataFrame) -> None:
     assert_type(llm.corrected({0: "positive"}), pl.DataFrame)
     assert_type(llm.explain(0), Explanation)
     assert_type(llm.explore(truth="label"), Explorer)
-    assert_type(nbllm.compare("smollm2", "gemma3-270m", df, "review"), Comparison)
+    assert_type(nbllm.compare("smollm2", "gemma3-270m", df, "sentiment", "review"), Comparison)
 
 
 def attention(model: nbllm.Model) -> None:

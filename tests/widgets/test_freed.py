@@ -63,7 +63,7 @@ def of_run(model: Model, answered: pd.DataFrame) -> tuple[Widget, Parts]:
     monitor = RunMonitor("classify", "label")
     view = RunView(state=run.state_of(monitor))
     run._end_view(view, monitor)
-    assert run._ended.pop() is view
+    assert run._ended_views.pop() is view
     return view, [monitor]
 
 

@@ -1,4 +1,4 @@
-// What is on screen, said in words.
+// Describes the selected head, and where the weight of the selected query goes.
 
 import { h } from "../shared/dom";
 import { label, percent, shares } from "./layout";
@@ -9,7 +9,7 @@ import type { State } from "./state";
 const NAMES = { yours: "your text", rest: "other tokens", sink: "sink" } as const;
 const LISTED = 6; // heads
 
-/** Which head this is, why it was opened, and what its sink takes. */
+/** Describes the selected head: why the view opened at it, and how much weight its sink takes. */
 export function aboutHead(state: State, outline: Outline, { sink_share }: Picture): HTMLElement[] {
   const { layer, head, reduce, token, mask_sink } = state;
   const sentences: (string | false)[] = [
@@ -42,30 +42,30 @@ export function aboutHead(state: State, outline: Outline, { sink_share }: Pictur
   return sentences.filter((sentence) => sentence !== false).map((text) => h("p", {}, text));
 }
 
-/** The heads that a measure is largest in, each to be opened. */
-export function ranked(
+/** Returns buttons that select the heads with the largest values of a measure. */
+export function rankedHeads(
   measure: string,
   values: Float32Array[],
   { layers }: Outline,
   select: (head: Head) => void,
 ): HTMLElement[] {
-  const said = `Sorted by ${titleOf(measure)}: ${aboutOf(measure)}.`;
+  const heading = `Sorted by ${titleOf(measure)}: ${aboutOf(measure)}.`;
   const buttons = rank(measure, values)
     .top(LISTED)
     .map(({ layer, head, text }) => {
       const title = `layer ${layers[layer]}, head ${head}`;
-      const made = h("button", { type: "button", title }, `L${layers[layer]} H${head} ${text}`);
-      made.addEventListener("click", () => select({ layer: layers[layer]!, head }));
-      return made;
+      const button = h("button", { type: "button", title }, `L${layers[layer]} H${head} ${text}`);
+      button.addEventListener("click", () => select({ layer: layers[layer]!, head }));
+      return button;
     });
-  if (!buttons.length) return [h("p", {}, `${said} This text has nothing to measure it on.`)];
+  if (!buttons.length) return [h("p", {}, `${heading} This text has nothing to measure it on.`)];
   return [
-    h("p", {}, `${said} Largest in`),
+    h("p", {}, `${heading} Largest in`),
     h("p", { class: "ranked" }, ...buttons),
   ];
 }
 
-/** Where one query's weight goes. */
+/** Shows where one query's weight goes; `removed` is the weight that a masked sink had. */
 export function flow(
   row: Float32Array,
   query: string,
@@ -73,15 +73,13 @@ export function flow(
   removed: number | null,
 ): (Node | string)[] {
   const parts = shares(row, outline.keys, removed === null ? outline.sink : null);
+  const part = (kind: string, weight: number, text: string) => {
+    const width = Math.max(2, 120 * Math.min(1, Math.abs(weight)));
+    return h("span", { class: "part" }, h("span", { class: `swatch ${kind}`, style: `width:${width}px` }), text);
+  };
   return [
     h("span", { class: "from" }, outline.signed ? "Changed from " : "From ", h("b", {}, query), " to"),
-    ...parts.map(({ name, weight }) => {
-      const width = Math.max(2, 120 * Math.min(1, Math.abs(weight)));
-      const swatch = h("span", { class: `swatch ${name}`, style: `width:${width}px` });
-      return h("span", { class: "part" }, swatch, `${NAMES[name]} ${percent(weight)}`);
-    }),
-    removed === null
-      ? ""
-      : h("span", { class: "part" }, h("span", { class: "swatch sink", style: `width:${Math.max(2, 120 * removed)}px` }), `${percent(removed)} on the sink was removed`),
+    ...parts.map(({ name, weight }) => part(name, weight, `${NAMES[name]} ${percent(weight)}`)),
+    ...(removed === null ? [] : [part("sink", removed, `${percent(removed)} on the sink was removed`)]),
   ];
 }

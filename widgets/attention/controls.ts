@@ -1,8 +1,8 @@
-// The bar above the panels: what is shown, by number and by name.
+// The toolbar above the panels: source, layer, head, sorting and display options.
 
 import { h } from "../shared/dom";
 import type { Comparand } from "../shared/protocol";
-import { gap } from "./layout";
+import { formatError } from "./layout";
 import { titleOf } from "./measures";
 import { type Contents, type Outline } from "./source";
 import { isCompared, type State } from "./state";
@@ -14,7 +14,7 @@ const STACKS: Record<string, string> = {
   cross: "decoder to encoder",
 };
 
-type Set = (change: Partial<State>) => void;
+type SetState = (change: Partial<State>) => void;
 
 export class Controls {
   readonly element: HTMLElement;
@@ -25,7 +25,7 @@ export class Controls {
   #stack: HTMLSelectElement;
   #comparand: HTMLSelectElement;
   #measure: HTMLSelectElement;
-  #offered: string | undefined;
+  #listed: string | undefined;
   #mask: HTMLInputElement;
   #words: HTMLInputElement;
   #log: HTMLInputElement;
@@ -36,7 +36,7 @@ export class Controls {
 
   constructor(
     private contents: Contents,
-    private set: Set,
+    private set: SetState,
   ) {
     this.#layer = this.#number("layer", (layer) => this.#outline!.layers.includes(layer));
     this.#head = this.#number("head", (head) => head >= 0 && head < this.#outline!.heads);
@@ -51,7 +51,7 @@ export class Controls {
     );
     this.#measure = h("select", {});
     this.#measure.addEventListener("change", () => this.set({ measure: this.#measure.value || null }));
-    this.#quiet(this.#measure);
+    this.#keepKeys(this.#measure);
     this.#mask = this.#toggle((mask_sink) => ({ mask_sink }));
     this.#words = this.#toggle((words) => ({ words }));
     this.#log = this.#toggle((on) => ({ scale: on ? "log" : "sqrt" }));
@@ -81,7 +81,7 @@ export class Controls {
     this.#reduce.value = state.reduce;
     this.#stack.value = outline.stack;
     this.#comparand.value = outline.comparand;
-    this.#offer(outline, Object.keys(state.measured[outline.stack] ?? {}));
+    this.#listMeasures(outline, Object.keys(state.measured[outline.stack] ?? {}));
     if (!outline.signed) this.#measure.value = state.measure ?? "";
     this.#mask.checked = state.mask_sink;
     this.#words.checked = state.words;
@@ -102,7 +102,7 @@ export class Controls {
       : outline.model;
     this.#about.textContent = outline.signed
       ? `${size} that both have`
-      : `${size}, checked against the model's own attention: within ${gap(outline.closure)}`;
+      : `${size}, checked against the model's own attention: within ${formatError(outline.closure)}`;
     this.#ranges.layer.textContent = `${layers[0]}–${layers.at(-1)}`;
     this.#ranges.head.textContent = `0–${heads - 1}`;
     this.#layer.min = String(layers[0]);
@@ -111,11 +111,11 @@ export class Controls {
     this.#mask.disabled = outline.sink === null;
   }
 
-  /** What the heads can be sorted by: the measures of the source, and more that were given. */
-  #offer({ signed, measures }: Outline, more: string[]) {
-    const names = signed ? measures : ["", ...new Set([...measures, ...more])];
-    if (names.join("\n") === this.#offered) return;
-    this.#offered = names.join("\n");
+  /** Lists the measures that sort the heads: those of the source, and those set from Python. */
+  #listMeasures({ signed, measures }: Outline, own: string[]) {
+    const names = signed ? measures : ["", ...new Set([...measures, ...own])];
+    if (names.join("\n") === this.#listed) return;
+    this.#listed = names.join("\n");
     this.#measure.replaceChildren(
       ...names.map((name) => h("option", { value: name }, name ? titleOf(name) : "their number")),
     );
@@ -125,41 +125,41 @@ export class Controls {
     return h("label", { hidden: !on }, name, control);
   }
 
-  #number(name: "layer" | "head", usable: (value: number) => boolean): HTMLInputElement {
+  #number(name: "layer" | "head", isValid: (value: number) => boolean): HTMLInputElement {
     const input = h("input", { type: "number", min: 0, step: 1 });
     input.addEventListener("change", () => {
-      if (usable(input.valueAsNumber)) this.set({ [name]: input.valueAsNumber });
+      if (isValid(input.valueAsNumber)) this.set({ [name]: input.valueAsNumber });
       else input.value = String(this.#state![name]);
     });
-    this.#quiet(input);
+    this.#keepKeys(input);
     return input;
   }
 
   #choice(options: Record<string, string>, change: (value: string) => Partial<State>) {
-    const made = Object.entries(options).map(([value, name]) => h("option", { value }, name));
-    const select = h("select", {}, ...made);
+    const items = Object.entries(options).map(([value, name]) => h("option", { value }, name));
+    const select = h("select", {}, ...items);
     select.addEventListener("change", () => this.set(change(select.value)));
-    this.#quiet(select);
+    this.#keepKeys(select);
     return select;
   }
 
   #toggle(change: (on: boolean) => Partial<State>): HTMLInputElement {
     const box = h("input", { type: "checkbox" });
     box.addEventListener("change", () => this.set(change(box.checked)));
-    this.#quiet(box);
+    this.#keepKeys(box);
     return box;
   }
 
-  /** Keys meant for a control are not JupyterLab's. */
-  #quiet(control: HTMLElement) {
+  /** Keeps the keys pressed in a control from JupyterLab's shortcuts. */
+  #keepKeys(control: HTMLElement) {
     control.addEventListener("keydown", (event) => event.stopPropagation());
   }
 }
 
 export function comparandName(comparand: Comparand, { comparands, models }: Contents): string {
-  const named = (name: Comparand) => {
+  const withModel = (name: Comparand) => {
     const at = comparands.indexOf(name);
     return models[0] === models[1] ? name : `${name} (${models[at]})`;
   };
-  return comparand === "difference" ? "difference, b − a" : named(comparand);
+  return comparand === "difference" ? "difference, b − a" : withModel(comparand);
 }

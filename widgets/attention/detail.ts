@@ -1,4 +1,4 @@
-// One score taken apart: which dimensions of query and key made it.
+// One attention score as a sum over the dimensions of query and key.
 
 import { h, svg } from "../shared/dom";
 import { NOT_STORED } from "../shared/offline";
@@ -6,13 +6,13 @@ import { label, weightText } from "./layout";
 import type { Head, Outline, AttentionSource } from "./source";
 
 const HEIGHT = 34;
-const NAMED = 4; // dimensions
+const LISTED = 4; // dimensions
 
 export class Detail {
   readonly element = h("div", { class: "detail" });
   #text = h("p", { "aria-live": "polite" });
   #bars = h("div", { class: "bars" });
-  #asked = "";
+  #requested = "";
 
   constructor(private source: AttentionSource) {
     this.element.append(this.#text, this.#bars);
@@ -20,30 +20,30 @@ export class Detail {
 
   async show(head: Head, query: number | null, key: number | null, weight: number | undefined) {
     const { outline } = this.source;
-    const asked = [head.layer, head.head, query, key].join();
-    this.#asked = asked;
-    if (query === null || key === null) return this.say("Select a query and a key, as by a click into the matrix, to see what made their score.");
-    if (outline.causal && key > query) return this.say(`${pair(outline, query, key)}: the key comes later and cannot be seen.`);
-    const found = await this.source.dimensions(head, query, key).catch((error: Error) => {
+    const requested = [head.layer, head.head, query, key].join();
+    this.#requested = requested;
+    if (query === null || key === null) return this.showMessage("Select a query and a key, as by a click into the matrix, to see what made their score.");
+    if (outline.causal && key > query) return this.showMessage(`${pair(outline, query, key)}: the key comes later and cannot be seen.`);
+    const dimensions = await this.source.dimensions(head, query, key).catch((error: Error) => {
       if (error.message !== NOT_STORED) throw error;
       return undefined;
     });
-    if (asked !== this.#asked) return;
-    if (!found) return this.say("What a score is made of is shown in the notebook; this page does not hold it.");
-    const { q, k, product, plain } = found;
+    if (requested !== this.#requested) return;
+    if (!dimensions) return this.showMessage("What a score is made of is shown in the notebook; this page does not hold it.");
+    const { q, k, product, plain } = dimensions;
     const total = product.reduce((sum, value) => sum + value, 0);
     const order = Array.from(product.keys()).sort(
       (a, b) => Math.abs(product[b]!) - Math.abs(product[a]!),
     );
-    const named = order
-      .slice(0, NAMED)
+    const largest = order
+      .slice(0, LISTED)
       .map((at) => `${at} (${signed(product[at]!)})`)
       .join(", ");
     this.#text.replaceChildren(
       h("b", {}, pair(outline, query, key)),
       `: score ${signed(total)}${plain ? "" : " before soft-cap and bias"}, the sum over ${product.length} dimensions of q·k·scale`,
       weight === undefined ? "" : `; weight ${weightText(weight)}`,
-      `. Dimensions that made most of it: ${named}.`,
+      `. Dimensions that made most of it: ${largest}.`,
     );
     this.#bars.replaceChildren(
       bars("q", "query", q),
@@ -52,8 +52,8 @@ export class Detail {
     );
   }
 
-  say(text: string) {
-    this.#asked = "";
+  showMessage(text: string) {
+    this.#requested = "";
     this.#text.textContent = text;
     this.#bars.replaceChildren();
   }
@@ -65,9 +65,9 @@ const pair = ({ queries, keys }: Outline, query: number, key: number): string =>
 const signed = (value: number): string =>
   `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(Math.abs(value) < 10 ? 2 : 1)}`;
 
-/** A bar for each dimension, up from the middle or down, the largest at full height. */
+/** Draws a bar per dimension, upwards or downwards from the middle; the largest has full height. */
 function bars(name: string, kind: string, values: Float32Array): HTMLElement {
-  const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1e-12);
+  const most = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-12);
   const drawing = svg("svg", {
     class: kind,
     viewBox: `0 0 ${values.length} ${HEIGHT}`,

@@ -1,5 +1,5 @@
-// All heads at a glance: one small picture for each layer and head, or their values of a
-// measure, sorted. Layers run from left to right, as the text runs through them.
+// The grid of all heads: a thumbnail per head, or its value of a measure, sorted within each layer.
+// Columns are layers, from the first on the left to the last.
 
 import { css, level } from "../shared/colour";
 import { h, sharpen } from "../shared/dom";
@@ -42,24 +42,24 @@ export class HeadsGrid {
     return this.#cells.length > 0;
   }
 
-  /** Puts a cell for each head over the pictures. */
+  /** Adds a focusable cell per head on top of the canvas. */
   #fill() {
     const { layers, heads } = this.source.outline;
     const rows = Array.from({ length: heads }, (_, slot) => {
       const cells = layers.map((_, layer) => {
         const cell = h("div", { role: "gridcell", tabindex: -1, "aria-colindex": layer + 1 });
-        cell.addEventListener("click", () => this.#go(slot, layer));
+        cell.addEventListener("click", () => this.#choose(slot, layer));
         return cell;
       });
       this.#cells.push(cells);
       return h("div", { role: "row", "aria-rowindex": slot + 1 }, ...cells);
     });
     this.#grid.append(...rows);
-    this.#name();
+    this.#setLabels();
     this.#draw();
   }
 
-  /** Fetches the pictures, the shown layer's first and one layer at a time. */
+  /** Fetches the thumbnails one layer at a time, nearest to layer `first` first. */
   async load(first: number) {
     const { layers, signed } = this.source.outline;
     const missing = layers.map((_, at) => at).filter((at) => !this.#pictures[at]);
@@ -79,10 +79,10 @@ export class HeadsGrid {
     }
   }
 
-  /** Sorts the heads of each layer by a measure, or shows their pictures in their own order. */
+  /** Sorts the heads of each layer by a measure; without one, shows thumbnails in the model's order. */
   sort(measure: string | null, values: Float32Array[] | undefined) {
     this.#ranking = measure && values ? rank(measure, values) : undefined;
-    this.#name();
+    this.#setLabels();
     if (this.#theme) this.#draw();
   }
 
@@ -96,7 +96,7 @@ export class HeadsGrid {
     this.#draw();
   }
 
-  show({ layer, head }: Head, whole: boolean, theme: Theme) {
+  show({ layer, head }: Head, allHeads: boolean, theme: Theme) {
     const recoloured = theme.scale !== this.#theme?.scale;
     this.#theme = theme;
     if (!this.isFilled) this.#fill();
@@ -109,7 +109,7 @@ export class HeadsGrid {
     this.#selected = [this.#slot(at, head), at];
     const cell = this.#cells[this.#selected[0]]![at]!;
     cell.tabIndex = 0;
-    for (const row of whole ? this.#cells : [this.#cells[this.#selected[0]]!]) {
+    for (const row of allHeads ? this.#cells : [this.#cells[this.#selected[0]]!]) {
       row[at]!.setAttribute("aria-selected", "true");
     }
   }
@@ -122,7 +122,7 @@ export class HeadsGrid {
     return this.#ranking ? this.#ranking.order[at]!.indexOf(head) : head;
   }
 
-  #go(slot: number, at: number) {
+  #choose(slot: number, at: number) {
     this.#cells[slot]![at]!.focus({ preventScroll: true });
     this.select({ layer: this.source.outline.layers[at]!, head: this.#head(at, slot) });
   }
@@ -139,10 +139,10 @@ export class HeadsGrid {
     else return;
     event.preventDefault();
     event.stopPropagation(); // else JupyterLab moves to the next cell
-    if (at >= 0 && slot >= 0 && at < layers.length && slot < heads) this.#go(slot, at);
+    if (at >= 0 && slot >= 0 && at < layers.length && slot < heads) this.#choose(slot, at);
   }
 
-  #name() {
+  #setLabels() {
     const { layers } = this.source.outline;
     const ranking = this.#ranking;
     this.#grid.setAttribute(
@@ -166,7 +166,7 @@ export class HeadsGrid {
     const side = this.#side;
     const size = [MARGIN.left + layers.length * side, MARGIN.top + heads * side] as const;
     const context = sharpen(this.#canvas, ...size);
-    if (!this.isFilled) return; // it has its room, and is drawn when the matrix is there
+    if (!this.isFilled) return; // only reserves its space: it is drawn after the matrix
     context.font = "10px system-ui, sans-serif";
     context.fillStyle = getComputedStyle(this.element).color;
     context.textBaseline = "middle";

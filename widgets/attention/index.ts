@@ -1,10 +1,10 @@
-// The attention viewer. What a reader sets is shared with Python and with every other view
-// of the same widget; all numbers are requested when they come on screen.
+// The attention viewer. Its settings are synced with Python and with every other view of the same
+// widget; numbers are requested when they come on screen.
 
 import type { Render } from "@anywidget/types";
 
 import { after, nextPaint } from "../shared/dom";
-import { framed } from "../shared/frame";
+import { createFrame } from "../shared/frame";
 import type { Channel } from "../shared/kernel";
 import {
   type AttentionAnswers, type AttentionRequest, type Comparand, COMPARED_PIXELS, MATRIX_PIXELS,
@@ -15,12 +15,12 @@ import { Matrix } from "./matrix";
 import { Panels } from "./panels";
 import { wholeWords } from "./plot";
 import { AttentionSource, type Contents, type Kernel, type Outline, outlineOf, pictureOf } from "./source";
-import { carried, fit, isCompared, type Model, read, selectionOf, type State, TRAITS, windowOf } from "./state";
+import { fit, isCompared, mapState, type Model, read, selectionOf, type State, TRAITS, windowOf } from "./state";
 
 const PADDING = 28;
-const GRID_WAITS = 500; // ms for the first matrices, until a reader may want another head
+const GRID_WAITS = 500; // ms that the grid of heads waits at most for the first matrices
 
-/** The sources of a stack, their matrices, and the panels of the comparand that is looked at. */
+/** The sources of a stack by comparand, with their matrices and the panels opened so far. */
 interface Stack {
   sources: Map<Comparand, AttentionSource>;
   matrices: Map<Comparand, Matrix>;
@@ -53,16 +53,16 @@ class View {
     this.model.save_changes();
   }
 
-  /** Follows the model, the theme and the room there is, until the returned function is called. */
+  /** Follows the model, the theme and the width, until the returned function is called. */
   start(): () => void {
     const change = () => void this.#update();
     for (const trait of TRAITS) this.model.on(`change:${trait}`, change);
     const stopTheme = onTheme(() => this.#layOut());
-    let seen = 0;
+    let lastWidth = 0;
     const resize = () => {
       const width = this.root.clientWidth;
-      if (width && width !== seen) {
-        seen = width;
+      if (width && width !== lastWidth) {
+        lastWidth = width;
         this.#layOut();
       }
     };
@@ -94,7 +94,7 @@ class View {
     }
   }
 
-  /** One update at a time: what changes meanwhile is shown by the next, the last of it alone. */
+  /** Draws one state at a time; changes meanwhile are drawn together afterwards. */
   async #update() {
     if (!this.root.clientWidth) return; // hidden: drawn when it has a size
     this.#again = true;
@@ -102,7 +102,7 @@ class View {
     this.#running = true;
     try {
       while (this.#again) {
-        await Promise.resolve(); // until all of a change is set: a head comes with its layer
+        await Promise.resolve(); // traits of one change, such as layer and head, are set one by one
         this.#again = false;
         await this.#draw();
       }
@@ -114,36 +114,36 @@ class View {
   }
 
   async #draw() {
-    const wanted = read(this.model);
-    const stack = await this.#open(wanted.stack);
-    const source = stack.sources.get(wanted.comparand)!;
-    const state = fit(wanted, source.outline);
+    const current = read(this.model);
+    const stack = await this.#open(current.stack);
+    const source = stack.sources.get(current.comparand)!;
+    const state = fit(current, source.outline);
     const views = [...stack.matrices].map(([comparand, matrix]) => {
-      const its = stack.sources.get(comparand)!;
-      const theirs = this.#carried(state, source.outline, stack, comparand);
-      const selection = selectionOf(theirs);
-      const window = theirs.words ? wholeWords(windowOf(theirs), its.units(true)) : windowOf(theirs);
-      const asked = its.picture(selection, window, matrix.resolution);
-      return { comparand, matrix, selection, words: theirs.words, token: theirs.token, key: theirs.key, asked };
+      const ownSource = stack.sources.get(comparand)!;
+      const ownState = this.#mapped(state, source.outline, stack, comparand);
+      const selection = selectionOf(ownState);
+      const window = ownState.words ? wholeWords(windowOf(ownState), ownSource.units(true)) : windowOf(ownState);
+      const request = ownSource.picture(selection, window, matrix.resolution);
+      return { comparand, matrix, selection, words: ownState.words, token: ownState.token, key: ownState.key, request };
     });
-    const panels = this.#bring(stack, source);
+    const panels = this.#showPanels(stack, source);
     this.#controls.show(state, source.outline);
     const theme = this.#theme;
-    const pictures = views.map(async ({ comparand, matrix, asked, ...view }) => {
-      const picture = await asked.catch((error: Error) => {
+    const pictures = views.map(async ({ comparand, matrix, request, ...view }) => {
+      const picture = await request.catch((error: Error) => {
         matrix.clear();
         throw error;
       });
       matrix.show({ ...view, picture }, theme);
-      if (comparand === wanted.comparand) panels.tell(state, picture);
+      if (comparand === current.comparand) panels.describe(state, picture);
     });
-    const asked = panels.rows(state).catch((error: Error) => {
+    const rowsRequest = panels.rows(state).catch((error: Error) => {
       panels.clearRows(state, theme);
       throw error;
     });
-    const all = Promise.all([asked, ...pictures]);
-    all.catch(() => {}); // it is thrown below, when the grid is there
-    // To make a thousand cells holds up a matrix that comes meanwhile.
+    const all = Promise.all([rowsRequest, ...pictures]);
+    all.catch(() => {}); // awaited, and so thrown, below
+    // Creating a thousand cells would delay the matrix.
     if (!panels.grid.isFilled) {
       await Promise.race([Promise.allSettled(pictures), after(GRID_WAITS)]);
       await nextPaint();
@@ -153,25 +153,25 @@ class View {
     this.fail(null);
     const { key, weight } = panels.showRows(state, rows, theme);
     this.root.dataset.shown = `${state.layer}/${state.head}/${state.token}`;
-    // After what is on screen: a picture never waits for those of the other heads.
+    // Last, so that the matrix never waits for thumbnails of other heads.
     void panels.showDetail(state, key, weight).catch(this.fail);
     void panels.sort(state, theme).catch(this.fail);
     void panels.grid.load(state.layer).catch(this.fail);
   }
 
-  /** The state as another comparand of the comparison has it. */
-  #carried(state: State, from: Outline, stack: Stack, comparand: Comparand): State {
+  /** Maps the state to another comparand. */
+  #mapped(state: State, from: Outline, stack: Stack, comparand: Comparand): State {
     const to = stack.sources.get(comparand)!.outline;
     if (to === from) return state;
     const common = stack.sources.get("difference")!.outline;
-    return fit(carried(state, from, to, common), to);
+    return fit(mapState(state, from, to, common), to);
   }
 
-  /** Where the matrix of a comparand is zoomed to. */
+  /** The window of a comparand's matrix. */
   #windowOn(stack: Stack, comparand: Comparand): State["window"] {
-    const wanted = read(this.model);
-    const { outline } = stack.sources.get(wanted.comparand)!;
-    return this.#carried(fit(wanted, outline), outline, stack, comparand).window;
+    const current = read(this.model);
+    const { outline } = stack.sources.get(current.comparand)!;
+    return this.#mapped(fit(current, outline), outline, stack, comparand).window;
   }
 
   async #open(name: string): Promise<Stack> {
@@ -200,8 +200,8 @@ class View {
     return stack;
   }
 
-  /** Puts the panels of a source on screen, unless they are there. */
-  #bring(stack: Stack, source: AttentionSource): Panels {
+  /** Puts the panels of a source on screen. */
+  #showPanels(stack: Stack, source: AttentionSource): Panels {
     const { comparand } = source.outline;
     let panels = stack.panels.get(comparand);
     if (!panels) {
@@ -211,7 +211,7 @@ class View {
     if (panels !== this.#panels) {
       this.#panels?.element.remove();
       this.#panels = panels;
-      panels.hold([...stack.matrices.values()]);
+      panels.setMatrices([...stack.matrices.values()]);
       this.root.append(panels.element);
       this.#arrange();
     }
@@ -219,8 +219,8 @@ class View {
   }
 }
 
-/** What is requested before anything is known, to be on screen two round trips earlier.
- * nbllm/widgets/attention/initial_answers.py answers it without, while Python displays the view. */
+/** Requests that are sent together at the start, which saves two round trips. While Python displays
+ * the view, nbllm/widgets/attention/initial_answers.py answers them in advance. */
 function firstRequests(state: State): AttentionRequest[] {
   const { stack, comparand } = state;
   const size = comparand === "difference" ? COMPARED_PIXELS : MATRIX_PIXELS;
@@ -231,22 +231,22 @@ function firstRequests(state: State): AttentionRequest[] {
   ];
 }
 
-/** Puts the view into an element. Returns the function that takes it away again. */
+/** Mounts the view in an element; returns the function that removes it. */
 export function mount(el: HTMLElement, model: Model, channel: Channel): () => void {
   const name = { class: "nbllm-attention", label: "Attention" };
-  const { root, kernel, fail, close } = framed<AttentionRequest, AttentionAnswers>(el, name, model, channel);
-  const learn = () => {
+  const { root, kernel, fail, close } = createFrame<AttentionRequest, AttentionAnswers>(el, name, model, channel);
+  const receive = () => {
     const answers = model.get("_initial_answers");
-    if (answers) kernel.learn(answers);
-    else kernel.askForMissing();
+    if (answers) kernel.receiveInitial(answers);
+    else kernel.requestMissing();
   };
-  model.on("change:_initial_answers", learn);
-  if (model.get("_initial_answers")) learn();
-  else kernel.askTogether(firstRequests(read(model)));
+  model.on("change:_initial_answers", receive);
+  if (model.get("_initial_answers")) receive();
+  else kernel.requestAll(firstRequests(read(model)));
   let stop = () => {};
   let closed = false;
   kernel
-    .ask({ kind: "contents" })
+    .request({ kind: "contents" })
     .then(({ content: contents }) => {
       if (!closed) stop = new View(model, root, kernel, contents, fail).start();
     })
@@ -254,7 +254,7 @@ export function mount(el: HTMLElement, model: Model, channel: Channel): () => vo
   return () => {
     closed = true;
     stop();
-    model.off("change:_initial_answers", learn);
+    model.off("change:_initial_answers", receive);
     close();
   };
 }

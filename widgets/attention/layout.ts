@@ -1,21 +1,21 @@
-// Where things go: pure functions of sizes, weights and tokens.
+// Layout and formatting: pure functions of sizes, weights and tokens.
 
 import type { Range, TokenFields } from "../shared/protocol";
 
-/** Side of a cell of the layer × head grid, for the room there is. */
+/** Returns the side of a cell of the layer × head grid, in pixels. */
 export function cellSide(layers: number, heads: number, width: number): number {
   const [smallest, largest, height] = [11, 30, 236];
   const fitting = Math.min(width / layers, height / heads);
   return Math.floor(Math.max(smallest, Math.min(largest, fitting)));
 }
 
-/** A run of `size` positions around `centre`, within 0 to count. */
+/** Returns `size` positions around `centre`, within 0 to `count`. */
 export function windowAround(centre: number, size: number, count: number): Range {
   const start = Math.max(0, Math.min(centre - Math.floor(size / 2), count - size));
   return [start, Math.min(start + size, count)];
 }
 
-/** The keys that take most weight, or differ most, in reading order. */
+/** Returns the keys with the largest weights in magnitude, in reading order. */
 export function strongest(weights: ArrayLike<number>, most: number): number[] {
   const size = (key: number) => Math.abs(weights[key]!);
   return Array.from({ length: weights.length }, (_, key) => key)
@@ -25,7 +25,7 @@ export function strongest(weights: ArrayLike<number>, most: number): number[] {
     .sort((a, b) => a - b);
 }
 
-/** The weight that gets full colour in one row: the largest outside of the sink. */
+/** Returns the weight of full colour in one row: the largest, without the sink. */
 export function fullOfRow(weights: ArrayLike<number>, sink: number | null): number {
   let full = 0;
   for (let key = 0; key < weights.length; key++) {
@@ -39,7 +39,7 @@ export interface Share {
   weight: number;
 }
 
-/** Where one query's weight goes: to the sink, to the user's text, to all else. */
+/** Splits one query's weight between the sink, the user's text and all other tokens. */
 export function shares(weights: ArrayLike<number>, row: TokenFields, sinkKey: number | null): Share[] {
   let [sink, yours, rest] = [0, 0, 0];
   for (let key = 0; key < weights.length; key++) {
@@ -60,13 +60,13 @@ export function shares(weights: ArrayLike<number>, row: TokenFields, sinkKey: nu
 export const isMarked = (token: number, { marks }: TokenFields): boolean =>
   marks.some(([, start, stop]) => token >= start && token < stop);
 
-/** Whether a token is a further byte of the character that the token before it began. */
+/** Returns whether a token continues a character that the previous token began. */
 export const isContinuation = (token: number, { spans }: TokenFields): boolean =>
   token > 0 &&
   spans[token]![1] > spans[token]![0] &&
   spans[token]![0] < spans[token - 1]![1];
 
-/** A token in one short line, with what is invisible made visible. */
+/** Returns a token as one short line, with symbols for invisible characters. */
 export function tokenLabel(token: string, most = 18): string {
   const shown = token.replace(/\r?\n/g, "⏎").replace(/\t/g, "⇥").trim() || "␣";
   const characters = [...shown];
@@ -76,7 +76,7 @@ export function tokenLabel(token: string, most = 18): string {
 export const label = (token: number, { tokens }: TokenFields, most?: number): string =>
   tokenLabel(tokens[token]!, most);
 
-/** Which tokens a pixel of a pooled axis covers: [start, stop), of those from first to last. */
+/** Returns the tokens [start, stop) that pixel `index` of `side` covers, of the tokens [first, last). */
 export function block(index: number, side: number, [first, last]: Range): Range {
   const count = last - first;
   return [
@@ -85,7 +85,7 @@ export function block(index: number, side: number, [first, last]: Range): Range 
   ];
 }
 
-/** A weight with so many decimals, without a misleading zero. */
+/** Formats a weight; a small one in scientific notation, never as zero. */
 export function weightText(weight: number, decimals = 4): string {
   if (weight === 0) return "0";
   const sign = weight < 0 ? "−" : "";
@@ -98,6 +98,6 @@ export function percent(weight: number): string {
   return weight > 0 && weight < 0.005 ? "< 1 %" : `${Math.round(100 * weight)} %`;
 }
 
-/** A relative error as a reader takes it in: 0.2 %, 3e-7. */
-export const gap = (error: number): string =>
+/** Formats a relative error: 0.2 %, 3e-7. */
+export const formatError = (error: number): string =>
   error >= 1e-4 ? `${(100 * error).toPrecision(1)} %` : Math.max(error, 1e-8).toExponential(0);

@@ -1,4 +1,4 @@
-// What the colours of a matrix stand for, in a line below it.
+// The colour bar below a matrix, with what its colours mean.
 
 import { css, ticks } from "../shared/colour";
 import { h } from "../shared/dom";
@@ -6,15 +6,15 @@ import { scaleOf, type Theme } from "../shared/theme";
 import { label, percent, weightText } from "./layout";
 import type { Outline, Picture, Selection } from "./source";
 
-interface Drawn {
+interface Shown {
   selection: Selection;
   picture: Picture;
-  words: boolean; // pieces of words are joined,
-  joins: boolean; // and a pixel is no more than one
+  words: boolean; // whole words are shown
+  joins: boolean; // and the matrix has a pixel per token, so their pieces are joined
   full: number; // weight of full colour
 }
 
-export function legend(outline: Outline, { selection, picture, words, joins, full }: Drawn, theme: Theme) {
+export function legend(outline: Outline, { selection, picture, words, joins, full }: Shown, theme: Theme) {
   const { map } = scaleOf(theme, outline.signed, 1);
   const { scale } = theme;
   const gradient = [0, 0.25, 0.5, 0.75, 1].map((share) => css(map[Math.round(share * 255)]!));

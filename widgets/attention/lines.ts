@@ -1,5 +1,5 @@
-// One head as lines from queries to keys, around the selected query. The keys shown are the
-// ones that take most of its weight, wherever in the text they lie.
+// One head as lines from queries to keys, around the selected query. The keys shown are those with
+// most of its weight, wherever they are in the text.
 
 import { svg } from "../shared/dom";
 import { QUERIES_IN_LINES, type Range } from "../shared/protocol";
@@ -10,7 +10,7 @@ import { meanRow, type Units } from "./units";
 const PITCH = 19;
 const TOP = 26;
 const FAINTEST = 0.06; // of full colour; thinner lines would not be seen
-const MOST_WEIGHTS = 120_000; // half a megabyte a request
+const MOST_WEIGHTS = 120_000; // half a megabyte per request
 
 export class Lines {
   readonly element = svg("svg", { class: "lines", role: "img" });
@@ -22,7 +22,7 @@ export class Lines {
     private selectKey: (token: number) => void,
   ) {}
 
-  /** Which queries are on screen, as units: [start, stop). */
+  /** Returns the queries on screen, as units [start, stop). */
   range(queries: Units, token: number | null): Range {
     const first = this.outline.queries.marks[0]?.[1] ?? 0;
     const centre = queries.unit(token) ?? queries.unit(first)! + (QUERIES_IN_LINES >> 1);
@@ -38,11 +38,11 @@ export class Lines {
     this.#width = Math.max(260, Math.min(Math.floor(width), 560));
   }
 
-  /** rows: weights over key units of the query units in range(token). */
+  /** Draws the lines; `rows` has the weights over key units of the query units in `range(queries, token)`. */
   show(queries: Units, keys: Units, rows: Float32Array[], token: number | null, key: number | null) {
     const [start, stop] = this.range(queries, token);
     const sink = keys.unit(this.outline.sink);
-    const [unit, aim] = [queries.unit(token), keys.unit(key)];
+    const [unit, keyUnit] = [queries.unit(token), keys.unit(key)];
     const chosen = unit === null ? undefined : rows[unit - start]!;
     const slots = chosen
       ? strongest(chosen, QUERIES_IN_LINES)
@@ -67,9 +67,9 @@ export class Lines {
         if ((query === unit) !== selected) return;
         const full = fullOfRow(row, sink);
         slots.forEach((place, slot) => {
-          const part = Math.min(Math.abs(row[place]!) / full, 1);
-          if (part < FAINTEST) return;
-          const strength = Math.sqrt(part);
+          const fraction = Math.min(Math.abs(row[place]!) / full, 1);
+          if (fraction < FAINTEST) return;
+          const strength = Math.sqrt(fraction);
           const kind = row[place]! < 0 ? "less" : selected ? "chosen" : "other";
           parts.push(
             svg("path", {
@@ -94,15 +94,15 @@ export class Lines {
         parts.push(svg("line", { x1: right, x2: right + 7, y1: gap, y2: gap, class: "gap" }));
       }
       if (chosen) {
-        const part = Math.min(Math.abs(chosen[place]!) / full, 1);
+        const fraction = Math.min(Math.abs(chosen[place]!) / full, 1);
         const bar = { x: right + 2, y: y(slot) - PITCH / 2 + 2, height: PITCH - 4, rx: 2 };
         const kind = place === sink ? "bar sink" : chosen[place]! < 0 ? "bar less" : "bar";
-        parts.push(svg("rect", { ...bar, width: (room - 50) * part, class: kind }));
+        parts.push(svg("rect", { ...bar, width: (room - 50) * fraction, class: kind }));
         const number = weightText(chosen[place]!, 3);
         parts.push(svg("text", { x: this.#width - 2, y: y(slot) + 4, class: "end number" }, number));
       }
       const at = [right + 8, y(slot)] as const;
-      parts.push(this.#label(keys, place, at, place === aim, "", this.selectKey));
+      parts.push(this.#label(keys, place, at, place === keyUnit, "", this.selectKey));
     });
     this.element.setAttribute("viewBox", `0 0 ${this.#width} ${height}`);
     this.element.setAttribute("width", String(this.#width));
@@ -132,12 +132,12 @@ export class Lines {
   }
 }
 
-/** The tokens that a run of units covers. */
+/** Returns the tokens that consecutive units cover. */
 export function tokensOf(units: Units, [start, stop]: Range): Range {
   return [units.tokens(start)[0], units.tokens(stop - 1)[1]];
 }
 
-/** Rows of tokens, as rows of units: summed over keys, averaged over queries. */
+/** Joins weights by token to weights by unit: summed over keys, averaged over queries. */
 export function joinRows({ weights }: Rows, queries: Units, keys: Units, units: Range) {
   const [first] = tokensOf(queries, units);
   return Array.from({ length: units[1] - units[0] }, (_, at) => {
@@ -148,8 +148,8 @@ export function joinRows({ weights }: Rows, queries: Units, keys: Units, units: 
 
 function describe(queries: Units, keys: Units, chosen: Float32Array | undefined, unit: number | null) {
   if (!chosen || unit === null) return "Lines from queries to keys; no query is selected.";
-  const named = strongest(chosen, 5)
+  const strongestKeys = strongest(chosen, 5)
     .sort((a, b) => Math.abs(chosen[b]!) - Math.abs(chosen[a]!))
     .map((key) => `${keys.label(key)} ${weightText(chosen[key]!, 3)}`);
-  return `Strongest keys of “${queries.label(unit)}”: ${named.join(", ")}.`;
+  return `Strongest keys of “${queries.label(unit)}”: ${strongestKeys.join(", ")}.`;
 }

@@ -1,5 +1,5 @@
-// One head as a matrix: a row is a query token, a column the key that it looks at. Far away
-// it is pooled by the largest weight; near, and in what is said of a cell, it is exact.
+// One head as a matrix: a row per query token, a column per key token. Zoomed out, each pixel has
+// the largest weight of its block; zoom in, and in the readout, weights are exact.
 
 import { h, sharpen } from "../shared/dom";
 import { MATRIX_PIXELS, type Range } from "../shared/protocol";
@@ -11,12 +11,12 @@ import {
   type Place, place, shrunk, type Size,
 } from "./plot";
 import { Readout } from "./readout";
-import type { AttentionSource, Joined, Picture, Selection } from "./source";
+import type { AttentionSource, Axes, Picture, Selection } from "./source";
 import type { Units } from "./units";
-import { holding, panned, type Window, zoomed } from "./viewport";
+import { pan, panTo, type Window, zoom } from "./viewport";
 
 const LARGEST = MATRIX_PIXELS + GUTTER; // CSS pixels a side
-const SETTLED = 120; // ms after the last move until what is now on screen is requested
+const SETTLED = 120; // ms from the last move to the request for the new window
 const DRAG = 4; // pixels
 const STEPS: Record<string, [row: number, column: number]> = {
   ArrowUp: [-1, 0],
@@ -48,17 +48,17 @@ export class Matrix {
   #window: [Range, Range];
   #theme: Theme | undefined;
   #place: Place | undefined;
-  #image: { of: Picture; units: Joined; theme: string; most: Size; data: ImageData; full: number } | undefined;
+  #image: { of: Picture; units: Axes; theme: string; most: Size; data: ImageData; full: number } | undefined;
   #at: [query: number, key: number] | undefined;
   #settling = 0;
 
   constructor(
     private source: AttentionSource,
     title: string,
-    readonly resolution: number, // pixels a side that are requested, whatever the screen has
+    readonly resolution: number, // pixels per side that are requested, whatever the screen's
     private select: (query: number, key: number) => void,
-    private zoom: (window: Window | null) => void,
-    private rescale: () => void, // to the other scale of colours
+    private setWindow: (window: Window | null) => void,
+    private toggleScale: () => void, // of colours
   ) {
     this.#readout = new Readout(source);
     const { queries, keys } = source.outline;
@@ -100,7 +100,7 @@ export class Matrix {
     this.#side = Math.max(160, Math.min(Math.floor(width), LARGEST));
   }
 
-  /** Takes the picture off the screen, where that of the state cannot be had. */
+  /** Removes the matrix, where the one of the current state is not available. */
   clear() {
     this.element.classList.add("empty");
     this.#point(undefined);
@@ -119,11 +119,11 @@ export class Matrix {
     this.#describe();
   }
 
-  get #units(): Joined {
+  get #units(): Axes {
     return this.source.units(this.#view?.words ?? false);
   }
 
-  /** Of a longer text a pixel is about a word, and there is nothing to join. */
+  /** Whether word pieces are joined, which takes a pixel per token. */
   get #joins(): boolean {
     return this.#view!.words && isByToken(this.#view!.picture);
   }
@@ -148,22 +148,22 @@ export class Matrix {
     const ratio = window.devicePixelRatio || 1;
     const context = sharpen(this.#canvas, at.left + at.width, at.top + at.height);
     const most = fitting(view.picture, [rows, columns], at, ratio);
-    const now = { of: view.picture, units: this.#units, theme: `${theme.dark} ${theme.scale}`, most };
-    const known = this.#image;
+    const key = { of: view.picture, units: this.#units, theme: `${theme.dark} ${theme.scale}`, most };
+    const cached = this.#image;
     if (
-      known?.of !== now.of || known.units !== now.units || known.theme !== now.theme ||
-      String(known.most) !== String(most)
+      cached?.of !== key.of || cached.units !== key.units || cached.theme !== key.theme ||
+      String(cached.most) !== String(most)
     ) {
       const joins = this.#joins;
-      const whole = joins ? byWord(view.picture, now.units) : view.picture;
-      // The weights of a word's pieces add up to more than the largest of a token.
+      const whole = joins ? byWord(view.picture, key.units) : view.picture;
+      // The joined weight of a word may exceed the largest weight of a token.
       const full = joins
-        ? Math.max(view.picture.full, largestOf(whole, now.units.keys, outline.sink))
+        ? Math.max(view.picture.full, largestOf(whole, key.units.keys, outline.sink))
         : view.picture.full;
       const scale = scaleOf(theme, outline.signed, full);
       const picture = shrunk(whole, most);
-      const units = joins ? now.units : this.source.units(false);
-      this.#image = { ...now, full, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
+      const units = joins ? key.units : this.source.units(false);
+      this.#image = { ...key, full, data: pixelsOf(picture, outline.causal, units, scale.map, scale.level) };
     }
     drawPicture(context, this.#image!.data, view.picture, [rows, columns], at);
     const style = getComputedStyle(this.element);
@@ -217,32 +217,32 @@ export class Matrix {
         if (!held.moved) return;
         const [tall, wide] = this.#cell;
         this.#point(undefined);
-        this.#move(panned(held.window, this.#size, [-Math.round(dy / tall), -Math.round(dx / wide)]));
+        this.#move(pan(held.window, this.#size, [-Math.round(dy / tall), -Math.round(dx / wide)]));
         return;
       }
-      this.#point(this.#under(event));
+      this.#point(this.#cellUnder(event));
     });
     stage.addEventListener("pointerup", (event) => {
       const dragged = held?.moved;
       held = undefined;
       if (dragged || !this.#view) return;
-      this.#point(this.#under(event));
-      this.#choose();
+      this.#point(this.#cellUnder(event));
+      this.#selectCell();
     });
     stage.addEventListener("pointercancel", () => (held = undefined));
     stage.addEventListener("pointerleave", () => this.#point(undefined));
     stage.addEventListener("blur", () => this.#point(undefined));
     stage.addEventListener("keydown", (event) => this.#key(event));
     stage.addEventListener("wheel", (event) => {
-      // Else the page could not be scrolled past the matrix.
-      const meant = event.ctrlKey || event.metaKey || document.activeElement === stage;
-      if (!meant || !this.#view) return;
+      // Otherwise the page could not be scrolled past the matrix.
+      const zooms = event.ctrlKey || event.metaKey || document.activeElement === stage;
+      if (!zooms || !this.#view) return;
       event.preventDefault();
-      this.#zoomBy(Math.exp(Math.max(-0.5, Math.min(0.5, event.deltaY * 0.003))), this.#under(event));
+      this.#zoomBy(Math.exp(Math.max(-0.5, Math.min(0.5, event.deltaY * 0.003))), this.#cellUnder(event));
     }, { passive: false });
   }
 
-  #under(event: MouseEvent): [number, number] | undefined {
+  #cellUnder(event: MouseEvent): [number, number] | undefined {
     const box = this.#canvas.getBoundingClientRect();
     const { left, top } = this.#place!;
     const [rows, columns] = this.#window;
@@ -258,16 +258,16 @@ export class Matrix {
     const { token, key } = this.#view;
     const [rows, columns] = this.#window;
     const middle = ([start, stop]: Range) => (start + stop) >> 1;
-    const last = this.source.outline.causal && token !== null ? token : Infinity; // that it sees
+    const last = this.source.outline.causal && token !== null ? token : Infinity; // of the visible keys
     const start = [token ?? middle(rows), key ?? Math.min(middle(columns), last)] as const;
     const centre = around ?? this.#at ?? start;
     const inside = (at: number, [start, stop]: Range) => Math.max(start, Math.min(stop - 1, at));
     this.#move(
-      zoomed(this.#window, this.#size, factor, [inside(centre[0], rows), inside(centre[1], columns)]),
+      zoom(this.#window, this.#size, factor, [inside(centre[0], rows), inside(centre[1], columns)]),
     );
   }
 
-  /** Moves at once with the picture at hand; what is missing is requested when it settles. */
+  /** Moves at once with the current picture; the new one is requested after the last move. */
   #move(window: Window | null) {
     if (!this.#view) return;
     const [top, bottom, left, right] = window ?? [0, this.#size[0], 0, this.#size[1]];
@@ -276,20 +276,20 @@ export class Matrix {
     clearTimeout(this.#settling);
     this.#settling = setTimeout(() => {
       this.#settling = 0;
-      this.zoom(window);
+      this.setWindow(window);
     }, SETTLED) as unknown as number;
   }
 
   #key(event: KeyboardEvent) {
     const step = STEPS[event.key];
     const acts: Record<string, () => void> = {
-      Enter: () => this.#choose(),
+      Enter: () => this.#selectCell(),
       "+": () => this.#zoomBy(0.5),
       "=": () => this.#zoomBy(0.5),
       "-": () => this.#zoomBy(2),
       "0": () => this.#move(null),
-      l: this.rescale,
-      L: this.rescale,
+      l: this.toggleScale,
+      L: this.toggleScale,
     };
     const act = step ? () => this.#step(step, event.shiftKey) : acts[event.key];
     if (!this.#view || !act || event.ctrlKey || event.metaKey) return;
@@ -298,17 +298,17 @@ export class Matrix {
     act();
   }
 
-  #step([down, right]: [number, number], pan: boolean) {
+  #step([down, right]: [number, number], moveWindow: boolean) {
     const [rows, columns] = this.#window;
-    if (pan) {
+    if (moveWindow) {
       const by = (move: number, [start, stop]: Range) => move * Math.max(1, (stop - start) >> 2);
-      this.#move(panned(this.#window, this.#size, [by(down, rows), by(right, columns)]));
+      this.#move(pan(this.#window, this.#size, [by(down, rows), by(right, columns)]));
       return;
     }
     const { token, key } = this.#view!;
     if (!this.#at) {
       const start = token ?? rows[0];
-      this.#reach([start, key ?? Math.min(start, this.#size[1] - 1)]);
+      this.#pointAndPan([start, key ?? Math.min(start, this.#size[1] - 1)]);
       return;
     }
     const [query, column] = this.#at.map((at, axis) => {
@@ -317,19 +317,19 @@ export class Matrix {
       return move < 0 ? start - 1 : move > 0 ? stop : at;
     }) as [number, number];
     const clamp = (at: number, axis: 0 | 1) => Math.max(0, Math.min(this.#size[axis] - 1, at));
-    this.#reach([clamp(query, 0), clamp(column, 1)]);
+    this.#pointAndPan([clamp(query, 0), clamp(column, 1)]);
   }
 
-  /** Points at a cell, and pans to it where it is off the screen. */
-  #reach(at: [number, number]) {
-    const window = holding(this.#window, this.#size, at);
+  /** Points at a cell, panning to it if needed. */
+  #pointAndPan(at: [number, number]) {
+    const window = panTo(this.#window, this.#size, at);
     const [rows, columns] = this.#window;
     const off = at[0] < rows[0] || at[0] >= rows[1] || at[1] < columns[0] || at[1] >= columns[1];
     if (off) this.#move(window);
     this.#point(at);
   }
 
-  /** The tokens that share a pixel or a word with this one, along an axis of the picture. */
+  /** Returns the tokens along an axis that share a pixel or a word with this one. */
   #block(at: number, axis: 0 | 1): Range {
     const { queries, keys } = this.#units;
     return covered(axis === 0 ? queries : keys, this.#pixel(at, axis));
@@ -342,7 +342,7 @@ export class Matrix {
     return block(indexOf(at, side, range), side, range);
   }
 
-  #choose() {
+  #selectCell() {
     const cell = this.#readout.hottest ?? this.#at;
     if (cell) this.select(...cell);
   }

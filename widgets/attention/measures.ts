@@ -1,4 +1,4 @@
-// What heads can be sorted by: names for readers, and order and colour of the values.
+// Measures of heads: their titles, and the order and colours of their values.
 
 import type { Head } from "./source";
 

@@ -1,5 +1,5 @@
-// The view as a page of its own, opened from disk: the same view as in a notebook, on the
-// answers that nbllm/widgets/page.py stored in the file. Nothing is fetched from any network.
+// The view as an HTML page opened from disk: the same view as in a notebook, on the answers that
+// nbllm/widgets/page.py stored in the file. Nothing is fetched from any network.
 
 import { h } from "../shared/dom";
 import { OfflineStore } from "../shared/offline";

@@ -1,8 +1,8 @@
-// The linked panels on one source: heads, words, matrix, lines, the score of one cell.
+// The linked panels of one source: heads, words, matrices, lines, and the score of one cell.
 
 import { h } from "../shared/dom";
 import type { Theme } from "../shared/theme";
-import { aboutHead, flow, ranked } from "./about";
+import { aboutHead, flow, rankedHeads } from "./about";
 import { Detail } from "./detail";
 import { HeadsGrid } from "./heads";
 import { joinRows, Lines, tokensOf } from "./lines";
@@ -25,8 +25,8 @@ export class Panels {
   #linesPanel: HTMLElement;
   #detail: Detail;
   #timeline: Timeline | undefined;
-  #choose: Words;
-  #painted: Words; // the same, unless keys are of another text
+  #queryWords: Words;
+  #coloured: Words; // `#queryWords` itself, unless the keys are another text
   #pair = h("div", { class: "pair" });
   #below = h("div", { class: "pair" });
   #detailPanel: HTMLElement;
@@ -36,7 +36,7 @@ export class Panels {
   #hover = h("span", { class: "hover" });
   #values: { measure: string; values: Float32Array[] } | undefined;
   #sorting: string | null = null;
-  #told: { state: State; picture: Picture } | undefined;
+  #described: { state: State; picture: Picture } | undefined;
   #revealed = false;
 
   constructor(
@@ -54,7 +54,7 @@ export class Panels {
     const say = (message: string) => (this.#hover.textContent = message);
     const both = outline.queries === outline.keys;
     const tokens = source.units(false);
-    this.#choose = new Words(
+    this.#queryWords = new Words(
       tokens.queries,
       written,
       both
@@ -63,8 +63,8 @@ export class Panels {
       (token, second) => (second && both ? toKey(token) : toToken(token)),
       both ? say : () => {},
     );
-    this.#painted = both
-      ? this.#choose
+    this.#coloured = both
+      ? this.#queryWords
       : new Words(tokens.keys, null, "The text that is looked at. Select a key.", toKey, say);
     this.#linesPanel = h("div", { class: "panel" }, caption("Lines"), this.#lines.element);
     this.#detailPanel = h(
@@ -76,8 +76,8 @@ export class Panels {
     this.element.append(...this.#build());
   }
 
-  /** Takes in the matrices, which all comparands show. */
-  hold(matrices: Matrix[]) {
+  /** Adds the matrices, which the panels of all comparands share. */
+  setMatrices(matrices: Matrix[]) {
     const panels = matrices.map((matrix) => h("div", { class: "panel" }, matrix.element));
     const compared = matrices.length > 1;
     this.#pair.classList.toggle("three", compared);
@@ -89,7 +89,7 @@ export class Panels {
     const { outline } = this.source;
     const framed = outline.queries.marks.length ? "; your own text is framed" : "";
     const hint =
-      this.#choose === this.#painted
+      this.#queryWords === this.#coloured
         ? `choose a token, and its attention is painted on the words${framed}`
         : "choose a token above, and its attention is painted on the words below";
     return [
@@ -97,8 +97,8 @@ export class Panels {
       h("div", { class: "top" }, this.grid.element, this.#about),
       caption("Words", h("span", {}, hint), h("span", { class: "spring" }), this.#hover),
       ...(this.#timeline ? [this.#timeline.element] : []),
-      this.#choose.element,
-      ...(this.#painted === this.#choose ? [] : [this.#painted.element]),
+      this.#queryWords.element,
+      ...(this.#coloured === this.#queryWords ? [] : [this.#coloured.element]),
       this.#flow,
       this.#pair,
       this.#below,
@@ -110,14 +110,14 @@ export class Panels {
     this.#lines.layOut(this.#linesPanel.clientWidth || width);
   }
 
-  /** Requests the weights of the rows on screen: whole rows around the query. */
+  /** Requests the weights of the rows around the selected query, over all keys. */
   rows(state: State): Promise<Rows> {
     const { queries } = this.source.units(state.words);
     const rows = tokensOf(queries, this.#lines.range(queries, state.token));
     return this.source.tile(selectionOf(state), rows, [0, this.source.outline.keys.tokens.length]);
   }
 
-  /** Words, lines, flow and score of the state, from its rows. */
+  /** Shows words, lines and flow; returns the key and the weight for `showDetail`. */
   showRows(state: State, rows: Rows, theme: Theme) {
     const { outline } = this.source;
     const { queries, keys } = this.source.units(state.words);
@@ -129,13 +129,13 @@ export class Panels {
     const first = tokensOf(queries, range)[0];
     const plain = token === null ? undefined : rows.weights[token - first];
     const key = state.key ?? (plain ? strongestKey(plain, outline.sink) : null);
-    const both = this.#choose === this.#painted;
-    this.#choose.units = queries;
-    this.#painted.units = keys;
+    const both = this.#queryWords === this.#coloured;
+    this.#queryWords.units = queries;
+    this.#coloured.units = keys;
     const { sink, signed } = outline;
-    this.#choose.show(token, both ? state.key : null, both ? row : undefined, sink, signed, theme);
-    if (!both) this.#painted.show(state.key, null, row, sink, signed, theme);
-    if (!this.#revealed) this.#choose.reveal();
+    this.#queryWords.show(token, both ? state.key : null, both ? row : undefined, sink, signed, theme);
+    if (!both) this.#coloured.show(state.key, null, row, sink, signed, theme);
+    if (!this.#revealed) this.#queryWords.reveal();
     this.#revealed = true;
     this.#lines.show(queries, keys, joined, token, state.key);
     this.#timeline?.show(token);
@@ -148,39 +148,39 @@ export class Panels {
     return { key, weight: plain && key !== null ? plain[key] : undefined };
   }
 
-  /** Takes the rows off the screen, where those of the state cannot be had. */
+  /** Removes the rows, where those of the current state are not available. */
   clearRows(state: State, theme: Theme) {
     const { queries, keys } = this.source.units(state.words);
     const { sink, signed } = this.source.outline;
-    this.#choose.units = queries;
-    this.#painted.units = keys;
-    this.#choose.show(state.token, null, undefined, sink, signed, theme);
-    if (this.#choose !== this.#painted) {
-      this.#painted.show(state.key, null, undefined, sink, signed, theme);
+    this.#queryWords.units = queries;
+    this.#coloured.units = keys;
+    this.#queryWords.show(state.token, null, undefined, sink, signed, theme);
+    if (this.#queryWords !== this.#coloured) {
+      this.#coloured.show(state.key, null, undefined, sink, signed, theme);
     }
     this.#lines.element.replaceChildren();
     this.#flow.replaceChildren();
-    this.#detail.say("");
+    this.#detail.showMessage("");
   }
 
   async showDetail(state: State, key: number | null, weight: number | undefined) {
-    if (this.source.outline.signed) this.#detail.say("A difference has no score of its own: choose a or b.");
-    else if (state.reduce !== "head") this.#detail.say("A score belongs to one head: show one head.");
+    if (this.source.outline.signed) this.#detail.showMessage("A difference has no score of its own: choose a or b.");
+    else if (state.reduce !== "head") this.#detail.showMessage("A score belongs to one head: show one head.");
     else await this.#detail.show(state, state.token, key, weight);
   }
 
-  tell(state: State, picture: Picture) {
-    this.#told = { state, picture };
+  describe(state: State, picture: Picture) {
+    this.#described = { state, picture };
     const { outline } = this.source;
     const known = this.#values?.measure === this.#measureOf(state) ? this.#values : undefined;
     const select = (head: { layer: number; head: number }) => this.set(head);
     this.#about.replaceChildren(
       ...aboutHead(state, outline, picture),
-      ...(known ? ranked(known.measure, known.values, outline, select) : []),
+      ...(known ? rankedHeads(known.measure, known.values, outline, select) : []),
     );
   }
 
-  /** Sorts the heads as the state says; the measure is computed when first requested. */
+  /** Sorts the heads by the state's measure, which the kernel computes on the first request. */
   async sort(state: State, theme: Theme) {
     const measure = this.#measureOf(state);
     const version = measure ? state.measured[this.source.outline.stack]?.[measure] : undefined;
@@ -192,9 +192,9 @@ export class Panels {
     this.#values = measure && values ? { measure, values } : undefined;
     this.grid.sort(measure, values);
     this.#order.textContent = measure ? `by ${titleOf(measure)}, the largest of each layer at its top` : HEADS;
-    const now = this.#told!;
+    const now = this.#described!;
     this.grid.show(now.state, now.state.reduce !== "head", theme);
-    this.tell(now.state, now.picture);
+    this.describe(now.state, now.picture);
   }
 
   #valuesOf(measure: string, version: number | undefined): Promise<Float32Array[]> {
@@ -204,10 +204,9 @@ export class Panels {
   #measureOf(state: State): string | null {
     return this.source.outline.signed ? "difference" : state.measure;
   }
-
 }
 
-/** The key that takes most of a row, but for the sink. */
+/** Returns the key with the largest weight of a row, without the sink. */
 function strongestKey(row: Float32Array, sink: number | null): number | null {
   let best: number | null = null;
   row.forEach((weight, key) => {

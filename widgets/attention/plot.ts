@@ -1,9 +1,9 @@
-// The picture of a matrix: its place on the canvas, its colours and the names of its tokens.
+// Draws the picture of a matrix: its place on the canvas, its pixels and its token labels.
 
 import type { RGB } from "../shared/colour";
 import type { Range } from "../shared/protocol";
 import { block } from "./layout";
-import type { Joined, Outline, Picture } from "./source";
+import type { Axes, Outline, Picture } from "./source";
 import type { Units } from "./units";
 
 export interface Place {
@@ -14,34 +14,34 @@ export interface Place {
   labelled: boolean;
 }
 
-export const GUTTER = 10; // room for the bars that mark the user's text
-const NAMES = { left: 88, top: 74 }; // room for the tokens' names
-const LEGIBLE = 10.5; // pixels of a cell whose token is named
+export const GUTTER = 10; // pixels for the bars that mark the user's text
+const NAMES = { left: 88, top: 74 }; // pixels for the token labels
+const LEGIBLE = 10.5; // pixels of a cell whose token is labelled
 const [WIDEST, FLATTEST] = [34, 0.2]; // pixels of a cell; height by width
 
-/** Where the plot of rows × columns tokens goes, in a canvas of so many pixels. */
+/** Returns the place of a plot of rows × columns tokens in a canvas of side × side pixels. */
 export function place(rows: Range, columns: Range, side: number): Place {
-  const [down, across] = [rows[1] - rows[0], columns[1] - columns[0]];
+  const [rowCount, columnCount] = [rows[1] - rows[0], columns[1] - columns[0]];
   const fitted = (left: number, top: number, labelled: boolean): Place => {
-    const width = Math.min(side - left, across * WIDEST);
-    const shape = Math.max(FLATTEST, Math.min(1, down / across));
-    const height = Math.min(width * shape, down * WIDEST);
+    const width = Math.min(side - left, columnCount * WIDEST);
+    const shape = Math.max(FLATTEST, Math.min(1, rowCount / columnCount));
+    const height = Math.min(width * shape, rowCount * WIDEST);
     return { left, top, width, height, labelled };
   };
   const named = fitted(NAMES.left, NAMES.top, true);
-  const legible = named.width / across >= LEGIBLE && named.height / down >= LEGIBLE;
+  const legible = named.width / columnCount >= LEGIBLE && named.height / rowCount >= LEGIBLE;
   return legible ? named : fitted(GUTTER, GUTTER, false);
 }
 
-/** Which row or column of a picture shows a token, `side` of them covering the range. */
+/** Returns the row or column that shows a token, where `side` of them cover the range. */
 export const indexOf = (token: number, side: number, [start, stop]: Range): number =>
   Math.ceil(((token - start + 1) * side) / (stop - start)) - 1;
 
-/** Pixels of a picture, (width, height); what a causal model cannot see stays transparent. */
+/** Returns a picture's pixels; keys that a causal model cannot see stay transparent. */
 export function pixelsOf(
   { rows, columns, height, width, weights }: Picture,
   causal: boolean,
-  units: Joined,
+  units: Axes,
   map: RGB[],
   level: (weight: number) => number,
 ): ImageData {
@@ -62,28 +62,28 @@ export function pixelsOf(
   return image;
 }
 
-/** A range of tokens, and what else belongs to the words at its ends. */
+/** Extends a range of tokens to total units. */
 export function covered(units: Units, [start, stop]: Range): Range {
   return [units.tokens(units.of[start]!)[0], units.tokens(units.of[stop - 1]!)[1]];
 }
 
-/** Whether each token has its own row and column in a picture. */
+/** Returns whether each token has its own row and column in a picture. */
 export const isByToken = ({ rows, columns, height, width }: Picture): boolean =>
   height === rows[1] - rows[0] && width === columns[1] - columns[0];
 
-/** A window of the matrix with all tokens of the words that it cuts: else a word had but a part of its weight. */
-export function wholeWords(window: [Range, Range] | null, { queries, keys }: Joined): [Range, Range] | null {
+/** Extends a window to total words, so that no word has only a part of its weight. */
+export function wholeWords(window: [Range, Range] | null, { queries, keys }: Axes): [Range, Range] | null {
   return window && [covered(queries, window[0]), covered(keys, window[1])];
 }
 
-/** The weight of words on words: summed over the keys, averaged over the queries, as the lines have it. */
+/** Returns the weight between words: summed over the keys, averaged over the queries, as in the lines. */
 export function joinedWeight(rows: ArrayLike<number>[]): number {
   let sum = 0;
   for (const row of rows) for (let at = 0; at < row.length; at++) sum += row[at]!;
   return sum / rows.length;
 }
 
-/** The largest weight of a picture outside of the sink, in magnitude. */
+/** Returns the largest weight of a picture in magnitude, without the sink. */
 export function largestOf({ columns, height, width, weights }: Picture, keys: Units, sink: number | null): number {
   const [first, last] = sink === null ? [0, 0] : covered(keys, [sink, sink + 1]).map((at) => at - columns[0]);
   let most = 0;
@@ -95,8 +95,8 @@ export function largestOf({ columns, height, width, weights }: Picture, keys: Un
   return most;
 }
 
-/** A picture by token in which all pieces of a word have the weight of the word. */
-export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
+/** Returns a picture by token in which all pieces of a word have the word's weight. */
+export function byWord(picture: Picture, { queries, keys }: Axes): Picture {
   const { rows, columns, height, width } = picture;
   const weights = new Float32Array(height * width);
   for (let top = 0, bottom; top < height; top = bottom) {
@@ -104,7 +104,7 @@ export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
     for (let left = 0, right; left < width; left = right) {
       right = Math.min(covered(keys, [columns[0] + left, columns[0] + left + 1])[1] - columns[0], width);
       const line = (row: number) => picture.weights.subarray(row * width + left, row * width + right);
-      const weight = joinedWeight(Array.from({ length: bottom - top }, (_, down) => line(top + down)));
+      const weight = joinedWeight(Array.from({ length: bottom - top }, (_, row) => line(top + row)));
       for (let row = top; row < bottom; row++) weights.fill(weight, row * width + left, row * width + right);
     }
   }
@@ -113,7 +113,7 @@ export function byWord(picture: Picture, { queries, keys }: Joined): Picture {
 
 export type Size = [height: number, width: number];
 
-/** The rows and columns of a picture that the screen has pixels for. */
+/** Returns how many rows and columns of a picture the screen has pixels for. */
 export function fitting(
   picture: Picture,
   [rows, columns]: [Range, Range],
@@ -121,15 +121,15 @@ export function fitting(
   ratio: number,
 ): Size {
   const length = ([start, stop]: Range) => stop - start;
-  const seen = (side: number, of: Range, window: Range, whole: number) =>
-    Math.max(1, Math.min(whole, Math.round((side * ratio * length(of)) / length(window))));
+  const visible = (side: number, of: Range, window: Range, total: number) =>
+    Math.max(1, Math.min(total, Math.round((side * ratio * length(of)) / length(window))));
   return [
-    seen(height, picture.rows, rows, picture.height),
-    seen(width, picture.columns, columns, picture.width),
+    visible(height, picture.rows, rows, picture.height),
+    visible(width, picture.columns, columns, picture.width),
   ];
 }
 
-/** Shrinks a picture that has more rows or columns than the screen, by the largest of each block. */
+/** Pools a picture to at most `most` rows and columns, by the largest weight of each block. */
 export function shrunk(picture: Picture, most: Size): Picture {
   const height = Math.min(picture.height, most[0]);
   const width = Math.min(picture.width, most[1]);
@@ -147,7 +147,7 @@ export function shrunk(picture: Picture, most: Size): Picture {
   return { ...picture, height, width, weights, exact: false };
 }
 
-/** Draws a picture where it lies in the window: elsewhere too, while another is awaited. */
+/** Draws a picture at its place in the window, which may have moved since its request. */
 export function drawPicture(
   context: CanvasRenderingContext2D,
   image: ImageData,
@@ -173,11 +173,11 @@ export function drawPicture(
   context.restore();
 }
 
-/** Names the tokens where there is room, else marks where the user's text lies. */
+/** Labels the tokens if there is room, else marks the user's text. */
 export function drawAxes(
   context: CanvasRenderingContext2D,
   outline: Outline,
-  { queries, keys }: Joined,
+  { queries, keys }: Axes,
   [rows, columns]: [Range, Range],
   { left, top, width, height, labelled }: Place,
   [ink, accent]: [string, string],
@@ -203,11 +203,11 @@ export function drawAxes(
   context.font = `${Math.min(...cell) < 12 ? 10 : 11}px system-ui, sans-serif`;
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const [unit, middle] of within(queries, rows)) {
+  for (const [unit, middle] of unitMiddles(queries, rows)) {
     context.fillText(queries.label(unit, 11), left - 6, top + (middle - rows[0]) * cell[1]);
   }
   context.textAlign = "left";
-  for (const [unit, middle] of within(keys, columns)) {
+  for (const [unit, middle] of unitMiddles(keys, columns)) {
     context.save();
     context.translate(left + (middle - columns[0]) * cell[0], top - 5);
     context.rotate(-Math.PI / 2);
@@ -216,8 +216,8 @@ export function drawAxes(
   }
 }
 
-/** The units of a range of tokens, and where the middle of each part in it lies. */
-function within(units: Units, [start, stop]: Range): [unit: number, middle: number][] {
+/** Returns the units of a range of tokens, with the middle of the part of each unitMiddles it. */
+function unitMiddles(units: Units, [start, stop]: Range): [unit: number, middle: number][] {
   const [first, last] = [units.of[start]!, units.of[stop - 1]!];
   return Array.from({ length: last - first + 1 }, (_, at) => {
     const [from, to] = units.tokens(first + at);

@@ -1,33 +1,33 @@
-// What the cell holds that is pointed at: its exact weight, or the largest of its block.
+// The exact weight of the cell under the pointer, or the largest of its block.
 
 import { h } from "../shared/dom";
 import type { Range } from "../shared/protocol";
 import { weightText } from "./layout";
 import { joinedWeight } from "./plot";
-import type { AttentionSource, Joined, Selection } from "./source";
+import type { AttentionSource, Axes, Selection } from "./source";
 
-/** A cell that is pointed at, and the block of cells that share its pixel or its words. */
+/** The cell under the pointer, and the block of cells that share its pixel or its words. */
 export interface Cell {
   at: [query: number, key: number];
   rows: Range;
   columns: Range;
-  units: Joined;
+  units: Axes;
   selection: Selection;
-  joins: boolean; // the weights of the block are joined to one
+  joins: boolean; // the block is two words, with one joined weight
 }
 
 const HINT = "Rows look at columns. Point at a cell to read its weight; after a click the wheel zooms.";
 
 export class Readout {
   readonly element = h("p", { class: "readout", "aria-live": "polite" });
-  /** The cell of the largest weight in the block, once it is known. */
+  /** The cell with the largest weight of the block, once known. */
   hottest: [query: number, key: number] | undefined;
   #cell: Cell | undefined;
   #waiting = false;
 
   constructor(private source: AttentionSource) {}
 
-  /** Empties it, where there is no matrix. */
+  /** Empties the readout, where there is no matrix. */
   clear() {
     this.#cell = undefined;
     this.hottest = undefined;
@@ -48,11 +48,11 @@ export class Readout {
     }
     const { rows, columns, units: { queries, keys } } = cell;
     if (this.source.outline.causal && columns[0] >= rows[1]) {
-      const [looks, looked] = [queries.label(queries.of[rows[0]]!), keys.label(keys.of[columns[0]]!)];
-      this.element.textContent = `“${looks}” cannot see “${looked}”: it comes later.`;
+      const [query, key] = [queries.label(queries.of[rows[0]]!), keys.label(keys.of[columns[0]]!)];
+      this.element.textContent = `“${query}” cannot see “${key}”: it comes later.`;
       return;
     }
-    if (this.#waiting) return; // only the last of the cells that the pointer ran over is requested
+    if (this.#waiting) return; // of the cells that the pointer crosses meanwhile, only the last is requested
     this.#waiting = true;
     const tile = await this.source.tile(cell.selection, rows, columns).catch(() => undefined);
     this.#waiting = false;
@@ -75,17 +75,17 @@ export class Readout {
     this.hottest = [query, key];
     const [height, width] = [rows[1] - rows[0], columns[1] - columns[0]];
     const cells = joins ? `joined, ${height} × ${width} cells` : `largest of ${height} × ${width} cells`;
-    const [looks, looked] = [queries.of[query]!, keys.of[key]!];
+    const [queryUnit, keyUnit] = [queries.of[query]!, keys.of[key]!];
     this.element.replaceChildren(
-      h("b", {}, queries.label(looks)),
-      ` ${numbers(queries.tokens(looks))} → `,
-      h("b", {}, keys.label(looked)),
-      ` ${numbers(keys.tokens(looked))}: `,
+      h("b", {}, queries.label(queryUnit)),
+      ` ${numbers(queries.tokens(queryUnit))} → `,
+      h("b", {}, keys.label(keyUnit)),
+      ` ${numbers(keys.tokens(keyUnit))}: `,
       h("b", { class: "weight" }, weightText(joins ? joinedWeight(weights) : most)),
       height * width > 1 ? ` (${cells})` : "",
     );
   }
 }
 
-/** Token numbers of a word. */
+/** Formats the token numbers of a unit. */
 const numbers = ([start, stop]: Range): string => (stop - start === 1 ? `${start}` : `${start}–${stop - 1}`);

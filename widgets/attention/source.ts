@@ -1,5 +1,4 @@
-// What the browser knows of a recording, and how it requests more. nbllm/widgets/attention/handler.py
-// answers.
+// The browser's access to a recording: requests that nbllm/widgets/attention/handler.py answers.
 
 import { weightsOf } from "../shared/colour";
 import type { Kernel as AnyKernel } from "../shared/kernel";
@@ -14,12 +13,12 @@ export type { Contents } from "../shared/protocol";
 
 export type Kernel = AnyKernel<AttentionRequest, AttentionAnswers>;
 
-/** What is known of a source but for its weights; the keys may be the same object as the queries. */
+/** A source without its weights; the keys may be the same object as the queries. */
 export interface Outline extends protocol.Outline {
   keys: TokenFields;
 }
 
-/** Which weights of a source are on screen. */
+/** The weights of a source that are on screen. */
 export interface Selection {
   layer: number;
   head: number;
@@ -36,13 +35,14 @@ export interface Thumbnails extends ThumbnailSize {
 }
 
 export interface Rows {
-  weights: Float32Array[]; // one array a query, over all keys
+  weights: Float32Array[]; // one array per row
   sinkMass: number[];
 }
 
-export interface Joined {
+/** The units along both sides of a matrix. */
+export interface Axes {
   queries: Units;
-  keys: Units; // the same object where it is one text
+  keys: Units; // the same object as the queries for self-attention
 }
 
 export interface Head {
@@ -56,7 +56,7 @@ export const outlineOf = (stack: string, comparand: Comparand): OutlineRequest =
   comparand,
 });
 
-/** Requests a window of the matrix, or with null all of it. */
+/** Requests a window of the matrix; null for all of it. */
 export function pictureOf(
   stack: string,
   comparand: Comparand,
@@ -68,9 +68,9 @@ export function pictureOf(
   return { kind: "picture", stack, comparand, ...selection, rows, columns, size };
 }
 
-/** One attention matrix for each layer and head: of a stack and a comparand. */
+/** The attention matrices of all heads of one stack and comparand. */
 export class AttentionSource {
-  #units: Record<"tokens" | "words", Joined | undefined> = { tokens: undefined, words: undefined };
+  #units: Record<"tokens" | "words", Axes | undefined> = { tokens: undefined, words: undefined };
 
   constructor(
     private kernel: Kernel,
@@ -78,12 +78,12 @@ export class AttentionSource {
   ) {}
 
   static async open(kernel: Kernel, stack: string, comparand: Comparand): Promise<AttentionSource> {
-    const { content: outline } = await kernel.ask(outlineOf(stack, comparand));
+    const { content: outline } = await kernel.request(outlineOf(stack, comparand));
     return new AttentionSource(kernel, { ...outline, keys: outline.keys ?? outline.queries });
   }
 
-  /** The tokens along both sides, each by itself or joined to words. */
-  units(words: boolean): Joined {
+  /** Returns the units along both sides: tokens or words. */
+  units(words: boolean): Axes {
     const { queries, keys } = this.outline;
     const known = this.#units[words ? "words" : "tokens"];
     if (known) return known;
@@ -93,25 +93,25 @@ export class AttentionSource {
     return (this.#units[words ? "words" : "tokens"] = both);
   }
 
-  get #where() {
+  get #source() {
     const { stack, comparand } = this.outline;
     return { stack, comparand };
   }
 
   async thumbnails(layer: number): Promise<Thumbnails> {
-    const { content, buffers } = await this.kernel.ask({ kind: "thumbnails", ...this.#where, layer });
+    const { content, buffers } = await this.kernel.request({ kind: "thumbnails", ...this.#source, layer });
     return { ...content, shares: weightsOf(new Uint8Array(buffers[0]!), 1) };
   }
 
-  /** Values of a measure, by layer and head. */
+  /** Returns the values of a measure, by layer and head. */
   async measure(name: string): Promise<Float32Array[]> {
-    const { buffers } = await this.kernel.ask({ kind: "measures", ...this.#where });
+    const { buffers } = await this.kernel.request({ kind: "measures", ...this.#source });
     return this.#byLayer(buffers, this.outline.measures.indexOf(name));
   }
 
-  /** Values of a measure that was given from Python; another version of it has others. */
+  /** Returns the values of a measure set from Python; the version changes with them. */
   async ownMeasure(name: string, version: number): Promise<Float32Array[]> {
-    const { buffers } = await this.kernel.ask({ kind: "own_measure", ...this.#where, name, version });
+    const { buffers } = await this.kernel.request({ kind: "own_measure", ...this.#source, name, version });
     return this.#byLayer(buffers, 0);
   }
 
@@ -129,22 +129,22 @@ export class AttentionSource {
   ): Promise<Picture> {
     const { stack, comparand, signed } = this.outline;
     const request = pictureOf(stack, comparand, selection, window, size);
-    const { content, buffers } = await this.kernel.ask(request);
+    const { content, buffers } = await this.kernel.request(request);
     const block = buffers[0]!;
     if (content.exact) return { ...content, weights: new Float32Array(block) };
     const codes = signed ? new Int8Array(block) : new Uint8Array(block);
     return { ...content, weights: weightsOf(codes, content.full) };
   }
 
-  /** Exact weights of some rows and columns, one array a row. */
+  /** Returns the exact weights of some rows and columns, one array per row. */
   async tile(selection: Selection, rows: Range, columns: Range): Promise<Rows> {
-    const { content, buffers } = await this.kernel.ask({
-      kind: "tile", ...this.#where, ...selection, rows, columns,
+    const { content, buffers } = await this.kernel.request({
+      kind: "tile", ...this.#source, ...selection, rows, columns,
     });
     const all = new Float32Array(buffers[0]!);
     const width = columns[1] - columns[0];
     const count = rows[1] - rows[0];
-    const from = rows[0] - content.rows[0]; // a stored answer may hold more
+    const from = rows[0] - content.rows[0]; // a saved page may answer with more rows
     return {
       weights: Array.from({ length: count }, (_, row) =>
         all.subarray(row * width, (row + 1) * width),
@@ -153,10 +153,10 @@ export class AttentionSource {
     };
   }
 
-  /** Query, key and their scaled product, dimension by dimension. */
+  /** Returns query, key and their scaled product, by dimension. */
   async dimensions({ layer, head }: Head, query: number, key: number) {
-    const { content, buffers } = await this.kernel.ask({
-      kind: "dimensions", ...this.#where, layer, head, query, key,
+    const { content, buffers } = await this.kernel.request({
+      kind: "dimensions", ...this.#source, layer, head, query, key,
     });
     const all = new Float32Array(buffers[0]!);
     const size = all.length / 3;

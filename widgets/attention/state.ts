@@ -1,6 +1,6 @@
-// What a reader sets, shared with Python and with every other view of the same widget.
+// The view's settings, synced with Python and with every other view of the same widget.
 
-import type { Comparand, InitialAnswer, Measured, Places, Range, Scale } from "../shared/protocol";
+import type { Comparand, InitialAnswer, MeasureVersions, SharedPositions, Range, Scale } from "../shared/protocol";
 import type { Contents, Outline, Selection } from "./source";
 
 export interface State extends Selection {
@@ -9,18 +9,18 @@ export interface State extends Selection {
   window: [number, number, number, number] | null;
   words: boolean;
   measure: string | null;
-  measured: Measured;
+  measured: MeasureVersions;
   stack: string;
   comparand: Comparand;
   scale: Scale;
 }
 
-/** What the model holds beside what a reader sets. */
+/** All synced traits. */
 interface Synced extends State {
   _initial_answers: InitialAnswer[] | null; // while Python displays the view
 }
 
-/** The stack of anywidget's model that is needed here. */
+/** The part of anywidget's model that is used here. */
 export interface Model {
   get<Name extends keyof Synced>(name: Name): Synced[Name];
   set<Name extends keyof State>(name: Name, value: State[Name]): void;
@@ -38,7 +38,7 @@ export function read(model: Model): State {
   return Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])) as unknown as State;
 }
 
-/** The state as far as a source has it: another stack may have fewer layers, heads and tokens. */
+/** Limits the state to a source, which may have fewer layers, heads and tokens. */
 export function fit(state: State, { layers, heads, queries, keys }: Outline): State {
   const [rows, columns] = [queries.tokens.length, keys.tokens.length];
   const nearest = layers.reduce((best, layer) =>
@@ -62,14 +62,14 @@ export const selectionOf = ({ layer, head, reduce, mask_sink }: State): Selectio
   mask_sink,
 });
 
-/** Queries and keys in the matrix; null for all. */
+/** Returns the queries and keys in the matrix; null for all. */
 export function windowOf({ window }: State): [rows: Range, columns: Range] | null {
   return window && [[window[0], window[1]], [window[2], window[3]]];
 }
 
-/** A state of one comparand, carried over to another: to the nearest tokens they share. */
-export function carried(state: State, from: Outline, to: Outline, difference: Outline): State {
-  const across = (places: Places) => (place: number) => carry(place, from, to, places);
+/** Maps the state of one comparand to another, by the nearest tokens that both have. */
+export function mapState(state: State, from: Outline, to: Outline, difference: Outline): State {
+  const across = (places: SharedPositions) => (place: number) => mapPosition(place, from, to, places);
   const row = across(difference.places!);
   const column = across(difference.key_places ?? difference.places!);
   const { token, key, window } = state;
@@ -86,7 +86,7 @@ export function carried(state: State, from: Outline, to: Outline, difference: Ou
   };
 }
 
-function carry(place: number, from: Outline, to: Outline, [a, b]: Places): number {
+function mapPosition(place: number, from: Outline, to: Outline, [a, b]: SharedPositions): number {
   const index = (outline: Outline) => (outline.comparand === "a" ? a : b);
   const common = from.signed ? place : nearestIndex(index(from), place);
   return to.signed ? common : index(to)[common]!;

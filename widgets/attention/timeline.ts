@@ -1,4 +1,4 @@
-// A generation, step by step: each step looked from one token, and wrote the one after it.
+// A slider over the steps of a generation: each attends from one token and writes the next.
 
 import { h } from "../shared/dom";
 import { label } from "./layout";
@@ -7,7 +7,7 @@ import type { Outline } from "./source";
 export class Timeline {
   readonly element: HTMLElement;
   #slider: HTMLInputElement;
-  #said = h("span", { class: "step" });
+  #text = h("span", { class: "step" });
   #first: number;
   #last: number;
 
@@ -16,7 +16,7 @@ export class Timeline {
     private select: (token: number) => void,
   ) {
     this.#first = outline.prompt_length! - 1;
-    // The last token that was written may not have looked at anything any more.
+    // The model may have stopped without reading the last token that it wrote.
     this.#last = Math.max(this.#first, outline.queries.tokens.length - 2);
     this.#slider = h("input", {
       type: "range",
@@ -27,7 +27,7 @@ export class Timeline {
     });
     this.#slider.addEventListener("input", () => this.select(this.#slider.valueAsNumber));
     this.#slider.addEventListener("keydown", (event) => event.stopPropagation());
-    this.element = h("label", { class: "timeline" }, h("b", {}, "Steps"), this.#slider, this.#said);
+    this.element = h("label", { class: "timeline" }, h("b", {}, "Steps"), this.#slider, this.#text);
   }
 
   show(token: number | null) {
@@ -35,10 +35,10 @@ export class Timeline {
     const inside = token !== null && token >= this.#first && token <= this.#last;
     const { queries } = this.outline;
     this.#slider.value = String(token ?? this.#first); // beyond its ends, the end
-    const said = inside
+    const text = inside
       ? `step ${token - this.#first + 1} of ${steps}: from “${label(token, queries)}” it wrote “${label(Math.min(token + 1, queries.tokens.length - 1), queries)}”`
       : `${steps} steps: move to follow them`;
-    this.#said.textContent = said;
-    this.#slider.setAttribute("aria-valuetext", said);
+    this.#text.textContent = text;
+    this.#slider.setAttribute("aria-valuetext", text);
   }
 }

@@ -1,12 +1,11 @@
-// What is shown as one thing: a token, or the tokens of a word joined. Joined, the weights of
-// key pieces are summed, since a word gets what its pieces get; those of query pieces are
-// averaged, since each piece spends a whole row.
+// Units of display: single tokens, or the tokens of a word joined. The weights of a word are summed
+// over its key tokens and averaged over its query tokens, since each query's row sums to one.
 
 import type { Range, TokenFields } from "../shared/protocol";
 import { isMarked, tokenLabel } from "./layout";
 
 export class Units {
-  readonly of: Int32Array; // which unit a token belongs to
+  readonly of: Int32Array; // the unit of each token
 
   private constructor(
     readonly row: TokenFields,
@@ -30,7 +29,7 @@ export class Units {
     return this.starts.length;
   }
 
-  /** The tokens of a unit: [start, stop). */
+  /** Returns the tokens of a unit: [start, stop). */
   tokens(unit: number): Range {
     return [this.starts[unit]!, this.starts[unit + 1] ?? this.row.tokens.length];
   }
@@ -53,7 +52,7 @@ export class Units {
     return isMarked(this.tokens(unit)[0], this.row);
   }
 
-  /** Weights over key tokens, summed to units. */
+  /** Sums weights over key tokens to weights over units. */
   sum(weights: Float32Array): Float32Array {
     if (this.length === weights.length) return weights;
     const sums = new Float32Array(this.length);
@@ -62,7 +61,7 @@ export class Units {
   }
 }
 
-/** Rows of weights, averaged. */
+/** Averages rows of weights. */
 export function meanRow(rows: Float32Array[]): Float32Array {
   if (rows.length === 1) return rows[0]!;
   const mean = new Float32Array(rows[0]!.length);
@@ -70,7 +69,7 @@ export function meanRow(rows: Float32Array[]): Float32Array {
   return mean;
 }
 
-/** Where words begin, as Unicode and the browser's dictionaries cut them. */
+/** Returns the first token of each word, by Unicode's rules and the browser's dictionaries. */
 export function wordStarts({ text, tokens, spans, special, marks }: TokenFields): number[] {
   const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
   const segments = [...segmenter.segment(text)].map(({ index }) => index);

@@ -1,6 +1,6 @@
-// A text, token by token or word by word: choose one, and see weights painted on them.
+// A text as selectable tokens or words, coloured by their weights.
 
-import { css, ink, type RGB } from "../shared/colour";
+import { css, type RGB, textColour } from "../shared/colour";
 import { h } from "../shared/dom";
 import type { TokenFields } from "../shared/protocol";
 import { scaleOf, type Theme } from "../shared/theme";
@@ -12,17 +12,17 @@ const BOXFUL = 3000; // characters
 export class Words {
   readonly element: HTMLElement;
   readonly row: TokenFields;
-  #units: Units; // tokens, until told otherwise
+  #units: Units;
   #words: HTMLElement[] = [];
-  #painted: (RGB | undefined)[] = [];
+  #colours: (RGB | undefined)[] = [];
   #chosen: number | null = null; // a unit
-  #second: number | null = null;
+  #keyUnit: number | null = null;
   #weights: Float32Array | undefined;
   #sink: number | null = null;
 
   constructor(
     tokens: Units,
-    private written: number | null, // from this token on the model wrote itself
+    private written: number | null, // the first token that the model generated
     label: string,
     private select: (token: number, second: boolean) => void,
     private onHover: (message: string) => void,
@@ -30,13 +30,12 @@ export class Words {
     this.element = h("div", { class: "words", role: "listbox", dir: "auto", "aria-label": label });
     this.row = tokens.row;
     this.#units = tokens;
-    // Thousands of words take longer than the matrix, which is not to wait for them: until then
-    // as much of the text as its box shows.
+    // Thousands of elements would delay the matrix, so plain text stands in for them at first.
     this.element.append(this.row.text.slice(0, BOXFUL));
     this.element.classList.toggle("marked", this.row.marks.length > 0);
     this.element.addEventListener("click", (event) => {
       const unit = this.#at(event);
-      if (unit !== undefined) this.#go(unit, event.shiftKey);
+      if (unit !== undefined) this.#choose(unit, event.shiftKey);
     });
     this.element.addEventListener("pointerover", (event) => {
       const unit = this.#at(event);
@@ -47,23 +46,23 @@ export class Words {
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Joins tokens to words, or shows each token by itself. */
+  /** Sets what is shown as one element: tokens or words. */
   set units(units: Units) {
     if (units === this.#units) return;
     this.#units = units;
     this.#chosen = null;
-    this.#second = null;
+    this.#keyUnit = null;
     this.#words = [];
   }
 
-  /** Brings the user's own text into view, else the selected token. */
+  /** Scrolls to the user's own text, else to the selected token. */
   reveal() {
     const marked = this.element.querySelector<HTMLElement>(".mark");
     const target = marked ?? this.#words[this.#chosen ?? 0];
     if (target) this.element.scrollTop = Math.max(0, target.offsetTop - 12);
   }
 
-  /** weights: of each unit, painted on it; token and second: the query and key to frame. */
+  /** Frames the query `token` and the key `second`, and colours each unit by its weight. */
   show(
     token: number | null,
     second: number | null,
@@ -72,53 +71,53 @@ export class Words {
     signed: boolean,
     theme: Theme,
   ) {
-    if (!this.#words.length) this.#write();
+    if (!this.#words.length) this.#build();
     const frame = (unit: number | null, on: boolean) => {
       const word = unit === null ? undefined : this.#words[unit];
       word?.setAttribute("aria-selected", String(on));
       if (word) word.tabIndex = on ? 0 : -1;
     };
     frame(this.#chosen ?? 0, false);
-    this.#words[this.#second ?? -1]?.classList.remove("key");
+    this.#words[this.#keyUnit ?? -1]?.classList.remove("key");
     const before = this.#chosen;
-    [this.#chosen, this.#second] = [this.#units.unit(token), this.#units.unit(second)];
+    [this.#chosen, this.#keyUnit] = [this.#units.unit(token), this.#units.unit(second)];
     frame(this.#chosen, true);
     if (this.#chosen === null) this.#words[0]!.tabIndex = 0;
-    this.#words[this.#second ?? -1]?.classList.add("key");
+    this.#words[this.#keyUnit ?? -1]?.classList.add("key");
     this.#words[this.#sink ?? -1]?.classList.remove("sink");
     this.#sink = weights ? this.#units.unit(sink) : null;
     this.#words[this.#sink ?? -1]?.classList.add("sink");
     this.#weights = weights;
-    this.#paint(signed, theme);
+    this.#colourWords(signed, theme);
     if (this.#chosen !== null && this.#chosen !== before) this.#follow(this.#words[this.#chosen]!);
   }
 
-  /** Scrolls the text, and not the page, to a word that was chosen elsewhere. */
+  /** Scrolls the text, but not the page, to a word that was selected elsewhere. */
   #follow({ offsetTop, offsetHeight }: HTMLElement) {
     const { scrollTop, clientHeight } = this.element;
-    const seen = offsetTop >= scrollTop && offsetTop + offsetHeight <= scrollTop + clientHeight;
-    if (!seen) this.element.scrollTop = offsetTop - clientHeight / 2;
+    const visible = offsetTop >= scrollTop && offsetTop + offsetHeight <= scrollTop + clientHeight;
+    if (!visible) this.element.scrollTop = offsetTop - clientHeight / 2;
   }
 
-  #paint(signed: boolean, theme: Theme) {
+  #colourWords(signed: boolean, theme: Theme) {
     const weights = this.#weights;
     const scale = scaleOf(theme, signed, weights ? fullOfRow(weights, this.#sink) : 1);
-    // The faintest levels are the colour of the page: they keep the page's own ink.
+    // The faintest levels look like the page and keep its text colour.
     const faint = signed ? 14 : 24;
     this.#words.forEach((word, unit) => {
       const level = weights && unit !== this.#sink ? scale.level(weights[unit]!) : scale.none;
       const colour = Math.abs(level - scale.none) < faint ? undefined : scale.map[level]!;
-      if (colour === this.#painted[unit]) return; // of thousands of words, few change
-      this.#painted[unit] = colour;
+      if (colour === this.#colours[unit]) return; // few of thousands of words change
+      this.#colours[unit] = colour;
       word.style.background = colour ? css(colour) : "";
-      word.style.color = colour ? ink(colour) : "";
+      word.style.color = colour ? textColour(colour) : "";
     });
   }
 
-  #write() {
+  #build() {
     const { row } = this;
     this.#words = [];
-    this.#painted = [];
+    this.#colours = [];
     this.element.replaceChildren();
     let group: HTMLElement = this.element;
     let open = "";
@@ -176,7 +175,7 @@ export class Words {
     return word ? Number(word.dataset.unit) : undefined;
   }
 
-  #go(unit: number, second: boolean) {
+  #choose(unit: number, second: boolean) {
     this.#words[unit]!.focus({ preventScroll: false });
     this.select(this.#units.tokens(unit)[0], second);
   }
@@ -198,10 +197,10 @@ export class Words {
     if (!next) return;
     event.preventDefault();
     event.stopPropagation(); // else JupyterLab moves to the next cell
-    this.#go(Math.max(0, Math.min(last, next())), event.shiftKey);
+    this.#choose(Math.max(0, Math.min(last, next())), event.shiftKey);
   }
 
-  /** The word in the line above or below that lies nearest. */
+  /** Returns the nearest word in the line above or below. */
   #vertical(from: number, step: 1 | -1): number {
     const origin = this.#words[from]!;
     let found = from;

@@ -1,10 +1,10 @@
-// Three charts by plotly.js: rows by answer, by score, and by truth and answer. What is chosen
-// in one filters the table and the others. The code comes from the kernel, where the plotly
-// package has it, once a page.
+// Three plotly.js charts: rows by answer, by score, and by truth and answer. A selection in one
+// filters the table and the other charts. The kernel sends the code of plotly.js, once per page.
 
-import { ink, parseHex } from "../shared/colour";
+import { parseHex, textColour } from "../shared/colour";
 import { h } from "../shared/dom";
-import { count, type Counts, type Kernel, type Outline } from "./outline";
+import { formatNumber } from "../shared/format";
+import type { Counts, Kernel, Outline } from "./outline";
 import type { Query } from "./query";
 
 interface Point {
@@ -26,14 +26,14 @@ const SHARED = Symbol.for("nbllm.plotly");
 
 const page = globalThis as { [SHARED]?: Plotly };
 
-/** plotly.js, which the first chart of a page fetches for all. */
+/** Returns plotly.js, which the first chart of a page loads for all. */
 async function load(kernel: Kernel): Promise<Plotly> {
   if (page[SHARED]) return page[SHARED];
-  const { buffers } = await kernel.ask({ kind: "plotly" });
+  const { buffers } = await kernel.request({ kind: "plotly" });
   if (page[SHARED]) return page[SHARED];
   const unpacked = new Blob([buffers[0]!]).stream().pipeThrough(new DecompressionStream("gzip"));
   const script = await new Response(unpacked).text();
-  // Its own module, whatever loader the page has.
+  // Imported as a module, whatever loader the page has.
   const url = URL.createObjectURL(
     new Blob(["const module = { exports: {} };\n", script, "\nexport default module.exports;"], {
       type: "text/javascript",
@@ -46,12 +46,12 @@ async function load(kernel: Kernel): Promise<Plotly> {
   }
 }
 
-/** The colours and the letters of the page around an element. */
-function look(element: HTMLElement) {
+/** Returns the colours and the font of the page around an element. */
+function pageStyle(element: HTMLElement) {
   const style = getComputedStyle(element);
   const own = (name: string) => style.getPropertyValue(name).trim();
   return {
-    ink: style.color,
+    textColour: style.color,
     font: style.fontFamily,
     strong: own("--nbllm-bar"),
     faint: own("--nbllm-bar-all"),
@@ -61,19 +61,19 @@ function look(element: HTMLElement) {
   };
 }
 
-type Look = ReturnType<typeof look>;
+type PageStyle = ReturnType<typeof pageStyle>;
 
-const axis = (colours: Look) => ({
+const axis = (colours: PageStyle) => ({
   gridcolor: colours.grid, zerolinecolor: colours.grid, fixedrange: true, automargin: true,
 });
 
-const layoutOf = (colours: Look, width: number, more: Record<string, unknown>) => ({
+const layoutOf = (colours: PageStyle, width: number, more: Record<string, unknown>) => ({
   width,
   height: HEIGHT,
   margin: { l: 40, r: 8, t: 4, b: 30 },
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
-  font: { color: colours.ink, family: colours.font, size: 12 },
+  font: { color: colours.textColour, family: colours.font, size: 12 },
   showlegend: false,
   barmode: "overlay",
   bargap: 0.12,
@@ -82,7 +82,7 @@ const layoutOf = (colours: Look, width: number, more: Record<string, unknown>) =
   ...more,
 });
 
-// plotly reads a few tags in the texts that it draws, and TeX between dollars where the page has MathJax.
+// plotly interprets some tags, and TeX between dollar signs where the page has MathJax.
 const plain = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("$", "&#36;");
 const CUT = 24;
 const short = (text: string) => plain(text.length > CUT ? `${text.slice(0, CUT - 1)}…` : text);
@@ -90,9 +90,9 @@ const short = (text: string) => plain(text.length > CUT ? `${text.slice(0, CUT -
 class Chart {
   element: HTMLElement;
   plot = h("div", { class: "plot", role: "img" }) as unknown as Plot;
-  #listening = false;
+  #connected = false;
 
-  constructor(title: string, hint: string, private listen: (plot: Plot) => void) {
+  constructor(title: string, hint: string, private connect: (plot: Plot) => void) {
     this.element = h(
       "figure",
       { "aria-label": title },
@@ -105,11 +105,11 @@ class Chart {
     return this.plot.clientWidth;
   }
 
-  async draw(plotly: Plotly, data: unknown[], layout: unknown, said: string) {
-    this.plot.setAttribute("aria-label", said);
+  async draw(plotly: Plotly, data: unknown[], layout: unknown, description: string) {
+    this.plot.setAttribute("aria-label", description);
     await plotly.react(this.plot, data, layout, CONFIG);
-    if (!this.#listening) this.listen(this.plot);
-    this.#listening = true;
+    if (!this.#connected) this.connect(this.plot);
+    this.#connected = true;
   }
 }
 
@@ -121,7 +121,7 @@ export class Charts {
   #counts: Counts | undefined;
   #query: Query | undefined;
   #turn = 0;
-  #seen = 0;
+  #drawnWidth = 0;
   #sizes: ResizeObserver;
 
   constructor(
@@ -139,7 +139,7 @@ export class Charts {
       this.#scores = new Chart("Rows by score", "click or drag to filter", (plot) => {
         plot.on("plotly_click", (event) => this.#clickScore(event?.points?.[0]));
         plot.on("plotly_selected", (event) => {
-          if (event?.range) this.set({ score: this.#snapped(event.range.x) });
+          if (event?.range) this.set({ score: this.#snap(event.range.x) });
         });
       });
     }
@@ -152,7 +152,7 @@ export class Charts {
     this.element.append(...charts.map((chart) => chart.element));
     this.element.hidden = charts.length === 0;
     this.#sizes = new ResizeObserver(() => {
-      if (this.element.clientWidth && this.element.clientWidth !== this.#seen) void this.redraw();
+      if (this.element.clientWidth && this.element.clientWidth !== this.#drawnWidth) void this.redraw();
     });
     this.#sizes.observe(this.element);
   }
@@ -164,13 +164,13 @@ export class Charts {
     }
   }
 
-  /** The counts of a query; the last one requested is drawn. */
+  /** Draws the counts of a query, unless a later call overtakes this one. */
   async show(query: Query, edits: number) {
     if (this.element.hidden) return;
     const turn = ++this.#turn;
     try {
       const version = query.only === "corrected" ? edits : 0;
-      const { content } = await this.kernel.ask({ kind: "counts", query }, version);
+      const { content } = await this.kernel.request({ kind: "counts", query }, version);
       if (turn !== this.#turn) return;
       this.#counts = content;
       this.#query = query;
@@ -180,14 +180,14 @@ export class Charts {
     }
   }
 
-  /** The same in another theme, or at another width. */
+  /** Redraws in another theme or at another width. */
   async redraw() {
     const counts = this.#counts;
     if (!counts || !this.element.clientWidth) return;
-    this.#seen = this.element.clientWidth;
+    this.#drawnWidth = this.element.clientWidth;
     try {
       const plotly = await load(this.kernel);
-      const colours = look(this.element);
+      const colours = pageStyle(this.element);
       await this.#drawLabels(plotly, counts, colours);
       await this.#drawScores(plotly, counts, colours);
       await this.#drawConfusion(plotly, counts, colours);
@@ -197,10 +197,10 @@ export class Charts {
     }
   }
 
-  async #drawLabels(plotly: Plotly, { labels }: Counts, colours: Look) {
+  async #drawLabels(plotly: Plotly, { labels }: Counts, colours: PageStyle) {
     if (!labels || !this.#labels) return;
     const chosen = this.#query!.labels;
-    const y = labels.names.map((_, place) => place);
+    const y = labels.names.map((_, at) => at);
     const bars = { type: "bar", orientation: "h", y, hoverinfo: "skip" };
     const data = [
       { ...bars, x: labels.all, marker: { color: colours.faint } },
@@ -209,7 +209,7 @@ export class Charts {
         x: labels.shown,
         hoverinfo: "text",
         hovertext: labels.names.map(
-          (name, place) => `${short(name)}: ${count(labels.shown[place]!)} of ${count(labels.all[place]!)}`,
+          (name, at) => `${short(name)}: ${formatNumber(labels.shown[at]!)} of ${formatNumber(labels.all[at]!)}`,
         ),
         marker: {
           color: labels.names.map((name) =>
@@ -225,18 +225,18 @@ export class Charts {
         ...axis(colours), autorange: "reversed", tickvals: y, ticktext: labels.names.map(short), showgrid: false,
       },
     });
-    const said = labels.names.map((name, place) => `${name} ${count(labels.shown[place]!)}`).join(", ");
-    await this.#labels.draw(plotly, data, layout, `Rows by answer: ${said}`);
+    const description = labels.names.map((name, at) => `${name} ${formatNumber(labels.shown[at]!)}`).join(", ");
+    await this.#labels.draw(plotly, data, layout, `Rows by answer: ${description}`);
   }
 
-  async #drawScores(plotly: Plotly, { scores }: Counts, colours: Look) {
+  async #drawScores(plotly: Plotly, { scores }: Counts, colours: PageStyle) {
     if (!scores || !this.#scores) return;
     const { edges } = scores;
     const width = edges[1]! - edges[0]!;
-    const x = scores.all.map((_, place) => (edges[place]! + edges[place + 1]!) / 2);
+    const x = scores.all.map((_, at) => (edges[at]! + edges[at + 1]!) / 2);
     const range = this.#query!.score;
-    const isIn = (place: number) =>
-      !range || (edges[place + 1]! > range[0] + 1e-9 && edges[place]! < range[1] - 1e-9);
+    const isIn = (at: number) =>
+      !range || (edges[at + 1]! > range[0] + 1e-9 && edges[at]! < range[1] - 1e-9);
     const bars = { type: "bar", x, width: x.map(() => width), hoverinfo: "skip" };
     const data = [
       { ...bars, y: scores.all, marker: { color: colours.faint } },
@@ -245,11 +245,11 @@ export class Charts {
         y: scores.shown,
         hoverinfo: "text",
         hovertext: x.map(
-          (_, place) =>
-            `${edges[place]!.toFixed(2)} to ${edges[place + 1]!.toFixed(2)}: ` +
-            `${count(scores.shown[place]!)} of ${count(scores.all[place]!)}`,
+          (_, at) =>
+            `${edges[at]!.toFixed(2)} to ${edges[at + 1]!.toFixed(2)}: ` +
+            `${formatNumber(scores.shown[at]!)} of ${formatNumber(scores.all[at]!)}`,
         ),
-        marker: { color: x.map((_, place) => (isIn(place) ? colours.strong : colours.faint)) },
+        marker: { color: x.map((_, at) => (isIn(at) ? colours.strong : colours.faint)) },
         selected: { marker: { opacity: 1 } },
         unselected: { marker: { opacity: 1 } },
       },
@@ -267,11 +267,11 @@ export class Charts {
     const shown = scores.shown.reduce((sum, bin) => sum + bin, 0);
     await this.#scores.draw(
       plotly, data, layout,
-      `Histogram of ${count(shown)} scores from ${edges[0]!.toFixed(2)} to ${edges.at(-1)!.toFixed(2)}`,
+      `Histogram of ${formatNumber(shown)} scores from ${edges[0]!.toFixed(2)} to ${edges.at(-1)!.toFixed(2)}`,
     );
   }
 
-  async #drawConfusion(plotly: Plotly, { confusion }: Counts, colours: Look) {
+  async #drawConfusion(plotly: Plotly, { confusion }: Counts, colours: PageStyle) {
     if (!confusion || !this.#confusion) return;
     const { truths, answers, counts } = confusion;
     const { labels: chosen, truths: right } = this.#query!;
@@ -289,19 +289,19 @@ export class Charts {
     const [none, full] = [parseHex(colours.ground), parseHex(colours.strong)];
     const inkOf = (cell: number) => {
       const mix = (part: 0 | 1 | 2) => none[part] + (full[part] - none[part]) * (cell / most);
-      return ink([mix(0), mix(1), mix(2)]);
+      return textColour([mix(0), mix(1), mix(2)]);
     };
     const small = truths.length <= 8 && answers.length <= 8;
     const annotations = small
       ? counts.flatMap((row, y) =>
-          row.map((cell, x) => ({ x, y, text: count(cell), showarrow: false, font: { color: inkOf(cell) } })),
+          row.map((cell, x) => ({ x, y, text: formatNumber(cell), showarrow: false, font: { color: inkOf(cell) } })),
         )
       : [];
     const data = [
       {
         type: "heatmap",
-        x: answers.map((_, place) => place),
-        y: truths.map((_, place) => place),
+        x: answers.map((_, at) => at),
+        y: truths.map((_, at) => at),
         z: counts,
         zmin: 0,
         colorscale: [[0, colours.ground], [1, colours.strong]],
@@ -311,11 +311,11 @@ export class Charts {
         zmax: most,
         hoverinfo: "text",
         hovertext: counts.map((row, y) =>
-          row.map((cell, x) => `true ${short(truths[y]!)}, answered ${short(answers[x]!)}: ${count(cell)}`),
+          row.map((cell, x) => `true ${short(truths[y]!)}, answered ${short(answers[x]!)}: ${formatNumber(cell)}`),
         ),
       },
     ];
-    const ticks = (names: string[]) => ({ tickvals: names.map((_, place) => place), ticktext: names.map(short) });
+    const ticks = (names: string[]) => ({ tickvals: names.map((_, at) => at), ticktext: names.map(short) });
     const layout = layoutOf(colours, this.#confusion.width, {
       shapes,
       annotations,
@@ -325,11 +325,11 @@ export class Charts {
         title: { text: "truth", standoff: 6 },
       },
     });
-    const said = truths
-      .flatMap((truth, y) => answers.map((answer, x) => `true ${truth} answered ${answer} ${count(counts[y]![x]!)}`))
+    const description = truths
+      .flatMap((truth, y) => answers.map((answer, x) => `true ${truth} answered ${answer} ${formatNumber(counts[y]![x]!)}`))
       .slice(0, 30)
       .join(", ");
-    await this.#confusion.draw(plotly, data, layout, `Confusion matrix: ${said}`);
+    await this.#confusion.draw(plotly, data, layout, `Confusion matrix: ${description}`);
   }
 
   #clickLabel(point: Point | undefined) {
@@ -342,14 +342,14 @@ export class Charts {
   #clickScore(point: Point | undefined) {
     const edges = this.#counts?.scores?.edges;
     if (!point || !edges) return;
-    const place = point.pointIndex as number;
-    const range: [number, number] = [edges[place]!, edges[place + 1]!];
+    const at = point.pointIndex as number;
+    const range: [number, number] = [edges[at]!, edges[at + 1]!];
     const now = this.#query!.score;
     this.set({ score: now && now[0] === range[0] && now[1] === range[1] ? null : range });
   }
 
-  /** A range by whole bins; null where that is all of them. */
-  #snapped([from, to]: [number, number]): [number, number] | null {
+  /** Rounds a range to whole bins; null if it has all bins. */
+  #snap([from, to]: [number, number]): [number, number] | null {
     const edges = this.#counts!.scores!.edges;
     const near = (value: number) =>
       edges.reduce((best, edge) => (Math.abs(edge - value) < Math.abs(best - value) ? edge : best));

@@ -1,4 +1,4 @@
-// The row in focus: its texts in full, its probabilities, and what can be done with it.
+// The row in focus: its full texts and probabilities, and buttons to correct and explain it.
 
 import { h } from "../shared/dom";
 import type { RowDetails } from "../shared/protocol";
@@ -6,16 +6,16 @@ import { keysOf } from "./keys";
 import type { Kernel, Outline } from "./outline";
 import type { Row } from "./rows";
 
-const PATIENCE = 60; // ms: who holds an arrow key down wants the last row alone
+const DELAY = 60; // ms, so that a held arrow key requests only its last row
 
 const key = (name: string) => h("kbd", {}, name);
 
-/** Which key does what, for the label buttons too. */
+/** Buttons with their keys: labels, undo and explain. */
 export class Legend {
   element: HTMLElement;
   #buttons = new Map<string, HTMLButtonElement>();
   #undo = h("button", { type: "button", disabled: true }, key("⌫"), " undo");
-  #why = h("button", { type: "button", class: "primary" }, key("Enter"), " why this answer?");
+  #explain = h("button", { type: "button", class: "primary" }, key("Enter"), " why this answer?");
 
   constructor(outline: Outline, correct: (label: string) => void, undo: () => void, explain: () => void) {
     const labels = [...keysOf(outline.choices)].map(([name, label]) => {
@@ -25,13 +25,13 @@ export class Legend {
       return button;
     });
     this.#undo.addEventListener("click", undo);
-    this.#why.addEventListener("click", explain);
+    this.#explain.addEventListener("click", explain);
     this.element = h(
       "div",
       { class: "legend", role: "toolbar", "aria-label": "Row in focus" },
       ...(labels.length ? [h("span", { class: "dim" }, "The right label is"), ...labels, this.#undo] : []),
       h("span", { class: "spring" }),
-      this.#why,
+      this.#explain,
     );
   }
 
@@ -41,7 +41,7 @@ export class Legend {
       button.disabled = !row;
     }
     this.#undo.disabled = !undoable;
-    this.#why.disabled = !row;
+    this.#explain.disabled = !row;
   }
 }
 
@@ -63,19 +63,19 @@ export class Detail {
     }
     this.#timer = window.setTimeout(() => {
       this.kernel
-        .ask({ kind: "row", row: row.row })
+        .request({ kind: "row", row: row.row })
         .then(({ content }) => {
           if (turn === this.#turn) this.#fill(content);
         })
         .catch(this.fail);
-    }, PATIENCE);
+    }, DELAY);
   }
 
-  #fill(whole: RowDetails) {
-    const texts = whole.texts.map(({ name, role, text }) =>
+  #fill(details: RowDetails) {
+    const texts = details.texts.map(({ name, role, text }) =>
       h("div", { class: `field ${role}` }, h("div", { class: "dim" }, name), h("p", {}, text)),
     );
-    const chances = [...whole.probabilities]
+    const chances = [...details.probabilities]
       .sort((a, b) => b[1] - a[1])
       .map(([label, chance]) =>
         h(
@@ -86,13 +86,13 @@ export class Detail {
           h("span", { class: "number" }, chance.toFixed(3)),
         ),
       );
-    const about = [`Row ${whole.index}`];
-    if (whole.truth !== null) about.push(`truth: ${whole.truth}`);
+    const about = [`Row ${details.index}`];
+    if (details.truth !== null) about.push(`truth: ${details.truth}`);
     this.element.replaceChildren(
       h("div", { class: "texts" }, h("div", { class: "about" }, about.join(" · ")), ...texts),
       ...(chances.length ? [h("div", { class: "chances" }, h("div", { class: "dim" }, "probability"), ...chances)] : []),
     );
     this.element.scrollTop = 0;
-    this.element.dataset.row = String(whole.row);
+    this.element.dataset.row = String(details.row);
   }
 }

@@ -1,33 +1,34 @@
-// What is shown, as form fields: all that the charts filter can be set here by keyboard.
+// Form fields for filter and sort, which also make the charts' filters accessible by keyboard.
 
 import { h } from "../shared/dom";
-import { count, type Outline } from "./outline";
+import { formatNumber } from "../shared/format";
+import type { Outline } from "./outline";
 import { EMPTY, isOpen, type Query } from "./query";
 
-const PATIENCE = 60; // ms after the last letter
+const DELAY = 60; // ms after the last key press
 
 const option = (value: string, text: string) => h("option", { value }, text);
 
-/** A list of labels to choose one of; several that the charts or Python chose are said so. */
+/** A drop-down list of labels; shows "several" where the charts or Python selected more than one. */
 class Labels {
   element: HTMLLabelElement;
   #list: HTMLSelectElement;
   #several = option("several", "several");
 
-  constructor(name: string, any: string, private labels: string[], chosen: (labels: string[]) => void) {
+  constructor(name: string, any: string, private labels: string[], selected: (labels: string[]) => void) {
     this.#list = h("select", {}, option("", any));
     labels.forEach((label, place) => this.#list.append(option(String(place), label)));
     this.#list.addEventListener("change", () =>
-      chosen(this.#list.value === "" ? [] : [labels[Number(this.#list.value)]!]),
+      selected(this.#list.value === "" ? [] : [labels[Number(this.#list.value)]!]),
     );
     this.element = h("label", {}, name, this.#list);
   }
 
-  show(chosen: string[]) {
-    if (chosen.length > 1) this.#list.append(this.#several);
+  show(selected: string[]) {
+    if (selected.length > 1) this.#list.append(this.#several);
     else this.#several.remove();
     this.#list.value =
-      chosen.length > 1 ? "several" : chosen.length ? String(this.labels.indexOf(chosen[0]!)) : "";
+      selected.length > 1 ? "several" : selected.length ? String(this.labels.indexOf(selected[0]!)) : "";
   }
 }
 
@@ -40,8 +41,8 @@ export class Filters {
   #high: HTMLInputElement | undefined;
   #only: HTMLSelectElement;
   #sort: HTMLSelectElement;
-  #down: HTMLButtonElement;
-  #all: HTMLButtonElement;
+  #order: HTMLButtonElement;
+  #showAll: HTMLButtonElement;
   #count = h("output", { class: "count" });
   #query: Query = EMPTY;
 
@@ -50,7 +51,7 @@ export class Filters {
     this.#text = h("input", { type: "search", placeholder: "words in the text", "aria-label": "Text contains" });
     this.#text.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = window.setTimeout(() => set({ text: this.#text.value }), PATIENCE);
+      timer = window.setTimeout(() => set({ text: this.#text.value }), DELAY);
     });
     const parts: (Node | string)[] = [h("label", {}, "Find", this.#text)];
     if (outline.labels.length) {
@@ -63,25 +64,25 @@ export class Filters {
     }
     if (outline.scored) {
       const field = (name: string) => {
-        const made = h("input", { type: "number", step: "0.05", "aria-label": name });
-        made.addEventListener("change", () => this.#range());
-        return made;
+        const input = h("input", { type: "number", step: "0.05", "aria-label": name });
+        input.addEventListener("change", () => this.#setRange());
+        return input;
       };
       this.#low = field("Score from");
       this.#high = field("Score to");
       parts.push(h("span", { class: "range" }, "Score", this.#low, "to", this.#high));
     }
-    this.#only = h("select", {}, ...this.#parts());
+    this.#only = h("select", {}, ...this.#statusOptions());
     this.#only.addEventListener("change", () => set({ only: (this.#only.value || null) as Query["only"] }));
     this.#sort = h("select", {}, option("", "frame's order"));
     outline.columns.forEach(({ name }, place) => this.#sort.append(option(String(place), name)));
     this.#sort.addEventListener("change", () =>
       set({ sort: this.#sort.value === "" ? null : outline.columns[Number(this.#sort.value)]!.name }),
     );
-    this.#down = h("button", { type: "button", class: "down" }, "↑");
-    this.#down.addEventListener("click", () => set({ descending: !this.#query.descending }));
-    this.#all = h("button", { type: "button" }, "Show all");
-    this.#all.addEventListener("click", () => {
+    this.#order = h("button", { type: "button", class: "down" }, "↑");
+    this.#order.addEventListener("click", () => set({ descending: !this.#query.descending }));
+    this.#showAll = h("button", { type: "button" }, "Show all");
+    this.#showAll.addEventListener("click", () => {
       const { sort, descending, ...rest } = EMPTY;
       set(rest);
     });
@@ -90,25 +91,25 @@ export class Filters {
       { class: "filters", role: "search", "aria-label": "Filter and sort" },
       ...parts,
       h("label", {}, "Rows", this.#only),
-      h("span", { class: "range" }, h("label", {}, "Sort", this.#sort), this.#down),
-      this.#all,
+      h("span", { class: "range" }, h("label", {}, "Sort", this.#sort), this.#order),
+      this.#showAll,
       h("span", { class: "spring" }),
       this.#count,
     );
   }
 
-  #parts(): HTMLOptionElement[] {
+  #statusOptions(): HTMLOptionElement[] {
     const { outline } = this;
-    const parts = [option("", "all"), option("failed", `failed (${count(outline.failed)})`)];
-    if (outline.unasked) parts.push(option("unasked", `not asked (${count(outline.unasked)})`));
+    const parts = [option("", "all"), option("failed", `failed (${formatNumber(outline.failed)})`)];
+    if (outline.unasked) parts.push(option("unasked", `not asked (${formatNumber(outline.unasked)})`));
     if (outline.truth !== null) {
-      parts.push(option("wrong", `answer is not ${outline.truth} (${count(outline.wrong)})`));
+      parts.push(option("wrong", `answer is not ${outline.truth} (${formatNumber(outline.wrong)})`));
     }
     if (outline.choices.length) parts.push(option("corrected", "corrected"));
     return parts;
   }
 
-  #range() {
+  #setRange() {
     const read = (field: HTMLInputElement, open: number) =>
       field.value === "" || Number.isNaN(field.valueAsNumber) ? open : field.valueAsNumber;
     const low = read(this.#low!, -1e9);
@@ -128,16 +129,16 @@ export class Filters {
     this.#only.value = query.only ?? "";
     const sorted = this.outline.columns.findIndex(({ name }) => name === query.sort);
     this.#sort.value = sorted < 0 ? "" : String(sorted);
-    this.#down.textContent = query.descending ? "↓" : "↑";
+    this.#order.textContent = query.descending ? "↓" : "↑";
     const order = query.descending ? "descending" : "ascending";
-    this.#down.setAttribute("aria-label", `${order}; turn the order round`);
-    this.#down.title = `${order}; turn the order round`;
-    this.#all.disabled = isOpen(query);
+    this.#order.setAttribute("aria-label", `${order}; turn the order round`);
+    this.#order.title = `${order}; turn the order round`;
+    this.#showAll.disabled = isOpen(query);
   }
 
-  tell(total: number) {
+  showCount(total: number) {
     const { size } = this.outline;
     this.#count.textContent =
-      total === size ? `${count(size)} rows` : `${count(total)} of ${count(size)} rows`;
+      total === size ? `${formatNumber(size)} rows` : `${formatNumber(total)} of ${formatNumber(size)} rows`;
   }
 }

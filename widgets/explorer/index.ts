@@ -1,10 +1,11 @@
-// The results explorer. What a reader sets is shared with Python and with every other view of
-// the same widget; rows, counts and code are requested when they come on screen.
+// The results explorer. Its settings are synced with Python and with every other view of the same
+// widget; rows, counts and code are requested when they come on screen.
 
 import type { Render } from "@anywidget/types";
 
-import { h, nextPaint } from "../shared/dom";
-import { framed } from "../shared/frame";
+import { after, h, nextPaint } from "../shared/dom";
+import { formatNumber } from "../shared/format";
+import { createFrame } from "../shared/frame";
 import type { Channel } from "../shared/kernel";
 import type { ExplorerAnswers, ExplorerRequest } from "../shared/protocol";
 import { onTheme, themeOf } from "../shared/theme";
@@ -12,7 +13,7 @@ import { Charts } from "./charts";
 import { Detail, Legend } from "./detail";
 import { Filters } from "./filters";
 import { Grid } from "./grid";
-import { count, type Kernel, type Outline, type RowWindow } from "./outline";
+import type { Kernel, Outline, RowWindow } from "./outline";
 import { type Model, NAMES, type Query, read, sortedBy } from "./query";
 import { type Row, Rows } from "./rows";
 
@@ -29,9 +30,9 @@ class View {
   #legend: Legend;
   #detail: Detail;
   #history: Change[] = [];
-  #asked = 0;
+  #turn = 0;
   #explained = 0;
-  #due = false;
+  #isScheduled = false;
   #selecting = false;
 
   constructor(
@@ -62,7 +63,7 @@ class View {
       explain: (row) => this.#explain(row),
     }, fail);
     const { output, verb, failed, size, hidden } = outline;
-    const about = [verb, `${count(size)} rows`, failed ? `${count(failed)} failed` : ""].filter(Boolean);
+    const about = [verb, `${formatNumber(size)} rows`, failed ? `${formatNumber(failed)} failed` : ""].filter(Boolean);
     if (hidden) about.push(`${hidden} more columns in the frame`);
     root.append(
       h("div", { class: "header" }, h("span", { class: "name" }, output), h("span", { class: "dim" }, about.join(" · "))),
@@ -81,7 +82,7 @@ class View {
     this.model.save_changes();
   }
 
-  /** The reader stays where the row was selected, or taken out. */
+  /** Selects rows from the table itself, which keeps its scroll position. */
   #select(rows: number[]) {
     this.#selecting = true;
     this.#set({ rows });
@@ -92,19 +93,19 @@ class View {
     const query = read(this.model);
     this.#theme();
     this.#filters.show(query);
-    this.#grid.show(this.model.get("rows"));
+    this.#grid.setSelected(this.model.get("rows"));
     await this.#grid.draw();
-    this.#filters.tell(this.#rows.total);
-    this.root.dataset.shown = `${this.#rows.total}/${this.#asked}`;
+    this.#filters.showCount(this.#rows.total);
+    this.root.dataset.shown = `${this.#rows.total}/${this.#turn}`;
     this.#focus(this.#grid.current);
-    // The table is on screen before the charts and their code are requested.
+    // The table comes first; the charts and their code are requested afterwards.
     await nextPaint();
     await this.#charts.show(query, this.model.get("edits"));
   }
 
   /** Follows the model and the theme until the returned function is called. */
   follow(): () => void {
-    const filtered = () => this.#later();
+    const filtered = () => this.#schedule();
     const edited = () => this.#edited();
     const selected = () => void this.#selected();
     for (const name of NAMES) this.model.on(`change:${name}`, filtered);
@@ -127,12 +128,12 @@ class View {
     this.root.classList.toggle("dark", themeOf(this.root).dark);
   }
 
-  /** Several traits change together: one update is for all of them. */
-  #later() {
-    if (this.#due) return;
-    this.#due = true;
+  /** Schedules one update for all traits that change together. */
+  #schedule() {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
     queueMicrotask(() => {
-      this.#due = false;
+      this.#isScheduled = false;
       void this.#filter();
     });
   }
@@ -142,11 +143,11 @@ class View {
     const edits = this.model.get("edits");
     this.#filters.show(query);
     this.#rows.reset(query, edits);
-    const turn = ++this.#asked;
-    await this.#grid.renew(query);
-    if (turn !== this.#asked) return;
-    this.#filters.tell(this.#rows.total);
-    this.root.dataset.shown = `${this.#rows.total}/${this.#asked}`;
+    const turn = ++this.#turn;
+    await this.#grid.reset(query);
+    if (turn !== this.#turn) return;
+    this.#filters.showCount(this.#rows.total);
+    this.root.dataset.shown = `${this.#rows.total}/${this.#turn}`;
     this.fail(null);
     void this.#charts.show(query, edits);
   }
@@ -156,16 +157,16 @@ class View {
     const edits = this.model.get("edits");
     this.#rows.refresh(edits);
     void this.#grid.draw().then(() => {
-      this.#filters.tell(this.#rows.total);
+      this.#filters.showCount(this.#rows.total);
       this.#legend.show(this.#grid.current, this.#history.length > 0);
     });
     if (query.only === "corrected") void this.#charts.show(query, edits);
   }
 
-  /** Python may have selected a row that is not on screen. */
+  /** Marks the selected rows, and scrolls to the first if Python or another view selected it. */
   async #selected() {
     const rows = this.model.get("rows");
-    this.#grid.show(rows);
+    this.#grid.setSelected(rows);
     const [first] = rows;
     if (this.#selecting || first === undefined || rows.includes(this.#grid.current?.row ?? -1)) return;
     await this.#goTo(first);
@@ -175,8 +176,8 @@ class View {
     try {
       const query = read(this.model);
       const version = query.only === "corrected" ? this.model.get("edits") : 0;
-      const { content } = await this.kernel.ask({ kind: "place", query, row }, version);
-      if (content.place !== null) await this.#grid.go(content.place, select);
+      const { content } = await this.kernel.request({ kind: "place", query, row }, version);
+      if (content.place !== null) await this.#grid.focusPlace(content.place, select);
     } catch (error) {
       this.fail(error as Error);
     }
@@ -194,25 +195,25 @@ class View {
 
   async #correct(row: Row, label: string | null) {
     this.#history.push({ row: row.row, before: row.correction });
-    await this.#tell(row.row, label);
+    await this.#sendCorrection(row.row, label);
   }
 
   async #undo() {
     const last = this.#history.pop();
     if (!last) return;
     await this.#goTo(last.row, true);
-    await this.#tell(last.row, last.before);
+    await this.#sendCorrection(last.row, last.before);
   }
 
-  async #tell(row: number, label: string | null) {
+  async #sendCorrection(row: number, label: string | null) {
     this.#rows.correct(row, label);
     void this.#grid.draw();
     this.#legend.show(this.#grid.current, this.#history.length > 0);
     try {
       await this.kernel.command({ kind: "correct", row, label });
-      this.#rows.taken(row);
+      this.#rows.confirm(row);
     } catch (error) {
-      this.#rows.withdraw(row);
+      this.#rows.reject(row);
       void this.#grid.draw();
       this.fail(error as Error);
     }
@@ -224,16 +225,16 @@ class View {
     const turn = ++this.#explained;
     this.kernel
       .command({ kind: "explain", row: row.row })
-      .then(() => this.#bring(turn))
+      .then(() => this.#scrollToExplanation(turn))
       .catch(this.fail);
   }
 
-  /** Scrolls to the explanation, which stands below the table, as it comes. */
-  async #bring(turn: number) {
+  /** Scrolls to the explanation below the table once it is there. */
+  async #scrollToExplanation(turn: number) {
     const panel = () =>
       this.root.closest(".jp-OutputArea-output, .widget-vbox")?.querySelector(".nbllm-explanation-panel");
     for (let tries = 0; tries < 100 && turn === this.#explained; tries++) {
-      await new Promise((done) => setTimeout(done, 100));
+      await after(100);
       if (!this.root.isConnected) return;
       const view = panel()?.querySelector(".nbllm-attention[data-shown], .nbllm-attention .status:not([hidden])");
       if (view || panel()?.querySelector("[data-failed]")) {
@@ -246,14 +247,14 @@ class View {
 
 const render: Render = ({ model, el }) => {
   const name = { class: "nbllm-explorer", label: "Results" };
-  const { root, kernel, fail, close } = framed<ExplorerRequest, ExplorerAnswers>(
+  const { root, kernel, fail, close } = createFrame<ExplorerRequest, ExplorerAnswers>(
     el, name, model as never, model as unknown as Channel,
   );
   const outline = model.get("outline") as Outline;
   const initial = model.get("initial_rows") as RowWindow;
   const view = new View(model as unknown as Model, root, kernel, outline, initial, fail);
   const stop = view.follow();
-  // regular-table measures what it draws, so it has to be on the page.
+  // regular-table measures its cells, so it has to be visible.
   const begin = () => void view.start().catch(fail);
   const waiting = new ResizeObserver(() => {
     if (!root.clientWidth) return;

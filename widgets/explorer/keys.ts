@@ -1,4 +1,4 @@
-// Which key stands for which label: 1 to 9, then letters.
+// The key of each label: 1 to 9, then letters.
 
 const KEYS = [..."123456789abcdefghijklmnopqrstuvwxyz"];
 

@@ -1,4 +1,4 @@
-// What is known of the frame, and how numbers are written.
+// The types that the explorer's modules share.
 
 import type { Kernel as AnyKernel } from "../shared/kernel";
 import type { ExplorerAnswers, ExplorerRequest } from "../shared/protocol";
@@ -6,5 +6,3 @@ import type { ExplorerAnswers, ExplorerRequest } from "../shared/protocol";
 export type { Counts, ExplorerOutline as Outline, OutlineColumn as Column, RowWindow } from "../shared/protocol";
 
 export type Kernel = AnyKernel<ExplorerRequest, ExplorerAnswers>;
-
-export const count = (number: number): string => number.toLocaleString("en");

@@ -5,11 +5,11 @@ import type { QueryFields as Query } from "../shared/protocol";
 export type { Query };
 
 export interface Traits extends Query {
-  rows: number[]; // positions of those that are selected
-  edits: number;
+  rows: number[]; // positions of the selected rows
+  edits: number; // rises with each correction
 }
 
-/** The part of anywidget's model that is needed here. */
+/** The part of anywidget's model that is used here. */
 export interface Model {
   get<Name extends keyof Traits>(name: Name): Traits[Name];
   set<Name extends keyof Traits>(name: Name, value: Traits[Name]): void;
@@ -29,11 +29,11 @@ export function read(model: Model): Query {
   return query as unknown as Query;
 }
 
-/** Whether a query lets every row through. */
+/** Returns whether a query lets every row through. */
 export const isOpen = (query: Query): boolean =>
   !query.text && !query.labels.length && !query.truths.length && !query.score && !query.only;
 
-/** What a click on a column's head does: up, down, and back to the frame's order. */
+/** Returns the sort after a click on a column's heading: ascending, descending, then none. */
 export function sortedBy(query: Query, column: string): Pick<Query, "sort" | "descending"> {
   if (query.sort !== column) return { sort: column, descending: false };
   return query.descending ? { sort: null, descending: false } : { sort: column, descending: true };

@@ -18,12 +18,12 @@ export interface Row {
 
 export class Rows {
   #blocks = new Map<number, Promise<RowWindow>>();
-  #known = new Map<number, RowWindow>();
+  #known = new Map<number, RowWindow>(); // by block; the initial rows at -1
   #query: Query;
   #edits = 0;
   #generation = 0;
-  #old = new Map<number, RowWindow>(); // shown until the corrected rows are there
-  #corrected = new Map<number, { label: string | null; taken: boolean }>();
+  #old = new Map<number, RowWindow>(); // shown until the same rows have been fetched again
+  #corrected = new Map<number, { label: string | null; confirmed: boolean }>();
   total: number;
 
   constructor(
@@ -36,58 +36,58 @@ export class Rows {
     this.#query = query;
     this.#edits = edits;
     this.total = outline.size;
-    // The first rows came with the widget, so that they are there while the kernel is busy.
+    // The first rows come with the widget, so that a busy kernel does not delay them.
     if (isOpen(query) && query.sort === null && !query.descending && edits === 0) {
       this.#known.set(-1, initial);
     }
   }
 
-  /** Another query: other rows. */
+  /** Starts another query. */
   reset(query: Query, edits: number) {
     this.#query = query;
     this.refresh(edits);
     this.#old.clear();
   }
 
-  /** Corrections: the same rows are requested anew, and shown as they were meanwhile. */
+  /** Requests the same rows again after a correction, and shows the old ones meanwhile. */
   refresh(edits: number) {
     this.#edits = edits;
     this.#generation++;
     this.#blocks.clear();
-    // Those of corrections before too: their rows may not have come yet.
+    // Also those from before earlier corrections, whose new rows may not have arrived.
     this.#old = new Map([...this.#old, ...this.#known].slice(-KEPT));
     this.#known = new Map();
   }
 
-  /** Shows a correction that the kernel has yet to take in. */
+  /** Shows a correction before the kernel has confirmed it. */
   correct(row: number, label: string | null) {
-    this.#corrected.set(row, { label, taken: false });
+    this.#corrected.set(row, { label, confirmed: false });
   }
 
-  /** The kernel has it, and rows that are requested from now on have it too. */
-  taken(row: number) {
+  /** Notes that the kernel has a correction, so that rows requested from now on include it. */
+  confirm(row: number) {
     const correction = this.#corrected.get(row);
-    if (correction) correction.taken = true;
+    if (correction) correction.confirmed = true;
   }
 
-  /** The kernel refused it. */
-  withdraw(row: number) {
+  /** Drops a correction that the kernel refused. */
+  reject(row: number) {
     this.#corrected.delete(row);
   }
 
-  /** Fetches what is needed of rows start to stop; false where the query has changed meanwhile. */
+  /** Fetches the rows at places start to stop; returns false if the query has changed meanwhile. */
   async fetch(start: number, stop: number): Promise<boolean> {
     const generation = this.#generation;
     if (this.#covers(start, stop)) return true;
-    const wanted: Promise<RowWindow>[] = [];
+    const blocks: Promise<RowWindow>[] = [];
     for (let block = Math.floor(start / BLOCK); block * BLOCK < stop; block++) {
-      wanted.push(this.#block(block));
+      blocks.push(this.#block(block));
     }
-    await Promise.all(wanted);
+    await Promise.all(blocks);
     return generation === this.#generation;
   }
 
-  /** A row that was fetched. */
+  /** Returns a row that was fetched. */
   at(place: number): Row | undefined {
     const block = Math.floor(place / BLOCK);
     for (const window of [this.#known, this.#old].flatMap((kept) => [kept.get(block), kept.get(-1)])) {
@@ -107,28 +107,27 @@ export class Rows {
     return undefined;
   }
 
-  /** The rows at places start to stop, by their number in the frame; all, fetched or not. */
+  /** Returns the positions in the frame of the rows at places start to stop, fetched or not. */
   async numbers(start: number, stop: number): Promise<number[]> {
     const known = Array.from({ length: stop - start }, (_, n) => this.at(start + n)?.row);
     if (!known.includes(undefined)) return known as number[];
-    const { buffers } = await this.kernel.ask({
+    const { buffers } = await this.kernel.request({
       kind: "numbers", query: this.#query, start, stop,
     }, this.#edits);
     return [...new Int32Array(buffers[0]!)];
   }
 
   #covers(start: number, stop: number): boolean {
-    const opening = this.#known.get(-1);
-    if (opening && stop <= opening.rows.length) return true;
-    return start >= stop;
+    const initial = this.#known.get(-1);
+    return start >= stop || (initial !== undefined && stop <= initial.rows.length);
   }
 
   #block(block: number): Promise<RowWindow> {
     const known = this.#blocks.get(block);
     if (known) return known;
     const generation = this.#generation;
-    const asked = this.kernel
-      .ask({
+    const request = this.kernel
+      .request({
         kind: "rows", query: this.#query, start: block * BLOCK, stop: (block + 1) * BLOCK,
       }, this.#edits)
       .then(({ buffers }) => {
@@ -137,19 +136,19 @@ export class Rows {
           this.#known.set(block, window);
           this.total = window.total;
           for (const row of window.rows) {
-            if (this.#corrected.get(row)?.taken) this.#corrected.delete(row);
+            if (this.#corrected.get(row)?.confirmed) this.#corrected.delete(row);
           }
         }
         return window;
       });
-    this.#blocks.set(block, asked);
-    asked.catch(() => this.#blocks.delete(block));
+    this.#blocks.set(block, request);
+    request.catch(() => this.#blocks.delete(block));
     for (const old of this.#blocks.keys()) {
       if (this.#blocks.size <= KEPT) break;
       if (old === block) continue;
       this.#blocks.delete(old);
       this.#known.delete(old);
     }
-    return asked;
+    return request;
   }
 }

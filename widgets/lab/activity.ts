@@ -1,8 +1,7 @@
-// What the server says is going on, and what can be read off it. Names are those of the answer
-// of GET nbllm/activity.
+// The answer of GET nbllm/activity, and figures computed from it.
 
 export interface Model {
-  key: string; // by which its process unloads it
+  key: string; // identifies it in `unload`
   name: string;
   quantization: string;
   dtype: string;
@@ -57,7 +56,7 @@ export interface Activity {
   devices: Device[];
 }
 
-/** The parts of an answer; one that is missing is empty. Throws where it is no such answer. */
+/** Validates an answer; missing parts are empty. Throws an Error for any other answer. */
 export function readActivity(answer: unknown): Activity {
   if (typeof answer !== "object" || answer === null || !("jobs" in answer)) {
     throw new Error("The server's answer is not what nbllm's panel reads: are both of one version?");
@@ -69,17 +68,17 @@ export function readActivity(answer: unknown): Activity {
 export const running = (activity: Activity): Job[] =>
   activity.jobs.filter((job) => job.state === "running");
 
-/** Share of the work of some jobs that is done, each counting by its texts. */
+/** Returns the share of work done over some jobs, weighted by their texts. */
 export function shareOf(jobs: readonly Job[]): number {
   const texts = jobs.reduce((sum, job) => sum + job.texts, 0);
   return texts > 0 ? jobs.reduce((sum, job) => sum + job.share * job.texts, 0) / texts : 1;
 }
 
-/** A device's memory by who holds it: each model, others' programs, and what is free. */
-export function parts(device: Device): { models: Device["models"]; other: number; free: number } {
+/** Splits a device's memory into models, everything else, and free memory, in bytes. */
+export function memoryParts(device: Device): { models: Device["models"]; other: number; free: number } {
   const models = device.models.filter((model) => model.bytes > 0);
   const held = models.reduce((sum, model) => sum + model.bytes, 0);
-  // A model's weights on disk are mapped, and may count as used by nobody yet.
+  // Memory-mapped weights may not count as used yet.
   const used = Math.min(Math.max(device.used, held), device.total);
   return { models, other: Math.max(used - held, 0), free: device.total - used };
 }

@@ -1,4 +1,4 @@
-// What the palette and the launcher can do.
+// The commands of the palette and the launcher.
 
 import type { JupyterFrontEnd } from "@jupyterlab/application";
 import { type ICommandPalette, InputDialog, Notification } from "@jupyterlab/apputils";
@@ -9,8 +9,8 @@ import { currentKernel, hasCells, insertCode, unload } from "./documents";
 import { cardIcon, icon } from "./icon";
 import { Panel } from "./panel";
 import type { Curated, Server } from "./server";
-import type { Watch } from "./watch";
-import { counted } from "./words";
+import type { ActivityMonitor } from "./monitor";
+import { counted } from "./text";
 
 export const SHOW = "nbllm:show-panel";
 export const CANCEL = "nbllm:cancel-jobs";
@@ -26,18 +26,19 @@ import pandas as pd
 df = pd.DataFrame({"review": ["A film that stays with you for days.", "Two hours I want back."]})
 df.llm.sentiment("review")`;
 
-const told = (error: unknown) =>
+/** Shows an error until the user closes it. */
+const showError = (error: unknown) =>
   Notification.error(error instanceof Error ? error.message : String(error), { autoClose: false });
 
-export interface Parts {
+export interface CommandOptions {
   app: JupyterFrontEnd;
   server: Server;
-  watch: Watch;
+  monitor: ActivityMonitor;
   curated: Promise<Curated[]>;
   browser: IDefaultFileBrowser | null;
 }
 
-export function addCommands({ app, server, watch, curated, browser }: Parts): void {
+export function addCommands({ app, server, monitor, curated, browser }: CommandOptions): void {
   const { commands, serviceManager } = app;
 
   commands.addCommand(SHOW, {
@@ -51,14 +52,14 @@ export function addCommands({ app, server, watch, curated, browser }: Parts): vo
   commands.addCommand(CANCEL, {
     label: "Cancel All Running Jobs",
     caption: "Each stops after the batch that it computes; the ledger keeps what is done",
-    isEnabled: () => running(watch.activity).length > 0,
+    isEnabled: () => running(monitor.activity).length > 0,
     describedBy: { args: { type: "object", properties: {} } },
     execute: async () => {
-      const jobs = running(watch.activity).filter((job) => !job.cancelling);
-      const asked = await Promise.allSettled(jobs.map((job) => server.cancel(job.id)));
-      watch.now();
-      const refused = asked.find((answer) => answer.status === "rejected");
-      if (refused) told(refused.reason);
+      const jobs = running(monitor.activity).filter((job) => !job.cancelling);
+      const results = await Promise.allSettled(jobs.map((job) => server.cancel(job.id)));
+      monitor.refresh();
+      const failure = results.find((result) => result.status === "rejected");
+      if (failure) showError(failure.reason);
       else Notification.info(`${counted(jobs.length, "job")} will stop after this batch.`, { autoClose: 4000 });
     },
   });
@@ -74,14 +75,14 @@ export function addCommands({ app, server, watch, curated, browser }: Parts): vo
       try {
         await Promise.all(held().map((key) => unload(serviceManager, kernel, key)));
       } catch (error) {
-        told(error);
+        showError(error);
       }
-      watch.now();
+      monitor.refresh();
     },
   });
   const held = () => {
     const kernel = currentKernel(app);
-    return watch.activity.processes
+    return monitor.activity.processes
       .filter((process) => kernel !== null && process.kernel === kernel)
       .flatMap((process) => process.models.map((model) => model.key));
   };
@@ -94,7 +95,7 @@ export function addCommands({ app, server, watch, curated, browser }: Parts): vo
       args: {
         type: "object",
         properties: {
-          name: { type: "string", description: "The notebook's file name; without one it is asked for" },
+          name: { type: "string", description: "The notebook's file name; without one, the user picks one" },
           title: { type: "string", description: "What the command is called in a menu" },
           summary: { type: "string", description: "What a menu says about it" },
           cwd: { type: "string", description: "The folder that gets the copy" },
@@ -103,13 +104,13 @@ export function addCommands({ app, server, watch, curated, browser }: Parts): vo
     },
     execute: async (args) => {
       try {
-        const name = typeof args.name === "string" ? args.name : await ask(await curated);
+        const name = typeof args.name === "string" ? args.name : await pickNotebook(await curated);
         if (name === null) return;
         const folder = typeof args.cwd === "string" ? args.cwd : (browser?.model.path ?? "");
         const path = await server.copy(name, folder);
         return await commands.execute("docmanager:open", { path });
       } catch (error) {
-        told(error);
+        showError(error);
       }
     },
   });
@@ -123,8 +124,8 @@ export function addCommands({ app, server, watch, curated, browser }: Parts): vo
   });
 }
 
-/** The name of the notebook that the user picks, or null. */
-async function ask(notebooks: readonly Curated[]): Promise<string | null> {
+/** Lets the user pick a notebook; returns its name, or null. */
+async function pickNotebook(notebooks: readonly Curated[]): Promise<string | null> {
   if (notebooks.length === 0) throw new Error("The server offers no notebooks.");
   const titles = notebooks.map((notebook) => notebook.title || notebook.name);
   const answer = await InputDialog.getItem({

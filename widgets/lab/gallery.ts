@@ -1,7 +1,7 @@
-// The curated notebooks, each a question; a click opens a copy.
+// The panel's section of curated notebooks; a click opens a copy.
 
-import { h } from "../shared/dom";
-import { mark, type Row, Rows, say } from "./rows";
+import { h, setText } from "../shared/dom";
+import { mark, type Row, Rows } from "./rows";
 import { Section } from "./section";
 import type { Curated } from "./server";
 
@@ -31,9 +31,9 @@ export class Gallery {
     return {
       node: h("li", { class: "nbllm-Lab-row" }, h("div", { class: "nbllm-Lab-line" }, link), facts),
       update: (notebook) => {
-        say(link, notebook.title || notebook.name);
+        setText(link, notebook.title || notebook.name);
         const minutes = notebook.minutes === null ? [] : [`${notebook.minutes}\u00a0min`];
-        say(facts, [...minutes, notebook.summary].filter(Boolean).join(" · "));
+        setText(facts, [...minutes, notebook.summary].filter(Boolean).join(" · "));
         mark(facts, "title", notebook.summary); // of which two lines are shown
       },
     };

@@ -1,4 +1,4 @@
-// nbllm in JupyterLab (and, as far as it has the places for it, in Notebook 7).
+// The plugin for JupyterLab and, where it has the same areas, Notebook 7.
 
 import { ILayoutRestorer, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ICommandPalette } from "@jupyterlab/apputils";
@@ -15,7 +15,7 @@ import { Panel } from "./panel";
 import { Server } from "./server";
 import { DEFAULTS, followSettings } from "./settings";
 import { Status } from "./status";
-import { Watch } from "./watch";
+import { ActivityMonitor } from "./monitor";
 
 const ID = "nbllm:plugin"; // also the name of its settings' schema
 const RANK = 650; // in the sidebar, after JupyterLab's own
@@ -42,19 +42,19 @@ const plugin: JupyterFrontEndPlugin<void> = {
   ) => {
     const { commands, serviceManager } = app;
     const server = new Server(serviceManager.serverSettings);
-    const watch = new Watch(() => server.activity());
-    const curated = server.notebooks().catch(() => []); // the watch says what is wrong
+    const monitor = new ActivityMonitor(() => server.activity());
+    const curated = server.notebooks().catch(() => []); // the monitor reports the problem
 
-    addCommands({ app, server, watch, curated, browser });
+    addCommands({ app, server, monitor, curated, browser });
     if (palette) addToPalette(palette);
-    followKernels(app, watch);
+    followKernels(app, monitor);
 
-    const panel = new Panel(watch, {
+    const panel = new Panel(monitor, {
       notebookOf: (kernel, announced) => pathOf(serviceManager, kernel, announced),
       open: (path) => void commands.execute("docmanager:open", { path }),
       openCurated: (name) => void commands.execute(OPEN, { name }),
-      cancel: (job) => server.cancel(job).finally(() => watch.now()),
-      unload: (kernel, key) => unload(serviceManager, kernel, key).finally(() => watch.now()),
+      cancel: (job) => server.cancel(job).finally(() => monitor.refresh()),
+      unload: (kernel, key) => unload(serviceManager, kernel, key).finally(() => monitor.refresh()),
       tools: () => tools(app),
     });
     void curated.then((notebooks) => panel.setNotebooks(notebooks));
@@ -63,7 +63,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     restorer?.add(panel, Panel.ID);
 
     if (statusBar) {
-      const item = new Status(watch, () => void commands.execute(SHOW));
+      const item = new Status(monitor, () => void commands.execute(SHOW));
       statusBar.registerStatusItem(ID, {
         item,
         align: "left",
@@ -75,17 +75,17 @@ const plugin: JupyterFrontEndPlugin<void> = {
 
     const section = launcher && new LauncherSection(launcher, curated);
     void followSettings(registry, ID, (settings) => {
-      watch.setInterval(settings.pollInterval);
+      monitor.setInterval(settings.pollInterval);
       void section?.show(settings.launcher);
       if (settings.area === area) return;
       area = settings.area;
-      // A layout that is restored would put it back.
+      // Restoring the layout would undo an earlier move.
       void app.restored.then(() => app.shell.add(panel, area, { rank: RANK }));
     });
   },
 };
 
-/** Those that are installed, each opening its panel. */
+/** Returns the installed tools, each opening its panel. */
 function tools(app: JupyterFrontEnd): Tool[] {
   const present = new Set(
     ["left", "right"].flatMap((area) => [...app.shell.widgets(area)].map((widget) => widget.id)),

@@ -1,10 +1,11 @@
-// Running and past runs of verbs, and trainings, across notebooks.
+// The panel's section of running and past jobs, of all notebooks.
 
-import { h } from "../shared/dom";
+import { h, setText } from "../shared/dom";
+import { wholePercent } from "../shared/format";
 import { type Activity, type Job, running } from "./activity";
-import { mark, type Row, Rows, say } from "./rows";
+import { mark, type Row, Rows } from "./rows";
 import { Section } from "./section";
-import { advice, basename, modelName, percent, progress, state, title, when, whole } from "./words";
+import { advice, basename, modelName, percent, progress, state, title, when } from "./text";
 
 export interface JobActions {
   notebookOf: (kernel: string | null, announced: string | null) => string | null;
@@ -12,7 +13,7 @@ export interface JobActions {
   cancel: (job: string) => Promise<void>;
 }
 
-const FEW = 3; // past jobs that are shown unasked
+const FEW = 3; // past jobs that are shown at first
 
 export class Jobs {
   private readonly list = h("ul", { class: "nbllm-Lab-list", "aria-label": "Jobs, newest first" });
@@ -45,7 +46,7 @@ export class Jobs {
     );
     mark(this.more, "hidden", past.length > FEW ? undefined : "");
     mark(this.more, "aria-expanded", String(this.all));
-    say(this.more, this.all ? `Show the last ${FEW}` : `Show all ${past.length}`);
+    setText(this.more, this.all ? `Show the last ${FEW}` : `Show all ${past.length}`);
   }
 
   private job(id: string): Row<Job> {
@@ -61,16 +62,16 @@ export class Jobs {
     const note = h("span", { class: "nbllm-Lab-note" });
     const button = h("button", { type: "button", class: "nbllm-Lab-action" }, "Cancel");
     let path: string | null = null;
-    let refused = ""; // why the last cancel was not taken
+    let refusal = ""; // the error of the last cancel
     link.addEventListener("click", () => path !== null && this.actions.open(path));
     button.addEventListener("click", () => {
       if (button.getAttribute("aria-disabled") === "true") return;
       mark(button, "aria-disabled", "true");
       this.actions.cancel(id).then(
-        () => (refused = ""),
+        () => (refusal = ""),
         (error: unknown) => {
-          refused = error instanceof Error ? error.message : String(error);
-          say(note, refused);
+          refusal = error instanceof Error ? error.message : String(error);
+          setText(note, refusal);
           mark(note, "hidden", undefined);
           mark(button, "aria-disabled", undefined);
         },
@@ -84,24 +85,24 @@ export class Jobs {
       update: (job) => {
         const runs = job.state === "running";
         path = this.actions.notebookOf(job.kernel, job.notebook);
-        say(name, title(job));
-        say(badge, state(job));
+        setText(name, title(job));
+        setText(badge, state(job));
         mark(badge, "data-state", job.state);
-        say(link, path === null ? "" : basename(path));
+        setText(link, path === null ? "" : basename(path));
         mark(link, "title", path === null ? undefined : `Open ${path}`);
         mark(link, "hidden", path === null ? "" : undefined);
-        say(model, modelName(job.model));
+        setText(model, modelName(job.model));
         mark(model, "title", job.model);
-        say(time, when(runs ? job.started : job.updated, new Date()));
+        setText(time, when(runs ? job.started : job.updated, new Date()));
         fill.style.width = `${job.share * 100}%`;
         mark(bar, "hidden", runs ? undefined : "");
         mark(bar, "aria-label", title(job));
-        mark(bar, "aria-valuenow", String(whole(job.share)));
+        mark(bar, "aria-valuenow", String(wholePercent(job.share)));
         mark(bar, "aria-valuetext", percent(job.share));
-        say(facts, progress(job));
-        const said = runs ? refused : advice(job);
-        say(note, said);
-        mark(note, "hidden", said ? undefined : "");
+        setText(facts, progress(job));
+        const text = runs ? refusal : advice(job);
+        setText(note, text);
+        mark(note, "hidden", text ? undefined : "");
         mark(button, "hidden", runs ? undefined : "");
         mark(button, "aria-label", `Cancel ${title(job)}`);
         if (job.cancelling) mark(button, "aria-disabled", "true");

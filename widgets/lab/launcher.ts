@@ -17,7 +17,7 @@ export class LauncherSection {
   async show(shown: boolean): Promise<void> {
     this.shown = shown;
     const notebooks = await this.curated;
-    if (this.shown !== shown) return; // changed again meanwhile
+    if (this.shown !== shown) return; // the setting has changed again
     for (const card of this.cards.splice(0)) card.dispose();
     if (!shown) return;
     this.cards = notebooks.map(({ name, title, summary }, rank) =>

@@ -1,29 +1,29 @@
-// What holds the memory of each device: which model how much, and what is not nbllm's.
+// The panel's section on memory: per device, the bytes of each model and of everything else.
 
-import { h } from "../shared/dom";
-import { type Activity, type Device, parts } from "./activity";
-import { mark, type Row, Rows, say } from "./rows";
+import { h, setText } from "../shared/dom";
+import { type Activity, type Device, memoryParts } from "./activity";
+import { mark, type Row, Rows } from "./rows";
 import { Section } from "./section";
-import { bytes, modelName } from "./words";
+import { bytes, modelName } from "./text";
 
 const TONES = 5; // colours of models, see panel.css
 
-/** A tool that shows more, where it is installed. */
+/** A panel of another installed extension that shows more. */
 export interface Tool {
   label: string;
   open: () => void;
 }
 
-interface Part {
+interface Segment {
   key: string;
   label: string;
   bytes: number;
   tone: string;
 }
 
-/** The parts of a bar in order; what is free is the rest of it. */
-export function segments(device: Device): Part[] {
-  const { models, other } = parts(device);
+/** Returns the segments of a device's bar in order; the rest of the bar is free memory. */
+export function segments(device: Device): Segment[] {
+  const { models, other } = memoryParts(device);
   return [
     ...models.map((model, i) => ({
       key: `${model.process} ${model.name} ${i}`,
@@ -35,14 +35,14 @@ export function segments(device: Device): Part[] {
   ];
 }
 
-/** The bar in words. */
+/** Describes the bar for screen readers. */
 export const spoken = (device: Device): string =>
   [
     `${bytes(device.used)} of ${bytes(device.total)} in use`,
     ...segments(device).map((part) => `${part.label} ${bytes(part.bytes)}`),
   ].join(", ");
 
-export const deviceName = (device: string): string =>
+const deviceName = (device: string): string =>
   device === "cpu" ? "Main memory" : device === "mps" ? "GPU (Metal)" : device.replace(/^cuda:/, "GPU ");
 
 export class Memory {
@@ -77,7 +77,7 @@ function device(): Row<Device> {
   const total = h("span", { class: "nbllm-Lab-facts" });
   const bar = h("div", { class: "nbllm-Lab-memory-bar", role: "meter", "aria-valuemin": 0 });
   const legend = h("ul", { class: "nbllm-Lab-legend" });
-  const slices = new Rows<Part & { share: number }>(bar, (part) => part.key, () => {
+  const slices = new Rows<Segment & { share: number }>(bar, (part) => part.key, () => {
     const node = h("div", { class: "nbllm-Lab-slice" });
     return {
       node,
@@ -88,15 +88,15 @@ function device(): Row<Device> {
       },
     };
   });
-  const entries = new Rows<Part>(legend, (part) => part.key, () => {
+  const entries = new Rows<Segment>(legend, (part) => part.key, () => {
     const key = h("span", { class: "nbllm-Lab-key", "aria-hidden": true });
     const [label, held] = [h("span", { class: "nbllm-Lab-label" }), h("span", { class: "nbllm-Lab-bytes" })];
     return {
       node: h("li", {}, key, label, held),
       update: (part) => {
         mark(key, "data-tone", part.tone);
-        say(label, part.label);
-        say(held, bytes(part.bytes));
+        setText(label, part.label);
+        setText(held, bytes(part.bytes));
       },
     };
   });
@@ -105,14 +105,14 @@ function device(): Row<Device> {
       h("div", { class: "nbllm-Lab-line" }, name, total), bar, legend),
     update: (device) => {
       const shown = segments(device);
-      say(name, deviceName(device.device));
-      say(total, `${bytes(device.used)} of ${bytes(device.total)}`);
+      setText(name, deviceName(device.device));
+      setText(total, `${bytes(device.used)} of ${bytes(device.total)}`);
       mark(bar, "aria-label", deviceName(device.device));
       mark(bar, "aria-valuemax", String(device.total));
       mark(bar, "aria-valuenow", String(Math.min(device.used, device.total)));
       mark(bar, "aria-valuetext", spoken(device));
       slices.update(shown.map((part) => ({ ...part, share: device.total > 0 ? part.bytes / device.total : 0 })));
-      entries.update([...shown, { key: "free", label: "Free", bytes: parts(device).free, tone: "free" }]);
+      entries.update([...shown, { key: "free", label: "Free", bytes: memoryParts(device).free, tone: "free" }]);
     },
   };
 }

@@ -1,20 +1,20 @@
-// The models in memory, under the notebook or process that holds them.
+// The panel's section of models in memory, by notebook or process.
 
-import { h } from "../shared/dom";
+import { h, setText } from "../shared/dom";
 import type { Activity, Model, Process } from "./activity";
-import { mark, type Row, Rows, say } from "./rows";
+import { mark, type Row, Rows } from "./rows";
 import { Section } from "./section";
-import { basename, modelName, precision } from "./words";
+import { basename, modelName, precision } from "./text";
 
 export interface ModelActions {
-  /** The path of a kernel's notebook as JupyterLab has it now. */
+  /** Returns the current path of a kernel's notebook. */
   notebookOf: (kernel: string | null, announced: string | null) => string | null;
   open: (path: string) => void;
-  /** Resolves when the kernel has done it; a busy kernel does it when it is idle. */
+  /** Resolves when the kernel has unloaded the model; a busy kernel does so when it is idle. */
   unload: (kernel: string, key: string) => Promise<void>;
 }
 
-const SOON = 700; // ms after which a kernel that has not answered is called busy
+const BUSY_AFTER = 700; // ms without an answer until the kernel is reported as busy
 
 export class Models {
   private readonly list = h("ul", { class: "nbllm-Lab-list", "aria-label": "Models by notebook" });
@@ -51,10 +51,10 @@ export class Models {
       update: (process) => {
         kernel = process.kernel;
         path = this.actions.notebookOf(kernel, process.notebook);
-        say(link, path === null ? "" : basename(path));
+        setText(link, path === null ? "" : basename(path));
         mark(link, "title", path === null ? undefined : `Open ${path}`);
         mark(link, "hidden", path === null ? "" : undefined);
-        say(where, path === null ? `${kernel === null ? "Process" : "Kernel of process"} ${process.pid}` : "");
+        setText(where, path === null ? `${kernel === null ? "Process" : "Kernel of process"} ${process.pid}` : "");
         mark(list, "aria-label", `Models of ${path === null ? `process ${process.pid}` : basename(path)}`);
         models.update(process.models);
       },
@@ -69,14 +69,14 @@ export class Models {
     button.addEventListener("click", () => {
       const id = kernel();
       if (id === null || button.getAttribute("aria-disabled") === "true") return;
-      mark(button, "aria-disabled", "true"); // it stays where the focus is
-      say(note, "Unloading …");
-      const busy = setTimeout(() => say(note, "The kernel is busy: unloads when it is idle."), SOON);
+      mark(button, "aria-disabled", "true"); // `disabled` would lose the focus
+      setText(note, "Unloading …");
+      const busy = setTimeout(() => setText(note, "The kernel is busy: unloads when it is idle."), BUSY_AFTER);
       this.actions
         .unload(id, key)
         .then(
-          () => say(note, ""),
-          (error: unknown) => say(note, error instanceof Error ? error.message : String(error)),
+          () => setText(note, ""),
+          (error: unknown) => setText(note, error instanceof Error ? error.message : String(error)),
         )
         .finally(() => {
           clearTimeout(busy);
@@ -87,11 +87,11 @@ export class Models {
       node: h("li", { class: "nbllm-Lab-row" },
         h("div", { class: "nbllm-Lab-line" }, name, button), facts, note),
       update: (model) => {
-        say(name, modelName(model.name));
+        setText(name, modelName(model.name));
         mark(name, "title", model.name);
-        say(facts, precision(model));
+        setText(facts, precision(model));
         mark(button, "aria-label", `Unload ${modelName(model.name)}`);
-        // What is no kernel cannot be asked from here.
+        // Only kernels can be reached from here.
         mark(button, "hidden", kernel() === null ? "" : undefined);
       },
     };

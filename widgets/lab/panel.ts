@@ -1,17 +1,17 @@
-// The sidebar: models, jobs, memory and notebooks, as the server says they are.
+// The sidebar: models, jobs, memory and notebooks.
 
 import { Widget } from "@lumino/widgets";
 
-import { h } from "../shared/dom";
+import { h, setText } from "../shared/dom";
 import { Gallery } from "./gallery";
 import { icon } from "./icon";
 import { type JobActions, Jobs } from "./jobs";
 import { Memory, type Tool } from "./memory";
 import { type ModelActions, Models } from "./models";
-import { mark, say } from "./rows";
+import { mark } from "./rows";
 import type { Curated } from "./server";
-import { NOTHING, type Watch } from "./watch";
-import { news } from "./words";
+import { type ActivityMonitor, NO_ACTIVITY } from "./monitor";
+import { news } from "./text";
 
 export interface PanelActions extends ModelActions, JobActions {
   openCurated: (name: string) => void;
@@ -27,11 +27,11 @@ export class Panel extends Widget {
   private readonly jobs: Jobs;
   private readonly memory = new Memory();
   private readonly gallery: Gallery;
-  private before = NOTHING;
-  private heard = false; // what was there when the page opened is no news
+  private before = NO_ACTIVITY;
+  private initialized = false; // changes are announced from the second answer on
 
   constructor(
-    private readonly watch: Watch,
+    private readonly monitor: ActivityMonitor,
     private readonly actions: PanelActions,
   ) {
     super();
@@ -48,7 +48,7 @@ export class Panel extends Widget {
     this.node.append(
       this.problem, this.jobs.node, this.models.node, this.memory.node, this.gallery.node, this.spoken,
     );
-    watch.changed.connect(this.refresh, this);
+    monitor.changed.connect(this.refresh, this);
     this.refresh();
   }
 
@@ -57,7 +57,7 @@ export class Panel extends Widget {
   }
 
   protected override onAfterShow(): void {
-    this.watch.now();
+    this.monitor.refresh();
   }
 
   protected override onActivateRequest(): void {
@@ -65,10 +65,10 @@ export class Panel extends Widget {
   }
 
   private refresh(): void {
-    const { activity, problem, loaded } = this.watch;
-    say(this.problem, problem);
+    const { activity, problem, loaded } = this.monitor;
+    setText(this.problem, problem);
     mark(this.problem, "hidden", problem ? undefined : "");
-    // What was seen last stays on show; before that, no empty list claims that nothing runs.
+    // Until the first answer the lists are hidden: empty ones would claim that nothing runs.
     for (const part of [this.models, this.jobs, this.memory, this.gallery]) {
       mark(part.node, "hidden", loaded ? undefined : "");
     }
@@ -76,10 +76,10 @@ export class Panel extends Widget {
     this.models.update(activity);
     this.jobs.update(activity);
     this.memory.update(activity, this.actions.tools());
-    if (this.heard) {
-      const said = news(this.before, activity);
-      if (said.length > 0) say(this.spoken, said.join(" "));
+    if (this.initialized) {
+      const messages = news(this.before, activity);
+      if (messages.length > 0) setText(this.spoken, messages.join(" "));
     }
-    [this.before, this.heard] = [activity, true];
+    [this.before, this.initialized] = [activity, true];
   }
 }

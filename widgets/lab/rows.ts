@@ -1,18 +1,13 @@
-// Lists that are brought up to date in place, so that focus, selection and hovering survive
-// several updates a second.
+// Lists that are updated in place, so that focus, selection and hovering survive several updates
+// per second.
 
-/** One element of a list, and how it follows its item. */
+/** An element of a list, and the function that shows an item in it. */
 export interface Row<Item> {
   node: HTMLElement;
   update: (item: Item) => void;
 }
 
-/** Sets a text where it differs, which keeps what the user selected in it. */
-export function say(node: Element, text: string): void {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-/** Sets an attribute where it differs; undefined takes it away. */
+/** Sets an attribute if it differs; undefined removes it. */
 export function mark(node: Element, name: string, value: string | undefined): void {
   if (value === undefined) node.removeAttribute(name);
   else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
@@ -27,7 +22,7 @@ export class Rows<Item> {
     private readonly create: (item: Item) => Row<Item>,
   ) {}
 
-  /** Shows these items in this order; a row stays the same element as long as its key is there. */
+  /** Shows the items in order; rows keep their elements as long as their keys are present. */
   update(items: readonly Item[]): void {
     const kept = new Map<string, Row<Item>>();
     for (const item of items) {
@@ -38,7 +33,7 @@ export class Rows<Item> {
     const focused = this.list.contains(document.activeElement) ? document.activeElement : null;
     for (const [key, row] of this.rows) if (!kept.has(key)) row.node.remove();
     this.rows = kept;
-    // Only what is out of place moves: an element that moves loses the focus.
+    // Only misplaced elements move, since moving one loses the focus.
     let next = this.list.firstElementChild;
     for (const { node } of kept.values()) {
       if (node === next) next = next.nextElementSibling;

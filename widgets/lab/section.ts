@@ -1,7 +1,7 @@
-// One part of the panel: a heading that folds it, and what is said while it is empty.
+// A section of the panel: a heading that folds it, and a text while it is empty.
 
-import { h } from "../shared/dom";
-import { mark, say } from "./rows";
+import { h, setText } from "../shared/dom";
+import { mark } from "./rows";
 
 export class Section {
   readonly node: HTMLDetailsElement;
@@ -14,10 +14,10 @@ export class Section {
       h("summary", {}, heading), this.empty, ...content);
   }
 
-  /** How many there are, and what to say where there are none. */
+  /** Shows the number of entries, or the text `empty` if there are none. */
   update(count: number, empty: string): void {
-    say(this.count, count > 0 ? `(${count})` : "");
-    say(this.empty, count > 0 ? "" : empty);
+    setText(this.count, count > 0 ? `(${count})` : "");
+    setText(this.empty, count > 0 ? "" : empty);
     mark(this.empty, "hidden", count > 0 ? "" : undefined);
   }
 }

@@ -1,4 +1,4 @@
-// nbllm's part of the Jupyter server. ServerConnection adds the token and the XSRF header.
+// Client of nbllm's server extension. ServerConnection adds the token and the XSRF header.
 
 import { URLExt } from "@jupyterlab/coreutils";
 import { ServerConnection } from "@jupyterlab/services";
@@ -12,7 +12,7 @@ export interface Curated {
   minutes: number | null;
 }
 
-/** The server runs without nbllm's extension. */
+/** The server runs without nbllm's server extension. */
 export class NotEnabled extends Error {
   constructor() {
     super(
@@ -27,26 +27,26 @@ export class Server {
   constructor(private readonly settings: ServerConnection.ISettings) {}
 
   async activity(): Promise<Activity> {
-    return readActivity(await this.ask("activity"));
+    return readActivity(await this.request("activity"));
   }
 
   async cancel(job: string): Promise<void> {
-    await this.ask(`jobs/${encodeURIComponent(job)}/cancel`, {});
+    await this.request(`jobs/${encodeURIComponent(job)}/cancel`, {});
   }
 
   async notebooks(): Promise<Curated[]> {
-    const answer = await this.ask("notebooks");
+    const answer = await this.request("notebooks");
     return Array.isArray(answer) ? answer : [];
   }
 
   /** Copies a curated notebook into a folder of the user's; returns the path of the copy. */
   async copy(name: string, folder: string): Promise<string> {
-    const answer = await this.ask(`notebooks/${encodeURIComponent(name)}/copy`, { folder });
+    const answer = await this.request(`notebooks/${encodeURIComponent(name)}/copy`, { folder });
     return (answer as { path: string }).path;
   }
 
-  /** The answer to a GET, or to a POST where there is a body. */
-  private async ask(path: string, body?: object): Promise<unknown> {
+  /** Returns the answer to a GET or, with a body, to a POST. */
+  private async request(path: string, body?: object): Promise<unknown> {
     const response = await ServerConnection.makeRequest(
       URLExt.join(this.settings.baseUrl, "nbllm", path),
       body === undefined ? {} : { method: "POST", body: JSON.stringify(body) },
@@ -56,7 +56,7 @@ export class Server {
     const answer = parsed(text);
     if (response.ok) return answer;
     const message = (answer as { message?: unknown } | undefined)?.message;
-    // A server that does not know the route answers with a page, or with a message of its own.
+    // Without the extension, the server answers with a page or with a message of its own.
     if (response.status === 404 && body === undefined) throw new NotEnabled();
     throw new Error(typeof message === "string" && message ? message : `The server answered ${response.status}.`);
   }

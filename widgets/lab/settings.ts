@@ -1,4 +1,4 @@
-// The user's settings; a file that cannot be read, or a value of a wrong kind, means the default.
+// The user's settings, with defaults for an unreadable file and for values of a wrong type.
 
 import type { ISettingRegistry } from "@jupyterlab/settingregistry";
 
@@ -10,7 +10,7 @@ export interface Settings {
 
 export const DEFAULTS: Settings = { area: "left", launcher: true, pollInterval: 250 };
 
-/** The settings that a file's content asks for. */
+/** Returns the settings in a file's content. */
 export function readSettings(composite: Record<string, unknown>): Settings {
   const { area, launcher, pollInterval } = composite;
   return {

@@ -1,12 +1,11 @@
-// The item in the status bar: running jobs, else models; a click opens the panel.
+// The status bar item: running jobs, else models; a click opens the panel.
 
 import { type ISignal, Signal } from "@lumino/signaling";
 import { Widget } from "@lumino/widgets";
 
-import { h } from "../shared/dom";
-import { say } from "./rows";
-import type { Watch } from "./watch";
-import { status } from "./words";
+import { h, setText } from "../shared/dom";
+import type { ActivityMonitor } from "./monitor";
+import { status } from "./text";
 
 export class Status extends Widget {
   private readonly button = h("button", { type: "button", title: "nbllm: show models, jobs and memory" });
@@ -14,14 +13,14 @@ export class Status extends Widget {
   private text = "";
 
   constructor(
-    private readonly watch: Watch,
+    private readonly monitor: ActivityMonitor,
     open: () => void,
   ) {
     super();
     this.addClass("nbllm-Lab-status");
     this.node.append(this.button);
     this.button.addEventListener("click", open);
-    watch.changed.connect(this.refresh, this);
+    monitor.changed.connect(this.refresh, this);
   }
 
   /** Whether there is anything to show. */
@@ -35,8 +34,8 @@ export class Status extends Widget {
 
   private refresh(): void {
     const was = this.active;
-    this.text = status(this.watch.activity);
-    say(this.button, this.text);
+    this.text = status(this.monitor.activity);
+    setText(this.button, this.text);
     if (was !== this.active) this.toggled.emit();
   }
 }

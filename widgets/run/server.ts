@@ -1,17 +1,17 @@
-// The Jupyter server, which receives what a busy kernel cannot.
+// Cancels a run through the Jupyter server, since a busy kernel receives no messages.
 
-export const NOBODY =
+export const NOT_SUPPORTED =
   "This server passes nothing on to a busy kernel. Interrupt the kernel instead: what was answered " +
   "is kept.";
 
-/** Where the server is and how it knows the reader, as the page says it. */
-function page(): { base: string; headers: Record<string, string> } {
+/** Returns the server's base URL and the headers that authenticate the user, from the page. */
+function connection(): { base: string; headers: Record<string, string> } {
   const element = document.getElementById("jupyter-config-data");
   let config: { baseUrl?: string; token?: string } = {};
   try {
     config = JSON.parse(element?.textContent || "{}");
   } catch {
-    // Not a page of Jupyter's.
+    // Not a page of a Jupyter server.
   }
   const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
   return {
@@ -23,23 +23,23 @@ function page(): { base: string; headers: Record<string, string> } {
   };
 }
 
-/** Asks for a job to stop. Returns what to tell the reader, or nothing where it was understood. */
+/** Requests that a job stop; returns an error message, or "" on success. */
 export async function cancel(job: string): Promise<string> {
-  const { base, headers } = page();
+  const { base, headers } = connection();
   try {
     const reply = await fetch(`${base}nbllm/jobs/${encodeURIComponent(job)}/cancel`, {
       method: "POST",
       headers,
       credentials: "same-origin",
     });
-    // It has ended meanwhile, and the kernel is about to say so.
+    // 409: it has ended meanwhile, and the kernel is about to report it.
     if (reply.ok || reply.status === 409) return "";
     if (reply.headers.get("content-type")?.includes("json")) {
       const { message } = (await reply.json()) as { message?: unknown };
       if (reply.status !== 404 && typeof message === "string" && message) return message;
     }
-    return NOBODY;
+    return NOT_SUPPORTED;
   } catch {
-    return NOBODY;
+    return NOT_SUPPORTED;
   }
 }

@@ -1,6 +1,4 @@
-// Bytes that came as text.
-
-/** The bytes of base64; by the browser itself where it can, which those before 2025 cannot. */
+/** Decodes base64. Browsers before 2025 lack `Uint8Array.fromBase64`. */
 export function bytesOf(base64: string): Uint8Array<ArrayBuffer> {
   const { fromBase64 } = Uint8Array as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
   if (fromBase64) return fromBase64.call(Uint8Array, base64);

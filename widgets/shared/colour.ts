@@ -1,6 +1,6 @@
-// Colour maps of one direction: lightness changes evenly from no weight to full colour, so
-// they read the same to colour-blind eyes. After "mako" of seaborn (BSD); Python's pictures have
-// the light map too, so it is in nbllm/widgets/protocol/.
+// Sequential colour maps: lightness changes evenly from no weight to full colour, so that they read
+// the same with colour-blindness. After "mako" of seaborn (BSD). The light map, which Python uses
+// too, is in nbllm/widgets/protocol/.
 
 import { DECADES, type Scale } from "./protocol";
 
@@ -10,8 +10,8 @@ export const DARK = [
   "#1b1b24", "#231f30", "#35264c", "#403a75", "#3d5296", "#366da0",
   "#3487a6", "#35a1ab", "#43bbad", "#6cd3ad", "#ade3c0", "#def5e5",
 ];
-// From less through the same to more: the two ends differ in blue, which all eyes see.
-// After "PuOr" of ColorBrewer (Apache-2.0).
+// Diverging colour maps, whose ends differ in blue, which colour-blind readers see too. After "PuOr"
+// of ColorBrewer (Apache-2.0).
 export const LIGHT_DIVERGING = [
   "#542788", "#8073ac", "#b2abd2", "#d8daeb", "#f7f7f7", "#fee0b6", "#fdb863", "#e08214", "#b35806",
 ];
@@ -27,7 +27,7 @@ export const parseHex = (code: string): RGB => [
   parseInt(code.slice(5, 7), 16),
 ];
 
-/** 256 colours through the stops, evenly spaced. */
+/** Returns 256 colours, interpolated between evenly spaced stops. */
 export function ramp(stops: readonly string[]): RGB[] {
   const colours = stops.map(parseHex);
   return Array.from({ length: LEVELS }, (_, level) => {
@@ -39,28 +39,28 @@ export function ramp(stops: readonly string[]): RGB[] {
   });
 }
 
-// The scales and the codes are those of nbllm/attention/views/colour_levels.py.
+// nbllm/attention/views/colour_levels.py has the same scales and codes.
 
-/** From no colour, 0, to full colour, 1: by the square root of a share of the largest, or its logarithm. */
-const part = (share: number, scale: Scale): number => {
+/** Maps a share of the largest weight to a position from 0 (no colour) to 1 (full colour). */
+const position = (share: number, scale: Scale): number => {
   const within = Math.min(Math.max(share, 0), 1);
   return scale === "sqrt" ? Math.sqrt(within) : Math.max(0, 1 + Math.log10(within) / DECADES);
 };
 
-/** Colour level 0–255 of a weight, full from `full` on. */
+/** Returns the colour level of a weight, 0–255; full from `full` on. */
 export const level = (weight: number, full: number, scale: Scale = "sqrt"): number =>
-  full <= 0 ? 0 : Math.round((LEVELS - 1) * part(weight / full, scale));
+  full <= 0 ? 0 : Math.round((LEVELS - 1) * position(weight / full, scale));
 
-/** Colour level 0–255 of a difference: 128 is none, full colour from `full` on either way. */
+/** Returns the colour level of a difference, 1–255: 128 is none; full from ±`full` on. */
 export const signedLevel = (weight: number, full: number, scale: Scale = "sqrt"): number =>
-  128 + Math.sign(weight) * Math.round((LEVELS / 2 - 1) * part(Math.abs(weight) / full, scale));
+  128 + Math.sign(weight) * Math.round((LEVELS / 2 - 1) * position(Math.abs(weight) / full, scale));
 
-/** The weights of no colour, of half and of full. */
+/** Returns the weights of no colour, half colour and full colour. */
 export function ticks(full: number, scale: Scale): [least: number, half: number, full: number] {
   return scale === "sqrt" ? [0, full / 4, full] : [full / 10 ** DECADES, full / 10 ** (DECADES / 2), full];
 }
 
-/** Weights from the codes that a pooled picture comes in, a byte each. */
+/** Decodes the weights of a pooled picture, one byte each. */
 export function weightsOf(codes: Int8Array | Uint8Array, full: number): Float32Array {
   const most = codes instanceof Int8Array ? 127 : 255;
   const shares = Float32Array.from({ length: most + 1 }, (_, code) =>
@@ -69,7 +69,7 @@ export function weightsOf(codes: Int8Array | Uint8Array, full: number): Float32A
   return Float32Array.from(codes, (code) => Math.sign(code) * shares[Math.abs(code)]!);
 }
 
-/** Relative luminance, WCAG 2. */
+/** Returns the relative luminance of a colour (WCAG 2). */
 export function luminance(colour: RGB): number {
   const [red, green, blue] = colour.map((part) => {
     const share = part / 255;
@@ -78,7 +78,7 @@ export function luminance(colour: RGB): number {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-/** Black or white, whichever stands out more; never below 4.5:1. */
-export const ink = (background: RGB): string => (luminance(background) > 0.179 ? "#000" : "#fff");
+/** Returns black or white, whichever contrasts more with the background: at least 4.5:1. */
+export const textColour = (background: RGB): string => (luminance(background) > 0.179 ? "#000" : "#fff");
 
 export const css = ([red, green, blue]: RGB): string => `rgb(${red} ${green} ${blue})`;

@@ -1,4 +1,4 @@
-// Elements in one expression. Text is always set as text, never as HTML.
+// Creates elements. Text is always set as text, never as HTML.
 
 type Attributes = Record<string, string | number | boolean | undefined>;
 
@@ -31,7 +31,12 @@ export function svg<Tag extends keyof SVGElementTagNameMap>(
   return element;
 }
 
-/** Resolves when what was put on the page has been painted; at once where nobody looks. */
+/** Sets the text of an element if it differs, which keeps selections and spares screen readers a repeat. */
+export function setText(element: Element, text: string) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Resolves after the next paint; at once on a hidden page. */
 export function nextPaint(): Promise<void> {
   return new Promise((resolve) => {
     if (document.hidden) resolve();
@@ -39,12 +44,12 @@ export function nextPaint(): Promise<void> {
   });
 }
 
-/** Resolves after so many milliseconds. */
+/** Resolves after some milliseconds. */
 export function after(wait: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, wait));
 }
 
-/** A canvas context in device pixels, for a canvas shown at width × height CSS pixels. */
+/** Sizes a canvas to width × height CSS pixels; returns its context, scaled to device pixels. */
 export function sharpen(canvas: HTMLCanvasElement, width: number, height: number) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * ratio);

@@ -1,10 +1,10 @@
-// The frame around a view: its connection to the kernel, and what is said where that is busy, gone
-// or has failed.
+// The frame of a view: its connection to the kernel, and a status line for a kernel that is busy,
+// gone or has failed.
 
 import { h } from "./dom";
 import { type Channel, Kernel, KernelGone } from "./kernel";
 
-/** The part of ipywidgets' models that tells when the kernel goes. */
+/** The part of ipywidgets' models that reports the end of the kernel. */
 interface Live {
   on(event: "comm_live_update", callback: () => void): void;
   off(event: "comm_live_update", callback: () => void): void;
@@ -13,13 +13,13 @@ interface Live {
 export interface Frame<Connection> {
   root: HTMLElement;
   kernel: Connection;
-  /** Says what went wrong; null where all is well again. */
+  /** Shows an error; null removes it. */
   fail: (error: Error | null) => void;
   close(): void;
 }
 
-/** Puts an empty view of a class and a name into an element. */
-export function framed<Request extends { kind: string }, Answers extends Record<Request["kind"], unknown>>(
+/** Adds an empty view to an element. */
+export function createFrame<Request extends { kind: string }, Answers extends Record<Request["kind"], unknown>>(
   el: HTMLElement,
   name: { class: string; label: string },
   model: Live,
@@ -28,31 +28,31 @@ export function framed<Request extends { kind: string }, Answers extends Record<
   const status = h("p", { class: "status", role: "status", hidden: true });
   const root = h("div", { class: name.class, role: "group", "aria-label": name.label }, status);
   el.append(root);
-  // JupyterLab and Notebook take arrow keys for the notebook, and listen before the view does.
-  // They leave an element alone that has this mark itself; on what holds it they look too late.
+  // JupyterLab and Notebook handle arrow keys before the view does, unless the focused element itself
+  // has this attribute.
   root.addEventListener("focusin", ({ target }) =>
     (target as Element).setAttribute("data-lm-suppress-shortcuts", "true"),
   );
-  const say = (message: string) => {
+  const showStatus = (message: string) => {
     status.textContent = message;
     status.hidden = !message;
   };
   let failure: Error | null = null;
   const fail = (error: Error | null) => {
-    if (failure instanceof KernelGone) return; // what is on screen can still be looked at
+    if (failure instanceof KernelGone) return; // the view stays usable with what it has
     root.classList.toggle("gone", error instanceof KernelGone);
-    if (error || failure) say(error?.message ?? ""); // else what is said is of a busy kernel
+    if (error || failure) showStatus(error?.message ?? ""); // otherwise the status is about a busy kernel
     failure = error;
   };
   const disconnected = () => fail(new KernelGone());
   model.on("comm_live_update", disconnected);
-  // An answer ends the waiting, but not what was said of a request that failed.
+  // An answer replaces the busy message by the last error, if there was one.
   const kernel = new Kernel<Request, Answers>(channel, (busy) => {
-    // A widget that was saved with its notebook sends, and is neither refused nor answered.
+    // A widget saved with its notebook can send, but gets neither an error nor an answer.
     if (busy && root.closest(".jupyter-widgets-disconnected")) return disconnected();
-    // Outside JupyterLab nothing tells; the picture stands in until there is an answer.
+    // Other front ends do not report this; the static picture is shown until there is an answer.
     root.classList.toggle("unanswered", busy && !kernel.hasAnswered);
-    say(
+    showStatus(
       busy
         ? "Waiting for the kernel: it is busy with another cell, or it has stopped."
         : (failure?.message ?? ""),

@@ -1,12 +1,12 @@
-// Answers that a page holds, in place of a kernel that is there no more. What is known of a whole
-// matrix answers for any part of it. nbllm/widgets/page.py writes them.
+// Answers requests from the answers stored in a page by nbllm/widgets/page.py. Those on a whole
+// matrix also answer for any part of it.
 
 import { bytesOf } from "./base64";
 import type { Channel } from "./kernel";
 import type { AnswerMessage, NumberedRequest, Range, RequestMessage, StoredAnswer, StoredAnswers } from "./protocol";
 
 type Respond = (message: AnswerMessage, buffers: DataView[]) => void;
-/** A request by its fields: those of a window and a size may be there or not. */
+/** The fields of a request; those of a window and a size may be missing. */
 type Fields = { kind: string; [name: string]: unknown };
 type Content = Record<string, unknown>;
 interface Entry {
@@ -21,7 +21,7 @@ export const NOT_STORED =
 
 export class OfflineStore implements Channel {
   #listeners = new Set<Respond>();
-  #entries = new Map<string, Entry[]>(); // by what they are about
+  #entries = new Map<string, Entry[]>(); // by subject
 
   constructor(private answers: StoredAnswers) {
     for (const stored of answers.entries) {
@@ -56,7 +56,7 @@ export class OfflineStore implements Channel {
     const entry = this.#find(request, (stored) => sameWindow(stored.request, request));
     if (entry) return { content: entry.content, buffers: await this.#numbers(entry) };
     const whole =
-      this.#find(request, (stored) => isWhole(stored) && covers(stored, request)) ??
+      this.#find(request, (stored) => isUnpooled(stored) && covers(stored, request)) ??
       this.#find({ ...request, kind: "tile" }, (stored) => covers(stored, request));
     const about = request.kind === "tile" ? whole : this.#find(request, () => true);
     if (!whole || !about) throw new Error(NOT_STORED);
@@ -80,7 +80,7 @@ export class OfflineStore implements Channel {
 
 const entryOf = (stored: StoredAnswer): Entry => stored as unknown as Entry;
 
-/** A request but for its window and size; over all heads of a layer, also but for the head. */
+/** Returns a request without its window and size and, over all heads of a layer, without the head. */
 function subjectOf({ size: _size, rows: _rows, columns: _columns, ...rest }: Fields) {
   if (rest.reduce === "mean" || rest.reduce === "max") delete rest.head;
   return JSON.stringify(Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)));
@@ -94,7 +94,7 @@ interface Window {
 const windowOf = ({ rows, columns }: Content): Window | undefined =>
   rows && columns ? { rows: rows as Range, columns: columns as Range } : undefined;
 
-/** The window of a stored answer: one to a request for all says what that is. */
+/** Returns the window of a stored answer; a request for the whole matrix leaves it to the content. */
 const extentOf = ({ request, content }: Entry): Window | undefined =>
   windowOf(request) ?? windowOf(content);
 
@@ -111,14 +111,14 @@ function covers(stored: Entry, request: Fields): boolean {
 
 const length = ([start, stop]: Range): number => stop - start;
 
-/** Whether a picture has a pixel for each weight, so that a part of it can be cut out. */
-function isWhole(stored: Entry): boolean {
+/** Returns whether a picture has a pixel per weight, so that a part of it can be cut out. */
+function isUnpooled(stored: Entry): boolean {
   const window = extentOf(stored);
   const { height, width } = stored.content;
   return window !== undefined && height === length(window.rows) && width === length(window.columns);
 }
 
-/** What is said of a whole, said of a part: its size, and the masses of its rows. */
+/** Returns the content for a part of a matrix: its size, and the sink masses of its rows. */
 function partOf(content: Content, from: Window, to: Window): Content {
   const part: Content = { ...content, ...to };
   if ("height" in content) {
@@ -131,7 +131,7 @@ function partOf(content: Content, from: Window, to: Window): Content {
   return part;
 }
 
-/** The part of a matrix, stored row by row, that lies in a window of it. */
+/** Cuts the window `to` out of a matrix stored row by row, which covers the window `from`. */
 export function cut(whole: DataView, from: Window, to: Window): DataView {
   const width = length(from.columns);
   const item = whole.byteLength / (length(from.rows) * width);

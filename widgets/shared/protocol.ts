@@ -20,7 +20,7 @@ export interface RequestMessage {
   requests: NumberedRequest[];
 }
 
-/** The answer to the request of a number: its content, or why there is none. */
+/** The answer to the request with the same number: content or error. */
 export interface NumberedAnswer {
   id: number | null;
   content: unknown;
@@ -33,7 +33,7 @@ export interface AnswerMessage {
   answers: NumberedAnswer[];
 }
 
-/** The content of an answer that is only buffers, or only done. */
+/** The content of an answer that has only buffers, or confirms an action. */
 export type NoContent = Record<string, never>;
 
 export type Scale = "sqrt" | "log";
@@ -44,9 +44,9 @@ export type Reduce = "head" | "mean" | "max";
 
 export type Comparand = "a" | "b" | "difference";
 
-export type Measured = Record<string, Record<string, number>>;
+export type MeasureVersions = Record<string, Record<string, number>>;
 
-export type Places = [number[], number[]];
+export type SharedPositions = [number[], number[]];
 
 /** List the stacks and comparands. */
 export interface ContentsRequest {
@@ -60,7 +60,7 @@ export interface Contents {
   models: string[];
 }
 
-/** Tokens, marks, layers and sink of a source. */
+/** Request the tokens, marks, layers and sink of a source. */
 export interface OutlineRequest {
   stack: string;
   comparand: Comparand;
@@ -77,14 +77,14 @@ export interface TokenFields {
 }
 
 /** The head with the most weight on the user's text, where the viewer opens. */
-export interface Opened {
+export interface InitialHead {
   token: number;
   layer: number;
   head: number;
   share: number;
 }
 
-/** A source but for its weights. */
+/** A source without its weights. */
 export interface Outline {
   stack: string;
   comparand: Comparand;
@@ -96,16 +96,16 @@ export interface Outline {
   heads: number;
   sink: number | null;
   signed: boolean;
-  opened: Opened | null;
+  opened: InitialHead | null;
   closure: number;
   prompt_length: number | null;
-  places: Places | null;
-  key_places: Places | null;
+  places: SharedPositions | null;
+  key_places: SharedPositions | null;
   measures: string[];
   sampled: number | null;
 }
 
-/** Small pictures of the heads of a layer. Buffer: uint8 codes, (heads, height, width). */
+/** Request thumbnails of a layer's heads. Buffer: uint8 codes, (heads, height, width). */
 export interface ThumbnailsRequest {
   stack: string;
   comparand: Comparand;
@@ -113,20 +113,20 @@ export interface ThumbnailsRequest {
   layer: number;
 }
 
-/** Cells of a thumbnail. */
+/** The size of a thumbnail in cells. */
 export interface ThumbnailSize {
   height: number;
   width: number;
 }
 
-/** The measures of the outline. Buffer: float32, (measures, layers, heads). */
+/** Request the measures in the outline. Buffer: float32, (measures, layers, heads). */
 export interface MeasuresRequest {
   stack: string;
   comparand: Comparand;
   kind: "measures";
 }
 
-/** A measure of the table that was given. Buffer: float32, (layers, heads). */
+/** Request a measure set from Python. Buffer: float32, (layers, heads). */
 export interface OwnMeasureRequest {
   stack: string;
   comparand: Comparand;
@@ -135,7 +135,7 @@ export interface OwnMeasureRequest {
   version: number;
 }
 
-/** Weights pooled to a size. Buffer: (height, width), float32 where exact, else codes. */
+/** Request pooled weights. Buffer: (height, width), float32 if exact, else codes. */
 export interface PictureRequest {
   stack: string;
   comparand: Comparand;
@@ -149,7 +149,7 @@ export interface PictureRequest {
   size: number;
 }
 
-/** A picture but for its weights. */
+/** A picture without its weights. */
 export interface Picture {
   rows: Range;
   columns: Range;
@@ -161,7 +161,7 @@ export interface Picture {
   sink_share: number | null;
 }
 
-/** Exact weights. Buffer: float32, (rows, columns). */
+/** Request exact weights. Buffer: float32, (rows, columns). */
 export interface TileRequest {
   stack: string;
   comparand: Comparand;
@@ -174,13 +174,13 @@ export interface TileRequest {
   columns: Range;
 }
 
-/** A tile but for its weights. */
+/** A tile without its weights. */
 export interface Tile {
   rows: Range;
   sink_mass: number[];
 }
 
-/** Query, key and their scaled product by dimension. Buffer: float32, (3, head_dim). */
+/** Request query, key and their scaled product. Buffer: float32, (3, head_dim). */
 export interface DimensionsRequest {
   stack: string;
   comparand: Comparand;
@@ -191,14 +191,14 @@ export interface DimensionsRequest {
   key: number;
 }
 
-/** Dimensions but for their values; `plain` if the score is the sum of the products alone. */
+/** Dimensions without their values; `plain` if the score is only the sum of the products. */
 export interface Dimensions {
   plain: boolean;
 }
 
 export type AttentionRequest = ContentsRequest | OutlineRequest | ThumbnailsRequest | MeasuresRequest | OwnMeasureRequest | PictureRequest | TileRequest | DimensionsRequest;
 
-/** The content of the answer to each kind of request. */
+/** The contents of answers, by kind of request. */
 export interface AttentionAnswers {
   contents: Contents;
   outline: Outline;
@@ -210,27 +210,27 @@ export interface AttentionAnswers {
   dimensions: Dimensions;
 }
 
-/** An answer that comes before its request; without content it is still to come. */
+/** An answer sent before its request; without content, it is announced. */
 export interface InitialAnswer {
   request: AttentionRequest;
   content: unknown;
   numbers: string | null;
 }
 
-/** An answer that a page holds. */
+/** An answer stored in a page. */
 export interface StoredAnswer {
   request: AttentionRequest;
   content: unknown;
   block?: number;
 }
 
-/** All answers of a page. */
+/** All answers stored in a page. */
 export interface StoredAnswers {
   entries: StoredAnswer[];
   blocks: string[];
 }
 
-/** The content of a page beside script and style. */
+/** The content of a page, without script and style. */
 export interface PageContent {
   format: number;
   state: Record<string, unknown>;
@@ -240,7 +240,7 @@ export interface PageContent {
 
 export type Role = "text" | "answer" | "truth" | "score" | "error" | "probability" | "field" | "run" | "other";
 
-export type Only = "failed" | "unasked" | "corrected" | "wrong";
+export type RowStatus = "failed" | "unasked" | "corrected" | "wrong";
 
 /** The filter and the sort. */
 export interface QueryFields {
@@ -248,7 +248,7 @@ export interface QueryFields {
   labels: string[];
   truths: string[];
   score: [number, number] | null;
-  only: Only | null;
+  only: RowStatus | null;
   sort: string | null;
   descending: boolean;
 }
@@ -260,7 +260,7 @@ export interface OutlineColumn {
   number: boolean;
 }
 
-/** The frame but for its rows; the trait `outline`. */
+/** The frame without its rows; the trait `outline`. */
 export interface ExplorerOutline {
   output: string;
   verb: string;
@@ -278,7 +278,7 @@ export interface ExplorerOutline {
   wrong: number;
 }
 
-/** The rows at some places of a query. Buffer: a `RowWindow` as JSON. */
+/** Request rows by their places in a query. Buffer: a `RowWindow` as JSON. */
 export interface RowsRequest {
   kind: "rows";
   query: QueryFields;
@@ -286,7 +286,7 @@ export interface RowsRequest {
   stop: number;
 }
 
-/** Rows as the table shows them; also the trait `initial_rows`. */
+/** Rows of the table; also the trait `initial_rows`. */
 export interface RowWindow {
   start: number;
   total: number;
@@ -298,7 +298,7 @@ export interface RowWindow {
   failed: boolean[];
 }
 
-/** The positions in the frame of the rows at some places. Buffer: int32. */
+/** Request the frame positions of rows by their places in a query. Buffer: int32. */
 export interface NumbersRequest {
   kind: "numbers";
   query: QueryFields;
@@ -306,59 +306,59 @@ export interface NumbersRequest {
   stop: number;
 }
 
-/** Count the rows of a query for the charts. */
+/** Request the counts of the charts. */
 export interface CountsRequest {
   kind: "counts";
   query: QueryFields;
 }
 
-/** Rows with each label: of all, and of those that the query leaves. */
+/** Rows per label: all, and those that match the query. */
 export interface LabelCounts {
   names: string[];
   all: number[];
   shown: number[];
 }
 
-/** Rows with a score in each bin. */
+/** Rows per bin of scores: all, and those that match the query. */
 export interface ScoreCounts {
   edges: number[];
   all: number[];
   shown: number[];
 }
 
-/** Rows by right answer and answer. */
+/** Rows per right answer and answer. */
 export interface Confusion {
   truths: string[];
   answers: string[];
   counts: number[][];
 }
 
-/** The numbers of the charts. */
+/** The counts of the charts. */
 export interface Counts {
   labels?: LabelCounts;
   scores?: ScoreCounts;
   confusion?: Confusion;
 }
 
-/** The place of a row in a query. */
+/** Request the place of a row in a query. */
 export interface PlaceRequest {
   kind: "place";
   query: QueryFields;
   row: number;
 }
 
-/** That place; None where the query does not leave the row. */
+/** The place of a row; None if it does not match the query. */
 export interface Place {
   place: number | null;
 }
 
-/** One row in full. */
+/** Request one row in full. */
 export interface RowRequest {
   kind: "row";
   row: number;
 }
 
-/** A text of a row. */
+/** One text of a row. */
 export interface RowText {
   name: string;
   role: Role;
@@ -375,12 +375,12 @@ export interface RowDetails {
   truth: string | null;
 }
 
-/** The code of the charts. Buffer: plotly.js, gzipped. */
+/** Request the code of the charts. Buffer: plotly.js, gzipped. */
 export interface PlotlyRequest {
   kind: "plotly";
 }
 
-/** Give a row another label; None takes a correction back. */
+/** Correct the label of a row; None reverts a correction. */
 export interface CorrectRequest {
   kind: "correct";
   row: number;
@@ -395,7 +395,7 @@ export interface ExplainRequest {
 
 export type ExplorerRequest = RowsRequest | NumbersRequest | CountsRequest | PlaceRequest | RowRequest | PlotlyRequest | CorrectRequest | ExplainRequest;
 
-/** The content of the answer to each kind of request. */
+/** The contents of answers, by kind of request. */
 export interface ExplorerAnswers {
   rows: NoContent;
   numbers: NoContent;
@@ -407,14 +407,14 @@ export interface ExplorerAnswers {
   explain: NoContent;
 }
 
-/** Stop the run after its batch. */
+/** Stop the run after the current batch. */
 export interface RunRequest {
   kind: "cancel";
 }
 
 export type Phase = "running" | "stopping" | "done" | "failed" | "cancelled" | "interrupted";
 
-/** One run of a call, in figures. */
+/** The counts of one step: one run of a call. */
 export interface StepSummary {
   verb: string;
   column: string;
@@ -427,13 +427,13 @@ export interface StepSummary {
   seconds: number;
 }
 
-/** The labels beyond those that are listed. */
+/** The labels that are not listed. */
 export interface OtherLabels {
   labels: number;
   rows: number;
 }
 
-/** The run that is at work. */
+/** The current step. */
 export interface RunStep {
   verb: string;
   column: string;
@@ -459,7 +459,7 @@ export interface RunStep {
   latest: [string, string][];
 }
 
-/** All that the run display shows; the trait `state`. */
+/** The content of the run display; the trait `state`. */
 export interface RunState {
   verb: string;
   output: string;

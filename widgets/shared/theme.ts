@@ -1,4 +1,4 @@
-// Light or dark, as it looks: canvases cannot follow CSS variables by themselves.
+// The theme, for canvases, which cannot use CSS variables.
 
 import {
   DARK, DARK_DIVERGING, LIGHT_DIVERGING, level, luminance, ramp, type RGB, signedLevel,
@@ -17,7 +17,7 @@ const MAPS = {
   dark: { map: ramp(DARK), diverging: ramp(DARK_DIVERGING) },
 };
 
-/** The theme of what the element stands on, read from its own background. */
+/** Returns the theme of an element, from its background colour. */
 export function themeOf(element: HTMLElement, scale: Scale = "sqrt"): Theme {
   const parts = getComputedStyle(element).backgroundColor.match(/[\d.]+/g)?.map(Number);
   const [red = 255, green = 255, blue = 255, alpha = 1] = parts ?? [];
@@ -25,14 +25,14 @@ export function themeOf(element: HTMLElement, scale: Scale = "sqrt"): Theme {
   return { dark, scale, ...MAPS[dark ? "dark" : "light"] };
 }
 
-/** The map for weights, or for differences, and the level in it of a weight. */
+/** Returns the colour map for weights or differences, and the function from a weight to its level. */
 export function scaleOf(theme: Theme, signed: boolean, full: number) {
   return signed
     ? { map: theme.diverging, none: 128, level: (weight: number) => signedLevel(weight, full, theme.scale) }
     : { map: theme.map, none: 0, level: (weight: number) => level(weight, full, theme.scale) };
 }
 
-/** Calls back when the theme may have changed; returns the function that stops it. */
+/** Calls back when the theme may have changed; returns a function that stops this. */
 export function onTheme(changed: () => void): () => void {
   let timer = 0;
   const later = () => {

@@ -1,5 +1,4 @@
-// A widget's state where there is no kernel behind it: the part of anywidget's model that a
-// view needs.
+// The state of a widget without a kernel: the part of anywidget's model that a view uses.
 
 type Changed = () => void;
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import {
-  DARK, DARK_DIVERGING, ink, level, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel, ticks,
+  DARK, DARK_DIVERGING, level, LIGHT_DIVERGING, luminance, parseHex, ramp, signedLevel, textColour, ticks,
 } from "../shared/colour";
 import { LIGHT_COLOURS } from "../shared/protocol";
 
@@ -59,7 +59,7 @@ test.each([
 test.each([LIGHT_COLOURS, DARK, LIGHT_DIVERGING, DARK_DIVERGING].flatMap(ramp).filter((_, at) => at % 16 === 0))(
   "ink on (%i, %i, %i) can be read",
   (...colour) => {
-    const [paper, text] = [luminance(colour), ink(colour) === "#000" ? 0 : 1];
+    const [paper, text] = [luminance(colour), textColour(colour) === "#000" ? 0 : 1];
     const contrast = (Math.max(paper, text) + 0.05) / (Math.min(paper, text) + 0.05);
     expect(contrast).toBeGreaterThanOrEqual(4.5);
   },

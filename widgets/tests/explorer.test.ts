@@ -21,11 +21,11 @@ const windowOf = (start: number, stop: number, total: number): RowWindow => {
 
 /** A kernel whose answers wait until they are let go. */
 class Slow {
-  asked: RowsRequest[] = [];
+  requests: RowsRequest[] = [];
   go: (() => void)[] = [];
 
-  ask(request: RowsRequest): Promise<Answer<NoContent>> {
-    this.asked.push(request);
+  request(request: RowsRequest): Promise<Answer<NoContent>> {
+    this.requests.push(request);
     const window = windowOf(request.start, request.stop, 150);
     const buffers = [new TextEncoder().encode(JSON.stringify(window)).buffer as ArrayBuffer];
     return new Promise((resolve) => this.go.push(() => resolve({ content: {}, buffers })));
@@ -36,11 +36,11 @@ const outline = { size: 100_000 } as Outline;
 const made = (kernel: Slow) =>
   new Rows(kernel as unknown as Kernel, outline, EMPTY, 0, windowOf(0, 40, 100_000));
 
-test("the first rows are there without a question", async () => {
+test("the first rows need no request", async () => {
   const kernel = new Slow();
   const rows = made(kernel);
   expect(await rows.fetch(0, 13)).toBe(true);
-  expect(kernel.asked).toHaveLength(0);
+  expect(kernel.requests).toHaveLength(0);
   expect(rows.at(12)).toMatchObject({ place: 12, row: 1012, cells: ["text 1012"] });
 });
 
@@ -49,7 +49,7 @@ test("rows are fetched in blocks, each once", async () => {
   const rows = made(kernel);
   const first = rows.fetch(60, 70);
   const again = rows.fetch(65, 66);
-  expect(kernel.asked.map(({ start, stop }) => [start, stop])).toEqual([[0, 64], [64, 128]]);
+  expect(kernel.requests.map(({ start, stop }) => [start, stop])).toEqual([[0, 64], [64, 128]]);
   for (const go of kernel.go) go();
   expect(await first).toBe(true);
   expect(await again).toBe(true);
@@ -81,7 +81,7 @@ test("a correction is shown before the kernel has it, and until its row is there
   kernel.go[0]!();
   await fresh;
   expect(rows.at(3)!.correction).toBe("positive");
-  rows.taken(1003);
+  rows.confirm(1003);
   rows.refresh(2);
   const last = rows.fetch(0, 10);
   kernel.go[1]!();
@@ -104,7 +104,7 @@ test("rows stay while one correction after another is taken in", async () => {
 test("a correction that the kernel refused is taken back", () => {
   const rows = made(new Slow());
   rows.correct(1003, "glad");
-  rows.withdraw(1003);
+  rows.reject(1003);
   expect(rows.at(3)!.correction).toBeNull();
 });
 

@@ -14,7 +14,7 @@ class Kernel extends AnyKernel<Request, Record<string, { side: number }>> {}
 
 type Respond = (message: AnswerMessage, buffers: DataView[]) => void;
 
-/** Stands for the Python half: keeps the requests, answers when told. */
+/** Stands for the Python half: keeps the requests, answers on demand. */
 class Fake implements Channel {
   sent: RequestMessage[] = [];
   views = new Set<Respond>();
@@ -45,28 +45,28 @@ const initial = (request: Request, side: number | null, numbers: string | null =
 
 test("a request is sent once, and its answer is kept", async () => {
   const kernel = new Kernel(channel);
-  const [first, second] = [kernel.ask({ kind: "a" }), kernel.ask({ kind: "a" })];
+  const [first, second] = [kernel.request({ kind: "a" }), kernel.request({ kind: "a" })];
   channel.answer(0, [3]);
   expect((await first).content.side).toBe(3);
   expect(await second).toBe(await first);
-  await kernel.ask({ kind: "a" });
+  await kernel.request({ kind: "a" });
   expect(channel.sent).toHaveLength(1);
 });
 
 test("a request carries a number, and is the same in any order of its fields", async () => {
   const kernel = new Kernel(channel);
-  void kernel.ask({ kind: "a", head: 1 });
-  void kernel.ask({ head: 1, kind: "a" });
+  void kernel.request({ kind: "a", head: 1 });
+  void kernel.request({ head: 1, kind: "a" });
   expect(channel.sent).toHaveLength(1);
   const [{ id, request }] = channel.sent[0]!.requests as [RequestMessage["requests"][0]];
   expect(Number.isSafeInteger(id)).toBe(true);
   expect(request).toEqual({ kind: "a", head: 1 });
 });
 
-test("of another version there is another answer", async () => {
+test("another version has another answer", async () => {
   const kernel = new Kernel(channel);
-  void kernel.ask({ kind: "a" }, 1);
-  const second = kernel.ask({ kind: "a" }, 2);
+  void kernel.request({ kind: "a" }, 1);
+  const second = kernel.request({ kind: "a" }, 2);
   channel.answer(1, [7]);
   expect((await second).content.side).toBe(7);
   expect(channel.sent).toHaveLength(2);
@@ -83,7 +83,7 @@ test("a command is sent each time", async () => {
 
 test("a float off its boundary in the message is read whole", async () => {
   const kernel = new Kernel(channel);
-  const promise = kernel.ask({ kind: "tile" });
+  const promise = kernel.request({ kind: "tile" });
   const bytes = new Uint8Array(1 + 8);
   new DataView(bytes.buffer).setFloat32(1, 0.25, true);
   new DataView(bytes.buffer).setFloat32(5, 0.5, true);
@@ -93,9 +93,9 @@ test("a float off its boundary in the message is read whole", async () => {
 
 test("requests sent together are answered by one message, each by itself", async () => {
   const kernel = new Kernel(channel);
-  kernel.askTogether([{ kind: "outline" }, { kind: "tile", head: 9 }, { kind: "picture" }]);
-  const answers = [kernel.ask({ kind: "outline" }), kernel.ask({ kind: "picture" })];
-  const refused = kernel.ask({ kind: "tile", head: 9 });
+  kernel.requestAll([{ kind: "outline" }, { kind: "tile", head: 9 }, { kind: "picture" }]);
+  const answers = [kernel.request({ kind: "outline" }), kernel.request({ kind: "picture" })];
+  const refused = kernel.request({ kind: "tile", head: 9 });
   expect(channel.sent).toHaveLength(1);
   channel.answer(0, [4, "SelectionError: head 9", [new DataView(new Uint8Array([7]).buffer)]]);
   await expect(refused).rejects.toThrow("head 9");
@@ -104,58 +104,58 @@ test("requests sent together are answered by one message, each by itself", async
   expect(new Uint8Array(second!.buffers[0]!)[0]).toBe(7);
 });
 
-test("what comes before its request is not requested", async () => {
+test("an initial answer spares its request", async () => {
   const kernel = new Kernel(channel);
   const [contents, picture] = [{ kind: "contents" }, { kind: "picture", head: 2 }];
-  kernel.learn([initial(contents, 1), initial(picture, null)]);
-  expect((await kernel.ask(contents)).buffers).toEqual([]);
-  const asked = kernel.ask(picture);
-  kernel.learn([initial(contents, null), initial(picture, 2, "AAEC/w==")]); // the first came before
-  const { content, buffers } = await asked;
+  kernel.receiveInitial([initial(contents, 1), initial(picture, null)]);
+  expect((await kernel.request(contents)).buffers).toEqual([]);
+  const requested = kernel.request(picture);
+  kernel.receiveInitial([initial(contents, null), initial(picture, 2, "AAEC/w==")]); // the first came before
+  const { content, buffers } = await requested;
   expect(content.side).toBe(2);
   expect([...new Uint8Array(buffers[0]!)]).toEqual([0, 1, 2, 255]);
-  kernel.askForMissing();
+  kernel.requestMissing();
   expect(channel.sent).toEqual([]);
 });
 
-test("what was to come and did not is requested, once", async () => {
+test("an announced answer that did not arrive is requested, once", async () => {
   const kernel = new Kernel(channel);
-  kernel.learn([initial({ kind: "picture" }, null)]);
-  const asked = kernel.ask({ kind: "picture" });
-  kernel.askForMissing();
-  kernel.askForMissing();
+  kernel.receiveInitial([initial({ kind: "picture" }, null)]);
+  const requested = kernel.request({ kind: "picture" });
+  kernel.requestMissing();
+  kernel.requestMissing();
   expect(channel.sent).toHaveLength(1);
   channel.answer(0, [3]);
-  expect((await asked).content.side).toBe(3);
+  expect((await requested).content.side).toBe(3);
 });
 
-test("what was requested and then comes without is not waited for any more", async () => {
+test("a request that an initial answer settles is no longer pending", async () => {
   vi.useFakeTimers();
-  const said: boolean[] = [];
-  const kernel = new Kernel(channel, (busy) => said.push(busy));
-  const asked = kernel.ask({ kind: "picture" });
-  kernel.learn([initial({ kind: "picture" }, null)]);
-  kernel.learn([initial({ kind: "picture" }, 2)]);
-  expect((await asked).content.side).toBe(2);
-  kernel.askForMissing();
+  const reported: boolean[] = [];
+  const kernel = new Kernel(channel, (busy) => reported.push(busy));
+  const requested = kernel.request({ kind: "picture" });
+  kernel.receiveInitial([initial({ kind: "picture" }, null)]);
+  kernel.receiveInitial([initial({ kind: "picture" }, 2)]);
+  expect((await requested).content.side).toBe(2);
+  kernel.requestMissing();
   vi.advanceTimersByTime(10_000);
-  expect(said).toEqual([false]);
+  expect(reported).toEqual([false]);
   expect(channel.sent).toHaveLength(1);
   vi.useRealTimers();
 });
 
-test("an error reaches whoever asked, and the request may be sent again", async () => {
+test("an error rejects the request, which may be sent again", async () => {
   const kernel = new Kernel(channel);
-  const promise = kernel.ask({ kind: "tile" });
+  const promise = kernel.request({ kind: "tile" });
   channel.answer(0, ["SelectionError: layer 9"]);
   await expect(promise).rejects.toThrow("layer 9");
-  void kernel.ask({ kind: "tile" });
+  void kernel.request({ kind: "tile" });
   expect(channel.sent).toHaveLength(2);
 });
 
 test("views of a widget, in two windows too, take none of each other's answers", async () => {
   const views = [new Kernel(channel), new Kernel(channel)];
-  const [one, other] = [views[0]!.ask({ kind: "a" }), views[1]!.ask({ kind: "b" })];
+  const [one, other] = [views[0]!.request({ kind: "a" }), views[1]!.request({ kind: "b" })];
   channel.answer(1, [2]);
   channel.answer(0, [1]);
   expect((await one).content.side).toBe(1);
@@ -165,33 +165,33 @@ test("views of a widget, in two windows too, take none of each other's answers",
 test("old answers are forgotten when they take too much room", async () => {
   const kernel = new Kernel(channel);
   for (let head = 0; head < 4; head++) {
-    void kernel.ask({ kind: "picture", head });
+    void kernel.request({ kind: "picture", head });
     channel.answer(head, [[new DataView(new ArrayBuffer(30_000_000))]]);
   }
-  void kernel.ask({ kind: "picture", head: 3 });
+  void kernel.request({ kind: "picture", head: 3 });
   expect(channel.sent).toHaveLength(4);
-  void kernel.ask({ kind: "picture", head: 0 });
+  void kernel.request({ kind: "picture", head: 0 });
   expect(channel.sent).toHaveLength(5);
 });
 
-test("a silent kernel is told of, and that it answered again", () => {
+test("a silent kernel is reported, and its next answer too", () => {
   vi.useFakeTimers();
-  const said: boolean[] = [];
-  const kernel = new Kernel(channel, (busy) => said.push(busy));
-  void kernel.ask({ kind: "outline" });
+  const reported: boolean[] = [];
+  const kernel = new Kernel(channel, (busy) => reported.push(busy));
+  void kernel.request({ kind: "outline" });
   vi.advanceTimersByTime(10_000);
-  expect(said).toEqual([true]);
+  expect(reported).toEqual([true]);
   channel.answer(0, [0]);
-  expect(said).toEqual([true, false]);
+  expect(reported).toEqual([true, false]);
   kernel.close();
   expect(channel.views.size).toBe(0);
   vi.useRealTimers();
 });
 
-test("a kernel that is gone is said so", async () => {
+test("a kernel that is gone is reported", async () => {
   const kernel = new Kernel(channel);
   channel.send = () => {
     throw new Error("Cannot send");
   };
-  await expect(kernel.ask({ kind: "outline" })).rejects.toThrow(KernelGone);
+  await expect(kernel.request({ kind: "outline" })).rejects.toThrow(KernelGone);
 });

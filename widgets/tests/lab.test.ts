@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
-import { type Activity, type Device, type Job, parts, readActivity, shareOf } from "../lab/activity";
+import { type Activity, type Device, type Job, memoryParts, readActivity, shareOf } from "../lab/activity";
 import { segments, spoken } from "../lab/memory";
 import { NotEnabled } from "../lab/server";
 import { DEFAULTS, readSettings } from "../lab/settings";
-import { NOTHING, pause, Watch } from "../lab/watch";
-import { advice, bytes, duration, modelName, news, percent, precision, progress, state, status, title } from "../lab/words";
+import { ActivityMonitor, NO_ACTIVITY, pollInterval } from "../lab/monitor";
+import { advice, bytes, duration, modelName, news, percent, precision, progress, state, status, title } from "../lab/text";
 
 const plain = (text: string) => text.replaceAll("\u00a0", " ");
 
@@ -20,10 +20,10 @@ function job(change: Partial<Job> = {}): Job {
 
 const model = { key: "1", name: "m", quantization: "int8", dtype: "bf16", device: "cpu", bytes: 142e6, shares: 1 };
 const holding = (...models: (typeof model)[]): Activity => ({
-  ...NOTHING,
+  ...NO_ACTIVITY,
   processes: [{ process: "p", pid: 7, kernel: "k", notebook: null, models }],
 });
-const of = (...jobs: Job[]): Activity => ({ ...NOTHING, jobs });
+const of = (...jobs: Job[]): Activity => ({ ...NO_ACTIVITY, jobs });
 
 test("bytes and durations read as people say them", () => {
   expect([0, 999, 142e6, 999.6e6, 3.44e9, 9.96e9, 80e9].map(bytes).map(plain)).toEqual([
@@ -34,7 +34,7 @@ test("bytes and durations read as people say them", () => {
   ]);
 });
 
-test("all is said only when it is all", () => {
+test("100 % is shown only when all is done", () => {
   expect([0, 0.5999, 0.29, 0.9999, 1].map(percent).map(plain)).toEqual(["0 %", "59 %", "29 %", "99 %", "100 %"]);
 });
 
@@ -66,7 +66,7 @@ test("a lost job says that its kernel died and that the ledger resumes", () => {
   expect(advice(job({ state: "done" }))).toBe("");
 });
 
-test("a training is told in steps, and goes on from its checkpoint", () => {
+test("a training counts steps, and goes on from its checkpoint", () => {
   const training = job({ verb: "finetune", output: "tuned", unit: "step", texts: 400, share: 0.3, answered: 120, known: 0, failed: 0 });
   expect(plain(progress(training))).toBe("30 % · 120 of 400 steps · 47 rows/s · 2 min 5 s left");
   expect(plain(progress({ ...training, state: "done" }))).toBe("120 steps in 42 s"); // stopped early
@@ -90,21 +90,21 @@ test("a model that is a path goes by its last part, and one of the hub by its wh
 });
 
 test("the status bar shows jobs before models, and nothing where there is neither", () => {
-  expect(status(NOTHING)).toBe("");
+  expect(status(NO_ACTIVITY)).toBe("");
   expect(plain(status(holding(model)))).toBe("m · 142 MB");
   expect(plain(status(holding(model, { ...model, key: "2" })))).toBe("2 models · 284 MB");
   expect(plain(status({ ...holding(model), jobs: [job()] }))).toBe("sentiment 70 % · 2 min 5 s left");
   expect(plain(status(of(job(), job({ id: "2" }), job({ id: "3", state: "done" }))))).toBe("2 jobs 70 %");
 });
 
-test("what began, ended, came and went is told once, and progress is not", () => {
+test("jobs and models that come and go are announced once, and progress is not", () => {
   expect(news(of(), of(job()))).toEqual(["sentiment → review_sentiment began, 1,000 texts."]);
   expect(news(of(job()), of(job({ answered: 700 })))).toEqual([]);
   expect(news(of(job()), of(job({ state: "lost", known: 0, failed: 0 }))).map(plain)).toEqual([
     "sentiment → review_sentiment: Kernel died, 598 of 1,000 texts in 42 s.",
   ]);
-  expect(news(NOTHING, holding(model))).toEqual(["m was loaded."]);
-  expect(news(holding(model), NOTHING)).toEqual(["m was unloaded."]);
+  expect(news(NO_ACTIVITY, holding(model))).toEqual(["m was loaded."]);
+  expect(news(holding(model), NO_ACTIVITY)).toEqual(["m was unloaded."]);
   expect(title(job({ output: "sentiment" }))).toBe("sentiment");
 });
 
@@ -114,11 +114,11 @@ const device: Device = {
 };
 
 test("memory adds up: models, everything else, and what is free", () => {
-  expect(parts(device)).toEqual({ models: [device.models[0]], other: 3e9, free: 6e9 });
+  expect(memoryParts(device)).toEqual({ models: [device.models[0]], other: 3e9, free: 6e9 });
   expect(plain(spoken(device))).toBe("4.0 GB of 10 GB in use, a 1.0 GB, Everything else 3.0 GB");
   // Mapped weights that nobody has touched yet are not in use.
   const mapped = { ...device, used: 0.5e9 };
-  expect(parts(mapped)).toEqual({ models: [device.models[0]], other: 0, free: 9e9 });
+  expect(memoryParts(mapped)).toEqual({ models: [device.models[0]], other: 0, free: 9e9 });
 });
 
 test("one model in two processes is two slices", () => {
@@ -136,14 +136,14 @@ test("settings of a wrong kind mean the default", () => {
 
 test("an answer of another kind is refused", () => {
   expect(() => readActivity(undefined)).toThrow("one version");
-  expect(readActivity({ jobs: [] })).toEqual(NOTHING);
+  expect(readActivity({ jobs: [] })).toEqual(NO_ACTIVITY);
 });
 
-test("it looks more than three times a second at a job, and seldom at nothing", () => {
-  expect(pause(of(job()), false, 250)).toBe(250);
-  expect(pause(of(job({ state: "done" })), false, 250)).toBe(5000);
-  expect(pause(NOTHING, true, 250)).toBe(1000);
-  expect(pause(NOTHING, true, 8000)).toBe(8000);
+test("it polls four times a second while a job runs, and rarely otherwise", () => {
+  expect(pollInterval(of(job()), false, 250)).toBe(250);
+  expect(pollInterval(of(job({ state: "done" })), false, 250)).toBe(5000);
+  expect(pollInterval(NO_ACTIVITY, true, 250)).toBe(1000);
+  expect(pollInterval(NO_ACTIVITY, true, 8000)).toBe(8000);
 });
 
 let visible: () => void = () => {};
@@ -161,56 +161,56 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-test("one look at a time, however slow the server and however often it is asked", async () => {
+test("one poll at a time, however slow the server and however often `refresh` is called", async () => {
   let [open, most] = [0, 0];
-  const look = vi.fn(async () => {
+  const fetchActivity = vi.fn(async () => {
     most = Math.max(most, ++open);
     await new Promise((resolve) => setTimeout(resolve, 400));
     open--;
     return of(job());
   });
-  const watch = new Watch(look);
+  const monitor = new ActivityMonitor(fetchActivity);
   for (let i = 0; i < 20; i++) {
     await vi.advanceTimersByTimeAsync(100);
-    watch.now();
+    monitor.refresh();
   }
   expect(most).toBe(1);
-  expect(look.mock.calls.length).toBeGreaterThanOrEqual(4);
+  expect(fetchActivity.mock.calls.length).toBeGreaterThanOrEqual(4);
 });
 
-test("a running job is looked at four times a second, and a page out of sight never", async () => {
-  const look = vi.fn(async () => of(job()));
-  new Watch(look);
+test("a running job is polled four times a second, and on a hidden page never", async () => {
+  const fetchActivity = vi.fn(async () => of(job()));
+  new ActivityMonitor(fetchActivity);
   await vi.advanceTimersByTimeAsync(1000);
-  look.mockClear();
+  fetchActivity.mockClear();
   await vi.advanceTimersByTimeAsync(3000);
-  expect(look.mock.calls.length).toBeGreaterThanOrEqual(11);
+  expect(fetchActivity.mock.calls.length).toBeGreaterThanOrEqual(11);
 
   (document as { hidden: boolean }).hidden = true;
-  look.mockClear();
+  fetchActivity.mockClear();
   await vi.advanceTimersByTimeAsync(20_000);
-  expect(look).not.toHaveBeenCalled();
+  expect(fetchActivity).not.toHaveBeenCalled();
 
   (document as { hidden: boolean }).hidden = false;
   visible();
   await vi.advanceTimersByTimeAsync(50);
-  expect(look).toHaveBeenCalledTimes(1);
+  expect(fetchActivity).toHaveBeenCalledTimes(1);
 });
 
-test("a server without the extension is asked less and less, and said to be one", async () => {
-  const look = vi.fn(async (): Promise<Activity> => {
+test("a server without the extension is polled less and less, and reported", async () => {
+  const fetchActivity = vi.fn(async (): Promise<Activity> => {
     throw new NotEnabled();
   });
   const random = vi.spyOn(Math, "random").mockReturnValue(0.5); // Poll draws how long it waits
-  const watch = new Watch(look);
+  const monitor = new ActivityMonitor(fetchActivity);
   await vi.advanceTimersByTimeAsync(120_000);
   random.mockRestore();
-  expect(look.mock.calls.length).toBeLessThan(10);
-  expect(watch.problem).toContain("jupyter server extension enable nbllm.lab");
-  expect(watch.loaded).toBe(false);
+  expect(fetchActivity.mock.calls.length).toBeLessThan(10);
+  expect(monitor.problem).toContain("jupyter server extension enable nbllm.lab");
+  expect(monitor.loaded).toBe(false);
 
-  look.mockImplementation(async () => of(job()));
-  watch.now();
+  fetchActivity.mockImplementation(async () => of(job()));
+  monitor.refresh();
   await vi.advanceTimersByTimeAsync(50);
-  expect([watch.problem, watch.loaded, watch.activity.jobs.length]).toEqual(["", true, 1]);
+  expect([monitor.problem, monitor.loaded, monitor.activity.jobs.length]).toEqual(["", true, 1]);
 });

@@ -41,7 +41,7 @@ test("shares add up, and are named only where they exist", () => {
   expect(layout.shares([0.5, 0.5, 0, 0], row({ marks: [] }), null)).toEqual([{ name: "rest", weight: 1 }]);
 });
 
-test("further bytes of a character are told from tokens without a place", () => {
+test("further bytes of a character are distinguished from tokens without a span", () => {
   expect([0, 1, 2, 3].map((token) => layout.isContinuation(token, row()))).toEqual([
     false, false, true, false,
   ]);
@@ -79,5 +79,5 @@ test("numbers do not pretend", () => {
   expect(layout.weightText(0.12345)).toBe("0.1235");
   expect(layout.weightText(-0.5)).toBe("−0.5000");
   expect([0, 0.001, 0.334, -0.2].map(layout.percent)).toEqual(["0 %", "< 1 %", "33 %", "−20 %"]);
-  expect([0.0019, 4.4e-7].map(layout.gap)).toEqual(["0.2 %", "4e-7"]);
+  expect([0.0019, 4.4e-7].map(layout.formatError)).toEqual(["0.2 %", "4e-7"]);
 });

@@ -23,7 +23,7 @@ function picture(change: Partial<Picture>): Picture {
   return { ...made, weights: Float32Array.from({ length: 36 }, (_, cell) => cell / 64), ...change } as Picture;
 }
 
-test("a cell of two words has one weight: in the matrix, in what is said of it and in the lines", () => {
+test("a cell of two words has one weight: in the matrix, in the readout and in the lines", () => {
   const whole = picture({});
   whole.weights.forEach((_, cell) => (whole.weights[cell] = Math.sin(cell))); // of either sign
   const line = (token: number) => whole.weights.slice(6 * token, 6 * token + 6);
@@ -43,7 +43,7 @@ test("a cell of two words has one weight: in the matrix, in what is said of it a
   }
 });
 
-test("a window that cuts words is asked for with the whole of them, so that a zoom changes no weight", () => {
+test("a window that cuts words is extended to whole words, so that a zoom changes no weight", () => {
   const window: [Range, Range] = [[2, 5], [2, 4]];
   expect(wholeWords(window, both)).toEqual([[1, 6], [1, 4]]);
   expect(wholeWords(null, both)).toBeNull();

@@ -8,7 +8,7 @@ const SELECTION = { layer: 0, head: 0, reduce: "head" as const, mask_sink: false
 async function weightsOf(block: ArrayBufferLike, content: { exact: boolean; full: number }, signed: boolean) {
   const row = { tokens: ["a", "b"] };
   const outline = { stack: "causal", comparand: "a", signed, queries: row, keys: row } as unknown as Outline;
-  const kernel = { ask: async () => ({ content, buffers: [block] }) } as unknown as Kernel;
+  const kernel = { request: async () => ({ content, buffers: [block] }) } as unknown as Kernel;
   return [...(await new AttentionSource(kernel, outline).picture(SELECTION, null, 512)).weights];
 }
 
@@ -23,7 +23,7 @@ test("a pooled picture comes as codes, even in the logarithm over four decades",
   [0, 0.5e-4, 0.5e-2, 0.5].forEach((weight, at) => expect(weights[at]! / (weight || 1)).toBeCloseTo(weight ? 1 : 0, 5));
 });
 
-test("that of a difference has a sign", async () => {
+test("the picture of a difference has a sign", async () => {
   const block = Int8Array.from([-127, 0, 64, 127]).buffer;
   const weights = await weightsOf(block, { exact: false, full: 0.5 }, true);
   [-0.5, 0, 0.5e-2, 0.5].forEach((weight, at) => expect(weights[at]).toBeCloseTo(weight, 6));

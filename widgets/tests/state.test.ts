@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 
 import { rank } from "../attention/measures";
 import type { Outline } from "../attention/source";
-import { carried, fit, type State, windowOf } from "../attention/state";
+import { fit, mapState, type State, windowOf } from "../attention/state";
 import type { TokenFields } from "../shared/protocol";
 
 const row = (count: number): TokenFields => ({
@@ -24,9 +24,9 @@ const state = (change: Partial<State>): State => ({
   ...change,
 });
 
-test("a state fits a sheet that has less than the one before", () => {
-  const asked = state({ layer: 11, head: 7, token: 5, key: 5, window: [0, 9, 0, 2] });
-  expect(fit(asked, outline({}))).toMatchObject({
+test("a state is limited to a smaller source", () => {
+  const requested = state({ layer: 11, head: 7, token: 5, key: 5, window: [0, 9, 0, 2] });
+  expect(fit(requested, outline({}))).toMatchObject({
     layer: 1, head: 1, token: null, key: 5, window: null,
   });
   expect(fit(state({ layer: 4 }), outline({ layers: [0, 3, 9] })).layer).toBe(3);
@@ -42,7 +42,7 @@ test("a token is carried to where the other text has it, or its nearest neighbou
   const difference = outline({ comparand: "difference", signed: true, places: [[0, 1, 2, 3], [0, 1, 2, 4]] });
   const [a, b] = [outline({ comparand: "a" }), outline({ comparand: "b" })];
   const carry = (token: number, from: Outline, to: Outline) =>
-    carried(state({ token }), from, to, difference).token;
+    mapState(state({ token }), from, to, difference).token;
   expect(carry(3, a, b)).toBe(4);
   expect(carry(4, b, a)).toBe(3);
   expect(carry(3, b, a)).toBe(2);
@@ -56,9 +56,9 @@ test("of an encoder-decoder, keys are carried as tokens of the encoder", () => {
   });
   const [a, b] = [outline({ comparand: "a" }), outline({ comparand: "b" })];
   const seen = state({ token: 1, key: 4, window: [0, 2, 1, 6] });
-  expect(carried(seen, a, b, difference)).toMatchObject({ token: 2, key: 2, window: [0, 3, 1, 4] });
+  expect(mapState(seen, a, b, difference)).toMatchObject({ token: 2, key: 2, window: [0, 3, 1, 4] });
   const there = state({ token: 1, key: 3, window: [0, 2, 1, 4] });
-  expect(carried(there, difference, a, difference)).toMatchObject({ token: 1, key: 5, window: [0, 2, 1, 6] });
+  expect(mapState(there, difference, a, difference)).toMatchObject({ token: 1, key: 5, window: [0, 2, 1, 6] });
 });
 
 test("heads are ranked within their layer, and those without a value come last", () => {

@@ -3,32 +3,32 @@ import { expect, test } from "vitest";
 import type { Picture } from "../attention/source";
 import { indexOf, place, shrunk } from "../attention/plot";
 import { block } from "../attention/layout";
-import { holding, panned, zoomed } from "../attention/viewport";
+import { pan, panTo, zoom } from "../attention/viewport";
 import type { Range } from "../shared/protocol";
 
 const WHOLE: [Range, Range] = [[0, 100], [0, 60]];
 const SIZE: [number, number] = [100, 60];
 
 test("zooming keeps what is pointed at in its place", () => {
-  const near = zoomed(WHOLE, SIZE, 0.5, [80, 30])!;
+  const near = zoom(WHOLE, SIZE, 0.5, [80, 30])!;
   expect([near[1] - near[0], near[3] - near[2]]).toEqual([50, 30]);
   const share = (80.5 - near[0]) / 50;
   expect(share).toBeCloseTo(0.805, 1);
 });
 
 test("zooming stops at the matrix and at a few tokens", () => {
-  expect(zoomed([[10, 60], [0, 60]], SIZE, 4, [20, 20])).toBeNull();
-  const nearest = zoomed([[10, 18], [10, 18]], SIZE, 0.1, [12, 12])!;
+  expect(zoom([[10, 60], [0, 60]], SIZE, 4, [20, 20])).toBeNull();
+  const nearest = zoom([[10, 18], [10, 18]], SIZE, 0.1, [12, 12])!;
   expect([nearest[1] - nearest[0], nearest[3] - nearest[2]]).toEqual([8, 8]);
-  expect(zoomed([[0, 3], [0, 2]], [3, 2], 0.5, [1, 1])).toBeNull();
+  expect(zoom([[0, 3], [0, 2]], [3, 2], 0.5, [1, 1])).toBeNull();
 });
 
-test("panning stays within, and moves no further than asked for", () => {
+test("panning stays within, and moves no further than needed", () => {
   const window: [Range, Range] = [[10, 30], [0, 20]];
-  expect(panned(window, SIZE, [5, 7])).toEqual([15, 35, 7, 27]);
-  expect(panned(window, SIZE, [-50, 500])).toEqual([0, 20, 40, 60]);
-  expect(holding(window, SIZE, [30, 5])).toEqual([11, 31, 0, 20]);
-  expect(holding(window, SIZE, [9, 25])).toEqual([9, 29, 6, 26]);
+  expect(pan(window, SIZE, [5, 7])).toEqual([15, 35, 7, 27]);
+  expect(pan(window, SIZE, [-50, 500])).toEqual([0, 20, 40, 60]);
+  expect(panTo(window, SIZE, [30, 5])).toEqual([11, 31, 0, 20]);
+  expect(panTo(window, SIZE, [9, 25])).toEqual([9, 29, 6, 26]);
 });
 
 test("a token is found in the block that covers it", () => {

@@ -22,14 +22,13 @@ import torch
 from torch import nn
 
 from nbllm.attention.analysis.activation_cache import ActivationCache
-from nbllm.attention.recording.hooks import only_last_logits
 from nbllm.attention.recording.interception import intercept_attention
 from nbllm.attention.recording.recording import RecordingKind
 from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import answer_id, check_one_answer, encode_prompt
 from nbllm.attention.recording.validation import check_layer_calls, depths_of
 from nbllm.checks import check_choice, check_integers, check_token, reads
-from nbllm.engine.logits import output_matrix
+from nbllm.engine.logits import head_input, last_position
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError
 from nbllm.models.loader import resolve
@@ -95,12 +94,14 @@ def head_importance(
     size = max(1, _TOKENS // len(prompt.ids) - 1)
     cache = ActivationCache(model.network, depth)
     whole = None
+    tolerance = rounding_tolerance(model.dtype, model.device)
     for start in range(0, len(places), size):
         part = places[start : start + size]
         logits = _answers(model, prompt, part, kind, replacement, cache)
         if whole is None:
             whole = logits[-1]
-        elif not _alike(model, logits[-1], whole):
+        # Some layers read more than the last output below.
+        elif float((logits[-1] - whole).norm() / whole.norm()) > tolerance:
             cache.clear()
             logits = _answers(model, prompt, part, kind, replacement, cache)
         if chosen is None:
@@ -124,13 +125,6 @@ def _numbers(model: Model, depth: int, layers: Sequence[int] | None) -> list[int
                 "Choose some of those."
             )
     return list(range(depth)) if layers is None else list(layers)
-
-
-def _alike(model: Model, one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether logits are equal to rounding: some layers read more than the last output below."""
-    return float((one - other).norm() / other.norm()) <= rounding_tolerance(
-        model.dtype, model.device
-    )
 
 
 def _answers(
@@ -167,7 +161,7 @@ def _answers(
         if model.kind == "classifier":
             logits: torch.Tensor = network(input_ids=ids).logits
         else:
-            with only_last_logits(output_matrix(network)):
+            with head_input(network, last_position):
                 logits = network(input_ids=ids, use_cache=False).logits[:, -1]
     check_layer_calls(model, calls, depths_of(model))
     return logits.float()

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from nbllm._warnings import warn_user
 from nbllm.attention.analysis.embedded import EmbeddedAnswer
@@ -39,9 +40,6 @@ from nbllm.errors import NbllmError, TextError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
 from nbllm.wording import counted
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Attribution", "attribute"]
 
@@ -151,16 +149,22 @@ def attribute(
 
         _check_gradients(model, score, present)
         if method == "input_x_gradient":
-            found, steps, gap = _input_x_gradient(score, present), 1, float("nan")
+            from captum.attr import InputXGradient  # brings matplotlib in
+
+            product = InputXGradient(score).attribute(present.requires_grad_())
+            found, steps, gap = product.detach().sum(-1)[0].cpu().numpy(), 1, float("nan")
         else:
-            found, steps, gap = integrated(score, present, _absent(answer, varied), steps)
+            blank = torch.tensor([[_blank(model)]], device=present.device)
+            replaced = torch.tensor(varied[answer.start :], device=present.device)[:, None]
+            absent = torch.where(replaced, answer.embeddings(blank), present)
+            found, steps, gap = integrated(score, present, absent, steps)
     scores = np.zeros(len(varied), np.float32)
     scores[answer.start :] = found
     if gap > LARGEST_GAP:
         warn_user(
             f"The scores add up to the answer's difference from the baseline only within "
             f"{gap:.1%} after {counted(steps, 'step')}: trust their order more than their size. An "
-            "unquantized model, or another `against`, may close the gap.",
+            "unquantized model, or another `against`, may close the gap."
         )
     return Attribution(
         model=model.name,
@@ -193,14 +197,6 @@ def _varied(model: Model, prompt: Prompt) -> tuple[bool, ...]:
     return varied
 
 
-def _absent(answer: EmbeddedAnswer, varied: tuple[bool, ...]) -> torch.Tensor:
-    """The baseline's embeddings from the answer's start on, (1, tokens, width)."""
-    present = answer.present
-    blank = torch.tensor([[_blank(answer.model)]], device=present.device)
-    replaced = torch.tensor(varied[answer.start :], device=present.device)[:, None]
-    return torch.where(replaced, answer.embeddings(blank), present)
-
-
 def _blank(model: Model) -> int:
     """The neutral token: one that the model has read often in the place of a word.
 
@@ -221,16 +217,6 @@ def _blank(model: Model) -> int:
             "a mask, a space, padding nor an end of text. Choose a model of another family."
         )
     return found[0]
-
-
-def _input_x_gradient(
-    score: Callable[[torch.Tensor], torch.Tensor], present: torch.Tensor
-) -> NDArray[np.float32]:
-    from captum.attr import InputXGradient  # brings matplotlib in
-
-    found = InputXGradient(score).attribute(present.requires_grad_())
-    scores: NDArray[np.float32] = found.detach().sum(-1)[0].cpu().numpy()
-    return scores
 
 
 def _check_gradients(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nbllm.attention.recording.hooks import hooked, only_last_logits
-from nbllm.engine.logits import output_matrix
+from nbllm.attention.recording.hooks import hooked
+from nbllm.engine.logits import head_input, last_position
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.sharing import shares_prefix
 from nbllm.models.model import Model
@@ -67,7 +67,7 @@ class EmbeddedAnswer:
                 classes: torch.Tensor = network(input_ids=ids).logits
             return classes
         cache = self._prefix.expand(rows)
-        with self._embedding(embedded), only_last_logits(output_matrix(network)):
+        with self._embedding(embedded), head_input(network, last_position):
             tokens: torch.Tensor = network(
                 input_ids=ids, past_key_values=cache, use_cache=cache is not None
             ).logits

@@ -7,16 +7,16 @@ would answer if it stopped there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from nbllm.attention.recording.hooks import hooked
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.residual import (
     FAMILIES,
@@ -29,14 +29,11 @@ from nbllm.attention.recording.rounding import rounding_tolerance
 from nbllm.attention.recording.text import encode_prompt, token_id, token_texts
 from nbllm.checks import check_integers, check_whole, reads
 from nbllm.engine.chunks import logits_at_once
-from nbllm.engine.logits import output_matrix
+from nbllm.engine.logits import logits_of_states
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.loader import resolve
 from nbllm.models.model import Model, ModelLike
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["LogitLens", "logit_lens"]
 
@@ -110,15 +107,8 @@ class LogitLens:
         """
         found = [part.softmax(-1).topk(self._listed) for part in self._parts()]
         values, tokens = (torch.cat([part[n].flatten() for part in found]).cpu() for n in (0, 1))
-        layers = len(self._states)
-        rows = np.array(
-            [
-                (layer, position, rank)
-                for layer in range(layers)
-                for position in self.positions
-                for rank in range(1, self._listed + 1)
-            ]
-        )
+        places = range(len(self._states)), self.positions, range(1, self._listed + 1)
+        rows = np.array(list(itertools.product(*places)))
         return pd.DataFrame(
             {
                 "layer": rows[:, 0],
@@ -194,19 +184,10 @@ class LogitLens:
             yield self._project(states)
 
     def _project(self, states: torch.Tensor) -> torch.Tensor:
-        """States before the norm, (some, width), to logits, float32, (some, vocabulary).
-
-        One token goes through the network and the states take its place before the output
-        matrix: whatever the network does to its logits, such as a soft cap, it does to these.
-        """
-        network, device = self.model.network, self.model.device
+        """Return logits, float32 (some, vocabulary), of states before the norm, (some, width)."""
         with torch.inference_mode():
-            normed = self._norm(states[None].to(device))
-            head = output_matrix(network)
-            with hooked(before=[(head, lambda _module, _inputs: (normed,))]):
-                ids = torch.tensor([self.ids[:1]], device=device)
-                logits: torch.Tensor = network(input_ids=ids, use_cache=False).logits[0]
-        return logits.float()
+            normed = self._norm(states[None].to(self.model.device))[0]
+        return logits_of_states(self.model, normed, self.ids[0])
 
     def _text(self, token: int) -> str:
         return str(self.model.tokenizer.decode([token]))

@@ -37,13 +37,9 @@ LEAST_ROWS = 32
 MEASURED_WEIGHTS = 2**17  # of a head, beyond which fewer rows are sampled
 
 _MEASURES = (
-    "entropy",
-    "normalized_entropy",
-    "mean_distance",
-    "sink_mass",
-    "previous_token",
+    "entropy", "normalized_entropy", "mean_distance", "sink_mass", "previous_token",
     "duplicate_token",
-)
+)  # fmt: skip
 
 
 @one_thread()

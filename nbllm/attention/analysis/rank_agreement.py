@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from nbllm.attention.analysis.attribution import Attribution
 from nbllm.attention.recording.indexing import gathered
 from nbllm.attention.recording.recording import Recording
 from nbllm.checks import check_integer, reads
 from nbllm.errors import SelectionError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["agreement", "attended", "top_shared"]
 
@@ -58,7 +54,11 @@ def agreement(
         )
     if layer is not None:
         recording.check(layer, 0)
-    compared = _compared(recording, attribution)
+    compared = [
+        place
+        for place, varied in enumerate(attribution.varied)
+        if varied and not recording.special[place] and not (recording.causal and place == 0)
+    ]
     row = _answer_row(recording)
     heads = [
         (chosen, head)
@@ -72,12 +72,13 @@ def agreement(
     sizes = pd.Series(np.abs(attribution.scores[compared]))
     # Spearman's is Pearson's of the ranks.
     correlation = weights.rank().corrwith(sizes.rank())
+    tops = [top_shared(weights[place], sizes) for place in heads]
     return pd.DataFrame(
         {
             "layer": [chosen for chosen, _ in heads],
             "head": [head for _, head in heads],
             "spearman": correlation.to_numpy(),
-            "top5_overlap": [_overlap(weights[place], sizes) for place in heads],
+            "top5_overlap": [shared / count if count else np.nan for shared, count in tops],
         }
     )
 
@@ -90,9 +91,6 @@ def attended(recording: Recording) -> NDArray[np.float32]:
 
     Returns:
         float32, (tokens,), which sums to 1 (to less with attention sinks).
-
-    Example:
-        >>> attended(record(model, text)).argsort()[-5:]  # doctest: +SKIP
     """
     rows = [_answer_row(recording)]
     mean: NDArray[np.float32] = gathered(
@@ -118,18 +116,3 @@ def top_shared(one: pd.Series, other: pd.Series) -> tuple[int, int]:
 
 def _answer_row(recording: Recording) -> int:
     return len(recording) - 1 if recording.causal else 0
-
-
-def _compared(recording: Recording, attribution: Attribution) -> list[int]:
-    return [
-        place
-        for place in range(len(recording))
-        if attribution.varied[place]
-        and not recording.special[place]
-        and not (recording.causal and place == 0)
-    ]
-
-
-def _overlap(one: pd.Series, other: pd.Series) -> float:
-    shared, count = top_shared(one, other)
-    return shared / count if count else float("nan")

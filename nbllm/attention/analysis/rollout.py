@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from nbllm.attention.recording.indexing import taken
 from nbllm.attention.recording.layer import Layer
@@ -15,9 +15,6 @@ from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
 from nbllm.checks import check_integer, check_integers, reads
 from nbllm.errors import SelectionError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["attention_rollout"]
 

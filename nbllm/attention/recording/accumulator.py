@@ -147,13 +147,7 @@ class LayerAccumulator:
         if rest["sinks"] is not None:
             # A copy, so that a recording does not hold the model's parameters.
             rest["sinks"] = rest["sinks"].to(query.device, copy=True)
-        return Layer(
-            query=query,
-            key=self._key.read(),
-            causal=causal.pop(),
-            window=window,
-            **rest,
-        )
+        return Layer(query=query, key=self._key.read(), causal=causal.pop(), window=window, **rest)
 
     def _rule(self, call: Call) -> Rule | torch.Tensor:
         if call.mask is not None:

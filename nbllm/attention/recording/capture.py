@@ -23,7 +23,7 @@ from nbllm.attention.recording.padding import Padded
 from nbllm.attention.recording.pairs import record_pairs
 from nbllm.attention.recording.recording import EncoderDecoderRecording, Recording, RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.attention.recording.text import encode_prompt, end_ids
+from nbllm.attention.recording.text import encode_prompt
 from nbllm.attention.recording.validation import (
     build_recording,
     check_layer_calls,
@@ -34,6 +34,7 @@ from nbllm.attention.recording.validation import (
 from nbllm.checks import check_integers, check_listed, check_place, check_whole, reads
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.runner import is_out_of_memory
+from nbllm.engine.tokenization import eos_token_ids
 from nbllm.errors import ArgumentError, NbllmError, TextTooLongError, UnsupportedModelError
 from nbllm.models.kind import CALLED
 from nbllm.models.loader import resolve
@@ -232,7 +233,7 @@ def _record_generation(
         room=[{"causal": (length + most, length + most)}],
         storage=Storage(offload),
     )
-    ends = end_ids(model)
+    ends = eos_token_ids(model)
     # Without a config it keeps all keys, also those outside of a window.
     cache = DynamicCache()
     written: list[int] = []
@@ -241,10 +242,7 @@ def _record_generation(
         while True:
             with recorder.forward_pass():
                 said = model.network(
-                    input_ids=given,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
+                    input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1
                 )
             check_layer_calls(model, recorder.layer_calls, depths)
             if len(written) == most or (written and written[-1] in ends):

@@ -27,9 +27,6 @@ def append_tokens(prompt: Prompt, ids: Sequence[int], tokenizer: PreTrainedToken
     Returns:
         The prompt, its text and spans extended. Tokens that are a part of one character have the
         span of all of it; special tokens are no text, and have an empty span.
-
-    Example:
-        >>> append_tokens(prompt, [273, 12, 2], model.tokenizer).text  # doctest: +SKIP
     """
     special = set(tokenizer.all_special_ids)
     text, spans = prompt.text, list(prompt.spans)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 
 from nbllm.engine.locks import FORWARD_LOCK
 
-__all__ = ["hooked", "only_last_logits"]
+__all__ = ["hooked"]
 
 Hook = Callable[..., Any]
 
@@ -34,6 +33,7 @@ def hooked(
             What a hook returns, unless None, replaces the inputs or the output.
 
     Example:
+        >>> import torch
         >>> outputs = []
         >>> layer = nn.Linear(2, 3)
         >>> with hooked(after=[(layer, lambda module, inputs, output: outputs.append(output))]):
@@ -47,24 +47,6 @@ def hooked(
         for module, hook in after:
             hooks.callback(module.register_forward_hook(_here(hook)).remove)
         yield
-
-
-def only_last_logits(head: nn.Module) -> AbstractContextManager[None]:
-    """Make an output matrix compute the logits of the last token alone.
-
-    Args:
-        head: The network's output matrix.
-
-    Example:
-        >>> with only_last_logits(network.get_output_embeddings()):  # doctest: +SKIP
-        ...     logits = network(input_ids=ids).logits  # (rows, 1, vocabulary)
-    """
-
-    def last(_head: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        # A strided batch would be multiplied by frozen weights row by row.
-        return (given[0][:, -1:].contiguous(),)
-
-    return hooked(before=[(head, last)])
 
 
 def _here(hook: Hook) -> Hook:

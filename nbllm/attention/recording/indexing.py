@@ -8,13 +8,10 @@ them takes a view instead of a copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 __all__ = ["bounds", "evenly_spaced", "gathered", "index", "places_of", "taken"]
 

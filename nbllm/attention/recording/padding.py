@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from nbllm.engine.padding import pad_rows
 from nbllm.models.model import Model
 
 __all__ = ["Padded"]
@@ -28,18 +29,9 @@ class Padded:
             model: The model that will read them, whose padding token is used.
             texts: The token ids of each text.
         """
-        longest = max(map(len, texts))
         # Some take positions from where this id stands, so it has to be the model's own.
         stated = getattr(model.network.config.get_text_config(), "pad_token_id", None)
         filler = 0 if stated is None else max(stated, 0)
-        ids = torch.full((len(texts), longest), filler)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(texts):
-            ids[row, : len(text)] = torch.tensor(text)
-            mask[row, : len(text)] = 1
-        padded = any(len(text) < longest for text in texts)
-        return Padded(
-            ids.to(model.device),
-            mask.to(model.device) if padded else None,
-            tuple(slice(0, len(text)) for text in texts),
-        )
+        ids, seen = pad_rows(texts, filler)
+        mask = None if bool(seen.all()) else seen.long().to(model.device)
+        return Padded(ids.to(model.device), mask, tuple(slice(0, len(text)) for text in texts))

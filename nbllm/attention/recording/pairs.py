@@ -14,7 +14,7 @@ from nbllm.attention.recording.interception import AttentionRecorder
 from nbllm.attention.recording.padding import Padded
 from nbllm.attention.recording.recording import EncoderDecoderRecording, RecordingKind
 from nbllm.attention.recording.storage import Storage
-from nbllm.attention.recording.text import encode_prompt, end_ids
+from nbllm.attention.recording.text import encode_prompt
 from nbllm.attention.recording.validation import (
     build_recording,
     check_layer_calls,
@@ -23,6 +23,7 @@ from nbllm.attention.recording.validation import (
     wanted_layers,
 )
 from nbllm.engine.prompt import FieldSpan, Prompt
+from nbllm.engine.tokenization import eos_token_ids
 from nbllm.errors import TextTooLongError, UnsupportedModelError
 from nbllm.models.model import Model
 from nbllm.wording import counted
@@ -58,8 +59,11 @@ def record_pairs(
             for read, wrote in zip(source.places, written.places, strict=True)
         ],
         room=[
-            _sizes(len(prompt.ids), len(target.ids))
-            for (prompt, _), target in zip(pairs, targets, strict=True)
+            {"encoder": (read, read), "decoder": (wrote, wrote), "cross": (wrote, read)}
+            for read, wrote in (
+                (len(prompt.ids), len(target.ids))
+                for (prompt, _), target in zip(pairs, targets, strict=True)
+            )
         ],
         storage=Storage(offload),
     )
@@ -92,7 +96,7 @@ def record_pairs(
 def _given(model: Model, target: str | Prompt) -> Prompt:
     """A target as the decoder reads it: behind the token that starts it, and without its end."""
     text = encode_prompt(model, target, as_target=True)
-    ends = text.ids[-1] in end_ids(model)
+    ends = text.ids[-1] in eos_token_ids(model)
     count = len(text.ids) - ends
     start = _start(model)
     if count >= model.context_length:
@@ -123,7 +127,7 @@ def _written(model: Model, prompt: Prompt, most: int) -> Prompt:
             input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config
         )
     written = out[0, 1:].tolist()
-    if written and written[-1] in end_ids(model):
+    if written and written[-1] in eos_token_ids(model):
         del written[-1]
     return append_tokens(_start(model), written, model.tokenizer)
 
@@ -151,7 +155,3 @@ def _stacks(model: Model) -> Callable[[nn.Module], RecordingKind]:
         return "decoder" if getattr(module, "is_causal", True) else "cross"
 
     return kind
-
-
-def _sizes(read: int, wrote: int) -> dict[RecordingKind, tuple[int, int]]:
-    return {"encoder": (read, read), "decoder": (wrote, wrote), "cross": (wrote, read)}

@@ -42,12 +42,6 @@ class TokenRow:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def marks(self) -> tuple[FieldSpan, ...]:
-        """The old name of `field_spans`, for one release."""
-        warn_renamed("TokenRow.marks", "TokenRow.field_spans")
-        return self.field_spans
-
 
 @dataclass(eq=False)
 class Recording:
@@ -109,12 +103,6 @@ class Recording:
     def field_spans(self) -> tuple[FieldSpan, ...]:
         """Where the user's own texts lie in the rows, if the prompt says."""
         return self.queries.field_spans
-
-    @property
-    def marks(self) -> tuple[FieldSpan, ...]:
-        """The old name of `field_spans`, for one release."""
-        warn_renamed("Recording.marks", "Recording.field_spans")
-        return self.field_spans
 
     @property
     def heads(self) -> int:

@@ -19,14 +19,9 @@ from nbllm.errors import SelectionError, UnsupportedModelError
 from nbllm.models.model import Model
 
 __all__ = [
-    "FAMILIES",
-    "ResidualStream",
-    "architecture",
-    "check_causal",
-    "from_start",
-    "layers_of",
+    "FAMILIES", "ResidualStream", "architecture", "check_causal", "from_start", "layers_of",
     "residual_stream",
-]
+]  # fmt: skip
 
 FAMILIES = "Choose a model of another family, such as LLaMA, Qwen, Mistral or GPT-2."
 

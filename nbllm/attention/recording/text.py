@@ -7,7 +7,7 @@ from typing import Any
 from nbllm.checks import shown
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import Prompt
-from nbllm.engine.tokenization import found_spans, special_token_id
+from nbllm.engine.tokenization import found_spans
 from nbllm.errors import (
     ArgumentError,
     LabelError,
@@ -20,14 +20,8 @@ from nbllm.models.model import Model
 from nbllm.wording import counted
 
 __all__ = [
-    "answer_id",
-    "check_one_answer",
-    "encode_prompt",
-    "end_ids",
-    "is_special",
-    "token_id",
-    "token_texts",
-]
+    "answer_id", "check_one_answer", "encode_prompt", "is_special", "token_id", "token_texts",
+]  # fmt: skip
 
 
 def encode_prompt(model: Model, text: str | Prompt, *, as_target: bool = False) -> Prompt:
@@ -41,9 +35,6 @@ def encode_prompt(model: Model, text: str | Prompt, *, as_target: bool = False) 
     Raises:
         TextError: The text has no tokens.
         TextTooLongError: It does not fit the model's context.
-
-    Example:
-        >>> encode_prompt(model, "The plot was thin.").ids  # doctest: +SKIP
     """
     prompt = text if isinstance(text, Prompt) else _tokenize(model, text, as_target)
     count = len(prompt.ids)
@@ -84,9 +75,6 @@ def token_id(model: Model, token: int | str) -> int:
 
     Raises:
         SelectionError: The id is outside of the vocabulary, or the text is several tokens.
-
-    Example:
-        >>> token_id(model, " good")  # doctest: +SKIP
     """
     if isinstance(token, str):
         with TOKENIZER_LOCK:
@@ -118,9 +106,6 @@ def answer_id(model: Model, answer: int | str) -> int:
     Raises:
         SelectionError: The model has no such token or class.
         LabelError: It has no class of that name.
-
-    Example:
-        >>> answer_id(classifier, "positive")  # doctest: +SKIP
     """
     if model.kind == "causal":
         return token_id(model, answer)
@@ -156,13 +141,6 @@ def check_one_answer(model: Model, function: str) -> None:
             f"{model.name} is of kind {model.kind}, and {function} requires a model with one "
             "answer: a causal model or a classifier. Load one, such as nbllm.load()."
         )
-
-
-def end_ids(model: Model) -> tuple[int, ...]:
-    """The ids of the tokens with which a model ends its output."""
-    stated: Any = model.network.generation_config.eos_token_id
-    end = special_token_id(model.tokenizer, "eos") if stated is None else stated
-    return tuple(token for token in (end if isinstance(end, list) else [end]) if token is not None)
 
 
 def _tokenize(model: Model, text: str, as_target: bool) -> Prompt:

@@ -14,11 +14,9 @@ __all__ = ["one_thread"]
 def one_thread() -> Iterator[None]:
     """Limit torch to one thread, in the calling thread.
 
-    A tile is computed in blocks that fit the processor's cache, each in less than a
-    millisecond. Threads that wait for each other after each of them cost more than they gain,
-    and many times more on a machine that is busy with a browser. The number of threads of
-    other Python threads, which may be running a model, stays as it is (torch sets it through
-    omp_set_num_threads, which is of the caller alone).
+    A tile is computed in blocks that fit the processor's cache, each in less than a millisecond:
+    threads that wait for each other after each block cost more than they gain. Other Python
+    threads keep their number (omp_set_num_threads is of the caller alone).
 
     Example:
         >>> with one_thread():

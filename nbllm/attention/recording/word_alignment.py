@@ -29,16 +29,10 @@ def word_numbers(text: str, spans: Sequence[tuple[int, int]]) -> list[int]:
             numbers.append(0)
             continue
         first, end = spans[place - 1]
-        meets = (
-            start == end and start < stop and (_joined(text, start) or text[first:end].isspace())
-        )
+        within = start > 0 and all(map(_is_of_a_word, text[start - 1 : start + 1]))
+        meets = start == end and start < stop and (within or text[first:end].isspace())
         numbers.append(numbers[-1] + (start >= end and not meets))
     return numbers
-
-
-def _joined(text: str, place: int) -> bool:
-    """Whether the characters before and after a place are of one word."""
-    return place > 0 and all(map(_is_of_a_word, text[place - 1 : place + 1]))
 
 
 def _is_of_a_word(one: str) -> bool:

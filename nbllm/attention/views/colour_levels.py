@@ -6,12 +6,10 @@ scales. widgets/shared/colour.ts reads it and has the same two scales.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 __all__ = ["Scale", "codes", "full_colour", "levels", "scale_ticks"]
 

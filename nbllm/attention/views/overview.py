@@ -9,17 +9,14 @@ removed here: the sink is found and named, and colour scales are set by the othe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nbllm.attention.recording.indexing import evenly_spaced, gathered
 from nbllm.attention.recording.masks import Rule
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.threads import one_thread
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Overview", "survey"]
 

@@ -5,12 +5,8 @@ The largest of a block, not its mean: a single hot key stays as hot as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 __all__ = ["Pooled", "block_edges", "block_extreme", "block_max"]
 

@@ -68,11 +68,7 @@ class JsonGrammar:
     """
 
     def __init__(
-        self,
-        schema: Mapping[str, Any],
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        max_new_tokens: int,
+        self, schema: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, *, max_new_tokens: int
     ) -> None:
         self.tokenizer: Any = _byte_tokens(tokenizer)
         self.max_new_tokens = max_new_tokens

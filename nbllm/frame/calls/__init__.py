@@ -1,1 +1,1 @@
-"""What a verb is, how it is called, and which verbs there are."""
+"""The interface of a verb, the registry of verbs, and how a call is run."""

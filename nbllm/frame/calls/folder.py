@@ -1,7 +1,7 @@
-"""A folder of Parquet files to another with the answers of a verb, on a pool of workers.
+"""Runs a verb on a folder of Parquet files with a pool of workers.
 
-A file is the unit: it goes to one worker, which reads, answers and writes it in parts, so that
-nobody holds more than a part of it.
+Each file goes to one worker, which reads, answers and writes it in batches, so that no process
+holds a whole file in memory.
 """
 
 from __future__ import annotations
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_folder"]
 
-_ROWS = 4096  # read, answered and written at a time
-_WRITTEN, _CLAIMED = "written", "claimed"  # what became of a file, where it did not fail
-_MOST_ATTRS = 50_000_000  # bytes; a run's record has some thousand
-# Where pandas keeps a frame's attrs in a Parquet file.
-_ATTRS = b"PANDAS_ATTRS"
+_BATCH_ROWS = 4096
+_WRITTEN, _CLAIMED = "written", "claimed"  # the outcomes of a file, besides an error message
+_MAX_ATTRS_BYTES = 50_000_000  # the record of a run has a few thousand
+_ATTRS = b"PANDAS_ATTRS"  # where pandas stores a frame's attrs in a Parquet file's metadata
 
 
 def answer_folder(
@@ -60,29 +59,33 @@ def answer_folder(
     truncate: bool = False,
     **options: Any,
 ) -> list[Path]:
-    """Ask a verb of every row of a folder of Parquet files, and write a folder of the same files.
+    """Run a verb on every row of a folder of Parquet files, and write the answered files.
 
-    Each file goes to a worker, a few thousand rows at a time, and comes out with the columns of
-    the answer behind its own. It appears when it is whole, so that the same call goes on after
-    whatever stopped it: files that are in `target` are not asked again, nor are those that another
-    call is at work on. A file that cannot be answered is named in a warning, and stops no other.
+    Each file is processed by one worker, a few thousand rows at a time, and gets the columns of
+    the answers after its own. A file appears in `target` only when it is complete. To resume after
+    an interruption, repeat the call: it skips files that are in `target`, and files that another
+    call is processing. A file that fails is named in a warning, and the others are still written.
 
     Args:
-        source: a folder of Parquet files, also nested.
-        target: where the answered files go, under the same names.
-        verb: a row verb, such as "sentiment".
-        subject: the verb's first argument: a column, or a prompt.
-        model: as `df.llm` has it.
-        workers: how many; by default one a GPU, else one for every four processor cores.
-        into, keep, truncate, options: the verb's other arguments.
+        source: A folder of Parquet files, possibly nested.
+        target: The folder for the answered files, which keep their names.
+        verb: A verb with one question per row, such as "sentiment".
+        subject: The verb's first argument: a column, or a prompt.
+        model: As for the verb.
+        workers: The number of workers; by default one per GPU, or one per four CPU cores without
+            a GPU.
+        into: The name of the new column, as for the verb.
+        keep: The new columns to add, as for the verb.
+        truncate: Whether to cut texts that do not fit the context, instead of failing their rows.
+        **options: The verb's other arguments.
 
     Returns:
-        the files that were written now.
+        The paths of the files that this call wrote.
 
     Raises:
-        FrameError: Ray is not installed, no such verb, no Parquet file in `source`, or it is the
-            target too.
-        NbllmError: what the verb raises of the first file that can be read, such as ColumnError.
+        FrameError: Ray is not installed, there is no such verb, `source` has no Parquet file, or
+            `source` and `target` are the same.
+        NbllmError: The verb rejects its arguments or the columns of the first readable file.
 
     Example:
         >>> answer_folder("reviews/", "answered/", "sentiment", "review")  # doctest: +SKIP
@@ -97,46 +100,46 @@ def answer_folder(
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
     if not files:
         raise FrameError(f"no Parquet file is in {source}. Name a folder that has some.")
-    left = [path for path in files if not (target / path).exists()]
-    if not left:
+    remaining = [path for path in files if not (target / path).exists()]
+    if not remaining:
         return []
-    call.verb.check(_first_frame(source, left), call)
-    chosen = call.model()
-    question = call.question(chosen)
+    call.verb.check(_first_frame(source, remaining), call)
+    loaded = call.model()
+    question = call.question(loaded)
     record = question.record(truncate=truncate)
-    # Fitted once and here, so that all workers calibrate alike.
-    offset = question.ready().calibrate(None)
-    settled = {
+    # Fitted once, so that all workers share the calibration.
+    offset = question.bind().calibrate(None)
+    arguments = {
         **call.added,
         "any_type": call.any_type,
         "execution": ExecutionOptions(truncate=truncate),
     }
     outcomes: dict[str, str] = {}
-    with pool_of_workers(workers, chosen) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
-        names = [{"file": str(path)} for path in left]
+    with pool_of_workers(workers, loaded) as pool, TemporaryDirectory(prefix="nbllm-") as ledgers:
+        names = [{"file": str(path)} for path in remaining]
         for batch in pool.stream(
-            pool.data.from_items(names, override_num_blocks=len(left)),
-            _AnsweringFiles,
+            pool.data.from_items(names, override_num_blocks=len(remaining)),
+            _FileWorker,
             (
                 question.task,
-                chosen.provenance(),
+                loaded.provenance(),
                 (record["question"], offset),
                 (str(source.resolve()), str(target.resolve()), ledgers),
                 (question.columns, question.output, question.verb_format),
-                settled,
+                arguments,
             ),
-            parts=len(left),
+            parts=len(remaining),
         ):
             outcomes.update(zip(batch["file"], batch["outcome"], strict=True))
     _warn(outcomes)
-    return [target / path for path in left if outcomes[str(path)] == _WRITTEN]
+    return [target / path for path in remaining if outcomes[str(path)] == _WRITTEN]
 
 
 def _first_frame(source: Path, files: Sequence[Path]) -> Any:
-    """Without rows, of the first file that can be read.
+    """Return a frame without rows that has the columns of the first readable file.
 
     Raises:
-        FrameError: none of them can.
+        FrameError: No file can be read.
     """
     problem = ""
     for file in files:
@@ -166,8 +169,17 @@ def _warn(outcomes: Mapping[str, str]) -> None:
         )
 
 
-class _AnsweringFiles:
-    """A worker that answers files."""
+class _FileWorker:
+    """A Ray worker that runs the verb on files.
+
+    Args:
+        task: The task of the verb.
+        provenance: The model to load, as `Model.provenance` returns it.
+        calibration: The id of the question, and its calibration offset.
+        folders: The source, the target, and a folder for the ledgers of the workers.
+        question: The columns, output and format of the `Question`.
+        settings: The keyword arguments of `answer_frame`.
+    """
 
     def __init__(
         self,
@@ -175,39 +187,39 @@ class _AnsweringFiles:
         provenance: Mapping[str, str],
         calibration: tuple[str, list[float] | None],
         folders: tuple[str, str, str],
-        asked: tuple[Mapping[str, str], str, int],
+        question: tuple[Mapping[str, str], str, int],
         settings: Mapping[str, Any],
     ) -> None:
         self.source, self.target, ledgers = map(Path, folders)
-        # A ledger of its own, which lives as long as the call: texts that come again in another
-        # part of the data, and the offset that all workers share, are known.
-        private_folder(ledgers)  # not there yet on another machine
+        # A temporary ledger of this worker, for texts that recur in another batch or file, and
+        # for the offset that all workers share.
+        private_folder(ledgers)  # does not exist yet on another machine
         os.environ["NBLLM_LEDGER"] = str(Path(mkdtemp(dir=ledgers)) / "ledger.sqlite")
-        question, offset = calibration
+        question_id, offset = calibration
         if offset is not None:
             with Ledger(Path(os.environ["NBLLM_LEDGER"])) as ledger:
-                ledger.commit(question, {OFFSET: offset})
-        self.question = Question(task, reload(provenance), *asked)
+                ledger.commit(question_id, {OFFSET: offset})
+        self.question = Question(task, reload(provenance), *question)
         self.settings = settings
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         return {"file": batch["file"], "outcome": [self._outcome(name) for name in batch["file"]]}
 
     def _outcome(self, name: str) -> str:
-        """What became of a file: written, claimed by another call, or why it failed."""
+        """Process a file, and return `_WRITTEN`, `_CLAIMED` or the message of its error."""
         target = self.target / name
         claim = target.with_name(f".{target.name}.lock")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(claim, timeout=0):  # released with the process, however that ends
+            with FileLock(claim, timeout=0):  # also released if the process is killed
                 try:
                     if target.exists():
                         return _CLAIMED
-                    for left in target.parent.glob(f".{escape(target.name)}.*.half"):
-                        left.unlink()  # by one that was killed
+                    for partial in target.parent.glob(f".{escape(target.name)}.*.half"):
+                        partial.unlink()  # from a process that was killed
                     _answer_file(self.source / name, target, self.question, self.settings)
                 finally:
-                    with suppress(OSError):  # Windows keeps what is open
+                    with suppress(OSError):  # Windows does not delete open files
                         claim.unlink()
         except Timeout:
             return _CLAIMED
@@ -219,27 +231,23 @@ class _AnsweringFiles:
 def _answer_file(
     source: Path, target: Path, question: Question, settings: Mapping[str, Any]
 ) -> None:
-    """Answer the rows of a file; the new one appears when it is whole.
+    """Write a copy of a file with answers, and move it to its place when it is complete.
 
-    The columns of the file stay as they are. Its metadata gains the run's record, from which
-    pandas and nbllm know where the answers come from.
-
-    Args:
-        settings: as `answer_frame` has them.
+    Its metadata gains the run's record as attrs of pandas.
     """
     half = target.with_name(f".{target.name}.{token_hex(4)}.half")
     writer = None
     try:
         with pyarrow.parquet.ParquetFile(source) as file:
-            for batch in file.iter_batches(batch_size=_ROWS):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 table = pyarrow.Table.from_batches([batch])
-                answered = _added(table, question, settings)
+                answered = _answer_table(table, question, settings)
                 if writer is None:
                     writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
                 writer.write_table(answered.cast(writer.schema))
             if writer is None:  # a file without rows
                 empty = file.schema_arrow.empty_table()
-                answered = _added(empty, question, settings)
+                answered = _answer_table(empty, question, settings)
                 writer = pyarrow.parquet.ParquetWriter(half, answered.schema)
         writer.close()
         half.replace(target)
@@ -247,17 +255,20 @@ def _answer_file(
         half.unlink(missing_ok=True)
 
 
-def _added(table: pyarrow.Table, question: Question, settings: Mapping[str, Any]) -> pyarrow.Table:
+def _answer_table(
+    table: pyarrow.Table, question: Question, settings: Mapping[str, Any]
+) -> pyarrow.Table:
+    """Return a table with the columns of answers, and the run's record in its metadata."""
     output = question.output
     names = table.column_names
-    # What is there of an earlier run, and what may be in the way.
+    # The columns of an earlier run, or columns with a name that this run requires.
     own = [name for name in names if name == output or name.startswith(f"{output}_")]
-    read = table.select(list(dict.fromkeys([*question.columns.values(), *own]))).to_pandas()
-    told = dict(table.schema.metadata or {})
-    read.attrs = _attrs(told.get(_ATTRS, b"{}"))
+    frame = table.select(list(dict.fromkeys([*question.columns.values(), *own]))).to_pandas()
+    metadata = dict(table.schema.metadata or {})
+    frame.attrs = _attrs(metadata.get(_ATTRS, b"{}"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the errors are in the file
-        answered = answer_frame(read, question, **settings)
+        warnings.simplefilter("ignore", UserWarning)  # the file holds the errors
+        answered = answer_frame(frame, question, **settings)
     new = added_columns(question.task, output, settings["keep"], settings["probabilities_too"])
     table = table.select([n for n in names if n not in new and (n in answered or n not in own)])
     for name in new:
@@ -265,12 +276,12 @@ def _added(table: pyarrow.Table, question: Question, settings: Mapping[str, Any]
         if values.dtype == "category":
             values = values.astype("string")
         table = table.append_column(name, pyarrow.Array.from_pandas(values))
-    return table.replace_schema_metadata({**told, _ATTRS: json.dumps(answered.attrs)})
+    return table.replace_schema_metadata({**metadata, _ATTRS: json.dumps(answered.attrs)})
 
 
 def _attrs(written: bytes) -> dict[str, Any]:
-    """What a file's metadata has of a frame's attrs; nothing where it is damaged or too much."""
-    if len(written) > _MOST_ATTRS:
+    """Return a frame's attrs from a file's metadata; empty if they are damaged or too large."""
+    if len(written) > _MAX_ATTRS_BYTES:
         return {}
     try:
         found = json.loads(written)

@@ -1,9 +1,9 @@
-"""A registered verb as a method, with a signature that completion and help can read."""
+"""Makes the method of a registered verb, with a signature for completion and `help`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field
+from dataclasses import MISSING
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +19,20 @@ __all__ = ["method_of"]
 def method_of(
     verb: Verb[Any], run: Callable[[str, Any, dict[str, Any], dict[str, Any]], Any]
 ) -> Callable[..., Any]:
-    """Return a function that takes a verb's arguments.
+    """Return a function with a verb's arguments as its signature.
 
     Args:
-        run: called with the verb's name, its subject, its options and its settings.
+        verb: The verb.
+        run: The function to call with the verb's name, subject, options and settings.
     """
     first, *others = verb.positional()
     known = {**arguments_of(verb.options), **arguments_of(Settings)}
 
     def parameter(name: str) -> Parameter:
-        one: Field[Any] | None = known.get(name)
-        default = Parameter.empty if one is None or one.default is MISSING else one.default
+        default = getattr(known.get(name), "default", MISSING)
         is_positional = name in (first, *others)
         kind = Parameter.POSITIONAL_OR_KEYWORD if is_positional else Parameter.KEYWORD_ONLY
-        return Parameter(name, kind, default=default)
+        return Parameter(name, kind, default=Parameter.empty if default is MISSING else default)
 
     named = [name for name in arguments_of(verb.options) if name not in others]
     named += [name for name in verb.settings if name not in (*others, *named)]
@@ -47,7 +47,7 @@ def method_of(
     call.__signature__ = signature  # type: ignore[attr-defined]
     call.__name__ = call.__qualname__ = verb.name
     call.__doc__ = verb.documentation()
-    for name, one in arguments_of(verb.options).items():
-        if was := one.metadata.get("was"):
+    for name, argument in arguments_of(verb.options).items():
+        if was := argument.metadata.get("was"):
             call = deprecated_argument(was, name)(call)
     return call

@@ -1,7 +1,7 @@
-"""The arguments of a verb, as fields of dataclasses: types, defaults, and a sentence for each.
+"""The arguments of a verb as fields of dataclasses, with types, defaults and documentation.
 
-Everything else that lists a verb's arguments is made from these: the methods of `df.llm` with
-their signatures and docstrings, the checks of a call, and what `preview` and `estimate` take.
+They are the source of the methods of `df.llm` with their signatures and docstrings, of the checks
+of a call, and of the arguments of `preview` and `estimate`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ __all__ = ["Settings", "arguments_of", "option", "read_options"]
 
 _O = TypeVar("_O")
 
-_INSTRUCTION = "what to say above the examples."
-
 
 def option(
     doc: str,
@@ -38,17 +36,17 @@ def option(
     """Return a field of a verb's options.
 
     Args:
-        doc: one sentence or more for the docstring, in lower case, ended by a full stop.
-        default: its value where it is not passed; without one it has to be.
-        positional: whether it may be passed without its name, behind the subject.
-        kind: the argument whose reader checks its value, where its own name has none.
-        was: a former name, which is taken for one more release, with a warning.
+        doc: The sentences for the docstring, with a capital letter and a full stop.
+        default: The default value; an argument without one is required.
+        positional: Whether it may be passed by position, after the subject.
+        kind: The argument whose checks apply, if this one's name has none in `nbllm.frame.checks`.
+        was: A former name, accepted for one more release with a warning.
 
     Example:
         >>> from dataclasses import dataclass
         >>> @dataclass(frozen=True)
         ... class Options:
-        ...     tone: str = option("how it should sound.", "formal")
+        ...     tone: str = option("The tone of the new text.", "formal")
         >>> Options().tone
         'formal'
     """
@@ -58,60 +56,64 @@ def option(
 
 @dataclass(frozen=True)
 class Settings:
-    """How a verb is run, which is the same for all that ask a model."""
+    """The arguments that all verbs share: the model, and how a run is executed."""
 
     model: ModelLike | None = option(
-        "the model, as `nbllm.load` returned it or by its name, such as 'smollm2'; by default the "
-        "one loaded last of a kind that the verb can ask, else `nbllm.load()`.",
+        "The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By default the "
+        "model loaded last that the verb supports, else `nbllm.load()`.",
         None,
     )
-    into: str | None = option("name of the new column, instead of `<column>_<verb>`.", None)
+    into: str | None = option("The name of the new column, instead of `<column>_<verb>`.", None)
     keep: Sequence[str] = option(
-        "which new columns to add, of 'value', 'score', 'error' and 'run'.", KEEP
+        "The new columns to add, of 'value', 'score', 'error' and 'run'.", KEEP
     )
-    ledger: bool = option("whether to look answers up on disk and keep new ones there.", True)
+    ledger: bool = option(
+        "Whether to reuse answers from the ledger on disk and to store new ones there.", True
+    )
     truncate: bool = option(
-        "cut texts that do not fit the context, instead of failing their rows.", False
+        "Whether to cut texts that do not fit the context, instead of failing their rows.",
+        False,
     )
     background: bool = option(
-        "return a Run at once, which works beside the notebook: it shows its progress, can be "
-        "cancelled, and has the frame as its `result()`.",
+        "Whether to return a `Run` at once, which continues while you use the notebook, shows its "
+        "progress, can be cancelled, and returns the frame from `result()`.",
         False,
     )
     engine: Literal["local", "ray"] = option(
-        "'local' asks the model itself, 'ray' copies of it on workers.", "local"
+        "'local' runs the model in this process, 'ray' runs copies of it on workers.", "local"
     )
     workers: int | None = option(
-        "how many copies; by default one a GPU, else one for every four processor cores.", None
+        "The number of copies; by default one per GPU, or one per four CPU cores without a GPU.",
+        None,
     )
 
 
 def arguments_of(options: type[Any]) -> dict[str, dataclasses.Field[Any]]:
-    """Return the fields of a dataclass of options by their names, in order."""
-    return {one.name: one for one in dataclasses.fields(options)}
+    """Return the fields of a dataclass of options by name, in order."""
+    return {each.name: each for each in dataclasses.fields(options)}
 
 
 def read_options(verb: str, options: type[_O], given: Mapping[str, Any]) -> _O:
-    """Return a verb's options from its arguments as the user wrote them.
+    """Return a verb's options from the arguments as the user passed them.
 
     Args:
-        verb: its name, for messages.
-        options: the dataclass.
-        given: arguments by name.
+        verb: The name of the verb, for error messages.
+        options: The dataclass of the options.
+        given: The arguments by name.
 
     Raises:
-        FrameError: there is no such argument, it cannot take its value, or one is missing.
+        FrameError: An argument is unknown or missing, or its value is invalid.
     """
     known = arguments_of(options)
-    given = _by_present_names(known, given)
+    given = _rename_former(known, given)
     for name in given:
         if name not in known:
             raise FrameError(
                 f"{verb} takes no {name}= here. {near(name, known)}"
                 f"It takes: {', '.join(known) or 'none'}."
             )
-    for name, one in known.items():
-        if is_required(one) and name not in given:
+    for name, argument in known.items():
+        if is_required(argument) and name not in given:
             raise FrameError(f"{verb} needs {name}=. Pass it as the verb itself takes it.")
     return options(
         **{
@@ -125,12 +127,12 @@ def read_options(verb: str, options: type[_O], given: Mapping[str, Any]) -> _O:
     )
 
 
-def _by_present_names(
+def _rename_former(
     known: Mapping[str, dataclasses.Field[Any]], given: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Return arguments by the names that they have now."""
-    for name, one in known.items():
-        was = one.metadata.get("was")
+    """Return the arguments with former names replaced by the present ones."""
+    for name, argument in known.items():
+        was = argument.metadata.get("was")
         if was and was in given:
             if name in given:
                 raise FrameError(f"{was}= and {name}= are one argument. Pass {name}= alone.")
@@ -139,6 +141,7 @@ def _by_present_names(
     return given
 
 
-def is_required(one: dataclasses.Field[Any]) -> bool:
-    """Return whether an argument has to be passed."""
-    return one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
+def is_required(argument: dataclasses.Field[Any]) -> bool:
+    """Return whether an argument has no default."""
+    missing = dataclasses.MISSING
+    return argument.default is missing and argument.default_factory is missing

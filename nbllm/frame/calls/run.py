@@ -1,10 +1,10 @@
-"""A call of a verb, run: here while the caller waits, or beside the notebook."""
+"""Runs the call of a verb, in the foreground or in the background."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nbllm.frame.columns import with_rows_of_now
+from nbllm.frame.columns import shallow_copy
 from nbllm.frame.running.background import start
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ __all__ = ["run_call"]
 
 
 def run_call(frame: Any, call: Call[Any]) -> Any:
-    """Return the frame with the verb's answers, or a `Run` that makes it.
+    """Return the frame with the verb's answers, or a `Run` that computes it in the background.
 
-    What can be refused without a model is, before one is loaded.
+    Arguments are validated before a model is loaded.
     """
     background = call.settings.background
-    # Cells may sort the frame while a run goes on beside them.
-    frame = call.verb.frame_of(with_rows_of_now(frame) if background else frame, call)
+    # Other cells may sort the frame in place during a background run.
+    frame = call.verb.frame_of(shallow_copy(frame) if background else frame, call)
     call.verb.check(frame, call)
     model = call.verb.model_of(call)
 

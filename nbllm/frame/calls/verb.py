@@ -1,9 +1,9 @@
-"""What a verb is. All that differs from verb to verb is in its file; what is here is for all.
+"""The base class of verbs; what differs between verbs is in `nbllm.frame.verbs`.
 
-A verb that asks one question of each row says which columns it reads and which task it sets a
-model (`columns`, `task`). Running, previewing, estimating, comparing and answering files follow
-from these. A verb that asks several questions, or none, says itself how it is run, previewed
-and estimated.
+A verb with one question per row defines which columns it reads and the model's task (`columns`,
+`task`). Runs, previews, estimates, comparisons and the processing of files are derived from them.
+A verb with several questions per row, or without a model, overrides `run`, `preview` and
+`estimate`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from nbllm.engine.encoding import framed
-from nbllm.errors import FrameError, ModelError
+from nbllm.errors import FrameError
 from nbllm.frame import KEEP
+from nbllm.frame.calls.models import choose_encoder, placeholder_model, preview_of
 from nbllm.frame.calls.options import Settings, arguments_of, read_options
 from nbllm.frame.checks import check_names, read_argument
 from nbllm.frame.columns import check_columns, row_position, row_values
 from nbllm.frame.evaluation.request import evaluate_answers
 from nbllm.frame.new_columns import refuse_taken
-from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Fields, examples_of
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_run
 from nbllm.frame.running.execute import ExecutionOptions, Question
 from nbllm.frame.running.preview import Preview, StepsPreview
 from nbllm.frame.running.run import added_columns, answer_frame
-from nbllm.frame.tasks.bound_prompt import compiled
-from nbllm.frame.tasks.extractive_qa import ExtractiveQATask
-from nbllm.models.in_memory import loaded
-from nbllm.models.loader import choose, resolve
+from nbllm.models.loader import choose
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
@@ -42,28 +38,28 @@ if TYPE_CHECKING:
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
-__all__ = ["Call", "Verb", "choose_encoder", "placeholder_model", "preview_of"]
+__all__ = ["Call", "Verb"]
 
 O = TypeVar("O")  # noqa: E741
 
 
 @dataclass(frozen=True)
 class Call(Generic[O]):
-    """One call of a verb: what it asks, and how it is run."""
+    """A call of a verb, with validated arguments."""
 
     verb: Verb[O]
-    subject: str  # its first argument: a column, or a prompt
+    subject: str  # the first argument: a column, or a prompt
     options: O
     settings: Settings
 
     @property
     def output(self) -> str:
-        """The column of the answers, and the beginning of the others' names."""
+        """The column of the answers, which is also the prefix of the other new columns."""
         return self.settings.into or self.verb.output(self.subject)
 
     @property
     def execution(self) -> ExecutionOptions:
-        """How its questions are run."""
+        """The options of its runs."""
         settings = self.settings
         return ExecutionOptions(
             settings.ledger, settings.truncate, settings.engine, settings.workers
@@ -71,179 +67,229 @@ class Call(Generic[O]):
 
     @property
     def columns(self) -> dict[str, str]:
-        """Field of the task's template to column of the frame."""
+        """The columns of the frame, by the field of the task's template."""
         return self.verb.columns(self.subject, self.options)
 
     @property
     def added(self) -> dict[str, Any]:
-        """Which columns are added, as `answer_frame` has it."""
+        """The arguments of `answer_frame` for the columns to add."""
         return self.verb.added(self)
 
     def model(self) -> Model:
-        """The model that is asked; it may be loaded for this."""
+        """Return the model, which may be loaded now."""
         return self.verb.choose_model(self.settings.model)
 
     def task(self, model: Model) -> Task:
-        """What the model is asked."""
+        """Return the task of the verb.
+
+        Args:
+            model: The model, or for validation a stand-in of the same kind.
+        """
         verb = self.verb
         fields = verb.example_fields(self.options)
         examples = getattr(self.options, "examples", None)
         options = self.options
         if fields is not None and examples is not None:
-            # Only here is known what the columns are called.
-            named = list(self.columns.values()) if verb.subject == "column" else []
-            read = examples_of(examples, fields, columns=named, verb=verb.answers_as)
-            options = replace(cast("Any", options), examples=read)
+            # The examples may be a frame with the same columns as the texts.
+            columns = list(self.columns.values()) if verb.subject == "column" else []
+            examples = examples_of(examples, fields, columns=columns, verb=verb.answers_as)
+            options = replace(cast("Any", options), examples=examples)
         return verb.task(model, self.subject, options)
 
     @property
     def any_type(self) -> bool:
-        """Whether its columns may hold what is no text, and blanks beside other values."""
+        """As `Verb.any_type`."""
         return self.verb.any_type
 
     def question(self, model: Model) -> Question:
-        """What the model is asked, and of which columns."""
+        """Return the task for a model, with the columns that it reads and adds.
+
+        Args:
+            model: The model.
+        """
         return Question(self.task(model), model, self.columns, self.output, self.verb.format)
 
 
 class Verb(ABC, Generic[O]):
-    """A language model's work on each row of a frame, as a method of `df.llm`.
+    """A method of `df.llm`, which runs a language model on each row of a frame.
 
-    Its docstring is that of the method, which adds the arguments from the fields of its options.
+    The class's docstring becomes that of the method. The arguments are documented by the fields
+    of `options`.
     """
 
     name: ClassVar[str]
     options: ClassVar[type[Any]]
-    # What its first argument is called: "column", or "template" for a prompt of several columns.
+    # The name of the first argument: "column", or "template" for a prompt with several columns.
     subject: ClassVar[str] = "column"
-    subject_doc: ClassVar[str] = "the texts."
-    # The kind of model that is looked for where none is named.
+    subject_doc: ClassVar[str] = "The column of the texts."
+    # The kind of model to use if the user names none.
     kind: ClassVar[Kind] = "causal"
-    # Which settings it takes, and what they are where they are not passed.
+    # The settings that it accepts, and what differs from `Settings` for them.
     settings: ClassVar[tuple[str, ...]] = tuple(arguments_of(Settings))
     required_settings: ClassVar[tuple[str, ...]] = ()
     setting_docs: ClassVar[Mapping[str, str]] = {}
     keep: ClassVar[tuple[str, ...]] = KEEP
-    # Whether it asks one question of each row, so that rows of a file and two models can be.
+    # Whether it has one question per row, which files and comparisons of models require.
     one_question_per_row: ClassVar[bool] = True
-    # Whether its columns may hold what is no text, and blanks beside other values.
+    # Whether its columns may hold other types than text, and a blank value in one of several
+    # columns counts as an empty text.
     any_type: ClassVar[bool] = False
-    # What else than the truth its answers are judged by: "corpus", "history", "key", "k".
+    # The arguments of `df.llm.evaluate` that it supports, of "corpus", "history", "key", "k".
     evaluation_arguments: ClassVar[tuple[str, ...]] = ()
-    # Raised when the same options shall be answered otherwise: answers on file are not used then.
+    # Sets of labels that it chooses among, each with the options for exactly this set.
+    fixed_labels: ClassVar[Mapping[frozenset[str], Mapping[str, Any]]] = {}
+    # Increase it when the answers to the same prompts change, so that the ledger's are not reused.
     format: ClassVar[int] = 0
+    # The suffix of a column that only this verb writes: where a frame has it, the verb's other
+    # columns are those of an earlier run and may be replaced.
+    marker: ClassVar[str] = "_run"
 
     @abstractmethod
     def task(self, model: Model, subject: str, options: O) -> Task:
-        """Return what a model is asked about each row.
+        """Return the task of the model for each row.
+
+        Args:
+            model: The model, or for validation a stand-in of the same kind without a network.
+            subject: The first argument: a column, or a prompt.
+            options: The options.
 
         Raises:
-            NbllmError: arguments that this model cannot take.
+            NbllmError: The model does not support the arguments.
         """
 
     def columns(self, subject: str, options: O) -> dict[str, str]:
-        """Return the columns that are read, by the field of the task's template."""
+        """Return the columns to read, by the field of the task's template."""
         return {TEXT: subject}
 
     def output(self, subject: str) -> str:
-        """Return what the column of the answers is called where `into=` does not say it."""
+        """Return the default name of the column of the answers."""
         return f"{subject}_{self.name}"
 
     def example_fields(self, options: O) -> Fields | None:
-        """Return what one of its solved examples is made of, the answer last; None without any."""
+        """Return the names of an example's parts, the answer last; None without examples."""
         return None
 
     @property
     def answers_as(self) -> str:
-        """How a column of its answers ends, which may be the answer of a solved example."""
+        """The suffix of a column whose values may be the answers of examples."""
         return self.name
 
     def gives_probabilities(self, options: O) -> bool:
-        """Return whether one column a label is added."""
+        """Return whether a run adds one column per label with its probability."""
         return bool(getattr(options, "probabilities", False))
 
     def added(self, call: Call[O]) -> dict[str, Any]:
-        """Return which columns a run adds, as `answer_frame` has it."""
+        """Return the arguments of `answer_frame` for the columns to add."""
         return {
             "keep": call.settings.keep,
             "probabilities_too": self.gives_probabilities(call.options),
         }
 
     def can_check(self, options: O) -> bool:
-        """Return whether its arguments can be checked before a model is there."""
+        """Return whether the options can be validated without a model."""
         return True
 
     def choose_model(self, model: Any) -> Model:
-        """Return the model given or named, else the one loaded last of a kind that it can ask.
+        """Return the model given by object or name, else the last loaded one of a suitable kind.
 
-        It may be loaded now: what can be refused without it is refused before.
+        Args:
+            model: The argument of the call.
         """
         return choose_encoder(model, self.name) if self.kind == "encoder" else choose(model)
 
     def frame_of(self, frame: Any, call: Call[O]) -> Any:
-        """Return the frame whose rows are asked."""
+        """Return the frame that the task reads, such as one with a row per group."""
         return frame
 
     def texts_read(
         self, record: Mapping[str, Any], texts: tuple[str, ...], model: Model
     ) -> tuple[str, ...]:
-        """Return what a run read of a row: its texts, or what stood for them."""
+        """Return the texts that a run read for a row, where they replace the row's own.
+
+        Args:
+            record: The record of the run.
+            texts: The texts of the row.
+            model: The model of the run.
+        """
         return texts
 
     def model_of(self, call: Call[O]) -> Model | None:
-        """Return the model that a call asks; None where it asks none."""
+        """Return the model of a call; None if it runs without a model."""
         return call.model()
 
     def finish(self, answered: Any, call: Call[O]) -> Any:
-        """Return what the caller gets, from the answered frame."""
+        """Return the result of a call, from the frame with answers."""
         return answered
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        """Measure answers of its runs against the right ones."""
-        return evaluate_answers(judged)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        """Return the evaluation of its answers."""
+        return evaluate_answers(request)
+
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record, which may have been modified, has what the verb requires."""
+        return True
 
     def recognizes(self, frame: Any, name: str) -> bool:
-        """Return whether a column holds its answers, where no run says so."""
+        """Return whether a column holds answers of this verb that no run records."""
         return False
 
-    # -- the same for all that ask one question of a row -----------------------------------------
-
-    def check(self, frame: Any, call: Call[O], *, adds: bool = True) -> None:
-        """Refuse columns and arguments that no model could take, before one is loaded.
+    def check_options(self, frame: Any, call: Call[O]) -> None:
+        """Validate the options of a call, as far as that requires no model.
 
         Args:
-            adds: whether columns are added, which may be in the way.
+            frame: The frame of the call.
+            call: The call.
 
         Raises:
-            ColumnError: a column is missing or not text, or a new one is in the way.
-            FrameError: an argument that the verb refuses.
-            LabelError: labels or examples that cannot be read.
+            FrameError: An option is invalid.
+            LabelError: Labels or examples are invalid.
         """
-        if adds:
-            self.refuse_nameless(call)
-        check_columns(frame, list(call.columns.values()), any_type=self.any_type)
+        self.task_without_model(call)
+
+    def new_columns(self, call: Call[O]) -> list[str]:
+        """Return the names of the columns that a run adds.
+
+        Raises:
+            LabelError: Two columns would have the same name.
+        """
         task = self.task_without_model(call)
-        if adds:
-            names = [call.output]
-            if task is not None:
-                names = list(added_columns(task, call.output, **call.added))
-            refuse_taken(frame, names, ours=f"{call.output}_run")
+        return [call.output] if task is None else [*added_columns(task, call.output, **call.added)]
 
-    def refuse_nameless(self, call: Call[O]) -> None:
-        """Refuse a call that does not name its column where nothing else does.
+    def check(self, frame: Any, call: Call[O], *, adds: bool = True) -> None:
+        """Validate the columns and arguments of a call, before a model is loaded.
+
+        Args:
+            frame: The frame of the call.
+            call: The call.
+            adds: Whether the call adds columns.
 
         Raises:
-            FrameError: `into` is missing.
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            FrameError: An option is invalid, or `into` is missing.
+            LabelError: Labels or examples are invalid.
         """
-        if "into" in self.required_settings and call.settings.into is None:
-            raise FrameError(f"{self.name} wants a name for its answers. Pass one: into=.")
+        if adds and "into" in self.required_settings and call.settings.into is None:
+            raise FrameError(f"{self.name} requires a name for its answers. Pass one: into=.")
+        check_columns(frame, list(call.columns.values()), any_type=self.any_type)
+        self.check_options(frame, call)
+        if adds:
+            refuse_taken(frame, self.new_columns(call), marker=call.output + self.marker)
 
     def task_without_model(self, call: Call[O]) -> Task | None:
-        """Return the task as a model of the usual kind has it; None where only a model can say."""
-        return call.task(placeholder_model(self.kind)) if self.can_check(call.options) else None
+        """Return the task for a model of `kind`; None if it depends on the model itself."""
+        if not self.can_check(call.options):
+            return None
+        return call.task(placeholder_model(self.kind))
 
     def run(self, frame: Any, call: Call[O], model: Model | None, monitor: RunMonitor) -> Any:
-        """Return the frame with its answers."""
+        """Return the frame with answers.
+
+        Args:
+            frame: The frame, as `frame_of` returns it.
+            call: The call.
+            model: The model, as `model_of` returns it.
+            monitor: Reports the progress, and whether to stop.
+        """
         assert model is not None
         answered = answer_frame(
             frame,
@@ -256,10 +302,12 @@ class Verb(ABC, Generic[O]):
         return self.finish(answered, call)
 
     def preview(self, frame: Any, call: Call[O], row: Any) -> Preview | StepsPreview:
-        """Return what a model would be given for one row.
+        """Return the exact prompt of one row.
 
         Args:
-            row: its label in the index (position in polars); by default the first.
+            frame: The frame of the call.
+            call: The call.
+            row: The row's label in the index (position in polars); None for the first row.
         """
         self.check(frame, call, adds=False)
         texts = row_values(
@@ -269,7 +317,7 @@ class Verb(ABC, Generic[O]):
         return preview_of(call.task(model), model, texts, truncate=call.settings.truncate)
 
     def estimate(self, frame: Any, call: Call[O]) -> RunEstimate | StepsEstimate:
-        """Return what a run would take."""
+        """Return the tokens, time and memory that a run would take."""
         self.check(frame, call, adds=False)
         return estimate_run(
             frame,
@@ -278,22 +326,21 @@ class Verb(ABC, Generic[O]):
             truncate=call.settings.truncate,
         )
 
-    # -- calls as the user writes them -----------------------------------------------------------
-
     def call(
         self, subject: Any, options: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> Call[O]:
-        """Read the arguments of a call.
+        """Return a call with validated arguments.
 
         Args:
-            options, settings: by name; of the settings, those that the verb does not take are
-                left out.
+            subject: The first argument: a column, or a prompt.
+            options: The options by name.
+            settings: The settings by name; settings that the verb does not accept are ignored.
 
         Raises:
-            FrameError: there is no such argument, it cannot take its value, or one is missing.
+            FrameError: An argument is unknown or missing, or its value is invalid.
         """
-        ours = {name: value for name, value in settings.items() if name in self.settings}
-        read = read_options(self.name, Settings, {"keep": self.keep, **ours})
+        accepted = {name: value for name, value in settings.items() if name in self.settings}
+        read = read_options(self.name, Settings, {"keep": self.keep, **accepted})
         check_names("keep", read.keep, self.keep)
         return Call(
             self,
@@ -303,66 +350,10 @@ class Verb(ABC, Generic[O]):
         )
 
     def positional(self) -> list[str]:
-        """Return the names of the arguments that may be passed without them, in order."""
-        options = arguments_of(self.options)
-        return [self.subject, *(n for n, one in options.items() if one.metadata.get("positional"))]
+        """Return the names of the arguments that may be passed by position, in order."""
+        options = arguments_of(self.options).items()
+        return [self.subject, *(n for n, each in options if each.metadata.get("positional"))]
 
     def documentation(self) -> str:
-        """Return its docstring, without the indentation of its class."""
+        """Return the class's docstring without indentation."""
         return inspect.cleandoc(type(self).__doc__ or "")
-
-
-def choose_encoder(model: Any, verb: str) -> Model:
-    """Return the sentence encoder given, also by its name, else the one loaded last.
-
-    Raises:
-        ModelError: none is given and none is loaded.
-        UnsupportedModelError: the one given is of another kind.
-    """
-    if model is None:
-        model = next((known for known in reversed(loaded()) if known.kind == "encoder"), None)
-    if model is None:
-        raise ModelError(
-            f"{verb} asks a sentence encoder, and none is loaded. Pass one: model='minilm'."
-        )
-    found = resolve(model)
-    require(found, verb, "encoder")
-    return found
-
-
-def preview_of(task: Task, model: Model, texts: tuple[str, ...], *, truncate: bool) -> Preview:
-    """Return the prompt that a model would be given for a row.
-
-    Raises:
-        TextTooLongError: it does not fit.
-    """
-    limit = model.context_length - task.answer_tokens(model)
-    if isinstance(task, ExtractiveQATask):  # which reads a long text in pieces
-        [prompt] = task.bind(model, limit).encode([texts], truncate=truncate)
-    else:
-        template = task.template
-        ready = compiled(template, model, limit) if template else framed(model)
-        [prompt] = ready.encode([texts], limit=limit, truncate=truncate)
-    if isinstance(prompt, Exception):
-        raise prompt
-    # No encoder shares its first special token, which is read anew in each row.
-    return Preview(prompt if task.template else replace(prompt, prefix_length=0))
-
-
-def placeholder_model(kind: Kind) -> Model:
-    """Return what a task asks of a model while it reads its arguments."""
-    return cast("Model", _PlaceholderModel(kind))
-
-
-class _BareTokenizer:
-    """That of a model that is continued, whose prompts begin with nothing of its own."""
-
-    bos_token = chat_template = None
-
-
-@dataclass(frozen=True)
-class _PlaceholderModel:
-    kind: str
-    name: str = "the model"
-    context_length: int = 2048
-    tokenizer: _BareTokenizer = field(default_factory=_BareTokenizer)

@@ -1,4 +1,4 @@
-"""A comparison as text, as HTML and as a chart, from its summary and its rows."""
+"""Renders a comparison as text, HTML and a chart."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nbllm.display.card import card, terms
-from nbllm.display.table import Column, Table
+from nbllm.display.table import ColumnFormat, Table
 from nbllm.display.theme import BLUE, CHART, GREEN, LIGHT_GREY, VERMILION, translucent
 from nbllm.escaping import chart_text, escape, visible
-from nbllm.frame.comparison.summary import Agreement, Differences, Form, Measure, Summary, share
+from nbllm.frame.comparison.summary import (
+    Agreement,
+    ComparisonMeasure,
+    ComparisonSummary,
+    Differences,
+    Formatter,
+    format_share,
+)
 from nbllm.stats import Estimate
 from nbllm.wording import counted
 
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Points", "html", "margins_plot", "similarities_plot", "text"]
 
 _HEAD = ("", "a", "b", "b against a")
-_CELL = 160  # characters of a text in a table
-_LABEL = 24  # of a cell that need not be broken into lines
+_CELL = 160  # maximum characters of a table cell
+_LABEL = 24  # maximum characters of a cell that is not wrapped
 
 _COLOURS = {
     "same answer": BLUE,
@@ -38,88 +45,91 @@ _COLOURS = {
 class Points(NamedTuple):
     """Rows as points of a chart."""
 
-    a: NDArray[np.float64]  # the margin of each model, shape (rows,)
-    b: NDArray[np.float64]  # below zero where it gives another answer
-    texts: Sequence[tuple[Any, Any, Any]]  # the input, and both answers
+    a: NDArray[np.float64]  # margins of the first model, shape (rows,)
+    b: NDArray[np.float64]  # margins of the second, negative where its answer differs
+    texts: Sequence[tuple[Any, Any, Any]]  # input and both answers of each row
 
 
-def text(summary: Summary) -> str:
+def text(summary: ComparisonSummary) -> str:
     """Return the summary as text."""
     table = Table(_rows(summary), _HEAD, columns=["text" for _ in _HEAD])
-    sides = [f"  a  {summary.a}", f"  b  {summary.b}"]
-    lines = [summary.heading, *sides, "", *table.lines(), "", *summary.remarks]
+    models = [f"  a  {summary.a}", f"  b  {summary.b}"]
+    lines = [summary.heading, *models, "", *table.lines(), "", *summary.remarks]
     return visible("\n".join(lines))
 
 
-def html(summary: Summary, differences: Differences) -> str:
-    """Return the summary and some rows that differ as HTML: no script, nothing fetched."""
-    found = f"{counted(differences.count, 'row differs', 'rows differ')}."
-    some = ""
+def html(summary: ComparisonSummary, differences: Differences) -> str:
+    """Return the summary and some rows that differ as HTML, without scripts or remote resources."""
+    remark = f"{counted(differences.count, 'row differs', 'rows differ')}."
+    table = ""
     if differences.count:
-        found += " The most surprising of them:"
-        columns: list[Column] = [_form(cells) for cells in zip(*differences.rows, strict=True)]
+        remark += " The most surprising of them:"
+        columns: list[ColumnFormat] = [
+            _column_format(cells) for cells in zip(*differences.rows, strict=True)
+        ]
         rows = [list(map(_short, row)) for row in differences.rows]
-        some = Table(rows, differences.head, columns=columns).html()
+        table = Table(rows, differences.head, columns=columns).html()
     return card(
         summary.heading,
         terms({"a": summary.a, "b": summary.b}),
         Table(_rows(summary), _HEAD, columns=["text", "text", "text", "long"]).html(),
-        *(f"<div>{escape(remark)}</div>" for remark in (*summary.remarks, found)),
-        some,
+        *(f"<div>{escape(line)}</div>" for line in (*summary.remarks, remark)),
+        table,
     )
 
 
-def _form(cells: Sequence[Any]) -> Column:
-    """Return the form of a column of values: numbers, labels, or texts of several lines."""
+def _column_format(cells: Sequence[Any]) -> ColumnFormat:
+    """Return the format of a column: numbers, labels, or long texts."""
     if all(isinstance(cell, float | int | None) for cell in cells):
         return "number"
     return "long" if any(len(str(cell)) > _LABEL for cell in cells) else "text"
 
 
 def _short(value: Any) -> str:
-    written = share(value) if isinstance(value, float) else str(value)
-    return written if len(written) <= _CELL else f"{written[: _CELL - 3]}..."
+    cell = format_share(value) if isinstance(value, float) else str(value)
+    return cell if len(cell) <= _CELL else f"{cell[: _CELL - 3]}..."
 
 
-def _rows(summary: Summary) -> list[tuple[str, str, str, str]]:
-    """Measure, a, b and both; agreement where `a` is sure goes below agreement."""
+def _rows(summary: ComparisonSummary) -> list[tuple[str, str, str, str]]:
+    """Return the cells of each measure; agreements by margin follow the overall agreement."""
     first, *rest = (
-        (m.name, _written(m.a, m.form), _written(m.b, m.form), _of_both(m))
+        (m.name, _format(m.a, m.formatter), _format(m.b, m.formatter), _format_both(m))
         for m in summary.measures
     )
-    sure = [
+    by_margin = [
         (
             f"  where a's margin > {found.margin:g} ({counted(found.rows, 'row')})",
             "",
             "",
-            _interval(*found.share, share),
+            _format(found.share, format_share),
         )
-        for found in summary.sure
+        for found in summary.agreements
     ]
-    return [first, *sure, *rest]
+    return [first, *by_margin, *rest]
 
 
-def _of_both(measure: Measure) -> str:
-    form = {"b − a": _signed(measure.form), "b / a": _times}.get(measure.relation, measure.form)
-    return ", ".join(filter(None, (_written(measure.both, form), measure.remark)))
+def _format_both(measure: ComparisonMeasure) -> str:
+    formatter = measure.formatter
+    if measure.relation == "b − a":
+        formatter = _signed(formatter)
+    elif measure.relation == "b / a":
+        formatter = "× {:.2f}".format
+    return ", ".join(filter(None, (_format(measure.both, formatter), measure.remark)))
 
 
-def _written(estimate: Estimate | None, form: Form) -> str:
-    return "" if estimate is None else _interval(*estimate, form)
-
-
-def _interval(value: float, low: float, high: float, form: Form) -> str:
-    if isnan(value):
+def _format(estimate: Estimate | None, formatter: Formatter) -> str:
+    if estimate is None:
+        return ""
+    if isnan(estimate.value):
         return "–"
-    return form(value) if isnan(low) else f"{form(value)} [{form(low)}, {form(high)}]"
+    value = formatter(estimate.value)
+    if isnan(estimate.low):
+        return value
+    return f"{value} [{formatter(estimate.low)}, {formatter(estimate.high)}]"
 
 
-def _signed(form: Form) -> Form:
-    return lambda value: ("−" if value < 0 else "+") + form(abs(value))
-
-
-def _times(value: float) -> str:
-    return f"× {value:.2f}"
+def _signed(formatter: Formatter) -> Formatter:
+    return lambda value: ("−" if value < 0 else "+") + formatter(abs(value))
 
 
 def margins_plot(
@@ -128,9 +138,9 @@ def margins_plot(
     """Return a chart of the rows by both margins, and of agreement by the margin of `a`.
 
     Args:
-        names: of the models, by "a" and "b".
-        groups: the rows by outcome, such as "same answer".
-        agreements: by margin of `a`.
+        names: The names of the models, by "a" and "b".
+        groups: The rows by outcome, such as "same answer".
+        agreements: The agreements, by increasing margin of `a`.
     """
     from plotly.subplots import make_subplots
 
@@ -141,11 +151,11 @@ def margins_plot(
 
 
 def similarities_plot(names: Mapping[str, str], similarities: NDArray[np.float64]) -> Figure:
-    """Return a histogram of how much two texts of a row have in common.
+    """Return a histogram of the similarity of both answers.
 
     Args:
-        names: of the models, by "a" and "b".
-        similarities: 0 to 1, shape (rows,).
+        names: The names of the models, by "a" and "b".
+        similarities: The similarity of both answers, 0 to 1, shape (rows,).
     """
     from plotly.graph_objects import Figure, Histogram
 
@@ -177,8 +187,7 @@ def _add_rows(figure: Figure, groups: Mapping[str, Points]) -> None:
             name=f"{name} ({len(points.a):,})",
             marker={"color": _COLOURS[name], "size": 6, "opacity": 0.6},
             text=[
-                chart_text(f"{_short(subject)} | a: {of_a}, b: {of_b}")
-                for subject, of_a, of_b in points.texts
+                chart_text(f"{_short(subject)} | a: {a}, b: {b}") for subject, a, b in points.texts
             ],
             hovertemplate="%{text}<br>%{x:.3f}, %{y:.3f}<extra></extra>",
             row=1,
@@ -190,7 +199,7 @@ def _add_rows(figure: Figure, groups: Mapping[str, Points]) -> None:
 
 
 def _add_agreement(figure: Figure, agreements: Sequence[Agreement]) -> None:
-    """Agreement where `a` is sure, with its interval as a band."""
+    """Add a line of agreement by the margin of `a`, with the interval as a band."""
     margins = [found.margin for found in agreements]
     shares = [found.share for found in agreements]
     colour = _COLOURS["same answer"]

@@ -1,4 +1,4 @@
-"""Comparison of two models on the same rows: runs both and measures quality and cost."""
+"""Runs two models on the same rows and compares quality and cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nbllm.errors import ColumnError, FrameError, LabelError, ModelError
 from nbllm.frame.calls.registry import find_row_verb
 from nbllm.frame.checks import reads_arguments
 from nbllm.frame.columns import is_missing, read_rows
-from nbllm.frame.comparison.result import Comparison, Side
+from nbllm.frame.comparison.result import ComparedModel, Comparison
 from nbllm.frame.evaluation.truth import refuse_unknown, right_answers
 from nbllm.frame.new_columns import write_columns
 from nbllm.frame.running.execute import Question
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-# What the columns of an answer are called beside it; a label of that name would be in the way.
-_PARTS = ("score", "margin", "error", "run")
-# What tells two models apart; how they were called does not.
-_CALLED = ("name", "source")
+# Suffixes of the columns of an answer. With probabilities, a label must not be one of them.
+_SUFFIXES = ("score", "margin", "error", "run")
+# Fields of the provenance that differ if the same model was loaded by another name.
+_NAME_FIELDS = ("name", "source")
 
 
 @reads_arguments
@@ -51,9 +51,9 @@ def compare(
     a: Model | str | Path,
     b: Model | str | Path,
     frame: Any,
+    verb: str,
     subject: str,
     *,
-    verb: str = "sentiment",
     truth: str | None = None,
     quantize: str | tuple[str, str] = "auto",
     perplexity: bool = False,
@@ -73,8 +73,8 @@ def compare(
             other and unloaded, so that there is never more than one in memory.
         b: the other model, in the same way.
         frame: of pandas or polars.
-        subject: the verb's first argument: a column, or a prompt.
-        verb: one that asks one question of each row, such as "sentiment" or "summarize".
+        verb: The name of a verb of `df.llm` that asks one question per row.
+        subject: The first argument of the verb: a column, or a prompt.
         truth: a column with the right answers, where there is one.
         quantize: for models given by name: one quantization, or one for each.
         perplexity: read the texts for their perplexity too; for verbs over one column.
@@ -94,7 +94,7 @@ def compare(
 
     Example:
         >>> pair = ("none", "nf4")
-        >>> compare("smollm2", "smollm2", df, "review", quantize=pair)  # doctest: +SKIP
+        >>> compare("smollm2", "smollm2", df, "sentiment", "text", quantize=pair)  # doctest: +SKIP
     """
     call = find_row_verb(verb).call(subject, options, {"ledger": ledger, "truncate": truncate})
     columns = call.columns
@@ -108,16 +108,16 @@ def compare(
         )
     texts = read_rows(frame, list(columns.values()), any_type=call.any_type)
     right = None if truth is None else right_answers(frame, truth)
-    _refuse_taken(frame)
-    if sum(position is not None for position in texts.position) < 2:
+    _refuse_taken_names(frame)
+    if sum(position is not None for position in texts.text_indices) < 2:
         raise FrameError(
             f"fewer than two rows have a text in {', '.join(map(repr, columns.values()))}. "
             "Pass a frame with more."
         )
-    if (asked := call.verb.task_without_model(call)) is not None:
-        _check(asked, truth, right)
+    if (task_of_verb := call.verb.task_without_model(call)) is not None:
+        _check(task_of_verb, truth, right)
     for given, choice in zip((a, b), choices, strict=True):
-        # What can be refused is, before the first of them spends any time.
+        # Fail before the first model spends any time, wherever possible.
         if isinstance(given, Model):
             _check(call.task(given), truth, right)
             continue
@@ -125,22 +125,22 @@ def compare(
         if choice != "auto":
             quantization.check(choice, choose_device("auto"))
 
-    # Only what is asked about, so that nothing of the user's is in the way of the answers.
+    # Only the columns that are read, so that no other column clashes with those of the answers.
     answered = nw.from_native(frame, eager_only=True).select(list(columns.values())).to_native()
     answers: dict[str, tuple[list[Any], Any]] = {}
-    sides, tasks = [], []
+    models, tasks = [], []
     for name, given, choice in zip("ab", (a, b), choices, strict=True):
-        with _opened(given, choice) as model:
+        with _loaded(given, choice) as model:
             task = call.task(model)
             _check(task, truth, right)
-            answered, side = _ask(answered, Question(task, model, columns, name), call)
+            answered, compared = _run(answered, Question(task, model, columns, name), call)
             if perplexity:
-                read = measure_perplexity(model, [text for (text,) in texts.texts])
-                side = replace(side, perplexity=read)
-        sides.append(side)
+                measured = measure_perplexity(model, [text for (text,) in texts.texts])
+                compared = replace(compared, perplexity=measured)
+        models.append(compared)
         tasks.append(task)
         answers |= _columns_of(answered, task, name)
-    _warn_if_the_same(*sides)
+    _warn_if_same(*models)
     if not isinstance(tasks[-1], Choice):
         pairs = zip(answers["a"][0], answers["b"][0], strict=True)
         answers["similarity"] = (_similarities(pairs), nw.Float64)
@@ -149,8 +149,8 @@ def compare(
         rows.attrs |= answered.attrs
     comparison = Comparison(
         rows=rows,
-        a=sides[0],
-        b=sides[1],
+        a=models[0],
+        b=models[1],
         verb=verb,
         columns=tuple(columns.values()),
         truth=truth,
@@ -158,10 +158,11 @@ def compare(
         seed=seed,
     )
     if comparison.count < 2:
-        errors = [error for side in sides for error in side.report.errors]
+        errors = [error for compared in models for error in compared.report.errors]
         raise FrameError(
-            f"both models answered {comparison.count} of {counted(len(texts.position), 'row')}, "
-            f"and a comparison needs two. The first error: {errors[0] if errors else 'none'}"
+            f"both models answered {comparison.count} of "
+            f"{counted(len(texts.text_indices), 'row')}, and a comparison needs two. "
+            f"The first error: {errors[0] if errors else 'none'}"
         )
     return comparison
 
@@ -169,7 +170,7 @@ def compare(
 def _choices(
     a: Model | str | Path, b: Model | str | Path, quantize: str | tuple[str, str]
 ) -> tuple[str, str]:
-    """Return the quantization of each."""
+    """Return the quantization of each model."""
     choices = (quantize, quantize) if isinstance(quantize, str) else quantize
     if not isinstance(choices, (tuple, list)) or [type(c) for c in choices] != [str, str]:
         raise ModelError(f"quantize={quantize!r} has to name one quantization, or one for each.")
@@ -182,8 +183,8 @@ def _choices(
     return choices[0], choices[1]
 
 
-def _refuse_taken(frame: Any) -> None:
-    names = [*"ab", *(f"{name}_{part}" for name in "ab" for part in _PARTS), "similarity"]
+def _refuse_taken_names(frame: Any) -> None:
+    names = [*"ab", *(f"{name}_{suffix}" for name in "ab" for suffix in _SUFFIXES), "similarity"]
     taken = [name for name in names if name in frame.columns]
     if taken:
         raise ColumnError(
@@ -193,10 +194,10 @@ def _refuse_taken(frame: Any) -> None:
 
 
 def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) -> None:
-    """Raise for labels and truths that would otherwise fail at the end."""
+    """Raise for labels and true values that would otherwise fail after the run."""
     if not isinstance(task, Choice):
         return
-    reserved = [label for label in task.labels if label in _PARTS]
+    reserved = [label for label in task.labels if label in _SUFFIXES]
     if reserved:
         raise LabelError(
             f"a label {reserved[0]!r} cannot be told from the column of that name. Call it "
@@ -206,8 +207,8 @@ def _check(task: Task, truth: str | None, right: Sequence[str | None] | None) ->
 
 
 @contextmanager
-def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
-    """Yield a given model as it is, or load a named one and unload it afterwards."""
+def _loaded(given: Model | str | Path, quantize: str) -> Iterator[Model]:
+    """Yield the model, loading and afterwards unloading it if only its name was passed."""
     if isinstance(given, Model):
         yield given
         return
@@ -215,8 +216,8 @@ def _opened(given: Model | str | Path, quantize: str) -> Iterator[Model]:
         yield model
 
 
-def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
-    """Return the frame with one model's answers, and their cost."""
+def _run(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, ComparedModel]:
+    """Return the frame with one model's answers, and the cost of the run."""
     model, output = question.model, question.output
     _warm_up(model)
     wall, cpu = time.perf_counter(), time.process_time()
@@ -224,14 +225,14 @@ def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
         frame, question, any_type=call.any_type, probabilities_too=True, execution=call.execution
     )
     runs = run_ids(answered, f"{output}_run")
-    report = find_report(runs[0]) if runs else None  # stopped before the first answer
+    report = find_report(runs[0]) if runs else None  # no run if stopped before the first answer
     if report is None or report.stopped:
         raise FrameError(
             f"the comparison was stopped while {model.name} was asked, and rows that were answered "
             "till then are not like the rest: the longest come first. Start it again; with "
             "ledger=True it goes on from what was answered."
         )
-    return answered, Side(
+    return answered, ComparedModel(
         model=model.provenance(),
         weights=held_bytes(model.network),
         report=report,
@@ -241,16 +242,15 @@ def _ask(frame: Any, question: Question, call: Call[Any]) -> tuple[Any, Side]:
 
 
 def _warm_up(model: Model) -> None:
-    """Run one pass untimed: the first one pays for threads and kernels."""
+    """Run one untimed forward pass, so that start-up costs are not measured."""
     ids = torch.zeros((1, 8), dtype=torch.long, device=model.device)
     with torch.inference_mode():
         model.network(input_ids=ids, use_cache=False)
 
 
-def _warn_if_the_same(a: Side, b: Side) -> None:
-    if all(
-        a.model.get(key) == b.model.get(key) for key in {*a.model, *b.model}.difference(_CALLED)
-    ):
+def _warn_if_same(a: ComparedModel, b: ComparedModel) -> None:
+    fields = {*a.model, *b.model}.difference(_NAME_FIELDS)
+    if all(a.model.get(field) == b.model.get(field) for field in fields):
         warn_user(
             f"a and b are the same model ({a.name}), so all that this shows is that it agrees "
             "with itself. Pass another, or two quantizations: quantize=('none', 'nf4').",
@@ -258,7 +258,7 @@ def _warn_if_the_same(a: Side, b: Side) -> None:
 
 
 def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[Any], Any]]:
-    """Return one model's columns: values and narwhals dtype, by name."""
+    """Return one model's columns by name, as values and narwhals dtype."""
     data = nw.from_native(answered, eager_only=True)
 
     def values(column: str) -> list[Any]:
@@ -266,17 +266,17 @@ def _columns_of(answered: Any, task: Task, name: str) -> dict[str, tuple[list[An
 
     columns: dict[str, tuple[list[Any], Any]] = {name: (values(name), nw.String)}
     if isinstance(task, Choice):
-        chances = zip(*(values(f"{name}_{label}") for label in task.labels), strict=True)
+        rows = zip(*(values(f"{name}_{label}") for label in task.labels), strict=True)
         columns[f"{name}_score"] = (values(f"{name}_score"), nw.Float64)
-        columns[f"{name}_margin"] = ([_margin(row) for row in chances], nw.Float64)
+        columns[f"{name}_margin"] = ([_margin(row) for row in rows], nw.Float64)
     columns[f"{name}_error"] = (values(f"{name}_error"), nw.String)
     columns[f"{name}_run"] = (values(f"{name}_run"), nw.Categorical)
     return columns
 
 
-def _margin(chances: Sequence[float | None]) -> float | None:
+def _margin(probabilities: Sequence[float | None]) -> float | None:
     """Return the difference of the two highest probabilities; None without an answer."""
-    known = sorted(chance for chance in chances if chance is not None)
+    known = sorted(p for p in probabilities if p is not None)
     return known[-1] - known[-2] if known else None
 
 
@@ -284,6 +284,6 @@ def _similarities(pairs: Iterable[tuple[str | None, str | None]]) -> list[float 
     return [None if a is None or b is None else _similarity(a, b) for a, b in pairs]
 
 
-def _similarity(one: str, other: str) -> float:
-    """Return the share of words that two texts have in common, in the same order: 0 to 1."""
-    return SequenceMatcher(None, one.split(), other.split(), autojunk=False).ratio()
+def _similarity(a: str, b: str) -> float:
+    """Return the share of words that two texts have in common in the same order, 0 to 1."""
+    return SequenceMatcher(None, a.split(), b.split(), autojunk=False).ratio()

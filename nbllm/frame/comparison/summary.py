@@ -1,4 +1,4 @@
-"""The measures of a comparison, with heading and footnotes."""
+"""The measures of a comparison, with heading and footnotes, and the format of their values."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from typing import Any, NamedTuple
 
 from nbllm.stats import Estimate
 
-__all__ = ["Agreement", "Differences", "Form", "Measure", "Summary", "plain", "share"]
+__all__ = [
+    "Agreement",
+    "ComparisonMeasure",
+    "ComparisonSummary",
+    "Differences",
+    "Formatter",
+    "format_number",
+    "format_share",
+]
 
-Form = Callable[[float], str]
+Formatter = Callable[[float], str]
 
 
-def share(value: float) -> str:
+def format_share(value: float) -> str:
     """Return a proportion as text."""
     return f"{value:.3f}"
 
 
-def plain(value: float) -> str:
-    """Return any other number as text, in three digits."""
+def format_number(value: float) -> str:
+    """Return a number as text with three significant digits, from 1,000 on as an integer."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One line of the summary: of each model, and of both together."""
+class ComparisonMeasure:
+    """A measure of each model and of both together: one line of the summary."""
 
     name: str
-    form: Form
+    formatter: Formatter
     a: Estimate | None = None
     b: Estimate | None = None
     both: Estimate | None = None
-    relation: str = "a and b"  # what `both` is
+    relation: str = "a and b"  # of `both`, such as "b − a"
     remark: str = ""
 
 
@@ -45,14 +53,14 @@ class Agreement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The content of a comparison's display, except the rows that differ."""
+class ComparisonSummary:
+    """The content of a comparison's display, except for the rows that differ."""
 
     heading: str
-    a: str  # the names of both models
-    b: str
-    measures: tuple[Measure, ...]
-    sure: Sequence[Agreement]  # where `a` is sure of its answer
+    a: str  # name of the first model
+    b: str  # name of the second model
+    measures: tuple[ComparisonMeasure, ...]
+    agreements: Sequence[Agreement]  # one per threshold of the margin
     remarks: Sequence[str]
 
 
@@ -60,6 +68,6 @@ class Summary:
 class Differences:
     """Some of the rows that differ."""
 
-    count: int  # of all that differ
-    head: Sequence[str]
+    count: int  # number of all rows that differ
+    head: Sequence[str]  # column names
     rows: Sequence[Sequence[Any]]

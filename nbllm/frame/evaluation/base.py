@@ -1,4 +1,4 @@
-"""The base of all evaluations: answers beside the right ones, measures, and the display."""
+"""Base class of all evaluations: answers, true values, measures and display."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from plotly.graph_objects import Figure
 
-__all__ = ["CONFIDENCE", "METRICS_ARE_OF_TEXTS", "SEED", "Evaluation", "mean_estimate"]
+__all__ = ["CONFIDENCE", "SEED", "Evaluation", "mean_estimate"]
 
-CONFIDENCE = 0.95  # of intervals
-SEED = 0  # of the draws that they are made of
-METRICS_ARE_OF_TEXTS = "metrics= is for answers that are texts. Leave it out."
+CONFIDENCE = 0.95  # level of every interval
+SEED = 0  # of bootstrap resampling
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Answers against the truth. Made by `df.llm.evaluate`.
+    """Evaluation of answers against the truth, as `df.llm.evaluate` returns it.
 
-    Rows without a truth or without an answer are left out, and counted.
+    Rows without a truth or without an answer are left out.
     """
 
     frame: Any
-    output: str
-    truth: str
+    output: str  # column of the answers
+    truth: str  # column of the true values
     verb: str
-    answers: list[Any]  # of the rows that have both
-    right: list[Any]
-    positions: list[int]  # of those rows in the frame
+    answers: list[Any]  # of the rows with both an answer and a truth
+    right: list[Any]  # true values of the same rows
+    positions: list[int]  # of the same rows in the frame
     unanswered: int  # rows with a truth and no answer
-    baseline: str  # what the answers are compared with, in words
+    baseline: str  # description of the baseline
 
     @property
     def unit(self) -> str:
-        """The unit that is judged, in the plural."""
+        """The unit of evaluation, in the plural."""
         return "rows"
 
     @property
@@ -61,7 +60,7 @@ class Evaluation:
     def summary(self) -> Any:
         """The measures as a frame: value, 95 % interval and baseline, by measure and label.
 
-        Where something may be drawn at random, `chance` is what that gives on average.
+        The column `chance`, where there is one, is the expected value of a random choice.
         """
         lines = [(m.name, m.label, *m.value, m.baseline, m.chance) for m in self.measures]
         names = ["measure", "label", "value", "low", "high", "baseline", "chance"]
@@ -72,11 +71,11 @@ class Evaluation:
 
     @property
     def count(self) -> int:
-        """The number of rows that have both."""
+        """The number of rows with both an answer and a truth."""
         return len(self.answers)
 
-    def _taken(self, positions: Sequence[int], frame: Any = None) -> Any:
-        """Return these rows of the frame, or of another."""
+    def _rows_at(self, positions: Sequence[int], frame: Any = None) -> Any:
+        """Return the rows at these positions of `frame`, by default the evaluated frame."""
         frame = self.frame if frame is None else frame
         found = nw.from_native(frame, eager_only=True)[list(positions)].to_native()
         if hasattr(found, "attrs"):
@@ -84,6 +83,7 @@ class Evaluation:
         return found
 
     def _frame(self, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Return the columns as a frame of the same library as the evaluated one."""
         schema: dict[str, Any] = dict.fromkeys(("measure", "label", "truth"), nw.String)
         schema |= dict.fromkeys(("baseline", "chance"), nw.Float64)
         backend = nw.from_native(self.frame, eager_only=True).implementation
@@ -94,7 +94,7 @@ class Evaluation:
         return nw.DataFrame.from_dict({s.name: s for s in series}, backend=backend).to_native()
 
     @property
-    def _shown(self) -> Summary:
+    def _display(self) -> Summary:
         heading = f"{self.output} against {self.truth}, {self.count:,} {self.unit}"
         remark = f"The baseline is {self.baseline}."
         if self.unanswered:
@@ -103,20 +103,20 @@ class Evaluation:
         return Summary(heading, self.measures, self.baseline, remark)
 
     def plot(self) -> Figure:
-        """Return a chart of each measure with its interval, and its baseline."""
-        return render.measures_plot(self._shown)
+        """Return a chart of each measure with its interval and its baseline."""
+        return render.measures_plot(self._display)
 
     def __repr__(self) -> str:
-        return render.text(self._shown)
+        return render.text(self._display)
 
     def _repr_html_(self) -> str:
-        return render.html(self._shown)
+        return render.html(self._display)
 
 
 def mean_estimate(values: NDArray[np.float64]) -> Estimate:
     """Return the mean with its bootstrap interval over rows.
 
     Args:
-        values: shape (rows,).
+        values: The value of each row, shape (rows,).
     """
     return bootstrap(lambda rows: float(values[rows].mean()), len(values), CONFIDENCE, SEED)

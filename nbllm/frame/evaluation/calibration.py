@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Scaling", "calibrate", "corrected", "fit"]
 
-_FEWEST = 10
+_MIN_ROWS = 10
 _FOLDS = 5
 _SEED = 0
-# In standard deviations of a normal prior around "as it is": a few rows cannot prove much.
-_PRIOR = 1.0
-_TINY = 1e-12
+# Standard deviation of a normal prior around the identity, against overfitting to few rows.
+_PRIOR_STD = 1.0
+_MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,36 @@ class Scaling:
     """Temperature and bias scaling: probabilities to the power 1 / temperature, then reweighted."""
 
     temperature: float
-    bias: tuple[float, ...]  # added to the log of each label's
+    bias: tuple[float, ...]  # one per label, added to its log-probability
 
-    def __call__(self, log_chances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return new probabilities from the logarithms of the old, shape (rows, labels)."""
-        return probabilities(log_chances / self.temperature, -np.array(self.bias))
+    def __call__(self, logp: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scaled probabilities of log-probabilities, shape (rows, labels)."""
+        return probabilities(logp / self.temperature, -np.array(self.bias))
 
 
-def fit(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> Scaling:
-    """Return the scaling with the least log loss on some rows.
+def fit(logp: NDArray[np.float64], truth: NDArray[np.intp]) -> Scaling:
+    """Return the scaling with the least log loss on the rows, under a normal prior.
 
-    Guo et al. 2017, https://arxiv.org/abs/1706.04599, with one temperature and a bias a label.
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, with one temperature and one bias per label.
 
     Args:
-        log_chances: shape (rows, labels).
-        truth: the place of each row's true label, shape (rows,).
+        logp: The log-probability of each label, shape (rows, labels).
+        truth: The index of each row's true label, shape (rows,).
     """
     from scipy.optimize import minimize
 
-    rows, labels = log_chances.shape
-    wanted = np.eye(labels)[truth]
+    rows, labels = logp.shape
+    one_hot = np.eye(labels)[truth]
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         scale, bias = np.exp(parameters[0]), parameters[1:]
-        scores = scale * log_chances + bias
-        logp = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        off = np.exp(logp) - wanted
-        slope = np.concatenate([[scale * (off * log_chances).sum()], off.sum(axis=0)])
-        prior = float(parameters @ parameters) / (2 * _PRIOR**2)
-        return prior - float(logp[np.arange(rows), truth].sum()), slope + parameters / _PRIOR**2
+        scores = scale * logp + bias
+        scaled = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        error = np.exp(scaled) - one_hot
+        gradient = np.concatenate([[scale * (error * logp).sum()], error.sum(axis=0)])
+        gradient += parameters / _PRIOR_STD**2
+        prior = float(parameters @ parameters) / (2 * _PRIOR_STD**2)
+        return prior - float(scaled[np.arange(rows), truth].sum()), gradient
 
     found = minimize(loss, np.zeros(1 + labels), jac=True, method="L-BFGS-B").x
     return Scaling(float(np.exp(-found[0])), tuple(map(float, found[1:])))
@@ -76,78 +77,80 @@ def fit(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> Scaling:
 def calibrate(frame: Any, corrections: Any, output: str) -> Any:
     """Return the frame with labels and scores calibrated to some true labels.
 
-    Prints the calibration error before and after, of rows that it was not fitted on.
+    Prints the calibration error before and after, the latter cross-validated.
 
     Args:
-        frame: what the verb returned.
-        corrections: index label (position in polars) to true label, as a mapping, a pandas
+        frame: The frame that the verb returned.
+        corrections: The true labels by index label (position in polars), as a mapping, a pandas
             Series, or a frame whose first two columns are those.
-        output: the column of the answers.
+        output: The column of the answers.
 
     Raises:
-        FrameError: the probability of each label is not known, or the rows come from several
+        FrameError: The probability of each label is not known, or the rows come from several
             runs.
-        LabelError: fewer than 10 corrections of answered rows, or one that is none of the labels.
-        ProvenanceError: the run that answered is not on record.
+        LabelError: There are fewer than 10 corrections of answered rows, or one is not a label.
+        ProvenanceError: The run that answered is not on record.
     """
-    record, labels = _answered_by(frame, output)
-    log_chances, columns = _log_chances(frame, output, labels)
-    answered = np.asarray(np.isfinite(log_chances).all(axis=1))
-    known = _positions(frame, corrections, labels)
-    rows = np.array([row for row in known if answered[row]], dtype=np.intp)
-    if len(rows) < _FEWEST:
+    record, labels = _run_labels(frame, output)
+    logp, columns = _log_probabilities(frame, output, labels)
+    answered = np.asarray(np.isfinite(logp).all(axis=1))
+    true_labels = _labels_by_position(frame, corrections, labels)
+    rows = np.array([row for row in true_labels if answered[row]], dtype=np.intp)
+    if len(rows) < _MIN_ROWS:
         raise LabelError(
             f"{len(rows)} of the corrections are of rows with an answer, and calibration takes "
-            f"{_FEWEST} or more; some 200 do well. Label more rows."
+            f"{_MIN_ROWS} or more; some 200 do well. Label more rows."
         )
-    truth = np.array([labels.index(known[int(row)]) for row in rows], dtype=np.intp)
-    scaling = fit(log_chances[rows], truth)
-    before, after = _errors(log_chances[rows], truth)
+    truth = np.array([labels.index(true_labels[int(row)]) for row in rows], dtype=np.intp)
+    scaling = fit(logp[rows], truth)
+    before, after = _calibration_errors(logp[rows], truth)
     say(
         f"nbllm: {output} calibrated on {counted(len(rows), 'row')}: temperature "
         f"{scaling.temperature:.2f}, calibration error {before:.3f} before and {after:.3f} after, "
         f"by {_FOLDS}-fold cross-validation"
     )
-    new = np.full(log_chances.shape, np.nan)
-    new[answered] = scaling(log_chances[answered])
-    made = _new_record(record, scaling, before, after, len(rows))
-    written = write_columns(frame, _columns(frame, output, labels, columns, new, made["id"]))
-    # The columns that it replaces come last; here they are to stay where they were.
+    scaled = np.full(logp.shape, np.nan)
+    scaled[answered] = scaling(logp[answered])
+    new_record = _store_record(record, scaling, before, after, len(rows))
+    cells = _new_columns(frame, output, labels, columns, scaled, new_record["id"])
+    written = write_columns(frame, cells)
+    # write_columns moves replaced columns to the end; the original order is kept here.
     calibrated = nw.from_native(written, eager_only=True).select(*frame.columns).to_native()
     if hasattr(frame, "attrs"):
         calibrated.attrs = dict(frame.attrs)
-    attach(calibrated, made)
+    attach(calibrated, new_record)
     return calibrated
 
 
 def corrected(frame: Any, corrections: Any, output: str) -> Any:
-    """Return the texts of corrected rows beside their true labels: examples, or rows to train on.
+    """Return the texts and true labels of corrected rows, as examples or rows to train on.
 
     Args:
-        frame: as for `calibrate`.
-        corrections: as for `calibrate`.
-        output: as for `calibrate`.
+        frame: The frame that the verb returned.
+        corrections: The true labels, as for `calibrate`.
+        output: The column of the answers.
 
     Returns:
-        The columns that were read, and the true label under the name of the answer; rows in the
-        order of the frame, under their own index, without those that have no text.
+        The columns that the run read, and the true labels in the column `output`. The rows keep
+        their order and index; rows without a text are left out.
 
     Raises:
-        FrameError: the answers are not one label a row, come from several runs, or the frame no
-            longer has their texts.
-        LabelError: a correction that is none of the labels.
-        ProvenanceError: the run that answered is not on record.
+        FrameError: The answers are not one label per row, come from several runs, or the frame
+            no longer has their texts.
+        LabelError: A correction is not a label.
+        ProvenanceError: The run that answered is not on record.
     """
-    record, labels = _answered_by(frame, output)
-    known = _positions(frame, corrections, labels)
+    record, labels = _run_labels(frame, output)
+    true_labels = _labels_by_position(frame, corrections, labels)
     columns = list(record["columns"].values())
     texts = read_rows(frame, columns)
-    rows = sorted(row for row in known if texts.position[row] is not None)
+    rows = sorted(row for row in true_labels if texts.text_indices[row] is not None)
     data = nw.from_native(frame, eager_only=True).select(columns)[rows].to_native()
-    return write_columns(data, {output: ([known[row] for row in rows], nw.String)})
+    return write_columns(data, {output: ([true_labels[row] for row in rows], nw.String)})
 
 
-def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
+def _run_labels(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the record of the run that answered, and its labels."""
     record = find_record(only_run(frame, output), frame)
     parameters = record["parameters"]
     if "labels" not in parameters or "several" in parameters:
@@ -155,23 +158,21 @@ def _answered_by(frame: Any, output: str) -> tuple[dict[str, Any], list[str]]:
     return record, list(parameters["labels"])
 
 
-def _log_chances(
+def _log_probabilities(
     frame: Any, output: str, labels: Sequence[str]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the log probability of each label, (rows, labels), and the columns read.
-
-    Rows without an answer are NaN.
-    """
+    """Return log-probabilities, shape (rows, labels), NaN without answer, and their columns."""
     data = nw.from_native(frame, eager_only=True)
     columns = [f"{output}_{label}" for label in labels]
     if all(column in data.columns for column in columns):
-        chances = np.stack([_floats(data[column].to_list()) for column in columns], axis=1)
-        return np.log(np.maximum(chances, _TINY)), columns
+        stacked = np.stack([_floats(data[column].to_list()) for column in columns], axis=1)
+        return np.log(np.maximum(stacked, _MIN_PROBABILITY)), columns
     if len(labels) == 2 and f"{output}_score" in data.columns and output in data.columns:
         score = _floats(data[f"{output}_score"].to_list())
         is_first = np.array([value == labels[0] for value in data[output].to_list()])
         first = np.where(is_first, score, 1 - score)
-        return np.log(np.maximum(np.stack([first, 1 - first], axis=1), _TINY)), []
+        stacked = np.stack([first, 1 - first], axis=1)
+        return np.log(np.maximum(stacked, _MIN_PROBABILITY)), []
     raise FrameError(
         f"the probability of each label is not in the frame. Ask again with probabilities=True: "
         f"the answers are in the ledger, unless it was off, and cost nothing. Missing: "
@@ -183,8 +184,8 @@ def _floats(values: Sequence[Any]) -> NDArray[np.float64]:
     return np.array([np.nan if is_missing(value) else float(value) for value in values])
 
 
-def _positions(frame: Any, corrections: Any, labels: Sequence[str]) -> dict[int, str]:
-    """Position in the frame to true label."""
+def _labels_by_position(frame: Any, corrections: Any, labels: Sequence[str]) -> dict[int, str]:
+    """Return the true labels by position in the frame."""
     if nw.dependencies.is_into_dataframe(corrections):
         pairs = [row[:2] for row in nw.from_native(corrections, eager_only=True).rows()]
     elif isinstance(corrections, Mapping) or hasattr(corrections, "items"):
@@ -203,77 +204,72 @@ def _positions(frame: Any, corrections: Any, labels: Sequence[str]) -> dict[int,
     return {positions.of(row): label for row, label in pairs}
 
 
-def _errors(log_chances: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[float, float]:
-    """Return the calibration error before, and after by cross-validation."""
+def _calibration_errors(logp: NDArray[np.float64], truth: NDArray[np.intp]) -> tuple[float, float]:
+    """Return the calibration error before scaling, and the cross-validated one after it."""
     from sklearn.model_selection import KFold
 
-    after = np.empty(log_chances.shape)
-    for seen, unseen in KFold(_FOLDS, shuffle=True, random_state=_SEED).split(truth):
-        after[unseen] = fit(log_chances[seen], truth[seen])(log_chances[unseen])
-    before, left = (
-        calibration_error(chances.max(axis=1), chances.argmax(axis=1) == truth)
-        for chances in (np.exp(log_chances), after)
+    scaled = np.empty(logp.shape)
+    for train, test in KFold(_FOLDS, shuffle=True, random_state=_SEED).split(truth):
+        scaled[test] = fit(logp[train], truth[train])(logp[test])
+    before, after = (
+        calibration_error(p.max(axis=1), p.argmax(axis=1) == truth) for p in (np.exp(logp), scaled)
     )
-    return before, left
+    return before, after
 
 
-def _columns(
+def _new_columns(
     frame: Any,
     output: str,
     labels: Sequence[str],
     probability_columns: Sequence[str],
-    chances: NDArray[np.float64],
+    scaled: NDArray[np.float64],
     run: str,
 ) -> dict[str, tuple[list[Any], Any]]:
-    """Return the columns of the answer that the frame has, with their new values."""
-    known = ~np.asarray(np.isnan(chances).any(axis=1))
+    """Return the new values and types of those columns of the answer that the frame has."""
+    answered = ~np.asarray(np.isnan(scaled).any(axis=1))
 
-    def where_known(values: Any) -> list[Any]:
-        return [value if has else None for value, has in zip(values, known, strict=True)]
+    def where_answered(values: Any) -> list[Any]:
+        return [value if has else None for value, has in zip(values, answered, strict=True)]
 
-    best = np.where(known, np.nan_to_num(chances).argmax(axis=1), 0)
-    score = chances[np.arange(len(chances)), best]
-    made: dict[str, tuple[list[Any], Any]] = {
-        output: (where_known([labels[n] for n in best]), nw.String),
-        f"{output}_score": (where_known(score.tolist()), nw.Float64),
+    best = np.where(answered, np.nan_to_num(scaled).argmax(axis=1), 0)
+    score = scaled[np.arange(len(scaled)), best]
+    old_runs = nw.from_native(frame, eager_only=True)[f"{output}_run"].to_list()
+    columns: dict[str, tuple[list[Any], Any]] = {
+        output: (where_answered([labels[n] for n in best]), nw.String),
+        f"{output}_score": (where_answered(score.tolist()), nw.Float64),
         f"{output}_run": (
-            [run if value is not None else None for value in _runs(frame, output)],
+            [run if isinstance(old, str) else None for old in old_runs],
             nw.Categorical,
         ),
     }
     for n, column in enumerate(probability_columns):
-        made[column] = (where_known(chances[:, n].tolist()), nw.Float64)
-    return {name: values for name, values in made.items() if name in frame.columns}
+        columns[column] = (where_answered(scaled[:, n].tolist()), nw.Float64)
+    return {name: values for name, values in columns.items() if name in frame.columns}
 
 
-def _runs(frame: Any, output: str) -> list[str | None]:
-    values = nw.from_native(frame, eager_only=True)[f"{output}_run"].to_list()
-    return [value if isinstance(value, str) else None for value in values]
-
-
-def _new_record(
+def _store_record(
     record: Mapping[str, Any], scaling: Scaling, before: float, after: float, rows: int
 ) -> dict[str, Any]:
-    """Return the run's record with the scaling in it, stored where the run's own is.
+    """Return the run's record with the scaling, stored wherever the run's own record is.
 
-    A frame that came from elsewhere brought its record alone, so this one stays in the frame.
+    If the run is known only from the frame, the new record is not stored either.
     """
-    scaled = {
+    details = {
         "temperature": scaling.temperature,
         "bias": list(scaling.bias),
         "rows": rows,
         "calibration_error_before": before,
         "calibration_error_after": after,
     }
-    digest = hashlib.sha256(json.dumps([record["id"], scaled]).encode()).hexdigest()[:12]
-    made = {**record, "id": f"{record['verb']}-{digest}", "scaling": scaled}
+    digest = hashlib.sha256(json.dumps([record["id"], details]).encode()).hexdigest()[:12]
+    new = {**record, "id": f"{record['verb']}-{digest}", "scaling": details}
     try:
-        report = replace(find_report(record["id"]), run=made["id"])
+        report = replace(find_report(record["id"]), run=new["id"])
     except ProvenanceError:
-        return made
-    remember(made, report)
+        return new
+    remember(new, report)
     if report.ledger is not None:
         with Ledger(ledger_path()) as ledger:
-            ledger.open_run(made["id"], made)
-            ledger.add_report(made["id"], report.to_dict())
-    return made
+            ledger.open_run(new["id"], new)
+            ledger.add_report(new["id"], report.to_dict())
+    return new

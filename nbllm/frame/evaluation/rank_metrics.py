@@ -1,7 +1,4 @@
-"""Metrics of a ranking of items that are relevant or not, and their values at random.
-
-Only the first k items of a ranking count.
-"""
+"""Metrics of the first k items of a ranking, and their expected values for a random ranking."""
 
 from __future__ import annotations
 
@@ -11,23 +8,23 @@ from typing import Any
 
 __all__ = ["RANK_METRICS", "by_chance", "rank_metric"]
 
-# What each is called in a summary.
+# Titles in a summary.
 RANK_METRICS = {"hit": "hit rate@{k}", "recall": "recall@{k}", "mrr": "MRR@{k}", "ndcg": "nDCG@{k}"}
 
 
 def rank_metric(metric: str, ranking: Sequence[Any], relevant: Collection[Any], k: int) -> float:
-    """Return one of `RANK_METRICS` for one query, 0 to 1.
+    """Return a metric of the first k items of one ranking, 0 to 1.
 
-    "hit" is whether any of the first k is relevant, "recall" the share of what is relevant that
-    is among them, "mrr" 1 / rank of the first that is, and "ndcg" the sum of 1 / log2(1 + rank)
-    over those that are, divided by what the best ranking has (Järvelin and Kekäläinen 2002,
+    "hit" is 1 if any of them is relevant, "recall" the share of the relevant items among them,
+    "mrr" 1 / rank of the first relevant one, and "ndcg" the sum of 1 / log2(1 + rank) over the
+    relevant ones, divided by the sum for the best ranking (Järvelin and Kekäläinen 2002,
     https://doi.org/10.1145/582415.582418).
 
     Args:
-        metric: a key of `RANK_METRICS`.
-        ranking: items, best first, none of them twice.
-        relevant: the relevant items, one or more.
-        k: how many of the ranking count.
+        metric: A key of `RANK_METRICS`.
+        ranking: The items without repetition, best first.
+        relevant: The relevant items, one or more.
+        k: The number of items that count.
 
     Example:
         >>> [rank_metric(m, ["b", "a", "c"], {"a", "d"}, 2) for m in ("hit", "recall", "mrr")]
@@ -70,13 +67,13 @@ _METRICS: dict[str, Callable[[Sequence[bool], int, int], float]] = {
 
 
 def by_chance(metric: str, candidates: int, relevant: int, k: int) -> float:
-    """Return the expected value of a metric for k candidates drawn at random.
+    """Return the expected value of a metric for k items drawn at random.
 
     Args:
-        metric: a key of `RANK_METRICS`.
-        candidates: how many items there are, the relevant ones included.
-        relevant: how many of them are relevant.
-        k: how many are drawn.
+        metric: A key of `RANK_METRICS`.
+        candidates: The number of items, relevant ones included.
+        relevant: The number of relevant items.
+        k: The number of items drawn.
 
     Example:
         >>> by_chance("hit", 4, 1, 2), by_chance("mrr", 4, 1, 2)
@@ -91,7 +88,7 @@ def by_chance(metric: str, candidates: int, relevant: int, k: int) -> float:
         drawn = sum(map(_discount, range(1, k + 1))) * relevant / candidates
         return drawn / _best_gain(relevant, k)
     others = candidates - relevant
-    # That the first `rank` draws have nothing relevant among them.
+    # The probability that none of the first `rank` draws is relevant.
     none = [comb(others, rank) / comb(candidates, rank) for rank in range(k + 1)]
     if metric == "hit":
         return 1 - none[k]

@@ -1,4 +1,4 @@
-"""An evaluation as text, as HTML and as a chart, from its summary."""
+"""Renders the summary of an evaluation as text, HTML and a chart."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def text(summary: Summary) -> str:
 
 
 def html(summary: Summary) -> str:
-    """Return the summary as HTML: no script, nothing fetched."""
+    """Return the summary as HTML, without scripts or remote resources."""
     return card(summary.heading, _table(summary).html(), remarks(summary.remark))
 
 
 def _table(summary: Summary) -> Table:
-    """Return the measures; without the last column if nothing can be drawn at random."""
+    """Return the measures as a table; the column of random choice only if it has values."""
     columns = len(_HEAD) if summary.has_chance else len(_HEAD) - 1
     rows = [_cells(measure)[:columns] for measure in summary.measures]
     return Table(rows, _HEAD[:columns])
 
 
 def _cells(measure: Measure) -> tuple[str, ...]:
-    beside = ["" if x is None else _number(x) for x in (measure.baseline, measure.chance)]
+    references = ["" if x is None else _number(x) for x in (measure.baseline, measure.chance)]
     value, low, high = map(_number, measure.value)
-    return measure.title, value, f"{low} to {high}", *beside
+    return measure.title, value, f"{low} to {high}", *references
 
 
 def _number(value: float) -> str:
@@ -53,13 +53,13 @@ def _number(value: float) -> str:
 def label_plot(
     summary: Summary, labels: Sequence[str], counts: NDArray[np.int64], bins: Sequence[Bin]
 ) -> Figure:
-    """Return a chart of the confusion matrix and, where there is a score, of its reliability.
+    """Return a chart of the confusion matrix and, with a score, of the score's reliability.
 
     Args:
-        summary: of the evaluation, for the title.
-        labels: of the axes.
-        counts: rows by true label and answer, shape (labels, labels).
-        bins: the reliability of the score; empty where there is none.
+        summary: The summary of the evaluation, for the title.
+        labels: The labels of both axes.
+        counts: The number of rows by true label and answer, shape (labels, labels).
+        bins: The reliability of the score; empty without a score.
     """
     from plotly.subplots import make_subplots
 
@@ -100,7 +100,7 @@ def label_plot(
 
 
 def measures_plot(summary: Summary) -> Figure:
-    """Return a chart of each measure with its interval, and its baseline."""
+    """Return a chart of each measure with its interval and its baseline."""
     from plotly.graph_objects import Figure
 
     names = [chart_text(measure.title) for measure in summary.measures]

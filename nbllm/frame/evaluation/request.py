@@ -1,4 +1,4 @@
-"""Answers that are to be judged, and how those are that no verb judges otherwise."""
+"""The request for an evaluation, and the default evaluation of labels, fields and texts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import narwhals as nw
 from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.evaluation.base import METRICS_ARE_OF_TEXTS
-from nbllm.frame.evaluation.fields import field_names, of_fields
-from nbllm.frame.evaluation.labels import of_labels
+from nbllm.frame.evaluation.fields import evaluate_fields, field_names
+from nbllm.frame.evaluation.labels import evaluate_labels
 from nbllm.frame.evaluation.text_metrics import first_sentences
-from nbllm.frame.evaluation.texts import of_texts
+from nbllm.frame.evaluation.texts import evaluate_texts
 from nbllm.frame.evaluation.truth import right_answers
 
 if TYPE_CHECKING:
     from nbllm.frame.evaluation.base import Evaluation
 
-__all__ = ["Baseline", "EvaluationRequest", "evaluate_answers"]
+__all__ = ["ONLY_TEXTS_HAVE_METRICS", "Baseline", "EvaluationRequest", "evaluate_answers"]
+
+ONLY_TEXTS_HAVE_METRICS = "metrics= is for answers that are texts. Leave it out."
 
 
 class Baseline(NamedTuple):
-    """What texts are put beside."""
+    """Texts to compare the answers with."""
 
     name: str
-    make: Callable[[str, str], str]  # from the text that was read and the answer
+    make: Callable[[str, str], str]  # from the source text and the answer
 
 
 _FIRST_SENTENCES = Baseline(
@@ -40,13 +41,13 @@ _ROUGE = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """The answers of a frame, the right ones, and what else was passed to judge them by."""
+    """The arguments of `df.llm.evaluate`, with the records of the runs that answered."""
 
     frame: Any
     truth: Any
-    output: str  # the column of the answers
+    output: str  # column of the answers
     verb: str
-    records: list[dict[str, Any]]  # of the runs that answered, one or more; of some verbs none
+    records: list[dict[str, Any]]  # empty for verbs that record no run
     metrics: Sequence[str] | None = None
     corpus: Any = None
     history: Any = None
@@ -55,35 +56,46 @@ class EvaluationRequest:
 
     @property
     def data(self) -> nw.DataFrame[Any]:
-        """The frame, by narwhals."""
+        """The frame as a narwhals frame."""
         return nw.from_native(self.frame, eager_only=True)
 
     def refuse_metrics(self) -> None:
-        """Refuse metrics of texts where answers are none.
+        """Raise if metrics were passed, for answers that are not texts.
 
         Raises:
-            FrameError: some were asked for.
+            FrameError: Metrics were passed.
         """
         if self.metrics is not None:
-            raise FrameError(METRICS_ARE_OF_TEXTS)
+            raise FrameError(ONLY_TEXTS_HAVE_METRICS)
 
     def common(self) -> dict[str, Any]:
-        """Return what all evaluations of rows have: answers and truths of the rows with both.
+        """Return `pair` of the columns `output` and `truth`.
 
         Raises:
-            ColumnError: no such column.
-            FrameError: no row has both.
+            ColumnError: There is no such column.
+            FrameError: No row has both.
         """
         if not isinstance(self.truth, str):
             raise ColumnError(
                 f"truth={shown(self.truth)} is no column. Put the right answers in one, for "
                 "instance with frame.assign(truth=...) in pandas, and pass its name."
             )
-        right = right_answers(self.frame, self.truth)
         values = self.data[self.output].to_list()
-        given = [None if is_missing(value) else value for value in values]
-        judged = [n for n, value in enumerate(right) if value is not None]
-        kept = [n for n in judged if given[n] is not None]
+        answers = [None if is_missing(value) else value for value in values]
+        return self.pair(answers, right_answers(self.frame, self.truth))
+
+    def pair(self, answers: Sequence[Any], right: Sequence[Any]) -> dict[str, Any]:
+        """Return the attributes of `Evaluation`, for the rows with both answer and truth.
+
+        Args:
+            answers: The answer of each row; None if it is missing.
+            right: The true value of each row; None if it is missing.
+
+        Raises:
+            FrameError: No row has both.
+        """
+        with_truth = [n for n, value in enumerate(right) if value is not None]
+        kept = [n for n in with_truth if answers[n] is not None]
         if not kept:
             raise FrameError(
                 f"no row has both an answer in {self.output!r} and a truth in {self.truth!r}."
@@ -93,57 +105,59 @@ class EvaluationRequest:
             "output": self.output,
             "truth": self.truth,
             "verb": self.verb,
-            "answers": [given[n] for n in kept],
+            "answers": [answers[n] for n in kept],
             "right": [right[n] for n in kept],
             "positions": kept,
-            "unanswered": len(judged) - len(kept),
+            "unanswered": len(with_truth) - len(kept),
         }
 
 
 def evaluate_answers(
-    judged: EvaluationRequest,
+    request: EvaluationRequest,
     *,
     metrics: Sequence[str] = _ROUGE,
     baseline: Baseline = _FIRST_SENTENCES,
 ) -> Evaluation:
-    """Measure labels, fields or texts, by what the record says that the answers are.
+    """Return the evaluation of labels, fields or texts, whichever the run's record states.
 
     Args:
-        judged: the answers, the right ones, and the records of the runs.
-        metrics: of texts, where none are asked for.
-        baseline: of texts.
+        request: The answers, the true values and the records of the runs.
+        metrics: The default metrics for texts.
+        baseline: The baseline for texts.
 
     Raises:
-        ColumnError: no such column.
-        FrameError: no row has both, there is no such metric, or the answers were changed.
+        ColumnError: There is no such column.
+        FrameError: No row has both answer and truth, a metric is unknown or does not apply, or
+            the answers were changed.
         LabelError: `truth` has labels that the verb does not give.
     """
-    common, record = judged.common(), judged.records[0]
+    common, record = request.common(), request.records[0]
     if any(not isinstance(value, str) for value in common["answers"]):
         raise FrameError(
-            f"the answers in {judged.output!r} are no texts, though {judged.verb} gives such: they "
-            "were changed since. Evaluate the frame that the verb returned."
+            f"the answers in {request.output!r} are no texts, though {request.verb} gives such: "
+            "they were changed since. Evaluate the frame that the verb returned."
         )
     if field_names(record):
-        return of_fields(judged.data, record, judged.metrics, common)
+        request.refuse_metrics()
+        return evaluate_fields(request.data, record, common)
     if "labels" in record["parameters"]:
-        return of_labels(judged.data, judged.records, judged.metrics, common)
-    chosen = metrics if judged.metrics is None else judged.metrics
-    plain = _plain(judged.data, record, common, baseline)
-    return of_texts(common, chosen, plain, "none" if plain is None else baseline.name)
+        request.refuse_metrics()
+        return evaluate_labels(request.data, request.records, common)
+    chosen = metrics if request.metrics is None else request.metrics
+    texts = _baseline_texts(request.data, record, common, baseline)
+    return evaluate_texts(common, chosen, texts, "none" if texts is None else baseline.name)
 
 
-def _plain(
+def _baseline_texts(
     data: nw.DataFrame[Any],
     record: Mapping[str, Any],
     common: Mapping[str, Any],
     baseline: Baseline,
 ) -> list[str] | None:
-    """The baseline's text for each row; None where the frame no longer has what was read."""
+    """Return the baseline's text for each row; None if the frame lacks the source texts."""
     columns = record["columns"]
-    # What a question is answered from, or a reply made of, where there is one beside it.
-    alone = next(iter(columns.values())) if len(columns) == 1 else None
-    column = columns.get("context", columns.get("sources", alone))
+    single = next(iter(columns.values())) if len(columns) == 1 else None
+    column = columns.get("context", columns.get("sources", single))
     if column not in data.columns:
         return None
     texts = data[column].to_list()

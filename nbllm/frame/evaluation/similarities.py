@@ -1,13 +1,12 @@
-"""Similarity scores of pairs of texts against scores that people gave."""
+"""Evaluation of the similarity scores of pairs of texts against human ratings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import narwhals as nw
 import numpy as np
 
 from nbllm.errors import FrameError
@@ -20,52 +19,55 @@ from nbllm.stats import bootstrap
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ScoreEvaluation", "of_scores", "word_overlap"]
+    from nbllm.frame.evaluation.request import EvaluationRequest
+
+__all__ = ["ScoreEvaluation", "evaluate_scores", "word_overlap"]
 
 _Correlation = Callable[["NDArray[np.float64]", "NDArray[np.float64]"], float]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreEvaluation(Evaluation):
-    """Scores against gold scores, by their correlation. Made by `df.llm.evaluate`.
+    """Evaluation of scores by their correlation with gold scores, as `df.llm.evaluate` returns it.
 
-    Correlations have the interval of 2,000 bootstrap resamples of rows, seeded. The baseline is the
-    share of the words of both texts that both have.
+    The intervals are those of 2,000 seeded bootstrap resamples of rows. The baseline is the word
+    overlap of both texts.
     """
 
-    given: NDArray[np.float64]  # shape (rows,)
-    gold: NDArray[np.float64]
-    plain: NDArray[np.float64] | None  # the baseline's score
+    scores: NDArray[np.float64]  # shape (rows,)
+    gold: NDArray[np.float64]  # shape (rows,)
+    baseline_scores: NDArray[np.float64] | None  # shape (rows,)
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
-        """Spearman's correlation, of ranks, and Pearson's."""
+        """Spearman's rank correlation and Pearson's correlation."""
+        baseline = self.baseline_scores
         return tuple(
             Measure(
                 name,
-                bootstrap(partial(self._of, correlation), self.count, CONFIDENCE, SEED),
-                None if self.plain is None else correlation(self.plain, self.gold),
+                bootstrap(partial(self._resampled, correlation), self.count, CONFIDENCE, SEED),
+                None if baseline is None else correlation(baseline, self.gold),
             )
             for name, correlation in (("Spearman", _spearman), ("Pearson", _pearson))
         )
 
-    def _of(self, correlation: _Correlation, rows: NDArray[np.intp]) -> float:
-        return correlation(self.given[rows], self.gold[rows])
+    def _resampled(self, correlation: _Correlation, rows: NDArray[np.intp]) -> float:
+        return correlation(self.scores[rows], self.gold[rows])
 
 
-def of_scores(
-    data: nw.DataFrame[Any], record: Mapping[str, Any], common: dict[str, Any]
-) -> ScoreEvaluation:
-    """Return the scores of pairs beside a column of numbers, on any scale.
+def evaluate_scores(request: EvaluationRequest) -> ScoreEvaluation:
+    """Return the evaluation of similarity scores against a column of numbers on any scale.
 
     Args:
-        data: the frame.
-        record: of the run that gave the scores.
-        common: the fields that all evaluations share.
+        request: The scores and the column of gold scores.
 
     Raises:
-        FrameError: a truth that is no number, or fewer than two rows.
+        ColumnError: There is no such column.
+        FrameError: A gold score is not a number, fewer than two rows have both, or metrics were
+            passed.
     """
+    request.refuse_metrics()
+    common = request.common()
     try:
         gold = np.array([float(value) for value in common["right"]])
     except ValueError as error:
@@ -78,26 +80,26 @@ def of_scores(
     return ScoreEvaluation(
         **common,
         baseline="the share of words that both texts have",
-        given=np.array(common["answers"], dtype=float),
+        scores=np.array(common["answers"], dtype=float),
         gold=gold,
-        plain=_overlaps(data, record, common["positions"]),
+        baseline_scores=_overlaps(request, common["positions"]),
     )
 
 
 def word_overlap(first: str, second: str) -> float:
-    """Return the share of the words of either text that both have (Jaccard).
+    """Return the Jaccard index of the words of two texts, 0 to 1.
 
     Example:
         >>> word_overlap("A red car.", "a red bike")
         0.5
     """
-    one, other = set(words(first)), set(words(second))
-    return len(one & other) / len(one | other) if one | other else 0.0
+    a, b = set(words(first)), set(words(second))
+    return len(a & b) / len(a | b) if a | b else 0.0
 
 
-def _overlaps(
-    data: nw.DataFrame[Any], record: Mapping[str, Any], rows: list[int]
-) -> NDArray[np.float64] | None:
+def _overlaps(request: EvaluationRequest, rows: list[int]) -> NDArray[np.float64] | None:
+    """Return the word overlap of each pair; None if the frame lacks the texts."""
+    data, record = request.data, request.records[0]
     columns = record["columns"]
     if any(column not in data.columns for column in columns.values()):
         return None
@@ -120,5 +122,5 @@ def _spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 
 def _is_constant(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    """Return whether either is constant, and so has no correlation."""
+    """Return whether either is constant, so that the correlation is undefined."""
     return bool(first.min() == first.max() or second.min() == second.max())

@@ -11,17 +11,17 @@ __all__ = ["Measure", "Summary"]
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the summary."""
+    """A measure with its interval and its baseline: one line of the summary."""
 
     name: str
     value: Estimate
     baseline: float | None = None
-    label: str | None = None  # that it is about, where it is about one
-    chance: float | None = None  # what drawing at random gives on average
+    label: str | None = None  # set for measures of a single label
+    chance: float | None = None  # expected value of a random choice
 
     @property
     def title(self) -> str:
-        """Its name, with the label that it is about."""
+        """The name, with the label if there is one."""
         return self.name if self.label is None else f"{self.name} of {self.label}"
 
 
@@ -31,10 +31,10 @@ class Summary:
 
     heading: str
     measures: tuple[Measure, ...]
-    baseline: str  # what the baseline of the measures is
+    baseline: str  # description of the baseline
     remark: str  # a footnote
 
     @property
     def has_chance(self) -> bool:
-        """Whether any measure has a value for random choice."""
+        """Whether any measure has an expected value of a random choice."""
         return any(measure.chance is not None for measure in self.measures)

@@ -1,4 +1,4 @@
-"""Metrics of a text against the right one: ROUGE, exact match, token F1, BLEU and chrF."""
+"""Metrics of a text against a reference text: ROUGE, exact match, token F1, BLEU and chrF."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbllm.stats import Estimate
 
 __all__ = ["METRICS", "corpus_metric", "first_sentences", "row_metric", "words"]
 
-# What each is called in a summary.
+# Titles in a summary.
 METRICS = {
     "rouge1": "ROUGE-1",
     "rouge2": "ROUGE-2",
@@ -28,11 +28,11 @@ _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_HAN}{_KANA}]|[^\W_{_HAN}{_KANA}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _ARTICLES = {"a", "an", "the"}
-_DRAWS = 1000
+_RESAMPLES = 1000
 
 
 def words(text: str) -> list[str]:
-    """Return the words in lower case, each character of Chinese and Japanese on its own.
+    """Return the words in lower case; each character of Chinese or Japanese is a word.
 
     Example:
         >>> words("Ein schöner Tag, 好!")
@@ -42,33 +42,33 @@ def words(text: str) -> list[str]:
 
 
 def first_sentences(text: str, *, like: str) -> str:
-    """Return the first sentences of a text, about as many words as another text has.
+    """Return the first sentences of a text, up to about the length of another text.
 
     Args:
-        text: to take the sentences from.
-        like: the text whose length they reach.
+        text: The text to take the sentences from.
+        like: The text whose number of words they reach.
 
     Example:
         >>> first_sentences("It rained. It snowed. It froze.", like="Rain, then snow.")
         'It rained. It snowed.'
     """
     text = text.strip()
-    wanted = len(words(like))
-    seen = start = 0
+    length = len(words(like))
+    count = start = 0
     for end in [*(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]:
-        seen += len(words(text[start:end]))
-        if seen >= wanted:
+        count += len(words(text[start:end]))
+        if count >= length:
             return text[:end].rstrip()
         start = end
     return text
 
 
 def row_metric(metric: str) -> Callable[[str, str], float] | None:
-    """Return a metric of (answer, right answer), 0 to 1; None if it is of all rows together."""
+    """Return the function of (answer, right answer), 0 to 1, or None for BLEU and chrF."""
     if metric.startswith("rouge"):
         from rouge_score.rouge_scorer import RougeScorer
 
-        # Its own tokenizer drops every letter beyond a to z.
+        # The default tokenizer of rouge_score drops all letters except a to z.
         scorer = RougeScorer([metric], tokenizer=_Words())
         return lambda answer, right: float(scorer.score(right, answer)[metric].fmeasure)
     return {"exact": _exact, "token_f1": _token_f1}.get(metric)
@@ -80,7 +80,7 @@ class _Words:
 
 
 def _content(text: str) -> list[str]:
-    """Return the words without case, punctuation and articles, as SQuAD compares answers."""
+    """Return the words without case, punctuation and articles, as in the metrics of SQuAD."""
     return [word for word in words(text) if word not in _ARTICLES]
 
 
@@ -89,25 +89,24 @@ def _exact(answer: str, right: str) -> float:
 
 
 def _token_f1(answer: str, right: str) -> float:
-    given, wanted = Counter(_content(answer)), Counter(_content(right))
-    both = (given & wanted).total()
-    total = given.total() + wanted.total()
-    return 2 * both / total if total else 1.0
+    predicted, expected = Counter(_content(answer)), Counter(_content(right))
+    total = predicted.total() + expected.total()
+    return 2 * (predicted & expected).total() / total if total else 1.0
 
 
 def corpus_metric(
     metric: str, answers: Sequence[str], right: Sequence[str], *, interval: bool
 ) -> Estimate:
-    """Return BLEU or chrF of all rows by sacrebleu, 0 to 100, with its bootstrap interval.
+    """Return BLEU or chrF over all rows by sacrebleu, 0 to 100, with its bootstrap interval.
 
     Post 2018, https://aclanthology.org/W18-6319. For BLEU, Chinese and Japanese are tokenized
-    into characters, all else into words.
+    into characters, other languages into words.
 
     Args:
         metric: "bleu" or "chrf".
-        answers: of all rows.
-        right: the right answers of the same rows.
-        interval: whether to resample; otherwise both ends are the value.
+        answers: The answers of all rows.
+        right: The right answers of the same rows.
+        interval: Whether to compute the interval; otherwise both its ends are the value.
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -115,21 +114,21 @@ def corpus_metric(
     scorer: Any = (
         _floats(CHRF)() if metric == "chrf" else _floats(BLEU)(tokenize=_tokenization(right))
     )
-    drawn = {"n_bootstrap": _DRAWS} if interval else {}
-    score = scorer.corpus_score(list(answers), [list(right)], **drawn)
+    options = {"n_bootstrap": _RESAMPLES} if interval else {}
+    score = scorer.corpus_score(list(answers), [list(right)], **options)
     if not interval:
         return Estimate(score.score, score.score, score.score)
     found = json.loads(score.format(is_json=True, signature=scorer.get_signature().format()))
-    mean, reach = found["confidence_mean"], found["confidence_var"]
-    # It is symmetric around the mean of the draws, and so may pass the ends of the scale.
-    return Estimate(score.score, max(0.0, mean - reach), min(100.0, mean + reach))
+    mean, half = found["confidence_mean"], found["confidence_var"]
+    # The interval is symmetric around the mean, so it can exceed the ends of the scale.
+    return Estimate(score.score, max(0.0, mean - half), min(100.0, mean + half))
 
 
 def _floats(scorer: Any) -> Any:
     """Return a metric class of sacrebleu whose scores are floats.
 
-    As published, a resample without a match scores a float and others a numpy number, and their
-    mean raises if both occur.
+    Otherwise a resample without a match scores a float and the others a numpy number, and their
+    mean raises an error if both occur.
     """
 
     class Floats(scorer):  # type: ignore[misc]
@@ -142,7 +141,8 @@ def _floats(scorer: Any) -> Any:
 
 
 def _tokenization(texts: Sequence[str]) -> str:
-    whole = "".join(texts)
-    if re.search(f"[{_KANA}]", whole):
+    """Return the name of sacrebleu's tokenizer for the language of the texts."""
+    corpus = "".join(texts)
+    if re.search(f"[{_KANA}]", corpus):
         return "char"
-    return "zh" if re.search(f"[{_HAN}]", whole) else "13a"
+    return "zh" if re.search(f"[{_HAN}]", corpus) else "13a"

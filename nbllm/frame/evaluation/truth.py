@@ -1,4 +1,4 @@
-"""The right answers that a user gives: aligned with the rows, and checked against the labels."""
+"""The right answers that a user passes, aligned with the rows and checked against the labels."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import cell_text, index_labels, is_missing, read_rows
 from nbllm.wording import counted
 
-__all__ = ["given_answers", "label_text", "refuse_unknown", "right_answers"]
+__all__ = ["aligned_answers", "label_text", "refuse_unknown", "right_answers"]
 
 
 def right_answers(frame: Any, column: str) -> list[str | None]:
-    """Return the right answer of each row as text, None where it is missing or blank.
+    """Return the right answer of each row as text; None if it is missing or blank.
 
     Args:
-        frame: of pandas or polars.
-        column: the one that has them, of any type.
+        frame: A frame of pandas or polars.
+        column: The column of the right answers, of any type.
 
     Raises:
-        ColumnError: the column is not there.
+        ColumnError: There is no such column.
     """
-    read_rows(frame, [column], any_type=True)  # says which columns there are
+    read_rows(frame, [column], any_type=True)  # its error names the columns
     return [label_text(value) for value in nw.from_native(frame, eager_only=True)[column].to_list()]
 
 
-def given_answers(frame: Any, truth: Any) -> list[str | None]:
-    """Return the right answer of each row, from a column or from values beside the frame.
+def aligned_answers(frame: Any, truth: Any) -> list[str | None]:
+    """Return the right answer of each row, from a column of the frame or from separate values.
 
     Args:
-        frame: of pandas or polars.
-        truth: the name of a column; a Series, whose values belong to the rows of the same index
-            labels in pandas; or one value a row, in the order of the frame.
+        frame: A frame of pandas or polars.
+        truth: The name of a column; a Series, aligned by the index in pandas; or one value per
+            row, in the order of the frame.
 
     Raises:
-        ColumnError: the column is not there.
-        FrameError: a Series of other rows, or not one value a row.
+        ColumnError: There is no such column.
+        FrameError: The Series has other rows, or there is not one value per row.
     """
     if isinstance(truth, str):
         return right_answers(frame, truth)
@@ -61,16 +61,16 @@ def label_text(value: Any) -> str | None:
 def refuse_unknown(
     right: Iterable[str | None], labels: Sequence[str], name: str, verb: str
 ) -> None:
-    """Refuse right answers that a verb does not give, since every such row would count as wrong.
+    """Raise if a right answer is not a label of the verb, since it could never be matched.
 
     Args:
-        right: as `right_answers` gives them.
-        labels: that the verb answers with.
-        name: what holds the right answers, for the message.
-        verb: the name of the verb, for the message.
+        right: The right answers, as `right_answers` returns them.
+        labels: The labels that the verb answers with.
+        name: The source of the right answers, for the message.
+        verb: The name of the verb, for the message.
 
     Raises:
-        LabelError: there is one.
+        LabelError: A right answer is not a label.
     """
     unknown = sorted({value for value in right if value is not None} - set(labels))
     if unknown:
@@ -82,7 +82,7 @@ def refuse_unknown(
 
 
 def _aligned(frame: Any, truth: Any) -> list[Any]:
-    """Return the values of a truth that is no column, in the order of the frame's rows."""
+    """Return values that are not a column, in the order of the frame's rows."""
     index = index_labels(frame)
     if nw.dependencies.is_pandas_series(truth) and hasattr(frame, "index"):
         if truth.index.equals(frame.index):

@@ -1,4 +1,4 @@
-"""Vectors against labels: whether texts of one label lie near each other."""
+"""Evaluation of vectors by labels: whether texts with the same label have similar vectors."""
 
 from __future__ import annotations
 
@@ -17,23 +17,25 @@ from nbllm.frame.tasks.vector import unit_vectors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["VectorEvaluation", "neighbour_labels", "of_vectors"]
+    from nbllm.frame.evaluation.request import EvaluationRequest
+
+__all__ = ["VectorEvaluation", "evaluate_vectors", "neighbour_labels"]
 
 _NEIGHBOURS = (1, 5)
-_AT_ONCE = 1024  # rows whose cosines with all are held
+_CHUNK = 1024  # rows whose cosines with all other rows are in memory at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class VectorEvaluation(Evaluation):
-    """Vectors against labels, by the nearest other texts. Made by `df.llm.evaluate`.
+    """Evaluation of vectors by the labels of nearest neighbours, as `df.llm.evaluate` returns it.
 
-    A row is right where most of its nearest neighbours by cosine, itself left out, have its
-    label. The interval is that of 2,000 bootstrap resamples of rows, seeded; vectors stay.
+    A row is right if most of its nearest other rows by cosine have its label. The intervals are
+    those of 2,000 seeded bootstrap resamples of rows; the neighbours are not recomputed.
     """
 
     @cached_property
     def neighbours(self) -> dict[int, list[str]]:
-        """By the number of neighbours that vote, the label that they give each row."""
+        """By the number of neighbours, the majority label of each row's neighbours."""
         counts = [count for count in _NEIGHBOURS if count < self.count]
         return neighbour_labels(self.answers, self.right, counts)
 
@@ -41,26 +43,29 @@ class VectorEvaluation(Evaluation):
     def measures(self) -> tuple[Measure, ...]:
         """The measures, in reading order."""
         right = np.array(self.right)
-        most = max(Counter(self.right).values()) / self.count
+        baseline = max(Counter(self.right).values()) / self.count
         return tuple(
             Measure(
                 "label of the nearest" if count == 1 else f"label of the {count} nearest",
                 mean_estimate((np.array(labels) == right).astype(float)),
-                most,
+                baseline,
             )
             for count, labels in self.neighbours.items()
         )
 
 
-def of_vectors(common: dict[str, Any]) -> VectorEvaluation:
-    """Return the vectors of a frame beside a column of labels.
+def evaluate_vectors(request: EvaluationRequest) -> VectorEvaluation:
+    """Return the evaluation of a frame's vectors by a column of labels.
 
     Args:
-        common: the fields that all evaluations share.
+        request: The vectors and the column of labels.
 
     Raises:
-        FrameError: fewer than two rows, or every row has a label of its own.
+        ColumnError: There is no such column.
+        FrameError: No row has both, no two rows have the same label, or metrics were passed.
     """
+    request.refuse_metrics()
+    common = request.common()
     counts = Counter(common["right"])
     if max(counts.values()) < 2:
         raise FrameError(
@@ -73,29 +78,30 @@ def of_vectors(common: dict[str, Any]) -> VectorEvaluation:
 def neighbour_labels(
     vectors: list[Any], labels: list[str], counts: list[int]
 ) -> dict[int, list[str]]:
-    """Return the majority label of the nearest other rows, by the number of neighbours.
+    """Return the majority label of each row's nearest other rows, by the number of neighbours.
 
-    A tie goes to the label that comes first among the nearest.
+    Of equally frequent labels, the label of the nearest row wins.
 
     Args:
-        vectors: of each row, of one length.
-        labels: of each row.
-        counts: numbers of neighbours, each less than the number of rows.
+        vectors: The vector of each row, all of the same length.
+        labels: The label of each row.
+        counts: The numbers of neighbours, each less than the number of rows.
     """
     unit = unit_vectors(vectors)
     found: dict[int, list[str]] = {count: [] for count in counts}
-    for start in range(0, len(unit), _AT_ONCE):
-        near = unit[start : start + _AT_ONCE] @ unit.T
-        near[np.arange(len(near)), start + np.arange(len(near))] = -np.inf
-        order = _nearest(near, max(counts))
+    for start in range(0, len(unit), _CHUNK):
+        cosines = unit[start : start + _CHUNK] @ unit.T
+        itself = np.arange(len(cosines))
+        cosines[itself, start + itself] = -np.inf
+        order = _nearest(cosines, max(counts))
         for count in counts:
             votes = [Counter(labels[n] for n in row[:count]) for row in order]
             found[count] += [vote.most_common(1)[0][0] for vote in votes]
     return found
 
 
-def _nearest(near: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def _nearest(cosines: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the columns of the largest values of each row, largest first."""
-    some = np.argpartition(-near, count - 1, axis=1)[:, :count]
-    order = np.argsort(-np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+    largest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(cosines, largest, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(largest, order, axis=1)

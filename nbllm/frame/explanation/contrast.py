@@ -1,4 +1,4 @@
-"""A row's label and the one that came second: what an explanation is about."""
+"""The label of a row and the likeliest other label, which an explanation contrasts."""
 
 from __future__ import annotations
 
@@ -26,41 +26,44 @@ __all__ = ["Contrast", "contrast"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """The label of a row, and the likeliest other one."""
+    """The label of a row and the likeliest other label."""
 
     label: str
     other: str
-    probability: float  # calibrated, as the row's score is
+    probability: float  # calibrated, like the row's score
     other_probability: float
-    target: int  # id of the first token that tells the label from the other, or its class
-    against: int  # that of the other
-    shared: tuple[int, ...] = ()  # tokens after the prompt that both labels begin with
+    target: int  # id of the label's first token that differs from the other's, or of its class
+    against: int  # the same of the other label
+    shared: tuple[int, ...] = ()  # ids of the tokens that both labels begin with
 
 
 def contrast(
     record: Mapping[str, Any], frame: Any, column: str, row: int, prompt: Prompt, model: Model
 ) -> Contrast | None:
-    """A row's label beside the one that came second; None where the answer is no such choice.
+    """Return the contrast of a row's label with the likeliest other one; None without labels.
 
-    The prompt is asked once more, so a label that rounding decided may be the less likely here.
+    The prompt is scored again. Because of rounding, an almost equally likely other label may get
+    the higher probability here.
 
     Args:
-        record: of the run that answered the row.
-        column: the column of the answers.
-        row: position in the frame.
-        prompt: what the run gave the model for the row.
+        record: The record of the run that answered the row.
+        frame: The frame with the answers.
+        column: The column of the answers.
+        row: The position of the row in the frame.
+        prompt: The row's prompt in the run.
+        model: The model that answered.
 
     Raises:
-        FrameError: the row has no answer.
-        LabelError: the answer is none of the run's labels.
-        ProvenanceError: the model has fewer labels than the run read.
+        FrameError: The row has no answer.
+        LabelError: The answer is not a label of the run.
+        ProvenanceError: The model has fewer labels than the run read.
     """
-    asked = record["parameters"]
-    by_likelihood = "answers" in asked and model.kind == "causal"
-    by_head = "heads" in asked and "several" not in asked and model.kind == "classifier"
-    if not (by_likelihood or by_head) or len(asked["labels"]) < 2:
+    parameters = record["parameters"]
+    by_likelihood = "answers" in parameters and model.kind == "causal"
+    by_head = "heads" in parameters and "several" not in parameters and model.kind == "classifier"
+    if not (by_likelihood or by_head) or len(parameters["labels"]) < 2:
         return None
-    labels = list(asked["labels"])
+    labels = list(parameters["labels"])
     [answer] = row_values(frame, [column], row)
     if answer not in labels:
         raise LabelError(
@@ -68,41 +71,44 @@ def contrast(
             f"{', '.join(labels)}. It was changed since; ask the row again."
         )
     if by_likelihood:
-        ids = label_ids(model, labels, asked["answers"])
-        shared_by_rows = prompt.ids[: prompt.prefix_length]
-        scores = LabelScorer(model, shared_by_rows, ids).score([prompt])[0]
+        ids = label_ids(model, labels, parameters["answers"])
+        prefix = prompt.ids[: prompt.prefix_length]
+        scores = LabelScorer(model, prefix, ids).score([prompt])[0]
     else:
-        ids = [[head] for head in asked["heads"]]
-        [found] = HeadScorer(model)([prompt])
-        if isinstance(found, Exception):
-            raise found
-        if max(asked["heads"]) >= len(found):
+        heads = list(parameters["heads"])
+        ids = [[head] for head in heads]
+        [outputs] = HeadScorer(model)([prompt])
+        if isinstance(outputs, Exception):
+            raise outputs
+        if max(heads) >= len(outputs):
             raise ProvenanceError(
-                f"run {record['id']!r} reads label {max(asked['heads'])} of a classifier, and "
-                f"{model.name} has {len(found)}. Pass the model that answered: model=."
+                f"run {record['id']!r} reads label {max(heads)} of a classifier, and "
+                f"{model.name} has {len(outputs)}. Pass the model that answered: model=."
             )
-        scores = np.array(found)[list(asked["heads"])]
-    chances = _chances(record, scores)
+        scores = np.array(outputs)[heads]
+    p = _label_probabilities(record, scores)
     best = labels.index(answer)
-    second = max((n for n in range(len(labels)) if n != best), key=lambda n: float(chances[n]))
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(ids[best], ids[second], strict=False))
-    common = tuple(token for token, _ in shared)
+    second = max((n for n in range(len(labels)) if n != best), key=lambda n: float(p[n]))
+    pairs = zip(ids[best], ids[second], strict=False)
+    shared = tuple(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return Contrast(
         label=answer,
         other=labels[second],
-        probability=float(chances[best]),
-        other_probability=float(chances[second]),
-        target=ids[best][len(common)],
-        against=ids[second][len(common)],
-        shared=common,
+        probability=float(p[best]),
+        other_probability=float(p[second]),
+        target=ids[best][len(shared)],
+        against=ids[second][len(shared)],
+        shared=shared,
     )
 
 
-def _chances(record: Mapping[str, Any], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The probability of each label as the run gave it."""
-    chances = probabilities(scores[None], np.array(record.get("offset") or 0.0))
+def _label_probabilities(
+    record: Mapping[str, Any], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the probability of each label, calibrated as in the run, shape (labels,)."""
+    rows = probabilities(scores[None], np.array(record.get("offset") or 0.0))
     if "scaling" in record:
-        scaled = record["scaling"]
-        chances = Scaling(scaled["temperature"], tuple(scaled["bias"]))(np.log(chances))
-    found: NDArray[np.float64] = chances[0]
+        scaling = record["scaling"]
+        rows = Scaling(scaling["temperature"], tuple(scaling["bias"]))(np.log(rows))
+    found: NDArray[np.float64] = rows[0]
     return found

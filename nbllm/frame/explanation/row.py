@@ -1,4 +1,4 @@
-"""What answered one row of a frame: the model, its prompt, and the label that came second."""
+"""Rebuilds from its run's record how a row was answered: model, prompt and label contrast."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nbllm._warnings import warn_user
 from nbllm.checks import shown
 from nbllm.engine.prompt import Prompt, with_answer
 from nbllm.errors import ProvenanceError
-from nbllm.frame.calls.registry import find_verb, is_verb
+from nbllm.frame.calls.registry import verb_of
 from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
 from nbllm.frame.explanation.contrast import Contrast, contrast
 from nbllm.frame.running.provenance import (
     find_record,
+    has_answers,
     is_own_run,
-    keeps_answers,
     known_answers,
-    recorded_prompt,
     row_run,
 )
+from nbllm.frame.running.run_record import recorded_prompt
 from nbllm.models.fetch.at_hand import is_at_hand
 from nbllm.models.loader import held_as, reload, resolve
 
@@ -31,43 +31,44 @@ if TYPE_CHECKING:
 
 __all__ = ["ExplainedRow", "explained_row"]
 
-# By how much probabilities of the same text may differ: quantized models round by batch.
-_ROUNDING = 0.05
+# Tolerated difference of probabilities, since rounding in quantized models depends on the batch.
+_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class ExplainedRow:
-    """What a row was answered by, and with."""
+    """The model and the prompt of an answered row, and the contrast of its label."""
 
     model: Model
-    prompt: Prompt  # with the answer behind it, where that was written
-    contrast: Contrast | None  # None where the answer is no choice between labels
+    prompt: Prompt  # followed by the answer if the model generated it
+    contrast: Contrast | None  # None if the answer is not a label
 
 
 def explained_row(
     frame: Any, output: str, row: int, model: ModelLike | None, *, trust_record: bool = False
 ) -> ExplainedRow:
-    """Rebuild from the record of its run what a row was asked.
+    """Return the model and the prompt of an answered row, rebuilt from the record of its run.
 
-    Whether the row's text is still the one that was answered is known where the answer is in
-    the ledger or was given by this process. Elsewhere a label is held against what the model
-    says to the text now, and refused where that is another; where the run is on record and the
-    text is not, or the answer was written, a warning says that it may have been changed.
+    The answer is checked against the row's current text. If it is in the ledger or was given by
+    this process, the text is known to be unchanged. Otherwise a label is compared with the
+    model's label for the current text, and a different one is an error. A warning is issued if the
+    ledger has answers of the run but none to this text, or if the answer was generated.
 
     Args:
-        output: the column of the answers.
-        row: position in the frame.
-        model: by default the one that the record names, loaded again if need be.
-        trust_record: whether a record that is neither this process's nor in the user's ledger may
-            have its model fetched from the hub, or read from wherever it says.
+        frame: The frame with the answers.
+        output: The column of the answers.
+        row: The position of the row in the frame.
+        model: The model that answered; by default the one in the record, loaded if necessary.
+        trust_record: Whether to load the model that the record names from any source, even if
+            the run is neither of this process nor in the user's ledger.
 
     Raises:
-        ColumnError: a column that the prompt was made of is not in the frame.
-        FrameError: the row has no answer.
-        LabelError: its answer is none of the run's labels.
-        ProvenanceError: no run answered the row, its run is not on record, its text is not the
-            one that got the answer, or its model is not here and the record not trusted.
-        UnsupportedModelError: the model points at its answer, and has no prompt like others.
+        ColumnError: A column of the prompt is not in the frame.
+        FrameError: The row has no answer.
+        LabelError: The answer is not a label of the run.
+        ProvenanceError: No run answered the row, the run is not on record, the text is not the
+            one that got the answer, or the model is not local and the record is not trusted.
+        UnsupportedModelError: The model extracts answers and has no prompt.
     """
     run = row_run(frame, f"{output}_run", row)
     record = find_record(run, frame)
@@ -75,27 +76,26 @@ def explained_row(
         model = _named_model(record, trust_record or is_own_run(run))
     else:
         model = resolve(model)
-    # A verb of the user's own may not be registered any more.
-    verb = find_verb(record["verb"]) if is_verb(record["verb"]) else None
+    verb = verb_of(record)
     any_type = verb is not None and verb.any_type
     texts = row_values(frame, list(record["columns"].values()), row, any_type=any_type)
     if verb is not None:
         texts = verb.texts_read(record, texts, model)
     prompt = recorded_prompt(record, texts, model)
     key = row_key(texts)
-    on_record = key in known_answers(record["question"], [key])
+    is_verified = key in known_answers(record["question"], [key])
     if record["writes"]:
         [answer] = row_values(frame, [output], row)
         found, prompt = None, with_answer(prompt, answer, model.tokenizer)
     else:
         found = contrast(record, frame, output, row, prompt, model)
-    if not on_record:
+    if not is_verified:
         _check_answer(record, frame, output, row, found)
     return ExplainedRow(model, prompt, found)
 
 
 def _named_model(record: Mapping[str, Any], trusted: bool) -> Model:
-    """The model that a record names: of one that is not trusted, only if it is here already."""
+    """Return the model in a record; if the record is not trusted, only if the model is local."""
     named = record["model"]
     if trusted:
         return reload(named)
@@ -117,7 +117,7 @@ def _named_model(record: Mapping[str, Any], trusted: bool) -> Model:
 def _check_answer(
     record: Mapping[str, Any], frame: Any, output: str, row: int, found: Contrast | None
 ) -> None:
-    """Refuse a label that the text does not get; warn where an answer cannot be checked so."""
+    """Raise if the label differs from the text's current one; warn if that cannot be checked."""
     label = index_labels(frame)[row]
     if found is None:
         warn_user(
@@ -126,19 +126,19 @@ def _check_answer(
             "ledger. What is shown is of the text that is there now.",
         )
         return
-    gets, chance = found.label, found.probability
-    if found.other_probability > chance + _ROUNDING:
-        gets, chance = found.other, found.other_probability
+    current, probability = found.label, found.probability
+    if found.other_probability > probability + _TOLERANCE:
+        current, probability = found.other, found.other_probability
     data = nw.from_native(frame, eager_only=True)
     score: Any = data[f"{output}_score"][row] if f"{output}_score" in data.columns else None
-    expected = chance if is_missing(score) else float(score)
-    if gets != found.label or abs(chance - expected) > _ROUNDING:
+    expected = probability if is_missing(score) else float(score)
+    if current != found.label or abs(probability - expected) > _TOLERANCE:
         answer = f"{found.label!r}" + ("" if is_missing(score) else f" with {expected:.2f}")
         raise ProvenanceError(
-            f"the text of row {label!r} gets {gets!r} with {chance:.2f}, and its answer is "
+            f"the text of row {label!r} gets {current!r} with {probability:.2f}, and its answer is "
             f"{answer}: the text was changed since, or another model answered it. Ask it again."
         )
-    if keeps_answers(record["question"]):
+    if has_answers(record["question"]):
         warn_user(
             f"explain: answers of run {record['id']!r} are on record, and none to the text that "
             f"row {label!r} has now. It may have been changed since; the text that is there now "

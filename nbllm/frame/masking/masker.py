@@ -1,6 +1,6 @@
-"""Masking: personal data replaced by placeholders, by patterns and not by a language model.
+"""Masking: replacing personal data by placeholders, with patterns and not a language model.
 
-The patterns, check sums and words nearby are presidio's. Nothing here asks the network.
+The patterns, checksums and context words are presidio's. Nothing here connects to the internet.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from presidio_analyzer import EntityRecognizer, RecognizerResult
     from presidio_analyzer.nlp_engine import NlpArtifacts
 
-__all__ = ["Found", "Masker", "mask_frame", "masked"]
+__all__ = ["EntityMatch", "Masker", "mask_frame", "mask_text"]
 
 _BY_PATTERN = (
     "EMAIL_ADDRESS",
@@ -44,28 +44,29 @@ _BY_PATTERN = (
 )
 _BY_MODEL = ("PERSON", "LOCATION", "ORGANIZATION", "NRP")
 
-# A web address or a date seldom tells who somebody is, and a licence looks like any other number.
-_ASKED_FOR = ("URL", "DATE_TIME", "US_DRIVER_LICENSE")
-_DEFAULT = tuple(name for name in _BY_PATTERN if name not in _ASKED_FOR)
-_NEVER_FOUND = (
+# A URL or a date seldom identifies a person, and a licence looks like any other number.
+_OPT_IN = ("URL", "DATE_TIME", "US_DRIVER_LICENSE")
+_DEFAULT = tuple(name for name in _BY_PATTERN if name not in _OPT_IN)
+_UNDETECTABLE = (
     "street addresses, ages, titles, passwords, numbers whose check digit is wrong, and papers of "
     "other countries, such as passports and identity cards"
 )
 
-# The least score of presidio that counts: a telephone number without a word such as "call".
-_LEAST = 0.4
+# The minimum score of a match, which is presidio's score of a telephone number without a context
+# word such as "call".
+_MIN_SCORE = 0.4
 
-_PIECE = 4000  # characters of a text that are read at a time
-_AROUND = 300  # more that are read on each side, for words nearby and what goes on over the end
-_BORDER = re.compile(r"[\s，。！？；：、]+")
-_MOST_FOUND = 10_000  # in one text: more than a second of processor time would go into
-# No word is in such a run, and spaCy's time grows with the square of its length.
-_SIGNS = re.compile(r"(?:[^\w\s]|_){16,}")
+_PIECE_LENGTH = 4000  # characters that are analyzed at a time
+_CONTEXT_LENGTH = 300  # more on each side, for context words and matches across the end
+_WORD_BOUNDARY = re.compile(r"[\s，。！？；：、]+")
+_MAX_MATCHES = 10_000  # per text; more take over a second of processor time
+# Such a run holds no word, and spaCy's time is quadratic in its length.
+_PUNCTUATION_RUN = re.compile(r"(?:[^\w\s]|_){16,}")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Personal data in a text: `text[start:end]`."""
+class EntityMatch:
+    """A match of personal data: `text[start:end]`."""
 
     entity: str
     start: int
@@ -74,15 +75,16 @@ class Found:
 
 
 class Masker:
-    """Finds personal data of some kinds in texts of one language.
+    """Finds personal data in texts of one language.
 
     Args:
-        entities: names of presidio; by default those that patterns tell, without URL, DATE_TIME
-            and US_DRIVER_LICENSE.
-        language: a code of ISO 639, such as "en".
+        entities: Presidio's names of the entities. By default those with a pattern, without URL,
+            DATE_TIME and US_DRIVER_LICENSE.
+        language: An ISO 639 code, such as "en".
 
     Raises:
-        FrameError: an unknown entity, presidio is not installed, or no spaCy model for names.
+        FrameError: An entity is unknown, presidio is not installed, or an entity requires a spaCy
+            model that is not installed.
     """
 
     def __init__(self, entities: Sequence[str] | None = None, language: str = "en") -> None:
@@ -99,90 +101,99 @@ class Masker:
         self._analyzer = _analyzer(language, by_model[0] if by_model else None)
 
     @property
-    def not_looked_for(self) -> str:
-        """What personal data is left in the texts, and how to have it masked too, in sentences."""
+    def coverage_note(self) -> str:
+        """The personal data that is left in the texts and how to mask it too, in sentences."""
         by_model = [name for name in _BY_MODEL if name not in self.entities]
         by_pattern = [name for name in _BY_PATTERN if name not in self.entities]
         ways = []
         if by_model:
-            ways.append(f"{', '.join(by_model)} (by a spaCy model: {_get_model(self.language)})")
+            ways.append(f"{', '.join(by_model)} (by a spaCy model: {_install_hint(self.language)})")
         if by_pattern:
             ways.append(", ".join(by_pattern))
         said = f"Not looked for: {'; '.join(ways)}. Name those in entities=. " if ways else ""
-        return f"{said}Never found: {_NEVER_FOUND}."
+        return f"{said}Never found: {_UNDETECTABLE}."
 
     def recognizers(self) -> dict[str, list[str]]:
-        """By entity, the names of what finds it."""
+        """Return the names of the recognizers of each entity."""
         known = self._analyzer.recognizers
         return {
             entity: sorted(type(r).__name__ for r in known if entity in r.supported_entities)
             for entity in self.entities
         }
 
-    def find(self, text: str) -> list[Found]:
-        """The personal data of a text, in order; of two that overlap, the surer or longer one.
+    def find(self, text: str) -> list[EntityMatch]:
+        """Return the personal data in a text, in order.
 
-        A long text is read in pieces, so that it takes no longer than as many short ones.
+        Of overlapping matches, the one with the higher score is kept, or the longer one. A long
+        text is analyzed in pieces, so that the time is linear in its length.
+
+        Args:
+            text: Any text.
 
         Raises:
-            FrameError: the text holds more than one text is searched for, see `_MOST_FOUND`.
+            FrameError: The text has more than 10,000 matches or 1,500 possible telephone numbers.
         """
         if "PHONE_NUMBER" in self.entities:
             self._analyzer.refuse_many_numbers(text)
-        pieces = [(0, len(text))] if self._analyzer.has_names else _pieces(text)
-        found: list[Found] = []
+        pieces = [(0, len(text))] if self._analyzer.has_ner else _pieces(text)
+        found: list[EntityMatch] = []
         for begin, end in pieces:
-            low = max(0, begin - _AROUND)
-            first = _border(text, low, begin) or low
-            part = self._analyzer.find(text[first : end + _AROUND], self.entities)
+            low = max(0, begin - _CONTEXT_LENGTH)
+            first = _next_word(text, low, begin) or low
+            part = self._analyzer.find(text[first : end + _CONTEXT_LENGTH], self.entities)
             moved = (replace(f, start=f.start + first, end=f.end + first) for f in part)
             found += [item for item in moved if begin <= item.start < end]
-            if len(found) > _MOST_FOUND:
+            if len(found) > _MAX_MATCHES:
                 raise FrameError(
-                    f"One text is searched for {_MOST_FOUND:,} pieces of personal data at most, "
+                    f"One text is searched for {_MAX_MATCHES:,} pieces of personal data at most, "
                     "and this one has more. Split it into several rows."
                 )
-        return _surest(found)
+        return _without_overlaps(found)
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Where pieces of a text begin and end; what begins in one may go on in the next."""
+    """Yield the bounds of pieces of a text. A match may continue in the next piece."""
     begin = 0
-    while len(text) - begin > 2 * _PIECE:
-        end = _border(text, begin + _PIECE // 2, begin + _PIECE) or begin + _PIECE
+    while len(text) - begin > 2 * _PIECE_LENGTH:
+        end = begin + _PIECE_LENGTH
+        end = _next_word(text, end - _PIECE_LENGTH // 2, end) or end
         yield begin, end
         begin = end
     yield begin, len(text)
 
 
-def _border(text: str, low: int, high: int) -> int | None:
-    """The first place between two where a word may begin."""
-    found = _BORDER.search(text, low, high)
+def _next_word(text: str, low: int, high: int) -> int | None:
+    """Return the first index in a range where a word may begin, or None."""
+    found = _WORD_BOUNDARY.search(text, low, high)
     return found.end() if found else None
 
 
-def _surest(found: Sequence[Found]) -> list[Found]:
-    """Those that do not overlap, in order: the surer first, then the longer."""
-    taken: list[tuple[int, int, Found]] = []
+def _without_overlaps(found: Sequence[EntityMatch]) -> list[EntityMatch]:
+    """Return non-overlapping matches in order, preferring higher scores, then longer matches."""
+    taken: list[tuple[int, int, EntityMatch]] = []
     for item in sorted(found, key=lambda f: (-f.score, f.start - f.end, f.entity, f.start)):
-        place = bisect_left(taken, (item.start,))
-        is_free = (place == 0 or taken[place - 1][1] <= item.start) and (
-            place == len(taken) or item.end <= taken[place][0]
+        index = bisect_left(taken, (item.start,))
+        is_free = (index == 0 or taken[index - 1][1] <= item.start) and (
+            index == len(taken) or item.end <= taken[index][0]
         )
         if is_free:
-            taken.insert(place, (item.start, item.end, item))
+            taken.insert(index, (item.start, item.end, item))
     return [item for _, _, item in taken]
 
 
 def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Sequence[str]) -> Any:
-    """The frame with the masked texts, and what was masked in each as JSON.
+    """Return a frame with masked texts, and the matches in each text as JSON.
 
     Args:
-        keep: which columns to add: "value" (the text and `_entities`), "error".
+        frame: A pandas or polars DataFrame.
+        column: The column of texts.
+        masker: The masker.
+        output: The name of the column of masked texts.
+        keep: The columns to add: "value" (the text and `_entities`), "error".
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: `keep` names another column.
+        ColumnError: The column is missing or not text, or a new column's name is taken.
+        FrameError: `keep` has another name.
     """
     unknown = [name for name in keep if name not in ("value", "error")]
     if unknown:
@@ -195,43 +206,47 @@ def mask_frame(frame: Any, column: str, masker: Masker, *, output: str, keep: Se
         if part in keep
         for suffix in suffixes
     }
-    refuse_taken(frame, list(added), ours=f"{output}_entities")
-    failed = sum(error is not None for error in made["_error"])
-    if failed:
+    refuse_taken(frame, list(added), marker=f"{output}_entities")
+    total = len(rows.text_indices)
+    if failed := sum(error is not None for error in made["_error"]):
         warn_user(
-            f"mask: {failed:,} of {counted(len(rows.position), 'row has', 'rows have')} no answer: "
+            f"mask: {failed:,} of {counted(total, 'row has', 'rows have')} no answer: "
             f"{next(filter(None, made['_error']))} All are in {output}_error.",
         )
     touched = sum(entities not in (None, "[]") for entities in made["_entities"])
     say(
         f"nbllm: mask: {', '.join(masker.entities)} in {touched:,} of "
-        f"{counted(len(rows.position), 'row')}. {masker.not_looked_for}"
+        f"{counted(total, 'row')}. {masker.coverage_note}"
     )
     return write_columns(frame, added)
 
 
-def _columns(rows: Rows, find: Callable[[str], list[Found]]) -> dict[str, list[str | None]]:
-    """By suffix: masked texts, entities and errors, one a row."""
+def _columns(rows: Rows, find: Callable[[str], list[EntityMatch]]) -> dict[str, list[str | None]]:
+    """Return masked texts, entities and errors by suffix, with one value for each row."""
     answers: list[tuple[str | None, str | None, str | None]] = []
     for (text,) in rows.texts:
         try:
             found = find(text)
-            answers.append((masked(text, found), json.dumps([vars(f) for f in found]), None))
-        except Exception as error:  # one text that a recognizer cannot take stops nothing
+            answers.append((mask_text(text, found), json.dumps([vars(f) for f in found]), None))
+        except Exception as error:  # an error in one text must not stop the others
             answers.append((None, None, f"{type(error).__name__}: {error}"))
     columns: dict[str, list[str | None]] = {"": [], "_entities": [], "_error": []}
-    for row, i in enumerate(rows.position):
+    for row, i in enumerate(rows.text_indices):
         answer = (None, None, rows.errors.get(row)) if i is None else answers[i]
         for suffix, value in zip(columns, answer, strict=True):
             columns[suffix].append(value)
     return columns
 
 
-def masked(text: str, found: Sequence[Found]) -> str:
-    """The text with a placeholder for each of what was found, in order.
+def mask_text(text: str, found: Sequence[EntityMatch]) -> str:
+    """Return a text with a placeholder in place of each match.
+
+    Args:
+        text: The original text.
+        found: The matches, in order and without overlaps.
 
     Example:
-        >>> masked("Hello Ann!", [Found("PERSON", 6, 9, 0.9)])
+        >>> mask_text("Hello Ann!", [EntityMatch("PERSON", 6, 9, 0.9)])
         'Hello <PERSON>!'
     """
     pieces, position = [], 0
@@ -243,27 +258,27 @@ def masked(text: str, found: Sequence[Found]) -> str:
 
 @dataclass(frozen=True)
 class _Analyzer:
-    """Recognizers of presidio for one language, as its own engine asks them.
+    """Presidio's recognizers for one language, with the results of presidio's own engine.
 
-    Unlike that, it asks only those that could find something in a text, and looks at words only
-    where one could make a match surer. All else about a match is presidio's.
+    Faster than that engine: only recognizers that can match a text run, and the text is tokenized
+    only where a context word can raise a score.
     """
 
     recognizers: Sequence[EntityRecognizer]
     words: Callable[[str], NlpArtifacts]
     enhance: Callable[..., list[RecognizerResult]]
-    may_find: Callable[[EntityRecognizer, str], bool]
+    can_match: Callable[[EntityRecognizer, str], bool]
     refuse_many_numbers: Callable[[str], None]
-    has_names: bool  # by a model that reads a text as a whole
+    has_ner: bool  # with a spaCy model, which requires the whole text
 
-    def find(self, text: str, entities: Sequence[str]) -> list[Found]:
-        """The personal data of these kinds in a text; some may overlap."""
-        words: Any = self.words(text) if self.has_names else None
+    def find(self, text: str, entities: Sequence[str]) -> list[EntityMatch]:
+        """Return the matches of entities in a text, which may overlap."""
+        words: Any = self.words(text) if self.has_ner else None
         found = [
             (recognizer, result)
             for recognizer in self.recognizers
             if not set(entities).isdisjoint(recognizer.supported_entities)
-            and self.may_find(recognizer, text)
+            and self.can_match(recognizer, text)
             for result in recognizer.analyze(text, list(entities), words)
         ]
         if not found:
@@ -273,61 +288,66 @@ class _Analyzer:
         if any(word.lower() in lower for r, _ in found for word in r.context or ()):
             results = self.enhance(text, results, words or self.words(text), self.recognizers)
         return [
-            Found(result.entity_type, result.start, result.end, float(result.score))
+            EntityMatch(result.entity_type, result.start, result.end, float(result.score))
             for result in results
-            if result.score >= _LEAST
+            if result.score >= _MIN_SCORE
         ]
 
 
 @cache
-def _analyzer(language: str, wanted: str | None) -> _Analyzer:
-    """Presidio for a language; with a spaCy model of names where an entity `wanted` needs it."""
+def _analyzer(language: str, model_entity: str | None) -> _Analyzer:
+    """Return the analyzer of a language, with a spaCy model if `model_entity` requires one.
+
+    Raises:
+        FrameError: Presidio or the model is not installed, or spaCy lacks the language.
+    """
     try:
         import spacy
         from presidio_analyzer import predefined_recognizers as recognizers
         from presidio_analyzer.nlp_engine import SpacyNlpEngine
 
-        from nbllm.frame.masking import recognizers as ours
+        from nbllm.frame.masking import recognizers as own
     except ImportError as error:
         raise FrameError(
             "mask needs presidio, which is not installed. Install it with "
             "pip install 'nbllm[privacy]'."
         ) from error
 
-    named = _names_model(language, wanted, spacy.util.get_installed_models()) if wanted else None
+    installed = spacy.util.get_installed_models()
+    ner_model = model_entity and _ner_model_name(language, model_entity, installed)
     try:
-        pipeline = spacy.load(named) if named else spacy.blank(language)
+        pipeline = spacy.load(ner_model) if ner_model else spacy.blank(language)
     except ImportError as error:
         raise FrameError(
             f"language={language!r} is none whose words spaCy can tell. Pass a code of ISO 639, "
             "such as 'de', or 'xx' for any language."
         ) from error
-    if not named:  # spaCy's limit of a million characters is for what its models take in memory
+    if not ner_model:  # spaCy's limit of a million characters protects the memory of its models
         pipeline.max_length = sys.maxsize
 
     class Words(SpacyNlpEngine):
-        """The words of a text, by a spaCy pipeline that is here; presidio would fetch one."""
+        """Tokenizes with the local spaCy pipeline, where presidio would download one."""
 
         def __init__(self) -> None:
             super().__init__()
             self.nlp = {language: pipeline}  # type: ignore[assignment]  # None in presidio
 
         def process_text(self, text: str, language: str) -> NlpArtifacts:
-            document = pipeline(_SIGNS.sub(lambda signs: " " * len(signs[0]), text))
+            document = pipeline(_PUNCTUATION_RUN.sub(lambda run: " " * len(run[0]), text))
             for token in document:
-                # By their lemmas presidio knows the words that make a match surer.
+                # Presidio matches context words by their lemmas.
                 token.lemma_ = token.lemma_ or token.lower_
             found = self._doc_to_nlp_artifact(document, language)
-            # A list to presidio, which asks whether a word is in it, for each word at each match.
+            # Presidio tests each word at each match for membership, which is slow in its list.
             found.keywords = set(found.keywords)  # type: ignore[assignment]
             return found
 
     kinds = (
-        ours.EmailRecognizer,
-        ours.PhoneRecognizer,
-        ours.CardRecognizer,
+        own.EmailRecognizer,
+        own.PhoneRecognizer,
+        own.CardRecognizer,
         recognizers.IbanRecognizer,
-        ours.IbanInLowerCase,
+        own.IbanInLowerCase,
         recognizers.DateRecognizer,
         recognizers.UsLicenseRecognizer,
         recognizers.IpRecognizer,
@@ -335,38 +355,38 @@ def _analyzer(language: str, wanted: str | None) -> _Analyzer:
         recognizers.CryptoRecognizer,
         recognizers.UsSsnRecognizer,
         recognizers.UrlRecognizer,
-        *([recognizers.SpacyRecognizer] if named else []),
+        *([recognizers.SpacyRecognizer] if ner_model else []),
     )
     engine = Words()
     return _Analyzer(
         recognizers=[kind(supported_language=language) for kind in kinds],
         words=partial(engine.process_text, language=language),
-        enhance=ours.WordsNearby().enhance_using_context,
-        may_find=ours.may_find,
-        refuse_many_numbers=ours.refuse_many_numbers,
-        has_names=named is not None,
+        enhance=own.ContextEnhancer().enhance_using_context,
+        can_match=own.can_match,
+        refuse_many_numbers=own.refuse_many_numbers,
+        has_ner=ner_model is not None,
     )
 
 
-def _get_model(language: str) -> str:
-    """How to get a spaCy model of names."""
+def _install_hint(language: str) -> str:
+    """Return how to install a spaCy model of a language."""
     if language == "en":
         return "python -m spacy download en_core_web_sm"
     return f"one of {language!r} of https://spacy.io/models, by python -m spacy download"
 
 
-def _names_model(language: str, wanted: str, installed: Sequence[str]) -> str:
-    """The largest installed spaCy model of a language.
+def _ner_model_name(language: str, model_entity: str, installed: Sequence[str]) -> str:
+    """Return the largest installed spaCy model of a language.
 
     Raises:
-        FrameError: there is none.
+        FrameError: No model of the language is installed.
     """
     sizes = ("sm", "md", "lg")
     found = [name for name in installed if name.startswith(f"{language}_") and name[-2:] in sizes]
     if not found:
         raise FrameError(
-            f"mask finds {wanted} by a spaCy model, and none for {language!r} is installed. "
-            f"Install one ({_get_model(language)}), or leave {', '.join(_BY_MODEL)} out of "
+            f"mask finds {model_entity} by a spaCy model, and none for {language!r} is installed. "
+            f"Install one ({_install_hint(language)}), or leave {', '.join(_BY_MODEL)} out of "
             "entities=."
         )
     return max(found, key=lambda name: sizes.index(name[-2:]))

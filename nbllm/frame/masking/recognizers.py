@@ -1,10 +1,9 @@
-"""Recognizers of cards, IBANs and telephone numbers, where presidio's own leave out too much.
+"""Recognizers with higher recall or speed than presidio's own, and a prefilter for all.
 
-Whatever a text holds, none takes longer than in proportion to its length, and most texts hold
-nothing that a recognizer would have to look at: see `may_find`.
+Each takes time linear in the length of a text. The prefilter `can_match` skips most texts.
 
-Ranges and lengths of card numbers are those of their issuers (ISO/IEC 7812; Wikipedia, "Payment
-card number"). Imported only where presidio is installed.
+Ranges and lengths of card numbers are from their issuers (ISO/IEC 7812; Wikipedia, "Payment
+card number"). This module requires presidio.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from nbllm.errors import FrameError
 
 __all__ = [
     "CardRecognizer",
+    "ContextEnhancer",
     "EmailRecognizer",
     "IbanInLowerCase",
     "PhoneRecognizer",
-    "WordsNearby",
-    "may_find",
+    "can_match",
     "refuse_many_numbers",
 ]
 
-# The list of domain endings as it was published with tldextract, which would fetch the newest.
-_ENDINGS = TLDExtract(cache_dir=None, suffix_list_urls=())
+# The list of public suffixes in the tldextract package, which would download a newer one.
+_DOMAIN_SUFFIXES = TLDExtract(cache_dir=None, suffix_list_urls=())
 
-# Presidio's expression, which looks for the end of an address from each of its characters: here
-# only from where one can begin, once for each run of what addresses are made of.
-_OF_ADDRESS = r"[!#$%&'*+\-/=?^_`{|}~.\w]"
-_NO_DOT = r"[!#$%&'*+\-/=?^_`{|}~\w]"
+# Presidio's expression, but matching starts only where an address can begin, once per run of
+# address characters. Presidio's starts at every character, which takes quadratic time.
+_ADDRESS_CHARACTER = r"[!#$%&'*+\-/=?^_`{|}~.\w]"
+_ADDRESS_NO_DOT = r"[!#$%&'*+\-/=?^_`{|}~\w]"
 _EMAIL_PATTERNS = [
     Pattern(
         "E-mail address",
-        rf"(?:(?<!{_OF_ADDRESS})|\G)(?>(?:(?!\b{_NO_DOT}){_OF_ADDRESS})*)\K"
-        rf"\b{_NO_DOT}{_OF_ADDRESS}*+(?<!\.)"
+        rf"(?:(?<!{_ADDRESS_CHARACTER})|\G)(?>(?:(?!\b{_ADDRESS_NO_DOT}){_ADDRESS_CHARACTER})*)\K"
+        rf"\b{_ADDRESS_NO_DOT}{_ADDRESS_CHARACTER}*+(?<!\.)"
         r"@\w+(?:-+\w+)*(?:\.\w+(?:-+\w+)*)+\b",
         0.5,
     )
 ]
 
-_CARDS = re.compile(
+_ISSUED_CARD = re.compile(
     r"4\d{12}(\d{3}){0,2}"  # Visa
     r"|(5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
     r"|3[47]\d{13}"  # American Express
@@ -84,91 +83,96 @@ _IBAN_PATTERNS = [
     )
 ]
 
-# Said right before a telephone number, or right behind it.
-_BEFORE = re.compile(
+# Words directly before or after a telephone number.
+_PHONE_WORD_BEFORE = re.compile(
     r"(?:\b(?:(?:tele|cell)?phones?|tel|mobile|cell|fax|hotline|office|home|work|call(?:ing|ed)?|dial"
     r"|ring|reach(?:ed)?|contact|answering|whats\s?app|sms|telefon\w*|handy|t[ée]l[ée]phone"
     r"|tel[ée]fono|m[óo]vil|celular)\b|电话|電話|手机|拨打|致电|携帯)[^\d\n.;!?]{0,24}$",
     re.IGNORECASE,
 )
-_BEHIND = re.compile(r"\W{0,3}(?:fax|office|mobile|cell|phone|tel)\b", re.IGNORECASE)
-_WORDS = re.compile(f"{_BEFORE.pattern.removesuffix('$')}|{_BEHIND.pattern}", re.IGNORECASE)
-_LOOKED_BACK = 40  # characters
+_PHONE_WORD_AFTER = re.compile(r"\W{0,3}(?:fax|office|mobile|cell|phone|tel)\b", re.IGNORECASE)
+_PHONE_WORD = re.compile(
+    f"{_PHONE_WORD_BEFORE.pattern.removesuffix('$')}|{_PHONE_WORD_AFTER.pattern}", re.IGNORECASE
+)
+_LOOKBACK = 40  # characters
 _YEARS = re.compile(r"\(?(1[0-9]|20)\d\d\s?[-–—/]\s?(1[0-9]|20)\d\d\b")
-# Each is looked up in the plans of seven countries, which with the words nearby takes up to 0.6 ms.
-_MOST_NUMBERS = 1_500
-# Fewer are the number of a service or a year, and more are no telephone number (ITU-T E.164).
-_DIGITS = range(7, 16)
+# Each is checked against the numbering plans of seven countries, which with context words takes up
+# to 0.6 ms.
+_MAX_NUMBERS = 1_500
+# Shorter numbers are years or service numbers; ITU-T E.164 allows 15 digits.
+_PHONE_DIGITS = range(7, 16)
 
 
 class EmailRecognizer(presidio.EmailRecognizer):
-    """Presidio's, without the network, and in time that grows as the text does."""
+    """Presidio's recognizer, offline and in linear time."""
 
     PATTERNS = _EMAIL_PATTERNS
 
     def validate_result(self, pattern_text: str) -> bool:
-        return bool(_ENDINGS(pattern_text).fqdn)
+        return bool(_DOMAIN_SUFFIXES(pattern_text).fqdn)
 
 
 class CardRecognizer(presidio.CreditCardRecognizer):
-    """Presidio's, with cards of 12, 18 and 19 digits; a number that no issuer has needs a word.
+    """Presidio's recognizer, with cards of 12, 18 and 19 digits.
 
-    One number in ten has a valid check sum, so without a word such as "card" nearby it also has
-    to be in a range that is issued.
+    One number in ten has a valid checksum by chance, so a number outside the issued ranges
+    requires a context word such as "card".
     """
 
     PATTERNS = _CARD_PATTERNS
 
     def validate_result(self, pattern_text: str) -> bool | None:  # type: ignore[override]
-        """False without a valid check sum; None, which lets the words nearby decide."""
+        """Return False for an invalid checksum, and None to require a context word."""
         if not super().validate_result(pattern_text):
             return False
         digits = re.sub(r"\D", "", pattern_text)
-        return True if _CARDS.fullmatch(digits) else None
+        return True if _ISSUED_CARD.fullmatch(digits) else None
 
 
 class IbanInLowerCase(presidio.IbanRecognizer):
-    """IBANs in lower case; each group behind the first has a digit, unlike the word after them."""
+    """IBANs in lower case. Each group after the first has a digit, unlike a word that follows."""
 
     PATTERNS = _IBAN_PATTERNS
 
 
 class PhoneRecognizer(presidio.PhoneRecognizer):
-    """Presidio's, without years; and numbers of any shape where a word says what they are."""
+    """Presidio's recognizer, without years, and with numbers of any form beside a context word."""
 
     def analyze(
         self, text: str, entities: list[str], nlp_artifacts: Any = None
     ) -> list[RecognizerResult]:
-        made: Any = self._get_recognizer_result  # untyped
+        to_result: Any = self._get_recognizer_result  # untyped
 
         def results(matches: Iterable[PhoneNumberMatch]) -> list[RecognizerResult]:
-            found = [made(match, text, None, nlp_artifacts) for match in matches]
+            found = [to_result(match, text, None, nlp_artifacts) for match in matches]
             return EntityRecognizer.remove_duplicates(found)
 
-        # Countries with one code have one plan: a number of Canada is one of the United States.
+        # Countries that share a calling code share a numbering plan, such as Canada and the US.
         regions = {phonenumbers.country_code_for_region(r): r for r in self.supported_regions}
         valid = results(match for region in regions.values() for match in _Numbers(text, region))
         kept = [result for result in valid if _may_be_phone(text[result.start : result.end])]
-        if not _WORDS.search(text):
+        if not _PHONE_WORD.search(text):
             return EntityRecognizer.remove_duplicates(kept)
-        # Germany has numbers of every length, so that none is left out by its plan.
+        # Germany has numbers of every length, so that its plan excludes none.
         possible = _Numbers(text, "DE", leniency=phonenumbers.Leniency.POSSIBLE)
         kept += results(
             match
             for match in possible
-            if _may_be_phone(match.raw_string) and _is_said(text, match.start, match.end)
+            if _may_be_phone(match.raw_string) and _has_phone_word(text, match.start, match.end)
         )
         return EntityRecognizer.remove_duplicates(kept)
 
 
 class _Numbers(PhoneNumberMatcher):
-    """The numbers in a text; of what is too short to be one, nothing else is looked up."""
+    """The telephone numbers in a text, with an early rejection of numbers that are too short."""
 
     def _parse_and_verify(self, candidate: str, offset: int) -> PhoneNumberMatch | None:
-        digits = [sign for sign in candidate if sign.isdigit()]
-        # A number of another country, which may be shorter, begins with a plus sign or zeros.
-        abroad = digits[:1] == ["0"] or not {"+", "＋"}.isdisjoint(candidate)
-        if not abroad and len(digits) < _fewest_digits(self.preferred_region, self.leniency):
+        digits = [character for character in candidate if character.isdigit()]
+        # An international number may be shorter. It begins with a plus sign or zeros.
+        is_international = digits[:1] == ["0"] or not {"+", "＋"}.isdisjoint(candidate)
+        if not is_international and len(digits) < _fewest_digits(
+            self.preferred_region, self.leniency
+        ):
             return None
         found: PhoneNumberMatch | None = super()._parse_and_verify(candidate, offset)
         return found
@@ -176,30 +180,30 @@ class _Numbers(PhoneNumberMatcher):
 
 @cache
 def _fewest_digits(region: str, leniency: int) -> int:
-    """The least number of digits in any number of the countries that share a country code."""
+    """Return the minimum number of digits among the countries that share a region's code."""
     code = phonenumbers.country_code_for_region(region)
     lengths: list[int] = []
     for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[code]:
-        described: Any = phonenumbers.PhoneMetadata.metadata_for_region(name).general_desc  # type: ignore[union-attr]
-        lengths += described.possible_length
+        plan: Any = phonenumbers.PhoneMetadata.metadata_for_region(name).general_desc  # type: ignore[union-attr]
+        lengths += plan.possible_length
         if leniency == phonenumbers.Leniency.POSSIBLE:
-            lengths += described.possible_length_local_only
+            lengths += plan.possible_length_local_only
     return min(lengths)
 
 
 def _may_be_phone(number: str) -> bool:
     digits = sum(map(str.isdigit, number.partition("x")[0]))
-    return digits in _DIGITS and not _YEARS.match(number)
+    return digits in _PHONE_DIGITS and not _YEARS.match(number)
 
 
-def _is_said(text: str, start: int, end: int) -> bool:
-    before = text[max(0, start - _LOOKED_BACK) : start]
-    return bool(_BEFORE.search(before) or _BEHIND.match(text, end))
+def _has_phone_word(text: str, start: int, end: int) -> bool:
+    before = text[max(0, start - _LOOKBACK) : start]
+    return bool(_PHONE_WORD_BEFORE.search(before) or _PHONE_WORD_AFTER.match(text, end))
 
 
-# What is in any text in which a recognizer finds something, in an expression that reads a text
-# once and is much faster than the recognizer.
-_NEEDED: Mapping[type[EntityRecognizer], re.Pattern[str]] = {
+# A necessary condition for a match of each recognizer, which takes one pass over a text and is much
+# faster than the recognizer.
+_PREFILTERS: Mapping[type[EntityRecognizer], re.Pattern[str]] = {
     EmailRecognizer: re.compile(r"@\w"),
     PhoneRecognizer: re.compile(
         r"\d(?:[\Wxー]{0,4}\d){6}|\d[\s,]*(?:доб|int|ｉｎｔ|[#＃~～ｘ])",  # digits, or an extension
@@ -220,35 +224,43 @@ _NEEDED: Mapping[type[EntityRecognizer], re.Pattern[str]] = {
 }
 
 
-class WordsNearby(LemmaContextAwareEnhancer):
-    """Presidio's, which looks for the word that a match begins with from the first of a text on."""
+class ContextEnhancer(LemmaContextAwareEnhancer):
+    """Presidio's enhancer, with a binary instead of a linear search for the token of a match."""
 
     @staticmethod
     def _find_index_of_match_token(
         word: str, start: int, tokens: Sequence[Any], tokens_indices: list[int]
     ) -> int:
-        begun = bisect_right(tokens_indices, start) - 1
-        if begun >= 0 and start < tokens_indices[begun] + len(tokens[begun]):
-            return begun
-        return min(begun + 1, len(tokens) - 1)
+        index = bisect_right(tokens_indices, start) - 1
+        if index >= 0 and start < tokens_indices[index] + len(tokens[index]):
+            return index
+        return min(index + 1, len(tokens) - 1)
 
 
 def refuse_many_numbers(text: str) -> None:
-    """Refuse a text with more numbers than can be looked up in about a second.
+    """Raise an error if a text has more numbers than can be checked in about a second.
+
+    Args:
+        text: Any text.
 
     Raises:
-        FrameError: it has more than 1,500 that are long enough for a telephone number.
+        FrameError: More than 1,500 numbers are long enough for a telephone number.
     """
-    numbers = _NEEDED[PhoneRecognizer].finditer(text)
-    if next(islice(numbers, _MOST_NUMBERS, None), None):
+    numbers = _PREFILTERS[PhoneRecognizer].finditer(text)
+    if next(islice(numbers, _MAX_NUMBERS, None), None):
         raise FrameError(
-            f"One text is searched for telephone numbers among {_MOST_NUMBERS:,} numbers at most, "
+            f"One text is searched for telephone numbers among {_MAX_NUMBERS:,} numbers at most, "
             "and this one has more. Split it into several rows, or leave PHONE_NUMBER out of "
             "entities=."
         )
 
 
-def may_find(recognizer: EntityRecognizer, text: str) -> bool:
-    """Return whether a recognizer could find anything in a text."""
-    needed = _NEEDED.get(type(recognizer))
-    return needed is None or needed.search(text) is not None
+def can_match(recognizer: EntityRecognizer, text: str) -> bool:
+    """Return whether a recognizer may find a match in a text.
+
+    Args:
+        recognizer: The recognizer. Without a prefilter, the result is True.
+        text: Any text.
+    """
+    prefilter = _PREFILTERS.get(type(recognizer))
+    return prefilter is None or prefilter.search(text) is not None

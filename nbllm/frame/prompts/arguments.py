@@ -1,4 +1,4 @@
-"""What several verbs take: a model of some kind, labels and other lists of strings."""
+"""Validation of arguments that several verbs share: the kind of model, labels, lists."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
-__all__ = ["check_labels", "check_names", "listed", "require"]
+__all__ = ["as_list", "check_labels", "check_names", "require"]
 
-_INSTEAD: dict[Kind, str] = {
+_ALTERNATIVES: dict[Kind, str] = {
     "causal": "Load one that generates text, such as nbllm.load()",
     "seq2seq": "Load one that translates or summarizes",
     "classifier": "Load one that was trained to give your labels",
@@ -27,29 +27,35 @@ _INSTEAD: dict[Kind, str] = {
 
 
 def require(model: Model, verb: str, *kinds: Kind) -> None:
-    """Refuse a model of another kind than a verb can use.
+    """Raise an error if a verb does not support the kind of a model.
+
+    Args:
+        model: The model passed to the verb.
+        verb: The name of the verb, for the error message.
+        *kinds: The supported kinds.
 
     Raises:
-        UnsupportedModelError: naming what it takes instead.
+        UnsupportedModelError: The model is of another kind.
     """
     if model.kind not in kinds:
         raise UnsupportedModelError(
             f"{verb} asks {' or '.join(CALLED[kind] for kind in kinds)}, and {model.name} is "
-            f"{CALLED[model.kind]}. {_INSTEAD[kinds[0]]}, and pass it as model=."
+            f"{CALLED[model.kind]}. {_ALTERNATIVES[kinds[0]]}, and pass it as model=."
         )
 
 
-def listed(values: Any, name: str) -> list[Any]:
-    """Return the values of an argument that takes several, in their order.
+def as_list(values: Any, name: str) -> list[Any]:
+    """Return the values of an argument as a list, in order.
 
-    A set is refused: Python orders its strings anew in each process, and the order of labels or
-    queries is part of what is asked.
+    Sets are rejected: the order of labels or queries is part of the prompt, and Python orders the
+    strings of a set differently in each process.
 
     Args:
-        name: of the argument.
+        values: The argument.
+        name: The name of the argument, for error messages.
 
     Raises:
-        LabelError: it is one string, a set, a mapping, or cannot be listed.
+        LabelError: The argument is one string, a set, a mapping, or not iterable.
     """
     if isinstance(values, str):
         raise LabelError(
@@ -70,30 +76,33 @@ def listed(values: Any, name: str) -> list[Any]:
     return list(values)
 
 
-def check_names(values: Any, name: str, one: str) -> tuple[str, ...]:
-    """Return different strings that have words in them, stripped, in their order.
+def check_names(values: Any, name: str, singular: str) -> tuple[str, ...]:
+    """Return distinct strings, stripped, in order.
 
     Args:
-        name: of the argument, such as "aspects".
-        one: of its values, such as "aspect".
+        values: The argument.
+        name: The name of the argument, such as "aspects", for error messages.
+        singular: The name of one value, such as "aspect".
 
     Raises:
-        LabelError: a set or no list; or a value that is missing, blank, repeated, or no string.
+        LabelError: The argument is not an ordered list, or a value is missing, blank, repeated, or
+            not a string.
     """
-    found = listed(values, name)
-    for place, value in enumerate(found):
+    found = as_list(values, name)
+    for position, value in enumerate(found):
         if isinstance(value, str):
             if is_blank(value):
                 raise LabelError(
-                    f"{one} {place} of {found!r:.200} is empty. Remove or name it, in {name}=."
+                    f"{singular} {position} of {found!r:.200} is empty. Remove or name it, in "
+                    f"{name}=."
                 )
         elif is_missing(value):
             raise LabelError(
-                f"{one} {place} of {name}= is missing ({value!r}). Leave it out, for instance with "
-                ".dropna() in pandas."
+                f"{singular} {position} of {name}= is missing ({value!r}). Leave it out, for "
+                "instance with .dropna() in pandas."
             )
         else:
-            raise LabelError(f"{name} must be strings, and {value!r} is not. Pass str({one}).")
+            raise LabelError(f"{name} must be strings, and {value!r} is not. Pass str({singular}).")
     stripped = [str(value.strip()) for value in found]
     repeated = sorted({value for value in stripped if stripped.count(value) > 1})
     if repeated:
@@ -102,17 +111,22 @@ def check_names(values: Any, name: str, one: str) -> tuple[str, ...]:
 
 
 def check_labels(
-    labels: Sequence[str], name: str = "labels", one: str = "label"
+    labels: Sequence[str], name: str = "labels", singular: str = "label"
 ) -> tuple[str, ...]:
-    """Return labels as a tuple of stripped strings, in their order.
+    """Return two or more distinct labels, stripped, in order.
+
+    Args:
+        labels: The argument.
+        name: The name of the argument, for error messages.
+        singular: The name of one value.
 
     Raises:
-        LabelError: a set, fewer than two, missing, blank, repeated, or not strings.
+        LabelError: There are fewer than two, or `check_names` rejects them.
     """
-    names = check_names(labels, name, one)
+    names = check_names(labels, name, singular)
     if len(names) < 2:
         raise LabelError(
-            f"{counted(len(names), f'{one} leaves', f'{name} leave')} nothing to choose. Pass two "
-            f"or more as {name}=."
+            f"{counted(len(names), f'{singular} leaves', f'{name} leave')} nothing to choose. Pass "
+            f"two or more as {name}=."
         )
     return names

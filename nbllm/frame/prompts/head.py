@@ -1,4 +1,4 @@
-"""Models that give labels without a prompt: what their head is called, and what they refuse."""
+"""Classifiers, which give labels without a prompt."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ __all__ = ["head_labels", "refuse_prompt"]
 
 
 def head_labels(model: Model) -> tuple[str, ...]:
-    """The labels that a classifier was trained to give, in the order of its head."""
+    """Return the labels of a classifier, in the order of its outputs.
+
+    Args:
+        model: A classifier.
+    """
     config: Any = model.network.config
     return tuple(str(config.id2label[n]) for n in range(config.num_labels))
 
 
 def refuse_prompt(model: Model, *, instruction: str | None, examples: Examples | None) -> None:
-    """Refuse what a model without a prompt could not be told.
+    """Raise an error if a prompt is passed for a model that reads none.
+
+    Args:
+        model: The model, for the error message.
+        instruction: The instruction, if one was passed.
+        examples: The examples, if any were passed.
 
     Raises:
-        LabelError: there is an instruction, or there are examples.
+        LabelError: There is an instruction, or there are examples.
     """
     if instruction is not None or examples is not None:
         raise LabelError(

@@ -1,4 +1,4 @@
-"""Languages by their English names and their codes, from Unicode's CLDR."""
+"""English names and codes of languages, from Unicode's CLDR."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ __all__ = ["language_code", "language_name"]
 
 
 def language_name(language: str) -> str:
-    """The English name of a language given by its code; anything else as it is.
+    """Return the English name of a language code, or any other string unchanged.
+
+    Args:
+        language: A code, or anything else.
 
     Example:
         >>> language_name("de"), language_name("plain English")
@@ -18,16 +21,19 @@ def language_name(language: str) -> str:
 
 
 def language_code(language: str) -> str | None:
-    """The shortest ISO 639 code of a language given by its English name or code.
+    """Return the lower-case ISO 639 code of a language, or None for any other string.
+
+    Args:
+        language: The English name or the code.
 
     Example:
         >>> language_code("German"), language_code("de"), language_code("plain English")
         ('de', 'de', None)
     """
-    wanted = language.casefold()
-    if wanted in _names():
-        return wanted
-    return next((code for code, name in _names().items() if name.casefold() == wanted), None)
+    key = language.casefold()
+    if key in _names():
+        return key
+    return next((code for code, name in _names().items() if name.casefold() == key), None)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How encoder-decoders are asked: in the words that they were trained to see before a text."""
+"""Prompts of encoder-decoders: a text after the task prefix that the model was trained with."""
 
 from __future__ import annotations
 
@@ -16,16 +16,25 @@ __all__ = ["configured_prefixes", "refuse_examples", "seq2seq_template"]
 
 
 def configured_prefixes(model: Model) -> dict[str, str]:
-    """The words that a checkpoint's configuration puts before a text, by the name of the task."""
+    """Return the task prefixes in a checkpoint's configuration, by the name of the task.
+
+    Args:
+        model: An encoder-decoder.
+    """
     tasks = getattr(model.network.config, "task_specific_params", None) or {}
     return {name: task["prefix"] for name, task in tasks.items() if "prefix" in task}
 
 
 def refuse_examples(model: Model, verb: str, examples: Examples | None) -> None:
-    """Refuse examples, from which an encoder-decoder learns nothing.
+    """Raise an error if examples are passed, since encoder-decoders do not learn in context.
+
+    Args:
+        model: The model, for the error message.
+        verb: The name of the verb.
+        examples: The examples, if any were passed.
 
     Raises:
-        FrameError: there are some.
+        FrameError: There are examples.
     """
     if examples is not None:
         raise FrameError(
@@ -34,14 +43,15 @@ def refuse_examples(model: Model, verb: str, examples: Examples | None) -> None:
         )
 
 
-def seq2seq_template(model: Model, words: str = "", *, token: str | None = None) -> Template:
-    """One text as an encoder reads it.
+def seq2seq_template(model: Model, prefix: str = "", *, token: str | None = None) -> Template:
+    """Return the template of a text with the encoder's special tokens.
 
     Args:
-        words: what stands before the text.
-        token: a special token that stands before both, such as that of a language.
+        model: An encoder-decoder.
+        prefix: The task prefix before the text.
+        token: A special token before both, such as a language token.
     """
     parts = [Part("markup", token)] if token else []
-    if words:
-        parts.append(Part("text", words.rstrip() + " "))
+    if prefix:
+        parts.append(Part("text", prefix.rstrip() + " "))
     return enclosed(model.tokenizer, [*parts, Part("field", TEXT)])

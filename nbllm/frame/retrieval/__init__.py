@@ -1,1 +1,1 @@
-"""Finding rows by their texts: word counts, rankings, and what a user liked."""
+"""Finding rows by their texts: word counts, rankings, and histories of users."""

@@ -1,4 +1,4 @@
-"""What users liked: labels of rows, marks in a column, or a frame of users and labels."""
+"""Histories of liked items: row labels, booleans, or a frame of users and labels."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from nbllm.errors import FrameError
 from nbllm.frame.columns import index_labels, is_missing
 from nbllm.wording import counted
 
-__all__ = ["are_marks", "listed", "read_histories"]
+__all__ = ["history_values", "is_boolean", "read_histories"]
 
 
 def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
-    """User to the rows liked; one user, None, where the history names none.
+    """Return the positions of the liked items by user; the user is None if none is named.
 
     Args:
-        frame, history: the items and what was liked of them.
+        frame: The items.
+        history: The liked items: the name of a boolean column, one boolean per item, a list of
+            index labels, or a frame whose first two columns are user and label.
 
     Raises:
-        FrameError: an item of the history is not in the frame or twice there, or none is liked.
+        FrameError: An item of the history is missing from the frame or not unique there, or no
+            item is liked.
     """
     if isinstance(history, str):
-        return {None: _true_rows(_liked_column(frame, history), f"the column {history!r}")}
+        column = _history_column(frame, history)
+        return {None: _true_rows(column, f"the column {history!r}")}
     labels = index_labels(frame)
     several = nw.dependencies.is_into_dataframe(history)
-    given = [] if several else listed(history)
-    if are_marks(given):
-        if len(given) != len(labels):
+    values = [] if several else history_values(history)
+    if is_boolean(values):
+        if len(values) != len(labels):
             raise FrameError(
-                f"history= has {counted(len(given), 'value')} that are true or false, and the "
+                f"history= has {counted(len(values), 'value')} that are true or false, and the "
                 f"frame has {counted(len(labels), 'item')}. Pass one for each, or the labels of "
                 "those liked."
             )
@@ -41,16 +45,16 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
                 "history= is a Series with another index than the frame has, so it does not say "
                 "which item each value is of. Make it of the frame: history.reindex(frame.index)."
             )
-        return {None: _true_rows(given, "history=")}
-    place: dict[Any, int] = {}
+        return {None: _true_rows(values, "history=")}
+    positions: dict[Any, int] = {}
     repeated = set()
     for row, label in enumerate(labels):
-        if label in place:
+        if label in positions:
             repeated.add(label)
-        place[label] = row
+        positions[label] = row
 
     def row_of(label: Any) -> int:
-        if not isinstance(label, Hashable) or label not in place:
+        if not isinstance(label, Hashable) or label not in positions:
             raise FrameError(
                 f"no item is labelled {shown(label)}, which the history names. Labels are those of "
                 f"the frame's index; its first is {labels[0]!r}."
@@ -62,7 +66,7 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
                 f"several items are labelled {label!r}, which the history names. Give each a "
                 "label of its own with frame.reset_index(drop=True)."
             )
-        return place[label]
+        return positions[label]
 
     liked: dict[Any, list[int]] = {}
     if several:
@@ -75,18 +79,21 @@ def read_histories(frame: Any, history: Any) -> dict[Any, list[int]]:
         for user, label, *_ in pairs.iter_rows():
             liked.setdefault(user, []).append(row_of(label))
     else:
-        liked[None] = [row_of(label) for label in given]
+        liked[None] = [row_of(label) for label in values]
     if not any(liked.values()):
         raise FrameError("the history has no items. Name one or more that were liked.")
-    # In the order of the frame: a set has none, and of two that are as close the first is named.
+    # A set has no order, and of two equally similar liked items the first is named as the reason.
     return {user: sorted(set(rows)) for user, rows in liked.items()}
 
 
-def listed(history: Any) -> list[Any]:
-    """The values of a history that is neither a frame nor the name of a column.
+def history_values(history: Any) -> list[Any]:
+    """Return the values of a history that is neither a frame nor the name of a column.
+
+    Args:
+        history: The labels of liked items, or one boolean per item.
 
     Raises:
-        FrameError: it is a mapping, one value, or text.
+        FrameError: It is a mapping, a single value, or text.
     """
     if isinstance(history, Mapping):
         raise FrameError(
@@ -102,30 +109,30 @@ def listed(history: Any) -> list[Any]:
     return list(values)
 
 
-def are_marks(given: Sequence[Any]) -> bool:
-    """Whether a history says of each item that it was liked or not, and names none."""
-    return any(isinstance(value, bool) for value in given)
+def is_boolean(values: Sequence[Any]) -> bool:
+    """Return whether the values of a history are booleans, one per item, and not labels."""
+    return any(isinstance(value, bool) for value in values)
 
 
-def _liked_column(frame: Any, column: str) -> list[Any]:
+def _history_column(frame: Any, column: str) -> list[Any]:
     data = nw.from_native(frame, eager_only=True)
     if column not in data.columns:
         raise FrameError(
             f"history={column!r} is no column of the frame. Name one that is true where an item "
             "was liked, or pass a list of index labels."
         )
-    marks: list[Any] = data[column].to_list()
-    return marks
+    values: list[Any] = data[column].to_list()
+    return values
 
 
-def _true_rows(marks: Sequence[Any], what: str) -> list[int]:
-    odd = [mark for mark in marks if not is_missing(mark) and not isinstance(mark, bool)]
-    if odd:
+def _true_rows(values: Sequence[Any], source: str) -> list[int]:
+    invalid = [value for value in values if not is_missing(value) and not isinstance(value, bool)]
+    if invalid:
         raise FrameError(
-            f"{what} holds {odd[0]!r}, which is not true or false. Compare it "
+            f"{source} holds {invalid[0]!r}, which is not true or false. Compare it "
             "first, as in frame['rating'] >= 4."
         )
-    rows = [row for row, mark in enumerate(marks) if mark is True]
+    rows = [row for row, value in enumerate(values) if value is True]
     if not rows:
-        raise FrameError(f"no item is true in {what}. Mark one or more that were liked.")
+        raise FrameError(f"no item is true in {source}. Mark one or more that were liked.")
     return rows

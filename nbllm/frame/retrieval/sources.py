@@ -1,7 +1,7 @@
-"""The texts that answers are made of, and what of an answer stands in them.
+"""The source texts of answers, and the overlap of an answer with them.
 
-An answer is compared with its sources by their words. That finds what a model made up in words
-of its own, above all numbers, and not what it made up in theirs.
+An answer is compared with its sources word by word. This detects invented words and numbers, but
+not false statements made with the words of the sources.
 """
 
 from __future__ import annotations
@@ -16,52 +16,60 @@ from nbllm.blank import is_blank
 from nbllm.checks import shown
 from nbllm.errors import FrameError
 from nbllm.frame.columns import index_labels, is_missing, read_rows
-from nbllm.frame.prompts.arguments import listed
+from nbllm.frame.prompts.arguments import as_list
 from nbllm.frame.retrieval.words import terms
 from nbllm.wording import counted
 
-__all__ = ["content_words", "grounded", "read_sources", "strange_numbers"]
+__all__ = ["content_words", "groundedness", "read_sources", "unsupported_numbers"]
 
-# What says something of a text: not the short words that all texts have.
+# Longer words, numbers and pairs of unspaced characters; short words occur in every text.
 _CONTENT = regex.compile(r".*\p{N}.*|[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}]{2}|\S{4,}")
 
 
-def grounded(draft: str, sources: str) -> float:
-    """The share of a draft's words that stand in its sources, of those that say something.
+def groundedness(draft: str, sources: str) -> float:
+    """Return the share of a draft's content words that occur in its sources, 0 to 1.
+
+    Args:
+        draft: The drafted answer.
+        sources: The texts of its sources.
 
     Example:
-        >>> grounded("Returns take fourteen days.", "A return takes fourteen days.")
+        >>> groundedness("Returns take fourteen days.", "A return takes fourteen days.")
         0.5
     """
-    said = set(content_words(draft))
-    return len(said & set(content_words(sources))) / len(said) if said else 0.0
+    words = set(content_words(draft))
+    return len(words & set(content_words(sources))) / len(words) if words else 0.0
 
 
-def strange_numbers(draft: str, known: str) -> list[str]:
-    """The numbers of a draft that are not among what is known, in order.
+def unsupported_numbers(draft: str, sources: str) -> list[str]:
+    """Return the numbers of a draft that do not occur in its sources, in order.
+
+    Args:
+        draft: The drafted answer.
+        sources: The texts of its sources, and the message that it answers.
 
     Example:
-        >>> strange_numbers("In 14 to 30 days.", "It takes 14 days.")
+        >>> unsupported_numbers("In 14 to 30 days.", "It takes 14 days.")
         ['30']
     """
-    given = set(regex.findall(r"\p{N}+", known))
-    return [n for n in dict.fromkeys(regex.findall(r"\p{N}+", draft)) if n not in given]
+    known = set(regex.findall(r"\p{N}+", sources))
+    return [n for n in dict.fromkeys(regex.findall(r"\p{N}+", draft)) if n not in known]
 
 
 def content_words(text: str) -> list[str]:
-    """Return the words of a text that say something of it."""
+    """Return the terms of a text that carry meaning: long words and numbers."""
     return [term for term in terms(text) if _CONTENT.fullmatch(term)]
 
 
 def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]]:
-    """The texts of sources and their labels, without those that are blank.
+    """Return the texts of the sources that are not blank, and their labels.
 
     Args:
-        sources: texts, a mapping or Series of label to text, or a frame of texts.
-        column: of the texts in that frame, where it has several.
+        sources: A list of texts, a mapping or Series of label to text, or a frame.
+        column: The column of texts in the frame; None if it has only one.
 
     Raises:
-        FrameError: there is no text, or no telling which column holds them.
+        FrameError: There is no text, or several columns hold texts.
     """
     if nw.dependencies.is_into_dataframe(sources):
         data = nw.from_native(sources, eager_only=True)
@@ -74,11 +82,11 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
                 )
             [column] = named
         rows = read_rows(sources, [column])
-        values = [None if i is None else rows.texts[i][0] for i in rows.position]
+        values = [None if i is None else rows.texts[i][0] for i in rows.text_indices]
         labels = index_labels(sources)
     else:
         labels, values = _labelled(sources)
-        odd = [value for value in values if not is_missing(value) and not isinstance(value, str)]
+        odd = [x for x in values if not is_missing(x) and not isinstance(x, str)]
         if odd:
             raise FrameError(
                 f"sources= holds {shown(odd[0])}, which is not a text. Pass strings, or a frame of "
@@ -95,9 +103,9 @@ def read_sources(sources: Any, column: str | None) -> tuple[list[str], list[Any]
 
 
 def _labelled(sources: Any) -> tuple[Sequence[Any], list[Any]]:
-    """Labels and values of sources that are no frame."""
+    """Return the labels and values of sources that are not a frame."""
     if isinstance(sources, Mapping):
         return list(sources), list(sources.values())
-    values = listed(sources, "sources")
+    values = as_list(sources, "sources")
     is_series = nw.dependencies.is_pandas_series(sources)
     return index_labels(sources) if is_series else range(len(values)), values

@@ -1,4 +1,4 @@
-"""Texts by their words: BM25 (Robertson et al. 1994) as bm25s computes it."""
+"""Search by words: BM25 (Robertson et al. 1994) with bm25s."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WordIndex", "terms"]
 
-# Scripts without spaces, and Korean, whose words change their ends.
+# Scripts without spaces, and Korean, whose words are inflected by suffixes.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
 _RUN = regex.compile(
     rf"(?P<unspaced>[{_UNSPACED}]+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+", regex.VERSION1
@@ -23,7 +23,7 @@ _RUN = regex.compile(
 
 
 def terms(text: str) -> list[str]:
-    """What of a text is counted: words, and characters and their pairs in unspaced scripts.
+    """Return the words of a text; in unspaced scripts, each character and each pair of them.
 
     Example:
         >>> terms("Café 上海站")
@@ -43,7 +43,7 @@ class WordIndex:
     """BM25 over the terms of texts.
 
     Args:
-        texts: None where a row has none.
+        texts: The text of each row; None for a row without text.
     """
 
     def __init__(self, texts: Sequence[str | None]) -> None:
@@ -51,12 +51,12 @@ class WordIndex:
         self.present: list[int] = [row for row, text in enumerate(texts) if text is not None]
         found = [terms(text) for text in texts if text is not None]
         self.index: Any = None
-        if any(found):  # texts of punctuation alone have no terms, and bm25s no such index
+        if any(found):  # bm25s cannot index texts without any term, such as punctuation
             self.index = bm25s.BM25(backend="numpy")
             self.index.index(found, show_progress=False)
 
     def scores(self, query: str) -> NDArray[np.float64]:
-        """Of each row; -inf where it has none of the query's terms."""
+        """Return the score of each row, shape (rows,), -inf without a term of the query."""
         scores = np.full(self.rows, -np.inf)
         if self.index is not None and (ids := self.index.get_tokens_ids(terms(query))):
             scores[self.present] = self.index.get_scores_from_ids(ids)

@@ -1,4 +1,4 @@
-"""A verb that runs beside the notebook: its progress, its cancel, its result."""
+"""Runs a verb in a background thread, with progress, cancellation and result."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ __all__ = ["Run", "start"]
 
 F = TypeVar("F")  # the type of the frame
 
-_PATIENCE = 2.0  # seconds before a word is said of what is waited for
+_QUIET_SECONDS = 2.0  # at exit, before a message says which run Python waits for
 
 
 class Work(Protocol):
-    """Does what a verb does, and tells a monitor of it."""
+    """Computes the result of a verb and reports progress to a monitor."""
 
     def __call__(self, *, monitor: RunMonitor) -> Any: ...
 
 
 def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
-    """Do it and return what it makes, or return a `Run` that does it beside the notebook.
+    """Return the result of the work, or a `Run` that computes it in the background.
 
     Args:
-        verb: what it does, for display.
-        output: the column of its answers.
+        verb: The name of the verb, for display.
+        output: The column of its answers.
+        work: The work to do.
+        background: Whether to return a `Run` at once.
     """
     if background:
         return Run(verb, output, work)
@@ -48,12 +50,12 @@ def start(verb: str, output: str, work: Work, *, background: bool) -> Any:
 class Run(Generic[F]):
     """A run in the background, as `background=True` returns it.
 
-    Shown in a notebook, it is its progress while it works, and its summary when it is done.
+    A notebook shows its progress while it runs, and its summary when it is done.
 
     Args:
-        verb: what it does, for display.
-        output: the column of its answers.
-        work: does it.
+        verb: The name of the verb, for display.
+        output: The column of its answers.
+        work: The work to do.
 
     Example:
         >>> run = df.llm.sentiment("review", background=True)  # doctest: +SKIP
@@ -68,45 +70,45 @@ class Run(Generic[F]):
         self._frame: Any = None
         self._error: BaseException | None = None
         self._process = os.getpid()
-        # A thread begins with an empty context, and output finds its cell by the context.
+        # IPython finds the output cell by the context, and a new thread has an empty one.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=context.run, args=(self._work, work), name=f"nbllm {verb}", daemon=True
         )
-        _at_work.add(self)
+        _active_runs.add(self)
         self._thread.start()
 
     @property
     def report(self) -> RunReport | None:
-        """What was done so far, by the step that is at work; None before it begins."""
+        """The report of the current step so far; None before the first step."""
         report = self._monitor.report
         return None if report is None else replace(report)
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whatever way; of another process that is not known."""
-        return self._is_here and not self._thread.is_alive()
+        """Whether the run has ended, also by an error; always False in a forked process."""
+        return self._is_own and not self._thread.is_alive()
 
     @property
-    def _is_here(self) -> bool:
-        """Whether this process started it: one forked from it has none of its threads."""
+    def _is_own(self) -> bool:
+        """Whether this process started the run: a forked process has none of its threads."""
         return os.getpid() == self._process
 
     def cancel(self) -> None:
-        """Stop after the batch that is being computed; `result` then has what was answered."""
+        """Stop after the current batch; `result` then returns the answers so far."""
         self._monitor.cancel()
 
     def result(self, timeout: float | None = None) -> F:
-        """The answered frame, when it is there.
+        """Wait for the run and return the answered frame.
 
         Args:
-            timeout: seconds to wait for it; None waits as long as it takes.
+            timeout: The seconds to wait at most; None waits until the run ends.
 
         Raises:
-            FrameError: it is not done in time, and goes on; or another process started it.
-            NbllmError: whatever the verb raised.
+            FrameError: The run is not done in time, and continues; or another process started it.
+            NbllmError: The verb raised this error.
         """
-        if not self._is_here:
+        if not self._is_own:
             raise FrameError(
                 f"{self}: process {self._process} started it, and has the answers. Ask there; what "
                 "it has answered is in the ledger, unless that was off."
@@ -123,14 +125,14 @@ class Run(Generic[F]):
         try:
             with self._monitor as monitor:
                 self._frame = work(monitor=monitor)
-        except BaseException as error:  # raised where the result is asked for
+        except BaseException as error:  # `result` raises it
             self._error = error
         finally:
-            _at_work.discard(self)
+            _active_runs.discard(self)
 
     def __str__(self) -> str:
         state = "failed" if self._error else "done" if self.done else "running"
-        if not self._is_here:
+        if not self._is_own:
             state = "in another process"
         if self.done and self._monitor.stopped:
             state = "cancelled"
@@ -154,21 +156,21 @@ class Run(Generic[F]):
             say(self)
 
 
-_at_work: WeakSet[Run[Any]] = WeakSet()
+_active_runs: WeakSet[Run[Any]] = WeakSet()
 
 
 @atexit.register
 def _end_all() -> None:
-    """Stop what is at work when Python ends, which tears down what a run computes with."""
-    runs = list(_at_work)
+    """Stop all runs before Python exits, which destroys the libraries that they compute with."""
+    runs = list(_active_runs)
     for run in runs:
         run.cancel()
     for run in runs:
-        run._thread.join(_PATIENCE)
+        run._thread.join(_QUIET_SECONDS)
         if not run.done:
             say(f"nbllm: {run.verb} ends with its batch; Ctrl-C leaves at once.", error=True)
             run._thread.join()
 
 
-if hasattr(os, "register_at_fork"):  # a process that was forked has none of its threads
-    os.register_at_fork(after_in_child=_at_work.clear)
+if hasattr(os, "register_at_fork"):  # a forked process has none of the threads
+    os.register_at_fork(after_in_child=_active_runs.clear)

@@ -1,4 +1,4 @@
-"""What a run will take, before it is run: rows, tokens, time and memory."""
+"""Estimates the tokens, time and memory of a run beforehand, by trials on some of its rows."""
 
 from __future__ import annotations
 
@@ -31,35 +31,38 @@ __all__ = [
     "estimate_without_model",
 ]
 
-_TRIED = 64  # texts that are tried where no model is asked
-_TRIAL_ROWS = 16
-_TRIAL_STEPS = (2, 10)  # tokens written; the difference is what one takes
+_TRIAL_TEXTS = 64  # for a verb without a model
+_TRIAL_ROWS = 16  # for a verb with a model
+_TRIAL_STEPS = (
+    2,
+    10,
+)  # tokens to generate in two trials, whose difference gives the time per token
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What is known of a run beforehand.
+    """The estimated tokens, time and memory of a run.
 
-    The time is that of trials on some of the rows, scaled up; where a model writes, as if
-    every answer were as long as it may be.
+    The time is extrapolated from trials on some of the rows. For generated answers it is an upper
+    bound: every answer is assumed to have the maximal length.
     """
 
     verb: str
     rows: int
     blank: int
-    texts: int  # distinct ones
-    known: int  # of them, from the ledger
-    failing: int  # of them, that cannot be a prompt, such as too long ones
+    texts: int  # distinct
+    known: int  # distinct texts with an answer in the ledger
+    failing: int  # distinct texts that make no prompt, such as too long ones
     batches: int
-    tokens: int  # of the prompts, without the shared prefix
-    padding: int
-    answer_tokens: int  # that are written, at most
+    tokens: int  # in all prompts, without the shared prefix
+    padding: int  # tokens
+    answer_tokens: int  # to generate at most
     seconds: float  # of wall clock
-    weights: int  # bytes; 0 where no model is asked
+    weights: int  # bytes; 0 for a verb without a model
     cache: int  # bytes of the keys and values of the largest batch
 
     def lines(self) -> dict[str, str]:
-        """The estimate as label and text, in reading order."""
+        """Return the estimate as text by label, in display order."""
         if not self.weights:
             return {
                 "rows": f"{self.rows:,} ({counted(self.texts, 'text')} to read, {self.blank:,} "
@@ -68,10 +71,10 @@ class RunEstimate:
                 "time": rough_duration(self.seconds),
                 "memory": "no weights",
             }
-        to_ask = self.texts - self.known - self.failing
+        unanswered = self.texts - self.known - self.failing
         written = f", up to {self.answer_tokens:,} written" if self.answer_tokens else ""
         return {
-            "rows": f"{self.rows:,} ({counted(to_ask, 'text')} to ask, {self.known:,} in the "
+            "rows": f"{self.rows:,} ({counted(unanswered, 'text')} to ask, {self.known:,} in the "
             f"ledger, {self.blank:,} blank, {self.failing:,} that cannot be asked)",
             "tokens": f"{self.tokens:,} read in {counted(self.batches, 'batch', 'batches')} "
             f"(and {self.padding:,} of padding){written}",
@@ -91,33 +94,33 @@ class RunEstimate:
 
 @dataclass(frozen=True)
 class StepsEstimate:
-    """What is known beforehand of a verb that asks several things of each row."""
+    """The estimates of a verb that runs several questions per row."""
 
     verb: str
-    steps: Mapping[str, RunEstimate]  # by what each finds out
+    steps: Mapping[str, RunEstimate]  # by the name of the step
 
     @property
     def rows(self) -> int:
-        """Of the frame."""
+        """The number of rows of the frame."""
         return list(self.steps.values())[-1].rows
 
     @property
     def tokens(self) -> int:
-        """Of all prompts, without the shared prefixes."""
+        """The number of tokens in all prompts, without the shared prefixes."""
         return sum(step.tokens for step in self.steps.values())
 
     @property
     def seconds(self) -> float:
-        """Of wall clock, of all steps."""
+        """The seconds of wall clock of all steps."""
         return sum(step.seconds for step in self.steps.values())
 
     @property
     def memory(self) -> int:
-        """Bytes of weights, and of keys and values of the largest batch."""
+        """The bytes of the weights and of the largest batch's keys and values."""
         return max(step.weights + step.cache for step in self.steps.values())
 
     def lines(self) -> dict[str, str]:
-        """The estimate as label and text, in reading order."""
+        """Return the estimate as text by label, in display order."""
         found = {"rows": f"{self.rows:,}"}
         for name, step in self.steps.items():
             lines = step.lines()
@@ -143,18 +146,26 @@ def estimate_run(
     any_type: bool = False,
     truncate: bool = False,
 ) -> RunEstimate:
-    """Plan a run as `answer_frame` would, and try some of its rows.
+    """Return the estimate of `answer_frame` with the same arguments, by trials on some rows.
 
     Args:
-        frame, any_type: as for `answer_frame`.
-        truncate: cut what does not fit, instead of failing its row.
+        frame: A pandas or polars DataFrame.
+        question: The question to run.
+        any_type: Whether to accept columns that are not text.
+        truncate: Whether to cut texts that do not fit, instead of failing their rows.
     """
     rows = read_rows(frame, list(question.columns.values()), any_type=any_type)
     return estimate_rows(rows, question, truncate=truncate)
 
 
 def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstimate:
-    """As `estimate_run`, of texts."""
+    """Return the estimate of a question about texts, see `estimate_run`.
+
+    Args:
+        rows: The texts.
+        question: The question to run.
+        truncate: Whether to cut texts that do not fit, instead of failing their rows.
+    """
     task, model, limit = question.task, question.model, question.limit
     room = task.answer_tokens(model)
     record = question.record(truncate=truncate)
@@ -163,27 +174,28 @@ def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstim
     if ledger_path().exists():
         with Ledger(ledger_path()) as ledger:
             known = ledger.known(record["question"], keys)
-    left = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
-    bound = question.ready()
-    prompts = [p for p in bound.encode(left, truncate=truncate) if isinstance(p, Prompt)]
-    read = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
-    taken = [length + room for length in read]
+    unanswered = [text for text, key in zip(rows.texts, keys, strict=True) if key not in known]
+    bound = question.bind()
+    prompts = [p for p in bound.encode(unanswered, truncate=truncate) if isinstance(p, Prompt)]
+    lengths = [len(prompt.ids) - prompt.prefix_length for prompt in prompts]
+    with_answers = [length + room for length in lengths]
     budget = TokenBudget.of(model, decodes=task.decodes, label_tokens=bound.label_tokens)
-    planned = list(batches(taken, budget, bound.prefix_tokens))
-    widest = [max(read[i] for i in batch) * len(batch) for batch in planned]
+    planned = list(batches(with_answers, budget, bound.prefix_tokens))
+    padded = [max(lengths[i] for i in batch) * len(batch) for batch in planned]
     cached = [
-        (bound.prefix_tokens + max(taken[i] for i in batch)) * len(batch) for batch in planned
+        (bound.prefix_tokens + max(with_answers[i] for i in batch)) * len(batch)
+        for batch in planned
     ]
     return RunEstimate(
         verb=task.verb,
-        rows=len(rows.position),
-        blank=sum(i is None for i in rows.position),
+        rows=len(rows.text_indices),
+        blank=sum(i is None for i in rows.text_indices),
         texts=len(rows.texts),
         known=len(known),
-        failing=len(left) - len(prompts),
+        failing=len(unanswered) - len(prompts),
         batches=len(planned),
-        tokens=sum(read),
-        padding=sum(widest) - sum(read),
+        tokens=sum(lengths),
+        padding=sum(padded) - sum(lengths),
         answer_tokens=room * len(prompts) if task.decodes else 0,
         seconds=_seconds(task, model, limit, prompts, planned) if prompts else 0.0,
         weights=held_bytes(model.network),
@@ -194,41 +206,50 @@ def estimate_rows(rows: Rows, question: Question, *, truncate: bool) -> RunEstim
 def _seconds(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt], planned: list[list[int]]
 ) -> float:
+    """Return the estimated seconds of all planned batches, by trials on rows of the middle one."""
     middle = planned[len(planned) // 2][:_TRIAL_ROWS]
     if not task.decodes:
-        spent = _time(task, model, limit, [prompts[i] for i in middle])
+        seconds = _time(task, model, limit, [prompts[i] for i in middle])
         size = max(len(prompts[i].ids) for i in middle) * len(middle)
-        whole = sum(max(len(prompts[i].ids) for i in batch) * len(batch) for batch in planned)
-        return spent * whole / size
-    # A step has a part that all rows share, the weights read once, and a part for each row.
-    few, some = [prompts[middle[0]]], [prompts[i] for i in middle]
-    (start, step), (starts, steps) = (_start_and_step(task, model, limit, p) for p in (few, some))
-    per_row = max(0.0, steps - step) / max(1, len(some) - 1)
+        total = sum(max(len(prompts[i].ids) for i in batch) * len(batch) for batch in planned)
+        return seconds * total / size
+    # A decoding step loads the weights once for all rows, and then takes some time per row.
+    one, several = [prompts[middle[0]]], [prompts[i] for i in middle]
+    (start, step), (starts, steps) = (
+        _prefill_and_step(task, model, limit, rows) for rows in (one, several)
+    )
+    per_row = max(0.0, steps - step) / max(1, len(several) - 1)
     shared = max(0.0, step - per_row)
-    written = task.answer_tokens(model)
-    reading = (starts if len(some) > 1 else start) / len(some) * len(prompts)
-    return reading + written * sum(shared + per_row * len(batch) for batch in planned)
+    prefill = (starts if len(several) > 1 else start) / len(several) * len(prompts)
+    decoding = sum(shared + per_row * len(batch) for batch in planned)
+    return prefill + task.answer_tokens(model) * decoding
 
 
-def _start_and_step(
+def _prefill_and_step(
     task: Task, model: Model, limit: int, prompts: Sequence[Prompt]
 ) -> tuple[float, float]:
-    """Seconds until the first token is written, and for each one after it."""
+    """Return the seconds until the first generated token, and per later token."""
     few, more = _TRIAL_STEPS
-    short, long = (_time(task, model, limit, prompts, written=count) for count in _TRIAL_STEPS)
+    short, long = (_time(task, model, limit, prompts, new_tokens=count) for count in _TRIAL_STEPS)
     step = max(0.0, long - short) / (more - few)
     return max(0.0, short - few * step), step
 
 
 def _time(
-    task: Task, model: Model, limit: int, prompts: Sequence[Prompt], *, written: int | None = None
+    task: Task,
+    model: Model,
+    limit: int,
+    prompts: Sequence[Prompt],
+    *,
+    new_tokens: int | None = None,
 ) -> float:
+    """Return the seconds of one batch; with `new_tokens`, of generating so many tokens per row."""
     with FORWARD_LOCK:
         bound = task.bind(model, limit)
-        if written is not None:
+        if new_tokens is not None:
             assert isinstance(bound, BoundPromptTask) and isinstance(bound.engine, TextGenerator)
-            # Not by the task: no answer of a schema is that short.
-            bound.engine.config.max_new_tokens = written
+            # Set on the engine: a task with a schema refuses so few tokens.
+            bound.engine.config.max_new_tokens = new_tokens
         started = time.perf_counter()
         bound(prompts)
         return time.perf_counter() - started
@@ -237,18 +258,25 @@ def _time(
 def estimate_without_model(
     verb: str, frame: Any, column: str, work: Callable[[Sequence[str]], None]
 ) -> RunEstimate:
-    """What a verb takes that asks no model: the time of some texts, for all of their characters."""
+    """Return the estimate of a verb without a model, scaled by characters from some texts.
+
+    Args:
+        verb: The name of the verb.
+        frame: A pandas or polars DataFrame.
+        column: The column of texts.
+        work: The work to time on some of the texts.
+    """
     rows = read_rows(frame, [column])
     texts = [text for (text,) in rows.texts]
-    step = max(1, len(texts) // _TRIED)
-    tried = texts[::step][:_TRIED]
+    step = max(1, len(texts) // _TRIAL_TEXTS)
+    some = texts[::step][:_TRIAL_TEXTS]
     started = time.perf_counter()
-    work(tried)
-    spent = time.perf_counter() - started
+    work(some)
+    seconds = time.perf_counter() - started
     return RunEstimate(
         verb=verb,
-        rows=len(rows.position),
-        blank=sum(i is None for i in rows.position),
+        rows=len(rows.text_indices),
+        blank=sum(i is None for i in rows.text_indices),
         texts=len(texts),
         known=0,
         failing=0,
@@ -256,7 +284,7 @@ def estimate_without_model(
         tokens=0,
         padding=0,
         answer_tokens=0,
-        seconds=spent * sum(map(len, texts)) / max(1, sum(map(len, tried))),
+        seconds=seconds * sum(map(len, texts)) / max(1, sum(map(len, some))),
         weights=0,
         cache=0,
     )

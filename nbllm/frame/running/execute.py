@@ -1,7 +1,7 @@
-"""One question to a model about some texts, answered: the ledger first, then the model.
+"""Runs one question about texts: answers from the ledger first, then from the model.
 
-Texts are known by their number from beginning to end. Where they come from and where their
-answers go, in a frame or in the next question of a verb that has several, is no matter here.
+Texts and answers are identified by the index of the text in `Rows.texts`. Reading texts from a
+frame and writing answers into its columns is the callers' task.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from nbllm.engine.locks import FORWARD_LOCK
 from nbllm.engine.runner import BatchResult
 from nbllm.engine.token_events import on_each_token
 from nbllm.frame.columns import Rows, row_key
-from nbllm.frame.running.eta import Forecast
-from nbllm.frame.running.local import answer_locally
+from nbllm.frame.running.eta import EtaEstimator
+from nbllm.frame.running.local import answer_locally, renumbered
 from nbllm.frame.running.progress import RunMonitor, Step
-from nbllm.frame.running.provenance import remember, remember_unfiled, run_record
+from nbllm.frame.running.provenance import remember, remember_answers
 from nbllm.frame.running.ray import answer_on_workers
 from nbllm.frame.running.report import RunReport
 from nbllm.frame.running.row_events import RowEvents
-from nbllm.frame.tasks.base import check_filed
+from nbllm.frame.running.run_record import run_record
+from nbllm.frame.tasks.base import check_ledger_entries
 from nbllm.models.flops import TokenCounts, matrix_rate, operation_counter
 
 if TYPE_CHECKING:
@@ -34,28 +35,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Answers", "ExecutionOptions", "Question", "execute"]
 
-# Answers texts with an offset and a task that is ready here: steps by index in those texts.
-_Answer = Callable[
+# Answers texts, given the calibration offset and the bound task. Yields results by text index.
+_Engine = Callable[
     [Sequence[tuple[str, ...]], list[float] | None, "BoundTask"], Iterator[BatchResult]
 ]
 
-# By question, so that a run without a ledger, or with another one, calibrates no second time.
+# By question, so that a run without a ledger, or with another one, does not calibrate again.
 _offsets: WeakKeyDictionary[Model, dict[str, list[float]]] = WeakKeyDictionary()
 
 
 class _Stopped(Exception):
-    """The run was asked to stop."""
+    """The run was cancelled."""
 
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """How questions are run, whatever they ask.
+    """Options of a run that are independent of its question.
 
     Args:
-        use_ledger: look answers up in the ledger and file new ones there.
-        truncate: cut texts that do not fit the context, instead of failing them.
-        engine: "local" asks the model itself, "ray" copies of it on workers.
-        workers: how many copies.
+        use_ledger: Whether to look up answers in the ledger and store new ones there.
+        truncate: Whether to cut texts that do not fit the context, instead of failing them.
+        engine: "local" runs the model in this process, "ray" copies of it on workers.
+        workers: The number of copies; None chooses it by the hardware.
     """
 
     use_ledger: bool = True
@@ -66,12 +67,14 @@ class ExecutionOptions:
 
 @dataclass
 class Question:
-    """A task for a model, which is made ready once however often it is asked.
+    """A task for a model, bound to it once however often the question is run.
 
     Args:
-        columns: field of the task's template to column of the frame, as the record names them.
-        output: the column of the answers, as the record names it.
-        verb_format: which way the verb asks the same question.
+        task: The task.
+        model: The model.
+        columns: The column of the frame for each field of the task's template.
+        output: The column of the answers.
+        verb_format: The version of the verb's prompts, see `run_record`.
     """
 
     task: Task
@@ -79,15 +82,19 @@ class Question:
     columns: Mapping[str, str]
     output: str
     verb_format: int = 0
-    _ready: list[BoundTask] = field(default_factory=list, repr=False)
+    _bound: list[BoundTask] = field(default_factory=list, repr=False)
 
     @property
     def limit(self) -> int:
-        """Tokens that a prompt may have."""
+        """The maximal number of tokens of a prompt."""
         return self.model.context_length - self.task.answer_tokens(self.model)
 
     def record(self, *, truncate: bool) -> dict[str, Any]:
-        """What a run of it is, see `run_record`."""
+        """Return the record of a run of this question, see `run_record`.
+
+        Args:
+            truncate: Whether the run cuts texts that do not fit.
+        """
         return run_record(
             self.task,
             self.model,
@@ -98,21 +105,26 @@ class Question:
             verb_format=self.verb_format,
         )
 
-    def ready(self) -> BoundTask:
-        """The task on the model, its shared prefix computed."""
-        if not self._ready:
+    def bind(self) -> BoundTask:
+        """Return the task bound to the model, its shared prefix computed."""
+        if not self._bound:
             with FORWARD_LOCK:
-                self._ready.append(self.task.bind(self.model, self.limit))
-        return self._ready[0]
+                self._bound.append(self.task.bind(self.model, self.limit))
+        return self._bound[0]
 
-    def filed_under(self, columns: Mapping[str, str], output: str) -> Question:
-        """The same question, made ready together with this one, under other names."""
+    def with_names(self, columns: Mapping[str, str], output: str) -> Question:
+        """Return the question under other column names, sharing the bound task.
+
+        Args:
+            columns: The column for each field of the task's template.
+            output: The column of the answers.
+        """
         return replace(self, columns=columns, output=output)
 
 
 @dataclass
 class Answers:
-    """By number of the text: the engine's answers, and the errors of those without one."""
+    """The results of a run by text index: the model's answers, and errors where there is none."""
 
     record: dict[str, Any]
     report: RunReport
@@ -120,19 +132,19 @@ class Answers:
     values: dict[int, Any] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     offset: list[float] | None = None
-    read: TokenCounts = field(default_factory=TokenCounts)
+    tokens_read: TokenCounts = field(default_factory=TokenCounts)
 
     def decoded(self, task: Task) -> list[dict[int, Any]]:
-        """What each of the task's outputs holds, by number of the text."""
+        """Return the values of each of the task's outputs, by text index."""
         texts = list(self.values)
         columns = task.decode([self.values[i] for i in texts], self.offset)
         return [dict(zip(texts, column, strict=True)) for column in columns]
 
     def failed_rows(self, rows: Rows) -> list[int]:
-        """The positions of rows that have an error."""
+        """Return the positions of rows that have an error."""
         return [
             row
-            for row, i in enumerate(rows.position)
+            for row, i in enumerate(rows.text_indices)
             if row in rows.errors or (i is not None and i in self.errors)
         ]
 
@@ -144,18 +156,19 @@ def execute(
     execution: ExecutionOptions,
     monitor: RunMonitor,
 ) -> Answers:
-    """Answer texts.
+    """Answer texts and return the answers; the answers so far if the run is stopped.
 
     Args:
-        rows: the texts, and which rows have them, by which progress and failures are counted.
-        labels: the labels of the rows.
-
-    Stopped by an interrupt or a cancel, it returns what it has, and `state` says so.
+        question: The question to run.
+        rows: The texts, and the rows that have them.
+        labels: Returns the index labels of the rows.
+        execution: The options of the run.
+        monitor: The monitor that displays and cancels the run.
     """
     task, model = question.task, question.model
     record = question.record(truncate=execution.truncate)
     report = RunReport(record["id"], task.verb, question.output, record["model"])
-    report.rows, report.texts = len(rows.position), len(rows.texts)
+    report.rows, report.texts = len(rows.text_indices), len(rows.texts)
     started = time.perf_counter()
     step = Step(report)
     if execution.engine == "local" and not task.decodes:
@@ -168,26 +181,26 @@ def execute(
             question, answers, events, ledger, _engine(question, record, execution), monitor
         )
         record["offset"] = answers.offset
-        # A record is filed once, and one that was stopped while it calibrated has no offset yet.
+        # A record is stored only once, so not before the calibration offset is known.
         if answers.values or not report.stopped:
             ledger.open_run(record["id"], record)
         report.seconds = time.perf_counter() - started
         _count(rows, answers, report)
         if report.computed and step.operations is not None:
-            report.operations = step.operations(answers.read)
+            report.operations = step.operations(answers.tokens_read)
         if ledger.path is not None:
             report.ledger_bytes = ledger.size
         ledger.add_report(record["id"], report.to_dict())
     remember(record, report)
     if report.ledger is None:
         keys = [row_key(text) for text in rows.texts]
-        remember_unfiled(record["question"], {keys[i]: v for i, v in answers.values.items()})
+        remember_answers(record["question"], {keys[i]: v for i, v in answers.values.items()})
     answers.state = step.state
     return answers
 
 
-def _engine(question: Question, record: Mapping[str, Any], execution: ExecutionOptions) -> _Answer:
-    """What answers texts: the model that is here, or workers that load it too."""
+def _engine(question: Question, record: Mapping[str, Any], execution: ExecutionOptions) -> _Engine:
+    """Return the function that answers texts, in this process or on Ray workers."""
     task, model = question.task, question.model
     if execution.engine == "local":
         return lambda texts, offset, bound: answer_locally(
@@ -203,19 +216,19 @@ def _answer_texts(
     answers: Answers,
     events: RowEvents,
     ledger: Ledger,
-    answer: _Answer,
+    answer: _Engine,
     monitor: RunMonitor,
 ) -> None:
     texts, task, step = events.rows.texts, events.task, events.step
-    report, filed_as = step.report, answers.record["question"]
+    report, question_key = step.report, answers.record["question"]
     started = time.perf_counter()
     keys = [row_key(text) for text in texts]
-    known = ledger.known(filed_as, [*keys, OFFSET])
+    known = ledger.known(question_key, [*keys, OFFSET])
     offsets = _offsets.setdefault(question.model, {})
-    check_filed(task, known, ledger.path)
+    check_ledger_entries(task, known, ledger.path)
     answers.values = {i: known[key] for i, key in enumerate(keys) if key in known}
-    answers.offset = known.get(OFFSET, offsets.get(filed_as))
-    failed = ledger.failed(filed_as, keys)
+    answers.offset = known.get(OFFSET, offsets.get(question_key))
+    failed = ledger.failed(question_key, keys)
     answers.errors = {i: failed[key] for i, key in enumerate(keys) if key in failed}
     report.known = len(answers.values)
     report.failed = len(answers.errors)
@@ -225,45 +238,40 @@ def _answer_texts(
     if not unanswered:
         return
 
-    def pause() -> None:
+    def check_cancelled() -> None:
         report.seconds = time.perf_counter() - started
         if monitor.cancelled:
             raise _Stopped
 
     with monitor.track(step), on_each_token(step.add_token):
         try:
-            pause()
-            bound = question.ready()
-            offset = bound.calibrate(answers.offset, pause)
-            answers.read = step.read = bound.setup_tokens
+            check_cancelled()
+            bound = question.bind()
+            offset = bound.calibrate(answers.offset, check_cancelled)
+            answers.tokens_read = step.tokens_read = bound.setup_tokens
             if step.operations is not None:  # measured while nothing else computes
                 report.matrix_rate = matrix_rate(question.model.device, question.model.dtype)
             report.prefix_tokens = bound.prefix_tokens
             if offset is not None and OFFSET not in known:
-                answers.offset = offsets[filed_as] = offset
-                ledger.commit(filed_as, {OFFSET: offset})
+                answers.offset = offsets[question_key] = offset
+                ledger.commit(question_key, {OFFSET: offset})
             events.report_known(answers.values, answers.errors, offset)
             left = [texts[i] for i in unanswered]
-            step.begin_answers(Forecast.of(left, bound, task, question.model))
+            step.begin_answers(EtaEstimator.for_run(left, bound, task, question.model))
             for done in answer(left, offset, bound):
-                done = replace(
-                    done,
-                    answers={unanswered[i]: value for i, value in done.answers.items()},
-                    errors={unanswered[i]: why for i, why in done.errors.items()},
-                    lasting=[unanswered[i] for i in done.lasting],
-                )
-                # Before anything is shown of it; what failed for want of memory, or for a reason
-                # that may pass, is asked again the next time.
-                ledger.commit(filed_as, {keys[i]: value for i, value in done.answers.items()})
-                ledger.commit_failed(filed_as, {keys[i]: done.errors[i] for i in done.lasting})
+                done = renumbered(done, unanswered)
+                # Before any of it is shown. Transient errors, such as a lack of memory, are not
+                # stored, so that the next run retries those texts.
+                ledger.commit(question_key, {keys[i]: value for i, value in done.answers.items()})
+                ledger.commit_failed(question_key, {keys[i]: done.errors[i] for i in done.lasting})
                 answers.values.update(done.answers)
                 answers.errors.update(done.errors)
-                answers.read += done.read
-                step.read = answers.read
+                answers.tokens_read += done.read
+                step.tokens_read = answers.tokens_read
                 report.add(done)
                 report.failed = len(answers.errors)
                 events.report_batch(done, offset)
-                pause()
+                check_cancelled()
         except _Stopped:
             step.state = "cancelled"
         except KeyboardInterrupt:
@@ -272,9 +280,9 @@ def _answer_texts(
 
 
 def _count(rows: Rows, answers: Answers, report: RunReport) -> None:
-    asked = [i for i in rows.position if i is not None]
-    report.merged = len(asked) - len(rows.texts)
+    with_text = [i for i in rows.text_indices if i is not None]
+    report.merged = len(with_text) - len(rows.texts)
     report.failed = len(answers.errors) + len(rows.errors)
-    report.blank = len(rows.position) - len(asked) - len(rows.errors)
+    report.blank = len(rows.text_indices) - len(with_text) - len(rows.errors)
     report.left = len(rows.texts) - len(answers.values) - len(answers.errors)
     report.errors = dict(Counter([*answers.errors.values(), *rows.errors.values()]).most_common(5))

@@ -1,8 +1,8 @@
-"""Texts that do not fit the context, read in pieces: summaries of summaries.
+"""Summarizes texts that do not fit the context piece by piece, recursively.
 
-A text that is too long is cut where paragraphs or sentences end. Each piece is a row of a run
-of its own, filed in the ledger like any other; the summaries of the pieces, one below the
-other, then stand for the text, and are cut again for as long as they do not fit.
+A long text is cut at the ends of paragraphs or sentences. The pieces are the texts of a separate
+run, with answers in the ledger as in any other. Their summaries, joined by line breaks, replace
+the text, and are cut and summarized again until they fit.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from nbllm.frame.columns import Rows, distinct_rows, row_key
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.running.execute import ExecutionOptions, Question, execute
 from nbllm.frame.running.provenance import known_answers
-from nbllm.frame.tasks.bound_prompt import compiled
+from nbllm.frame.tasks.bound_prompt import compile_template
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
     from nbllm.frame.running.progress import RunMonitor
     from nbllm.models.model import Model
 
-__all__ = ["condense", "condensed"]
+__all__ = ["condense", "condensed_text"]
 
-# Where to cut, best first: after a paragraph, a line, a sentence, a word.
-_BORDERS = (
+# Where to cut, in order of preference: after a paragraph, a line, a sentence, a word.
+_BOUNDARIES = (
     re.compile(r"\n\s*\n"),
     re.compile(r"\n"),
     re.compile(r"[.!?…][\"'”’)]*\s+|[。！？][”’」』）]*"),
     re.compile(r"\s+"),
 )
 
-# A piece alone may have a few tokens more than within its text, where a cut parts a token.
+# A piece may have a few tokens more than its part of the text, where a cut splits a token.
 _SLACK = 4
 
-# Asks about pieces, each with the number of its text: the answer or the error of each.
-_Ask = Callable[[Sequence[str], Sequence[int]], list[tuple[str | None, str | None]]]
+# Returns the summary or the error of each piece, given the pieces and the indices of their texts.
+_Summarize = Callable[[Sequence[str], Sequence[int]], list[tuple[str | None, str | None]]]
 
 
 def condense(
@@ -56,51 +56,53 @@ def condense(
     execution: ExecutionOptions,
     monitor: RunMonitor,
 ) -> Rows:
-    """Put the answers about its pieces in the place of each text that does not fit.
+    """Return rows whose long texts are replaced by the joined summaries of their pieces.
 
-    The error of a piece is that of its text. Stopped meanwhile, no row has a text left, and a
-    warning says so: asked again, it goes on from the ledger.
+    The error of a piece becomes the error of its text. If the run is stopped, it warns and no row
+    keeps a text; the next run continues from the ledger.
 
     Args:
-        rows: texts of one column.
-        question: which also the pieces are asked.
-        labels: those of the rows.
+        rows: The texts of one column.
+        question: The question to run on texts and pieces.
+        labels: Returns the index labels of the rows.
+        execution: The options of the run.
+        monitor: The monitor that displays and cancels the run.
     """
     cutter = _Cutter(
-        compiled(question.task.template, question.model, question.limit), question.limit
+        compile_template(question.task.template, question.model, question.limit), question.limit
     )
-    long = _Long({i: text for i, (text,) in enumerate(rows.texts) if not cutter.fits(text)})
+    long = _LongTexts({i: text for i, (text,) in enumerate(rows.texts) if not cutter.fits(text)})
     if not long.texts:
         return rows
-    first = {i: row for row, i in reversed(list(enumerate(rows.position))) if i is not None}
-    asked = question.filed_under({TEXT: TEXT}, "summary")
+    first_rows = rows.first_rows()
+    of_pieces = question.with_names({TEXT: TEXT}, "summary")
 
-    def ask(pieces: Sequence[str], of: Sequence[int]) -> list[tuple[str | None, str | None]]:
-        several = distinct_rows([(piece,) for piece in pieces])
-        known = labels()
+    def summarize(pieces: Sequence[str], of: Sequence[int]) -> list[tuple[str | None, str | None]]:
+        piece_rows = distinct_rows([(piece,) for piece in pieces])
+        row_labels = labels()
         answers = execute(
-            asked,
-            several,
-            lambda: [known[first[i]] for i in of],
+            of_pieces,
+            piece_rows,
+            lambda: [row_labels[first_rows[i]] for i in of],
             replace(execution, truncate=False),
             monitor,
         )
-        [values] = answers.decoded(asked.task)
+        [values] = answers.decoded(of_pieces.task)
         return [
             (None, None) if n is None else (values.get(n), answers.errors.get(n))
-            for n in several.position
+            for n in piece_rows.text_indices
         ]
 
-    long.condense(cutter, ask)
+    long.condense(cutter, summarize)
     if long.stopped:
         warn_user(
             f"{question.task.verb}: stopped while long texts were read in pieces; no row is "
             "answered. What is in the ledger is not asked again.",
         )
-        return Rows([], [None] * len(rows.position), rows.errors)
+        return Rows([], [None] * len(rows.text_indices), rows.errors)
     kept: list[tuple[str, ...] | None] = []
     errors = dict(rows.errors)
-    for row, i in enumerate(rows.position):
+    for row, i in enumerate(rows.text_indices):
         if i in long.errors:
             errors[row] = long.errors[i]
         kept.append(
@@ -109,21 +111,23 @@ def condense(
     return replace(distinct_rows(kept), errors=errors)
 
 
-def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
-    """What a run read in the place of a text: itself, or the answers about its pieces.
+def condensed_text(record: Mapping[str, Any], text: str, model: Model) -> str:
+    """Return the text that a run gave the model: the text itself, or the summaries of its pieces.
 
     Args:
-        record: of the run.
+        record: The record of the run.
+        text: The text of the row.
+        model: A model with the tokenizer of the run's model.
 
     Raises:
-        ProvenanceError: a summary of a piece is neither in the ledger nor of this process.
+        ProvenanceError: The summary of a piece is neither in the ledger nor in this process.
     """
     template = tuple(Part(kind, value) for kind, value in record["template"])
     cutter = _Cutter(CompiledTemplate(template, model.tokenizer), record["limit"])
     if record["truncate"] or cutter.fits(text):
         return text
 
-    def filed(pieces: Sequence[str], _: Sequence[int]) -> list[tuple[str | None, str | None]]:
+    def recorded(pieces: Sequence[str], _: Sequence[int]) -> list[tuple[str | None, str | None]]:
         keys = [row_key((piece,)) for piece in pieces]
         known = known_answers(record["question"], keys)
         if not all(key in known for key in keys):
@@ -136,49 +140,52 @@ def condensed(record: Mapping[str, Any], text: str, model: Model) -> str:
             raise ledger_error(ledger_path(), "a summary on file is no text")
         return [(known[key], None) for key in keys]
 
-    long = _Long({0: text})
-    long.condense(cutter, filed)
+    long = _LongTexts({0: text})
+    long.condense(cutter, recorded)
     if long.errors:
         raise ProvenanceError(f"this row has no summary: {long.errors[0]}.")
     return long.texts[0]
 
 
 @dataclass
-class _Long:
-    """Texts that do not fit, by number; as `condense` leaves them, what stands for each."""
+class _LongTexts:
+    """Texts that do not fit, by text index; `condense` replaces them by their summaries."""
 
     texts: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     stopped: bool = False
 
-    def condense(self, cutter: _Cutter, ask: _Ask) -> None:
-        """Put the summaries of its pieces in the place of each text, until it fits."""
+    def condense(self, cutter: _Cutter, summarize: _Summarize) -> None:
+        """Replace each text by the summaries of its pieces, until it fits."""
         waiting = list(self.texts)
         while waiting and not self.stopped:
-            pieces = [(row, piece) for row in waiting for piece in cutter.cut(self.texts[row])]
-            asked = ask([piece for _, piece in pieces], [i for i, _ in pieces])
-            summaries: dict[int, list[str]] = {row: [] for row in waiting}
-            for (row, _), (summary, error) in zip(pieces, asked, strict=True):
+            pieces = [(i, piece) for i in waiting for piece in cutter.cut(self.texts[i])]
+            results = summarize([piece for _, piece in pieces], [i for i, _ in pieces])
+            summaries: dict[int, list[str]] = {i: [] for i in waiting}
+            for (i, _), (summary, error) in zip(pieces, results, strict=True):
                 if summary is not None:
-                    summaries[row].append(summary)
+                    summaries[i].append(summary)
                 elif error is not None:
-                    self.errors.setdefault(row, error)
+                    self.errors.setdefault(i, error)
                 else:
                     self.stopped = True
-            for row in waiting:
-                joined = "\n".join(summaries[row])
-                if cutter.tokens(joined) >= cutter.tokens(self.texts[row]):
-                    self.errors.setdefault(row, cutter.no_shorter)
-                self.texts[row] = joined
+            for i in waiting:
+                joined = "\n".join(summaries[i])
+                if cutter.tokens(joined) >= cutter.tokens(self.texts[i]):
+                    self.errors.setdefault(i, cutter.no_shorter)
+                self.texts[i] = joined
             waiting = [
-                row
-                for row in waiting
-                if row not in self.errors and not cutter.fits(self.texts[row])
+                i for i in waiting if i not in self.errors and not cutter.fits(self.texts[i])
             ]
 
 
 class _Cutter:
-    """Counts tokens, and cuts texts into pieces that fit the prompt of a task."""
+    """Cuts texts into pieces that fit the prompt of a task.
+
+    Args:
+        template: The prompt.
+        limit: The maximal number of tokens of a prompt.
+    """
 
     def __init__(self, template: CompiledTemplate, limit: int) -> None:
         self._template = template
@@ -196,11 +203,11 @@ class _Cutter:
         return len(self._spans(text))
 
     def fits(self, text: str) -> bool:
-        # A character is at most four tokens, one a byte: most texts need no count.
+        # A character is at most four tokens, one per byte, so short texts need no tokenizer.
         return 4 * len(text) < self.room or self.tokens(text) <= self.room
 
     def cut(self, text: str) -> list[str]:
-        """Pieces of about equal length, none of more than `room` tokens."""
+        """Return pieces of about equal length, each of `room` tokens or fewer."""
         room = max(1, self.room - _SLACK)
         while True:
             pieces = _pieces(text, self._spans(text), room)
@@ -209,31 +216,33 @@ class _Cutter:
             room = max(1, room * 9 // 10)
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of a text lies in it."""
+        """Return the character span of each token of a text."""
         prompt = self._template.encode([(text,)], limit=sys.maxsize)[0]
         if not isinstance(prompt, Prompt):
-            return []  # a text that the tokenizer cannot read; the run says so
+            return []  # the tokenizer cannot encode it, which the run reports as an error
         mark, start = prompt.field_spans[0], prompt.text.rfind(text)
         return [(max(0, a - start), b - start) for a, b in prompt.spans[mark.start : mark.stop]]
 
 
 def _pieces(text: str, spans: Sequence[tuple[int, int]], room: int) -> list[str]:
-    """A text cut into pieces of at most `room` of its tokens, each at the best border near its end.
+    """Return pieces of at most `room` tokens, each cut at the best boundary in its second half.
 
     Args:
-        spans: where each token lies in the text.
+        text: The text.
+        spans: The character span of each token.
+        room: The maximal number of tokens per piece.
     """
     starts = [start for start, _ in spans]
     pieces, first, begin = [], 0, 0
     while len(spans) - first > room:
-        # Equal pieces: a short last one would count for as much as the others.
+        # Equal pieces: the summary of a short last piece would weigh as much as the others.
         size = ceil((len(spans) - first) / ceil((len(spans) - first) / room))
         least, most = starts[first + size // 2], spans[first + size - 1][1]
         end = next(
             (
                 found[-1].end()
-                for border in _BORDERS
-                if (found := list(border.finditer(text, least, most)))
+                for boundary in _BOUNDARIES
+                if (found := list(boundary.finditer(text, least, most)))
             ),
             most,
         )

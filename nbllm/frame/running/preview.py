@@ -1,4 +1,4 @@
-"""What a verb would send to the model for one row."""
+"""Previews of what a verb sends to the model for one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Preview", "PreviewStep", "StepsPreview"]
 
 @dataclass(frozen=True)
 class Preview:
-    """One row's exact prompt; the row's own text is marked."""
+    """The exact prompt of one row, with the row's own text highlighted."""
 
     prompt: Prompt
 
@@ -26,25 +26,25 @@ class Preview:
 
     @property
     def tokens(self) -> int:
-        """Its length."""
+        """The number of tokens of the prompt."""
         return len(self.prompt.ids)
 
     @property
     def marked(self) -> list[tuple[int, int]]:
-        """Where the row's own texts are, as character offsets."""
+        """The character spans (start, stop) of the row's own texts in the prompt."""
         spans = self.prompt.spans
         found = []
-        for mark in self.prompt.field_spans:
-            if mark.stop > mark.start:
-                start, stop = spans[mark.start][0], spans[mark.stop - 1][1]
-                # The space before a word may be a part of its token.
-                blank = len(self.text[start:stop]) - len(self.text[start:stop].lstrip())
-                found.append((start + blank, stop))
+        for tokens in self.prompt.field_spans:
+            if tokens.stop > tokens.start:
+                start, stop = spans[tokens.start][0], spans[tokens.stop - 1][1]
+                # Many tokenizers make the space before a word part of its token.
+                space = len(self.text[start:stop]) - len(self.text[start:stop].lstrip())
+                found.append((start + space, stop))
         return found
 
     @property
     def length(self) -> str:
-        """What it costs, in words."""
+        """The length in words, such as "120 tokens, 80 shared"."""
         shared = self.prompt.prefix_length
         return f"{counted(self.tokens, 'token')}" + (f", {shared:,} shared" if shared else "")
 
@@ -66,29 +66,34 @@ class Preview:
 
 @dataclass(frozen=True)
 class PreviewStep:
-    """One thing that a verb does with a row."""
+    """One step of a verb's work on a row."""
 
     title: str
     text: str
-    marked: Sequence[tuple[int, int]] = ()  # character offsets of what is of the row
+    marked: Sequence[tuple[int, int]] = ()  # character spans of the row's own texts
     note: str = ""
 
     @classmethod
     def of(cls, title: str, preview: Preview) -> PreviewStep:
-        """A step that sends a prompt."""
+        """Return a step that sends a prompt.
+
+        Args:
+            title: The heading of the step.
+            preview: The prompt.
+        """
         return cls(title, preview.text, preview.marked, preview.length)
 
 
 @dataclass(frozen=True)
 class StepsPreview:
-    """What a verb of several steps does with one row."""
+    """The steps of a verb's work on one row."""
 
     verb: str
     steps: tuple[PreviewStep, ...]
 
     @property
     def text(self) -> str:
-        """All steps, one below the other."""
+        """All steps with their titles, separated by blank lines."""
         return "\n\n".join(f"-- {step.title}\n{step.text}" for step in self.steps)
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
-"""What a verb tells while it works, who shows it, and how it is asked to stop.
+"""The progress of a verb's call: its state, its displays and its cancellation.
 
-A call of a verb has one `RunMonitor`, and a `Step` for each run in it: some verbs ask several
-questions of a row, and a long text is summarized in pieces first. The run writes into its step; a
-thread updates the displays a few times a second, so that they move during a long batch.
+A call has one `RunMonitor`, and one `Step` per run: some verbs run several questions per row, and
+long texts are first summarized in pieces. A run writes into its step. A thread updates the display
+a few times per second, so that it also moves during a long batch.
 """
 
 from __future__ import annotations
@@ -26,146 +26,157 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from nbllm.engine.runner import BatchResult
-    from nbllm.frame.running.eta import Forecast
+    from nbllm.frame.running.eta import EtaEstimator
     from nbllm.frame.running.report import RunReport
     from nbllm.models.flops import TokenCounts
 
-__all__ = ["Display", "RunMonitor", "State", "Step", "monitoring", "show_with"]
+__all__ = ["Display", "RunMonitor", "State", "Step", "monitoring", "register_display"]
 
 State = Literal["running", "done", "failed", "cancelled", "interrupted"]
 
-_PAUSE = 0.33  # seconds between two tellings
-_KEPT = {"failed": 20, "slowest": 5, "latest": 3}  # rows that are told of
-_LONGEST = 200  # characters of an answer or error that is told
+_PAUSE = 0.33  # seconds between two updates of the display
+_MAX_ROWS = {"failed": 20, "slowest": 5, "latest": 3}  # rows that a step keeps for display
+_MAX_CHARACTERS = 200  # of an answer or error
 
 _log = logging.getLogger("nbllm")
 
 
 @dataclass
 class Step:
-    """One run, as it goes."""
+    """The progress of one run."""
 
     report: RunReport
     state: State = "running"
     error: str = ""
-    note: str = "getting ready"  # what it does before the first row
-    thread: int = field(default_factory=threading.get_ident)  # that works on it
-    job: str | None = None  # its id
+    note: str = "getting ready"  # the activity before the first batch
+    thread: int = field(default_factory=threading.get_ident)  # the thread of the run
+    job: str | None = None  # the id of its job
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
-    read: TokenCounts | None = None  # so far
-    operations: Callable[[TokenCounts], float] | None = (
-        None  # of what was read; None where not counted
-    )
-    forecast: Forecast | None = None  # from the first row on
-    labels: Counter[str] = field(default_factory=Counter)  # rows a label
-    failed: list[tuple[str, str]] = field(default_factory=list)  # row and reason
-    slowest: list[tuple[str, float]] = field(default_factory=list)  # row and its seconds
-    latest: list[tuple[str, str]] = field(default_factory=list)  # row and what was written
+    tokens_read: TokenCounts | None = None  # so far
+    operations: Callable[[TokenCounts], float] | None = None  # FLOPs of tokens; None if not counted
+    eta: EtaEstimator | None = None  # from the first batch on
+    labels: Counter[str] = field(default_factory=Counter)  # rows per label
+    failed: list[tuple[str, str]] = field(default_factory=list)  # row label and error
+    slowest: list[tuple[str, float]] = field(default_factory=list)  # row label and seconds
+    latest: list[tuple[str, str]] = field(default_factory=list)  # row label and generated text
 
     @property
     def waiting_for(self) -> str:
-        """What it waits for; empty while it waits for nothing."""
+        """The reason why the run waits, such as another run; empty if it does not wait."""
         holder = FORWARD_LOCK.blocked_by(self.thread) if self.state == "running" else None
         return "" if holder is None else f"waiting for {holder}"
 
     @property
     def doing(self) -> str:
-        """What it does instead of answering rows; empty while it answers them."""
+        """The current activity other than computing answers; empty while it computes them."""
         return self.waiting_for or self.note
 
     @property
     def seconds(self) -> float:
-        """Of wall clock, so far or until it ended."""
+        """The seconds of wall clock until now or the end."""
         return (self.ended or time.monotonic()) - self.started
 
     @property
     def share(self) -> float:
-        """How much of the work is done, from 0 to 1: the one figure that all displays show."""
+        """The part of the work that is done, from 0 to 1, as all displays show it."""
         share = self.report.answered / max(1, self.report.texts)
-        if self.forecast is not None and self.state == "running":
+        if self.eta is not None and self.state == "running":
             known = self.report.known / max(1, self.report.texts)
-            share = known + (1 - known) * self.forecast.share
+            share = known + (1 - known) * self.eta.share
         return floor(share * 10_000) / 10_000
 
     @property
     def percent(self) -> int:
-        """The share as a whole number; 100 only when all is done."""
+        """The share in whole per cent; below 100 while the run goes on."""
         return min(floor(self.share * 100 + 1e-9), 99 if self.state == "running" else 100)
 
     @property
     def seconds_left(self) -> float | None:
-        """Until its end; None while that cannot be told."""
-        if self.forecast is None or self.state != "running":
+        """The estimated seconds until the end, rounded; None while unknown."""
+        if self.eta is None or self.state != "running":
             return None
-        left = self.forecast.seconds_left
-        return None if left is None else _as_known(left)
+        left = self.eta.seconds_left
+        return None if left is None else _rounded(left)
 
     @property
     def share_of_limit(self) -> float | None:
-        """Of the operations that the device can do, those that the run's texts take."""
+        """The run's matrix operations per second, relative to the device's maximum."""
         rate, seconds = self.report.matrix_rate, self.report.seconds
-        if self.operations is None or self.read is None or not rate or not seconds:
+        if self.operations is None or self.tokens_read is None or not rate or not seconds:
             return None
-        return self.operations(self.read) / seconds / rate
+        return self.operations(self.tokens_read) / seconds / rate
 
-    def begin_answers(self, forecast: Forecast) -> None:
-        """The model is ready, and rows are asked from now on."""
-        self.forecast = forecast
+    def begin_answers(self, eta: EtaEstimator) -> None:
+        """Mark the start of the first batch.
+
+        Args:
+            eta: The estimator of the remaining time.
+        """
+        self.eta = eta
         self.note = ""
 
     def add_token(self) -> None:
-        """Each row of the batch at work has one token more."""
-        if self.forecast is not None:
-            self.forecast.add_token()
+        """Count one more generated token for each row of the current batch."""
+        if self.eta is not None:
+            self.eta.add_token()
 
     def end_batch(self, rows: Sequence[Any], done: BatchResult) -> None:
-        """Tell how long a batch took.
+        """Mark the end of a batch.
 
         Args:
-            rows: the labels of some of its rows.
-            done: what it brought.
+            rows: The index labels of its longest rows.
+            done: The result of the batch.
         """
         count = len(done.answers) + len(done.errors)
-        assert self.forecast is not None
-        seconds = self.forecast.advance(count, computed=done.forwards > 0)
+        assert self.eta is not None
+        seconds = self.eta.advance(count, computed=done.forwards > 0)
         if done.forwards:
             timed = [(str(row), seconds / max(1, count)) for row in rows]
             ranked = sorted(self.slowest + timed, key=lambda row: -row[1])
-            self.slowest = ranked[: _KEPT["slowest"]]
+            self.slowest = ranked[: _MAX_ROWS["slowest"]]
 
     def add_failed(self, row: Any, error: str) -> None:
-        """Tell of a row without an answer, unless many were told of."""
-        if len(self.failed) < _KEPT["failed"]:
-            self.failed.append((str(row), error[:_LONGEST]))
+        """Add a failed row, up to a maximal number.
+
+        Args:
+            row: The index label of the row.
+            error: The error.
+        """
+        if len(self.failed) < _MAX_ROWS["failed"]:
+            self.failed.append((str(row), error[:_MAX_CHARACTERS]))
 
     def add_written(self, written: Mapping[Any, str]) -> None:
-        """Tell what was written last, by row."""
-        some = list(written.items())[-_KEPT["latest"] :]
-        self.latest = [(str(row), text[:_LONGEST]) for row, text in some]
+        """Set the latest generated texts.
+
+        Args:
+            written: The texts by index label.
+        """
+        latest = list(written.items())[-_MAX_ROWS["latest"] :]
+        self.latest = [(str(row), text[:_MAX_CHARACTERS]) for row, text in latest]
 
 
 class Display(Protocol):
-    """Shows a monitor to the user. What it raises is logged, and stops nothing."""
+    """Shows the progress of a monitor. Its exceptions are logged, and do not stop the run."""
 
     def show(self, monitor: RunMonitor) -> None:
-        """Called a few times a second while there is something to see, always by one thread."""
+        """Show the current state; called a few times per second, always by the same thread."""
 
     def open(self, monitor: RunMonitor) -> bool:
-        """Show it where the user asks for it, too; whether it could."""
+        """Show the progress in the current cell too, and return whether that was possible."""
         ...
 
     def end(self, monitor: RunMonitor) -> None:
-        """Show how it ended. Nothing is shown after that."""
+        """Show the final state."""
 
 
 class RunMonitor:
-    """One call of a verb: seen on screen and in the list of jobs, and asked to stop.
+    """Monitors one call of a verb: displays it, lists it as a job, and can cancel it.
 
     Args:
-        verb: what it does.
-        output: the column of its answers.
-        in_background: whether it works beside the notebook, and nobody waits for it.
+        verb: The name of the verb.
+        output: The column of its answers.
+        in_background: Whether it runs in a background thread.
 
     Example:
         >>> with RunMonitor("sentiment", "review_sentiment") as monitor:  # doctest: +SKIP
@@ -188,17 +199,17 @@ class RunMonitor:
 
     @property
     def step(self) -> Step | None:
-        """The run that is at work, or was last."""
+        """The current or last step; None before the first."""
         return self.steps[-1] if self.steps else None
 
     @property
     def report(self) -> RunReport | None:
-        """Of that run."""
+        """The report of that step; None before the first."""
         return None if self.step is None else self.step.report
 
     @property
     def state(self) -> State:
-        """How far it is, or how it ended."""
+        """The state of the call: running, or how it ended."""
         if self.error:
             return "failed"
         if not self.ended:
@@ -208,28 +219,32 @@ class RunMonitor:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was asked to stop, here or by another process; looked at once a batch."""
+        """Whether it was cancelled, here or by another process; a run reads it once per batch."""
         if not self._stop.is_set() and self._job is not None and self._job.cancelled:
             self._stop.set()
         return self._stop.is_set()
 
     @property
     def stopped(self) -> bool:
-        """Whether one of its runs was stopped before its end."""
+        """Whether one of its runs was stopped before its end, by a cancel or an interrupt."""
         return any(step.state in ("cancelled", "interrupted") for step in self.steps)
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to stop, and has not yet."""
+        """Whether it was cancelled, but has not stopped yet."""
         return self._stop.is_set() and not self.ended
 
     def cancel(self) -> None:
-        """Stop after the batch that is being computed."""
+        """Stop after the current batch."""
         self._stop.set()
 
     @contextmanager
     def track(self, step: Step) -> Iterator[None]:
-        """While a run is at work: it is shown, and is a job that others can cancel."""
+        """Display a run while the context lasts, and list it as a job that others can cancel.
+
+        Args:
+            step: The progress of the run.
+        """
         report = step.report
         self._job = Job.begin(
             verb=report.verb,
@@ -257,7 +272,7 @@ class RunMonitor:
             job.end(step.state if step.state != "running" else "failed", step.error)
 
     def open(self) -> bool:
-        """Show it here, whether it has begun or has ended; whether it could be."""
+        """Show the call in the current cell, and return whether that was possible."""
         with self._lock:
             if self.display is None:
                 self.display = _display()
@@ -286,12 +301,12 @@ class RunMonitor:
 
     def _start_updates(self) -> None:
         if self._thread is None:
-            # Output finds its cell by the context, and a thread begins with an empty one.
+            # IPython finds the output cell by the context, and a new thread has an empty one.
             context = contextvars.copy_context()
             self._thread = threading.Thread(
                 target=context.run,
                 args=(self._update_displays,),
-                name=f"nbllm {self.verb} told",
+                name=f"nbllm {self.verb} progress",
                 daemon=True,
             )
             self._thread.start()
@@ -309,7 +324,13 @@ class RunMonitor:
 
 @contextmanager
 def monitoring(monitor: RunMonitor | None, verb: str, output: str) -> Iterator[RunMonitor]:
-    """The monitor that is there, which whoever made it ends, or one for as long as this lasts."""
+    """Yield the given monitor, or a new one that ends with the context.
+
+    Args:
+        monitor: The monitor of the caller, which ends it; None creates one.
+        verb: The name of the verb.
+        output: The column of its answers.
+    """
     if monitor is not None:
         yield monitor
         return
@@ -317,20 +338,21 @@ def monitoring(monitor: RunMonitor | None, verb: str, output: str) -> Iterator[R
         yield own
 
 
-_others: list[Callable[[], Display | None]] = []
+_factories: list[Callable[[], Display | None]] = []
 
 
-def show_with(display: Callable[[], Display | None]) -> None:
-    """Ask this for the display of a monitor from now on; it gives None where it cannot show one.
+def register_display(display: Callable[[], Display | None]) -> None:
+    """Register a display to use instead of the progress bar.
 
-    The floors above have displays that this one knows nothing of.
+    Args:
+        display: Returns a new display; None where it cannot show one, such as in a terminal.
     """
-    if display not in _others:
-        _others.append(display)
+    if display not in _factories:
+        _factories.append(display)
 
 
 def _display() -> Display:
-    for make in reversed(_others):
+    for make in reversed(_factories):
         try:
             display = make()
         except (ImportError, NbllmError) as error:
@@ -343,8 +365,8 @@ def _display() -> Display:
     return Bar()
 
 
-def _as_known(seconds: float) -> float:
-    """A length of time to come, no finer than it is known."""
+def _rounded(seconds: float) -> float:
+    """Return a remaining time, rounded to the precision of its estimate."""
     if seconds < 4:
         return float(ceil(seconds))
     unit = 5 if seconds < 55 else 10 if seconds < 600 else 60 if seconds < 3600 else 300
@@ -363,10 +385,10 @@ def _update(job: Job, step: Step) -> None:
     )
 
 
-def _try(act: Callable[[RunMonitor], bool | None], monitor: RunMonitor) -> bool | None:
-    """Act, whatever comes of it: what is shown is worth less than what is computed."""
+def _try(method: Callable[[RunMonitor], bool | None], monitor: RunMonitor) -> bool | None:
+    """Call a method of a display, and log its exception: a failed display must not stop a run."""
     try:
-        return act(monitor)
+        return method(monitor)
     except Exception:
         _log.debug("a run could not be shown", exc_info=True)
         return None

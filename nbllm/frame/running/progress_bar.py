@@ -1,4 +1,4 @@
-"""A run in a terminal or a log: tqdm's bar."""
+"""Displays a run in a terminal or a log, by a bar of tqdm."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from nbllm.wording import rate
 
 __all__ = ["Bar"]
 
-# Rows are asked the longest first, so neither what is done nor what is left can be told by their
-# number, as tqdm would.
+# The longest rows run first, so their number, which tqdm would use, is no measure of the work.
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {texts} [{elapsed}<{left}, {speed}{postfix}]"
 
 
 class Step(Protocol):
-    """The part of a `progress.Step` that a bar shows."""
+    """The part of `progress.Step` that a bar shows."""
 
     @property
     def report(self) -> RunReport: ...
@@ -39,7 +38,7 @@ class Step(Protocol):
 
 
 class RunMonitor(Protocol):
-    """The part of a `progress.RunMonitor` that a bar shows."""
+    """The part of `progress.RunMonitor` that a bar shows."""
 
     @property
     def steps(self) -> Sequence[Step]: ...
@@ -49,7 +48,7 @@ class RunMonitor(Protocol):
 
 
 class _Bar(ProgressBar):
-    """Counts per cent of the work."""
+    """A bar of tqdm that counts per cent of the work."""
 
     texts, speed = "", ""
     seconds_left: float | None = None
@@ -61,7 +60,7 @@ class _Bar(ProgressBar):
 
 
 class Bar:
-    """A bar for each step."""
+    """A `Display` with one bar per step."""
 
     def __init__(self) -> None:
         self._bars: list[_Bar] = []
@@ -77,7 +76,7 @@ class Bar:
                     dynamic_ncols=True,
                     bar_format=_FORMAT,
                     mininterval=0,
-                    delay=1e-9,  # nothing is drawn before there is something to say
+                    delay=1e-9,  # draw nothing before the first values are set
                 )
             )
             self._bars[-1].start_t -= step.seconds
@@ -85,7 +84,7 @@ class Bar:
             self._set(monitor.steps[-1], stopping=monitor.stopping)
 
     def open(self, monitor: RunMonitor) -> bool:
-        """As `Display.open`: a bar is where it is."""
+        """As `Display.open`: a bar cannot be shown a second time."""
         return False
 
     def end(self, monitor: RunMonitor) -> None:
@@ -99,12 +98,12 @@ class Bar:
         bar.texts = f"{report.answered}/{report.texts}"
         bar.speed = rate(report.rows_per_second, "texts")
         bar.seconds_left = 0.0 if step.state == "done" else step.seconds_left
-        said = [step.doing if step.state == "running" else step.state.replace("done", "")]
+        notes = [step.doing if step.state == "running" else step.state.replace("done", "")]
         if stopping:
-            said = ["stopping after this batch"]
+            notes = ["stopping after this batch"]
         if report.failed:
-            said.append(f"{report.failed:,} failed")
-        bar.set_postfix_str(", ".join(filter(None, said)), refresh=False)
+            notes.append(f"{report.failed:,} failed")
+        bar.set_postfix_str(", ".join(filter(None, notes)), refresh=False)
         bar.refresh()
 
     def _finish(self) -> None:

@@ -1,8 +1,8 @@
-"""The same questions on several workers: a Ray Data stage with a pool of models.
+"""Answers texts on several workers: a Ray Data stage with one model per worker.
 
-A worker answers as this process would, and hands its answers back. What is filed, calibrated and
-read out of them stays here: workers write no SQLite. One that dies is started anew by Ray, and
-asked again for what it had not handed back.
+A worker computes answers as this process would, and returns them. The ledger, the calibration and
+the decoding of answers stay in this process. Ray restarts a worker that dies, and repeats the
+chunks that it had not returned.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nbllm._warnings import warn_user
 from nbllm.engine.runner import BatchResult
 from nbllm.errors import FrameError
-from nbllm.frame.running.local import answer_locally
+from nbllm.frame.running.local import answer_locally, renumbered
 from nbllm.models.flops import TokenCounts
 from nbllm.models.memory.budget import held_bytes
 from nbllm.models.memory.placement import placement
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pool", "answer_on_workers", "pool_of_workers"]
 
-# Rows handed to a worker at once: what is asked again when it dies. Several a worker, so that
-# none waits at the end while another has all that is left.
-_CHUNK = 256
-_CHUNKS_A_WORKER = 4
+# A chunk is what Ray repeats when a worker dies. Several per worker balance the load at the end.
+_CHUNK_SIZE = 256  # texts, at most
+_CHUNKS_PER_WORKER = 4  # at least
 
 
 def answer_on_workers(
@@ -49,28 +48,30 @@ def answer_on_workers(
     *,
     workers: int | None = None,
 ) -> Iterator[BatchResult]:
-    """Answer texts on a pool of workers, in chunks, as they come back.
+    """Answer texts on a pool of workers.
 
     Args:
-        model: as each worker will load it, from its provenance.
-        record: the run's.
-        offset: what calibration takes off the scores.
-        workers: how many; by default one a GPU, else one for every four processor cores.
+        texts: The texts, one string per field of the task's template.
+        task: The task.
+        model: The model, which each worker loads again from its provenance.
+        record: The record of the run.
+        offset: The calibration offset, subtracted from the scores.
+        workers: The number of workers; by default one per GPU, or one per four CPU cores.
 
     Yields:
-        One `BatchResult` a chunk, by index in `texts`.
+        The result of each batch, by index in `texts`, in the order in which chunks finish.
 
     Raises:
-        FrameError: Ray is not installed, or no such number of workers.
+        FrameError: Ray is not installed, or there are not enough GPUs.
     """
     import pyarrow
 
     with pool_of_workers(workers, model) as pool:
-        size = min(_CHUNK, math.ceil(len(texts) / (_CHUNKS_A_WORKER * pool.size)))
-        # Rows of like length in one chunk pad less; the longest first, as in a run of its own.
+        size = min(_CHUNK_SIZE, math.ceil(len(texts) / (_CHUNKS_PER_WORKER * pool.size)))
+        # Chunks of texts of similar length need less padding; the longest first, as in a local run.
         order = sorted(range(len(texts)), key=lambda i: -sum(map(len, texts[i])))
         chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        # As JSON, which writes what Arrow has no room for: a surrogate without its other half.
+        # As JSON, since Arrow cannot store lone surrogates.
         tables = [
             pyarrow.table({"n": chunk, "text": [json.dumps(texts[n]) for n in chunk]})
             for chunk in chunks
@@ -82,7 +83,7 @@ def answer_on_workers(
             parts=len(chunks),
         ):
             for done in batch["done"]:
-                yield _answered(json.loads(done))
+                yield _from_json(json.loads(done))
 
 
 class _Answering:
@@ -107,43 +108,37 @@ class _Answering:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         numbers = batch["n"].tolist()
         texts = [tuple(json.loads(text)) for text in batch["text"]]
-        told = []
-        for done in answer_locally(
-            texts, self.task, self.model, self.bound, truncate=self.truncate
-        ):
-            answers = {numbers[i]: value for i, value in done.answers.items()}
-            errors = {numbers[i]: error for i, error in done.errors.items()}
-            lasting = [numbers[i] for i in done.lasting]
-            done = replace(done, answers=answers, errors=errors, lasting=lasting)
-            told.append(json.dumps(asdict(done)))
-        return {"done": told}
+        batches = answer_locally(texts, self.task, self.model, self.bound, truncate=self.truncate)
+        return {"done": [json.dumps(asdict(renumbered(done, numbers))) for done in batches]}
 
 
-def _answered(told: Mapping[str, Any]) -> BatchResult:
-    """What a worker wrote down; JSON made texts of the indices."""
+def _from_json(fields: Mapping[str, Any]) -> BatchResult:
+    """Return the result of a worker, whose integer keys JSON turned into strings."""
     by_index = {
-        part: {int(n): value for n, value in told[part].items()} for part in ("answers", "errors")
+        name: {int(n): value for n, value in fields[name].items()} for name in ("answers", "errors")
     }
-    return BatchResult(**{**told, **by_index, "read": TokenCounts(**told["read"])})
+    return BatchResult(**{**fields, **by_index, "read": TokenCounts(**fields["read"])})
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Workers that hold a model each."""
+    """Ray workers, each with its own copy of the model."""
 
     data: ModuleType  # ray.data
     size: int
-    cpus: float  # of each
-    gpus: int | None
+    cpus: float  # per worker
+    gpus: int | None  # per worker
 
     def stream(
         self, dataset: Any, worker: type, arguments: tuple[Any, ...], *, parts: int
     ) -> Iterator[Mapping[str, Any]]:
-        """What workers make of each block of a data set, as they are done with it.
+        """Yield the outputs of the workers for each block of a data set, as they finish.
 
         Args:
-            worker: a class that is made of `arguments` once a worker.
-            parts: how many blocks there are.
+            dataset: The Ray data set.
+            worker: A callable class, created once per worker.
+            arguments: The arguments of its constructor.
+            parts: The number of blocks.
         """
         stage = dataset.map_batches(
             worker,
@@ -161,12 +156,16 @@ class Pool:
 
 @contextmanager
 def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
-    """Ray, started here where no cluster is named, and without its progress bars.
+    """Yield a pool of Ray workers; starts Ray unless it runs, and hides its progress bars.
+
+    Args:
+        workers: The number of workers; by default one per GPU, or one per four CPU cores.
+        model: The model that each worker will load.
 
     Raises:
-        FrameError: Ray is not installed, or no such number of workers.
+        FrameError: Ray is not installed, or there are not enough GPUs.
     """
-    # It would report its use over the network.
+    # Ray reports usage statistics over the network by default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -178,36 +177,36 @@ def pool_of_workers(workers: int | None, model: Model) -> Iterator[Pool]:
         ) from error
     if not ray.is_initialized():
         _start(ray)
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cores, gpus = there.get("CPU", 1), int(there.get("GPU", 0))
-    each = _gpus(model)
-    size = workers or (gpus // each if each else int(cores // 4)) or 1
-    if size * each > gpus:
-        wanted = "a GPU" if each == 1 else f"{each} GPUs"
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cores, gpus = resources.get("CPU", 1), int(resources.get("GPU", 0))
+    per_worker = _gpus_per_worker(model)
+    size = workers or (gpus // per_worker if per_worker else int(cores // 4)) or 1
+    if size * per_worker > gpus:
+        required = "a GPU" if per_worker == 1 else f"{per_worker} GPUs"
         raise FrameError(
-            f"{counted(size, 'worker wants', 'workers want')} {wanted} each, and Ray has {gpus}. "
+            f"{counted(size, 'worker wants', 'workers want')} {required} each, and Ray has {gpus}. "
             + ("Pass fewer." if size > 1 else "Answer without engine='ray'.")
         )
-    if each and size * each == gpus and len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
+    if per_worker and size * per_worker == gpus and len(ray.nodes()) == 1:  # type: ignore[no-untyped-call]
         warn_user(
             f"engine='ray': {model.name} is loaded once more for each worker, and one of them "
             f"shares a GPU with the {byte_size(held_bytes(model.network))} that it takes here. "
             "Where that is too much, answer without engine='ray', which is as fast on one GPU; "
             "other models give their memory back with unload()."
         )
-    # Ray's own tasks, which cut the data up, want a little of a core too.
+    # Ray's own tasks, which split the data, require part of a core too.
     cpus = max(0.5, (cores - 0.5) / size)
     context = ray.data.DataContext.get_current()
-    kept = context.enable_progress_bars, context.print_on_execution_start
+    previous = context.enable_progress_bars, context.print_on_execution_start
     context.enable_progress_bars = context.print_on_execution_start = False
     try:
-        yield Pool(ray.data, size, math.floor(cpus) if cpus >= 1 else cpus, each or None)
+        yield Pool(ray.data, size, math.floor(cpus) if cpus >= 1 else cpus, per_worker or None)
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = kept
+        context.enable_progress_bars, context.print_on_execution_start = previous
 
 
-def _gpus(model: Model) -> int:
-    """How many GPUs a worker has to see, so that the model finds those that it is spread over."""
+def _gpus_per_worker(model: Model) -> int:
+    """Return the number of GPUs that a worker must see to place the model as it is placed here."""
     if model.device.type != "cuda":
         return 0
     numbers = [
@@ -219,7 +218,7 @@ def _gpus(model: Model) -> int:
 
 
 def _start(ray: ModuleType) -> None:
-    """Start Ray here, a second time where a busy machine exceeds the half minute that it waits."""
+    """Start Ray on this machine, with a retry, since it times out after 30 s on a busy machine."""
     start = partial(
         ray.init, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
     )

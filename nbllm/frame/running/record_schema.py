@@ -1,7 +1,7 @@
-"""What the record of a run may say, wherever it was read: it may be anybody's.
+"""Validates the records and reports of runs, which may come from untrusted sources.
 
-A record comes with a frame, in the metadata of a Parquet file, or out of a ledger. Whoever reads
-one relies on what is checked here: its types, its size, and that its parts fit each other.
+A record is read from the metadata of a frame or Parquet file, or from a ledger. Its readers rely on
+the checks here: its types, its size, and the consistency of its fields.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from math import isfinite
 from typing import Annotated, Any, Literal, NotRequired, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # Python's own, to pydantic, is that of 3.12 and later
+from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict before Python 3.12
 
 from nbllm.frame.running.report import RunReport
 
 __all__ = ["RUN_ID", "record_fault", "report_fault"]
 
-RUN_ID = re.compile("[a-z]{1,20}-[0-9a-f]{12}")  # the verb, and a hash of all that decides
+RUN_ID = re.compile("[a-z]{1,20}-[0-9a-f]{12}")  # the verb, and a hash of the question and columns
 
-# Of one record, which is some thousand characters long: a prompt with its examples and labels.
-_MOST_CHARACTERS = 10_000_000
-_MOST_VALUES = 200_000
-_DEEPEST = 20
+# Limits of a record, which usually has some thousand characters: a prompt, examples and labels.
+_MAX_CHARACTERS = 10_000_000
+_MAX_VALUES = 200_000
+_MAX_DEPTH = 20
 _LARGEST_INTEGER = 1 << 62
 
 _Name = Annotated[str, Field(min_length=1, max_length=10_000)]
 _Names = Annotated[Sequence[_Name], Field(min_length=1)]
-# Beyond these, probabilities are 0 or 1, or no number at all.
+# Beyond these bounds, probabilities are 0, 1 or NaN.
 _Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
@@ -53,7 +53,7 @@ class _Model(TypedDict):
 
 
 class _Parameters(TypedDict, total=False):
-    """What any task has among its parameters; each has some of them."""
+    """The checked parameters of all tasks; each task has some of them."""
 
     labels: _Names
     answers: Sequence[str]
@@ -92,23 +92,22 @@ class _Record(TypedDict):
 
 
 def record_fault(value: Any) -> str | None:
-    """What is wrong with a value that should be a run's record; None where nothing is."""
-    return _bounds_fault(value) or _type_fault(_records(), value) or _sense_fault(value)
+    """Return why a value is not a valid record of a run; None if it is one."""
+    return _bounds_fault(value) or _type_fault(_records(), value) or _consistency_fault(value)
 
 
 def report_fault(value: Any) -> str | None:
-    """What is wrong with a value that should be the fields of a run's report."""
-    found = _bounds_fault(value) or _type_fault(_reports(), value)
-    if found is None:
-        needed = {one.name for one in fields(RunReport) if _is_needed(one)}
-        known = {one.name for one in fields(RunReport)}
-        if not needed <= value.keys() <= known:
+    """Return why a value does not hold the fields of a valid report; None if it does."""
+    fault = _bounds_fault(value) or _type_fault(_reports(), value)
+    if fault is None:
+        required = {field.name for field in fields(RunReport) if _is_required(field)}
+        if not required <= value.keys() <= {field.name for field in fields(RunReport)}:
             return "it has not the fields of a report"
-    return found
+    return fault
 
 
-def _is_needed(one: DataclassField[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
+def _is_required(field: DataclassField[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 @cache
@@ -123,36 +122,36 @@ def _reports() -> TypeAdapter[Any]:
 
 
 def _bounds_fault(value: Any) -> str | None:
-    """Whether it is larger or deeper than any record, or holds what JSON has no name for."""
-    room, waiting = _MOST_CHARACTERS, [(value, 0)]
-    for _ in range(_MOST_VALUES):
-        if not waiting:
+    """Return whether a value exceeds the limits of a record or cannot be JSON, as an error."""
+    room, stack = _MAX_CHARACTERS, [(value, 0)]
+    for _ in range(_MAX_VALUES):
+        if not stack:
             return None
-        one, depth = waiting.pop()
-        if isinstance(one, str):
-            room -= len(one)
-            if not _is_text(one):
+        item, depth = stack.pop()
+        if isinstance(item, str):
+            room -= len(item)
+            if not _is_utf8(item):
                 return "it holds half a surrogate pair"
-        elif isinstance(one, int):
-            if abs(one) > _LARGEST_INTEGER:
+        elif isinstance(item, int):
+            if abs(item) > _LARGEST_INTEGER:
                 return "it holds a number beyond all bounds"
-        elif isinstance(one, (dict, list, tuple)):
-            if len(one) > _MOST_VALUES or depth == _DEEPEST:
+        elif isinstance(item, (dict, list, tuple)):
+            if len(item) > _MAX_VALUES or depth == _MAX_DEPTH:
                 break
-            inner = [*one, *one.values()] if isinstance(one, dict) else one
-            waiting += [(part, depth + 1) for part in inner]
-        elif isinstance(one, float):
-            if not isfinite(one):
+            children = [*item, *item.values()] if isinstance(item, dict) else item
+            stack += [(child, depth + 1) for child in children]
+        elif isinstance(item, float):
+            if not isfinite(item):
                 return "it holds a number that is none"
-        elif one is not None:
-            return f"it holds a value of type {type(one).__name__}"
+        elif item is not None:
+            return f"it holds a value of type {type(item).__name__}"
         if room < 0:
             break
     return "it is larger than any record"
 
 
-def _is_text(value: str) -> bool:
-    """Whether it can be written down: neither a tokenizer nor a browser takes the other."""
+def _is_utf8(value: str) -> bool:
+    """Return whether UTF-8 can encode a text, as tokenizers and browsers require."""
     try:
         return value.isascii() or bool(value.encode())
     except UnicodeEncodeError:
@@ -169,58 +168,48 @@ def _type_fault(adapter: TypeAdapter[Any], value: Any) -> str | None:
     return None
 
 
-def _sense_fault(record: Mapping[str, Any]) -> str | None:
-    """Whether parts that are read together do not fit each other."""
-    return next((name for name, fits in _FITS.items() if not fits(record)), None)
+def _consistency_fault(record: Mapping[str, Any]) -> str | None:
+    """Return which fields of a record contradict each other; None if none do."""
+    return next((fault for fault, fits in _CONSISTENCY.items() if not fits(record)), None)
 
 
 def _fields_fit(record: Mapping[str, Any]) -> bool:
-    """Whether the template takes the texts of the columns; without one, the text is read as is."""
+    """Return whether the template has one field per column; without a template, any columns fit."""
     parts = record["template"]
-    named = dict.fromkeys(value for kind, value in parts if kind == "field")
+    names = dict.fromkeys(value for kind, value in parts if kind == "field")
     known = all(kind in ("markup", "text", "field") for kind, _ in parts)
-    return not parts or (known and list(named) == list(record["columns"]))
-
-
-def _columns_fit(record: Mapping[str, Any]) -> bool:
-    columns, verb = record["columns"], record["verb"]
-    if verb == "similarity":
-        needed = {"text"} if record["parameters"].get("to", "") else {"text", "other"}
-        return needed <= columns.keys() and "to" in record["parameters"]
-    if verb in ("filter", "summarize", "embed"):
-        return list(columns) == ["text"]
-    return True
+    return not parts or (known and list(names) == list(record["columns"]))
 
 
 def _labels_fit(record: Mapping[str, Any]) -> bool:
-    """Whether all that each label has one of is there as often as labels, and none comes twice."""
-    asked = record["parameters"]
-    kinds = ("answers", "heads", "described")
-    labels = asked.get("labels")
+    """Return whether labels and heads are unique, and lists per label are as long as the labels."""
+    parameters = record["parameters"]
+    per_label = ("answers", "heads", "described")
+    labels = parameters.get("labels")
     if labels is None:
-        return not any(name in asked for name in (*kinds, "several"))
-    counts = {len(asked[name]) for name in kinds if name in asked}
-    counts |= {len(set(labels)), len(set(asked.get("heads", labels)))}
+        return not any(name in parameters for name in (*per_label, "several"))
+    counts = {len(parameters[name]) for name in per_label if name in parameters}
+    counts |= {len(set(labels)), len(set(parameters.get("heads", labels)))}
     return counts == {len(labels)}
 
 
 def _calibration_fits(record: Mapping[str, Any]) -> bool:
-    asked, offset = record["parameters"], record.get("offset")
-    count = len(asked.get("labels", ()))
+    parameters, offset = record["parameters"], record.get("offset")
+    count = len(parameters.get("labels", ()))
     if "scaling" in record and len(record["scaling"]["bias"]) != count:
         return False
     if offset is None:
         return True
-    if "answers" in asked:
+    if "answers" in parameters:
         return len(offset) == count
-    if "several" in asked:
+    if "several" in parameters:
         return len(offset) == 2 * count
-    return len(offset) == len(asked.get("statements", (None,)))
+    return len(offset) == len(parameters.get("statements", (None,)))
 
 
 def _aspects_fit(record: Mapping[str, Any]) -> bool:
-    asked = record["parameters"]
-    aspects, statements = asked.get("aspects", ()), asked.get("statements", ())
+    parameters = record["parameters"]
+    aspects, statements = parameters.get("aspects", ()), parameters.get("statements", ())
     if not aspects:
         return not statements
     return len(set(aspects)) == len(aspects) and not len(statements) % len(aspects)
@@ -230,7 +219,7 @@ def _schema_fits(record: Mapping[str, Any]) -> bool:
     """Whether a schema is JSON with fields."""
     text = record["parameters"].get("schema")
     if text is None:
-        return bool(record["verb"] != "extract")
+        return True
     try:
         found = json.loads(text)["properties"]
     except (ValueError, RecursionError, KeyError, TypeError):
@@ -239,17 +228,16 @@ def _schema_fits(record: Mapping[str, Any]) -> bool:
 
 
 def _device_map_fits(record: Mapping[str, Any]) -> bool:
-    """Whether it is JSON that names places."""
+    """Return whether the device map, if any, is a JSON object of device names or numbers."""
     try:
-        places = json.loads(record["model"].get("device_map", "{}"))
+        devices = json.loads(record["model"].get("device_map", "{}"))
     except (ValueError, RecursionError):
         return False
-    return isinstance(places, dict) and all(isinstance(p, (str, int)) for p in places.values())
+    return isinstance(devices, dict) and all(isinstance(d, (str, int)) for d in devices.values())
 
 
-_FITS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+_CONSISTENCY: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "the fields of its template are not those of its columns": _fields_fit,
-    "its columns are not those of its verb": _columns_fit,
     "its labels and what is said of each differ in number": _labels_fit,
     "its calibration is not one of its labels": _calibration_fits,
     "its aspects and the statements about them differ in number": _aspects_fit,

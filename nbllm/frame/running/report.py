@@ -1,4 +1,4 @@
-"""What a run did: rows, tokens, what was known, what failed, and with which model."""
+"""The report of a run: its rows, tokens, time, failures and model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RunReport"]
 
 @dataclass
 class RunReport:
-    """The account of one call of a verb.
+    """The report of one run.
 
     Rows add up: `rows = blank + failed + known + computed + merged + left`.
     """
@@ -27,47 +27,47 @@ class RunReport:
     output: str
     model: dict[str, str]
     rows: int = 0
-    texts: int = 0  # distinct ones among the rows
-    blank: int = 0  # missing or blank: a null, no forward
-    merged: int = 0  # duplicates of another row of the frame
+    texts: int = 0  # distinct
+    blank: int = 0  # rows with a missing or blank value
+    merged: int = 0  # duplicates of another row
     known: int = 0  # distinct texts answered from the ledger
     computed: int = 0  # distinct texts answered by the model
     failed: int = 0
     prefix_tokens: int = 0  # shared by all rows, computed once
-    tokens: int = 0  # of the rows themselves
-    padding: int = 0
+    tokens: int = 0  # of the prompts, without the shared prefix
+    padding: int = 0  # tokens
     forwards: int = 0
     seconds: float = 0.0
-    # Floating-point operations: those of all that was read, without padding, and those that the
-    # device does in a second. None where rows are answered elsewhere, or answers are written.
+    # Floating-point operations for all tokens read, without padding, and the device's maximum per
+    # second. None on Ray workers, and where answers are generated.
     operations: float | None = None
     matrix_rate: float | None = None
-    stopped: bool = False  # by an interrupt or a cancel, before all were answered
-    left: int = 0  # distinct texts that were not reached
+    stopped: bool = False  # by an interrupt or a cancel
+    left: int = 0  # distinct texts without a result, after a stop
     ledger: str | None = None
     ledger_bytes: int = 0
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)  # counts of the most frequent errors
 
     @property
     def answered(self) -> int:
-        """Distinct texts that need not be asked again in this run."""
-        # Rows that failed include those whose value is no text, which are asked of nobody.
+        """The number of distinct texts that have an answer or an error."""
+        # `failed` also counts rows whose value is not a text.
         return min(self.texts, self.known + self.computed + self.failed)
 
     @property
     def rows_per_second(self) -> float:
-        """Distinct texts computed a second of wall clock."""
+        """The distinct texts computed per second of wall clock."""
         return self.computed / self.seconds if self.seconds else 0.0
 
     def add(self, done: BatchResult) -> None:
-        """Count one batch."""
+        """Add the counts of one batch."""
         self.computed += len(done.answers)
         self.tokens += done.read.tokens
         self.padding += done.padding
         self.forwards += done.forwards
 
     def lines(self) -> dict[str, str]:
-        """The report as label and text, in reading order."""
+        """Return the report as text by label, in display order."""
         padded = self.tokens + self.padding
         share = f" ({self.padding / padded:.0%} padding)" if padded else ""
         lines = {
@@ -93,8 +93,8 @@ class RunReport:
         return lines
 
     def _spread(self) -> str:
-        places = set(json.loads(self.model.get("device_map", "{}")).values())
-        return f" (spread over {', '.join(sorted(places))})" if places else ""
+        devices = set(json.loads(self.model.get("device_map", "{}")).values())
+        return f" (spread over {', '.join(sorted(devices))})" if devices else ""
 
     def _speed(self) -> str:
         if not self.computed or not self.seconds:
@@ -108,7 +108,7 @@ class RunReport:
         return speed
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for the ledger."""
+        """Return all fields, for the ledger."""
         return asdict(self)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What each batch of a run brought, put into the step that others look at."""
+"""Publishes the results of a run's batches to its progress step, by row label."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["RowEvents"]
 
-MOST = 5  # rows of a batch that are told of
+_MAX_ROWS = 5  # per batch and list
 
 
 class RowEvents:
-    """Tells of texts by the labels of their rows.
+    """Reports answers and errors to a progress step, by the index labels of their rows.
 
     Args:
-        labels: those of the rows, made when the first is told of.
-        rows: their texts.
+        step: The step.
+        task: The task of the run.
+        labels: Returns the index labels of the rows; called when the first is needed.
+        rows: The texts of the run.
     """
 
     def __init__(
@@ -43,25 +45,36 @@ class RowEvents:
         errors: Mapping[int, str],
         offset: Sequence[float] | None,
     ) -> None:
-        """Tell of answers and errors that were there before, by text."""
+        """Report the answers and errors from the ledger.
+
+        Args:
+            answers: The answers by text index.
+            errors: The errors by text index.
+            offset: The calibration offset.
+        """
         self._count(answers, offset)
         for text, error in errors.items():
             self.step.add_failed(self._row(text), error)
 
     def report_batch(self, done: BatchResult, offset: Sequence[float] | None) -> None:
-        """Tell of a batch, by text."""
+        """Report the results of a batch.
+
+        Args:
+            done: The results by text index.
+            offset: The calibration offset.
+        """
         self._count(done.answers, offset)
         for text, error in done.errors.items():
             self.step.add_failed(self._row(text), error)
         texts = [*done.answers, *done.errors]
         longest = sorted(texts, key=lambda text: -sum(map(len, self.rows.texts[text])))
-        self.step.end_batch([self._row(text) for text in longest[:MOST]], done)
+        self.step.end_batch([self._row(text) for text in longest[:_MAX_ROWS]], done)
         if self.task.decodes:
-            written = list(done.answers.items())[-MOST:]
+            written = list(done.answers.items())[-_MAX_ROWS:]
             self.step.add_written({self._row(text): str(answer) for text, answer in written})
 
     def _count(self, answers: Mapping[int, Any], offset: Sequence[float] | None) -> None:
-        """Add the rows of each label, where answers are labels."""
+        """Count the rows per label, if the answers are labels."""
         if not answers or not (hasattr(self.task, "labels") or hasattr(self.task, "opinions")):
             return
         values = self.task.decode(list(answers.values()), offset)[0]
@@ -70,33 +83,31 @@ class RowEvents:
                 self.step.labels[label] += self._rows_of[text]
 
     def _row(self, text: int) -> Any:
-        return self._labels[self._first[text]]
+        return self._labels[self._first_rows[text]]
 
     @cached_property
     def _labels(self) -> Sequence[Any]:
         return self._make_labels()
 
     @cached_property
-    def _first(self) -> dict[int, int]:
-        """The first row of each text."""
-        places = reversed(list(enumerate(self.rows.position)))
-        return {text: row for row, text in places if text is not None}
+    def _first_rows(self) -> dict[int, int]:
+        return self.rows.first_rows()
 
     @cached_property
     def _rows_of(self) -> Counter[int | None]:
-        """How many rows have each text."""
-        return Counter(self.rows.position)
+        """The number of rows per text."""
+        return Counter(self.rows.text_indices)
 
 
 def _labels_in(value: Any) -> Iterator[str]:
-    """The label that an answer is, or those in the JSON of several."""
+    """Yield the label that a value is, or the labels in its JSON list or object."""
     try:
-        several = json.loads(value) if value[:1] in ("[", "{") else value
+        parsed = json.loads(value) if value[:1] in ("[", "{") else value
     except (TypeError, ValueError):
-        several = value
-    if isinstance(several, list):
-        yield from map(str, several)
-    elif isinstance(several, dict):
-        yield from (f"{name}: {label}" for name, label in several.items())
+        parsed = value
+    if isinstance(parsed, list):
+        yield from map(str, parsed)
+    elif isinstance(parsed, dict):
+        yield from (f"{name}: {label}" for name, label in parsed.items())
     elif value is not None:
         yield str(value)

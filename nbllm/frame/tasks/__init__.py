@@ -1,1 +1,1 @@
-"""One file a task: its prompt, its labels or length, its examples and calibration texts."""
+"""One module per kind of task: how a model answers, and what its answers mean."""

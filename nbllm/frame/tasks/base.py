@@ -1,4 +1,4 @@
-"""What a task is to a run, whatever its kind."""
+"""The interface between a task and the run that executes it, whatever the kind of task."""
 
 from __future__ import annotations
 
@@ -15,120 +15,150 @@ if TYPE_CHECKING:
     from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
-__all__ = ["VECTOR", "BoundTask", "Output", "Task", "are_numbers", "check_filed"]
+__all__ = ["VECTOR", "BoundTask", "Output", "Task", "are_numbers", "check_ledger_entries"]
 
-_LARGEST = 1e30  # of what a network computes; whole numbers in JSON have no end
+# No network computes a larger number, and JSON's integers are unbounded.
+_MAX_MAGNITUDE = 1e30
 
-
-VECTOR = "vector"  # a column of vectors, whose type depends on the frame
+VECTOR = "vector"  # the dtype of a column of vectors, which depends on the frame's library
 
 
 @dataclass(frozen=True)
 class Output:
-    """One column that the answers of a task make."""
+    """One column of a task's answers."""
 
-    part: str  # one of `KEEP`, or "probability" or "field", which are asked for otherwise
-    suffix: str  # of the column's name, behind that of the answer's
-    dtype: Any  # of narwhals, or `VECTOR`
+    kind: str  # one of `KEEP`, or "probability" or "field"
+    suffix: str  # appended to the name of the answer column
+    dtype: Any  # a narwhals dtype, or `VECTOR`
 
 
 class BoundTask(Protocol):
-    """A task on a model that is ready for its rows."""
+    """A task bound to a model, ready for rows."""
 
     @property
     def prefix_tokens(self) -> int:
-        """What all prompts start with and the model reads once."""
+        """Number of leading tokens that all prompts share and the model reads once."""
         ...
 
     @property
     def label_tokens(self) -> int:
-        """Tokens of labels that the model reads behind each prompt."""
+        """Number of label tokens that the model reads after each prompt."""
         ...
 
     @property
     def setup_tokens(self) -> TokenCounts:
-        """What was read before the first row: a shared prefix, texts of calibration."""
+        """Tokens read before the first row: a shared prefix, calibration texts."""
         ...
 
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
-        """Rows to prompts; a row that cannot be one is its exception."""
+        """Return a prompt for each row, or the exception that prevents it.
+
+        Args:
+            texts: The texts of each row, in the order of the template's fields.
+            truncate: Whether a row that is too long is cut instead of failing.
+        """
         ...
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
     ) -> list[float] | None:
-        """What is taken off every row's scores: what is known, else fitted now; None where nothing.
+        """Set and return the offset that is subtracted from every row's scores.
 
-        Called once, before any row is asked. Fitting takes several batches: `step` is called
-        after each, and what it raises ends the fit.
+        Called once, before the first row. Fitting takes several batches.
+
+        Args:
+            known: The offset from the ledger, or None to fit it now.
+            step: Called after each batch. An exception that it raises ends the fit.
+
+        Returns:
+            Shape (`Task.offset_length`,), or None where the task has no calibration.
         """
         ...
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
-        """Answers that JSON holds; a row without one is an exception among them."""
+        """Return a JSON-serializable answer for each prompt, or the exception that prevents it."""
         ...
 
 
 class Task(Protocol):
-    """What is asked of every row."""
+    """A question about every row, independent of the model's state."""
 
     @property
     def verb(self) -> str:
-        """Its name in `df.llm`."""
+        """The name of its verb in `df.llm`."""
         ...
 
     @property
     def template(self) -> Template:
-        """The prompt; empty where the model reads the text as it is."""
+        """The prompt; empty where the model reads the text alone."""
         ...
 
     @property
     def decodes(self) -> bool:
-        """Whether the model writes token by token, or only reads."""
+        """Whether the model generates token by token, instead of only scoring."""
         ...
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The columns of its answers, in their order."""
+        """The columns of its answers, in order."""
         ...
 
     def parameters(self) -> dict[str, Any]:
-        """All that decides the answer, apart from model, prompt and row."""
+        """Return everything that determines an answer besides model, prompt and row."""
         ...
 
     def answer_tokens(self, model: Model) -> int:
-        """Room in the context that an answer may take."""
+        """Return the number of context tokens that an answer may take.
+
+        Args:
+            model: The model that answers.
+        """
         ...
 
     def bind(self, model: Model, limit: int) -> BoundTask:
-        """Make it ready: prompts may have `limit` tokens."""
+        """Return the task bound to a model.
+
+        Args:
+            model: The model that answers.
+            limit: The maximum number of tokens of a prompt.
+        """
         ...
 
     @property
     def offset_length(self) -> int:
-        """How many numbers calibration takes off; 0 where nothing is calibrated."""
+        """The length of the calibration offset; 0 without calibration."""
         ...
 
     def is_answer(self, value: Any) -> bool:
-        """Whether a value has the form of its answers: a ledger may hold anything."""
+        """Return whether a value from a ledger has the form of the task's answers.
+
+        Args:
+            value: Any value that JSON can hold.
+        """
         ...
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """What each of `outputs` holds, one value an answer."""
+        """Return the values of each column in `outputs`, one for each answer.
+
+        Args:
+            answers: The answers of a bound task, without exceptions.
+            offset: The calibration offset, if there is one.
+        """
         ...
 
 
-def check_filed(task: Task, known: Mapping[str, Any], path: Path | None) -> None:
-    """Refuses what a ledger has of a question where it is not what the task gives.
+def check_ledger_entries(task: Task, known: Mapping[str, Any], path: Path | None) -> None:
+    """Raise an error if a ledger holds an entry that the task cannot have produced.
 
     Args:
-        known: answers by key, and the offset.
-        path: of the ledger.
+        task: The task whose entries they are.
+        known: The answers by key, and the offset.
+        path: The path of the ledger.
 
     Raises:
-        LedgerError: an answer, or the offset, has another form.
+        LedgerError: An answer, or the offset, has another form.
     """
     for key, value in known.items():
         if key == OFFSET:
@@ -139,9 +169,14 @@ def check_filed(task: Task, known: Mapping[str, Any], path: Path | None) -> None
 
 
 def are_numbers(value: Any, count: int) -> bool:
-    """Whether a value is a list of so many finite numbers, as JSON holds them."""
+    """Return whether a value is a list of exactly `count` finite numbers.
+
+    Args:
+        value: Any value that JSON can hold.
+        count: The required length.
+    """
     return (
         isinstance(value, list)
         and len(value) == count
-        and all(type(one) in (float, int) and abs(one) < _LARGEST for one in value)
+        and all(type(number) in (float, int) and abs(number) < _MAX_MAGNITUDE for number in value)
     )

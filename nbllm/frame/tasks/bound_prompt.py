@@ -1,4 +1,4 @@
-"""A template in front of an engine: how causal models and encoder-decoders are asked."""
+"""Tasks with a prompt template, for causal models and encoder-decoders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from nbllm.wording import counted
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["BoundPromptTask", "compiled"]
+__all__ = ["BoundPromptTask", "compile_template"]
 
 
-def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
-    """The template in the model's tokens.
+def compile_template(template: Template, model: Model, limit: int) -> CompiledTemplate:
+    """Return a template tokenized for a model.
+
+    Args:
+        template: The prompt.
+        model: The model that reads it.
+        limit: The maximum number of tokens of a prompt.
 
     Raises:
-        TextTooLongError: it leaves no room for a row.
+        TextTooLongError: The template leaves no room for a row.
     """
     if limit < 1:
         raise TextTooLongError(
@@ -31,17 +36,23 @@ def compiled(template: Template, model: Model, limit: int) -> CompiledTemplate:
             f"{model.name} has {model.context_length:,} for text and answer together. Pass a "
             "smaller max_new_tokens=, or max_words= of a summary."
         )
-    ready = CompiledTemplate(template, model.tokenizer)
-    if ready.own_length >= limit:
+    compiled = CompiledTemplate(template, model.tokenizer)
+    if compiled.own_length >= limit:
         raise TextTooLongError(
-            f"the instruction and examples alone have {counted(ready.own_length, 'token')}, "
+            f"the instruction and examples alone have {counted(compiled.own_length, 'token')}, "
             f"and {model.name} has room for {limit:,} beside its answer. Shorten them."
         )
-    return ready
+    return compiled
 
 
 class BoundPromptTask:
-    """Rows through a template to an engine; without calibration."""
+    """A task that fills a template with each row and runs an engine, without calibration.
+
+    Args:
+        template: The tokenized template.
+        engine: The engine that scores or generates.
+        limit: The maximum number of tokens of a prompt.
+    """
 
     def __init__(
         self, template: CompiledTemplate, engine: LabelScorer | TextGenerator, limit: int

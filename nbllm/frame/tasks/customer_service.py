@@ -1,6 +1,6 @@
-"""Customer service: how urgent is a message, and what could be replied to it?
+"""Tasks for customer service: the urgency of a message, and the draft of a reply.
 
-Examples and calibration texts were written for this project, and the prompts chosen on messages
+Examples and calibration texts were written for this project. The prompts were chosen on messages
 written for it and on the training split of Bitext's customer support utterances.
 """
 
@@ -16,22 +16,22 @@ from nbllm.frame.tasks.text import TextTask
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["MESSAGE", "MOODS", "SOURCES", "draft", "urgency"]
+__all__ = ["MESSAGE", "SENTIMENT_EXAMPLES", "SOURCES", "draft_task", "urgency_task"]
 
-SOURCES, MESSAGE = "sources", "message"  # fields of a draft's template
+SOURCES, MESSAGE = "sources", "message"  # fields of the draft's template
 
-# What a message is said to be, by the label it stands for. Asked for high or low, SmolLM2-135M
-# answered by chance.
-_URGENCIES = {"high": "is urgent", "low": "can wait"}
-_URGENT = (
+# The model scores these phrases: on "high" and "low" themselves, SmolLM2-135M is at chance level.
+_URGENCY_PHRASES = {"high": "is urgent", "low": "can wait"}
+_URGENCY_EXAMPLES = (
     ("My card was stolen and someone is buying things with it right now!", "high"),
     ("Just out of interest, will the lamp come in other colours one day?", "low"),
     ("I fly in three hours and my ticket still has not arrived.", "high"),
     ("Thanks for the newsletter, I enjoyed the article about bread.", "low"),
 )
 
-# Most messages only ask; shown reviews alone, a model takes a question for a complaint.
-MOODS = (
+# Most messages are neutral questions: with reviews as its only examples, a model takes them for
+# complaints.
+SENTIMENT_EXAMPLES = (
     ("Can you tell me when the parcel will be here?", "neutral"),
     ("Many thanks for the quick help, I am very happy with the chair.", "positive"),
     ("I have called five times and nobody cares. Never again.", "negative"),
@@ -41,7 +41,7 @@ MOODS = (
     ("how do i pay by card", "neutral"),
 )
 
-# Urgent and not in turn.
+# Urgent and not urgent alternate.
 _URGENCY_CALIBRATION = (
     "I am locked out of my account and have to pay the rent today.",
     "Which colours does the jacket come in?",
@@ -61,29 +61,41 @@ _URGENCY_CALIBRATION = (
     "Is there a discount for students?",
 )
 
-# Told that it is customer service, SmolLM2-135M spoke of itself and not of the facts.
+# With a customer service role in the prompt, SmolLM2-135M writes about itself, not the facts.
 _DRAFT = "Answer the question in one or two sentences, with what the text says."
 
 
-def urgency(model: Model, verb: str) -> LabelTask:
-    """The task of telling how urgent a message is: high or low."""
-    head = "".join(f"Text: {text}\nThe text {_URGENCIES[label]}.\n\n" for text, label in _URGENT)
+def urgency_task(model: Model, verb: str) -> LabelTask:
+    """Return the task that labels a message's urgency as high or low.
+
+    Args:
+        model: The causal model that reads the messages.
+        verb: The name of the verb.
+    """
+    head = "".join(
+        f"Text: {text}\nThe text {_URGENCY_PHRASES[label]}.\n\n"
+        for text, label in _URGENCY_EXAMPLES
+    )
     parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
     return LabelTask(
         verb=verb,
         template=plain(model.tokenizer, parts),
-        labels=tuple(_URGENCIES),
-        answers=tuple(f" {said}." for said in _URGENCIES.values()),
+        labels=tuple(_URGENCY_PHRASES),
+        answers=tuple(f" {phrase}." for phrase in _URGENCY_PHRASES.values()),
         calibration=_URGENCY_CALIBRATION,
     )
 
 
-def draft(model: Model, verb: str, *, instruction: str | None, max_new_tokens: int) -> TextTask:
-    """The task of writing a reply to a message from what sources say.
+def draft_task(
+    model: Model, verb: str, *, instruction: str | None, max_new_tokens: int
+) -> TextTask:
+    """Return the task that drafts a reply to a message from sources.
 
     Args:
-        instruction: what to ask, instead of one or two sentences.
-        max_new_tokens: where a reply is cut, at the end of a sentence.
+        model: The causal model that writes.
+        verb: The name of the verb.
+        instruction: The instruction, or None for one or two sentences.
+        max_new_tokens: The maximum length of a reply, which is cut at the end of a sentence.
     """
     parts = [
         Part("text", "Text:\n"),

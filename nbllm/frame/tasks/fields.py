@@ -1,4 +1,4 @@
-"""Named fields out of a text, each in a column of its own type, by a schema that is kept to."""
+"""Tasks that extract named fields from a text as JSON of a schema, into typed columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nbllm.errors import FrameError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.prompts.field_types import is_schema, schema_of_types
 from nbllm.frame.tasks.base import Output
-from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 from nbllm.wording import with_article
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FieldsTask",
-    "fields",
-    "list_fields",
-    "parse",
-    "read_fields_example",
-    "read_schema",
+    "check_fields_example",
+    "describe_fields",
+    "field_dtypes",
+    "normalize_schema",
+    "parse_answer",
 ]
 
 _DTYPES: Mapping[str, Any] = {
@@ -42,39 +42,41 @@ _DTYPES: Mapping[str, Any] = {
     "number": nw.Float64,
     "boolean": nw.Boolean,
 }
-_CALLED = {
+_TYPE_NAMES = {
     "string": "text",
     "integer": "whole number",
     "number": "number",
     "boolean": "true or false",
     "null": "null",
 }
-_FORMATS = {"date": "date as YYYY-MM-DD", "time": "time", "date-time": "date and time"}
+_FORMAT_NAMES = {"date": "date as YYYY-MM-DD", "time": "time", "date-time": "date and time"}
 
-# What a schema says of itself, and nothing that an answer depends on.
-_REMARKS = {"title", "$defs", "definitions", "$schema", "$id", "$comment", "examples"}
+# Keywords that no answer depends on.
+_ANNOTATIONS = {"title", "$defs", "definitions", "$schema", "$id", "$comment", "examples"}
 
 
 @dataclass(frozen=True)
 class FieldsTask:
-    """Write JSON of a schema after the prompt: one field a column."""
+    """Generate JSON that is valid against a schema, with one column for each field."""
 
     verb: str
     template: Template
     max_new_tokens: int
-    schema: Mapping[str, Any]  # as `read_schema` gives it
+    schema: Mapping[str, Any]  # as returned by `normalize_schema`
 
     decodes = True
     offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The JSON as it was written, and its fields."""
-        each = (Output("field", f"_{name}", dtype) for name, dtype in fields(self.schema).items())
+        """The generated JSON, and its fields."""
+        each = (
+            Output("field", f"_{name}", dtype) for name, dtype in field_dtypes(self.schema).items()
+        )
         return (Output("value", "", nw.String), *each)
 
     def parameters(self) -> dict[str, Any]:
-        # As text, because the order of the fields decides too.
+        # As text, because answers depend on the order of the fields.
         schema = json.dumps(self.schema, ensure_ascii=False)
         return {"max_new_tokens": self.max_new_tokens, "schema": schema}
 
@@ -82,7 +84,7 @@ class FieldsTask:
         return self.max_new_tokens
 
     def bind(self, model: Model, limit: int) -> BoundPromptTask:
-        template = compiled(self.template, model, limit)
+        template = compile_template(self.template, model, limit)
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, schema=self.schema
         )
@@ -91,58 +93,62 @@ class FieldsTask:
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: JSON with fields of the schema's types."""
         try:
-            found = parse(value, self.schema)
+            found = parse_answer(value, self.schema)
         except (AttributeError, ArithmeticError, TypeError, ValueError, RecursionError):
             return False
-        types = fields(self.schema)
-        return all(_is_of(part, types[name]) for name, part in found.items())
+        types = field_dtypes(self.schema)
+        return all(_fits(part, types[name]) for name, part in found.items())
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        parsed = [parse(answer, self.schema) for answer in answers]
-        return [list(answers), *([row[name] for row in parsed] for name in fields(self.schema))]
+        parsed = [parse_answer(answer, self.schema) for answer in answers]
+        return [
+            list(answers),
+            *([row[name] for row in parsed] for name in field_dtypes(self.schema)),
+        ]
 
 
-def fields(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The narwhals dtype of each field's column.
+def field_dtypes(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the narwhals dtype of each field's column.
 
-    Text, whole numbers, numbers and booleans have their own; a list, an object and a field of
-    several types are JSON in a String column, which pandas, polars and Parquet all hold.
+    Text, integers, numbers and booleans have their own dtype. A list, an object or a field of
+    several types is JSON in a String column, a type that pandas, polars and Parquet share.
 
     Args:
-        schema: as `read_schema` gives it.
+        schema: A schema from `normalize_schema`.
     """
     return {name: _dtype(part) for name, part in schema["properties"].items()}
 
 
-def parse(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The value of each field's column in one answer; a field left out has its default or None.
+def parse_answer(answer: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of each field's column; a missing field has its default or None.
 
     Args:
         answer: JSON that is valid against the schema.
-        schema: as `read_schema` gives it.
+        schema: A schema from `normalize_schema`.
     """
     found = json.loads(answer)
     return {
-        name: _value(found.get(name, part.get("default")), _dtype(part))
+        name: _column_value(found.get(name, part.get("default")), _dtype(part))
         for name, part in schema["properties"].items()
     }
 
 
-def read_schema(schema: Any) -> dict[str, Any]:
-    """A schema in one form: a JSON schema with its references resolved and its objects closed.
+def normalize_schema(schema: Any) -> dict[str, Any]:
+    """Return a JSON schema with resolved references and closed objects.
 
     Args:
-        schema: a Pydantic model, a JSON schema, or names with their types or descriptions.
+        schema: A Pydantic model, a JSON schema, or a mapping of names to types or descriptions.
 
     Raises:
-        FrameError: it is none of those, has no fields, recurs, or cannot be made a grammar of.
+        FrameError: The schema is none of these, has no fields, is recursive, or cannot be
+            compiled to a grammar.
 
     Example:
-        >>> read_schema({"price": float})["properties"]
+        >>> normalize_schema({"price": float})["properties"]
         {'price': {'type': 'number'}}
     """
-    described = _describe(schema)
-    resolved = _resolve(described, described, ())
+    original = _to_json_schema(schema)
+    resolved = _resolve(original, original, ())
     if resolved.get("type") != "object":
         raise FrameError(
             "the schema describes no object with named fields. Pass a Pydantic model, a JSON "
@@ -152,8 +158,8 @@ def read_schema(schema: Any) -> dict[str, Any]:
     return resolved
 
 
-def _describe(schema: Any) -> Mapping[str, Any]:
-    """Whatever was passed as a JSON schema."""
+def _to_json_schema(schema: Any) -> Mapping[str, Any]:
+    """Return any accepted form of a schema as a JSON schema."""
     if isinstance(schema, type) and hasattr(schema, "model_json_schema"):
         return dict(schema.model_json_schema())
     if not isinstance(schema, Mapping):
@@ -165,7 +171,10 @@ def _describe(schema: Any) -> Mapping[str, Any]:
 
 
 def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dict[str, Any]:
-    """A part of a schema without references, remarks and room for fields that it does not name."""
+    """Return a subschema with resolved references, without annotations, and with closed objects.
+
+    References point into `root`; `within` holds those that lead here, for detecting recursion.
+    """
     if not isinstance(part, Mapping):
         raise FrameError(f'{part!r:.60} in the schema is no schema. Write {{"type": ...}}.')
     if "$ref" in part:
@@ -176,7 +185,7 @@ def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dic
                 "Write out as many levels as you want."
             )
         rest = {key: value for key, value in part.items() if key != "$ref"}
-        return _resolve({**_target(name, root), **rest}, root, (*within, name))
+        return _resolve({**_resolve_reference(name, root), **rest}, root, (*within, name))
     if len(part.get("allOf", ())) == 1:
         rest = {key: value for key, value in part.items() if key != "allOf"}
         return _resolve({**part["allOf"][0], **rest}, root, within)
@@ -184,8 +193,8 @@ def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dic
     def inner(child: Any) -> dict[str, Any]:
         return _resolve(child, root, within)
 
-    resolved = {k: _inside(k, v, inner) for k, v in part.items() if k not in _REMARKS}
-    if "properties" in part or "object" in _kinds(part):
+    resolved = {k: _map_subschemas(k, v, inner) for k, v in part.items() if k not in _ANNOTATIONS}
+    if "properties" in part or "object" in _json_types(part):
         if not part.get("properties"):
             raise FrameError(
                 "the schema has an object that names no fields. Give it properties; for free "
@@ -195,7 +204,7 @@ def _resolve(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> dic
     return resolved
 
 
-def _target(name: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolve_reference(name: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Any = root
     for step in name.removeprefix("#").strip("/").split("/"):
         found = found.get(step) if isinstance(found, Mapping) and step else found
@@ -207,49 +216,50 @@ def _target(name: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _inside(key: str, value: Any, each: Callable[[Any], Any]) -> Any:
+def _map_subschemas(key: str, value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return the value of a keyword with a function applied to each subschema in it."""
     if key == "properties":
-        return {name: each(child) for name, child in value.items()}
+        return {name: function(child) for name, child in value.items()}
     if key in ("anyOf", "oneOf", "allOf", "prefixItems"):
-        return [each(child) for child in value]
-    return each(value) if key == "items" else value
+        return [function(child) for child in value]
+    return function(value) if key == "items" else value
 
 
-def _kinds(part: Mapping[str, Any]) -> list[str]:
-    """The JSON types that a part of a schema may be, each once."""
+def _json_types(part: Mapping[str, Any]) -> list[str]:
+    """Return the distinct JSON types of a subschema."""
     if "enum" in part or "const" in part:
-        return list(dict.fromkeys(map(_kind, part.get("enum", [part.get("const")]))))
+        return list(dict.fromkeys(map(_json_type, part.get("enum", [part.get("const")]))))
     if "anyOf" in part or "oneOf" in part:
         choices = [*part.get("anyOf", ()), *part.get("oneOf", ())]
-        return list(dict.fromkeys(kind for choice in choices for kind in _kinds(choice)))
+        return list(dict.fromkeys(kind for choice in choices for kind in _json_types(choice)))
     kinds = part.get("type", ["any"])
     return [kinds] if isinstance(kinds, str) else list(kinds)
 
 
-def _kind(value: Any) -> str:
+def _json_type(value: Any) -> str:
     kinds = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
     return kinds.get(type(value), "any")
 
 
 def _dtype(part: Mapping[str, Any]) -> Any:
-    kinds = set(_kinds(part)) - {"null"}
+    kinds = set(_json_types(part)) - {"null"}
     if kinds == {"integer", "number"}:
         return nw.Float64
     return _DTYPES.get(kinds.pop(), nw.String) if len(kinds) == 1 else nw.String
 
 
-def _value(value: Any, dtype: Any) -> Any:
+def _column_value(value: Any, dtype: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     if dtype == nw.Int64:
-        return int(value)  # JSON knows no difference between 3 and 3.0
+        return int(value)  # 3.0 is an integer in JSON
     if dtype == nw.Float64:
         return float(value)
-    return value if dtype == nw.Boolean else _written(value)
+    return value if dtype == nw.Boolean else _to_json(value)
 
 
-def _is_of(value: Any, dtype: Any) -> bool:
-    """Whether a column of that dtype can hold a value."""
+def _fits(value: Any, dtype: Any) -> bool:
+    """Return whether a column of a dtype can hold a value."""
     if value is None:
         return True
     if dtype == nw.Int64:
@@ -258,81 +268,95 @@ def _is_of(value: Any, dtype: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _written(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def list_fields(schema: Mapping[str, Any]) -> str:
-    """The fields for the prompt, one a line."""
+def describe_fields(schema: Mapping[str, Any]) -> str:
+    """Return the list of fields for the prompt, one per line.
+
+    Args:
+        schema: A schema from `normalize_schema`.
+    """
     lines = []
     for name, part in schema["properties"].items():
-        about = f" {part['description']}" if part.get("description") else ""
-        lines.append(f"- {name} ({_called(part)}){':' if about else ''}{about}")
+        description = f": {part['description']}" if part.get("description") else ""
+        lines.append(f"- {name} ({_describe_type(part)}){description}")
     return "\n".join(lines)
 
 
-def _called(part: Mapping[str, Any]) -> str:
-    """A type in words, for the prompt."""
+def _describe_type(part: Mapping[str, Any]) -> str:
+    """Return a type in words, for the prompt."""
     if "enum" in part or "const" in part:
         values = part.get("enum", [part.get("const")])
-        return " or ".join(_written(value) for value in values)
+        return " or ".join(_to_json(value) for value in values)
     if "anyOf" in part or "oneOf" in part:
-        return " or ".join(map(_called, [*part.get("anyOf", ()), *part.get("oneOf", ())]))
-    return " or ".join(_called_kind(kind, part) for kind in _kinds(part))
+        return " or ".join(map(_describe_type, [*part.get("anyOf", ()), *part.get("oneOf", ())]))
+    return " or ".join(_describe_json_type(kind, part) for kind in _json_types(part))
 
 
-def _called_kind(kind: str, part: Mapping[str, Any]) -> str:
+def _describe_json_type(kind: str, part: Mapping[str, Any]) -> str:
     if kind == "array":
-        return f"list of {_called(part['items'])}" if "items" in part else "list"
+        return f"list of {_describe_type(part['items'])}" if "items" in part else "list"
     if kind == "object":
-        named = (f"{name} ({_called(inner)})" for name, inner in part["properties"].items())
-        return f"object with {', '.join(named)}"
+        inner = (f"{name} ({_describe_type(p)})" for name, p in part["properties"].items())
+        return f"object with {', '.join(inner)}"
     if kind == "string" and "format" in part:
-        return _FORMATS.get(part["format"], str(part["format"]))
-    return _CALLED.get(kind, kind)
+        return _FORMAT_NAMES.get(part["format"], str(part["format"]))
+    return _TYPE_NAMES.get(kind, kind)
 
 
-def read_fields_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
-    answer = _without_model(answer)
+def check_fields_example(text: Any, answer: Any, schema: Mapping[str, Any]) -> tuple[str, str]:
+    """Return an example as its text and its fields in JSON, in the order of the schema.
+
+    Args:
+        text: The text of the example.
+        answer: A mapping of its fields, or a Pydantic object.
+        schema: A schema from `normalize_schema`.
+
+    Raises:
+        FrameError: The example is not such a pair, or its fields do not fit the schema.
+    """
+    answer = _dump_model(answer)
     if not isinstance(text, str) or not isinstance(answer, Mapping):
         raise FrameError(
             f"the example {(text, answer)!r:.120} is not a (text, fields) pair. Pass pairs of a "
             "string and a dict of its fields."
         )
     ordered = {name: answer[name] for name in schema["properties"] if name in answer}
-    written = _written(_plain({**ordered, **answer}, text))
-    if not accepts(schema, written):
+    fields = _to_json(_to_json_value({**ordered, **answer}, text))
+    if not accepts(schema, fields):
         raise FrameError(
-            f"the fields of the example {text[:40]!r} do not fit the schema: {written:.200}. "
+            f"the fields of the example {text[:40]!r} do not fit the schema: {fields:.200}. "
             "Give each field that is required, of its type and no other."
         )
-    return text, written
+    return text, fields
 
 
-def _without_model(value: Any) -> Any:
-    """An object of a Pydantic model as a dict."""
+def _dump_model(value: Any) -> Any:
+    """Return a Pydantic object as a dict, and any other value unchanged."""
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
-def _plain(value: Any, text: str) -> Any:
-    """A value of an example as JSON has it; a time without an offset is taken as UTC's.
+def _to_json_value(value: Any, text: str) -> Any:
+    """Return a value of an example as JSON can hold it; a time without an offset is UTC.
 
     Raises:
-        FrameError: JSON has no such value.
+        FrameError: JSON cannot hold the value.
     """
     if is_missing(value):
         return None
     if isinstance(value, np.datetime64) and not isinstance(value.item(), datetime.date):
-        value = value.astype("datetime64[us]")  # Python has no nanoseconds
+        value = value.astype("datetime64[us]")  # Python's datetime has no nanoseconds
     if isinstance(value, np.generic) and not isinstance(value, np.timedelta64):
         value = value.item()
-    value = _without_model(value.value if isinstance(value, Enum) else value)
+    value = _dump_model(value.value if isinstance(value, Enum) else value)
     if isinstance(value, Mapping):
-        return {str(name): _plain(part, text) for name, part in value.items()}
+        return {str(name): _to_json_value(part, text) for name, part in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(part, text) for part in value]
+        return [_to_json_value(part, text) for part in value]
     if isinstance(value, datetime.datetime | datetime.time):
-        # RFC 3339, which JSON schemas mean by a time, has no form without an offset.
+        # JSON schema uses RFC 3339, where a time requires an offset.
         return value.isoformat() + ("" if value.tzinfo else "Z")
     if isinstance(value, datetime.date):
         return value.isoformat()

@@ -1,4 +1,4 @@
-"""Tasks whose answer is one of a set of labels, with its probability."""
+"""Tasks that choose one of several labels, with its probability."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from nbllm.engine.runner import run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import LabelError, ModelError
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
-from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask, PromptlessTask
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 from nbllm.models.fetch.training_record import prompt_digest, trained_on
 
 if TYPE_CHECKING:
@@ -26,17 +26,26 @@ if TYPE_CHECKING:
 
     from nbllm.models.model import Model
 
-# By how many nats rounding moves one label against another when a row lies in another batch. In
-# bf16 the default model's moved by 0.039 (standard deviation over reviews of SST-2), 0.13 at most,
-# with the processor's AMX units, and by 0.026 and 0.12 without.
-_NOISE = {torch.bfloat16: 0.16, torch.float16: 0.016}
+# How far, in nats, rounding shifts the score difference of two labels when a row is in another
+# batch. With the default model in bf16, over reviews of SST-2, the standard deviation is 0.039 and
+# the maximum 0.13 with the processor's AMX units, 0.026 and 0.12 without.
+_ROUNDING_ERROR = {torch.bfloat16: 0.16, torch.float16: 0.016}
 
-__all__ = ["CalibratedPromptTask", "Choice", "HeadTask", "LabelTask", "are_scores", "label_ids"]
+__all__ = [
+    "CalibratedPromptTask",
+    "Choice",
+    "HeadTask",
+    "LabelTask",
+    "are_head_scores",
+    "calibration_digest",
+    "is_prefix_free",
+    "label_ids",
+]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some labels; an answer is the log-likelihood of each."""
+    """Base class of tasks that choose one label. An answer is the log-likelihood of each label."""
 
     verb: str
     labels: tuple[str, ...]
@@ -46,16 +55,14 @@ class Choice:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The label, its probability, and that of every label."""
+        """The label, its probability, and the probability of every label."""
         chances = (Output("probability", f"_{label}", nw.Float64) for label in self.labels)
         return (Output("value", "", nw.String), Output("score", "_score", nw.Float64), *chances)
 
     def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`."""
         return are_numbers(value, len(self.labels))
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.decode`."""
         scores = np.array(answers, dtype=float).reshape(-1, len(self.labels))
         chance = probabilities(scores, np.array([0.0] if offset is None else offset))
         best = [self.labels[n] for n in chance.argmax(axis=1)]
@@ -64,32 +71,30 @@ class Choice:
 
 @dataclass(frozen=True)
 class LabelTask(Choice):
-    """Choose a label by its likelihood after the prompt of a causal model."""
+    """Choose the label that a causal model finds most likely after the prompt."""
 
     template: Template
-    answers: tuple[str, ...]  # each label as the text that would continue the prompt
-    calibration: tuple[str, ...]  # unlabelled texts on which the offset is fitted
+    answers: tuple[str, ...]  # the text of each label as a continuation of the prompt
+    calibration: tuple[str, ...]  # unlabelled texts for fitting the offset
 
     @property
     def offset_length(self) -> int:  # type: ignore[override]
-        """As `Task.offset_length`."""
         return len(self.labels)
 
     def parameters(self) -> dict[str, Any]:
-        """As `Task.parameters`."""
-        # The offset is fitted on the texts; a digest keeps them out of every row's record.
-        texts = sha256("\0".join(self.calibration).encode()).hexdigest()
-        return {"labels": self.labels, "answers": self.answers, "calibration": texts}
+        return {
+            "labels": self.labels,
+            "answers": self.answers,
+            "calibration": calibration_digest(self.calibration),
+        }
 
     def answer_tokens(self, model: Model) -> int:
-        """As `Task.answer_tokens`."""
         return max(map(len, self._tokens(model)))
 
     def bind(self, model: Model, limit: int) -> BoundPromptTask:
-        """As `Task.bind`."""
-        template = compiled(self.template, model, limit)
+        template = compile_template(self.template, model, limit)
         scorer = LabelScorer(model, template.prefix_ids, self._tokens(model))
-        # One that was trained on this very question has learned how often each label is right.
+        # Training on this same question has taught the model how frequent each label is.
         trained = trained_on(
             model.adapter_folder or model.folder, prompt_digest(self.template, self.answers)
         )
@@ -100,33 +105,69 @@ class LabelTask(Choice):
 
 
 def label_ids(model: Model, labels: Sequence[str], answers: Sequence[str]) -> list[list[int]]:
-    """The tokens of each label, as its answer would continue the prompt; no label begins another.
+    """Return the token ids of each label, none of which is a prefix of another's.
+
+    Args:
+        model: The model whose tokenizer is used.
+        labels: The labels, for the error message.
+        answers: The text of each label as a continuation of the prompt.
 
     Raises:
-        LabelError: the model reads two labels as the same tokens.
+        LabelError: Two labels have the same tokens.
     """
-
-    def tokens(end: str) -> list[list[int]]:
-        ended = [answer + end for answer in answers]
-        return answer_ids(model.tokenizer, ended)
-
-    # "card" is the beginning of "card arrival": only its end tells it from the longer one.
-    for found in (tokens(""), tokens("\n")):
-        if not any(a is not b and b[: len(a)] == a for a in found for b in found):
-            return found
+    # "card" is a prefix of "card arrival": a line break after both tells them apart.
+    for end in ("", "\n"):
+        ids = answer_ids(model.tokenizer, [answer + end for answer in answers])
+        if is_prefix_free(ids):
+            return ids
     raise LabelError(
         f"{model.name} reads some of the labels {', '.join(labels)} as the same tokens. "
         "Give them names that differ in more than case or accents."
     )
 
 
-def are_scores(value: Any, heads: Sequence[int]) -> bool:
-    """Whether a value is a list of numbers, those of these heads among them."""
+def is_prefix_free(sequences: Sequence[Sequence[int]]) -> bool:
+    """Return whether no sequence begins with another one.
+
+    Args:
+        sequences: Token ids.
+
+    Example:
+        >>> is_prefix_free([[1, 2], [1, 3]]), is_prefix_free([[1], [1, 3]])
+        (True, False)
+    """
+    return not any(a is not b and b[: len(a)] == a for a in sequences for b in sequences)
+
+
+def calibration_digest(texts: Sequence[str]) -> str:
+    """Return a hash of calibration texts, which keeps the texts out of every row's record.
+
+    Args:
+        texts: The calibration texts.
+    """
+    return sha256("\0".join(texts).encode()).hexdigest()
+
+
+def are_head_scores(value: Any, heads: Sequence[int]) -> bool:
+    """Return whether a value is a list of numbers long enough to index by label.
+
+    Args:
+        value: Any value that JSON can hold.
+        heads: The indices of the labels in a classifier's output.
+    """
     return isinstance(value, list) and are_numbers(value, len(value)) and len(value) > max(heads)
 
 
 class CalibratedPromptTask(BoundPromptTask):
-    """Rows to a scorer, whose offset is fitted on texts of the task's own."""
+    """Scores labels and fits the calibration offset on the task's own texts.
+
+    Args:
+        template: The tokenized template.
+        scorer: The engine that scores the labels.
+        limit: The maximum number of tokens of a prompt.
+        calibration: The texts for fitting. Without any, the offset is 0.
+        offset: The function from their scores, shape (texts, labels), to the offset, (labels,).
+    """
 
     def __init__(
         self,
@@ -141,13 +182,13 @@ class CalibratedPromptTask(BoundPromptTask):
         self.scorer = scorer
         self.calibration = calibration
         self.offset = offset
-        self.settled: list[float] | None = None
+        self.fitted_offset: list[float] | None = None
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
     ) -> list[float] | None:
-        self.settled = self._fit(step) if known is None else known
-        return self.settled
+        self.fitted_offset = self._fit(step) if known is None else known
+        return self.fitted_offset
 
     def _fit(self, step: Callable[[], None]) -> list[float]:
         if not self.calibration:
@@ -160,8 +201,8 @@ class CalibratedPromptTask(BoundPromptTask):
         )
         for done in run(prompts, self.scorer, budget=budget):
             if done.errors:
-                why = next(iter(done.errors.values()))
-                raise ModelError(f"the texts that calibration reads fail: {why}")
+                error = next(iter(done.errors.values()))
+                raise ModelError(f"the texts that calibration reads fail: {error}")
             self.setup_tokens += done.read
             scores.update(done.answers)
             step()
@@ -169,70 +210,57 @@ class CalibratedPromptTask(BoundPromptTask):
 
 
 class _BatchInvariantTask(CalibratedPromptTask):
-    """As calibrated, but a row's label is the same whatever batch it lies in.
+    """Gives a row the same label in every batch.
 
-    Where rows come out the same to the last bit in a batch and alone, nothing is left to do.
-    Where they do not, a row whose best two labels lie closer than rounding can move them is
-    scored again, in a batch whose shape is always the same.
+    Where scores are not bitwise batch-invariant, a row whose best two labels are closer than the
+    rounding error is scored again, in a batch of fixed shape.
     """
 
-    exact: bool | None = None  # not known before the first batch of two rows or more
-    seen = 1  # rows of the largest batch that was looked at
+    is_exact: bool | None = None  # bitwise batch-invariant; None until a batch was checked
+    checked_rows = 1  # size of the largest batch that was checked
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         answers = list(super().__call__(prompts))
-        noise = _NOISE.get(self.scorer.model.dtype, 0.0)
-        # A kernel may choose another way for larger batches.
-        if noise and self.exact is not False and len(prompts) >= 2 * self.seen:
-            self.seen = len(prompts)
-            self.exact = all(self.scorer([prompts[n]]) == [answers[n]] for n in (0, -1))
-        if not noise or self.exact:
+        tolerance = _ROUNDING_ERROR.get(self.scorer.model.dtype, 0.0)
+        # Checked again for larger batches, where a kernel may choose another algorithm.
+        if tolerance and self.is_exact is not False and len(prompts) >= 2 * self.checked_rows:
+            self.checked_rows = len(prompts)
+            self.is_exact = all(self.scorer([prompts[n]]) == [answers[n]] for n in (0, -1))
+        if not tolerance or self.is_exact:
             return answers
         close = [
             n
             for n, scores in enumerate(answers)
-            if not isinstance(scores, Exception) and self._margin(scores) < noise
+            if not isinstance(scores, Exception) and self._margin(scores) < tolerance
         ]
-        again = self.scorer.score_fixed_shape([prompts[n] for n in close])
-        for n, scores in zip(close, again, strict=True):
+        rescored = self.scorer.score_fixed_shape([prompts[n] for n in close])
+        for n, scores in zip(close, rescored, strict=True):
             answers[n] = scores
         return answers
 
     def _margin(self, scores: Sequence[float]) -> float:
-        """By how much the best label is ahead of the second, in nats."""
-        second, best = np.sort(np.array(scores) - np.array(self.settled or 0.0))[-2:]
+        """Return the lead of the best label over the second, in nats."""
+        second, best = np.sort(np.array(scores) - np.array(self.fitted_offset or 0.0))[-2:]
         return float(best - second)
 
 
 @dataclass(frozen=True)
-class HeadTask(Choice):
-    """Choose a label by the head of a classifier that was trained to give it."""
+class HeadTask(PromptlessTask, Choice):
+    """Choose a label from the output of a trained classifier."""
 
-    heads: tuple[int, ...]  # where in the classifier's own labels each is
-
-    @property
-    def template(self) -> Template:
-        """None: the model reads the text as it is."""
-        return ()
+    heads: tuple[int, ...]  # index of each label in the classifier's output
 
     def parameters(self) -> dict[str, Any]:
-        """As `Task.parameters`."""
         return {"labels": self.labels, "heads": self.heads}
 
-    def answer_tokens(self, model: Model) -> int:
-        """As `Task.answer_tokens`."""
-        return 0
-
     def bind(self, model: Model, limit: int) -> BoundEncoderTask:
-        """As `Task.bind`."""
         from nbllm.engine.encoding import HeadScorer
 
         return BoundEncoderTask(HeadScorer(model), limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the scores of all labels of the classifier."""
-        return are_scores(value, self.heads)
+        return are_head_scores(value, self.heads)
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.decode`."""
         return super().decode([[row[head] for head in self.heads] for row in answers], offset)

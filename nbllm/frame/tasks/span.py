@@ -1,4 +1,4 @@
-"""Tasks whose answer is read from a text: what the model writes, and where that stands."""
+"""Tasks that answer from a text with a generated answer and its position in that text."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
 from nbllm.engine.scoring import LabelScorer
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["SPAN_OUTPUTS", "SpanTask", "locate"]
+__all__ = ["SPAN_OUTPUTS", "SpanTask", "locate", "span_columns"]
 
-# A letter or digit of a script that parts its words; Chinese and Japanese do not.
-_OF_A_WORD = r"[^\W_\u2e80-\u9fff]"
-
+# A letter or digit of a script that separates words, unlike Chinese and Japanese.
+_WORD_CHARACTER = r"[^\W_\u2e80-\u9fff]"
 
 SPAN_OUTPUTS = (
     Output("value", "", nw.String),
@@ -35,27 +34,29 @@ SPAN_OUTPUTS = (
 
 @dataclass(frozen=True)
 class SpanTask:
-    """Answer from a text, or say that it holds no answer."""
+    """Generate an answer from a text, or report that the text holds none.
+
+    The score is the probability that the model does not write the refusal.
+    """
 
     verb: str
     template: Template
     max_new_tokens: int
-    refusal: str  # what the model writes where the text holds no answer
-    text_field: int  # which field of the template is the text
-    threshold: float = 0.0  # of the score, below which there is no answer
-    stop: str | None = None  # a string that ends an answer
+    refusal: str  # written by the model where the text holds no answer
+    text_field: int  # index of the text among the fields of the template
+    threshold: float = 0.0  # minimum score of an answer
+    stop: str | None = None  # the string that ends an answer
 
     decodes = True
     offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The answer, its score, and where it stands in the text."""
+        """The answer, its score, and its character offsets in the text."""
         return SPAN_OUTPUTS
 
     def parameters(self) -> dict[str, Any]:
-        """As `Task.parameters`."""
-        # Not the threshold: answers on file are read anew with another one.
+        # The threshold is left out, so that ledger answers are reused with another one.
         return {
             "max_new_tokens": self.max_new_tokens,
             "refusal": self.refusal,
@@ -63,51 +64,59 @@ class SpanTask:
         }
 
     def answer_tokens(self, model: Model) -> int:
-        """As `Task.answer_tokens`."""
         return self.max_new_tokens
 
     def bind(self, model: Model, limit: int) -> BoundPromptTask:
-        """As `Task.bind`."""
-        template = compiled(self.template, model, limit)
+        template = compile_template(self.template, model, limit)
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, stop=self.stop
         )
         refusal = answer_ids(model.tokenizer, [f" {self.refusal}"])
         scorer = LabelScorer(model, template.prefix_ids, refusal)
-        return _Reader(template, generator, scorer, limit, self.text_field)
+        return _BoundSpanTask(template, generator, scorer, limit, self.text_field)
 
     def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`: what was written, how likely none is, and where it stands."""
+        """As `Task.is_answer`: text, log-likelihood of the refusal, start, end."""
         if not isinstance(value, list) or len(value) != 4:
             return False
-        written, refused, *place = value
-        there = place == [None, None] or (are_numbers(place, 2) and _are_whole(place))
-        return isinstance(written, str) and are_numbers([refused], 1) and there
+        answer, refusal, *span = value
+        located = are_numbers(span, 2) and all(isinstance(offset, int) for offset in span)
+        valid_span = span == [None, None] or located
+        return isinstance(answer, str) and are_numbers([refusal], 1) and valid_span
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.decode`: the answer, the probability that there is one, and where it is."""
-        scores = [-expm1(min(0.0, refused)) for _, refused, _, _ in answers]
-        given = [
-            score >= self.threshold and written.strip(" .").lower() != self.refusal
-            for score, (written, *_) in zip(scores, answers, strict=True)
+        scores = [-expm1(min(0.0, refusal)) for _, refusal, _, _ in answers]
+        has_answer = [
+            score >= self.threshold and answer.strip(" .").lower() != self.refusal
+            for score, (answer, *_) in zip(scores, answers, strict=True)
         ]
-
-        def where(part: int) -> list[Any]:
-            return [answer[part] if ok else None for answer, ok in zip(answers, given, strict=True)]
-
-        return [where(0), scores, where(2), where(3)]
+        spans = [(answer, start, end) for answer, _, start, end in answers]
+        return span_columns(spans, scores, has_answer)
 
 
-def _are_whole(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, int) for value in values)
+def span_columns(
+    spans: Sequence[Sequence[Any]], scores: Sequence[float], has_answer: Sequence[bool]
+) -> list[list[Any]]:
+    """Return the columns of `SPAN_OUTPUTS`.
+
+    Args:
+        spans: The answer, start and end of each row.
+        scores: The score of each row.
+        has_answer: Whether each row has an answer. Without one, all but the score is None.
+    """
+    rows = [span if ok else [None] * 3 for span, ok in zip(spans, has_answer, strict=True)]
+    answers, starts, ends = ([row[n] for row in rows] for n in range(3))
+    return [answers, list(scores), starts, ends]
 
 
 @dataclass(frozen=True)
-class _Reading(Prompt):
-    source: str = ""  # the row's text as the frame has it
+class _SourcePrompt(Prompt):
+    source: str = ""  # the row's text, before tokenization
 
 
-class _Reader(BoundPromptTask):
+class _BoundSpanTask(BoundPromptTask):
+    """Generates the answers and scores the refusal."""
+
     def __init__(
         self,
         template: CompiledTemplate,
@@ -129,7 +138,7 @@ class _Reader(BoundPromptTask):
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
         return [
-            _Reading(**vars(prompt), source=row[self.text_field])
+            _SourcePrompt(**vars(prompt), source=row[self.text_field])
             if isinstance(prompt, Prompt)
             else prompt
             for prompt, row in zip(super().encode(texts, truncate=truncate), texts, strict=True)
@@ -137,24 +146,29 @@ class _Reader(BoundPromptTask):
 
     def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
         answers: list[Any] = []
-        for prompt, written, refused in zip(
+        for prompt, answer, refusal in zip(
             prompts, self.generator(prompts), self.scorer(prompts), strict=True
         ):
-            assert isinstance(prompt, _Reading)
-            if isinstance(written, Exception):
-                answers.append(written)
-            elif isinstance(refused, Exception):
-                answers.append(refused)
+            assert isinstance(prompt, _SourcePrompt)
+            if isinstance(answer, Exception):
+                answers.append(answer)
+            elif isinstance(refusal, Exception):
+                answers.append(refusal)
             else:
-                place = locate(written, prompt.source) or (None, None)
-                answers.append([written, refused[0], *place])
+                span = locate(answer, prompt.source) or (None, None)
+                answers.append([answer, refusal[0], *span])
         return answers
 
 
 def locate(answer: str, text: str) -> tuple[int, int] | None:
-    """Where an answer first stands in a text, as character offsets; None where it does not.
+    """Return the character offsets of an answer's first occurrence in a text, or None.
 
-    As whole words; in whatever case, if not as it is written; line breaks are as good as spaces.
+    Only whole words match. Case is ignored where no match has the same case. Any whitespace
+    matches any other.
+
+    Args:
+        answer: The words to find.
+        text: The text that is searched.
 
     Example:
         >>> locate("art", "The party sold art."), locate("cat", "The party sold art.")
@@ -164,9 +178,9 @@ def locate(answer: str, text: str) -> tuple[int, int] | None:
     if not words:
         return None
     pattern = (
-        rf"(?<!{_OF_A_WORD})" * bool(re.match(_OF_A_WORD, words[0]))
+        rf"(?<!{_WORD_CHARACTER})" * bool(re.match(_WORD_CHARACTER, words[0]))
         + r"\s+".join(map(re.escape, words))
-        + rf"(?!{_OF_A_WORD})" * bool(re.match(_OF_A_WORD, words[-1][-1]))
+        + rf"(?!{_WORD_CHARACTER})" * bool(re.match(_WORD_CHARACTER, words[-1][-1]))
     )
     found = re.search(pattern, text) or re.search(pattern, text, re.IGNORECASE)
     return found.span() if found else None

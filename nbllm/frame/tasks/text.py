@@ -1,4 +1,4 @@
-"""Tasks whose answer is a text that the model writes."""
+"""Tasks that answer with a generated text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import narwhals as nw
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import Template
 from nbllm.frame.tasks.base import Output
-from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compiled
+from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
@@ -21,20 +21,19 @@ __all__ = ["TextTask"]
 
 @dataclass(frozen=True)
 class TextTask:
-    """Write a text after the prompt."""
+    """Generate a text after the prompt."""
 
     verb: str
     template: Template
     max_new_tokens: int
-    stop: str | None = None  # a string that ends the text
-    whole_sentences: bool = False  # drop a last sentence that the model did not finish
+    stop: str | None = None  # the string that ends the text
+    whole_sentences: bool = False  # drop an unfinished last sentence
 
     decodes = True
     offset_length = 0
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The text."""
         return (Output("value", "", nw.String),)
 
     def parameters(self) -> dict[str, Any]:
@@ -45,11 +44,11 @@ class TextTask:
         }
 
     def answer_tokens(self, model: Model) -> int:
-        # An encoder-decoder writes into a context of its own.
+        # The decoder of an encoder-decoder has its own context.
         return self.max_new_tokens if model.kind == "causal" else 0
 
     def bind(self, model: Model, limit: int) -> BoundPromptTask:
-        template = compiled(self.template, model, limit)
+        template = compile_template(self.template, model, limit)
         generator = TextGenerator(
             model,
             template.prefix_ids if model.kind == "causal" else (),
@@ -60,7 +59,6 @@ class TextTask:
         return BoundPromptTask(template, generator, limit)
 
     def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`."""
         return isinstance(value, str)
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:

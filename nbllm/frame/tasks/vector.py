@@ -1,4 +1,4 @@
-"""Tasks of a sentence encoder: the vector of a text, and how alike two texts are."""
+"""Tasks for sentence encoders: the embedding of a text, and the similarity of two texts."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from nbllm.engine.ledger import ledger_path
 from nbllm.engine.ledger_file import ledger_error
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.tasks.base import VECTOR, Output, are_numbers
-from nbllm.frame.tasks.bound_encoder import BoundEncoderTask
+from nbllm.frame.tasks.bound_encoder import BoundEncoderTask, PromptlessTask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from nbllm.engine.prompt import Template
+    from nbllm.engine.encoding import TextEncoder
     from nbllm.models.model import Model
 
 __all__ = ["SimilarityTask", "VectorTask", "unit_vectors"]
 
 
 def unit_vectors(vectors: Sequence[Any]) -> NDArray[np.float32]:
-    """Vectors brought to length 1, whose dot product is their cosine.
+    """Return vectors scaled to length 1, whose dot products are cosines.
 
     Args:
-        vectors: as many numbers each; one of zeros stays as it is.
+        vectors: Vectors of equal dimension. A zero vector stays zero.
 
     Returns:
         Shape (vectors, dimensions).
@@ -44,37 +44,22 @@ def unit_vectors(vectors: Sequence[Any]) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class VectorTask:
+class VectorTask(PromptlessTask):
     """Embed a text."""
 
     verb: str
 
-    decodes = False
-    offset_length = 0
-
-    @property
-    def template(self) -> Template:
-        """None: the model reads the text as it is."""
-        return ()
-
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The vector."""
         return (Output("value", "", VECTOR),)
 
     def parameters(self) -> dict[str, Any]:
-        """As `Task.parameters`."""
         return {}
 
-    def answer_tokens(self, model: Model) -> int:
-        """As `Task.answer_tokens`."""
-        return 0
-
     def bind(self, model: Model, limit: int) -> BoundEncoderTask:
-        """As `Task.bind`."""
         from nbllm.engine.encoding import TextEncoder
 
-        return _Compact(TextEncoder(model), limit)
+        return _BoundVectorTask(TextEncoder(model), limit)
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: base64 of float32."""
@@ -88,7 +73,7 @@ class VectorTask:
         """As `Task.decode`.
 
         Raises:
-            LedgerError: vectors on file are not as long as those of the model.
+            LedgerError: Vectors from the ledger differ in length.
         """
         vectors = [np.frombuffer(b64decode(text), "<f4").astype(np.float32) for text in answers]
         if len({len(vector) for vector in vectors}) > 1:
@@ -96,11 +81,11 @@ class VectorTask:
         return [vectors]
 
 
-class _Compact(BoundEncoderTask):
-    """Vectors as base64 of float32, little-endian.
+class _BoundVectorTask(BoundEncoderTask):
+    """Encodes vectors as base64 of little-endian float32.
 
-    1,000 of 384 numbers take 2.0 MB so and 8.4 MB as JSON's numbers (4.7 and 8.8 MB of the
-    ledger's pages), and are filed in a tenth of the time and read in a sixth.
+    1,000 vectors of 384 numbers take 2.0 MB, against 8.4 MB as JSON numbers (4.7 and 8.8 MB of
+    ledger pages). Writing takes a tenth of the time and reading a sixth.
     """
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
@@ -113,59 +98,42 @@ class _Compact(BoundEncoderTask):
 
 
 @dataclass(frozen=True)
-class SimilarityTask:
-    """The cosine of two texts of a row, or of its text and one that is always the same."""
+class SimilarityTask(PromptlessTask):
+    """Compute the cosine of a row's two texts, or of its text and a fixed text."""
 
     verb: str
-    to: str | None = None
-
-    decodes = False
-    offset_length = 0
-
-    @property
-    def template(self) -> Template:
-        """None: the model reads the text as it is."""
-        return ()
+    to: str | None = None  # the fixed text, or None where each row has two texts
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The cosine."""
         return (Output("value", "", nw.Float64),)
 
     def parameters(self) -> dict[str, Any]:
-        """As `Task.parameters`."""
         return {"to": self.to}
 
-    def answer_tokens(self, model: Model) -> int:
-        """As `Task.answer_tokens`."""
-        return 0
-
     def bind(self, model: Model, limit: int) -> BoundEncoderTask:
-        """As `Task.bind`."""
         from nbllm.engine.encoding import TextEncoder
 
-        return _Pairs(TextEncoder(model), limit, self.to)
+        return _BoundSimilarity(TextEncoder(model), limit, self.to)
 
     def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`."""
         return are_numbers([value], 1)
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        """As `Task.decode`."""
         return [list(answers)]
 
 
 @dataclass(frozen=True)
 class _Pair(Prompt):
-    """Two texts as one prompt: its tokens are what a row costs, `sides` what is embedded."""
+    """Two texts as one prompt. Its `ids` determine the cost of the row."""
 
-    sides: tuple[Prompt, ...] = ()
+    sides: tuple[Prompt, ...] = ()  # the texts to embed
 
 
-class _Pairs(BoundEncoderTask):
-    """Pairs of texts to the cosine of their vectors; a text is embedded once a batch."""
+class _BoundSimilarity(BoundEncoderTask):
+    """Embeds each distinct text once per batch, and returns the cosine of each pair."""
 
-    def __init__(self, engine: Any, limit: int, to: str | None) -> None:
+    def __init__(self, engine: TextEncoder, limit: int, to: str | None) -> None:
         super().__init__(engine, limit)
         self.to = to
 
@@ -173,7 +141,7 @@ class _Pairs(BoundEncoderTask):
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
         columns = [
-            super(_Pairs, self).encode([(text,) for text in column], truncate=truncate)
+            super(_BoundSimilarity, self).encode([(text,) for text in column], truncate=truncate)
             for column in zip(*texts, strict=True)
         ]
         if self.to is None:
@@ -191,29 +159,23 @@ class _Pairs(BoundEncoderTask):
 
 
 def _cosine(*sides: list[float] | Exception) -> float | Exception:
-    vectors = []
-    for side in sides:
-        if isinstance(side, Exception):
-            return side
-        vectors.append(side)
-    first, second = unit_vectors(vectors).astype(float)
+    if error := next((side for side in sides if isinstance(side, Exception)), None):
+        return error
+    first, second = unit_vectors(sides).astype(float)
     return float(np.clip(first @ second, -1.0, 1.0))
 
 
 def _pair(
     own: Sequence[Prompt | Exception], sides: Sequence[Prompt | Exception]
 ) -> Prompt | Exception:
-    """A row's prompt: the tokens of its own texts, and both sides."""
-    read = []
-    for side in sides:
-        if isinstance(side, Exception):
-            return side
-        read.append(side)
-    mine = [side for side in own if isinstance(side, Prompt)]
+    """Return the prompt of a row's own texts, or the first exception among the texts to embed."""
+    if error := next((side for side in sides if isinstance(side, Exception)), None):
+        return error
+    texts = [text for text in own if isinstance(text, Prompt)]
     return _Pair(
-        ids=tuple(chain.from_iterable(side.ids for side in mine)),
-        text="\n".join(side.text for side in mine),
+        ids=tuple(chain.from_iterable(text.ids for text in texts)),
+        text="\n".join(text.text for text in texts),
         spans=(),
         field_spans=(),
-        sides=tuple(read),
+        sides=tuple(side for side in sides if isinstance(side, Prompt)),
     )

@@ -1,6 +1,6 @@
-"""Answers to questions: from a text that is given, or from what the model knows.
+"""The verb `answer`: answers questions from a given text, or from what the model knows.
 
-The texts and questions shown to the model were written for this project.
+The texts and questions of the prompts were written for this project.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbllm.engine.prompt import Part, chat, plain
+from nbllm.engine.prompt import Part, plain
 from nbllm.errors import FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
 from nbllm.frame.evaluation.request import evaluate_answers
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples, read_triples
-from nbllm.frame.prompts.few_shot import label_parts
+from nbllm.frame.prompts.few_shot import chat_template, label_parts
 from nbllm.frame.tasks.extractive_qa import ExtractiveQATask
 from nbllm.frame.tasks.span import SpanTask
 from nbllm.frame.tasks.text import TextTask
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Answer", "Options"]
 
-# Of an example, with a text and without.
-_FIELDS = ("text", "question", "answer")
+# The fields of an example, with a text and without.
+_TEXT_FIELDS = ("text", "question", "answer")
 _QUESTION_FIELDS = ("question", "answer")
 
 _TEXT, _QUESTION = "context", "question"  # fields of the template
@@ -45,14 +45,14 @@ _BAKERY = (
     "She now employs three bakers and an apprentice."
 )
 
-_GROUNDED = (
+_TEXT_EXAMPLES = (
     (_FERRY, "How long does the crossing take?", "35 minutes"),
     (_BAKERY, "Who opened the bakery?", "Lena Okafor"),
     (_FERRY, "What is the captain called?", _REFUSAL),
     (_BAKERY, "What won the county prize?", "rye bread"),
 )
 
-_KNOWN = (
+_QUESTION_EXAMPLES = (
     ("What is the capital of France?", "Paris"),
     ("How many legs does a spider have?", "eight"),
     ("Who wrote Romeo and Juliet?", "William Shakespeare"),
@@ -61,44 +61,55 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class Options:
-    """Which question is asked of which text."""
+    """The options of `Answer`."""
 
-    question: str | None = option("the question, in words.", None)
-    context_column: str | None = option("the column of the texts.", None, was="context")
+    question: str | None = option(
+        "The question, if it is the same for all rows; the column then holds the texts.", None
+    )
+    context_column: str | None = option(
+        "The column of the texts to answer from, if the column holds the questions.",
+        None,
+        was="context",
+    )
     threshold: float | None = option(
-        "from 0 to 1; by default 0, and 0.5 for a model with a head for it, which is the rule of "
-        "SQuAD 2.0.",
+        "The minimum score of an answer, from 0 to 1; below it, the answer is null. By default 0, "
+        "and 0.5 for an extractive question-answering model, which is the rule of SQuAD 2.0.",
         None,
     )
-    instruction: str | None = option("what to ask, instead of short answers.", None)
+    instruction: str | None = option(
+        "The instruction to the model, instead of the built-in one, which requests short answers.",
+        None,
+    )
     examples: Examples | None = option(
-        '(text, question, answer) to show the model, where "unanswerable" is an answer too; '
-        "without a text, (question, answer). Dicts or a frame have these names.",
+        "(text, question, answer) triples for the prompt, in which an answer may be "
+        '"unanswerable"; without texts, (question, answer) pairs. Or dicts or a frame with these '
+        "names.",
         None,
     )
-    max_new_tokens: int = option("where an answer is cut.", 32)
+    max_new_tokens: int = option("The maximum number of tokens of an answer.", 32)
 
 
 class Answer(Verb[Options]):
-    """Answer questions, from a text or from what the model knows.
+    """Answer questions from a text, or from what the model knows.
 
-    With `question=`, the column holds texts, and that one question is asked of each. Else
-    it holds questions, one a row, and `context_column=` may name the column of the texts to
-    answer them from. From a text come also `_score`, the model's probability that the text
-    holds an answer; and `_start` and `_end`, the character offsets in the text where the
-    answer first stands, null where it does not stand there word for word. A question that
-    the model calls unanswerable, or whose score is below the threshold, has a null as its
-    answer and no error.
+    With `question=`, the column holds texts, and the same question is answered for each.
+    Without it, the column holds one question per row, and `context_column=` may name a column
+    of texts to answer them from.
 
-    A model with a head for it (…ForQuestionAnswering) points at its answer in the text,
-    which may have any length; its score compares the best answer with there being none.
+    Answers from texts have three more columns: `_score`, the probability that the text holds
+    an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+    in the text, null if it does not occur literally. If the model calls a question
+    unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+    A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
+    text, which may have any length. Its score compares the best span with no answer.
 
     Raises:
-        ColumnError: a column is missing or not text, or a new one is in the way.
-        FrameError: a question in words and a column of texts beside it; or what a model with
-            such a head cannot be given: no text, an instruction, examples.
-        LabelError: an example of another form.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: A column is missing or not text, or a new column would overwrite one.
+        FrameError: `question` and `context_column` are both given; or an extractive model gets
+            an instruction, examples or no text.
+        LabelError: An example has another form.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.answer("report", question="Who was hurt?")  # doctest: +SKIP
@@ -107,7 +118,7 @@ class Answer(Verb[Options]):
 
     name = "answer"
     options = Options
-    subject_doc = "the texts, or the questions."
+    subject_doc = "The column of the texts, or of the questions."
 
     def columns(self, subject: str, options: Options) -> dict[str, str]:
         context = options.context_column
@@ -121,30 +132,27 @@ class Answer(Verb[Options]):
         return {_TEXT: subject}
 
     def example_fields(self, options: Options) -> Fields:
-        grounded = options.question is not None or options.context_column is not None
-        return _FIELDS if grounded else _QUESTION_FIELDS
+        has_text = options.question is not None or options.context_column is not None
+        return _TEXT_FIELDS if has_text else _QUESTION_FIELDS
 
     def task(
         self, model: Model, subject: str, options: Options
     ) -> SpanTask | TextTask | ExtractiveQATask:
         question, context = options.question, options.context_column
-        instruction, examples, cut = options.instruction, options.examples, options.max_new_tokens
+        instruction, examples = options.instruction, options.examples
         require(model, self.name, "causal", "extractive_qa")
         if model.kind == "extractive_qa":
-            return _pointed_at(model, question, context, instruction, examples, options.threshold)
+            return _extractive(model, question, context, instruction, examples, options.threshold)
         if question is None and context is None:
-            return _known(model, instruction, examples, cut)
-        asked = instruction or (
+            return _closed_book(model, instruction, examples, options.max_new_tokens)
+        instruction = instruction or (
             "Answer each question with words of the text. Where the text does not say, "
             f"write: {_REFUSAL}."
         )
-        shown = _GROUNDED if examples is None else read_triples(examples, _FIELDS)
-        solved = "".join(
-            f"Text: {text}\nQuestion: {asks}\nAnswer: {answers}\n\n"
-            for text, asks, answers in shown
-        )
+        triples = _TEXT_EXAMPLES if examples is None else read_triples(examples, _TEXT_FIELDS)
+        shots = "".join("Text: {}\nQuestion: {}\nAnswer: {}\n\n".format(*each) for each in triples)
         parts = [
-            Part("text", f"{asked}\n\n{solved}Text: "),
+            Part("text", f"{instruction}\n\n{shots}Text: "),
             Part("field", _TEXT),
             Part("text", "\nQuestion: "),
             Part("field", _QUESTION) if question is None else Part("text", question.strip()),
@@ -153,21 +161,21 @@ class Answer(Verb[Options]):
         return SpanTask(
             verb=self.name,
             template=plain(model.tokenizer, parts),
-            max_new_tokens=cut,
+            max_new_tokens=options.max_new_tokens,
             refusal=_REFUSAL,
             text_field=0,
             threshold=options.threshold or 0.0,
             stop="\n",
         )
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        return evaluate_answers(judged, metrics=("exact", "token_f1"))
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_answers(request, metrics=("exact", "token_f1"))
 
 
 VERB = Answer()
 
 
-def _pointed_at(
+def _extractive(
     model: Model,
     question: str | None,
     context: str | None,
@@ -175,7 +183,7 @@ def _pointed_at(
     examples: Examples | None,
     threshold: float | None,
 ) -> ExtractiveQATask:
-    """Answers that a model was trained to point at."""
+    """Return the task for an extractive question-answering model."""
     if question is None and context is None:
         raise FrameError(
             f"{model.name} answers with words of a text, and there is none. Name its column: "
@@ -186,23 +194,20 @@ def _pointed_at(
             f"{model.name} was trained to point at answers and reads neither instruction= nor "
             "examples=. Leave them out, or ask a causal model, such as nbllm.load()."
         )
-    asked = None if question is None else question.strip()
-    return ExtractiveQATask("answer", asked, 0.5 if threshold is None else threshold)
+    question = None if question is None else question.strip()
+    return ExtractiveQATask("answer", question, 0.5 if threshold is None else threshold)
 
 
-def _known(
+def _closed_book(
     model: Model, instruction: str | None, examples: Examples | None, max_new_tokens: int
 ) -> TextTask:
-    """Questions to what the model itself knows."""
-    asked = instruction or "Answer the question in a few words."
+    """Return the task of answering questions without a text."""
+    instruction = instruction or "Answer the question in a few words."
+    pairs = None if examples is None else read_examples(examples, _QUESTION_FIELDS)
     if model.tokenizer.chat_template is None:
-        shown = _KNOWN if examples is None else read_examples(examples, _QUESTION_FIELDS)
-        parts = label_parts(asked, shown, text="Question", answer="Answer")
-        whole = [Part("field", _QUESTION) if part.kind == "field" else part for part in parts]
-        return TextTask("answer", plain(model.tokenizer, whole), max_new_tokens, stop="\n")
-    turns = []
-    for asks, answers in [] if examples is None else read_examples(examples, _QUESTION_FIELDS):
-        turns.append(("user", [Part("text", f"{asked}\n\n{asks}")]))
-        turns.append(("assistant", [Part("text", answers)]))
-    turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", _QUESTION)]))
-    return TextTask("answer", chat(model.tokenizer, turns), max_new_tokens)
+        shots = _QUESTION_EXAMPLES if pairs is None else pairs
+        parts = label_parts(instruction, shots, text="Question", answer="Answer")
+        parts = [Part("field", _QUESTION) if part.kind == "field" else part for part in parts]
+        return TextTask("answer", plain(model.tokenizer, parts), max_new_tokens, stop="\n")
+    template = chat_template(model, f"{instruction}\n\n", pairs or (), field=_QUESTION)
+    return TextTask("answer", template, max_new_tokens)

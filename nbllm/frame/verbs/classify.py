@@ -1,4 +1,4 @@
-"""Classification: which label fits a text, of the caller's or of a classifier's own?"""
+"""The verb `classify`: chooses a label for each text."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Classify", "Options", "choose_label"]
 
-_FIELDS = ("text", "label")  # of an example
+_EXAMPLE_FIELDS = ("text", "label")
 
-# On many subjects, so that their mean tells what the model prefers whatever it reads.
+# Texts on many subjects: the mean of their scores measures the model's bias towards each label.
 _CALIBRATION = (
     "Where is my parcel?",
     "City council approves new tram line",
@@ -79,44 +79,47 @@ _CALIBRATION = (
 
 @dataclass(frozen=True)
 class Options:
-    """What labels are chosen among, and how."""
+    """The options of `Classify`."""
 
     labels: Sequence[str] | Mapping[str, str] | None = option(
-        "two or more different strings in a list, since their order is part of what is asked; "
-        "words that mean what they name do best. A mapping describes each: "
-        '{"refund": "wants money back", ...}. For a classifier, which of its own, by default all.',
+        "Two or more different strings in a list, since their order is part of the prompt; "
+        "descriptive words work best. A mapping adds a description to each: "
+        '`{"refund": "wants money back", ...}`. For a classifier, some of its own labels; by '
+        "default all.",
         None,
         positional=True,
     )
     multi: bool = option(
-        "ask about each label on its own, yes or no. The answer is then the list of those with a "
-        """probability of 0.5 or more, as JSON text ('["refund"]'), which pandas, polars and """
-        "Parquet hold alike, beside one column of probability a label and no score. For causal "
-        "models, and classifiers trained to give several.",
+        "Whether a text may have several labels. Each label is then decided on its own, yes or no, "
+        "and the answer lists the labels with a probability of 0.5 or more, as JSON text "
+        """('["refund"]'), which pandas, polars and Parquet store alike. Each label has a column """
+        "of its probability, and there is no score. For causal models and multi-label classifiers.",
         False,
     )
-    instruction: str | None = option("what to say first, instead of the list of labels.", None)
+    instruction: str | None = option(
+        "The beginning of the prompt, instead of a sentence that lists the labels.", None
+    )
     examples: Examples | None = option(
-        "(text, label) pairs to show the model: in a list, as a mapping of text to label, or as "
-        'dicts or a frame by name: "text" (or the column) and "label"; with `multi` a text may '
-        "be in several.",
+        "(text, label) pairs for the prompt: a list, a mapping of text to label, or dicts or a "
+        'frame with the names "text" (or the column\'s) and "label". With `multi`, a text may '
+        "occur in several pairs.",
         None,
     )
-    probabilities: bool = option("add one column a label.", False)
+    probabilities: bool = option("Whether to add a column per label with its probability.", False)
 
 
 class Classify(Verb[Options]):
-    """Choose one of your labels for each text, with a probability.
+    """Choose one of your labels for each text, with its probability.
 
-    A causal model's is calibrated. A classifier gives the labels it was trained on. A
-    sentence encoder takes the label, or description, whose vector is nearest; its score,
-    the softmax of cosines divided by 0.05, ranks answers and is not calibrated.
+    The probabilities of a causal model are calibrated. A classifier chooses among the labels
+    it was trained on. A sentence encoder chooses the label or description whose vector is
+    nearest to the text's; its score, the softmax of the cosines divided by 0.05, is suited to
+    rank answers, but not calibrated.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        LabelError: labels that are missing, too few, blank, repeated, or none of a
-            classifier's.
-        UnsupportedModelError: the model cannot give several labels a text.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        LabelError: Labels are missing, too few, blank, repeated, or unknown to the classifier.
+        UnsupportedModelError: The model is of another kind, or gives a text one label only.
 
     Example:
         >>> df.llm.classify("message", labels=["billing", "delivery"])  # doctest: +SKIP
@@ -126,13 +129,13 @@ class Classify(Verb[Options]):
     options = Options
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def gives_probabilities(self, options: Options) -> bool:
         return options.probabilities or options.multi
 
     def can_check(self, options: Options) -> bool:
-        return options.labels is not None  # else a classifier has labels of its own
+        return options.labels is not None  # only a classifier has labels of its own
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
         return choose_label(
@@ -155,23 +158,23 @@ def choose_label(
     instruction: str | None = None,
     examples: Examples | None = None,
 ) -> Task:
-    """The task of choosing one label a text, or all that fit.
+    """Return the task that chooses a label for each text.
 
     Args:
-        labels: two or more different strings; words that mean what they name do best. A mapping
-            describes each. A classifier has its own: None takes all of them.
-        multi: yes or no to each label, instead of one of them.
-        instruction: what to say first, instead of the list of labels.
-        examples: (text, label) pairs to show; with `multi` a text may be in several.
+        model: A causal model, a classifier or a sentence encoder.
+        labels: As `Options.labels`; None for all labels of a classifier.
+        multi: As `Options.multi`.
+        instruction: As `Options.instruction`.
+        examples: As `Options.examples`.
 
     Raises:
-        LabelError: labels that are missing, too few, blank, repeated, or none of a classifier's.
-        UnsupportedModelError: the model cannot give several labels a text.
+        LabelError: Labels are missing, too few, blank, repeated, or unknown to the classifier.
+        UnsupportedModelError: The model is of another kind, or gives a text one label only.
     """
     require(model, "classify", "causal", "classifier", "encoder")
     if model.kind == "classifier":
         refuse_prompt(model, instruction=instruction, examples=examples)
-        return _by_head(model, labels, multi)
+        return _classifier_task(model, labels, multi)
     if labels is None:
         raise LabelError(
             f"{model.name} has no labels of its own. Pass those to choose among: labels=[...]."
@@ -185,16 +188,16 @@ def choose_label(
                 f"multi=True asks for a yes or no to each label, and {model.name} only says which "
                 "is nearest. Pass a causal language model."
             )
-        return ZeroShotTask(verb="classify", labels=names, described=tuple(described.values()))
-    shown = [] if examples is None else read_examples(examples, _FIELDS, names)
+        return ZeroShotTask(verb="classify", labels=names, descriptions=tuple(described.values()))
+    pairs = [] if examples is None else read_examples(examples, _EXAMPLE_FIELDS, names)
     if multi:
-        questions = (_is_about(model, name, described[name], instruction, shown) for name in names)
+        questions = (_yes_or_no(model, name, described[name], instruction, pairs) for name in names)
         return MultiLabelTask(verb="classify", labels=names, questions=tuple(questions))
     return LabelTask(
         verb="classify",
         template=plain(
             model.tokenizer,
-            label_parts(instruction or _instruction(described), shown, text="Text", answer="Label"),
+            label_parts(instruction or _instruction(described), pairs, text="Text", answer="Label"),
         ),
         labels=names,
         answers=tuple(f" {name}" for name in names),
@@ -203,7 +206,7 @@ def choose_label(
 
 
 def _described(names: Sequence[str], labels: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Each label and what it is about: itself, where nothing else is said."""
+    """Return the description of each label, which is the label itself by default."""
     if not isinstance(labels, Mapping):
         return dict(zip(names, names, strict=True))
     described = dict(zip(names, labels.values(), strict=True))
@@ -223,29 +226,29 @@ def _instruction(described: Mapping[str, str]) -> str:
     return f"Classify each text as one of:{lines}"
 
 
-def _is_about(
+def _yes_or_no(
     model: Model,
     name: str,
     description: str,
     instruction: str | None,
     examples: Sequence[tuple[str, str]],
 ) -> LabelTask:
-    """The question whether a label fits, yes or no."""
+    """Return the task that decides whether a text has a label."""
     about = name if description == name else f"{name} ({description})"
-    asked = f"Is each text about {about}? Answer yes or no."
-    fitting = {text for text, label in examples if label == name}
-    shown = [(text, "yes" if text in fitting else "no") for text in dict(examples)]
-    head = f"{instruction}\n{asked}" if instruction else asked
+    question = f"Is each text about {about}? Answer yes or no."
+    labelled = {text for text, label in examples if label == name}
+    pairs = [(text, "yes" if text in labelled else "no") for text in dict(examples)]
+    head = f"{instruction}\n{question}" if instruction else question
     return LabelTask(
         verb="classify",
-        template=plain(model.tokenizer, label_parts(head, shown, text="Text", answer="Answer")),
+        template=plain(model.tokenizer, label_parts(head, pairs, text="Text", answer="Answer")),
         labels=("yes", "no"),
         answers=(" yes", " no"),
         calibration=_CALIBRATION,
     )
 
 
-def _by_head(
+def _classifier_task(
     model: Model, labels: Sequence[str] | Mapping[str, str] | None, multi: bool
 ) -> HeadTask | MultiLabelHeadTask:
     own = head_labels(model)

@@ -1,20 +1,22 @@
-"""Embedding: the meaning of a text as a vector."""
+"""The verb `embed`, and embeddings for verbs that rank rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from nbllm.frame.calls.verb import Verb
+from nbllm.frame.calls.models import choose_encoder
+from nbllm.frame.calls.verb import Call, Verb
 from nbllm.frame.columns import Rows
-from nbllm.frame.evaluation.vectors import of_vectors
+from nbllm.frame.evaluation.vectors import evaluate_vectors
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.few_shot import TEXT
+from nbllm.frame.running.estimate import RunEstimate, estimate_run
 from nbllm.frame.running.execute import ExecutionOptions, Question, execute
-from nbllm.frame.running.run import warn_of_a_stop, warn_of_failures
+from nbllm.frame.running.run import warn_unanswered
 from nbllm.frame.tasks.vector import VectorTask, unit_vectors
 
 if TYPE_CHECKING:
@@ -26,24 +28,32 @@ if TYPE_CHECKING:
     from nbllm.models.kind import Kind
     from nbllm.models.model import Model
 
-__all__ = ["VERB", "Embed", "Options", "Vectors", "embed_rows", "embedding_task"]
+__all__ = [
+    "VERB",
+    "Embed",
+    "Options",
+    "Vectors",
+    "embed_rows",
+    "embedding_task",
+    "estimate_embedding",
+]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Nothing beside the text decides its vector."""
+    """`Embed` has no options."""
 
 
 class Embed(Verb[Options]):
-    """Turn each text into a vector of its meaning, by a sentence encoder.
+    """Compute the embedding vector of each text with a sentence encoder.
 
-    The column holds one float32 array a row in pandas and a list of Float32 in polars;
-    `numpy.stack` makes a matrix of those of rows with a text.
+    The new column holds one float32 array per row in pandas, and a list of Float32 in polars.
+    `numpy.stack` joins the vectors that are not null to a matrix.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        ModelError: no sentence encoder is loaded.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        ModelError: No sentence encoder is loaded.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> embedded = df.llm.embed("review", model="minilm")  # doctest: +SKIP
@@ -57,39 +67,48 @@ class Embed(Verb[Options]):
     def task(self, model: Model, subject: str, options: Options) -> VectorTask:
         return embedding_task(model)
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        judged.refuse_metrics()
-        return of_vectors(judged.common())
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        return list(record["columns"]) == [TEXT]
+
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_vectors(request)
 
 
 VERB = Embed()
 
 
 def embedding_task(model: Model) -> VectorTask:
-    """Return the task of embedding texts."""
+    """Return the task that computes the vector of a text."""
     require(model, Embed.name, "encoder")
     return VectorTask(verb=Embed.name)
 
 
 class Vectors:
-    """The vectors of rows, and the record of the run that made them.
+    """The vectors of rows, and the record of the run that computed them.
 
     Args:
-        cells: by the number of a text.
-        record: None where nothing was asked.
+        rows: The texts of the rows.
+        cells: The vectors, by the index of the text in `rows.texts`.
+        record: The record of the run; None if there was none.
     """
 
     def __init__(self, rows: Rows, cells: dict[int, Any], record: dict[str, Any] | None) -> None:
-        self.rows: int = len(rows.position)
+        self.rows: int = len(rows.text_indices)
         self.record = record
-        present = [(row, i) for row, i in enumerate(rows.position) if i is not None and i in cells]
-        # Of a row in `unit`.
+        present = [
+            (row, i) for row, i in enumerate(rows.text_indices) if i is not None and i in cells
+        ]
+        # The position of a row's vector in `unit`.
         self.place: dict[int, int] = {row: n for n, (row, _) in enumerate(present)}
         self._present = np.array([row for row, _ in present], dtype=int)
         self.unit: NDArray[np.float32] = unit_vectors([cells[i] for _, i in present])
 
     def cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Of each row with a vector of length 1; -inf where the row has none."""
+        """Return the cosine of each row with a unit vector, shape (rows,); -inf without a vector.
+
+        Args:
+            vector: A vector of length 1, shape (dimensions,).
+        """
         scores = np.full(self.rows, -np.inf)
         if self.place:
             scores[self._present] = np.clip(self.unit @ vector, -1.0, 1.0)
@@ -106,19 +125,33 @@ def embed_rows(
     execution: ExecutionOptions,
     monitor: RunMonitor,
 ) -> Vectors:
-    """Return the vectors of texts, filed under the column of a verb's answers.
-
-    Stopped, it has those that were embedded until then, and warns.
+    """Return the vectors of texts; if the run is stopped, of those computed until then.
 
     Args:
-        labels: those of the rows.
+        rows: The texts of the rows.
+        labels: Returns the labels of the rows.
+        column: The column of the texts.
+        encoder: The sentence encoder.
+        output: The column of the verb's answers, for the record.
+        execution: The options of the run.
+        monitor: Reports the progress, and whether to stop.
     """
     question = Question(embedding_task(encoder), encoder, {TEXT: column}, output)
     answers = execute(question, rows, labels, execution, monitor)
-    if failed := answers.failed_rows(rows):
-        error = next(iter(answers.report.errors))
-        warn_of_failures(labels(), Embed.name, failed, error, column=None)
-    if answers.report.stopped and not monitor.in_background:
-        warn_of_a_stop(answers.report, answers.state)
+    warn_unanswered(rows, labels, answers, monitor)
     [cells] = answers.decoded(question.task)
     return Vectors(rows, cells, answers.record if answers.values or answers.errors else None)
+
+
+def estimate_embedding(verb: str, frame: Any, call: Call[Any]) -> RunEstimate:
+    """Return the estimate for embedding the rows; queries and cosines take little and are left out.
+
+    Args:
+        verb: The name of the verb.
+        frame: The frame of the call.
+        call: The call.
+    """
+    encoder = choose_encoder(call.settings.model, verb)
+    question = Question(embedding_task(encoder), encoder, {TEXT: call.subject}, "")
+    estimate = estimate_run(frame, question, truncate=call.settings.truncate)
+    return replace(estimate, verb=verb)

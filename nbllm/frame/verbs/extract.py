@@ -1,66 +1,74 @@
-"""Extraction: named fields out of a text, each in a column of its own type."""
+"""The verb `extract`: reads the fields of a schema from a text into typed columns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nbllm.engine.prompt import Part, chat, plain
+from nbllm.engine.prompt import Part, plain
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, examples_of
-from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.tasks.fields import FieldsTask, list_fields, read_fields_example, read_schema
+from nbllm.frame.prompts.few_shot import TEXT, chat_template
+from nbllm.frame.tasks.fields import (
+    FieldsTask,
+    check_fields_example,
+    describe_fields,
+    normalize_schema,
+)
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
 __all__ = ["VERB", "Extract", "Options"]
 
-_FIELDS = ("text", "fields")  # of an example
+_EXAMPLE_FIELDS = ("text", "fields")
 _INSTRUCTION = "Read the text and write these fields as JSON, with what the text says."
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which fields are read."""
+    """The options of `Extract`."""
 
     schema: Any = option(
-        "a Pydantic model, a JSON schema, or names with their types or descriptions: "
-        '`{"product": "what was bought", "price": float | None}`. A type may be named ("int"), '
-        'be a part of a JSON schema (`{"enum": ["red", "blue"]}`), or be such a mapping of the '
-        "fields inside. Objects and lists become JSON text.",
+        "The fields: a Pydantic model, a JSON schema, or a mapping of names to types or "
+        'descriptions: `{"product": "what was bought", "price": float | None}`. A type may also be '
+        'its name ("int"), part of a JSON schema (`{"enum": ["red", "blue"]}`), or a mapping of '
+        "nested fields. Objects and lists become JSON text.",
         positional=True,
     )
     instruction: str | None = option(
-        "what to ask, instead of the fields with what the text says.", None
+        "The instruction in front of the list of fields, instead of the built-in one.", None
     )
     examples: Examples | None = option(
-        "(text, dict of fields) pairs to show the model; as dicts or a frame, by the names "
-        '"text" and "fields". Times without an offset are taken as UTC\'s.',
+        "(text, dict of fields) pairs for the prompt; or dicts or a frame with the names "
+        '"text" and "fields". Times without an offset are UTC.',
         None,
     )
     max_new_tokens: int = option(
-        "what an answer may take; open strings are cut where it runs out.", 128
+        "The maximum number of tokens of an answer; strings without a maximum length are cut to "
+        "fit it.",
+        128,
     )
 
 
 class Extract(Verb[Options]):
-    """Read the fields of a schema out of each text, one column a field.
+    """Extract the fields of a schema from each text, one column per field.
 
-    The model can write nothing but JSON that is valid against the schema, which is
-    `<column>_extract`; the fields are `<column>_extract_<field>`, of their own type. Valid
-    is not right: a small model fills in what it cannot find. Strings that the schema leaves
-    open share the room of max_new_tokens, lists end at 16 items, numbers lie within 10^15 and
-    have six decimals.
+    The model can only generate JSON that is valid against the schema. `<column>_extract` holds
+    this JSON, and `<column>_extract_<field>` each field, in its own type. Valid is not correct:
+    a small model invents values that the text does not state. Strings without a maximum length
+    share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
+    magnitude up to 10^15 and six decimals.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: the schema has no fields, recurs, or uses what is not supported; an example
-            does not fit it; or no answer fits max_new_tokens.
-        LabelError: a field is called "error" or "run", as columns of the run are.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
+            example is invalid against it; or no answer fits max_new_tokens.
+        LabelError: A field is named "error" or "run", like columns that every run adds.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.extract("message", {"order": int, "wish": str})  # doctest: +SKIP
@@ -70,29 +78,27 @@ class Extract(Verb[Options]):
     options = Options
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> FieldsTask:
         require(model, self.name, "causal")
-        known = read_schema(options.schema)
-        asked = f"{options.instruction or _INSTRUCTION}\n{list_fields(known)}"
-        given = [] if options.examples is None else examples_of(options.examples, _FIELDS)
-        shown = [read_fields_example(text, answer, known) for text, answer in given]
+        schema = normalize_schema(options.schema)
+        instruction = f"{options.instruction or _INSTRUCTION}\n{describe_fields(schema)}"
+        given = [] if options.examples is None else examples_of(options.examples, _EXAMPLE_FIELDS)
+        pairs = [check_fields_example(text, answer, schema) for text, answer in given]
         if model.tokenizer.chat_template is not None:
-            turns = []
-            for text, answer in shown:
-                turns.append(("user", [Part("text", f"{asked}\n\nText: {text}")]))
-                turns.append(("assistant", [Part("text", answer)]))
-            turns.append(("user", [Part("text", f"{asked}\n\nText: "), Part("field", TEXT)]))
-            template = chat(model.tokenizer, turns)
+            template = chat_template(model, f"{instruction}\n\nText: ", pairs)
         else:
-            # JSON begins a line, because its first token then needs no space in front.
-            solved = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in shown)
-            head = Part("text", f"{asked}\n\n{solved}Text: ")
+            # JSON begins on a new line, because its first token then has no leading space.
+            shots = "".join(f"Text: {text}\nJSON:\n{answer}\n\n" for text, answer in pairs)
+            head = Part("text", f"{instruction}\n\n{shots}Text: ")
             template = plain(
                 model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")]
             )
-        return FieldsTask(self.name, template, options.max_new_tokens, known)
+        return FieldsTask(self.name, template, options.max_new_tokens, schema)
+
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        return "schema" in record["parameters"]
 
 
 VERB = Extract()

@@ -1,12 +1,14 @@
-"""Filtering: does what the caller says hold of a text?
+"""The verb `filter`: keeps the rows whose text a statement is true of.
 
-The form of the prompt was chosen on the reviews and messages that come with nbllm. Asked for yes
-or no, SmolLM2-135M answered by chance; the likelihood of the statement told the texts apart.
+The form of the prompt was chosen on the reviews and messages that come with nbllm. With yes-or-no
+questions, SmolLM2-135M answered at chance level; the likelihood of the statement separated the
+texts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +22,7 @@ from nbllm.frame import KEEP
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
 from nbllm.frame.columns import is_missing
-from nbllm.frame.evaluation.predicates import of_filter
+from nbllm.frame.evaluation.predicates import evaluate_filter
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Filter", "Options"]
 
-_FIELDS = ("text", "predicate")  # of an example
+_EXAMPLE_FIELDS = ("text", "predicate")
 
 _EXAMPLES = (
     ("The tram was late again, and nobody told us why.", "is about public transport"),
@@ -42,10 +44,10 @@ _EXAMPLES = (
     ("Our keeper saved a penalty in the last minute.", "mentions a match"),
 )
 
-# What is an answer to a predicate, and none itself.
+# Answers, which a user may give by mistake in place of a predicate.
 _ANSWERS = frozenset({"yes", "no", "true", "false", "0", "1"})
 
-# On many subjects and of many kinds, so that most statements hold of few of them.
+# Texts of many subjects and kinds, so that most statements are true of few of them.
 _CALIBRATION = (
     "My parcel should have been here on Monday.",
     "Council votes to close the old swimming pool",
@@ -76,33 +78,35 @@ _CALIBRATION = (
 
 @dataclass(frozen=True)
 class Options:
-    """What should hold of a text."""
+    """The options of `Filter`."""
 
     predicate: str = option(
-        'what should hold, as it goes on after "The text": "asks for a refund".', positional=True
+        'The statement about a text, as a continuation of "The text": "asks for a refund".',
+        positional=True,
     )
-    threshold: float = option("the probability from which a row is taken.", 0.5)
-    instruction: str | None = option("what to say above the examples.", None)
+    threshold: float = option("The minimum probability of the rows to keep.", 0.5)
+    instruction: str | None = option("The instruction in front of the examples.", None)
     examples: Examples | None = option(
-        "(text, predicate that holds of it) pairs instead of the built-in ones; as dicts or a "
-        'frame, by the names "text" and "predicate".',
+        "(text, predicate) pairs in which the predicate is true of the text, for the prompt; or "
+        'dicts or a frame with the names "text" and "predicate". They replace the built-in ones.',
         None,
     )
 
 
 class Filter(Verb[Options]):
-    """Take the rows of which something holds, under their own index.
+    """Keep the rows whose text a statement is true of, with their index.
 
-    The score is the probability of yes: how much more likely the text makes the statement
-    than other texts do, where one in five is taken to be a yes. It ranks rows better than
-    it is calibrated, so look at some and move the threshold, which costs no new answers.
-    A row that is blank or failed is left out, with a warning.
+    The score is the probability that the statement is true. It is computed from how much
+    likelier the statement is after this text than after other texts, at a prior of one in
+    five. It ranks rows better than it is calibrated, so inspect some rows and adjust the
+    threshold, which computes no new answers. Blank and failed rows are left out, with a
+    warning.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: a predicate without words, or a threshold that is no probability.
-        LabelError: an example that says yes or no instead of a predicate.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: The predicate is blank, or the threshold is not a probability.
+        LabelError: An example has yes or no in place of a predicate.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.filter("message", "asks for a refund")  # doctest: +SKIP
@@ -113,19 +117,20 @@ class Filter(Verb[Options]):
     evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus",)
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> PredicateTask:
         require(model, self.name, "causal")
         examples = options.examples
         head = f"{options.instruction}\n\n" if options.instruction else ""
-        for text, holds in _EXAMPLES if examples is None else read_examples(examples, _FIELDS):
-            if _phrase(holds).lower() in _ANSWERS:
+        pairs = _EXAMPLES if examples is None else read_examples(examples, _EXAMPLE_FIELDS)
+        for text, predicate in pairs:
+            if _phrase(predicate).lower() in _ANSWERS:
                 raise LabelError(
-                    f"the example {text[:40]!r} says {holds!r}, and not what holds of the text. "
-                    "Write that, as it goes on after 'The text': 'asks for a refund'."
+                    f"the example {text[:40]!r} says {predicate!r}, and not what holds of the "
+                    "text. Write that, as it goes on after 'The text': 'asks for a refund'."
                 )
-            head += f"Text: {text}\nThe text {_phrase(holds)}.\n\n"
+            head += f"Text: {text}\nThe text {_phrase(predicate)}.\n\n"
         parts = [Part("text", f"{head}Text: "), Part("field", TEXT), Part("text", "\nThe text")]
         return PredicateTask(
             verb=self.name,
@@ -137,16 +142,16 @@ class Filter(Verb[Options]):
         )
 
     def added(self, call: Call[Options]) -> dict[str, Any]:
-        # Which rows are taken is read from all of them.
+        # `finish` reads all columns, and drops those that the user does not keep.
         return {"keep": KEEP, "probabilities_too": False}
 
     def finish(self, answered: Any, call: Call[Options]) -> Any:
-        """Return the rows whose answer is yes; warn of rows without an answer."""
+        """As `Verb.finish`: the rows whose answer is yes, with a warning about rows without one."""
         column, output, keep = call.subject, call.output, call.settings.keep
         data = nw.from_native(answered, eager_only=True)
         answers = data[output].to_list()
         unknown = Counter(
-            _why(text, error)
+            _failure(text, error)
             for text, answer, error in zip(
                 data[column].to_list(), answers, data[f"{output}_error"].to_list(), strict=True
             )
@@ -167,22 +172,25 @@ class Filter(Verb[Options]):
             found.attrs = dict(answered.attrs)
         return found
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        return of_filter(judged.frame, judged.truth, judged.output, judged.records, judged.corpus)
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        return list(record["columns"]) == [TEXT]
+
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_filter(request)
 
 
 VERB = Filter()
 
 
 def _phrase(predicate: str) -> str:
-    """What goes on after "The text", however it was written."""
+    """Return a predicate as a continuation of "The text", without a full stop."""
     words = predicate.strip().rstrip(".")
     return words[len("the text ") :] if words.lower().startswith("the text ") else words
 
 
-def _why(text: Any, error: Any) -> str:
-    """Why nothing is known of a row."""
+def _failure(text: Any, error: Any) -> str:
+    """Return why a row has no answer."""
     if isinstance(error, str):
         return "failed"
-    # Only a run that was stopped leaves a text without an answer and without an error.
+    # Only a stopped run leaves a text with neither answer nor error.
     return "blank" if is_missing(text) or is_blank(text) else "unreached"

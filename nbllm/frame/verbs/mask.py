@@ -1,4 +1,4 @@
-"""Masking: personal data replaced by placeholders, by patterns and not by a language model."""
+"""The verb `mask`: replaces personal data by placeholders, with patterns instead of a model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
-from nbllm.frame.columns import check_columns, row_text
-from nbllm.frame.evaluation.masks import of_spans
-from nbllm.frame.masking.masker import Masker, mask_frame, masked
-from nbllm.frame.new_columns import refuse_taken
+from nbllm.frame.columns import row_text
+from nbllm.frame.evaluation.masks import evaluate_spans
+from nbllm.frame.masking.masker import Masker, mask_frame, mask_text
 from nbllm.frame.running.estimate import RunEstimate, estimate_without_model
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 
@@ -26,34 +25,35 @@ __all__ = ["VERB", "Mask", "Options"]
 
 @dataclass(frozen=True)
 class Options:
-    """What is masked, and in which language the texts are."""
+    """The options of `Mask`."""
 
     entities: Sequence[str] | None = option(
-        "what to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD, IBAN_CODE, "
-        "IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and US_DRIVER_LICENSE are "
-        "known too, and PERSON, LOCATION, ORGANIZATION and NRP where a spaCy model is installed "
-        "(`python -m spacy download en_core_web_sm`).",
+        "The entities to mask; by default EMAIL_ADDRESS, PHONE_NUMBER, CREDIT_CARD, IBAN_CODE, "
+        "IP_ADDRESS, MAC_ADDRESS, CRYPTO and US_SSN. URL, DATE_TIME and US_DRIVER_LICENSE are also "
+        "supported, and with a spaCy model (`python -m spacy download en_core_web_sm`) PERSON, "
+        "LOCATION, ORGANIZATION and NRP.",
         None,
         positional=True,
     )
-    language: str = option("of the texts, as a code of ISO 639.", "en")
+    language: str = option("The language of the texts, as an ISO 639 code.", "en")
 
 
 class Mask(Verb[Options]):
     """Replace personal data by placeholders such as `<EMAIL_ADDRESS>`.
 
-    By patterns and check sums, with presidio (`pip install 'nbllm[privacy]'`): no model is
-    asked, nothing is kept in the ledger, and there is no `_run`. Beside the masked text,
-    `_entities` lists as JSON what was masked: entity, start and end as character offsets in
-    the text as it was, and presidio's score. By default **names, places, organizations and
-    dates stay as they are**, and street addresses are never found: each call says what it
-    did not look for, and how to. Look at samples before you hand a text on. A text with more
-    than 10,000 pieces of personal data, or more than 1,500 numbers as long as telephone
-    numbers, has an error instead.
+    presidio (`pip install 'nbllm[privacy]'`) finds the data by patterns and checksums: no
+    language model runs, nothing is stored in the ledger, and there is no `_run` column. The
+    column `_entities` lists what was masked, as JSON: entity, start and end as character
+    offsets in the original text, and presidio's score.
+
+    By default **names, places, organizations and dates are not masked**, and street addresses
+    are never found. Each call prints which entities it did not look for, and how to include
+    them. Inspect samples before you share masked texts. A text with more than 10,000 pieces of
+    personal data, or more than 1,500 numbers as long as telephone numbers, gets an error.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: an unknown entity, presidio is not installed, or no spaCy model for it.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: An entity is unknown, or presidio or its spaCy model is not installed.
 
     Example:
         >>> df.llm.mask("message")  # doctest: +SKIP
@@ -65,22 +65,22 @@ class Mask(Verb[Options]):
     one_question_per_row = False
     settings: ClassVar[tuple[str, ...]] = ("into", "keep")
     setting_docs: ClassVar[Mapping[str, str]] = {
-        "keep": "which new columns to add, of 'value' and 'error'."
+        "keep": "The new columns to add, of 'value' and 'error'."
     }
     keep: ClassVar[tuple[str, ...]] = ("value", "error")
+    marker = "_entities"
 
     def task(self, model: Model, subject: str, options: Options) -> NoReturn:
-        raise NotImplementedError("mask asks no model")
+        raise NotImplementedError("mask runs no model")
 
     def model_of(self, call: Call[Options]) -> None:
         return None
 
-    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
-        check_columns(frame, [call.subject])
+    def check_options(self, frame: Any, call: Call[Options]) -> None:
         Masker(call.options.entities, call.options.language)
-        if adds:
-            names = [call.output, f"{call.output}_entities", f"{call.output}_error"]
-            refuse_taken(frame, names, ours=f"{call.output}_entities")
+
+    def new_columns(self, call: Call[Options]) -> list[str]:
+        return [call.output, f"{call.output}_entities", f"{call.output}_error"]
 
     def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         masker = Masker(call.options.entities, call.options.language)
@@ -100,14 +100,14 @@ class Mask(Verb[Options]):
                 PreviewStep(
                     "the row; what would be masked is marked", text, seen, listed or "nothing"
                 ),
-                PreviewStep("masked", masked(text, found), note="No model is asked."),
-                PreviewStep("what stays as it is", masker.not_looked_for),
+                PreviewStep("masked", mask_text(text, found), note="No model is run."),
+                PreviewStep("what stays as it is", masker.coverage_note),
             ),
         )
 
     def estimate(self, frame: Any, call: Call[Options]) -> RunEstimate:
         masker = Masker(call.options.entities, call.options.language)
-        masker.find("")  # what is loaded once
+        masker.find("")  # loads the recognizers before the measurement
 
         def find(texts: Sequence[str]) -> None:
             for text in texts:
@@ -116,12 +116,12 @@ class Mask(Verb[Options]):
         return estimate_without_model(self.name, frame, call.subject, find)
 
     def recognizes(self, frame: Any, name: str) -> bool:
-        # An extraction may have a field of this name, but it has a run.
+        # An extraction may have a field "entities", but it has a run.
         columns = frame.columns
         return f"{name}_entities" in columns and f"{name}_run" not in columns
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        return of_spans(judged.frame, judged.truth, judged.output, self.name)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_spans(request)
 
 
 VERB = Mask()

@@ -1,4 +1,4 @@
-"""The caller's own prompt, over as many columns as it names."""
+"""The verb `prompt`: answers the user's own prompt, which may name several columns."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Prompt", "prompt_columns"]
 
-_FIELDS = ("prompt", "answer")  # of an example
+_EXAMPLE_FIELDS = ("prompt", "answer")
 
-# As str.format has it, but a name goes on to its brace: columns may have a colon in theirs.
+# The syntax of str.format without format specs, since names of columns may contain a colon.
 _PIECE = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<name>[^{}]+)\}|(?P<text>[^{}]+)|[{}]", re.DOTALL)
 
 
 def prompt_columns(template: str) -> list[str]:
-    """The columns that a prompt names in braces, each once.
+    """Return the columns that a prompt names in braces, without repetitions.
+
+    Args:
+        template: The prompt.
 
     Raises:
-        FrameError: it names none, or a brace names no column.
+        FrameError: The prompt names no column, or has a single brace.
 
     Example:
         >>> prompt_columns("Is {product} any good? {review}")
@@ -49,27 +52,30 @@ def prompt_columns(template: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    """What stands around the prompt, and how much is written."""
+    """The options of `Prompt`."""
 
-    instruction: str | None = option("a system message.", None)
+    instruction: str | None = option(
+        "The system message; without a chat template, text in front of the examples.", None
+    )
     examples: Examples | None = option(
-        "(prompt, answer) pairs to show the model first; as dicts or a frame, by the names "
+        "(prompt, answer) pairs to put first; or dicts or a frame with the names "
         '"prompt" and "answer".',
         None,
     )
-    max_new_tokens: int = option("where an answer is cut.", 64)
+    max_new_tokens: int = option("The maximum number of tokens of an answer.", 64)
 
 
 class Prompt(Verb[Options]):
-    """Ask your own prompt of each row.
+    """Answer a prompt of your own for each row.
 
-    A value that is missing or blank is an empty text in it; a row where all are has a null.
+    A missing or blank value is inserted as an empty text. If all values of a row are missing or
+    blank, its answer is null.
 
     Raises:
-        ColumnError: a column is missing, or a new one is in the way.
-        FrameError: the prompt names no column, or `into` is missing.
-        LabelError: an example of another form.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: A column is missing, or a new column would overwrite one.
+        FrameError: The prompt names no column, or `into` is missing.
+        LabelError: An example has another form.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.prompt("Name one use of a {thing}.", into="use")  # doctest: +SKIP
@@ -79,10 +85,10 @@ class Prompt(Verb[Options]):
     options = Options
     subject = "template"
     subject_doc = (
-        "the prompt, with columns in braces; numbers and dates are written as `str` does, whole "
-        "numbers without a point. A brace itself is `{{` or `}}`."
+        "The prompt, with names of columns in braces. Numbers and dates are formatted as by `str`, "
+        "whole numbers without a decimal point. Write `{{` and `}}` for literal braces."
     )
-    setting_docs: ClassVar[Mapping[str, str]] = {"into": "name of the new column."}
+    setting_docs: ClassVar[Mapping[str, str]] = {"into": "The name of the new column."}
     required_settings: ClassVar[tuple[str, ...]] = ("into",)
     any_type = True
 
@@ -90,32 +96,33 @@ class Prompt(Verb[Options]):
         return {name: name for name in prompt_columns(subject)}
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> TextTask:
         require(model, self.name, "causal")
         instruction = options.instruction
         parts = _parse(subject)
-        shown = [] if options.examples is None else read_examples(options.examples, _FIELDS)
+        examples = options.examples
+        pairs = [] if examples is None else read_examples(examples, _EXAMPLE_FIELDS)
         if model.tokenizer.chat_template is not None:
             turns = [("system", [Part("text", instruction)])] if instruction else []
-            for asked, answered in shown:
-                turns.append(("user", [Part("text", asked)]))
-                turns.append(("assistant", [Part("text", answered)]))
+            for prompt, answer in pairs:
+                turns.append(("user", [Part("text", prompt)]))
+                turns.append(("assistant", [Part("text", answer)]))
             turns.append(("user", parts))
-            whole = chat(model.tokenizer, turns)
+            template = chat(model.tokenizer, turns)
         else:
             head = f"{instruction}\n\n" if instruction else ""
-            head += "".join(f"{asked}\n{answered}\n\n" for asked, answered in shown)
-            whole = plain(model.tokenizer, [Part("text", head), *parts, Part("text", "\n")])
-        return TextTask(verb=self.name, template=whole, max_new_tokens=options.max_new_tokens)
+            head += "".join(f"{prompt}\n{answer}\n\n" for prompt, answer in pairs)
+            template = plain(model.tokenizer, [Part("text", head), *parts, Part("text", "\n")])
+        return TextTask(verb=self.name, template=template, max_new_tokens=options.max_new_tokens)
 
 
 VERB = Prompt()
 
 
 def _parse(template: str) -> list[Part]:
-    """The text of a prompt and the columns that it names, whatever else these have than braces."""
+    """Return the texts and column names of a prompt; a name may hold anything but braces."""
     parts: list[Part] = []
     for piece in _PIECE.finditer(template):
         name, text = piece["name"], piece["text"]
@@ -131,11 +138,11 @@ def _parse(template: str) -> list[Part]:
                 "column. Put the name of one in braces, such as {review}, or write a brace itself "
                 "as {{ or }}. A column whose own name has a brace has to be renamed first."
             )
-    return _joined(parts)
+    return _join_texts(parts)
 
 
-def _joined(parts: list[Part]) -> list[Part]:
-    """The parts with texts that follow each other as one."""
+def _join_texts(parts: list[Part]) -> list[Part]:
+    """Return the parts with successive texts joined to one."""
     joined: list[Part] = []
     for kind, run in groupby(parts, key=lambda part: part.kind):
         some = list(run)

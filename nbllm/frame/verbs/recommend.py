@@ -1,10 +1,10 @@
-"""Recommendation: the items whose text is most like that of something a user liked.
+"""The verb `recommend`: finds the items whose text is most similar to one that a user liked.
 
-By content alone: what others liked plays no part, so that a new item is found as well as an old
-one. Ranked by the liked item that is closest, which found the film that a user liked next more
-often than the mean of all did: among the first 10 of 5,308 for 4.3 against 2.0 % of 299 users of
-MovieLens (films by their Wikipedia extracts, vectors of MiniLM), and for 3.7 against 2.0 % of
-another 300. What most others liked was the better guess there, with 5.0 and 6.0 %.
+It is content-based: other users play no part, so new items are found as well as old ones. Items
+are ranked by the cosine with the closest liked item. On MovieLens (films by their Wikipedia
+extracts, vectors of MiniLM), this put the film that a user liked next among the first 10 of 5,308
+for 4.3 % of 299 users, against 2.0 % with the mean of the liked items, and for 3.7 against 2.0 %
+of another 300. Popularity was the better predictor, with 5.0 and 6.0 %.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import narwhals as nw
 import numpy as np
 
 from nbllm._warnings import warn_user
+from nbllm.frame.calls.models import preview_of
 from nbllm.frame.calls.options import option
-from nbllm.frame.calls.verb import Call, Verb, preview_of
-from nbllm.frame.columns import check_columns, index_labels, read_rows, row_text
-from nbllm.frame.evaluation.rankings import RankingKind, are_recommended, of_ranks
-from nbllm.frame.new_columns import refuse_taken, take_rows
+from nbllm.frame.calls.verb import Call, Verb
+from nbllm.frame.columns import index_labels, read_rows, row_text
+from nbllm.frame.evaluation.rankings import RankingKind, evaluate_rankings, is_recommendation
+from nbllm.frame.new_columns import take_rows
 from nbllm.frame.retrieval.histories import read_histories
-from nbllm.frame.retrieval.rankings import best
+from nbllm.frame.retrieval.rankings import top_rows
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
 from nbllm.frame.running.provenance import attach
-from nbllm.frame.verbs.embed import Vectors, embed_rows, embedding_task
-from nbllm.frame.verbs.search import estimate_embedding
+from nbllm.frame.verbs.embed import Vectors, embed_rows, embedding_task, estimate_embedding
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -40,39 +40,39 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Recommend"]
 
-_RANKINGS = RankingKind("user", "users", ("hit", "recall", "mrr"), is_of_users=True)
-_SHOWN = 3  # labels that a preview writes out
+_RANKINGS = RankingKind("user", "users", ("hit", "recall", "mrr"), popularity_baseline=True)
+_PREVIEW_LABELS = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What was liked, and how many items are recommended."""
+    """The options of `Recommend`."""
 
     history: Any = option(
-        "labels in the index (positions in polars) of what was liked; what is true there, such as "
-        '`films["rating"] >= 4`, or the name of such a column; or, for many users, a frame whose '
-        "first two columns are user and label: then `<column>_recommend_user` says for whom a row "
-        "is.",
+        "The liked items: their labels in the index (positions in polars), a boolean Series such "
+        'as `films["rating"] >= 4`, or the name of a boolean column. For several users, a frame '
+        "whose first two columns are user and label: then the column `<column>_recommend_user` "
+        "holds the user of each row.",
         positional=True,
     )
-    k: int = option("how many items a user.", 10)
+    k: int = option("The maximum number of items per user.", 10)
 
 
 class Recommend(Verb[Options]):
-    """Find the items whose text is most like that of something a user liked.
+    """Recommend the items whose text is most similar to that of an item the user liked.
 
-    It returns those items, best first, with their index, their rank as
-    `<column>_recommend`, and why: the label of the liked item that each is closest to as
-    `<column>_recommend_because`, and the cosine with it as `<column>_recommend_score`. What
-    the history names is not among them.
+    Returns these items, best first, with their index. `<column>_recommend` holds the rank,
+    `<column>_recommend_because` the label of the closest liked item, and
+    `<column>_recommend_score` the cosine with it. Items of the history are left out.
 
-    It knows texts alone and not what others like. With many ratings at hand, what is
-    popular is often the better guess. Stopped, it ranks what was embedded until then.
+    Only texts are compared, not the preferences of other users. Where many ratings are known,
+    popularity often predicts better. A stopped run ranks the items embedded until then.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: an item of the history is not in the frame, or a history without items.
-        ModelError: no sentence encoder is loaded.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: An item of the history is not in the frame, or the history is empty.
+        ModelError: No sentence encoder is loaded.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> films.llm.recommend("plot", history=["Alien", "Solaris"])  # doctest: +SKIP
@@ -83,16 +83,17 @@ class Recommend(Verb[Options]):
     one_question_per_row = False
     evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus", "history", "key", "k")
     kind: ClassVar[Kind] = "encoder"
-    subject_doc = "the texts that describe the items."
+    marker = "_score"
+    subject_doc = "The column of the texts that describe the items."
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
         return embedding_task(model)
 
-    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
-        check_columns(frame, [call.subject])
+    def check_options(self, frame: Any, call: Call[Options]) -> None:
         read_histories(frame, call.options.history)
-        if adds:
-            refuse_taken(frame, _names(call.output), ours=f"{call.output}_score")
+
+    def new_columns(self, call: Call[Options]) -> list[str]:
+        return _names(call.output)
 
     def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         assert model is not None
@@ -146,8 +147,9 @@ class Recommend(Verb[Options]):
             whose = f"what each of {counted(len(liked), 'user')} liked ({items} in all)"
         else:
             [rows] = liked.values()
-            more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-            whose = ", ".join(repr(labels[row]) for row in rows[:_SHOWN]) + more
+            hidden = len(rows) - _PREVIEW_LABELS
+            more = f" and {hidden:,} more" if hidden > 0 else ""
+            whose = ", ".join(repr(labels[row]) for row in rows[:_PREVIEW_LABELS]) + more
         task = embedding_task(encoder)
         embedded = preview_of(task, encoder, (text,), truncate=call.settings.truncate)
         ranking = (
@@ -167,10 +169,10 @@ class Recommend(Verb[Options]):
         return estimate_embedding(self.name, frame, call)
 
     def recognizes(self, frame: Any, name: str) -> bool:
-        return are_recommended(frame, name)
+        return is_recommendation(frame, name)
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        return of_ranks(judged, _RANKINGS)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_rankings(request, _RANKINGS)
 
 
 VERB = Recommend()
@@ -182,13 +184,13 @@ def _names(into: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Hit:
-    """An item for a user."""
+    """An item recommended to a user."""
 
     user: Any
     row: int
     rank: int
-    score: float  # cosine with the liked item that it is closest to
-    because: int  # the row of that one
+    score: float  # cosine with the closest liked item
+    because: int  # the row of the closest liked item
 
 
 def _recommend(
@@ -203,5 +205,5 @@ def _recommend(
     scores[excluded] = -np.inf
     return [
         _Hit(user, row, rank, float(scores[row]), int(closest[row]))
-        for rank, row in enumerate(best(scores, k), start=1)
+        for rank, row in enumerate(top_rows(scores, k), start=1)
     ]

@@ -1,4 +1,4 @@
-"""Replies to customers: what a message is about, a draft from sources, and when a person is due."""
+"""The verb `reply`: drafts replies to messages from sources, and flags messages for a person."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import narwhals as nw
 
+from nbllm.frame.calls.models import choose_encoder, preview_of
 from nbllm.frame.calls.options import option
-from nbllm.frame.calls.verb import Call, Verb, choose_encoder, placeholder_model, preview_of
+from nbllm.frame.calls.verb import Call, Verb
 from nbllm.frame.columns import (
     Rows,
-    check_columns,
     distinct_rows,
     index_labels,
     read_rows,
     row_text,
 )
-from nbllm.frame.new_columns import refuse_taken, write_columns
+from nbllm.frame.new_columns import write_columns
 from nbllm.frame.prompts.arguments import check_labels, require
 from nbllm.frame.prompts.examples import Examples, Fields
 from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.retrieval.handover import failed_reason, handover_reasons
-from nbllm.frame.retrieval.sources import content_words, grounded, read_sources
+from nbllm.frame.retrieval.handover import failure_reason, handover_reasons
+from nbllm.frame.retrieval.sources import content_words, groundedness, read_sources
 from nbllm.frame.running.estimate import RunEstimate, StepsEstimate, estimate_rows
 from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import PreviewStep, StepsPreview
@@ -32,7 +32,13 @@ from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.running.questions import Questions
 from nbllm.frame.running.run import warn_of_failures
-from nbllm.frame.tasks.customer_service import MESSAGE, MOODS, SOURCES, draft, urgency
+from nbllm.frame.tasks.customer_service import (
+    MESSAGE,
+    SENTIMENT_EXAMPLES,
+    SOURCES,
+    draft_task,
+    urgency_task,
+)
 from nbllm.frame.verbs import search
 from nbllm.frame.verbs.classify import choose_label
 from nbllm.frame.verbs.embed import embedding_task
@@ -46,12 +52,12 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Reply"]
 
-_FIELDS = ("message", "intent")  # of an example
+_EXAMPLE_FIELDS = ("message", "intent")
 
-# The cosine from which a source without a word of the message is taken to speak of the same.
-_ALIKE = 0.3
+# The minimum cosine of a source that has no content word in common with the message.
+_MIN_COSINE = 0.3
 
-# What is added, by suffix: one of `KEEP` and the narwhals dtype.
+# The new columns, by suffix: one of `KEEP`, and the narwhals dtype.
 _COLUMNS: dict[str, tuple[str, Any]] = {
     "": ("value", nw.String),
     "_score": ("score", nw.Float64),
@@ -72,56 +78,66 @@ _COLUMNS: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """From what a reply is made, and what is told of a message."""
+    """The options of `Reply`."""
 
     sources: Any = option(
-        "what a reply may be made of: texts, or a frame or Series of them, whose labels are those "
-        "of its index (positions in polars and in a list); or label to text.",
+        "The texts to draft replies from: a list, Series or frame, labelled by its index (by "
+        "position in polars and in a list), or a mapping of label to text.",
         positional=True,
     )
     intents: Sequence[str] | Mapping[str, str] = option(
-        "what a message may be about, as the labels of `classify`."
+        "The possible topics of a message, as the labels of `classify`."
     )
     source_column: str | None = option(
-        "the column of the texts in a frame of sources with several.", None
+        "The column of the texts, if `sources` is a frame with several columns.", None
     )
-    k: int = option("how many sources a message.", 2)
-    threshold: float = option("from 0 to 1; moving it costs no new answers.", 0.5)
+    k: int = option("The maximum number of sources per message.", 2)
+    threshold: float = option(
+        "The minimum of the intent's probability and of the draft's score, from 0 to 1; below it, "
+        "a person should reply. A new threshold computes no new answers.",
+        0.5,
+    )
     encoder: ModelLike | None = option(
-        "a sentence encoder or its name, to find sources by meaning too and not by words alone.",
+        "A sentence encoder or its name, to find sources also by meaning and not only by words.",
         None,
     )
     instruction: str | None = option(
-        "what to ask, below source and message, instead of an answer in one or two sentences.", None
+        "The instruction below sources and message, instead of the built-in one, which requests "
+        "one or two sentences.",
+        None,
     )
     examples: Examples | None = option(
-        "(message, intent) pairs to show the model; as dicts or a frame, by the names "
+        "(message, intent) pairs for the prompt of the intent; or dicts or a frame with the names "
         '"message" and "intent".',
         None,
     )
-    max_new_tokens: int = option("where a draft is cut, at the end of a sentence.", 96)
+    max_new_tokens: int = option(
+        "The maximum number of tokens of a draft, which is cut at the end of a sentence.", 96
+    )
 
 
 class Reply(Verb[Options]):
-    """Draft a reply to each message from your sources, and say where a person should.
+    """Draft a reply to each message from your sources, and flag messages that need a person.
 
-    Beside the draft come `_intent`, `_sentiment` (positive, neutral or negative) and
-    `_urgency` (high or low), each with its probability as `_score`; `_sources`, the labels
-    of the sources used as JSON text, and `_context`, their texts; `_score`, the share of
-    the draft's words that stand in them; and `_handover` with its `_reason`: the intent's
-    probability or the draft's score is below the threshold, no source matches, the draft
-    has numbers that neither sources nor message have, or the row failed. Words in common
-    are not the truth, and a small model often repeats the message or speaks of itself:
-    read a draft before it goes out.
+    The draft is `<column>_reply`. More columns have this name and a suffix: `_intent`,
+    `_sentiment` (positive, neutral or negative) and `_urgency` (high or low), each with its
+    probability as `_score`; `_sources`, the labels of the sources used, as JSON text, and
+    `_context`, their texts; `_score`, the share of the draft's content words that occur in
+    the sources; and `_handover`, whether a person should reply, with the `_reason`: the
+    intent's probability or the draft's score is below the threshold, no source matches, the
+    draft has numbers that are in neither sources nor message, or the row failed.
 
-    Each step is a run of its own in the ledger; the run of a row is that of its draft. Stopped
-    in one step, it leaves the columns of the later ones null.
+    Words in common do not make a draft true, and a small model often repeats the message or
+    writes about itself: read each draft before you send it.
+
+    Each step is a run of its own in the ledger, and `_run` is that of the draft. If a step is
+    stopped, the columns of the later steps are null.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: sources without a text, k below 1, or a threshold that is no probability.
-        LabelError: intents that are too few, blank or repeated, or an example of another form.
-        UnsupportedModelError: the model is not causal, or the encoder is none.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: The sources have no text, k is below 1, or the threshold is no probability.
+        LabelError: Intents are too few, blank or repeated, or an example has another form.
+        UnsupportedModelError: The model is not causal, or `encoder` is no sentence encoder.
 
     Example:
         >>> faq = ["Orders can be cancelled within an hour.", ...]  # doctest: +SKIP
@@ -131,32 +147,31 @@ class Reply(Verb[Options]):
     name = "reply"
     options = Options
     one_question_per_row = False
-    subject_doc = "the messages."
+    subject_doc = "The column of the messages."
     setting_docs: ClassVar[Mapping[str, str]] = {
-        "model": "a causal model, or its name; by default the one loaded last."
+        "model": "A causal model, or its name; by default the one loaded last."
     }
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     @property
     def answers_as(self) -> str:
         return "intent"
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
-        """Return the first of the questions: what a message is about."""
+        """As `Verb.task`: the task of the first step, the intent."""
         intents = options.intents
         listed = list(intents) if isinstance(intents, Mapping) else intents
         check_labels(listed, "intents", "intent")
         return choose_label(model, labels=intents, examples=options.examples)
 
-    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
-        check_columns(frame, [call.subject])
+    def check_options(self, frame: Any, call: Call[Options]) -> None:
         read_sources(call.options.sources, call.options.source_column)
-        call.task(placeholder_model(self.kind))
-        if adds:
-            names = [call.output + suffix for suffix in _COLUMNS]
-            refuse_taken(frame, names, ours=f"{call.output}_run")
+        self.task_without_model(call)
+
+    def new_columns(self, call: Call[Options]) -> list[str]:
+        return [call.output + suffix for suffix in _COLUMNS]
 
     def run(self, frame: Any, call: Call[Options], model: Model | None, monitor: RunMonitor) -> Any:
         assert model is not None
@@ -165,39 +180,40 @@ class Reply(Verb[Options]):
         rows = read_rows(frame, [call.subject])
         texts, labels = read_sources(options.sources, options.source_column)
         tasks = _tasks(call, model)
-        # First, since it is quick and may be refused.
+        # Sources come first, since the search is quick and may raise.
         found = _find_sources(texts, rows, call, _encoder(options), monitor)
-        asked = Questions(
+        questions = Questions(
             lambda: index_labels(frame), call.execution, monitor, stopped=monitor.cancelled
         )
         for suffix, task in tasks.items():
             question = Question(task, model, {TEXT: call.subject}, output + suffix)
-            asked.ask(suffix, question, rows)
+            questions.run(suffix, question, rows)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
-        drafted, number = _drafted(rows, contexts)
-        asked.ask("", Question(_draft(call, model), model, _both(call), output), drafted, number)
+        drafts, number = _draft_rows(rows, contexts)
+        draft = Question(_draft(call, model), model, _draft_columns(call), output)
+        questions.run("", draft, drafts, number)
 
         answers = []
-        for row, i in enumerate(rows.position):
-            cells = _cells(asked, rows, row)
-            if i is not None and not asked.stopped:
+        for row, i in enumerate(rows.text_indices):
+            cells = _cells(questions, rows, row)
+            if i is not None and not questions.stopped:
                 used = [labels[n] for n in found[i]]
                 cells["_context"] = contexts[i] or None
                 cells["_sources"] = json.dumps(used, ensure_ascii=False, default=str)
                 if cells[""] is not None:
-                    cells["_score"] = grounded(cells[""], contexts[i])
-                why = handover_reasons(cells, rows.texts[i][0], options.threshold)
-                cells |= {"_handover": bool(why), "_reason": "; ".join(why) or None}
+                    cells["_score"] = groundedness(cells[""], contexts[i])
+                reasons = handover_reasons(cells, rows.texts[i][0], options.threshold)
+                cells |= {"_handover": bool(reasons), "_reason": "; ".join(reasons) or None}
             elif cells["_error"] is not None:
-                cells |= {"_handover": True, "_reason": failed_reason(cells["_error"])}
+                cells |= {"_handover": True, "_reason": failure_reason(cells["_error"])}
             answers.append(cells)
-        wanted = {s: dtype for s, (part, dtype) in _COLUMNS.items() if part in call.settings.keep}
+        kept = {s: dtype for s, (part, dtype) in _COLUMNS.items() if part in call.settings.keep}
         answered = write_columns(
             frame,
-            {output + s: ([row[s] for row in answers], d) for s, d in wanted.items()},
+            {output + s: ([row[s] for row in answers], d) for s, d in kept.items()},
             {output + s for s in _COLUMNS} if f"{output}_run" in frame.columns else (),
         )
-        for record in asked.records:
+        for record in questions.records:
             attach(answered, record)
         failed = [row for row, cells in enumerate(answers) if cells["_error"] is not None]
         if failed:
@@ -223,16 +239,16 @@ class Reply(Verb[Options]):
             for suffix, task in tasks.items()
         ]
         rows = Rows([(message,)], [0], {})
-        quiet = replace(call, settings=replace(call.settings, ledger=False))
+        without_ledger = replace(call, settings=replace(call.settings, ledger=False))
         with RunMonitor(self.name, call.output) as monitor:
-            found = _find_sources(texts, rows, quiet, encoder, monitor)[0]
+            found = _find_sources(texts, rows, without_ledger, encoder, monitor)[0]
         how = "by words" if encoder is None else "by words and by meaning"
         listed = "\n".join(f"{labels[n]}: {texts[n]}" for n in found)
         steps.append(PreviewStep(f"sources, found {how}", listed or "none matches"))
         if found:
             context = "\n".join(texts[n] for n in found)
             prompt = preview_of(_draft(call, model), model, (context, message), truncate=truncate)
-            steps.append(PreviewStep.of("draft: what the model goes on from", prompt))
+            steps.append(PreviewStep.of("draft: the prompt", prompt))
         else:
             steps.append(PreviewStep("draft", "none, and a person is due"))
         return StepsPreview(self.name, tuple(steps))
@@ -252,43 +268,43 @@ class Reply(Verb[Options]):
         for suffix, task in _tasks(call, model).items():
             question = Question(task, model, {TEXT: call.subject}, "")
             steps[suffix[1:]] = estimate_rows(rows, question, truncate=truncate)
-        # By words alone, which asks no encoder: about as many and as long as those of both.
+        # By words only, to run no encoder: the number and length of the sources are similar.
         with RunMonitor(self.name, call.output) as monitor:
             found = _find_sources(texts, rows, call, None, monitor)
         contexts = ["\n".join(texts[n] for n in found.get(i, ())) for i in range(len(rows.texts))]
-        writing = Question(_draft(call, model), model, _both(call), "")
-        steps["draft"] = estimate_rows(_drafted(rows, contexts)[0], writing, truncate=truncate)
-        named = {name: replace(one, verb=self.name) for name, one in steps.items()}
-        return StepsEstimate(self.name, named)
+        draft = Question(_draft(call, model), model, _draft_columns(call), "")
+        steps["draft"] = estimate_rows(_draft_rows(rows, contexts)[0], draft, truncate=truncate)
+        steps = {name: replace(step, verb=self.name) for name, step in steps.items()}
+        return StepsEstimate(self.name, steps)
 
 
 VERB = Reply()
 
 
-def _cells(asked: Questions, rows: Rows, row: int) -> dict[str, Any]:
-    """What the columns of a row hold, by suffix."""
-    i = rows.position[row]
+def _cells(questions: Questions, rows: Rows, row: int) -> dict[str, Any]:
+    """Return the cells of a row by suffix, as far as the questions have answered them."""
+    i = rows.text_indices[row]
     cells: dict[str, Any] = dict.fromkeys(_COLUMNS)
     if i is None:
         return cells | {"_error": rows.errors.get(row)}
-    cells |= {suffix: by.get(i) for suffix, by in asked.answers.items() if suffix in _COLUMNS}
-    run = asked.records[-1]["id"] if asked.was_asked("", i) else None
-    return cells | {"_error": asked.error(i), "_run": run}
+    cells |= {suffix: by.get(i) for suffix, by in questions.answers.items() if suffix in _COLUMNS}
+    run = questions.records[-1]["id"] if questions.has_result("", i) else None
+    return cells | {"_error": questions.error(i), "_run": run}
 
 
 def _tasks(call: Call[Options], model: Model) -> dict[str, Task]:
-    """What is told of each message before a draft, by the suffix of its column."""
-    mood = SentimentOptions(neutral=True, examples=MOODS)
+    """Return the tasks that label a message, by the suffix of their column."""
+    sentiment = SentimentOptions(neutral=True, examples=SENTIMENT_EXAMPLES)
     return {
         "_intent": call.task(model),
-        "_sentiment": Sentiment().task(model, call.subject, mood),
-        "_urgency": urgency(model, call.verb.name),
+        "_sentiment": Sentiment().task(model, call.subject, sentiment),
+        "_urgency": urgency_task(model, call.verb.name),
     }
 
 
 def _draft(call: Call[Options], model: Model) -> Task:
     options = call.options
-    return draft(
+    return draft_task(
         model,
         call.verb.name,
         instruction=options.instruction,
@@ -296,17 +312,22 @@ def _draft(call: Call[Options], model: Model) -> Task:
     )
 
 
-def _both(call: Call[Options]) -> dict[str, str]:
-    """The columns that a draft is made from."""
+def _draft_columns(call: Call[Options]) -> dict[str, str]:
+    """Return the columns that a draft reads."""
     return {SOURCES: f"{call.output}_context", MESSAGE: call.subject}
 
 
-def _drafted(rows: Rows, contexts: Sequence[str]) -> tuple[Rows, dict[int, int]]:
-    """What is read for the drafts, where there are sources, and of which message each is."""
+def _draft_rows(rows: Rows, contexts: Sequence[str]) -> tuple[Rows, dict[int, int]]:
+    """Return the texts for drafts, of messages with sources, and the message of each text.
+
+    Args:
+        rows: The messages.
+        contexts: The joined sources of each message; empty without any.
+    """
     number = dict(enumerate(i for i, context in enumerate(contexts) if context))
     place = {i: n for n, i in number.items()}
     texts: list[tuple[str, ...]] = [(contexts[i], rows.texts[i][0]) for i in place]
-    position = [None if i is None else place.get(i) for i in rows.position]
+    position = [None if i is None else place.get(i) for i in rows.text_indices]
     return Rows(texts, position, rows.errors), number
 
 
@@ -323,10 +344,14 @@ def _find_sources(
     encoder: Model | None,
     monitor: RunMonitor,
 ) -> dict[int, list[int]]:
-    """For each message the sources that match, best first.
+    """Return the positions of the sources that match each message, best first.
 
     Args:
-        encoder: finds them by meaning too; without one they are found by words alone.
+        sources: The texts of the sources.
+        rows: The messages.
+        call: The call.
+        encoder: A sentence encoder; None to find sources by words only.
+        monitor: Reports the progress, and whether to stop.
     """
     if not rows.texts:
         return {}
@@ -336,19 +361,19 @@ def _find_sources(
 
     def find(how: search.How, k: int) -> dict[int, list[tuple[int, float]]]:
         options = search.Options(messages, k, how)
-        asked = Call(search.VERB, TEXT, options, replace(settings, into="found"))
+        query = Call(search.VERB, TEXT, options, replace(settings, into="found"))
         model = None if how == "bm25" else encoder
-        return search.find(texts, lambda: range(len(sources)), asked, model, monitor).ranked
+        return search.find(texts, lambda: range(len(sources)), query, model, monitor).ranked
 
-    alike: set[int] = set()
+    similar: set[int] = set()
     if encoder is not None:
         nearest = find("dense", 1)
-        alike = {n for n, ranked in nearest.items() if any(s >= _ALIKE for _, s in ranked)}
+        similar = {n for n, ranked in nearest.items() if any(s >= _MIN_COSINE for _, s in ranked)}
     hits = find("bm25" if encoder is None else "fused", call.options.k)
     words = [set(content_words(source)) for source in sources]
     found: dict[int, list[int]] = {n: [] for n in range(len(messages))}
     for n, ranked in hits.items():
-        said = set(content_words(messages[n]))
-        # "the" and "is" stand in all texts and match nothing.
-        found[n] = [row for row, _ in ranked if n in alike or words[row] & said]
+        message_words = set(content_words(messages[n]))
+        # A hit may share nothing but words such as "the" and "is".
+        found[n] = [row for row, _ in ranked if n in similar or words[row] & message_words]
     return found

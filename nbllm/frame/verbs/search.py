@@ -1,14 +1,14 @@
-"""Search: the rows whose text fits a query best, by words, by meaning, or by both.
+"""The verb `search`: finds the rows whose text matches a query best, by words, by meaning or both.
 
-By words is BM25. By meaning is the cosine of the embeddings, exact. Both together is reciprocal
-rank fusion, which needs no scale in common (Cormack, Clarke and Büttcher 2009,
+By words is BM25. By meaning is the exact cosine of the embeddings. Both are combined by reciprocal
+rank fusion, which does not require a common scale (Cormack, Clarke and Büttcher 2009,
 https://doi.org/10.1145/1571941.1572114).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import narwhals as nw
@@ -17,26 +17,24 @@ import numpy as np
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.runner import run
 from nbllm.errors import ModelError
+from nbllm.frame.calls.models import preview_of
 from nbllm.frame.calls.options import option
-from nbllm.frame.calls.verb import Call, Verb, choose_encoder, preview_of
-from nbllm.frame.columns import Rows, check_columns, index_labels, read_rows, row_text
-from nbllm.frame.evaluation.rankings import RankingKind, are_found_ranks, of_ranks
-from nbllm.frame.new_columns import refuse_taken, take_rows
-from nbllm.frame.prompts.few_shot import TEXT
-from nbllm.frame.retrieval.rankings import best, fuse
+from nbllm.frame.calls.verb import Call, Verb
+from nbllm.frame.columns import Rows, index_labels, read_rows, row_text
+from nbllm.frame.evaluation.rankings import RankingKind, evaluate_rankings, is_search_result
+from nbllm.frame.new_columns import take_rows
+from nbllm.frame.retrieval.rankings import fuse, top_rows
 from nbllm.frame.retrieval.words import WordIndex, terms
 from nbllm.frame.running.estimate import (
     RunEstimate,
     StepsEstimate,
-    estimate_run,
     estimate_without_model,
 )
-from nbllm.frame.running.execute import Question
 from nbllm.frame.running.preview import Preview, PreviewStep, StepsPreview
 from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.running.provenance import attach
 from nbllm.frame.tasks.vector import unit_vectors
-from nbllm.frame.verbs.embed import embed_rows, embedding_task
+from nbllm.frame.verbs.embed import embed_rows, embedding_task, estimate_embedding
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
@@ -52,10 +50,10 @@ __all__ = ["VERB", "Options", "Search"]
 
 How = Literal["fused", "dense", "bm25"]
 
-_RANKINGS = RankingKind("query", "queries", ("recall", "mrr", "ndcg"), is_by_words=True)
-_SHOWN = 3  # queries that a preview writes out
+_RANKINGS = RankingKind("query", "queries", ("recall", "mrr", "ndcg"), bm25_baseline=True)
+_PREVIEW_QUERIES = 3
 _RANKED = {
-    "bm25": "By BM25 of the words in common. No model is asked.",
+    "bm25": "By BM25 of the words in common. No model is run.",
     "dense": "By the cosine of row and query.",
     "fused": "By the sum of 1 / (60 + rank) over the ranks by words (BM25) and by meaning "
     "(cosine).",
@@ -64,40 +62,41 @@ _RANKED = {
 
 @dataclass(frozen=True)
 class Options:
-    """What is looked for, and how."""
+    """The options of `Search`."""
 
     query: str | Sequence[str] = option(
-        "what to look for, or a list of such: then `<column>_search_query` says for which of them "
-        "a row was found.",
+        "The query, or a list of queries: then the column `<column>_search_query` holds the query "
+        "of each row.",
         positional=True,
     )
-    k: int = option("how many rows a query.", 10)
+    k: int = option("The maximum number of rows per query.", 10)
     how: How = option(
-        '"bm25" by words, which asks no model; "dense" by meaning, the cosine of the vectors; '
-        '"fused" by both, with reciprocal rank fusion (its score is a sum of 1 / (60 + rank)).',
+        '"bm25": by words, without a model; "dense": by meaning, the cosine of the vectors; '
+        '"fused": by both, with reciprocal rank fusion (the score is a sum of 1 / (60 + rank)).',
         "fused",
     )
 
     @property
     def queries(self) -> list[str]:
-        """One query or several as a list."""
+        """The queries as a list, also for a single one."""
         return [self.query] if isinstance(self.query, str) else list(self.query)
 
 
 class Search(Verb[Options]):
-    """Find the rows whose text fits a query best.
+    """Find the rows whose text matches a query best.
 
-    It returns those rows, best first, with their index, their rank as `<column>_search`
-    and what they are ranked by as `<column>_search_score`. A row that has none of the
-    query's words is not found by "bm25", and one without text is never found. The texts'
-    vectors are kept in the ledger, those of the queries are not. Stopped, it ranks what was
-    embedded until then, for the queries that were.
+    Returns these rows, best first, with their index. `<column>_search` holds the rank, and
+    `<column>_search_score` the number by which rows are ranked. "bm25" only finds rows that
+    share a word with the query; rows without text are never found. The vectors of the texts
+    are stored in the ledger, those of the queries are not. A stopped run ranks the rows that
+    were embedded until then, for the queries that were embedded.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: a query without text, or k below 1.
-        ModelError: no sentence encoder is loaded, and `how` is not "bm25".
-        TextTooLongError: a query that does not fit the encoder.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: A query is blank, or k is below 1.
+        ModelError: No sentence encoder is loaded, and `how` is not "bm25".
+        TextTooLongError: A query does not fit the context of the encoder.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.search("article", "who won the final?", k=3)  # doctest: +SKIP
@@ -108,14 +107,13 @@ class Search(Verb[Options]):
     one_question_per_row = False
     evaluation_arguments: ClassVar[tuple[str, ...]] = ("corpus", "key", "k")
     kind: ClassVar[Kind] = "encoder"
+    marker = "_score"
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
         return embedding_task(model)
 
-    def check(self, frame: Any, call: Call[Options], *, adds: bool = True) -> None:
-        check_columns(frame, [call.subject])
-        if adds:
-            refuse_taken(frame, _names(call.output), ours=f"{call.output}_score")
+    def new_columns(self, call: Call[Options]) -> list[str]:
+        return _names(call.output)
 
     def model_of(self, call: Call[Options]) -> Model | None:
         return None if call.options.how == "bm25" else call.model()
@@ -145,7 +143,7 @@ class Search(Verb[Options]):
 
     def preview(self, frame: Any, call: Call[Options], row: Any) -> StepsPreview:
         text, options = row_text(frame, call.subject, row), call.options
-        shown = options.queries[:_SHOWN]
+        shown = options.queries[:_PREVIEW_QUERIES]
         steps = []
         if options.how != "dense":
             words = ", ".join(dict.fromkeys(terms(text)))
@@ -193,10 +191,10 @@ class Search(Verb[Options]):
         return StepsEstimate(self.name, {"by words": by_words, "by meaning": by_meaning})
 
     def recognizes(self, frame: Any, name: str) -> bool:
-        return are_found_ranks(frame, name)
+        return is_search_result(frame, name)
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        return of_ranks(judged, _RANKINGS)
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_rankings(request, _RANKINGS)
 
 
 VERB = Search()
@@ -204,9 +202,9 @@ VERB = Search()
 
 @dataclass(frozen=True)
 class Found:
-    """For each query, by its number, the rows that were found and their scores, best first."""
+    """The results of a search."""
 
-    ranked: dict[int, list[tuple[int, float]]]
+    ranked: dict[int, list[tuple[int, float]]]  # (row, score), best first, by query number
     record: dict[str, Any] | None  # of the run that embedded the rows
 
 
@@ -217,19 +215,25 @@ def find(
     model: Model | None,
     monitor: RunMonitor,
 ) -> Found:
-    """Rank rows for each query of a call.
+    """Return the best rows for each query of a call.
 
     Args:
-        rows: their texts.
-        labels: their labels.
-        model: a sentence encoder; None where words alone are compared.
+        rows: The texts of the rows.
+        labels: Returns the labels of the rows.
+        call: The call, with the queries.
+        model: A sentence encoder; None to compare words only.
+        monitor: Reports the progress, and whether to stop.
+
+    Raises:
+        TextTooLongError: A query does not fit the context of the encoder.
     """
     options = call.options
     by_words = by_meaning = None
-    asked: dict[int, NDArray[np.float32]] = {}
+    query_vectors: dict[int, NDArray[np.float32]] = {}
     if model is not None:
-        # First, since it is quick and may be refused.
-        asked = _embed(options.queries, model, truncate=call.settings.truncate, monitor=monitor)
+        # Queries come first, since they are few and may raise.
+        truncate = call.settings.truncate
+        query_vectors = _embed(options.queries, model, truncate=truncate, monitor=monitor)
         by_meaning = embed_rows(
             rows,
             labels,
@@ -239,11 +243,11 @@ def find(
             execution=call.execution,
             monitor=monitor,
         )
-    if options.how != "dense":  # after the vectors, whose progress is shown
-        by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.position])
+    if options.how != "dense":  # after the vectors, so that their progress is shown at once
+        by_words = WordIndex([None if i is None else rows.texts[i][0] for i in rows.text_indices])
     ranked: dict[int, list[tuple[int, float]]] = {}
     for n, query in enumerate(options.queries):
-        if by_meaning is not None and n not in asked:
+        if by_meaning is not None and n not in query_vectors:
             continue
         if by_meaning is None and monitor.cancelled:
             break
@@ -251,18 +255,10 @@ def find(
         if by_words is not None:
             scores.append(by_words.scores(query))
         if by_meaning is not None:
-            scores.append(by_meaning.cosines(asked[n]))
+            scores.append(by_meaning.cosines(query_vectors[n]))
         total = fuse(scores) if options.how == "fused" else scores[0]
-        ranked[n] = [(row, float(total[row])) for row in best(total, options.k)]
+        ranked[n] = [(row, float(total[row])) for row in top_rows(total, options.k)]
     return Found(ranked, None if by_meaning is None else by_meaning.record)
-
-
-def estimate_embedding(verb: str, frame: Any, call: Call[Any]) -> RunEstimate:
-    """Return what embedding the rows takes; queries and cosines are not counted, being quick."""
-    encoder = choose_encoder(call.settings.model, verb)
-    question = Question(embedding_task(encoder), encoder, {TEXT: call.subject}, "")
-    estimate = estimate_run(frame, question, truncate=call.settings.truncate)
-    return replace(estimate, verb=verb)
 
 
 def _names(into: str) -> list[str]:
@@ -277,11 +273,11 @@ def _preview(text: str, encoder: Model, call: Call[Options]) -> Preview:
 def _embed(
     texts: Sequence[str], model: Model, *, truncate: bool, monitor: RunMonitor
 ) -> dict[int, NDArray[np.float32]]:
-    """Vectors of length 1, shape (dimensions,), by text; of those before a cancel.
+    """Return the unit vectors of texts by number, shape (dimensions,), up to a cancel.
 
     Raises:
-        TextTooLongError: a text does not fit the encoder.
-        ModelError: the encoder fails on a text.
+        TextTooLongError: A text does not fit the context of the encoder.
+        ModelError: The encoder fails on a text.
     """
     task = embedding_task(model)
     bound = task.bind(model, model.context_length)

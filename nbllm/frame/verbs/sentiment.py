@@ -1,14 +1,14 @@
-"""Sentiment: is a text positive or negative, or neither?
+"""The verb `sentiment`: labels texts positive, negative or neutral, also by aspect.
 
-Examples and calibration texts were written for this project; none is from a data set. Which
-of them are used, and in what form, was chosen on the training split of SST-2.
+Examples and calibration texts were written for this project; none is from a data set. The
+selection and the form of the prompt were chosen on the training split of SST-2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import regex
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Sentiment"]
 
-_FIELDS = ("text", "label")  # of an example
+_EXAMPLE_FIELDS = ("text", "label")
 
 _LABELS = ("positive", "negative")
 
-# On this order, and on the line above them, hangs a point or two of accuracy: of 56 that were
-# tried it did best.
+# The order of the examples and the instruction are the best of 56 combinations that were tried;
+# they are worth one or two points of accuracy.
 _INSTRUCTION = "Tell whether each review is positive or negative."
 _EXAMPLES = (
     ("An imaginative, tightly paced adventure for young and old.", "positive"),
@@ -44,12 +44,12 @@ _EXAMPLES = (
     ("Cold soup, sour waiter, and a bill that made us laugh for the wrong reason.", "negative"),
     ("A warm, sharply written comedy that earns every one of its laughs.", "positive"),
     ("The app crashes every time I open a file, and support never replied.", "negative"),
-    ("If you enjoy monitoring paint dry, this is the thriller of the year.", "negative"),
+    ("If you enjoy watching paint dry, this is the thriller of the year.", "negative"),
 )
 
-# Positive and negative in turn, of 3 to 30 words; longer ones moved the offset the wrong way.
-# Films, which the examples are about too, and other things that people review: with films
-# alone, praise of anything else is called negative too often.
+# Positive and negative in turn, with 3 to 30 words; longer texts shifted the offset wrongly.
+# Films, like the examples, and other things that people review: with films only, praise of
+# anything else is labelled negative too often.
 _CALIBRATION = (
     "a small gem of a film",
     "a tedious, joyless slog",
@@ -133,7 +133,7 @@ _CALIBRATION = (
 )
 
 
-# Where neutral is asked for. Chosen on the training split of SST-5: there neutral is shown first.
+# For neutral=True. Chosen on the training split of SST-5: an order that begins with neutral.
 _NEUTRAL_INSTRUCTION = "Tell whether each review is positive, neutral or negative."
 _NEUTRAL_EXAMPLES = (
     ("The film follows two sisters who inherit a farm in the north.", "neutral"),
@@ -151,7 +151,7 @@ _NEUTRAL_EXAMPLES = (
 )
 
 # Facts, and praise and blame that cancel out: half as many as there are of either kind above.
-# As many would leave hardly a text neutral.
+# With as many, hardly any text would be labelled neutral.
 _NEUTRAL_CALIBRATION = (
     "a sequel set in 1970s Lisbon",
     "good in parts",
@@ -165,18 +165,18 @@ _NEUTRAL_CALIBRATION = (
     "Children may enjoy it more than their parents, who will have seen it all before.",
 )
 
-# What classifiers call each, in lower case.
-_NAMES = {
+# The labels of classifiers for each sentiment, in lower case.
+_CLASSIFIER_LABELS = {
     "positive": ("positive", "pos"),
     "neutral": ("neutral", "neu"),
     "negative": ("negative", "neg"),
 }
 
 # Sentiment by aspect. The form of the prompt and the prior were chosen on 32 reviews written for
-# that: asked for positive, negative or "not mentioned", SmolLM2-135M told what a text speaks of
-# hardly better than by chance (AUC 0.55 to 0.63), and by the likelihood of a statement about it
-# much better (0.88).
-_OPINIONS = {"positive": "good", "negative": "bad"}  # and how the prompt says it
+# this purpose. With the labels positive, negative and "not mentioned", SmolLM2-135M detected
+# whether a text mentions an aspect hardly better than chance (AUC 0.55 to 0.63); with the
+# likelihood of a statement about the aspect, much better (0.88).
+_OPINIONS = {"positive": "good", "negative": "bad"}  # label to word in the prompt
 
 _ASPECT_EXAMPLES = (
     (
@@ -191,7 +191,7 @@ _ASPECT_EXAMPLES = (
     ("A bus stops right outside, which was handy.", (("transport", "good"),)),
 )
 
-# Where an aspect is Chinese, since its name is likely after Chinese texts whatever they say.
+# For Chinese aspects, whose names are likely after any Chinese text.
 _CHINESE_EXAMPLES = (
     ("面条很筋道，可惜等了很久。", (("面条", "good"), ("上菜速度", "bad"))),
     ("沙发坐着舒服，但是打电话没人接。", (("舒适度", "good"), ("售后", "bad"))),
@@ -223,39 +223,39 @@ _HAN = regex.compile(r"\p{Han}")
 
 @dataclass(frozen=True)
 class Options:
-    """What may be asked of a text's sentiment."""
+    """The options of `Sentiment`."""
 
-    neutral: bool = option('tell those that are neither, too, as "neutral".', False)
+    neutral: bool = option('Whether to also give the label "neutral".', False)
     aspects: Sequence[str] | None = option(
-        "tell, of each of these, how a text speaks of it, for causal models. The answer is then "
-        """JSON text ('{"food": "positive"}'), beside a column an aspect, """
-        "`<column>_sentiment_<aspect>`, which is null where the text does not speak of it, and "
-        "its `_score`. Name them in the language of the texts.",
+        "The aspects to label separately, with a causal model. The answer is then JSON text "
+        """('{"food": "positive"}'), and each aspect has a column `<column>_sentiment_<aspect>`, """
+        "null where the text does not mention it, and the column's `_score`. Name the aspects in "
+        "the language of the texts.",
         None,
     )
     instruction: str | None = option(
-        "what to say above the examples, instead of a line that names the labels.", None
+        "The instruction in front of the examples, instead of the built-in one.", None
     )
     examples: Examples | None = option(
-        "(text, label) pairs instead of the built-in ones: in a list, as a mapping of text to "
-        'label, or as dicts or a frame by name: "text" (or the column) and "label".',
+        "(text, label) pairs for the prompt: a list, a mapping of text to label, or dicts or a "
+        'frame with the names "text" (or the column\'s) and "label". They replace the built-in '
+        "ones.",
         None,
     )
-    probabilities: bool = option("add one column a label.", False)
+    probabilities: bool = option("Whether to add a column per label with its probability.", False)
 
 
 class Sentiment(Verb[Options]):
-    """Tell positive from negative texts, with a calibrated probability.
+    """Label each text positive or negative, with a calibrated probability.
 
-    A classifier answers by its own head, if its labels are named positive, negative and
-    neutral (or pos, neg, neu), and its probability is as it was trained.
+    A classifier is supported if its labels are named positive, negative and neutral (or pos,
+    neg, neu). Its probabilities are its own, without further calibration.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        LabelError: an example with a label that is none of these, a classifier whose
-            labels do not say which sentiment each is, or aspects that are blank, repeated, or
-            beside `neutral` or `examples`.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        LabelError: An example has another label, a classifier's labels are named otherwise, or
+            aspects are blank, repeated, or combined with `neutral` or `examples`.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> import nbllm, pandas as pd
@@ -266,17 +266,21 @@ class Sentiment(Verb[Options]):
 
     name = "sentiment"
     options = Options
+    fixed_labels: ClassVar[Mapping[frozenset[str], Mapping[str, Any]]] = {
+        frozenset(_LABELS): {},
+        frozenset({*_LABELS, "neutral"}): {"neutral": True},
+    }
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> Task:
         instruction, examples = options.instruction, options.examples
         if options.aspects is not None:
             if options.neutral or examples is not None:
-                odd = "neutral=True" if options.neutral else "examples="
-                raise LabelError(f"aspects= cannot be asked with {odd}. Leave one of them out.")
-            return _by_aspect(model, options.aspects, instruction)
+                other = "neutral=True" if options.neutral else "examples="
+                raise LabelError(f"aspects= cannot be combined with {other}. Leave one out.")
+            return _aspect_task(model, options.aspects, instruction)
         require(model, self.name, "causal", "classifier")
         neutral = options.neutral
         labels = ("positive", "neutral", "negative") if neutral else ("positive", "negative")
@@ -286,11 +290,11 @@ class Sentiment(Verb[Options]):
         if instruction is None:
             instruction = _NEUTRAL_INSTRUCTION if neutral else _INSTRUCTION
         built_in = _NEUTRAL_EXAMPLES if neutral else _EXAMPLES
-        shown = built_in if examples is None else read_examples(examples, _FIELDS, labels)
+        pairs = built_in if examples is None else read_examples(examples, _EXAMPLE_FIELDS, labels)
         return LabelTask(
             verb=self.name,
             template=plain(
-                model.tokenizer, label_parts(instruction, shown, text="Review", answer="Sentiment")
+                model.tokenizer, label_parts(instruction, pairs, text="Review", answer="Sentiment")
             ),
             labels=labels,
             answers=tuple(f" {label}" for label in labels),
@@ -302,12 +306,14 @@ VERB = Sentiment()
 
 
 def _heads(model: Model, labels: Sequence[str]) -> tuple[int, ...]:
-    """Where in a classifier's own labels each of ours is."""
+    """Return the positions of the sentiments among the labels of a classifier."""
     own = [label.strip().lower() for label in head_labels(model)]
-    found = [[n for n, name in enumerate(own) if name in _NAMES[label]] for label in labels]
-    if all(len(places) == 1 for places in found):
-        return tuple(place for (place,) in found)
-    missing = next(label for label, places in zip(labels, found, strict=True) if len(places) != 1)
+    found = [
+        [n for n, name in enumerate(own) if name in _CLASSIFIER_LABELS[label]] for label in labels
+    ]
+    if all(len(positions) == 1 for positions in found):
+        return tuple(position for (position,) in found)
+    missing = next(label for label, heads in zip(labels, found, strict=True) if len(heads) != 1)
     raise LabelError(
         f"{model.name} gives {', '.join(head_labels(model))}, and which of them means {missing} "
         "cannot be known from their names. Use classify, which takes a classifier's labels as "
@@ -315,15 +321,15 @@ def _heads(model: Model, labels: Sequence[str]) -> tuple[int, ...]:
     )
 
 
-def _by_aspect(model: Model, aspects: Sequence[str], instruction: str | None) -> AspectTask:
-    """The task of telling how a text speaks of each aspect, if it does."""
+def _aspect_task(model: Model, aspects: Sequence[str], instruction: str | None) -> AspectTask:
+    """Return the task that labels each aspect, or finds that a text does not mention it."""
     require(model, "sentiment with aspects", "causal")
     names = _check_aspects(aspects)
     chinese = any(_HAN.search(name) for name in names)
     head = f"{instruction}\n\n" if instruction else ""
-    for text, said in _CHINESE_EXAMPLES if chinese else _ASPECT_EXAMPLES:
-        told = " and of ".join(f"{aspect} as {opinion}" for aspect, opinion in said)
-        head += f"Review: {text}\nThe review speaks of {told}.\n\n"
+    for text, opinions in _CHINESE_EXAMPLES if chinese else _ASPECT_EXAMPLES:
+        statement = " and of ".join(f"{aspect} as {opinion}" for aspect, opinion in opinions)
+        head += f"Review: {text}\nThe review speaks of {statement}.\n\n"
     parts = [
         Part("text", f"{head}Review: "),
         Part("field", TEXT),

@@ -1,14 +1,15 @@
-"""Similarity: how alike two texts are in meaning."""
+"""The verb `similarity`: compares the meaning of two texts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nbllm.errors import FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
-from nbllm.frame.evaluation.similarities import of_scores
+from nbllm.frame.evaluation.similarities import evaluate_scores
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.tasks.vector import SimilarityTask
@@ -24,22 +25,22 @@ __all__ = ["VERB", "Options", "Similarity"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the texts are compared with."""
+    """The options of `Similarity`."""
 
     other: str | None = option(
-        "a column with what to compare them with, row by row.", None, positional=True
+        "The column of the texts to compare with, row by row.", None, positional=True
     )
-    to: str | None = option("one text to compare all with, instead of `other`.", None)
+    to: str | None = option("One text to compare all rows with, instead of `other`.", None)
 
 
 class Similarity(Verb[Options]):
-    """Say how alike two texts are in meaning: the cosine of their vectors, at most 1.
+    """Compute how similar two texts are in meaning: the cosine of their vectors, at most 1.
 
     Raises:
-        ColumnError: a column is missing or not text, or a new one is in the way.
-        FrameError: neither `other` nor `to`, or both.
-        ModelError: no sentence encoder is loaded.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: A column is missing or not text, or a new column would overwrite one.
+        FrameError: Neither or both of `other` and `to` are given.
+        ModelError: No sentence encoder is loaded.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.similarity("question", "answer")  # doctest: +SKIP
@@ -62,9 +63,14 @@ class Similarity(Verb[Options]):
         require(model, self.name, "encoder")
         return SimilarityTask(verb=self.name, to=options.to)
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
-        judged.refuse_metrics()
-        return of_scores(judged.data, judged.records[0], judged.common())
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        parameters, columns = record["parameters"], record["columns"]
+        if "to" not in parameters or TEXT not in columns:
+            return False
+        return bool(parameters["to"]) or "other" in columns
+
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
+        return evaluate_scores(request)
 
 
 VERB = Similarity()

@@ -1,4 +1,4 @@
-"""Summarization: a text in a few words of the model's own."""
+"""The verb `summarize`: summarizes texts, or all texts of a group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
-from nbllm.engine.prompt import Part, chat, plain
+from nbllm.engine.prompt import plain
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
@@ -16,10 +16,10 @@ from nbllm.frame.columns import index_labels, is_missing, read_rows
 from nbllm.frame.new_columns import new_series
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
-from nbllm.frame.prompts.few_shot import TEXT, label_parts
+from nbllm.frame.prompts.few_shot import TEXT, chat_template, label_parts
 from nbllm.frame.prompts.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
-from nbllm.frame.running.pieces import condense, condensed
-from nbllm.frame.running.run import answer_rows
+from nbllm.frame.running.pieces import condense, condensed_text
+from nbllm.frame.running.run import answer_frame
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Summarize"]
 
-_FIELDS = ("text", "summary")  # of an example
+_EXAMPLE_FIELDS = ("text", "summary")
 
 _EXAMPLES = (
     (
@@ -61,36 +61,36 @@ _EXAMPLES = (
     ),
 )
 
-# Words of English run to 1.3 tokens; the rest is room to end a sentence.
+# An English word takes 1.3 tokens; the rest is for the end of the last sentence.
 _TOKENS_PER_WORD = 1.6
 
 
 @dataclass(frozen=True)
 class Options:
-    """How long a summary is, and how it reads."""
+    """The options of `Summarize`."""
 
     max_words: int = option(
-        "what the model is asked to keep to, and about where it is cut, at the end of a sentence.",
+        "The maximum number of words, as the prompt states it; a longer summary is cut near it, at "
+        "the end of a sentence.",
         40,
     )
     style: str | None = option(
-        'how it should read, in words that go on after "Summarize the text": "for a child", "as a '
-        'headline".',
+        'The style, as a continuation of "Summarize the text": "for a child", "as a headline".',
         None,
     )
     by: str | Sequence[str] | None = option(
-        "one or several columns: then the answer is a frame of one row a group, with these "
-        "columns, the group's texts as one, and its summary.",
+        "One or several columns to group by: then the result has one row per group, with these "
+        "columns, the group's texts as one, and their summary.",
         None,
     )
     instruction: str | None = option(
-        "what to ask, instead of a summary of so many words; to an encoder-decoder, the words that "
-        "it was trained to see before a text.",
+        "The instruction to the model, instead of the built-in one; for an encoder-decoder, the "
+        "prefix of its training texts.",
         None,
     )
     examples: Examples | None = option(
-        "(text, summary) pairs to show a causal model; as dicts or a frame, by the names "
-        '"text" and "summary".',
+        "(text, summary) pairs for the prompt of a causal model; or dicts or a frame with the "
+        'names "text" and "summary".',
         None,
     )
 
@@ -98,16 +98,16 @@ class Options:
 class Summarize(Verb[Options]):
     """Summarize each text, or all texts of a group together.
 
-    A text that does not fit the context is cut where paragraphs or sentences end, the
-    pieces are summarized, and then their summaries, for as often as it takes. `explain` and
-    `report` know of the last step only; the pieces have runs of their own in the ledger.
+    A text that does not fit the context is split at the ends of paragraphs or sentences. The
+    parts are summarized, then their summaries, until one prompt holds the rest. `explain` and
+    `report` cover only the last step; the parts have runs of their own in the ledger.
 
     Raises:
-        ColumnError: a column is missing or not text, or a new one is in the way.
-        FrameError: a style beside an instruction, or a style or examples for an
-            encoder-decoder.
-        LabelError: an example of another form.
-        UnsupportedModelError: the model is of another kind.
+        ColumnError: A column is missing or not text, or a new column would overwrite one.
+        FrameError: A style is combined with an instruction, or an encoder-decoder gets a
+            style or examples.
+        LabelError: An example has another form.
+        UnsupportedModelError: The model is of another kind.
 
     Example:
         >>> df.llm.summarize("article", max_words=25)  # doctest: +SKIP
@@ -118,43 +118,31 @@ class Summarize(Verb[Options]):
     options = Options
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> TextTask:
         style, instruction, max_words = options.style, options.instruction, options.max_words
         require(model, self.name, "causal", "seq2seq")
         if style is not None:
             _check_style(model, instruction)
-        room = round(max_words * _TOKENS_PER_WORD) + 8
+        max_new_tokens = round(max_words * _TOKENS_PER_WORD) + 8
         if model.kind == "seq2seq":
             refuse_examples(model, self.name, options.examples)
             template = seq2seq_template(model, instruction or _prefix(model))
-            return TextTask(self.name, template, max_new_tokens=room, whole_sentences=True)
-        manner = f" {style.strip()}" if style else ""
-        asked = instruction or (
-            f"Summarize the text{manner} in one or two sentences, at most {max_words} words."
+            return TextTask(self.name, template, max_new_tokens, whole_sentences=True)
+        in_style = f" {style.strip()}" if style else ""
+        instruction = instruction or (
+            f"Summarize the text{in_style} in one or two sentences, at most {max_words} words."
         )
-        given = None if options.examples is None else read_examples(options.examples, _FIELDS)
-        instruct = model.tokenizer.chat_template is not None
-        if instruct:
-            turns = []
-            for text, summary in given or []:
-                turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
-                turns.append(("assistant", [Part("text", summary)]))
-            turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
-            template = chat(model.tokenizer, turns)
-        else:
-            shown = _EXAMPLES if given is None else given
-            template = plain(
-                model.tokenizer, label_parts(asked, shown, text="Text", answer="Summary")
-            )
-        return TextTask(
-            verb=self.name,
-            template=template,
-            max_new_tokens=room,
-            stop=None if instruct else "\n",
-            whole_sentences=True,
-        )
+        examples = options.examples
+        pairs = None if examples is None else read_examples(examples, _EXAMPLE_FIELDS)
+        if model.tokenizer.chat_template is not None:
+            template = chat_template(model, f"{instruction}\n\n", pairs or ())
+            return TextTask(self.name, template, max_new_tokens, whole_sentences=True)
+        shots = _EXAMPLES if pairs is None else pairs
+        parts = label_parts(instruction, shots, text="Text", answer="Summary")
+        template = plain(model.tokenizer, parts)
+        return TextTask(self.name, template, max_new_tokens, stop="\n", whole_sentences=True)
 
     def frame_of(self, frame: Any, call: Call[Options]) -> Any:
         by = call.options.by
@@ -165,14 +153,17 @@ class Summarize(Verb[Options]):
         rows, question = read_rows(frame, [call.subject]), call.question(model)
         if not call.settings.truncate:
             rows = condense(rows, question, lambda: index_labels(frame), call.execution, monitor)
-        return answer_rows(
-            frame, rows, question, **call.added, execution=call.execution, monitor=monitor
+        return answer_frame(
+            frame, question, rows=rows, **call.added, execution=call.execution, monitor=monitor
         )
+
+    def can_read(self, record: Mapping[str, Any]) -> bool:
+        return list(record["columns"]) == [TEXT]
 
     def texts_read(
         self, record: Mapping[str, Any], texts: tuple[str, ...], model: Model
     ) -> tuple[str, ...]:
-        return (condensed(record, texts[0], model),)
+        return (condensed_text(record, texts[0], model),)
 
 
 VERB = Summarize()
@@ -189,22 +180,24 @@ def _check_style(model: Model, instruction: str | None) -> None:
 
 
 def _prefix(model: Model) -> str:
-    """What the encoder was trained to see before a text that is to be summarized."""
+    """Return the prefix with which an encoder-decoder was trained to summarize."""
     t5 = "t5" in model.network.config.model_type
     return configured_prefixes(model).get("summarization", "summarize: " if t5 else "")
 
 
 def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
-    """One row a group, in order of appearance: its keys, and its texts as the paragraphs of one.
+    """Return a frame with one row per group: its keys, and its texts joined as paragraphs.
 
-    Rows without a key belong to no group; a group without a text has a null.
+    Groups are in order of appearance. Rows without a key are left out; a group without a text has
+    a null.
 
     Args:
-        by: the columns that name a group.
-        column: the texts.
+        frame: The frame of the call.
+        by: The columns to group by.
+        column: The column of the texts.
 
     Raises:
-        ColumnError: a column is missing, or a value of `column` is not text.
+        ColumnError: A column is missing, or a value of `column` is not text.
     """
     keys = list(by)
     if column in keys:
@@ -217,7 +210,7 @@ def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
             f"row {index_labels(frame)[min(rows.errors)]!r} of {column!r} is "
             f"{rows.errors[min(rows.errors)]}. Make it a text first."
         )
-    read_rows(frame, keys, any_type=True)  # says which column is missing
+    read_rows(frame, keys, any_type=True)  # raises for a missing column
     data = nw.from_native(frame, eager_only=True)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for row, key in enumerate(data.select(keys).rows()):
@@ -225,7 +218,7 @@ def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
             groups.setdefault(key, []).append(row)
     texts = [
         "\n\n".join(
-            rows.texts[i][0].strip() for row in members if (i := rows.position[row]) is not None
+            rows.texts[i][0].strip() for row in members if (i := rows.text_indices[row]) is not None
         )
         for members in groups.values()
     ]

@@ -1,6 +1,6 @@
-"""Translation, by causal language models and by models that were trained for nothing else.
+"""The verb `translate`, with causal language models and with translation models.
 
-The sentences shown to base models were written for this project.
+The example sentences for base models were written for this project.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from nbllm.engine.prompt import Part, Template, chat, plain
+from nbllm.engine.prompt import Template, plain
 from nbllm.errors import UnsupportedModelError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
 from nbllm.frame.evaluation.request import Baseline, evaluate_answers
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
-from nbllm.frame.prompts.few_shot import TEXT, label_parts
+from nbllm.frame.prompts.few_shot import chat_template, label_parts
 from nbllm.frame.prompts.languages import language_code, language_name
 from nbllm.frame.prompts.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
 from nbllm.frame.tasks.text import TextTask
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERB", "Options", "Translate"]
 
-_FIELDS = ("text", "translation")  # of an example
+_EXAMPLE_FIELDS = ("text", "translation")
 
 # The same four sentences in each language, so that any two make a pair.
 _SENTENCES: dict[str, tuple[str, ...]] = {
@@ -89,40 +89,45 @@ _MAX_NEW_TOKENS = 256
 
 @dataclass(frozen=True)
 class Options:
-    """Between which languages, and how it is asked."""
+    """The options of `Translate`."""
 
     to: str = option(
-        'the language to translate into, by its English name or code: "German", "zh".',
+        'The target language, by its English name or its code: "German", "zh".',
         "German",
         positional=True,
     )
-    source: str | None = option("the language of the texts, where the model should be told.", None)
+    source: str | None = option(
+        "The language of the texts, by name or code; by default the prompt does not name it.", None
+    )
     instruction: str | None = option(
-        "what to ask instead; to an encoder-decoder, the words that it was trained to see before "
-        "a text.",
+        "The instruction to the model, instead of the built-in one; for an encoder-decoder, the "
+        "prefix of its training texts.",
         None,
     )
     examples: Examples | None = option(
-        "(text, translation) pairs to show a causal model; as dicts or a frame, by the names "
-        '"text" and "translation".',
+        "(text, translation) pairs for the prompt of a causal model; or dicts or a frame with the "
+        'names "text" and "translation".',
         None,
     )
     max_new_tokens: int | None = option(
-        "where a translation is cut; by default 256, or half of the context.", None
+        "The maximum number of tokens of a translation; by default 256, or half of the context if "
+        "that is less.",
+        None,
     )
 
 
 class Translate(Verb[Options]):
     """Translate each text.
 
-    A causal language model is asked in words, a base one with examples for some languages;
-    there a translation ends at its first line break. Marian and T5 models are asked as they
-    were trained. A Marian model that does not say its languages is believed to have yours.
+    A causal model gets an instruction. For a base model, the prompt also has examples for some
+    languages, and a translation ends at the first line break. Marian and T5 models get the
+    input format of their training. A Marian model that does not state its languages is assumed
+    to support yours.
 
     Raises:
-        ColumnError: the column is missing or not text, or a new one is in the way.
-        FrameError: examples for an encoder-decoder.
-        UnsupportedModelError: the model does not translate, or not between these languages.
+        ColumnError: The column is missing or not text, or a new column would overwrite one.
+        FrameError: An encoder-decoder gets examples.
+        UnsupportedModelError: The model does not translate, or not between these languages.
 
     Example:
         >>> df.llm.translate("review", to="Chinese")  # doctest: +SKIP
@@ -132,39 +137,35 @@ class Translate(Verb[Options]):
     options = Options
 
     def example_fields(self, options: Options) -> Fields:
-        return _FIELDS
+        return _EXAMPLE_FIELDS
 
     def task(self, model: Model, subject: str, options: Options) -> TextTask:
         require(model, self.name, "causal", "seq2seq")
-        cut = options.max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
+        max_new_tokens = options.max_new_tokens or min(_MAX_NEW_TOKENS, model.context_length // 2)
         if model.kind == "seq2seq":
             refuse_examples(model, self.name, options.examples)
             template = _seq2seq(model, options.to, options.source, options.instruction)
-            return TextTask(verb=self.name, template=template, max_new_tokens=cut)
+            return TextTask(self.name, template, max_new_tokens)
         target = language_name(options.to)
         origin = language_name(options.source) if options.source else None
-        pair = f"from {origin} into {target}" if origin else f"into {target}"
-        given = None if options.examples is None else read_examples(options.examples, _FIELDS)
+        direction = f"from {origin} into {target}" if origin else f"into {target}"
+        instruction, examples = options.instruction, options.examples
+        pairs = None if examples is None else read_examples(examples, _EXAMPLE_FIELDS)
         if model.tokenizer.chat_template is not None:
-            asked = options.instruction or f"Translate the text {pair}. Write only the translation."
-            turns = []
-            for text, translation in given or []:
-                turns.append(("user", [Part("text", f"{asked}\n\n{text}")]))
-                turns.append(("assistant", [Part("text", translation)]))
-            turns.append(("user", [Part("text", f"{asked}\n\n"), Part("field", TEXT)]))
-            return TextTask(self.name, chat(model.tokenizer, turns), cut)
-        shown = _pairs(origin, target) if given is None else given
+            head = instruction or f"Translate the text {direction}. Write only the translation."
+            template = chat_template(model, f"{head}\n\n", pairs or ())
+            return TextTask(self.name, template, max_new_tokens)
         parts = label_parts(
-            options.instruction or f"Translate each text {pair}.",
-            shown,
+            instruction or f"Translate each text {direction}.",
+            _pairs(origin, target) if pairs is None else pairs,
             text=origin or "Text",
             answer=target,
         )
-        return TextTask(self.name, plain(model.tokenizer, parts), cut, stop="\n")
+        return TextTask(self.name, plain(model.tokenizer, parts), max_new_tokens, stop="\n")
 
-    def evaluate(self, judged: EvaluationRequest) -> Evaluation:
+    def evaluate(self, request: EvaluationRequest) -> Evaluation:
         return evaluate_answers(
-            judged,
+            request,
             metrics=("bleu", "chrf"),
             baseline=Baseline("the text itself", lambda source, answer: source),
         )
@@ -174,7 +175,7 @@ VERB = Translate()
 
 
 def _pairs(origin: str | None, target: str) -> list[tuple[str, str]]:
-    """Sentences and their translations; none where the target is not among `_SENTENCES`."""
+    """Return sentences with their translations; empty for other languages than `_SENTENCES`."""
     if target not in _SENTENCES or origin == target:
         return []
     known = origin if origin in _SENTENCES else "English" if target != "English" else "German"
@@ -189,8 +190,8 @@ def _seq2seq(model: Model, to: str, source: str | None, instruction: str | None)
         return seq2seq_template(model, token=_marian_token(model, to, source))
     prefixes = list(configured_prefixes(model).values())
     origin = re.escape(language_name(source)) if source else r"\w+"
-    wanted = re.compile(rf"translate {origin} to {re.escape(language_name(to))}: ?")
-    found = next((prefix for prefix in prefixes if wanted.fullmatch(prefix)), None)
+    pattern = re.compile(rf"translate {origin} to {re.escape(language_name(to))}: ?")
+    found = next((prefix for prefix in prefixes if pattern.fullmatch(prefix)), None)
     if found:
         return seq2seq_template(model, found)
     known = ", ".join(f"{p.strip()!r}" for p in prefixes if p.startswith("translate "))
@@ -204,25 +205,25 @@ def _seq2seq(model: Model, to: str, source: str | None, instruction: str | None)
 
 
 def _marian_token(model: Model, to: str, source: str | None) -> str | None:
-    """The token by which a model of several target languages is told the one; else None."""
+    """Return the token that selects the target language; None if the model has only one."""
     tokenizer = model.tokenizer
-    wanted = language_code(to)
-    for asked, own in ((to, "target_lang"), (source, "source_lang")):
-        trained = getattr(tokenizer, own, None)
+    target_code = language_code(to)
+    for language, attribute in ((to, "target_lang"), (source, "source_lang")):
+        trained = getattr(tokenizer, attribute, None)
         known = language_code(trained) if trained else None
-        if asked and known and language_code(asked) not in (known, None):
+        if language and known and language_code(language) not in (known, None):
             raise UnsupportedModelError(
                 f"{model.name} was trained for {language_name(known)}, not for "
-                f"{language_name(asked)}. Load the opus-mt model of your two languages."
+                f"{language_name(language)}. Load the opus-mt model of your two languages."
             )
     tokens: list[str] = getattr(tokenizer, "supported_language_codes", [])
     codes = {token.strip("<>"): token for token in tokens}
     if not codes:
         return None
-    for code in (to, wanted):
+    for code in (to, target_code):
         if code in codes:
             return codes[code]
-    near = get_close_matches(wanted or to, codes, n=3, cutoff=0.3) or sorted(codes)[:5]
+    near = get_close_matches(target_code or to, codes, n=3, cutoff=0.3) or sorted(codes)[:5]
     raise UnsupportedModelError(
         f"{model.name} translates into {counted(len(codes), 'language')} by codes of its own, and "
         f"{to!r} is none of them. Pass one of the codes, such as {', '.join(near)}."

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from nbllm.checks import check_text, reads
 from nbllm.errors import ModelError, QuantizationError, TextTooLongError, TooLargeError
 from nbllm.models.devices.cards import Card, Where, called, card_named, is_of_torch
-from nbllm.models.estimate.requirement import Fits, Requirement
+from nbllm.models.estimate.requirement import MANY, Fits, Requirement, has_room, most_texts
 from nbllm.models.estimate.result import MemoryEstimate
-from nbllm.models.estimate.room import MANY, has_room, most_texts
 from nbllm.models.fetch.catalog import DEFAULT
 from nbllm.models.memory.budget import (
     active_bytes,
@@ -253,10 +252,7 @@ def _hold(network: PreTrainedModel, choice: str, subject: _Subject) -> _Held:
 
 
 def _pass(
-    subject: _Subject,
-    layers: Mapping[str, Mapping[str, tuple[int, int]]],
-    context: int,
-    batch: int,
+    subject: _Subject, layers: Mapping[str, Mapping[str, tuple[int, int]]], context: int, batch: int
 ) -> tuple[DryRun, str | None]:
     """Dry-run one pass; where the model's code does not allow it, return the rest."""
     from nbllm.models.estimate.dry_run import DryRun, dry_run
@@ -278,13 +274,7 @@ def _pass(
 
 
 def _fits(row: Requirement, subject: _Subject, places: list[int]) -> Fits:
-    """Return whether the row's peak is within the free memory.
-
-    Args:
-        row: one quantization with one context and batch.
-        subject: the model.
-        places: the free bytes of each device of that kind.
-    """
+    """Return whether the row's peak is within the free memory, of each device in `places`."""
     where = subject.where
     if _kernel_problem(row.quantization, subject):
         return "no kernel"
@@ -309,12 +299,7 @@ def _auto(
 ) -> tuple[str, str | None]:
     """Return what "auto" chooses, as a line, and how fast that can be at most, where it is known.
 
-    Args:
-        plan: of the load.
-        subject: the model.
-        network: on the meta device.
-        source: names it in messages.
-        automatic: whether the dtype is chosen too.
+    `automatic` says whether the dtype is chosen too.
     """
     from nbllm.models.devices.device import reason_of_dtype
     from nbllm.models.memory.planner import settle
@@ -333,12 +318,7 @@ def _auto(
 
 
 def _speed(card: Card, read: int | None) -> str:
-    """Say how fast a model generates on a card at most.
-
-    Args:
-        card: which is asked about.
-        read: bytes of weights for each token; None where that is not known.
-    """
+    """Say how fast a model generates on a card, by the bytes of weights read for each token."""
     if read is None:
         return (
             "How fast it writes is not forecast: its configuration does not say how many of its "

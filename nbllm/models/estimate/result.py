@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from nbllm.models.estimate import view
+from nbllm.display.card import card
+from nbllm.display.table import Table
+from nbllm.display.theme import CHART, GREY, STACK
+from nbllm.escaping import chart_text, escape, visible
 from nbllm.models.estimate.requirement import Requirement
 from nbllm.models.kind import Kind
 from nbllm.models.memory.budget import BATCH_SHARE, LOAD_SHARE
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["MemoryEstimate"]
+
+_HEAD = ("quantize", "context", "batch", "weights", "cache", "activations", "loading", "peak",
+         "fits", "most texts")  # fmt: skip
+_PARTS = ("weights", "cache", "activations", "more while loading")
+# A memory that the highest bar fills less of than this would flatten all bars: it is named only.
+_WORTH_A_LINE = 0.25
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,19 +59,58 @@ class MemoryEstimate:
 
     def plot(self) -> Figure:
         """Return stacked bars of what is held, and the machine's memory as a line."""
+        from plotly.graph_objects import Figure
+
+        figure = Figure()
+        labels = [
+            f"{chart_text(row.quantization)}<br>{row.batch:,} × {row.context:,}"
+            for row in self.rows
+        ]
+        for part, colour in zip(_PARTS, STACK, strict=True):
+            sizes = [_size(row, part) for row in self.rows]
+            if any(sizes):
+                figure.add_bar(
+                    name=part,
+                    x=labels,
+                    y=[size / 1e9 for size in sizes],
+                    customdata=[byte_size(size) for size in sizes],
+                    hovertemplate="%{customdata}",
+                    marker_color=colour,
+                )
+        highest = max(row.peak for row in self.rows)
         device = f"this {self.device}" if self.here else self.device
-        return view.plot(
-            self._title,
-            f"texts × tokens of each. {self._memory}",
-            self.rows,
-            {"free now": self.free, f"memory of {device}": self.memory},
+        lines = (
+            ("free now", self.free, "left", "dot"),
+            (f"memory of {device}", self.memory, "right", "solid"),
         )
+        for text, size, side, dash in lines:
+            if highest >= _WORTH_A_LINE * size:
+                text = chart_text(f"{text}: {byte_size(size)}")
+                figure.add_hline(
+                    size / 1e9,
+                    line={"color": GREY, "dash": dash},
+                    annotation={"text": text, "yanchor": "bottom"},
+                    annotation_position=f"top {side}",
+                )
+        subtitle = {"text": chart_text(f"texts × tokens of each. {self._memory}")}
+        figure.update_layout(
+            **CHART,
+            barmode="stack",
+            title={"text": chart_text(self._title), "subtitle": subtitle},
+            yaxis={"title": "GB", "rangemode": "tozero"},
+        )
+        return figure
 
     def __repr__(self) -> str:
-        return view.plain(self._title, self.rows, self._remarks)
+        return visible("\n".join([self._title, *self._table.lines(), *self._remarks]))
 
     def _repr_html_(self) -> str:
-        return view.html(self._title, self.rows, self._remarks)
+        below = "".join(f"<div>{escape(remark)}</div>" for remark in self._remarks)
+        return card(self._title, self._table.html(), below)
+
+    @property
+    def _table(self) -> Table:
+        return Table([_cells(row) for row in self.rows], _HEAD, columns=["number" for _ in _HEAD])
 
     @property
     def _title(self) -> str:
@@ -99,3 +147,13 @@ class MemoryEstimate:
             f"most texts: of that context in one batch, in the {BATCH_SHARE:.0%} of what the "
             f"weights leave free that a run takes{on_one}.",
         ]
+
+
+def _cells(row: Requirement) -> tuple[str, ...]:
+    sizes = (row.weights, row.cache, row.activations, row.loading, row.peak)
+    counts = (f"{row.context:,}", f"{row.batch:,}")
+    return (row.quantization, *counts, *map(byte_size, sizes), row.fits, f"{row.most_texts:,}")
+
+
+def _size(row: Requirement, part: str) -> int:
+    return row.peak - row.running if part == "more while loading" else getattr(row, part)

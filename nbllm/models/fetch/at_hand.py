@@ -46,13 +46,7 @@ def _is_of_catalog(name: str, source: str) -> bool:
 
 
 def _is_of_hub(source: str, landmark: str, commit: str) -> bool:
-    """Return whether a repository's commit, or a GGUF file of it, is in the hub's cache.
-
-    Args:
-        source: of the provenance.
-        landmark: the file that shows that the rest is there.
-        commit: of the repository.
-    """
+    """Return whether a commit, or a GGUF file of it, is in the hub's cache, by its `landmark`."""
     found = _OF_HUB.fullmatch(source)
     if found is None or not _COMMIT.fullmatch(commit):
         return False

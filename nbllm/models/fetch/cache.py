@@ -25,9 +25,6 @@ def cache_folder(*names: str) -> Path:
 
     Raises:
         DownloadError: it cannot be written to.
-
-    Example:
-        >>> cache_folder("wheels")  # doctest: +SKIP
     """
     try:
         return private_folder(home().joinpath("models", *names))

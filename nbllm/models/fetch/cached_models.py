@@ -172,9 +172,6 @@ def _problem(file: Path, expected: str) -> str | None:
     return None if found == expected else f"hashes to {found[:12]}, not {expected[:12]}"
 
 
-# -- nbllm's own folder ----------------------------------------------------------------------
-
-
 def _own() -> Iterator[CachedModel]:
     folder = home() / "models"
     if not folder.is_dir():
@@ -250,9 +247,6 @@ def _size(path: Path) -> int:
 
 def _changed(path: Path) -> datetime:
     return datetime.fromtimestamp(path.stat().st_mtime)
-
-
-# -- the cache of the hub --------------------------------------------------------------------
 
 
 def _hub_cache() -> Path:

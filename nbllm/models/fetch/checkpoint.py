@@ -16,18 +16,10 @@ from nbllm.storage.json_file import read_object
 from nbllm.wording import counted
 
 __all__ = [
-    "ADAPTER_CONFIG",
-    "ADAPTER_WEIGHTS",
-    "INDEX",
-    "PICKLES",
-    "PICKLE_ADVICE",
-    "WEIGHTS",
-    "refuse_damaged",
-    "refuse_unless_adapter",
-    "refuse_unless_safetensors",
-    "shards",
+    "ADAPTER_CONFIG", "ADAPTER_WEIGHTS", "INDEX", "PICKLES", "PICKLE_ADVICE", "WEIGHTS",
+    "refuse_damaged", "refuse_unless_adapter", "refuse_unless_safetensors", "shards",
     "weight_files",
-]
+]  # fmt: skip
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -120,7 +112,7 @@ def shards(index: Path) -> list[str]:
     Raises:
         ModelError: the index cannot be read, or names anything else.
     """
-    listed = read_object(index, error=ModelError, most=_MOST_OF_HEADER).get("weight_map")
+    listed = read_object(index, error=ModelError, max_bytes=_MOST_OF_HEADER).get("weight_map")
     named = set(listed.values()) if _is_text_to_text(listed) else set()
     if not named:
         raise ModelError(

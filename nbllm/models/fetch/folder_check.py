@@ -62,10 +62,14 @@ def check_model_folder(folder: Path) -> None:
                 check_configuration(fields, str(folder / name))
             if name == "tokenizer_config.json":
                 _check_template(fields.get("chat_template"), folder / name)
-    for name in _VOCABULARIES:
-        _check_size(folder / name, _MOST_OF_VOCABULARY)
+    for file in (folder / name for name in _VOCABULARIES):
+        if file.is_file() and (size := file.stat().st_size) > _MOST_OF_VOCABULARY:
+            raise ModelError(
+                f"{file} has {counted(size, 'byte')}, which no vocabulary needs, and is not read. "
+                "Fetch it again, or ask whoever wrote it."
+            )
     for template in (*folder.glob("*.jinja"), *folder.glob("additional_chat_templates/*.jinja")):
-        read_text(template, error=ModelError, most=_MOST_OF_TEMPLATE)
+        read_text(template, error=ModelError, max_bytes=_MOST_OF_TEMPLATE)
     if _is_there(folder / _MODULES):
         _check_modules(folder)
     if _is_there(folder / ADAPTER_CONFIG) and any(_is_there(folder / n) for n in (WEIGHTS, INDEX)):
@@ -147,7 +151,9 @@ def _pairs(templates: Any) -> list[tuple[Any, Any]]:
 
 
 def _check_number(key: str, value: Any, where: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value) and not _may_be_infinite(key, value):
+    # A range may be open, as in Mamba's `time_step_limit`: [0.0, Infinity].
+    open_ended = value == math.inf and key.endswith("_limit")
+    if isinstance(value, float) and not math.isfinite(value) and not open_ended:
         raise UnsupportedModelError(
             f"{where} states {key}={value}, which is no number. Check the file."
         )
@@ -155,11 +161,6 @@ def _check_number(key: str, value: Any, where: str) -> None:
         raise UnsupportedModelError(
             f"{where} states {key}={shown(value)}, which is too large for any size. Check the file."
         )
-
-
-def _may_be_infinite(key: str, value: float) -> bool:
-    """Return whether a value ends a range, as in Mamba's `time_step_limit`: [0.0, Infinity]."""
-    return value == math.inf and key.endswith("_limit")
 
 
 def _values(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -192,14 +193,6 @@ def _check_files(folder: Path) -> None:
 
 def _is_there(file: Path) -> bool:
     return file.exists() or file.is_symlink()
-
-
-def _check_size(file: Path, most: int) -> None:
-    if file.is_file() and file.stat().st_size > most:
-        raise ModelError(
-            f"{file} has {counted(file.stat().st_size, 'byte')}, which no vocabulary needs, and is "
-            "not read. Fetch it again, or ask whoever wrote it."
-        )
 
 
 def _check_modules(folder: Path) -> None:

@@ -81,7 +81,8 @@ def convert(file: Path, folder: Path, name: str) -> None:
             network, report = loaded
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         _refuse_gaps(report, file, metadata)
-        if (context_length := _context_length(metadata)) is not None:
+        context_length = metadata.get(f"{metadata['general.architecture']}.context_length")
+        if context_length is not None:
             tokenizer.model_max_length = context_length
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -168,10 +169,6 @@ def _damaged(file: Path) -> UnsupportedModelError:
         f"{file.name} cannot be read as GGUF: with {counted(file.stat().st_size, 'byte')} it is "
         "cut off, or it is damaged. Fetch it again."
     )
-
-
-def _context_length(metadata: dict[str, Any]) -> int | None:
-    return metadata.get(f"{metadata['general.architecture']}.context_length")
 
 
 def _refuse_too_large(file: Path, tensors: Any) -> None:

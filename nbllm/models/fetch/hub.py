@@ -57,14 +57,9 @@ from nbllm.models.fetch.checkpoint import (
 )
 
 __all__ = [
-    "fetch_adapter_files",
-    "fetch_file",
-    "fetch_head",
-    "fetch_snapshot",
-    "fetch_texts",
-    "from_cache_alone",
-    "is_cached",
-]
+    "fetch_adapter_files", "fetch_file", "fetch_head", "fetch_snapshot", "fetch_texts",
+    "from_cache_alone", "is_cached",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -103,7 +98,10 @@ def fetch_snapshot(name: str, revision: str | None) -> tuple[Path, str]:
         files = _texts(name, info)
         return [*files, *([WEIGHTS] if WEIGHTS in _files(info) else _shards(name, info))]
 
-    return _fetch(name, revision, wanted, "config.json", _has_its_weights)
+    def is_whole(folder: Path) -> bool:
+        return all(file.is_file() for file in weight_files(folder))
+
+    return _fetch(name, revision, wanted, "config.json", is_whole)
 
 
 def fetch_texts(name: str, revision: str | None) -> tuple[Path, str]:
@@ -298,10 +296,6 @@ def _present(name: str, filename: str, info: ModelInfo) -> str:
 def _cached_path(name: str, filename: str, revision: str | None) -> Path | None:
     found = try_to_load_from_cache(name, filename, revision=revision)
     return Path(found) if isinstance(found, str) else None
-
-
-def _has_its_weights(folder: Path) -> bool:
-    return all(file.is_file() for file in weight_files(folder))
 
 
 def _patiently(call: Callable[[], _T]) -> _T:

@@ -21,7 +21,7 @@ from nbllm.models.fetch.cache import explained_when_full
 from nbllm.models.fetch.hashing import sha256
 from nbllm.storage.json_file import read_object
 
-__all__ = ["MANIFEST", "Fetched", "Manifest", "is_prepared", "prepare", "prepared"]
+__all__ = ["MANIFEST", "Fetched", "Manifest", "is_prepared", "prepared"]
 
 MANIFEST = "nbllm.json"  # written last
 
@@ -61,25 +61,6 @@ def is_prepared(folder: Path) -> bool:
     with suppress(OSError):  # a cache that others share may not be ours to write
         os.utime(manifest)  # tells when the model was last used
     return True
-
-
-def prepare(folder: Path, known: Fetched, write: Callable[[Path], None]) -> None:
-    """Fill a folder of the cache, whole or not at all, if it is not there yet.
-
-    Args:
-        folder: of the cache.
-        known: what its manifest will say.
-        write: writes the files into the folder that it is given.
-
-    Raises:
-        DownloadError: the disk fills up.
-    """
-
-    def made(staging: Path) -> Manifest:
-        write(staging)
-        return Manifest(known.source, known.revision, known.licence, known.context_length)
-
-    prepared(folder, made)
 
 
 def prepared(folder: Path, make: Callable[[Path], Manifest]) -> Fetched:

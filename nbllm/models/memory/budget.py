@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nbllm.errors import UnsupportedModelError
 from nbllm.models.devices.cards import Card, Where
 from nbllm.models.memory.footprint import published_bytes, stored_bytes
+from nbllm.models.quantization.published import fields_of
 from nbllm.models.quantization.schemes import quantized_layers
 from nbllm.models.sizes import largest
 
@@ -22,22 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 __all__ = [
-    "BATCH_SHARE",
-    "LOAD_SHARE",
-    "MemoryNeed",
-    "active_bytes",
-    "container_limits",
-    "device_memory",
-    "devices_alike",
-    "experts_of",
-    "forecast",
-    "free_memory",
-    "held_by_device",
-    "held_bytes",
-    "kv_bytes",
-    "room_over",
-    "weight_bytes",
-]
+    "BATCH_SHARE", "LOAD_SHARE", "MemoryNeed", "active_bytes", "container_limits", "device_memory",
+    "devices_alike", "experts_of", "forecast", "free_memory", "held_by_device", "held_bytes",
+    "kv_bytes", "room_over", "weight_bytes",
+]  # fmt: skip
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -87,10 +76,7 @@ def forecast(
 
 
 def weight_bytes(
-    network: PreTrainedModel,
-    quantization: str,
-    dtype: torch.dtype,
-    where: Where | None = None,
+    network: PreTrainedModel, quantization: str, dtype: torch.dtype, where: Where | None = None
 ) -> int:
     """Return the bytes of all weights, tied ones once.
 
@@ -138,8 +124,7 @@ def _published_layers(network: PreTrainedModel, where: Where) -> dict[str, tuple
     """
     from transformers.quantizers.quantizers_utils import should_convert_module
 
-    stated: Any = network.config.quantization_config
-    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
+    fields = fields_of(network.config) or {}
     whole = [*(fields.get("modules_to_not_convert") or ()), *(fields.get("ignore") or ())]
     layers = {**quantized_layers(network, "int8", where), **dict(experts_of(network))}
     return {name: shape for name, shape in layers.items() if should_convert_module(name, whole)}
@@ -333,8 +318,7 @@ def free_memory(where: Where) -> int:
 
     resident = int(psutil.Process().memory_info().rss)
     free = min(
-        int(psutil.virtual_memory().available),
-        *(limit - resident for limit in container_limits()),
+        int(psutil.virtual_memory().available), *(limit - resident for limit in container_limits())
     )
     if where.type != "mps":
         return free

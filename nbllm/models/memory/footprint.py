@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nbllm.models.quantization.published import fields_of
 from nbllm.models.quantization.schemes import INT4_GROUP
 
 if TYPE_CHECKING:
@@ -68,12 +69,7 @@ def quantizing_bytes(quantization: str, outputs: int, inputs: int, where: Where)
 
 
 def working_bytes(
-    quantization: str,
-    rows: int,
-    outputs: int,
-    inputs: int,
-    dtype: torch.dtype,
-    where: Where,
+    quantization: str, rows: int, outputs: int, inputs: int, dtype: torch.dtype, where: Where
 ) -> int:
     """Return the peak of temporary tensors, in bytes, in a product with a matrix.
 
@@ -130,8 +126,7 @@ def published_bytes(config: PreTrainedConfig, outputs: int, inputs: int) -> int 
     Returns:
         Bytes; None where its `quantization_config` does not say how many bits a weight has.
     """
-    stated: Any = config.quantization_config
-    fields: dict[str, Any] = stated if isinstance(stated, dict) else stated.to_dict()
+    fields = fields_of(config) or {}
     for group in (fields.get("config_groups") or {}).values():  # compressed-tensors
         weights = group.get("weights") or {}
         fields |= {"bits": weights.get("num_bits"), "group_size": weights.get("group_size")}

@@ -18,18 +18,10 @@ if TYPE_CHECKING:
     from nbllm.models.memory.plan import Plan
 
 __all__ = [
-    "Places",
-    "devices_of",
-    "input_device",
-    "is_offloaded",
-    "is_spread",
-    "kept_for_hooks",
-    "place_all",
-    "placement",
-    "read_device_map",
-    "refuse_quantized_on_disk",
+    "Places", "devices_of", "input_device", "is_offloaded", "is_spread", "kept_for_hooks",
+    "place_all", "placement", "read_device_map", "refuse_quantized_on_disk",
     "refuse_unless_computable",
-]
+]  # fmt: skip
 
 # The number of a CUDA device, "cpu", "mps" or "disk"; and a name by which accelerate makes the map
 # itself, or modules with their places.
@@ -237,7 +229,10 @@ def placement(network: PreTrainedModel) -> dict[str, str]:
     places: dict[str, Any] | None = getattr(network, "hf_device_map", None)
     if not places or not is_spread(network):
         return {}
-    parts = _by_module({name: _written(_of(name, places)) for name, _ in _tensors(network)})
+    stated = {name: _of(name, places) for name, _ in _tensors(network)}
+    parts = _by_module(
+        {name: f"cuda:{n}" if isinstance(n, int) else str(n) for name, n in stated.items()}
+    )
     if len(parts) == 1 and _DISK not in parts.values():
         return {}
     return {name: str(parts[name]) for name in sorted(parts)}
@@ -294,10 +289,6 @@ def _of(name: str, places: Mapping[str, Any]) -> Any:
     while name not in places and name:
         name = name.rpartition(".")[0]
     return places.get(name)
-
-
-def _written(place: Any) -> str:
-    return f"cuda:{place}" if isinstance(place, int) else str(place)
 
 
 def _tensors(network: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:

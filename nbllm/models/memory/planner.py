@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -248,27 +250,17 @@ def _longest(skeleton: PreTrainedModel, dtype: torch.dtype, takes: int, room: fl
     """The most tokens whose keys and values have room: all that a model takes, or whole steps."""
     if kv_bytes(skeleton.config, dtype, takes) <= room:
         return takes
-    fits, too_many = 0, -(-takes // _STEP)
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if kv_bytes(skeleton.config, dtype, middle * _STEP) <= room:
-            fits = middle
-        else:
-            too_many = middle
-    return fits * _STEP
+    steps = range(1, -(-takes // _STEP))
+    size = partial(kv_bytes, skeleton.config, dtype)
+    return _STEP * bisect_right(steps, room, key=lambda step: size(step * _STEP))
 
 
 def _over_all(
     plan: Plan, skeleton: PreTrainedModel, where: Where, on_one: tuple[str, int] | None = None
 ) -> str:
-    """Say what fits over all devices of that kind; empty where there is but one.
+    """Say what fits over all devices of that kind; empty for one, or where no more fits.
 
-    Args:
-        plan: for one device.
-        skeleton: the network on the meta device.
-        where: the device.
-        on_one: the quantization and the context that fit on one of them, if any do; it is empty
-            too where all of them hold no more.
+    `on_one` is the quantization and the context that fit on one of them, if any do.
     """
     spread = _spread(plan, where)
     if spread is None:

@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 __all__ = [
-    "RUN_UNPACKED",
-    "kernel_problem",
-    "method_of",
-    "published",
-    "stored_bytes",
+    "RUN_UNPACKED", "fields_of", "kernel_problem", "method_of", "published", "stored_bytes",
     "unpacked",
-]
+]  # fmt: skip
 
 # Formats that transformers runs only unpacked; it would do that by itself in the first pass.
 RUN_UNPACKED = ("compressed-tensors",)
@@ -35,10 +31,20 @@ def published(config: PreTrainedConfig) -> str | None:
     Args:
         config: of the model.
     """
-    stated = getattr(config, "quantization_config", None)
+    found = fields_of(config)
+    return None if found is None else method_of(found)
+
+
+def fields_of(config: PreTrainedConfig) -> dict[str, Any] | None:
+    """Return a copy of the `quantization_config` of a model; None where it has none.
+
+    Args:
+        config: of the model.
+    """
+    stated: Any = getattr(config, "quantization_config", None)
     if stated is None:
         return None
-    return method_of(stated if isinstance(stated, dict) else stated.to_dict())
+    return dict(stated if isinstance(stated, dict) else stated.to_dict())
 
 
 def method_of(fields: Mapping[str, Any]) -> str:
@@ -98,11 +104,9 @@ def unpacked(config: PreTrainedConfig, source: str) -> Any:
 
     from nbllm.models.silence import quiet
 
-    stated = config.quantization_config
-    fields = dict(stated) if isinstance(stated, dict) else stated.to_dict()
     try:
         with quiet():
-            settings: Any = AutoQuantizationConfig.from_dict(fields)
+            settings: Any = AutoQuantizationConfig.from_dict(fields_of(config) or {})
     except Exception as error:  # as above
         raise QuantizationError(
             f"{source} states a quantization that transformers cannot read ({said(error)}). Check "

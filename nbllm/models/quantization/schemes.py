@@ -19,29 +19,20 @@ if TYPE_CHECKING:
     from transformers.utils.quantization_config import QuantizationConfigMixin
 
 __all__ = [
-    "INT4_GROUP",
-    "Quantization",
-    "attention_is_whole",
-    "check",
-    "config",
-    "keeps_attention",
-    "kernel_problem",
-    "quantized_layers",
-]
+    "INT4_GROUP", "Quantization", "attention_is_whole", "check", "config", "keeps_attention",
+    "kernel_problem", "quantized_layers",
+]  # fmt: skip
 
 # bitsandbytes: int8 (LLM.int8(), https://arxiv.org/abs/2208.07339), nf4 and fp4 (QLoRA, double
 # quantization, https://arxiv.org/abs/2305.14314). torchao, weights only: int4 (asymmetric, in
 # groups), int8wo (a scale a row).
 Quantization = Literal["none", "int8", "nf4", "fp4", "int4", "int8wo"]
 
-_PACKAGES = {
-    "int8": ("bitsandbytes", "accelerate"),
-    "nf4": ("bitsandbytes", "accelerate"),
-    "fp4": ("bitsandbytes", "accelerate"),
-    "int4": ("torchao", "accelerate"),
-    "int8wo": ("torchao", "accelerate"),
-}
 _TORCHAO = ("int4", "int8wo")
+_PACKAGES = {
+    **dict.fromkeys(("int8", "nf4", "fp4"), ("bitsandbytes", "accelerate")),
+    **dict.fromkeys(_TORCHAO, ("torchao", "accelerate")),
+}
 # Weights that share an int4 scale: the fewest that the kernels take, as in GGUF's Q4 formats.
 INT4_GROUP = 32
 # Below so many parameters, nf4 and fp4 leave attention whole. With every layer in nf4, labels of
@@ -287,7 +278,5 @@ def _torchao(quantization: str, device: torch.device) -> Any:
     from torchao.quantization import Int4WeightOnlyConfig
 
     return Int4WeightOnlyConfig(
-        group_size=INT4_GROUP,
-        int4_packing_format="tile_packed_to_4d",
-        set_inductor_config=False,
+        group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
     )

@@ -1,1 +1,1 @@
-"""The attention viewer: recordings as matrices, lines and words, in a notebook and out of it."""
+"""The attention viewer: recordings as matrices, lines and coloured words; its exports."""

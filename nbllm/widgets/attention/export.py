@@ -1,4 +1,4 @@
-"""Taking a view out of the notebook: as a table, a picture, a drawing or a page."""
+"""Exports a view as a DataFrame, a PNG, an SVG or an HTML page."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nbllm.errors import SelectionError
 from nbllm.escaping import visible
 from nbllm.widgets.attention.handler import RequestHandler
 from nbllm.widgets.attention.matrix_svg import LARGEST_SIDE, matrix_svg
-from nbllm.widgets.attention.offline_store import Matrix, Stock, store
+from nbllm.widgets.attention.offline_store import Matrix, StoredCounts, store_answers
 from nbllm.widgets.attention.picture import png
-from nbllm.widgets.attention.sources import AttentionSource, Selection, largest, picture
+from nbllm.widgets.attention.sources import AttentionSource, Selection, largest_weight, picture
 from nbllm.widgets.attention.to_frame import to_frame
 from nbllm.widgets.bundle import bundle
-from nbllm.widgets.page import Answers, page
-from nbllm.widgets.protocol.attention import Comparand, Measured, Scale
+from nbllm.widgets.page import AnswerStore, page
+from nbllm.widgets.protocol.attention import Comparand, MeasureVersions, Scale
 from nbllm.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["Export", "Page", "drawing_of", "on_screen"]
+__all__ = ["Export", "Page", "matrices_on_screen", "matrix_drawing"]
 
 Head = tuple[int, int]  # layer and head
 
@@ -38,25 +38,25 @@ PNG_SIDE = 1024  # pixels
 
 @dataclass(frozen=True)
 class Page:
-    """A view that was written as an HTML file."""
+    """A written HTML page."""
 
     path: Path
     size: int  # bytes
-    about: str  # what is stored, in a sentence
+    about: str  # a sentence on what the page contains
 
     def __repr__(self) -> str:
         return visible(f"{self.path}: {self.size / 1e6:.2f} MB. {self.about}")
 
 
-class Viewed(Protocol):
-    """The part of a view that is exported."""
+class ExportableView(Protocol):
+    """The part of a view that exports use."""
 
     token: int | None
     stack: str
     comparand: Comparand
     scale: Scale
     keys: list[str]  # names of the synced traits
-    measured: Measured
+    measured: MeasureVersions
     handler: RequestHandler
 
     @property
@@ -67,10 +67,10 @@ class Viewed(Protocol):
     def selection(self) -> Selection: ...
 
 
-def on_screen(view: Viewed) -> list[Matrix]:
-    """Return the matrices on screen; of a comparison all of them, that of the lines first."""
+def matrices_on_screen(view: ExportableView) -> list[Matrix]:
+    """Return the matrices on screen; in a comparison, the one that the lines show is first."""
     matrices = []
-    for comparand in sorted(view.handler.comparands, key=lambda one: one != view.comparand):
+    for comparand in sorted(view.handler.comparands, key=lambda name: name != view.comparand):
         source = view.handler.source(view.stack, comparand)
         token = view.token if comparand == view.comparand else None
         if _has(source, view.selection):
@@ -79,35 +79,42 @@ def on_screen(view: Viewed) -> list[Matrix]:
 
 
 class Export:
-    """Turns the attention viewer into a table, a picture, a drawing or a page.
+    """The exports of the attention viewer.
 
-    view = nbllm.inspect(model, "The plot was thin, but I loved it.")
-    view.to_frame().nlargest(10, "weight")
-    view.to_svg("head.svg")
-    view.to_html("attention.html")
+    Example:
+        view = nbllm.inspect(model, "The plot was thin, but I loved it.")
+        view.to_frame().nlargest(10, "weight")
+        view.to_svg("head.svg")
+        view.to_html("attention.html")
     """
 
     def to_frame(
-        self: Viewed,
+        self: ExportableView,
         heads: Sequence[Head] | None = None,
         queries: Sequence[int] | None = None,
         above: float = 0.0,
     ) -> pd.DataFrame:
-        """The weights as a tidy DataFrame: those on screen, or of `heads`.
+        """Return weights as a tidy DataFrame, by token even if the view shows words.
 
-        `heads` are pairs of layer and head, of which the sink is masked where the view masks it;
-        `queries` token positions, by default all. Weights up to `above` are left out, and so are,
-        at 0, the keys that a query cannot see. It is always by token, not by word.
+        Args:
+            heads: Pairs of layer and head, masked like the view; None for the weights on screen.
+            queries: Token positions; None for all.
+            above: The magnitude up to which weights are left out; 0 leaves out only keys that a
+                query cannot see.
 
-        Returns the columns layer, head, query, key, query_token, key_token, weight. Raises
-        SelectionError for what is not in the recording, and for a table too large.
+        Returns:
+            The columns layer, head, query, key, query_token, key_token, weight.
 
+        Raises:
+            SelectionError: A head or a query is not in the recording, or the table is too large.
+
+        Example:
             view.to_frame(heads=[(5, 2), (5, 3)], above=0.01)
         """
-        chosen = [self.selection]
+        selections = [self.selection]
         if heads is not None:
             mask = self.selection.mask_sink
-            chosen = [replace(one, mask_sink=mask) for one in _chosen(self.source, heads)]
+            selections = [replace(head, mask_sink=mask) for head in _selections(self.source, heads)]
         count = len(self.source.queries)
         rows = range(count) if queries is None else list(queries)
         if any(not 0 <= row < count for row in rows):
@@ -115,17 +122,22 @@ class Export:
                 f"Not all of queries are in this recording of {self.recording.model}, which has "
                 f"tokens 0 to {count - 1}. Choose some of those."
             )
-        return to_frame(self.source, chosen, rows, above)
+        return to_frame(self.source, selections, rows, above)
 
-    def to_png(self: Viewed, path: str | Path | None = None) -> bytes:
-        """The matrix on screen as a PNG, in the light colours and on the view's `scale`.
+    def to_png(self: ExportableView, path: str | Path | None = None) -> bytes:
+        """Return the matrix on screen as a PNG, in the light colours and with the view's `scale`.
 
-        A row is a query, a column a key; full colour is the largest weight outside of the sink.
+        Rows are queries, columns are keys; full colour is the largest weight, without the sink.
+        A text of more than 1024 tokens is pooled by the largest weight of each block; for a
+        shorter one, each weight has several pixels.
 
-        A text of more than 1024 tokens is pooled by the largest weight of each block; in a
-        shorter one a weight has several pixels. Returns the file's bytes and, where `path` is
-        given, writes it.
+        Args:
+            path: The file to write, if any.
 
+        Returns:
+            The bytes of the file.
+
+        Example:
             view.to_png("head.png")
         """
         shades, _ = _levels(self.source, self.selection, PNG_SIDE, self.scale)
@@ -135,60 +147,72 @@ class Export:
             Path(path).write_bytes(data)
         return data
 
-    def to_svg(self: Viewed, path: str | Path | None = None) -> str:
-        """The matrix on screen as SVG, in the light colours and on the view's `scale`.
+    def to_svg(self: ExportableView, path: str | Path | None = None) -> str:
+        """Return the matrix on screen as SVG, in the light colours and with the view's `scale`.
 
-        A token stands at its row and column; of long texts, as many as there is room for. Beyond
-        128 tokens the matrix is pooled by the largest weight of each block. Returns the file's
-        text and, where `path` is given, writes it.
+        Rows and columns are labelled with their tokens, or every n-th one of a long text. Beyond
+        128 tokens the matrix is pooled by the largest weight of each block.
 
+        Args:
+            path: The file to write, if any.
+
+        Returns:
+            The text of the file.
+
+        Example:
             view.to_svg("head.svg")
         """
         shades, full = _levels(self.source, self.selection, LARGEST_SIDE, self.scale)
-        drawing = drawing_of(self, shades, full)
+        drawing = matrix_drawing(self, shades, full)
         if path is not None:
             Path(path).write_text(drawing, encoding="utf-8")
         return drawing
 
     def to_html(
-        self: Viewed,
+        self: ExportableView,
         path: str | Path,
         heads: Sequence[Head] | None = None,
         budget: int = 10_000_000,
     ) -> Page:
-        """The view as one HTML file that works from disk, with no kernel and no network.
+        """Write the view as one HTML file that works from disk, without kernel and network.
 
-        It holds the small pictures of all heads and, of what is on screen and of `heads` (pairs
-        of layer and head; by default all, the nearest first), a picture and the exact weights.
-        Where the budget does not last, pictures are pooled, and exact weights are stored of
-        the first heads only; of a text beyond some 450 tokens, those around the query token.
-        Fewer heads can be held in more detail. What is not stored, the page says.
+        The page has thumbnails of all heads, and a picture and the exact weights of the selected
+        head and of `heads`. Within the budget, pictures are pooled and exact weights stored for
+        the first heads only; for a text of more than about 450 tokens, those around the query
+        token. Fewer heads leave room for more detail. The page reports what is not stored.
 
-        `budget` is in bytes, of what is stored; the script adds some 150 kB. Returns the
-        file's path, size and what is in it. Raises SelectionError for a head that is not in
-        the recording, or a budget that is too small for any.
+        Args:
+            path: The file to write.
+            heads: Pairs of layer and head; None for all, the nearest first.
+            budget: The bytes of stored answers; the script adds about 150 kB.
 
+        Returns:
+            The file's path, size and content.
+
+        Raises:
+            SelectionError: A head is not in the recording, or the budget is too small.
+
+        Example:
             view.to_html("attention.html", heads=[(5, 2), (5, 3)])
         """
         if heads is not None and len(heads) == 0:
             raise SelectionError("heads names no head. Give pairs of layer and head, or None.")
-        opened, others = on_screen(self), _others(self, heads)
-        answers = Answers(self.handler.answer, budget)
-        stock = store(
+        answers = AnswerStore(self.handler.answer, budget)
+        stored = store_answers(
             answers,
             self.handler,
-            opened,
-            others,
+            matrices_on_screen(self),
+            _head_matrices(self, heads),
             all_heads=heads is None,
-            measured=self.measured,
+            versions=self.measured,
         )
-        if stock.pictures == 0:
+        if stored.pictures == 0:
             raise SelectionError(
                 f"A budget of {counted(budget, 'byte')} is too small for this recording of "
                 f"{self.recording.model}. Give a larger one; the default is 10,000,000."
             )
-        several = len(self.handler.sources) > 1
-        about = _about(stock, ("matrix", "matrices") if several else ("head", "heads"))
+        one_source = len(self.handler.sources) == 1
+        about = _about(stored, ("head", "heads") if one_source else ("matrix", "matrices"))
         text = page(
             title=f"Attention of {self.recording.model}",
             about=about,
@@ -202,53 +226,55 @@ class Export:
         return Page(path, path.stat().st_size, about)
 
 
-def _others(view: Viewed, heads: Sequence[Head] | None) -> list[Matrix]:
-    """Return the wanted heads, those of the stack on screen first, each of all comparands."""
-    handler, found = view.handler, []
+def _head_matrices(view: ExportableView, heads: Sequence[Head] | None) -> list[Matrix]:
+    """Return the matrices of `heads` for all comparands, those of the current stack first."""
+    handler, matrices = view.handler, []
     for stack in sorted(handler.stacks, key=lambda stack: stack != view.stack):
-        first = handler.source(stack, view.comparand)
+        current = handler.source(stack, view.comparand)
         if heads is None:
-            chosen = _nearest_first(first, view.selection)
+            selections = _nearest_first(current, view.selection)
         elif stack == view.stack:
-            chosen = _chosen(first, heads)
+            selections = _selections(current, heads)
         else:
             continue
-        for selection in chosen:
+        for selection in selections:
             for comparand in handler.comparands:
                 source = handler.source(stack, comparand)
-                is_first = (stack, comparand) == (view.stack, view.comparand)
+                is_current = (stack, comparand) == (view.stack, view.comparand)
                 if _has(source, selection):
-                    token = view.token if is_first else None
-                    found.append(Matrix(stack, comparand, source, selection, token))
-    return found
+                    token = view.token if is_current else None
+                    matrices.append(Matrix(stack, comparand, source, selection, token))
+    return matrices
 
 
 def _has(source: AttentionSource, selection: Selection) -> bool:
     return selection.layer in source.layer_numbers and selection.head in range(source.heads)
 
 
-def _state(view: Viewed) -> dict[str, Any]:
-    """Return what a reader set: the synced traits but for those of every widget."""
-    of_all = {*AnyWidget.class_trait_names()}
-    names = [name for name in view.keys if name not in of_all and not name.startswith("_")]
+def _state(view: ExportableView) -> dict[str, Any]:
+    """Return the view's settings: its synced traits without those of every widget."""
+    common = {*AnyWidget.class_trait_names()}
+    names = [name for name in view.keys if name not in common and not name.startswith("_")]
     return {name: getattr(view, name) for name in names}
 
 
-def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **options: Any) -> str:
-    """The matrix of a view as SVG, with its tokens and what the colours stand for.
+def matrix_drawing(
+    view: ExportableView, shades: NDArray[np.uint8], full: float, **options: Any
+) -> str:
+    """Return the matrix of a view as SVG, with its tokens and a colour bar.
 
     Args:
-        view: the view.
-        shades: colour levels, (rows, columns).
-        full: the weight of full colour.
-        options: more for `matrix_svg`.
+        view: The view.
+        shades: The colour levels, (rows, columns).
+        full: The weight of full colour.
+        options: Further options of `matrix_svg`.
     """
     source = view.source
     kind = "square root" if view.scale == "sqrt" else "logarithm"
     aside = f", {_labels(source.keys)[source.sink]!r} aside" if source.sink is not None else ""
     return matrix_svg(
         shades,
-        title=f"{view.recording.model}: attention of {_name(view.selection)}",
+        title=f"{view.recording.model}: attention of {_describe(view.selection)}",
         legend=f"Rows look at columns. Colour by the {kind}, full at the largest{aside}.",
         ticks=scale_ticks(full, view.scale),
         rows=_labels(source.queries),
@@ -260,16 +286,16 @@ def drawing_of(view: Viewed, shades: NDArray[np.uint8], full: float, **options: 
 def _levels(
     source: AttentionSource, selection: Selection, side: int, scale: Scale
 ) -> tuple[NDArray[np.uint8], float]:
-    """Return colour levels of what is on screen, at most side², and the weight of full colour."""
+    """Return the colour levels on screen, at most side × side, and the weight of full colour."""
     rows, columns = range(len(source.queries)), range(len(source.keys))
     weights, _ = picture(source, selection, rows, columns, side)
-    full = largest(source, selection, weights)
+    full = largest_weight(source, selection, weights)
     return np.rint(255 * levels(weights, full, scale)).astype(np.uint8), full
 
 
-def _chosen(source: AttentionSource, heads: Sequence[Head]) -> list[Selection]:
-    chosen = [Selection(layer, head) for layer, head in heads]
-    for selection in chosen:
+def _selections(source: AttentionSource, heads: Sequence[Head]) -> list[Selection]:
+    selections = [Selection(layer, head) for layer, head in heads]
+    for selection in selections:
         if not _has(source, selection):
             numbers = source.layer_numbers
             raise SelectionError(
@@ -277,18 +303,18 @@ def _chosen(source: AttentionSource, heads: Sequence[Head]) -> list[Selection]:
                 f"{numbers[0]} to {numbers[-1]}, the heads 0 to {source.heads - 1}. Choose among "
                 "those."
             )
-    return chosen
+    return selections
 
 
 def _nearest_first(source: AttentionSource, selection: Selection) -> list[Selection]:
-    """All heads of a source: the one on screen and those beside it, then other layers."""
+    """Return all heads of a source, by their distance in layers, then in heads."""
     heads = [(layer, head) for layer in source.layer_numbers for head in range(source.heads)]
     heads.sort(key=lambda at: (abs(at[0] - selection.layer), at[0], abs(at[1] - selection.head)))
-    return _chosen(source, heads)
+    return _selections(source, heads)
 
 
 def _labels(row: TokenRow) -> list[str]:
-    """Each token; a dot for further bytes of a character that the token before it began."""
+    """Return the tokens, with a dot for further bytes of a character that an earlier one began."""
     ends = [0, *(stop for _, stop in row.spans)]
     return [
         "·" if start < stop and start < end else token
@@ -296,22 +322,22 @@ def _labels(row: TokenRow) -> list[str]:
     ]
 
 
-def _name(selection: Selection) -> str:
-    which = {
+def _describe(selection: Selection) -> str:
+    heads = {
         "head": f"head {selection.head}",
         "mean": "mean over heads",
         "max": "largest over heads",
     }
     masked = ", without its sink" if selection.mask_sink else ""
-    return f"layer {selection.layer}, {which[selection.reduce]}{masked}"
+    return f"layer {selection.layer}, {heads[selection.reduce]}{masked}"
 
 
-def _about(stock: Stock, names: tuple[str, str]) -> str:
-    heads = f"{stock.heads} {names[stock.heads > 1]}"
-    if stock.whole:
+def _about(stored: StoredCounts, names: tuple[str, str]) -> str:
+    heads = f"{stored.heads} {names[stored.heads > 1]}"
+    if stored.complete:
         return f"The page holds the exact weights of {heads}."
     return (
-        f"The page holds pictures of {stock.pictures} of {heads}, of at most {stock.side} × "
-        f"{counted(stock.side, 'cell')}, and exact weights of {stock.exact}, for "
-        f"{counted(stock.queries, 'query', 'queries')}."
+        f"The page holds pictures of {stored.pictures} of {heads}, of at most {stored.side} × "
+        f"{counted(stored.side, 'cell')}, and exact weights of {stored.exact}, for "
+        f"{counted(stored.queries, 'query', 'queries')}."
     )

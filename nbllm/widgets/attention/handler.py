@@ -1,9 +1,9 @@
-"""Answers the requests of the attention viewer: the numbers that come on screen, and no more.
+"""Answers the requests of the attention viewer, which are for numbers on screen only.
 
-Weights never ride on traits. The browser requests what is on screen and gets one binary buffer:
-nbllm/widgets/protocol/ has the requests and the answers. Codes of weights are those of
-nbllm/attention/views/colour_levels.py. `stack` and `comparand` name a source: the stack of an
-encoder-decoder, and which of two recordings or their difference.
+Weights are never traits: the browser requests what is on screen and gets a binary buffer.
+nbllm/widgets/protocol/ defines the messages, nbllm/attention/views/colour_levels.py the codes of
+weights. A source is identified by `stack`, the stack of an encoder-decoder, and `comparand`, one of
+two recordings or their difference.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from nbllm.widgets.attention.sources import (
     DifferenceSource,
     RecordingSource,
     Selection,
-    largest,
+    largest_weight,
     picture,
 )
 from nbllm.widgets.protocol.attention import (
     Comparand,
     Contents,
     Dimensions,
-    Opened,
+    InitialHead,
     Outline,
     Picture,
     ThumbnailSize,
@@ -48,34 +48,39 @@ if TYPE_CHECKING:
 
 __all__ = ["RequestHandler"]
 
-# Those of head_measures, in the order that the browser lists them.
+# Of head_measures, in the order in which the browser lists them.
 MEASURES = ("entropy", "mean_distance", "sink_mass", "previous_token", "duplicate_token")
 THUMBNAIL_SIDE = 24
-MASS_ROWS = 256  # sampled to say how much weight rests on the sink
+SINK_ROWS = 256  # sampled for the share of weight on the sink
 LARGEST_SIDE = 512  # of a picture: 512² int16 is half a megabyte
-PICTURES_KEPT = 6  # a megabyte each: of three comparands, the window and the whole
-LARGEST_EXACT = 65_536  # cells of a picture that are sent as float32: 256 × 256
-LARGEST_TILE = 200_000  # weights: with a picture, below 1 MB an interaction
-DIFFERENCE_ROWS = 32  # sampled to measure how much a head differs
+CACHED_PICTURES = 6  # a megabyte each: the window and the whole matrix of three comparands
+LARGEST_EXACT = 65_536  # cells of a picture that is sent as float32: 256 × 256
+LARGEST_TILE = 200_000  # weights: with a picture, less than 1 MB per interaction
+DIFFERENCE_ROWS = 32  # sampled for the measure "difference"
 
 Answer = tuple[Mapping[str, Any], "NDArray[Any] | None"]  # content and numbers
 Recorded = Recording | EncoderDecoderRecording
 
 
 class RequestHandler:
-    """The sources of one viewer, and the answers about them.
+    """Answers the requests on one recording, or on two and their difference.
 
-    Takes one recording, or two to compare. Raises UnsupportedModelError if two were cut into
-    tokens by different tokenizers, or are not of the same kind.
+    Args:
+        first: The recording.
+        second: The recording to compare it with, if any.
 
-        where = {"stack": "causal", "comparand": "a", "layer": 0, "head": 0}
-        handler.answer({"kind": "tile", **where, "rows": [0, 8], "columns": [0, 8]})
+    Raises:
+        UnsupportedModelError: The recordings have different tokenizers or kinds of models.
+
+    Example:
+        head = {"stack": "causal", "comparand": "a", "layer": 0, "head": 0}
+        handler.answer({"kind": "tile", **head, "rows": [0, 8], "columns": [0, 8]})
     """
 
     def __init__(self, first: Recorded, second: Recorded | None = None) -> None:
         self.sources: dict[tuple[str, Comparand], AttentionSource] = {}
-        self.tables: dict[str, Any] = {}  # by stack: measures of its heads that were given
-        self.drawn: Any = lru_cache(PICTURES_KEPT)(self._draw)
+        self.measure_tables: dict[str, Any] = {}  # measures set from Python, by stack
+        self.cached_picture: Any = lru_cache(CACHED_PICTURES)(self._pool_picture)
         names: tuple[Comparand, ...] = ("a",) if second is None else ("a", "b")
         for comparand, recorded in zip(names, (first, second), strict=False):
             for stack, recording in _recordings(recorded).items():
@@ -93,11 +98,19 @@ class RequestHandler:
             )
         self.comparands.append("difference")
         for stack in self.stacks:
-            both = self.recorded(stack, "a"), self.recorded(stack, "b")
+            both = self.recording_source(stack, "a"), self.recording_source(stack, "b")
             self.sources[stack, "difference"] = DifferenceSource(*both)
 
     def source(self, stack: str, comparand: Comparand) -> AttentionSource:
-        """Return a source; raise SelectionError if there is none of that name."""
+        """Return a source.
+
+        Args:
+            stack: The name of the stack.
+            comparand: The name of the comparand.
+
+        Raises:
+            SelectionError: There is no such source.
+        """
         if (stack, comparand) not in self.sources:
             raise SelectionError(
                 f"There is no {stack!r} of {comparand!r} here. The stacks are "
@@ -105,17 +118,20 @@ class RequestHandler:
             )
         return self.sources[stack, comparand]
 
-    def recorded(self, stack: str, comparand: Comparand) -> RecordingSource:
-        """Return the source of a recording; of a difference, that of the first."""
+    def recording_source(self, stack: str, comparand: Comparand) -> RecordingSource:
+        """Return the source of a recording; for a difference, of the first one."""
         source = self.source(stack, comparand)
         if isinstance(source, RecordingSource):
             return source
-        return self.recorded(stack, "a")
+        return self.recording_source(stack, "a")
 
     def answer(self, request: Mapping[str, Any]) -> Answer:
         """Return the content of the answer to a request, and its numbers.
 
-        Raises NbllmError, KeyError, TypeError or ValueError for a request that makes no sense.
+        A malformed request raises NbllmError, KeyError, TypeError or ValueError.
+
+        Args:
+            request: The request.
         """
         kinds: dict[str, Callable[[Mapping[str, Any]], Answer]] = {
             "contents": self._contents,
@@ -134,14 +150,14 @@ class RequestHandler:
 
     def _contents(self, request: Mapping[str, Any]) -> Answer:
         models = [
-            self.recorded(self.stacks[0], comparand).recording.model
+            self.recording_source(self.stacks[0], comparand).recording.model
             for comparand in self.comparands
         ]
         return Contents(stacks=self.stacks, comparands=self.comparands, models=models), None
 
     def _outline(self, request: Mapping[str, Any]) -> Answer:
         stack, comparand = request["stack"], request["comparand"]
-        source, first = self.source(stack, comparand), self.recorded(stack, comparand)
+        source, first = self.source(stack, comparand), self.recording_source(stack, comparand)
         recording, overview = first.recording, first.overview
         compared = source if isinstance(source, DifferenceSource) else None
         rows = len(sampled_rows(recording))
@@ -169,7 +185,7 @@ class RequestHandler:
             outline["measures"] = ["difference"]
         else:
             outline["prompt_length"] = recording.prompt_length
-            outline["opened"] = Opened(
+            outline["opened"] = InitialHead(
                 token=overview.token,
                 layer=overview.layer,
                 head=overview.head,
@@ -179,20 +195,22 @@ class RequestHandler:
 
     def _thumbnails(self, request: Mapping[str, Any]) -> Answer:
         layer = request["layer"]
-        source = self.recorded(request["stack"], request["comparand"])
+        source = self.recording_source(request["stack"], request["comparand"])
         source.recording.check(layer, 0)
-        small = thumbnails(source.recording, layer, source.sink, THUMBNAIL_SIDE)
-        return ThumbnailSize(height=small.shape[1], width=small.shape[2]), small
+        images = thumbnails(source.recording, layer, source.sink, THUMBNAIL_SIDE)
+        return ThumbnailSize(height=images.shape[1], width=images.shape[2]), images
 
     def _measures(self, request: Mapping[str, Any]) -> Answer:
         source = self.source(request["stack"], request["comparand"])
         if isinstance(source, DifferenceSource):
             return NoContent(), _differences(source)
         from nbllm.attention.analysis.measures import (
-            head_measures,  # pandas: only when it is needed
+            head_measures,  # imports pandas
         )
 
-        frame = head_measures(self.recorded(request["stack"], request["comparand"]).recording)
+        frame = head_measures(
+            self.recording_source(request["stack"], request["comparand"]).recording
+        )
         grid = (len(source.layer_numbers), source.heads)
         frame = frame.sort_values(["layer", "head"])
         values = [frame[name].to_numpy(np.float32).reshape(grid) for name in MEASURES]
@@ -200,17 +218,17 @@ class RequestHandler:
 
     def _own_measure(self, request: Mapping[str, Any]) -> Answer:
         source = self.source(request["stack"], request["comparand"])
-        table = self.tables[request["stack"]]
+        table = self.measure_tables[request["stack"]]
         return NoContent(), head_values(table, request["name"], source.layer_numbers, source.heads)
 
     def _picture(self, request: Mapping[str, Any]) -> Answer:
         source, selection, rows, columns = self._selected(request)
         size = min(max(int(request["size"]), 1), LARGEST_SIDE)
         place = request["stack"], request["comparand"]
-        weights, sampled, full = self.drawn(*place, selection, rows, columns, size)
-        every = evenly_spaced(len(source.queries), MASS_ROWS)
+        weights, sampled, full = self.cached_picture(*place, selection, rows, columns, size)
+        sample = evenly_spaced(len(source.queries), SINK_ROWS)
         exact = weights.shape == (len(rows), len(columns)) and weights.size <= LARGEST_EXACT
-        share = None if source.sink is None else float(source.sink_mass(selection, every).mean())
+        share = None if source.sink is None else float(source.sink_mass(selection, sample).mean())
         content = Picture(
             rows=(rows.start, rows.stop),
             columns=(columns.start, columns.stop),
@@ -225,7 +243,7 @@ class RequestHandler:
             return content, weights.astype("<f4")
         return content, codes(weights, full, signed=source.signed)
 
-    def _draw(
+    def _pool_picture(
         self,
         stack: str,
         comparand: Comparand,
@@ -234,19 +252,19 @@ class RequestHandler:
         columns: range,
         size: int,
     ) -> tuple[NDArray[np.float32], bool, float]:
-        """A picture, whether its rows are a sample, and the weight of full colour.
+        """Return a picture, whether its rows are a sample, and the weight of full colour.
 
-        That is the largest of the whole head, so that colours stay when a reader zooms. The last
-        are kept: what stands in the notebook's output is requested again at once, by the browser
-        that opens the view.
+        Full colour is for the whole head, so that zooming keeps colours. Results are cached: the
+        browser requests the picture of the static HTML again when it opens the view.
         """
         source = self.source(stack, comparand)
         weights, sampled = picture(source, selection, rows, columns, size)
         weights.flags.writeable = False
         whole = range(len(source.queries)), range(len(source.keys))
         if (rows, columns) != whole:
-            return weights, sampled, self.drawn(stack, comparand, selection, *whole, size)[2]
-        return weights, sampled, largest(source, selection, weights)
+            _, _, full = self.cached_picture(stack, comparand, selection, *whole, size)
+            return weights, sampled, full
+        return weights, sampled, largest_weight(source, selection, weights)
 
     def _tile(self, request: Mapping[str, Any]) -> Answer:
         source, selection, rows, columns = self._selected(request)
@@ -262,17 +280,17 @@ class RequestHandler:
         source = self.source(request["stack"], request["comparand"])
         if isinstance(source, DifferenceSource):
             raise SelectionError("A difference has no score. Choose one of the two recordings.")
-        recording = self.recorded(request["stack"], request["comparand"]).recording
+        recording = self.recording_source(request["stack"], request["comparand"]).recording
         layer, head, query, key = (request[name] for name in ("layer", "head", "query", "key"))
         recording.check(layer, head)
         _check_range("query", range(query, query + 1), source.queries)
         _check_range("key", range(key, key + 1), source.keys)
-        recorded = recording.layer(layer)
-        group = recorded.heads // recorded.key.shape[0]
-        q = recorded.query[head, query].float().cpu().numpy()
-        k = recorded.key[head // group, key].float().cpu().numpy()
+        attention = recording.layer(layer)
+        group = attention.heads // attention.key.shape[0]
+        q = attention.query[head, query].float().cpu().numpy()
+        k = attention.key[head // group, key].float().cpu().numpy()
         product = dimension_scores(recording, layer, head, query, key)
-        plain = recorded.softcap is None and recorded.bias is None
+        plain = attention.softcap is None and attention.bias is None
         return Dimensions(plain=plain), np.stack([q, k, product]).astype("<f4")
 
     def _selected(
@@ -286,7 +304,7 @@ class RequestHandler:
             mask_sink=bool(request.get("mask_sink", False)),
         )
         if selection.layer not in source.layer_numbers:
-            self.recorded(request["stack"], request["comparand"]).recording.check(
+            self.recording_source(request["stack"], request["comparand"]).recording.check(
                 selection.layer, 0
             )
         rows, columns = (
@@ -309,7 +327,7 @@ def _recordings(recorded: Recorded | None) -> dict[str, Recording]:
 
 
 def _token_fields(row: TokenRow) -> TokenFields:
-    # Places in the text as JavaScript counts them: a character beyond U+FFFF is two.
+    # Positions in UTF-16 code units, as in JavaScript: a character beyond U+FFFF is two.
     places = [0, *accumulate(2 if character > "\uffff" else 1 for character in row.text)]
     return TokenFields(
         text=row.text,
@@ -329,15 +347,20 @@ def _check_range(name: str, places: range, row: TokenRow) -> None:
 
 
 def _differences(source: DifferenceSource) -> NDArray[np.float32]:
-    """Return half the absolute difference of each row, averaged: 0 the same, 1 all weight moved.
+    """Return the measure "difference" of each head: the mean total variation distance of rows.
 
-    The total variation distance, over the tokens that both have, on a sample of rows.
-    Returns float32, (1, layers, heads).
+    It is 0 for equal weights and 1 if all weight moved, on a sample of the common tokens' rows.
+
+    Args:
+        source: The difference.
+
+    Returns:
+        float32, (1, layers, heads).
     """
     rows, columns = evenly_spaced(len(source.queries), DIFFERENCE_ROWS), range(len(source.keys))
-    found = np.empty((1, len(source.layer_numbers), source.heads), np.float32)
+    distances = np.empty((1, len(source.layer_numbers), source.heads), np.float32)
     for at, layer in enumerate(source.layer_numbers):
         for head in range(source.heads):
             moved = np.abs(source.weights(Selection(layer, head), rows, columns)).sum(1) / 2
-            found[0, at, head] = moved.mean()
-    return found
+            distances[0, at, head] = moved.mean()
+    return distances

@@ -1,4 +1,4 @@
-"""A tidy table of numbers, one row a head, as a grid of layers and heads."""
+"""Reads measures from a tidy table with one row per head."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ __all__ = ["head_values", "value_names"]
 
 
 def value_names(table: Any, layers: Sequence[int], heads: int) -> list[str]:
-    """The columns of a pandas or polars DataFrame that hold a number of each head.
+    """Return the names of the numeric columns of a table of heads.
 
-    `layers` are the model's numbers of the layers that are shown, `heads` how many each has.
+    Args:
+        table: A pandas or polars DataFrame with the columns layer and head.
+        layers: The model's numbers of the recorded layers.
+        heads: The number of heads per layer.
 
-    Raises SelectionError for a table without the columns layer and head or without numbers, of
-    another model (with none of the layers, or more heads), and with two rows of one head.
+    Raises:
+        SelectionError: The table has no columns layer and head, no numbers, none of the layers,
+            more heads, or several rows for one head.
 
+    Example:
         value_names(induction_scores(model), recording.layer_numbers, 9)      # ["induction"]
     """
     import narwhals as nw
@@ -54,10 +59,18 @@ def value_names(table: Any, layers: Sequence[int], heads: int) -> list[str]:
 
 
 def head_values(table: Any, name: str, layers: Sequence[int], heads: int) -> NDArray[np.float32]:
-    """A column of such a table, (layers, heads): missing where it has no row of a head.
+    """Return a column of such a table as a grid, NaN for heads without a row.
 
-    Rows of other layers and heads are left out.
+    Args:
+        table: A table for which `value_names` has the name.
+        name: The column.
+        layers: The model's numbers of the recorded layers; rows of other layers are ignored.
+        heads: The number of heads per layer; rows of further heads are ignored.
 
+    Returns:
+        float32, (layers, heads).
+
+    Example:
         head_values(induction_scores(model), "induction", recording.layer_numbers, 9)
     """
     import narwhals as nw

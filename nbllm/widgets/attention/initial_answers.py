@@ -1,8 +1,8 @@
-"""The answers to what the browser requests first of an attention view, before it does.
+"""Answers the first requests of an attention view in advance.
 
-A cell may run on after it has shown a view, and others may wait behind it: a request that the
-browser sends meanwhile waits for all of them. These answers ride in the view's state.
-widgets/attention/index.ts has the same requests, for a view that opens later.
+A request that the browser sends waits for the running cell and for those queued behind it, so these
+answers are part of the view's state. widgets/attention/index.ts has the same requests, for a view
+that opens later.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ from nbllm.widgets.protocol.attention import (
 
 __all__ = ["initial_answers", "picture_side"]
 
-LONG = 1024  # tokens: the weights for the lines of a longer text would hold up the picture
+LONGEST_LINES = 1024  # keys: beyond, the weights of the lines would delay the picture
 
 
 def initial_answers(
     handler: RequestHandler, on_screen: Sequence[Matrix], window: Sequence[int] | None
 ) -> Iterator[list[InitialAnswer]]:
-    """Yield what the view's state holds, one after the other, until all is answered.
+    """Yield successive values of the view's state, until all requests are answered.
 
-    Each is of all requests; an answer that comes later or came before has no content. What is known
-    at once comes first, so that the browser builds the view while its picture is drawn.
-
-    Numbers are text, and not the buffers that a widget's state can have: what executes a notebook
-    without a browser would keep those in its file when they are long gone.
+    Each value lists all requests; answers of earlier and later values have no content. Outlines
+    come before weights, so that the browser builds the view while the picture is computed. Numbers
+    are base64 and not buffers of the state, since tools that execute notebooks without a browser
+    would save the buffers with the notebook.
 
     Args:
-        handler: answers the requests.
-        on_screen: the matrices; the first is the one that has the lines, and the window.
-        window: the rows and columns that are on screen: from and to of each; None where all are.
+        handler: Answers the requests.
+        on_screen: The matrices; the lines and the window are of the first.
+        window: The start and the stop of the rows and of the columns on screen; None for all.
     """
     first, size = on_screen[0], picture_side(handler)
-    known: list[AttentionRequest] = [
+    outlines: list[AttentionRequest] = [
         ContentsRequest(kind="contents"),
         *(
             OutlineRequest(kind="outline", stack=first.stack, comparand=comparand)
@@ -54,26 +53,26 @@ def initial_answers(
     if window is not None:
         pictures[0]["rows"] = window[0], window[1]
         pictures[0]["columns"] = window[2], window[3]
-        del pictures[1:]  # the others show what corresponds to it
-    drawn: list[AttentionRequest] = [*pictures]
-    if len(first.source.keys) <= LONG:
-        drawn.append(first.lines())
-    yield [*_to_come(known), *_to_come(drawn)]
-    yield [*_answered(handler, known), *_to_come(drawn)]
-    yield [*_to_come(known), *_answered(handler, drawn)]
+        del pictures[1:]  # their windows depend on the first one's
+    weights: list[AttentionRequest] = [*pictures]
+    if len(first.source.keys) <= LONGEST_LINES:
+        weights.append(first.lines())
+    yield [*_announced(outlines), *_announced(weights)]
+    yield [*_answered(handler, outlines), *_announced(weights)]
+    yield [*_announced(outlines), *_answered(handler, weights)]
 
 
 def picture_side(handler: RequestHandler) -> int:
-    """Return how many pixels a side the browser requests of each matrix."""
+    """Return the pixels of the longer side of each matrix that the browser requests."""
     return MATRIX_PIXELS if len(handler.comparands) == 1 else COMPARED_PIXELS
 
 
-def _to_come(requests: Sequence[AttentionRequest]) -> list[InitialAnswer]:
-    return [InitialAnswer(request=one, content=None, numbers=None) for one in requests]
+def _announced(requests: Sequence[AttentionRequest]) -> list[InitialAnswer]:
+    return [InitialAnswer(request=request, content=None, numbers=None) for request in requests]
 
 
 def _answered(handler: RequestHandler, requests: Sequence[AttentionRequest]) -> list[InitialAnswer]:
-    answers = _to_come(requests)
+    answers = _announced(requests)
     for answer in answers:
         answer["content"], numbers = handler.answer(answer["request"])
         if numbers is not None:

@@ -1,4 +1,4 @@
-"""The matrix of a head as SVG: a drawing with the tokens written at its sides."""
+"""Draws the matrix of a head as SVG, labelled with its tokens."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_SIDE", "matrix_svg", "picture_size", "svg_url"]
 
-LARGEST_SIDE = 128  # cells; what is pooled to more is a picture, and PNG's business
-LEVELS = 32  # of colour: fewer than a picture's, for a drawing of fewer bytes
-CELL = 14.0  # of a matrix of few tokens, in pixels
-LETTER = 6.4  # width of one at 11 px, about
-PITCH = 11.5  # between two tokens that are written
+LARGEST_SIDE = 128  # cells
+LEVELS = 32  # of colour: fewer than in a PNG, for a smaller file
+CELL = 14.0  # pixels of a cell at most
+LETTER = 6.4  # approximate width at 11 px
+PITCH = 11.5  # pixels between two labels at least
 LONGEST_LABEL = 18
 MARGIN = 12.0
-BAR = 190.0  # width of the colour bar
+BAR_WIDTH = 190.0
 
 
 def matrix_svg(
@@ -40,24 +40,25 @@ def matrix_svg(
     largest: float = 900.0,
     as_picture: bool = False,
 ) -> str:
-    """A matrix of colour levels from 0 to 255, (rows, columns), as SVG.
-
-    Each token is written at its side, or every second, third or so where there is less room.
+    """Return a matrix of colour levels as SVG.
 
     Args:
-        shades: the colour levels.
-        title: what stands above the matrix.
-        legend: what the colour bar stands for.
-        ticks: what stands at the beginning, the middle and the end of the colour bar.
-        rows: the tokens of its left side, of which each row of cells may stand for several.
-        columns: those of its upper side.
-        largest: pixels of its longer side.
-        as_picture: draw the cells as a PNG, which takes a tenth of the bytes and is shown as
-            fast with many cells as with few, instead of one path for each colour.
+        shades: The colour levels, 0 to 255, (rows, columns).
+        title: The text above the matrix.
+        legend: The explanation of the colour bar.
+        ticks: The labels at the start, the middle and the end of the colour bar.
+        rows: The tokens on the left, of which every n-th is written if there is less room; a row
+            of cells may stand for several.
+        columns: The tokens at the top.
+        largest: The pixels of the longer side.
+        as_picture: Whether to embed the cells as a PNG, which takes a tenth of the bytes and
+            renders fast with any number of cells, instead of one path per colour.
     """
     height, width = shades.shape
     cell = min(CELL, largest / max(height, width))
-    labels = [_placed(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))]
+    labels = [
+        _placed_labels(tokens, cell * count) for tokens, count in ((rows, height), (columns, width))
+    ]
     left, above = (
         MARGIN + (6 + LETTER * max(len(label) for _, label in side) if side else 0.0)
         for side in labels
@@ -82,13 +83,13 @@ def matrix_svg(
     )
     SubElement(root, "title").text = visible(title)
     SubElement(root, "rect", {"width": "100%", "height": "100%", "fill": "#fff"})
-    _write(root, MARGIN, MARGIN + 9, title, {"font-weight": "600"})
-    _write(root, MARGIN, size[1] - MARGIN, legend, {"fill": "#555"})
+    _add_text(root, MARGIN, MARGIN + 9, title, {"font-weight": "600"})
+    _add_text(root, MARGIN, size[1] - MARGIN, legend, {"fill": "#555"})
     for at, label in labels[0]:
-        _write(root, left - 6, above + at + 3.5, label, {"text-anchor": "end"})
+        _add_text(root, left - 6, above + at + 3.5, label, {"text-anchor": "end"})
     for at, label in labels[1]:
         x, y = left + at + 3.5, above - 6
-        _write(root, x, y, label, {"transform": f"rotate(-90 {x:.1f} {y:.1f})"})
+        _add_text(root, x, y, label, {"transform": f"rotate(-90 {x:.1f} {y:.1f})"})
     _draw_bar(root, left, above + cell * height + 12, ticks)
     if as_picture:
         box = {"x": f"{left:.1f}", "y": f"{above:.1f}"}
@@ -97,47 +98,49 @@ def matrix_svg(
         url = png_url(shades.repeat(finer, 0).repeat(finer, 1))
         SubElement(root, "image", {**box, "href": url, "preserveAspectRatio": "none"})
         return tostring(root, encoding="unicode")
-    place = f"translate({left:.1f} {above:.1f}) scale({cell:.4f})"
-    cells = SubElement(root, "g", {"transform": place, "shape-rendering": "crispEdges"})
+    position = f"translate({left:.1f} {above:.1f}) scale({cell:.4f})"
+    cells = SubElement(root, "g", {"transform": position, "shape-rendering": "crispEdges"})
     _rectangle(cells, width, height, LIGHT_COLOURS[0])
     _paint(cells, shades)
     return tostring(root, encoding="unicode")
 
 
 def svg_url(drawing: str) -> str:
-    """A drawing as a data: URL."""
+    """Return a drawing as a data: URL."""
     return "data:image/svg+xml;base64," + b64encode(drawing.encode()).decode("ascii")
 
 
 def picture_size(drawing: str) -> tuple[int, int]:
-    """Width and height of a drawing, in pixels."""
+    """Return the width and the height of a drawing, in pixels."""
     root = fromstring(drawing)
     return int(root.attrib["width"]), int(root.attrib["height"])
 
 
-def _placed(tokens: Sequence[str], length: float) -> list[tuple[float, str]]:
-    """The tokens to write along a side of so many pixels, and where: as many as there is room."""
+def _placed_labels(tokens: Sequence[str], length: float) -> list[tuple[float, str]]:
+    """Return the labels that fit along a side of `length` pixels, with their positions."""
     every = max(1, math.ceil(PITCH * len(tokens) / length))
     return [
-        ((place + 0.5) * length / len(tokens), _label(tokens[place]))
-        for place in range(0, len(tokens), every)
+        ((position + 0.5) * length / len(tokens), _label(tokens[position]))
+        for position in range(0, len(tokens), every)
     ]
 
 
 def _draw_bar(root: Element, x: float, y: float, ticks: tuple[str, str, str]) -> None:
-    """The colours from none to full, and the weights that they stand for."""
+    """Draw the colour bar and its labels."""
     gradient = SubElement(SubElement(root, "defs"), "linearGradient", {"id": "weights"})
-    for place, colour in enumerate(LIGHT_COLOURS):
-        offset = f"{place / (len(LIGHT_COLOURS) - 1):.2f}"
+    for position, colour in enumerate(LIGHT_COLOURS):
+        offset = f"{position / (len(LIGHT_COLOURS) - 1):.2f}"
         SubElement(gradient, "stop", {"offset": offset, "stop-color": colour})
-    bar = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{BAR:.0f}", "height": "8"}
+    bar = {"x": f"{x:.1f}", "y": f"{y:.1f}", "width": f"{BAR_WIDTH:.0f}", "height": "8"}
     SubElement(root, "rect", {**bar, "fill": "url(#weights)", "stroke": "#999"})
     for part, (tick, anchor) in enumerate(zip(ticks, ("start", "middle", "end"), strict=True)):
-        _write(root, x + BAR * part / 2, y + 19, tick, {"text-anchor": anchor, "font-size": "10"})
+        _add_text(
+            root, x + BAR_WIDTH * part / 2, y + 19, tick, {"text-anchor": anchor, "font-size": "10"}
+        )
 
 
 def _paint(parent: Element, shades: NDArray[np.uint8]) -> None:
-    """One path for each colour, of runs of cells that lie side by side."""
+    """Draw one path per colour, of runs of cells in a row."""
     shown = np.rint(shades / 255 * (LEVELS - 1)).astype(int)
     colours = palette()[np.rint(np.linspace(0, 255, LEVELS)).astype(int)]
     for level in np.unique(shown[shown > 0]):
@@ -154,12 +157,12 @@ def _rectangle(parent: Element, width: int, height: int, fill: str) -> None:
     SubElement(parent, "rect", {"width": str(width), "height": str(height), "fill": fill})
 
 
-def _write(parent: Element, x: float, y: float, text: str, how: dict[str, str]) -> None:
-    place = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
-    SubElement(parent, "text", {**place, **how}).text = visible(text)
+def _add_text(parent: Element, x: float, y: float, text: str, attributes: dict[str, str]) -> None:
+    position = {"x": f"{x:.1f}", "y": f"{y:.1f}"}
+    SubElement(parent, "text", {**position, **attributes}).text = visible(text)
 
 
 def _label(token: str) -> str:
-    """A token in one short line, with what is invisible made visible, as in the browser."""
+    """Return a token as one short line, with symbols for invisible characters."""
     shown = token.replace("\r", "").replace("\n", "⏎").replace("\t", "⇥").strip() or "␣"
     return shown if len(shown) <= LONGEST_LABEL else f"{shown[: LONGEST_LABEL - 1]}…"

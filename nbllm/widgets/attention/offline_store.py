@@ -1,8 +1,8 @@
-"""Chooses what a page of its own holds of a viewer: the requests that it can answer.
+"""Selects the answers that a saved page stores.
 
-Until the bytes are spent, in this order: what each source is, with the small pictures of its
-heads; what is on screen; a picture of each wanted head; its exact weights; the mean and the
-largest over the heads of each layer; the heads with their sink masked.
+Until the budget is spent, in this order: the outline of each source, with thumbnails of its heads;
+the weights on screen; a picture of each selected head; its exact weights; the mean and the largest
+over the heads of each layer; the heads with their sink masked.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from nbllm.display.progress_bar import bar_class
 from nbllm.widgets.attention.handler import LARGEST_SIDE, LARGEST_TILE, RequestHandler
 from nbllm.widgets.attention.sources import AttentionSource, Selection
-from nbllm.widgets.page import Answers
+from nbllm.widgets.page import AnswerStore
 from nbllm.widgets.protocol.attention import (
     QUERIES_IN_LINES,
     AttentionRequest,
     Comparand,
     ContentsRequest,
-    Measured,
     MeasuresRequest,
+    MeasureVersions,
     OutlineRequest,
     OwnMeasureRequest,
     PictureRequest,
@@ -30,16 +30,16 @@ from nbllm.widgets.protocol.attention import (
     TileRequest,
 )
 
-__all__ = ["Matrix", "Stock", "store"]
+__all__ = ["Matrix", "StoredCounts", "store_answers"]
 
 SIDES = (LARGEST_SIDE, 384, 256, 192, 128, 96, 64)  # of pooled pictures
-PICTURES_SHARE = 0.8  # of the bytes; what they leave is for exact weights
-SAMPLED_HEADS = 3  # whose pictures give an estimate of the size of all
+PICTURES_SHARE = 0.8  # of the budget; the rest is for exact weights
+SAMPLED_HEADS = 3  # whose pictures estimate the bytes of all
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix that a viewer can show, and the query token that is selected in it."""
+    """A matrix that the viewer can show, and its selected query token."""
 
     stack: str
     comparand: Comparand
@@ -49,11 +49,11 @@ class Matrix:
 
     @property
     def is_short(self) -> bool:
-        """Whether one request can have all of its weights."""
+        """Whether one tile can have all of its weights."""
         return len(self.source.queries) * len(self.source.keys) <= LARGEST_TILE
 
     def picture(self, size: int) -> PictureRequest:
-        """Request the whole matrix as a picture."""
+        """Return the request for the whole matrix as a picture of `size` pixels per side."""
         return PictureRequest(
             kind="picture",
             stack=self.stack,
@@ -68,11 +68,11 @@ class Matrix:
         )
 
     def tile(self) -> TileRequest:
-        """Request all weights; of a long text, those of the queries in the lines."""
+        """Return the request for all weights; for a long text, for the queries in the lines."""
         return self._tile((0, len(self.source.queries))) if self.is_short else self.lines()
 
     def lines(self) -> TileRequest:
-        """Request the weights that the lines show first: of the queries around the token."""
+        """Return the request for the weights that the lines show: of queries around the token."""
         row, first = self.source.queries, self.token
         if first is None:
             first = (row.field_spans[0].start if row.field_spans else 0) + QUERIES_IN_LINES // 2
@@ -95,45 +95,45 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Stock:
-    """Counts of what is stored of the wanted heads."""
+class StoredCounts:
+    """Counts of the stored answers for the selected heads."""
 
-    heads: int  # wanted; one of two recordings and of their difference is three
-    pictures: int  # heads that have one
-    side: int  # of these pictures, at most
-    exact: int  # heads that have exact weights:
-    queries: int  # of so many queries; all, or those around the query token
-    whole: bool  # all weights of all wanted heads
+    heads: int  # selected; in a comparison, each counts for every comparand
+    pictures: int  # heads with a picture
+    side: int  # pixels per side of the pictures, at most
+    exact: int  # heads with exact weights
+    queries: int  # rows of the exact weights: all, or those around the query token
+    complete: bool  # all weights of all selected heads are stored
 
 
-def store(
-    answers: Answers,
+def store_answers(
+    answers: AnswerStore,
     handler: RequestHandler,
-    opened: Sequence[Matrix],
+    on_screen: Sequence[Matrix],
     heads: Sequence[Matrix],
     all_heads: bool,
-    measured: Measured,
-) -> Stock:
-    """Store the answers that the page has room for.
+    versions: MeasureVersions,
+) -> StoredCounts:
+    """Store answers within the budget, and return their counts.
 
-    Without room for what it shows first, nothing is of use, and no picture is counted.
+    If the budget is too small for the first view, the counts are 0.
 
     Args:
-        answers: where they are stored.
-        handler: answers the requests.
-        opened: what the page shows first.
-        heads: those wanted, one or more.
-        all_heads: whether they are all, so that means over them are wanted too.
-        measured: the measures that were given.
+        answers: The store.
+        handler: Answers the requests.
+        on_screen: The matrices that the page shows first.
+        heads: The selected heads, at least one.
+        all_heads: Whether all heads are selected, so that means over heads are stored too.
+        versions: The versions of the measures set from Python.
     """
-    general = _general(handler, opened[0], measured)
+    general = _general_requests(handler, on_screen[0], versions)
     side = 0
-    if _store(answers, "heads at a glance", general) == len(general):
+    if _store_until_full(answers, "heads at a glance", general) == len(general):
         side = _side(answers, heads)
-    first = [request for matrix in opened for request in (matrix.picture(side), matrix.tile())]
-    if side == 0 or _store(answers, "the head on screen", first) < len(first):
-        return Stock(len(heads), 0, 0, 0, 0, False)
-    more = [*(_combined(heads, side) if all_heads else ()), *_masked(heads, side)]
+    first_view = [request for head in on_screen for request in (head.picture(side), head.tile())]
+    if side == 0 or _store_until_full(answers, "the head on screen", first_view) < len(first_view):
+        return StoredCounts(len(heads), 0, 0, 0, 0, False)
+    more = [*(_combined_requests(heads, side) if all_heads else ()), *_masked_requests(heads, side)]
     stages: dict[str, Sequence[AttentionRequest]] = {
         "pictures": [head.picture(side) for head in heads],
         "weights": [head.tile() for head in heads],
@@ -141,27 +141,33 @@ def store(
     }
     counts = dict.fromkeys(stages, 0)
     for stage, requests in stages.items():
-        counts[stage] = _store(answers, stage, requests)
+        counts[stage] = _store_until_full(answers, stage, requests)
         if counts[stage] < len(requests):
             break
     start, stop = heads[0].tile()["rows"]
-    whole = all(head.is_short for head in heads) and counts["weights"] == len(heads)
-    return Stock(len(heads), counts["pictures"], side, counts["weights"], stop - start, whole)
+    complete = all(head.is_short for head in heads) and counts["weights"] == len(heads)
+    return StoredCounts(
+        len(heads), counts["pictures"], side, counts["weights"], stop - start, complete
+    )
 
 
-def _store(answers: Answers, stage: str, requests: Sequence[AttentionRequest]) -> int:
-    """Store the answers in order until the budget is spent; return how many were."""
+def _store_until_full(
+    answers: AnswerStore, stage: str, requests: Sequence[AttentionRequest]
+) -> int:
+    """Store answers in order until the budget is spent; return the number of stored ones."""
     for count, request in enumerate(bar_class()(requests, desc=stage, delay=2, leave=False)):
         if not answers.store(request):
             return count
     return len(requests)
 
 
-def _general(handler: RequestHandler, first: Matrix, measured: Measured) -> list[AttentionRequest]:
-    """Return what a viewer requests before any head, the source on screen first."""
+def _general_requests(
+    handler: RequestHandler, first: Matrix, versions: MeasureVersions
+) -> list[AttentionRequest]:
+    """Return the requests that do not depend on a head, for the source on screen first."""
     requests: list[AttentionRequest] = [ContentsRequest(kind="contents")]
-    on_screen = first.stack, first.comparand
-    for stack, comparand in sorted(handler.sources, key=lambda at: at != on_screen):
+    current = first.stack, first.comparand
+    for stack, comparand in sorted(handler.sources, key=lambda source: source != current):
         requests += [
             OutlineRequest(kind="outline", stack=stack, comparand=comparand),
             MeasuresRequest(kind="measures", stack=stack, comparand=comparand),
@@ -170,7 +176,7 @@ def _general(handler: RequestHandler, first: Matrix, measured: Measured) -> list
             OwnMeasureRequest(
                 kind="own_measure", stack=stack, comparand=comparand, name=name, version=version
             )
-            for name, version in measured.get(stack, {}).items()
+            for name, version in versions.get(stack, {}).items()
         ]
         requests += [
             ThumbnailsRequest(kind="thumbnails", stack=stack, comparand=comparand, layer=layer)
@@ -179,8 +185,8 @@ def _general(handler: RequestHandler, first: Matrix, measured: Measured) -> list
     return requests
 
 
-def _side(answers: Answers, heads: Sequence[Matrix]) -> int:
-    """Return the largest side at which pictures of all heads take no more than their share."""
+def _side(answers: AnswerStore, heads: Sequence[Matrix]) -> int:
+    """Return the largest side at which the pictures of all heads stay within their share."""
     longest = max(len(heads[0].source.queries), len(heads[0].source.keys))
     sample = heads[:: max(1, len(heads) // SAMPLED_HEADS)][:SAMPLED_HEADS]
     room = PICTURES_SHARE * (answers.budget - answers.size)
@@ -192,8 +198,8 @@ def _side(answers: Answers, heads: Sequence[Matrix]) -> int:
     return sides[-1]
 
 
-def _combined(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
-    """Request the mean and the largest over the heads of each layer."""
+def _combined_requests(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
+    """Yield the requests for the mean and the largest weights over the heads of each layer."""
     layers = {(head.stack, head.comparand, head.selection.layer): head for head in heads}
     reduces: tuple[Reduce, ...] = ("mean", "max")
     for head in layers.values():
@@ -202,7 +208,7 @@ def _combined(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
             yield from (combined.picture(side), combined.tile())
 
 
-def _masked(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
+def _masked_requests(heads: Sequence[Matrix], side: int) -> Iterator[AttentionRequest]:
     for head in heads:
         if head.source.sink is not None:
             masked = replace(head, selection=replace(head.selection, mask_sink=True))

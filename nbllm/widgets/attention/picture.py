@@ -1,4 +1,4 @@
-"""A picture of attention weights that needs no kernel, no script and no network."""
+"""Encodes attention weights as PNG."""
 
 from __future__ import annotations
 
@@ -18,17 +18,23 @@ __all__ = ["palette", "png", "png_url"]
 
 
 def palette() -> NDArray[np.uint8]:
-    """Return the colour of each level: (256, 3), red, green, blue."""
+    """Return the colour of each level: red, green and blue, uint8, (256, 3)."""
     stops = np.array([[int(code[at : at + 2], 16) for at in (1, 3, 5)] for code in LIGHT_COLOURS])
     places = np.linspace(0, 255, len(stops))
-    channels = [np.interp(np.arange(256), places, stops[:, one]) for one in range(3)]
+    channels = [np.interp(np.arange(256), places, stops[:, part]) for part in range(3)]
     return np.stack(channels, 1).round().astype(np.uint8)
 
 
 def png(levels: NDArray[np.uint8]) -> bytes:
-    """Return an indexed PNG of levels from 0 (no weight) to 255 (full colour), (rows, columns)."""
+    """Return an indexed PNG.
+
+    Args:
+        levels: The colour levels, 0 to 255, (rows, columns).
+    """
     height, width = levels.shape
-    lines = np.zeros((height, width + 1), np.uint8)  # each line begins with its filter: none
+    lines = np.zeros(
+        (height, width + 1), np.uint8
+    )  # each line begins with its filter type, 0 for none
     lines[:, 1:] = levels
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         _chunk(name, data)
@@ -42,7 +48,7 @@ def png(levels: NDArray[np.uint8]) -> bytes:
 
 
 def png_url(levels: NDArray[np.uint8]) -> str:
-    """Return the same picture as a data: URL."""
+    """Return the same PNG as a data: URL."""
     return "data:image/png;base64," + b64encode(png(levels)).decode("ascii")
 
 

@@ -1,9 +1,7 @@
-"""The sources of the attention viewer's weights: a recording, or two of them compared.
+"""The sources of the attention viewer's weights: a recording, or the difference of two.
 
-A source gives weights for any rows and columns of what is on screen: one head, or the mean or
-largest over the heads of a layer; with its sink, or with the sink masked out and what is left
-of each row made whole again. Both kinds have the same methods, so that no caller need know
-which one it has.
+A source returns weights for any rows and columns of a selection: one head, or the mean or largest
+over the heads of a layer, optionally with the sink masked and each row renormalized.
 """
 
 from __future__ import annotations
@@ -31,18 +29,18 @@ __all__ = [
     "DifferenceSource",
     "RecordingSource",
     "Selection",
-    "largest",
+    "largest_weight",
     "picture",
-    "shrunk",
+    "shrink",
 ]
 
 CELLS_AT_ONCE = 4_000_000  # bounds the memory of pooling a long text
-CELLS_A_PICTURE = 100_000_000  # beyond it, one row stands for each row of pixels
+CELLS_PER_PICTURE = 100_000_000  # beyond, rows are sampled: one per row of pixels
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The weights of a source that are on screen."""
+    """The selected weights of a source."""
 
     layer: int
     head: int
@@ -51,15 +49,15 @@ class Selection:
 
 
 class AttentionSource(Protocol):
-    """One attention matrix for each layer and head."""
+    """The attention matrices of all layers and heads."""
 
     queries: TokenRow
     keys: TokenRow
     causal: bool
     layer_numbers: tuple[int, ...]
     heads: int
-    sink: int | None  # the key that takes weight whatever the text says
-    signed: bool  # weights may be below zero
+    sink: int | None  # the key that takes much weight whatever the text is
+    signed: bool  # weights may be negative
 
     def weights(
         self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
@@ -70,7 +68,7 @@ class AttentionSource(Protocol):
     def pooled(
         self, selection: Selection, rows: range, columns: range, size: int
     ) -> NDArray[np.float32]:
-        """Return the same, pooled to at most size a side: a single hot key stays hot."""
+        """Return the weights of largest magnitude per block, at most size blocks per side."""
         ...
 
     def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
@@ -142,10 +140,9 @@ class RecordingSource:
 
 
 class DifferenceSource:
-    """The differences between two recordings, over the tokens that both have.
+    """The weights of a second recording less those of a first, over their common tokens.
 
-    Weights are those of the second less those of the first. Tokens are matched by their ids,
-    in order, as a diff matches lines.
+    Tokens are matched by their ids, as a diff matches lines.
     """
 
     signed = True
@@ -161,31 +158,33 @@ class DifferenceSource:
             )
         self.heads: int = min(a.heads, b.heads)
         self.causal: bool = a.causal
-        self._rows = matched(a.queries, b.queries)
-        self._columns = self._rows if a.queries is a.keys else matched(a.keys, b.keys)
-        self.queries: TokenRow = _chosen(a.queries, self._rows[0])
+        self._rows = match_tokens(a.queries, b.queries)
+        self._columns = self._rows if a.queries is a.keys else match_tokens(a.keys, b.keys)
+        self.queries: TokenRow = _token_subset(a.queries, self._rows[0])
         self.keys: TokenRow = (
-            self.queries if a.queries is a.keys else _chosen(a.keys, self._columns[0])
+            self.queries if a.queries is a.keys else _token_subset(a.keys, self._columns[0])
         )
         places = self._columns[0]
         self.sink: int | None = places.index(first.sink) if first.sink in places else None
 
     @property
     def places(self) -> tuple[list[int], list[int]]:
-        """The places of its rows in the first and in the second recording."""
+        """The positions of its rows in the first and in the second recording."""
         return self._rows
 
     @property
     def key_places(self) -> tuple[list[int], list[int]] | None:
-        """The places of its columns in both; None where they are its rows."""
+        """The positions of its columns in both; None if they are its rows."""
         return None if self.queries is self.keys else self._columns
 
     def weights(
         self, selection: Selection, rows: Sequence[int], columns: Sequence[int]
     ) -> NDArray[np.float32]:
         before, after = (
-            source.weights(selection, [theirs[row] for row in rows], [keys[key] for key in columns])
-            for source, theirs, keys in zip(
+            source.weights(
+                selection, [queries[row] for row in rows], [keys[key] for key in columns]
+            )
+            for source, queries, keys in zip(
                 (self._first, self._second), self._rows, self._columns, strict=True
             )
         )
@@ -206,16 +205,21 @@ class DifferenceSource:
 
     def sink_mass(self, selection: Selection, rows: Sequence[int]) -> NDArray[np.float32]:
         before, after = (
-            source.sink_mass(selection, [theirs[row] for row in rows])
-            for source, theirs in zip((self._first, self._second), self._rows, strict=True)
+            source.sink_mass(selection, [queries[row] for row in rows])
+            for source, queries in zip((self._first, self._second), self._rows, strict=True)
         )
         return after - before
 
 
-def matched(first: TokenRow, second: TokenRow) -> tuple[list[int], list[int]]:
-    """Return the places of the tokens that two texts share, in each of them, both ascending.
+def match_tokens(first: TokenRow, second: TokenRow) -> tuple[list[int], list[int]]:
+    """Return the positions of the common tokens of two texts in each of them, ascending.
 
-    Raises UnsupportedModelError if the tokens are not of one tokenizer, or none is shared.
+    Args:
+        first: The tokens of the first text.
+        second: The tokens of the second text.
+
+    Raises:
+        UnsupportedModelError: The texts have different tokenizers, or no token in common.
     """
     same_text = first.text == second.text and first.ids != second.ids
     pieces = _pieces(first)
@@ -240,7 +244,7 @@ def matched(first: TokenRow, second: TokenRow) -> tuple[list[int], list[int]]:
 
 
 def _pieces(row: TokenRow) -> dict[int, str]:
-    """The text of each token id, without those that hold only part of a character."""
+    """Return the text of each token id, without those of incomplete characters."""
     ends = [0, *(stop for _, stop in row.spans)]
     starts = [*(start for start, _ in row.spans), len(row.text)]
     return {
@@ -250,7 +254,7 @@ def _pieces(row: TokenRow) -> dict[int, str]:
     }
 
 
-def _chosen(row: TokenRow, places: list[int]) -> TokenRow:
+def _token_subset(row: TokenRow, places: list[int]) -> TokenRow:
     return TokenRow(
         text=row.text,
         ids=tuple(row.ids[place] for place in places),
@@ -263,16 +267,21 @@ def _chosen(row: TokenRow, places: list[int]) -> TokenRow:
 def picture(
     source: AttentionSource, selection: Selection, rows: range, columns: range, size: int
 ) -> tuple[NDArray[np.float32], bool]:
-    """Return weights pooled to at most size a side, and whether their rows are a sample.
+    """Return weights pooled to at most `size` per side, and whether their rows are a sample.
 
-    Over all heads of a long text, one row stands for each row of pixels.
+    Args:
+        source: The source of the weights.
+        selection: The selected weights.
+        rows: The rows of the picture.
+        columns: The columns of the picture.
+        size: The largest number of pixels per side.
     """
-    chosen = _sample(source, selection, rows, columns, size)
-    if chosen is None:
+    sample = _sample(source, selection, rows, columns, size)
+    if sample is None:
         return source.pooled(selection, rows, columns, size), False
     across = block_edges(len(columns), size)[:-1]
     step = max(1, CELLS_AT_ONCE // len(columns))
-    bands = [chosen[top : top + step] for top in range(0, len(chosen), step)]
+    bands = [sample[top : top + step] for top in range(0, len(sample), step)]
     return np.concatenate(
         [
             block_extreme(source.weights(selection, band, columns), np.arange(len(band)), across)
@@ -281,46 +290,48 @@ def picture(
     ), True
 
 
-def largest(source: AttentionSource, selection: Selection, whole: NDArray[np.float32]) -> float:
-    """Return the largest weight of a head outside of its sink, which gets full colour.
+def largest_weight(
+    source: AttentionSource, selection: Selection, whole: NDArray[np.float32]
+) -> float:
+    """Return the largest weight of a selection without the sink, which gets full colour.
 
     Args:
-        source: where the weights come from.
-        selection: which of them are meant.
-        whole: its `picture`, of all rows and columns.
+        source: The source of the weights.
+        selection: The selected weights.
+        whole: Their `picture`, of all rows and columns.
     """
     if source.sink is None:
         return full_colour(whole, None)
     queries, keys = range(len(source.queries)), range(len(source.keys))
     edges = block_edges(len(keys), whole.shape[1])
     block = int(np.searchsorted(edges, source.sink, side="right")) - 1
-    found = np.delete(whole, block, axis=1)
-    # Those keys share their pixels with the sink.
-    beside = [key for key in range(edges[block], edges[block + 1]) if key != source.sink]
-    if beside:
+    others = np.delete(whole, block, axis=1)
+    # The keys that share a pixel with the sink.
+    neighbours = [key for key in range(edges[block], edges[block + 1]) if key != source.sink]
+    if neighbours:
         rows = _sample(source, selection, queries, keys, len(whole)) or queries
-        found = np.append(found, source.weights(selection, rows, beside))
-    return full_colour(found.reshape(1, -1), None)
+        others = np.append(others, source.weights(selection, rows, neighbours))
+    return full_colour(others.reshape(1, -1), None)
 
 
 def _sample(
     source: AttentionSource, selection: Selection, rows: range, columns: range, size: int
 ) -> list[int] | None:
-    """The rows that a picture of these is made from, where they are too many; else None."""
+    """Return the rows to sample for a picture of too many cells, else None."""
     heads = 1 if selection.reduce == "head" else source.heads
-    if heads * len(rows) * len(columns) <= CELLS_A_PICTURE:
+    if heads * len(rows) * len(columns) <= CELLS_PER_PICTURE:
         return None
     return [rows[edge] for edge in block_edges(len(rows), size)[:-1]]
 
 
-def shrunk(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Return a picture pooled once more, to at most size a side."""
+def shrink(weights: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return a picture pooled further, to at most `size` per side."""
     down, across = (block_edges(count, size)[:-1] for count in weights.shape)
     return block_extreme(weights, down, across)
 
 
 def _slice(places: Sequence[int]) -> Sequence[int] | slice:
-    """Return a run of positions as a slice, which is not checked one by one."""
+    """Return consecutive positions as a slice, which is checked faster."""
     if isinstance(places, range) and places.step == 1 and places.start >= 0:
         return slice(places.start, places.stop)
     return places

@@ -1,4 +1,4 @@
-"""The attention viewer without its kernel: the head that is shown, as HTML without script."""
+"""Renders the attention viewer without a kernel: the selected head as HTML without script."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from nbllm.attention.views.colour_levels import levels
 from nbllm.escaping import escape
-from nbllm.widgets.attention.export import Viewed, drawing_of
+from nbllm.widgets.attention.export import ExportableView, matrix_drawing
 from nbllm.widgets.attention.initial_answers import picture_side
 from nbllm.widgets.attention.matrix_svg import picture_size, svg_url
-from nbllm.widgets.attention.sources import shrunk
+from nbllm.widgets.attention.sources import shrink
 from nbllm.wording import counted
 
 __all__ = ["static_html"]
@@ -18,15 +18,15 @@ SIDE = 256  # cells of the picture
 PIXELS = 460.0
 
 
-def static_html(view: Viewed) -> str:
-    """Return the matrix that a view shows as a picture, with what there is to know of it."""
+def static_html(view: ExportableView) -> str:
+    """Return a picture of the matrix on screen, with a caption, as HTML."""
     source, selection = view.source, view.selection
     rows, columns = range(len(source.queries)), range(len(source.keys))
     size = picture_side(view.handler)
     place = view.stack, view.comparand
-    weights, _, full = view.handler.drawn(*place, selection, rows, columns, size)
-    shades = np.rint(255 * levels(shrunk(weights, SIDE), full, view.scale)).astype(np.uint8)
-    drawing = drawing_of(view, shades, full, largest=PIXELS, as_picture=True)
+    weights, _, full = view.handler.cached_picture(*place, selection, rows, columns, size)
+    shades = np.rint(255 * levels(shrink(weights, SIDE), full, view.scale)).astype(np.uint8)
+    drawing = matrix_drawing(view, shades, full, largest=PIXELS, as_picture=True)
     head = f"layer {selection.layer}, head {selection.head}"
     if selection.reduce != "head":
         head = f"layer {selection.layer}, the {selection.reduce} of its heads"
@@ -58,7 +58,7 @@ def static_html(view: Viewed) -> str:
         query = _quoted(source.queries.tokens[view.token])
         lines.append(f"From {query} (token {view.token}): {strongest}.")
     width, height = picture_size(drawing)
-    # Its size as attributes too: where styles are stripped, a picture has no other.
+    # Size attributes, for front ends that strip styles.
     return (
         '<figure class="nbllm-attention-static" style="margin:8px 0;max-width:640px">'
         f'<img src="{svg_url(drawing)}" width="{width}" height="{height}" '
@@ -69,6 +69,6 @@ def static_html(view: Viewed) -> str:
 
 
 def _quoted(token: str) -> str:
-    """Return a token as HTML text in quotation marks."""
+    """Return a token in quotation marks, as HTML."""
     shown = token.strip(" ").replace("\n", "⏎")
     return f"“{escape(shown)}”"

@@ -1,4 +1,4 @@
-"""Turns weights into a tidy DataFrame: one row for each weight."""
+"""Converts weights to a tidy DataFrame."""
 
 from __future__ import annotations
 
@@ -17,42 +17,49 @@ if TYPE_CHECKING:
 
 __all__ = ["to_frame"]
 
-ROWS_AT_ONCE = 512  # bounds the memory of a long text's head
-MOST_ROWS = 20_000_000  # of the table: about 1 GB
+ROWS_AT_ONCE = 512  # bounds the memory for a long text
+MAX_ROWS = 20_000_000  # about 1 GB
 
 
 def to_frame(
-    source: AttentionSource, several: Sequence[Selection], queries: Sequence[int], above: float
+    source: AttentionSource, selections: Sequence[Selection], queries: Sequence[int], above: float
 ) -> pd.DataFrame:
-    """Return the weights of some heads as a DataFrame, one row for each weight.
+    """Return weights as a DataFrame, one row per weight.
 
-    Weights of a magnitude up to `above` are left out. In the column `head` stands the number of
-    a head, or "mean" or "max" where all heads of the layer are combined.
+    Args:
+        source: The source of the weights.
+        selections: The selected weights.
+        queries: Token positions.
+        above: The magnitude up to which weights are left out.
 
-    Returns layer, head, query, key, query_token, key_token, weight (float32), in the order of
-    `several`, then by query and key. Raises SelectionError for a table too large for memory.
+    Returns:
+        The columns layer, head (a number, or "mean" or "max" over heads), query, key,
+        query_token, key_token and weight (float32), by selection, query and key.
+
+    Raises:
+        SelectionError: The table would be too large.
     """
     import pandas as pd
 
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
     counts = []
-    for selection in several:
-        parts = list(_large(source, selection, queries, above))
+    for selection in selections:
+        parts = list(_weights_above(source, selection, queries, above))
         counts.append(sum(len(weights) for *_, weights in parts))
-        found += parts
-        if sum(counts) > MOST_ROWS:
+        blocks += parts
+        if sum(counts) > MAX_ROWS:
             raise SelectionError(
-                f"The table would have more than {counted(MOST_ROWS, 'row')}. Choose fewer heads "
+                f"The table would have more than {counted(MAX_ROWS, 'row')}. Choose fewer heads "
                 "or queries, or leave small weights out, as in above=0.01."
             )
-    query, key, weight = (np.concatenate(column) for column in zip(*found, strict=True))
+    query, key, weight = (np.concatenate(column) for column in zip(*blocks, strict=True))
     return pd.DataFrame(
         {
-            "layer": np.repeat([selection.layer for selection in several], counts),
+            "layer": np.repeat([selection.layer for selection in selections], counts),
             "head": np.repeat(
                 [
                     selection.head if selection.reduce == "head" else selection.reduce
-                    for selection in several
+                    for selection in selections
                 ],
                 counts,
             ),
@@ -65,10 +72,10 @@ def to_frame(
     )
 
 
-def _large(
+def _weights_above(
     source: AttentionSource, selection: Selection, queries: Sequence[int], above: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
-    """Query, key and weight of what lies above, some queries at a time."""
+    """Yield queries, keys and weights above a magnitude, some rows at a time."""
     for start in range(0, max(1, len(queries)), ROWS_AT_ONCE):
         rows = queries[start : start + ROWS_AT_ONCE]
         block = source.weights(selection, rows, range(len(source.keys)))

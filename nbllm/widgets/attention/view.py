@@ -1,7 +1,7 @@
-"""The attention viewer: all heads at a glance, one head as matrix, lines and coloured words.
+"""The attention viewer: thumbnails of all heads, one head as matrix, lines and coloured words.
 
-All that a reader sets in the browser is a synced trait, so Python reads what was clicked and
-sets what is shown. nbllm/widgets/attention/handler.py answers the browser's requests.
+The settings are synced traits, so that Python can read and set them.
+nbllm/widgets/attention/handler.py answers the browser's requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nbllm.engine.prompt import Prompt
 from nbllm.errors import ArgumentError, SelectionError
 from nbllm.escaping import visible
 from nbllm.models.model import ModelLike
-from nbllm.widgets.attention.export import Export, on_screen
+from nbllm.widgets.attention.export import Export, matrices_on_screen
 from nbllm.widgets.attention.handler import MEASURES, RequestHandler
 from nbllm.widgets.attention.head_values import value_names
 from nbllm.widgets.attention.initial_answers import initial_answers
@@ -30,7 +30,7 @@ from nbllm.widgets.attention.static_html import static_html
 from nbllm.widgets.bundle import bundle
 from nbllm.widgets.protocol.attention import Comparand, Reduce, Scale
 from nbllm.widgets.requests import Reply, answer_requests
-from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.subshell import answer_while_busy
 from nbllm.widgets.view import View
 from nbllm.wording import counted
 
@@ -42,7 +42,7 @@ _Set = TypeVar("_Set")
 
 
 class _Position(traitlets.Int[_Get, _Set]):
-    """An integer, also as NumPy's argmax gives it."""
+    """An integer trait that accepts NumPy's integers."""
 
     def validate(self, obj: Any, value: Any) -> Any:
         if value is not None:
@@ -54,7 +54,7 @@ class _Position(traitlets.Int[_Get, _Set]):
 
 
 class _Renamed:
-    """An earlier name of a trait, which works for one release more."""
+    """A deprecated name of a trait, to be removed in the next release."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -74,22 +74,22 @@ class _Renamed:
 
 
 class AttentionView(Export, View):
-    """The attention of a recording, or of two beside each other, in the notebook.
+    """A notebook view of the attention of a recording, or of two side by side.
 
-    What is shown can be read and set from Python; setting a layer, head or token that the
-    recording does not have raises SelectionError.
+    Its settings can be read and set from Python; a layer, head or token that the recording does
+    not have raises SelectionError.
 
     - `layer`, `head`; `reduce`: "head", or "mean" or "max" over the heads of the layer
-    - `token`, `key`: the query token and the key that are selected, or None
+    - `token`, `key`: the selected query token and key, or None
     - `window`: the queries and keys in the matrix, (start, stop, start, stop); None for all
-    - `mask_sink`: the sink is left out, and the rest of each row made whole again
-    - `words`: tokens are joined to words
-    - `scale`: colours by the square root of a weight, "sqrt", or by its logarithm, "log"; full
-      colour is the largest weight outside of the sink
-    - `measure`: what the heads are sorted by, or None for their pictures; also a column of
-      `measures`
+    - `mask_sink`: whether the sink is masked and each row renormalized
+    - `words`: whether tokens are joined to words
+    - `scale`: "sqrt" or "log": colours by the square root or the logarithm of a weight; full
+      colour is the largest weight, without the sink
+    - `measure`: the measure, also a column of `measures`, that sorts the heads; None for
+      thumbnails
     - `stack`: the stack of an encoder-decoder: "encoder", "decoder" or "cross"
-    - `comparand`: of two recordings "a", "b" or their "difference", b less a
+    - `comparand`: one of two recordings, "a" or "b", or their "difference", b less a
 
         view = nbllm.inspect(model, "The plot was thin, but I loved it.")
         view.layer, view.head = 5, 2
@@ -112,7 +112,7 @@ class AttentionView(Export, View):
     measure: traitlets.Unicode[str | None, str | bytes | None] = traitlets.Unicode(
         None, allow_none=True
     ).tag(sync=True)
-    # By stack and name, a number that changes with the values, which the browser requests.
+    # Versions of the measures set from Python, by stack and name; the browser requests the values.
     measured: traitlets.Dict[str, Any] = traitlets.Dict().tag(sync=True)
     stack: traitlets.Unicode[str, str | bytes] = traitlets.Unicode().tag(sync=True)
     comparand: traitlets.Unicode[str, str | bytes] = traitlets.Unicode("a").tag(sync=True)
@@ -120,7 +120,7 @@ class AttentionView(Export, View):
     how: _Renamed = _Renamed("reduce")
     part: _Renamed = _Renamed("stack")
     side: _Renamed = _Renamed("comparand")
-    # While the view is being displayed.
+    # Only while the view is being displayed.
     _initial_answers = traitlets.Any(None).tag(sync=True)
 
     def __init__(
@@ -129,59 +129,61 @@ class AttentionView(Export, View):
         other: Recording | EncoderDecoderRecording | None = None,
     ) -> None:
         self.handler: RequestHandler = RequestHandler(recording, other)
-        # A request in a subshell waits for the picture that a cell is about to show.
+        # A request in a subshell waits for the picture that a cell is computing.
         self._lock = RLock()
         stack, comparand = self.handler.stacks[-1], self.handler.comparands[-1]
-        opened = self.handler.recorded(stack, comparand).overview
+        initial = self.handler.recording_source(stack, comparand).overview
         source = self.handler.source(stack, comparand)
         last = len(source.queries) - 1
         super().__init__(
             stack=stack,
             comparand=comparand,
-            layer=_nearest(opened.layer, source.layer_numbers),
-            head=min(opened.head, source.heads - 1),
-            token=opened.token if other is None else last if source.causal else 0,
+            layer=_nearest(initial.layer, source.layer_numbers),
+            head=min(initial.head, source.heads - 1),
+            token=initial.token if other is None else last if source.causal else 0,
         )
         answer_requests(self, self._answer)
-        answer_beside_cells(self.comm)
+        answer_while_busy(self.comm)
         self.observe(self._fit, ["stack", "comparand"])
 
     @property
     def recording(self) -> Recording:
-        """The recording that is shown; of a difference, the first of the two."""
-        return self.handler.recorded(self.stack, cast(Comparand, self.comparand)).recording
+        """The recording that is shown; for a difference, the first one."""
+        return self.handler.recording_source(self.stack, cast(Comparand, self.comparand)).recording
 
     @property
     def measures(self) -> Any:
-        """More that the heads can be sorted by: a DataFrame of one row a head, or None.
+        """Further measures to sort the heads by: a DataFrame with one row per head, or None.
 
-        It has the columns layer and head; each other column of numbers can be chosen in the view
-        or set as `measure`. Of an encoder-decoder it belongs to the `stack` that is shown. Raises
-        SelectionError for a table of another form or of another model.
+        It has the columns layer and head; each further numeric column can be selected in the view
+        or set as `measure`. For an encoder-decoder it belongs to the current `stack`. A table of
+        another form or of another model raises SelectionError.
 
+        Example:
             view.measures = nbllm.attention.induction_scores(model)
             view.measure = "induction"
         """
-        return self.handler.tables.get(self.stack)
+        return self.handler.measure_tables.get(self.stack)
 
     @measures.setter
     def measures(self, table: Any) -> None:
         stack, source = self.stack, self.source
         names = [] if table is None else value_names(table, source.layer_numbers, source.heads)
-        self.handler.tables[stack] = table
-        version = 1 + max((0, *(max(named.values()) for named in self.measured.values() if named)))
+        self.handler.measure_tables[stack] = table
+        versions = [version for named in self.measured.values() for version in named.values()]
+        version = max(versions, default=0) + 1
         with self.hold_sync():
             self.measured = {**self.measured, stack: dict.fromkeys(names, version)}
             self._fit_measure()
 
     @property
     def source(self) -> AttentionSource:
-        """The weights that are shown: of `stack` and `comparand`."""
+        """The source of the weights on screen: `stack` and `comparand`."""
         return self.handler.source(self.stack, cast(Comparand, self.comparand))
 
     @property
     def selection(self) -> Selection:
-        """The selection among those weights: `layer`, `head`, `reduce` and `mask_sink`."""
+        """The weights on screen: `layer`, `head`, `reduce` and `mask_sink`."""
         return Selection(self.layer, self.head, cast(Reduce, self.reduce), self.mask_sink)
 
     def __repr__(self) -> str:
@@ -192,20 +194,20 @@ class AttentionView(Export, View):
 
     @traitlets.validate("stack", "comparand")
     def _check_source(self, proposal: Any) -> Any:
-        place = {
+        names = {
             "stack": self.stack,
             "comparand": self.comparand,
             proposal["trait"].name: proposal["value"],
         }
-        self.handler.source(**place)
+        self.handler.source(**names)
         return proposal["value"]
 
     @traitlets.validate("layer", "head")
     def _check_head(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
         source = self.source
-        there = source.layer_numbers if name == "layer" else range(source.heads)
-        if value not in there:
+        choices = source.layer_numbers if name == "layer" else range(source.heads)
+        if value not in choices:
             self.recording.check(
                 **{"layer": self.recording.layer_numbers[0], "head": 0, name: value}
             )
@@ -214,10 +216,10 @@ class AttentionView(Export, View):
 
     @traitlets.validate("measure")
     def _check_measure(self, proposal: Any) -> Any:
-        name, there = proposal["value"], (*MEASURES, *self.measured.get(self.stack, ()))
-        if name is not None and name not in there:
+        name, choices = proposal["value"], (*MEASURES, *self.measured.get(self.stack, ()))
+        if name is not None and name not in choices:
             raise SelectionError(
-                f"There is no measure {name!r} here. Choose one of {', '.join(there)}, or give "
+                f"There is no measure {name!r} here. Choose one of {', '.join(choices)}, or give "
                 "more as view.measures, a table with the columns layer, head and the measure."
             )
         return name
@@ -253,7 +255,7 @@ class AttentionView(Export, View):
         return window
 
     def _fit(self, _: Any) -> None:
-        """Another source may have fewer layers, heads and tokens."""
+        """Limit the settings to a source that has fewer layers, heads and tokens."""
         source = self.source
         with self.hold_sync():
             self.layer = _nearest(self.layer, source.layer_numbers)
@@ -277,36 +279,36 @@ class AttentionView(Export, View):
         return content, [] if numbers is None else [np.ascontiguousarray(numbers).data]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The live widget, and a picture for front ends that have no widgets."""
+        """Return the widget, and a picture for front ends without widgets."""
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
         return {**data, "text/html": self._static_html()}, metadata
 
     def _ipython_display_(self) -> None:
-        """Show the widget and, above it, the picture, which the widget hides.
+        """Show the widget and, in a separate output above it, a picture, which the widget hides.
 
-        As one output JupyterLab would take the widget alone, and a notebook opened without
-        its kernel would say "model not found" in place of the picture. The picture comes last,
-        into the place held for it, so that the browser opens the view while it is drawn.
+        In a single output JupyterLab would ignore the picture, and a notebook opened without its
+        kernel would show "model not found". The picture is added last, so that the browser opens
+        the view while it is computed.
         """
-        if self.comm is None:  # closed: nothing would answer the browser
+        if self.comm is None:  # a closed widget cannot answer the browser
             publish_display_data({"text/plain": repr(self), "text/html": self._static_html()})  # type: ignore[no-untyped-call]
             return
-        place = DisplayHandle()  # type: ignore[no-untyped-call]
-        place.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
-        initial = initial_answers(self.handler, on_screen(self), self.window)
+        output = DisplayHandle()  # type: ignore[no-untyped-call]
+        output.display({"text/html": ""}, raw=True)  # type: ignore[no-untyped-call]
+        initial = initial_answers(self.handler, matrices_on_screen(self), self.window)
         try:
             with self._lock:
                 self._initial_answers = next(initial)
                 publish_display_data(*super()._repr_mimebundle_())  # type: ignore[no-untyped-call, misc]
                 for answers in initial:
                     self._initial_answers = answers
-            place.update({"text/html": self._static_html()}, raw=True)  # type: ignore[no-untyped-call]
+            output.update({"text/html": self._static_html()}, raw=True)  # type: ignore[no-untyped-call]
         finally:
-            # The browser requests what has not come; a view that opens later requests all.
+            # The browser then requests missing answers; a view that opens later requests all.
             self._initial_answers = None
 
     def _static_html(self) -> str:
-        """Return the head that is shown, as HTML without script."""
+        """Return the selected head as HTML without script."""
         return static_html(self)
 
 
@@ -319,15 +321,23 @@ def inspect(
     text: str | Prompt | Recording | EncoderDecoderRecording | None = None,
     **options: Any,
 ) -> AttentionView:
-    """Show what a model looked at: `inspect(model, text)` or `inspect(recording)`.
+    """Return a view of a model's attention: `inspect(model, text)` or `inspect(recording)`.
 
-    Two recordings, `inspect(a, b)`, are shown beside each other and as their difference.
-    Opens at the head that puts the most weight, from the token that the answer is read
-    from, on the user's text, apart from the sink, that token and its neighbours. Options go to
-    `record`: `layers`, `target`, `generate`. Raises what `record` raises, and
-    UnsupportedModelError for two recordings that cannot be compared.
-    As any widget, a view stays in the kernel's memory with its recording until `view.close()`.
+    Two recordings, `inspect(a, b)`, are shown side by side and as their difference. The view opens
+    at the head with the most weight from the token that the answer is read at on the user's text,
+    without the sink, that token and its neighbours. Like any widget, it stays in the kernel's
+    memory with its recording until `view.close()`. It raises the errors of `record`.
 
+    Args:
+        model: The model, its name, or a recording.
+        text: The text or prompt or, with a recording, a second recording to compare.
+        options: Options of `record`: `layers`, `target`, `generate`.
+
+    Raises:
+        ArgumentError: The arguments are neither a model with a text nor recordings alone.
+        UnsupportedModelError: The recordings cannot be compared.
+
+    Example:
         nbllm.inspect(model, "The plot was thin, but I loved it.")
         nbllm.inspect(record(model, "It was good."), record(model, "It was not good."))
     """

@@ -1,1 +1,1 @@
-"""The results explorer: a frame that verbs answered, as a table that is sorted and filtered."""
+"""The results explorer: an answered frame as a table to sort, filter and correct."""

@@ -1,4 +1,4 @@
-"""The panel below the table, with the explanation of the row that was opened last."""
+"""The panel below the table, with the explanation of the row opened last."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nbllm.widgets.view import close_tree
 
 __all__ = ["ExplanationPanel"]
 
-_STYLE = "line-height:1.5;white-space:normal"  # ipywidgets would have it for form fields
+_STYLE = "line-height:1.5;white-space:normal"  # overrides ipywidgets' style of form fields
 _RUNNING = "The model is asked once more; this takes seconds."
 _ATTRIBUTING = "Which words speak for it is being computed …"
 
 
 class ExplanationPanel:
-    """A box with the explanation of one row at a time, computed beside the notebook.
+    """A box with the explanation of one row at a time, computed in a background thread.
 
     Args:
-        explain: gives the explanation of a row by its position.
-        name: gives the heading of a row.
+        explain: Returns the explanation of a row, by its position.
+        name: Returns the heading of a row, by its position.
     """
 
     def __init__(self, explain: Callable[[int], Explanation], name: Callable[[int], str]) -> None:
@@ -34,79 +34,79 @@ class ExplanationPanel:
         self._opened = 0
         self._thread: ThreadPoolExecutor | None = None
         self._closed = False
-        self._change = Lock()  # of the explanation that is shown
+        self._change = Lock()  # guards `explanation` and the children of `box`
         self.explanation: Explanation | None = None
         self.message: Any = ipywidgets.HTML()
         self.box: Any = ipywidgets.VBox()
         self.box.add_class("nbllm-explanation-panel")
 
     def start(self, row: int) -> Future[None]:
-        """Explain a row in a thread, so that the table still answers."""
+        """Explain a row in the background thread, so that the table stays responsive."""
         self._opened += 1
         self.box.children = (self.message,)
-        self._say(row, _RUNNING)
+        self._show_message(row, _RUNNING)
         return self.run_in_thread(self._open_if_last, row, self._opened)
 
-    def run_in_thread(self, work: Callable[..., None], *given: int) -> Future[None]:
-        """Run a function in the thread of the explanations."""
+    def run_in_thread(self, work: Callable[..., None], *arguments: int) -> Future[None]:
+        """Run `work(*arguments)` in the background thread."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "nbllm-explorer")
-        return self._thread.submit(work, *given)
+        return self._thread.submit(work, *arguments)
 
     def open(self, row: int) -> Explanation:
-        """Explain a row at once; one that is still being explained in the thread gives way."""
+        """Explain a row now; the background thread abandons the row that it works on."""
         self._opened += 1
         return self._open(row, lambda: True)
 
     def close(self) -> None:
-        """Close the box with what is in it; what is being computed for it is not shown."""
+        """Close the box and its content; running computations are abandoned."""
         with self._change:
             self._opened += 1
             self._closed = True
             self.explanation = None
             close_tree(self.box)
-        close_tree(self.message)  # which the box holds only once a row was opened
+        close_tree(self.message)  # not in the box before a row is opened
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _open(self, row: int, go_on: Callable[[], bool]) -> Explanation:
-        """Show the attention, then the coloured words once computed, while `go_on()` is true."""
-        found = self._explain(row)
-        self._replace(found)
-        if go_on():
-            self._say(row, "" if found.contrast is None else _ATTRIBUTING)
-        if found.contrast is not None and go_on():
-            words = found.words_html()
-            if go_on():
+    def _open(self, row: int, is_current: Callable[[], bool]) -> Explanation:
+        """Show the attention and then the coloured words, as long as `is_current()` is true."""
+        explanation = self._explain(row)
+        self._replace(explanation)
+        if is_current():
+            self._show_message(row, "" if explanation.contrast is None else _ATTRIBUTING)
+        if explanation.contrast is not None and is_current():
+            words = explanation.words_html()
+            if is_current():
                 self._show(row, words)
-        return found
+        return explanation
 
     def _open_if_last(self, row: int, opened: int) -> None:
-        # A reader who went on to another row waits for that one alone.
-        def go_on() -> bool:
+        # A user who has opened another row need not wait for this one.
+        def is_current() -> bool:
             return opened == self._opened
 
-        if not go_on():
+        if not is_current():
             return
         try:
-            self._open(row, go_on)
-        except Exception as error:  # of any kind: it is shown where the explanation would be
+            self._open(row, is_current)
+        except Exception as error:  # of any kind: it is shown in place of the explanation
             self._replace(None)
-            self._say(row, f"No explanation. {type(error).__name__}: {error}", failed=True)
+            self._show_message(row, f"No explanation. {type(error).__name__}: {error}", failed=True)
 
-    def _replace(self, found: Explanation | None) -> None:
-        """Show the attention of this explanation, in place of the last one's."""
-        view = () if found is None else (found.attention,)
+    def _replace(self, explanation: Explanation | None) -> None:
+        """Show the attention of an explanation in place of the previous one."""
+        view = () if explanation is None else (explanation.attention,)
         with self._change:
             if self._closed:
-                last = found
+                previous = explanation
             else:
-                last, self.explanation = self.explanation, found
+                previous, self.explanation = self.explanation, explanation
                 self.box.children = (self.message, *view)
-        if last is not None:
-            last.attention.close()
+        if previous is not None:
+            previous.attention.close()
 
-    def _say(self, row: int, message: str, failed: bool = False) -> None:
+    def _show_message(self, row: int, message: str, failed: bool = False) -> None:
         mark = " data-failed" if failed else ""
         self._show(row, f"<p role='status'{mark}>{escape(message)}</p>" if message else "")
 

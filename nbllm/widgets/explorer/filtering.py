@@ -1,4 +1,4 @@
-"""Filters, sorts and counts the rows by a query."""
+"""Filters, sorts and counts the rows of a query."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from nbllm.widgets.protocol.explorer import Confusion, Counts, LabelCounts, Scor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check", "counts", "matching"]
+__all__ = ["chart_counts", "check_query", "matching_rows"]
 
 _BINS = 20
 
 
-def check(answers: Answers, query: Query) -> None:
-    """Refuse a query that these rows cannot answer.
+def check_query(answers: Answers, query: Query) -> None:
+    """Raise if a query names labels, columns or scores that the frame does not have.
+
+    Args:
+        answers: The answered frame.
+        query: The query.
 
     Raises:
-        SelectionError: naming what there is.
+        SelectionError: The message lists the choices.
     """
-    for name, given, there in (
+    for name, selected, choices in (
         ("labels", query.labels, answers.labels),
         ("truths", query.truths, answers.true_labels),
     ):
-        unknown = [label for label in given if label not in there]
+        unknown = [label for label in selected if label not in choices]
         if unknown:
             raise SelectionError(
                 f"{unknown[0]!r} is none of the {name} here: "
-                f"{', '.join(there) or 'there are none'}. Choose one of those."
+                f"{', '.join(choices) or 'there are none'}. Choose one of those."
             )
     if query.sort is not None and query.sort not in answers.columns:
         raise SelectionError(
@@ -53,8 +57,13 @@ def check(answers: Answers, query: Query) -> None:
         )
 
 
-def matching(answers: Answers, query: Query) -> NDArray[np.intp]:
-    """Return the positions of the rows of a query, in its order."""
+def matching_rows(answers: Answers, query: Query) -> NDArray[np.intp]:
+    """Return the positions of the rows that match a query, in its order.
+
+    Args:
+        answers: The answered frame.
+        query: The filter and the sort.
+    """
     rows = np.flatnonzero(_all(answers, _masks(answers, query)))
     if query.sort is None:
         return rows[::-1] if query.descending else rows
@@ -66,10 +75,14 @@ def matching(answers: Answers, query: Query) -> NDArray[np.intp]:
     return rows[np.argsort(keys, kind="stable")]
 
 
-def counts(answers: Answers, query: Query) -> Counts:
-    """Return what the charts show: all rows, and those that the rest of the query leaves.
+def chart_counts(answers: Answers, query: Query) -> Counts:
+    """Return the data of the charts: counts of all rows and of the rows that match the query.
 
-    Each chart leaves its own part of the query out, so that another bar can be chosen.
+    Each chart ignores its own part of the query, so that another bar can be selected.
+
+    Args:
+        answers: The answered frame.
+        query: The filter.
     """
     masks = _masks(answers, query)
     found = Counts()
@@ -101,10 +114,10 @@ def counts(answers: Answers, query: Query) -> Counts:
 
 
 def _masks(answers: Answers, query: Query) -> dict[str, NDArray[np.bool_]]:
-    """Return which rows each part of a query lets through."""
+    """Return the mask of matching rows for each part of a query."""
     masks: dict[str, NDArray[np.bool_]] = {}
     if query.text:
-        found = [column.holding(query.text) for column in answers.texts]
+        found = [column.contains(query.text) for column in answers.texts]
         masks["text"] = np.logical_or.reduce(found) if found else answers.no_rows
     if query.labels:
         masks["labels"] = np.isin(
@@ -135,7 +148,7 @@ def _all(
 
 
 def _edges(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return edges of bins: of probabilities 0 to 1, and else from the least to the greatest."""
+    """Return the edges of bins: from 0 to 1 for probabilities, else over the scores' range."""
     low, high = float(scores.min()), float(scores.max())
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Rows as the table shows them, and one row in full."""
+"""Formats rows for the table, and a single row in full."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from nbllm.frame.columns import is_missing
 from nbllm.widgets.explorer.answers import Answers
-from nbllm.widgets.explorer.column import CUT, readable
+from nbllm.widgets.explorer.column import CELL_LENGTH, cell_text
 from nbllm.widgets.protocol.explorer import Role, RowDetails, RowText, RowWindow
 
 __all__ = ["index_name", "row_details", "row_name", "row_window", "shown_columns"]
 
-_WHOLE = 20_000  # characters of the row in focus
-_MOST_COLUMNS = 40
+_FULL_TEXT = 20_000  # characters of a text of the row in focus
+_MAX_COLUMNS = 40
 
 
 def row_window(answers: Answers, rows: Sequence[int], start: int, total: int) -> RowWindow:
-    """Return rows as the table shows them.
+    """Return the table's cells of some rows.
 
     Args:
-        answers: the answered frame.
-        rows: their positions in the frame.
-        start: the place of the first of them in the query.
-        total: how many rows the query leaves.
+        answers: The answered frame.
+        rows: The positions of the rows in the frame.
+        start: The place of the first row in the query.
+        total: The number of rows that match the query.
     """
     rows = [int(row) for row in rows]
     return RowWindow(
@@ -38,12 +38,12 @@ def row_window(answers: Answers, rows: Sequence[int], start: int, total: int) ->
 
 
 def shown_columns(answers: Answers) -> tuple[str, ...]:
-    """Return the columns of the table; those beyond 40 are left to the frame."""
-    return tuple(answers.roles)[:_MOST_COLUMNS]
+    """Return the columns of the table, at most 40."""
+    return tuple(answers.roles)[:_MAX_COLUMNS]
 
 
 def index_name(answers: Answers) -> str:
-    """Return what the rows are named by: the names of the index, "row" where it has none."""
+    """Return the heading of the row labels: the names of the index, or "row"."""
     index = getattr(answers.frame, "index", None)
     names = [] if index is None else [str(name) for name in index.names if name is not None]
     return ", ".join(names) or "row"
@@ -53,17 +53,17 @@ def row_name(answers: Answers, row: int) -> str:
     """Return the index label of a row as text."""
     label = answers.index[row]
     if isinstance(label, tuple):
-        return ", ".join(readable(part) or "" for part in label)
-    return readable(None if is_missing(label) else label) or ""
+        return ", ".join(cell_text(part) or "" for part in label)
+    return cell_text(None if is_missing(label) else label) or ""
 
 
 def row_details(answers: Answers, row: int) -> RowDetails:
-    """Return one row in full: its texts, and the probability of each label where it is known."""
-    wanted: tuple[Role, ...] = ("text", "error") if answers.labels else ("text", "answer", "error")
+    """Return one row in full: its texts, and the known probabilities of its labels."""
+    roles: tuple[Role, ...] = ("text", "error") if answers.labels else ("text", "answer", "error")
     texts = []
     for name, role in answers.roles.items():
-        if role in wanted or (role in ("other", "field") and _is_long(answers, name, row)):
-            text = answers.columns[name].cells([row], _WHOLE)[0]
+        if role in roles or (role in ("other", "field") and _is_long(answers, name, row)):
+            text = answers.columns[name].cells([row], _FULL_TEXT)[0]
             if text is not None:
                 texts.append(RowText(name=name, role=role, text=text))
     return RowDetails(
@@ -71,14 +71,14 @@ def row_details(answers: Answers, row: int) -> RowDetails:
         index=row_name(answers, row),
         texts=texts,
         probabilities=_probabilities(answers, row),
-        answer=readable(answers.answer(row)),
+        answer=cell_text(answers.answer(row)),
         truth=None if answers.truth is None else answers.truth.cells([row])[0],
     )
 
 
 def _is_long(answers: Answers, name: str, row: int) -> bool:
-    cell = answers.columns[name].cells([row], CUT)[0]
-    return cell is not None and len(cell) > CUT
+    cell = answers.columns[name].cells([row], CELL_LENGTH)[0]
+    return cell is not None and len(cell) > CELL_LENGTH
 
 
 def _probabilities(answers: Answers, row: int) -> list[tuple[str, float]]:

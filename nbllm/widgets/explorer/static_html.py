@@ -1,10 +1,10 @@
-"""The explorer without its kernel: the first rows of its filter, as HTML without script."""
+"""Renders the explorer without a kernel: the first rows of its query, as HTML without script."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nbllm.display.table import Column, Table
+from nbllm.display.table import ColumnFormat, Table
 from nbllm.display.theme import STYLE
 from nbllm.escaping import escape
 from nbllm.widgets.explorer.answers import Answers
@@ -16,27 +16,26 @@ __all__ = ["static_html"]
 
 ROWS = 50
 _COLUMNS = 7
-_CUT = 120  # characters of a text: about two lines of the table
-_SHORT = 32  # of any other cell, which has one line
-_LONG = ("text", "error")
-_LEFT_OUT = ("run",)
+_TEXT = 120  # characters of a text: about two lines of the table
+_SHORT = 32  # characters of any other cell, which has one line
+_LONG_ROLES = ("text", "error")
 
 
 def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
-    """Return the first 50 rows of a query, with counts of the labels and of the failures.
+    """Return the first 50 rows of a query as HTML, with counts of the labels and of the failures.
 
     Args:
-        answers: the answered frame.
-        query: the filter and the sort.
-        rows: the positions of the rows that the query leaves, in its order.
+        answers: The answered frame.
+        query: The filter and the sort.
+        rows: The positions of the rows that match the query, in its order.
     """
     first = list(rows[:ROWS])
     roles = {name: answers.roles[name] for name in _names(answers)}
     cells = [
-        answers.columns[name].cells(first, _CUT if _is_long(answers, name, role) else _SHORT)
+        answers.columns[name].cells(first, _TEXT if _is_long(answers, name, role) else _SHORT)
         for name, role in roles.items()
     ]
-    forms: list[Column] = [
+    formats: list[ColumnFormat] = [
         "long" if _is_long(answers, name, role) else "text" for name, role in roles.items()
     ]
     table = Table(
@@ -45,10 +44,10 @@ def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
             for place, row in enumerate(first)
         ],
         ("", *roles),
-        columns=["text", *forms],
+        columns=["text", *formats],
     )
     about = _about(answers, query, len(rows), len(roles))
-    # As wide as the page, since a table no wider than it must be breaks texts into short lines.
+    # As wide as the page, since a table as narrow as possible breaks texts into short lines.
     return (
         f"<div class='nbllm-explorer-static' style='{STYLE['card']};display:block;max-width:100%'>"
         f"<div style='{STYLE['name']}'>{escape(answers.output)}</div>"
@@ -59,21 +58,21 @@ def static_html(answers: Answers, query: Query, rows: Sequence[int]) -> str:
 
 
 def _names(answers: Answers) -> list[str]:
-    """Return the columns to show: those of the run first, and none that is empty."""
-    wanted = [
+    """Return the columns to show: those of the run first, without an empty column of errors."""
+    names = [
         name
         for name, role in answers.roles.items()
-        if role not in _LEFT_OUT and not (role == "error" and answers.columns[name].missing.all())
+        if role != "run" and not (role == "error" and answers.columns[name].missing.all())
     ]
-    return wanted[:_COLUMNS]
+    return names[:_COLUMNS]
 
 
 def _is_long(answers: Answers, name: str, role: str) -> bool:
-    """Return whether a column holds texts, which may have several lines."""
-    return role in _LONG or (role == "answer" and not answers.labels)
+    """Return whether a column has texts of several lines."""
+    return role in _LONG_ROLES or (role == "answer" and not answers.labels)
 
 
-def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
+def _about(answers: Answers, query: Query, matched: int, columns: int) -> str:
     counts = [counted(len(answers), "row")]
     shown = answers.label_counts()
     counts += [f"{count:,} {label}" for label, count in shown.items()]
@@ -84,11 +83,11 @@ def _about(answers: Answers, query: Query, found: int, columns: int) -> str:
         counts.append(f"{int(answers.wrong.sum()):,} other than {answers.truth.name}")
     sentences = [", ".join(counts) + "."]
     if filters := query.filters():
-        sentences.append(f"Only {', '.join(filters)}: {counted(found, 'row')}.")
+        sentences.append(f"Only {', '.join(filters)}: {counted(matched, 'row')}.")
     if query.sort is not None:
-        way = "descending" if query.descending else "ascending"
-        sentences.append(f"Sorted by {query.sort}, {way}.")
-    if found > ROWS:
+        order = "descending" if query.descending else "ascending"
+        sentences.append(f"Sorted by {query.sort}, {order}.")
+    if matched > ROWS:
         sentences.append(f"The first {ROWS} are below.")
     if len(answers.roles) > columns:
         more = counted(len(answers.roles) - columns, "more column is", "more columns are")

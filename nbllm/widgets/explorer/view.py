@@ -1,8 +1,8 @@
 """The results explorer: the answered rows as a table, with charts that filter it.
 
-What a reader sets in the browser is a synced trait, so Python reads and sets it. The rows on
-screen, the counts of the charts and the code that draws them are requested by message, each with
-the whole query in it: nbllm/widgets/protocol/ has the requests.
+The settings are synced traits, so that Python can read and set them. The rows on screen, the counts
+of the charts and the code that draws them are requested by messages that contain the whole query;
+see nbllm/widgets/protocol/.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nbllm.widgets.bundle import bundle
 from nbllm.widgets.explanation import Explanation
 from nbllm.widgets.explorer.answers import Answers
 from nbllm.widgets.explorer.explanation_panel import ExplanationPanel
-from nbllm.widgets.explorer.filtering import check, counts, matching
+from nbllm.widgets.explorer.filtering import chart_counts, check_query, matching_rows
 from nbllm.widgets.explorer.query import Query
 from nbllm.widgets.explorer.rows import (
     index_name,
@@ -40,36 +40,42 @@ from nbllm.widgets.explorer.rows import (
 )
 from nbllm.widgets.explorer.static_html import static_html
 from nbllm.widgets.protocol.envelope import NoContent
-from nbllm.widgets.protocol.explorer import ExplorerOutline, Only, OutlineColumn, Place, RowWindow
+from nbllm.widgets.protocol.explorer import (
+    ExplorerOutline,
+    OutlineColumn,
+    Place,
+    RowStatus,
+    RowWindow,
+)
 from nbllm.widgets.requests import Reply, answer_requests
-from nbllm.widgets.subshell import answer_beside_cells
+from nbllm.widgets.subshell import answer_while_busy
 from nbllm.widgets.view import View, close_tree
 from nbllm.wording import counted
 
 __all__ = ["Explorer"]
 
-_INITIAL_ROWS = 40  # rows that come with the widget, on screen without a request
+_INITIAL_ROWS = 40  # sent with the widget, and so shown without a request
 _LARGEST_WINDOW = 1000
 _QUERY = ("text", "labels", "truths", "score", "only", "sort", "descending")
 
 
 class Explorer(View):
-    """A frame that a verb answered, to sort, filter, correct and open. Made by `df.llm.explore`.
+    """A view of an answered frame, to sort, filter, correct and explain; see `df.llm.explore`.
 
-    What is shown can be read and set from Python; what these rows do not have raises
-    SelectionError. As any widget it stays in the kernel's memory, with the frame and the recording
-    of the row that was opened last, until `view.close()`.
+    Its settings can be read and set from Python; values that the rows do not have raise
+    SelectionError. Like any widget, it stays in the kernel's memory, with the frame and the
+    recording of the row explained last, until `view.close()`.
 
-    - `text`: only rows that hold it
-    - `labels`, `truths`: only rows with one of these answers, or of these right answers
+    - `text`: only rows that contain it
+    - `labels`, `truths`: only rows with one of these answers, or right answers
     - `score`: only rows whose score is in (from, to); None for all
     - `only`: "failed", "unasked", "corrected" or "wrong" rows; None for all
-    - `sort`, `descending`: the column that rows are sorted by; None for the frame's order
-    - `selected`: the index labels (positions in polars) of the rows that are selected
-    - `filtered`: the rows that the filter leaves, as a frame, in the order shown
-    - `corrections`: the rows that were given another label, for `calibrate` and `corrected`
-    - `examples`: their texts and labels, to show a model or to train on
-    - `explanation`: of the row that was opened last
+    - `sort`, `descending`: the column to sort by, None for the frame's order; its direction
+    - `selected`: the index labels (positions in polars) of the selected rows
+    - `filtered`: the matching rows as a frame, in the order shown
+    - `corrections`: the corrected rows, for `calibrate` and `corrected`
+    - `examples`: texts and labels of the corrected rows, for prompts or training
+    - `explanation`: the explanation of the row opened last
 
         view = answered.llm.explore(truth="label")
         view.only, view.sort = "wrong", "review_sentiment_score"
@@ -85,10 +91,10 @@ class Explorer(View):
     score: traitlets.Tuple = traitlets.Tuple(
         traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
     ).tag(sync=True)
-    only = traitlets.Enum(get_args(Only), None, allow_none=True).tag(sync=True)
+    only = traitlets.Enum(get_args(RowStatus), None, allow_none=True).tag(sync=True)
     sort = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     descending = traitlets.Bool(False).tag(sync=True)
-    rows = traitlets.List(traitlets.Int()).tag(sync=True)  # positions of those selected
+    rows = traitlets.List(traitlets.Int()).tag(sync=True)  # positions of the selected rows
     edits = traitlets.Int(0).tag(sync=True)  # rises with each correction
     outline = traitlets.Dict().tag(sync=True)
     initial_rows = traitlets.Dict().tag(sync=True)
@@ -101,41 +107,42 @@ class Explorer(View):
         truth: Any = None,
         explain: Callable[[int], Explanation],
     ) -> None:
-        """Explore the answers in a column.
+        """Create a view of the answers in a column.
 
         Args:
-            frame: a pandas or polars DataFrame that has the `_run` column of the answers.
-            output: the column of the answers.
-            truth: the right ones: a column, a Series with the frame's index, or one value a row.
-            explain: from the position of a row to its explanation.
+            frame: A pandas or polars DataFrame with the `_run` column of the answers.
+            output: The column of the answers.
+            truth: The right answers: a column, a Series with the frame's index, or one value per
+                row.
+            explain: Returns the explanation of a row, by its position.
         """
         self.answers: Answers = Answers(frame, output, truth)
-        self._matching = lru_cache(8)(self._match)
-        self._warmed = False
+        self._cached_rows = lru_cache(8)(self._match)
+        self._ranking_started = False
         super().__init__(
             outline=self._outline(), initial_rows=self._window(Query(), 0, _INITIAL_ROWS)
         )
         self.panel = ExplanationPanel(explain, self._heading)
-        self._whole = ipywidgets.VBox([self, self.panel.box])
+        self._container = ipywidgets.VBox([self, self.panel.box])
         answer_requests(self, self._answer)
-        answer_beside_cells(self.comm)
+        answer_while_busy(self.comm)
 
-    # What Python reads and sets
+    # The interface for Python
 
     @property
     def query(self) -> Query:
-        """The filter and the sort, as they are set."""
-        return Query.read({name: getattr(self, name) for name in _QUERY})
+        """The current filter and sort."""
+        return Query.parse({name: getattr(self, name) for name in _QUERY})
 
     @property
     def frame(self) -> Any:
-        """The frame that is explored."""
+        """The answered frame."""
         return self.answers.frame
 
     @property
     def filtered(self) -> Any:
-        """The rows that the filter leaves, in the order shown, under their own index."""
-        return self._taken(self._rows(self.query))
+        """The matching rows, in the order shown, with their index."""
+        return self._take(self._rows(self.query))
 
     @property
     def selected(self) -> list[Any]:
@@ -151,17 +158,17 @@ class Explorer(View):
 
     @property
     def explanation(self) -> Explanation | None:
-        """The explanation of the row opened last, until another is; None where that failed."""
+        """The explanation of the row opened last; None before the first, or if it failed."""
         return self.panel.explanation
 
     @property
     def corrections(self) -> Any:
-        """The corrected rows: index label (position in polars), label, answer and the texts.
+        """The corrected rows: index label (position in polars), label, answer and texts.
 
-        Its first two columns are what `calibrate` and `corrected` take.
+        `calibrate` and `corrected` take it as their corrections.
         """
         rows = sorted(self.answers.corrections)
-        texts = [column for column in self.answers.texts if column.name in self._asked]
+        texts = [column for column in self.answers.texts if column.name in self._text_columns]
         columns: dict[str, Sequence[str | None]] = {
             "label": [self.answers.corrections[row] for row in rows],
             "answer": self.answers.columns[self.answers.output].cells(rows, None),
@@ -172,43 +179,43 @@ class Explorer(View):
 
     @property
     def examples(self) -> Any:
-        """The corrected rows' texts and labels, as `df.llm.corrected` gives them.
+        """The texts and labels of the corrected rows, as `df.llm.corrected` returns them.
 
         Raises:
-            FrameError: the answers are not one label a row, or come from several runs.
+            FrameError: The answers are not one label per row, or come from several runs.
         """
         return corrected(self.frame, self.corrections, self.answers.output)
 
     def correct(self, label: Any, to: str | None) -> None:
-        """Give a row another label; None takes a correction back.
+        """Correct the label of a row, or revert its correction.
 
         Args:
-            label: of the row, in the index (position in polars).
-            to: one of the run's labels.
+            label: The index label (position in polars) of the row.
+            to: One of the run's labels; None to revert.
 
         Raises:
-            FrameError: no such row, or several.
-            LabelError: it is none of the labels.
+            FrameError: There is no such row, or there are several.
+            LabelError: `to` is not one of the labels.
         """
         self._correct(self.answers.positions.of(label), to)
 
     def explain(self, label: Any) -> Explanation:
-        """Show below the table why a row got its answer, as Enter does.
+        """Show the explanation of a row below the table, as the Enter key does.
+
+        Raises the errors of `df.llm.explain`.
 
         Args:
-            label: of the row, in the index (position in polars).
-
-        Raises what `df.llm.explain` raises.
+            label: The index label (position in polars) of the row.
         """
         return self.panel.open(self.answers.positions.of(label))
 
     def close(self) -> None:
-        """Close the table and what stands below it, and stop what is computed for them."""
+        """Close the table and the panel below it, and abandon running computations."""
         if self.comm is None:
             return
         super().close()
         self.panel.close()
-        close_tree(self._whole)
+        close_tree(self._container)
 
     def __repr__(self) -> str:
         return visible(f"Explorer({self.answers.output}, {counted(len(self.answers), 'row')})")
@@ -235,25 +242,25 @@ class Explorer(View):
         raise ValueError(f"nothing answers {kind!r}")
 
     def _answer_query(self, request: Mapping[str, Any]) -> Reply:
-        kind, query = request["kind"], Query.read(request["query"])
-        check(self.answers, query)
+        kind, query = request["kind"], Query.parse(request["query"])
+        check_query(self.answers, query)
         if kind == "rows":
             window = self._window(query, int(request["start"]), int(request["stop"]))
-            # As a buffer, which the browser forgets when it has too many.
+            # As a buffer, since the browser evicts answers by the size of their buffers.
             return NoContent(), [json.dumps(window, ensure_ascii=False).encode()]
         if kind == "numbers":
             found = self._rows(query)[int(request["start"]) : int(request["stop"])]
             return NoContent(), [found.astype("<i4").tobytes()]
         if kind == "counts":
-            self._warm()
-            return counts(self.answers, query), []
+            self._start_ranking()
+            return chart_counts(self.answers, query), []
         found = np.flatnonzero(self._rows(query) == int(request["row"]))
         return Place(place=int(found[0]) if len(found) else None), []
 
-    def _warm(self) -> None:
-        """Rank what rows are sorted by, once the first rows are on screen."""
-        if not self._warmed:
-            self._warmed = True
+    def _start_ranking(self) -> None:
+        """Rank the usual sort columns in the background, once the first rows are on screen."""
+        if not self._ranking_started:
+            self._ranking_started = True
             self.panel.run_in_thread(self.answers.rank_columns)
 
     def _window(self, query: Query, start: int, stop: int) -> RowWindow:
@@ -262,10 +269,10 @@ class Explorer(View):
         return row_window(self.answers, rows[max(start, 0) : stop].tolist(), start, len(rows))
 
     def _rows(self, query: Query) -> np.ndarray[Any, np.dtype[np.intp]]:
-        return self._matching(query, self.edits if query.only == "corrected" else 0)
+        return self._cached_rows(query, self.edits if query.only == "corrected" else 0)
 
     def _match(self, query: Query, edits: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-        return matching(self.answers, query)
+        return matching_rows(self.answers, query)
 
     def _outline(self) -> ExplorerOutline:
         answers, names = self.answers, shown_columns(self.answers)
@@ -294,28 +301,28 @@ class Explorer(View):
     # Corrections
 
     @property
-    def _asked(self) -> list[str]:
+    def _text_columns(self) -> list[str]:
         return [name for record in self.answers.records for name in record["columns"].values()]
 
     def _correct(self, row: int, label: str | None) -> None:
         if label is None:
             self.answers.corrections.pop(row, None)
         elif label not in self.answers.choices:
-            there = ", ".join(self.answers.choices) or "there are none, as it wrote its answers"
-            raise LabelError(f"{label!r} is none of the labels of the run: {there}.")
+            choices = ", ".join(self.answers.choices) or "there are none, as it wrote its answers"
+            raise LabelError(f"{label!r} is none of the labels of the run: {choices}.")
         else:
             self.answers.corrections[row] = label
         self.edits += 1
 
     def _heading(self, row: int) -> str:
-        """Return the row and its answer, as a heading."""
+        """Return the name and the answer of a row, as a heading."""
         answer = self.answers.answer(row)
-        given = f": {answer[:80]}" if isinstance(answer, str) else ""
-        return f"Row {row_name(self.answers, row)}{given}"
+        text = f": {answer[:80]}" if isinstance(answer, str) else ""
+        return f"Row {row_name(self.answers, row)}{text}"
 
     # Frames
 
-    def _taken(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Any:
+    def _take(self, rows: Sequence[int] | np.ndarray[Any, Any]) -> Any:
         found = nw.from_native(self.frame, eager_only=True)[list(map(int, rows))].to_native()
         if hasattr(found, "attrs"):
             found.attrs = dict(self.frame.attrs)
@@ -324,24 +331,25 @@ class Explorer(View):
     def _new_frame(
         self, first: str, index: list[Any], columns: Mapping[str, Sequence[str | None]]
     ) -> Any:
-        """A frame of index labels, of any type in pandas, and columns of text."""
+        """Return a frame of index labels, which may have any type in pandas, and texts."""
         backend = nw.from_native(self.frame, eager_only=True).implementation
-        made = {
+        new_columns = {
             name: new_series(name, values, nw.String, backend) for name, values in columns.items()
         }
         if not backend.is_pandas():
-            made = {first: new_series(first, index, nw.Int64, backend), **made}
-            return nw.DataFrame.from_dict(made, backend=backend).to_native()
+            new_columns = {first: new_series(first, index, nw.Int64, backend), **new_columns}
+            return nw.DataFrame.from_dict(new_columns, backend=backend).to_native()
         import pandas
 
-        labels = pandas.Series(index, dtype=object).infer_objects()  # tuples, where it has levels
-        return pandas.DataFrame({first: labels, **{k: v.to_native() for k, v in made.items()}})
+        labels = pandas.Series(index, dtype=object).infer_objects()  # tuples for a MultiIndex
+        texts = {name: series.to_native() for name, series in new_columns.items()}
+        return pandas.DataFrame({first: labels, **texts})
 
     # Checks and display
 
     @traitlets.validate("labels", "truths", "score", "only", "sort")
     def _check(self, proposal: Any) -> Any:
-        check(self.answers, Query.read({proposal["trait"].name: proposal["value"]}))
+        check_query(self.answers, Query.parse({proposal["trait"].name: proposal["value"]}))
         return proposal["value"]
 
     @traitlets.validate("rows")
@@ -352,30 +360,30 @@ class Explorer(View):
         return proposal["value"]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The live widget, and the first rows for front ends that have no widgets."""
+        """Return the widget, and the first rows for front ends without widgets."""
         data, metadata = super()._repr_mimebundle_(**options) or ({}, {})
         return {**data, "text/html": self._static_html()}, metadata
 
     def _static_html(self) -> str:
-        """Return the first rows of the filter and the sort that are set."""
+        """Return the first rows of the current query as HTML."""
         return static_html(self.answers, self.query, self._rows(self.query).tolist())
 
     def _ipython_display_(self) -> None:
-        """Show the first rows and, after them, the widget, which hides them.
+        """Show the first rows and, in a second output, the widget, which hides them.
 
-        As one output JupyterLab would take the widget alone, and a notebook opened without
-        its kernel would show nothing.
+        In a single output JupyterLab would ignore the rows, and a notebook opened without its
+        kernel would show nothing.
         """
         publish_display_data({"text/plain": repr(self), "text/html": self._static_html()})  # type: ignore[no-untyped-call]
-        if self.comm is not None:  # where it is closed, nothing would answer the browser
-            publish_display_data(self._whole._repr_mimebundle_())  # type: ignore[no-untyped-call]
+        if self.comm is not None:  # a closed widget cannot answer the browser
+            publish_display_data(self._container._repr_mimebundle_())  # type: ignore[no-untyped-call]
 
 
 @lru_cache(1)
 def _plotly() -> bytes:
-    """plotly.js as the plotly package ships it, compressed.
+    """Return plotly.js from the plotly package, compressed with gzip.
 
-    plotly's own FigureWidget would put 5 MB into the state of each chart.
+    The charts do not use plotly's FigureWidget, which puts 5 MB into the state of each.
     """
     found = importlib.util.find_spec("plotly")
     if found is None or found.origin is None:

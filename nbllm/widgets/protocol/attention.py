@@ -23,19 +23,19 @@ __all__ = [
     "Dimensions",
     "DimensionsRequest",
     "InitialAnswer",
-    "Measured",
+    "InitialHead",
+    "MeasureVersions",
     "MeasuresRequest",
-    "Opened",
     "Outline",
     "OutlineRequest",
     "OwnMeasureRequest",
     "PageContent",
     "Picture",
     "PictureRequest",
-    "Places",
     "Range",
     "Reduce",
     "Scale",
+    "SharedPositions",
     "StoredAnswer",
     "StoredAnswers",
     "ThumbnailSize",
@@ -45,18 +45,18 @@ __all__ = [
     "TokenFields",
 ]
 
-# The number of the format of pages, raised when their content is written otherwise.
+# The format number of pages, increased with each change of their content's format.
 PAGE_FORMAT = 1
-PAGE_CONTENT = "nbllm-content"  # id of the element that holds it
+PAGE_CONTENT = "nbllm-content"  # id of the element with the content
 
-# Pixels of a picture's longer side: of a matrix alone, and of each of the three of a comparison.
+# Pixels of a picture's longer side: of a single matrix, and of the three of a comparison.
 MATRIX_PIXELS = 410
 COMPARED_PIXELS = 300
 
-QUERIES_IN_LINES = 21  # that the lines show at a time
+QUERIES_IN_LINES = 21  # shown at a time
 
-# From no weight to full colour, on a light page. After "mako" of seaborn (BSD): lightness falls
-# evenly, so it reads the same to colour-blind eyes and in print.
+# From no weight to full colour, on a light page. After "mako" of seaborn (BSD): lightness decreases
+# evenly, so that it reads the same with colour-blindness and in print.
 LIGHT_COLOURS = (
     *("#f7fbfa", "#def5e5", "#ade3c0", "#6cd3ad", "#43bbad", "#35a1ab"),
     *("#3487a6", "#366da0", "#3d5296", "#403a75", "#35264c"),
@@ -65,9 +65,9 @@ LIGHT_COLOURS = (
 Range = tuple[int, int]  # start and stop
 
 Reduce = Literal["head", "mean", "max"]  # one head, or the mean or largest over those of a layer
-Comparand = Literal["a", "b", "difference"]  # of two recordings, b less a
-Measured = dict[str, dict[str, int]]  # by stack and name: the version of a measure that was given
-Places = tuple[list[int], list[int]]  # where the tokens that two recordings share lie in each
+Comparand = Literal["a", "b", "difference"]  # the difference is b less a
+MeasureVersions = dict[str, dict[str, int]]  # of the measures set from Python, by stack and name
+SharedPositions = tuple[list[int], list[int]]  # of the tokens that two recordings have in common
 
 
 class ContentsRequest(TypedDict):
@@ -79,7 +79,7 @@ class ContentsRequest(TypedDict):
 class Contents(TypedDict):
     """Everything that the viewer can show."""
 
-    stacks: list[str]  # one, or those of an encoder-decoder
+    stacks: list[str]  # one, or three for an encoder-decoder
     comparands: list[Comparand]
     models: list[str]  # of each comparand
 
@@ -90,7 +90,7 @@ class _SourceRequest(TypedDict):
 
 
 class OutlineRequest(_SourceRequest):
-    """Tokens, marks, layers and sink of a source."""
+    """Request the tokens, marks, layers and sink of a source."""
 
     kind: Literal["outline"]
 
@@ -105,7 +105,7 @@ class TokenFields(TypedDict):
     marks: list[tuple[str, int, int]]  # field, start, stop
 
 
-class Opened(TypedDict):
+class InitialHead(TypedDict):
     """The head with the most weight on the user's text, where the viewer opens."""
 
     token: int
@@ -115,49 +115,49 @@ class Opened(TypedDict):
 
 
 class Outline(TypedDict):
-    """A source but for its weights."""
+    """A source without its weights."""
 
     stack: str
     comparand: Comparand
     model: str
     queries: TokenFields
-    keys: TokenFields | None  # None where they are the queries
+    keys: TokenFields | None  # None if they are the queries
     causal: bool
-    layers: list[int]  # the model's numbers of the layers recorded
+    layers: list[int]  # the model's numbers of the recorded layers
     heads: int
     sink: int | None
     signed: bool  # a difference
-    opened: Opened | None
+    opened: InitialHead | None
     closure: float
     prompt_length: int | None
-    places: Places | None  # of a difference: where its rows lie in both recordings
-    key_places: Places | None  # and its columns, where those are other tokens
+    places: SharedPositions | None  # of the rows of a difference, in both recordings
+    key_places: SharedPositions | None  # of its columns, if they are other tokens
     measures: list[str]
-    sampled: int | None  # rows that the thumbnails are made from, where not from all
+    sampled: int | None  # rows sampled for the thumbnails; None for all
 
 
 class ThumbnailsRequest(_SourceRequest):
-    """Small pictures of the heads of a layer. Buffer: uint8 codes, (heads, height, width)."""
+    """Request thumbnails of a layer's heads. Buffer: uint8 codes, (heads, height, width)."""
 
     kind: Literal["thumbnails"]
     layer: int
 
 
 class ThumbnailSize(TypedDict):
-    """Cells of a thumbnail."""
+    """The size of a thumbnail in cells."""
 
     height: int
     width: int
 
 
 class MeasuresRequest(_SourceRequest):
-    """The measures of the outline. Buffer: float32, (measures, layers, heads)."""
+    """Request the measures in the outline. Buffer: float32, (measures, layers, heads)."""
 
     kind: Literal["measures"]
 
 
 class OwnMeasureRequest(_SourceRequest):
-    """A measure of the table that was given. Buffer: float32, (layers, heads)."""
+    """Request a measure set from Python. Buffer: float32, (layers, heads)."""
 
     kind: Literal["own_measure"]
     name: str
@@ -172,7 +172,7 @@ class _SelectionRequest(_SourceRequest):
 
 
 class PictureRequest(_SelectionRequest):
-    """Weights pooled to a size. Buffer: (height, width), float32 where exact, else codes."""
+    """Request pooled weights. Buffer: (height, width), float32 if exact, else codes."""
 
     kind: Literal["picture"]
     rows: Range | None  # None for all
@@ -181,20 +181,20 @@ class PictureRequest(_SelectionRequest):
 
 
 class Picture(TypedDict):
-    """A picture but for its weights."""
+    """A picture without its weights."""
 
     rows: Range
     columns: Range
     height: int
     width: int
-    exact: bool  # a pixel is a cell
+    exact: bool  # each pixel is one cell
     sampled: bool
-    full: float  # weight of full colour: the largest of the head outside of its sink
+    full: float  # weight of full colour: the head's largest, without its sink
     sink_share: float | None
 
 
 class TileRequest(_SelectionRequest):
-    """Exact weights. Buffer: float32, (rows, columns)."""
+    """Request exact weights. Buffer: float32, (rows, columns)."""
 
     kind: Literal["tile"]
     rows: Range
@@ -202,14 +202,14 @@ class TileRequest(_SelectionRequest):
 
 
 class Tile(TypedDict):
-    """A tile but for its weights."""
+    """A tile without its weights."""
 
     rows: Range
-    sink_mass: list[float]  # of each row
+    sink_mass: list[float]  # by row
 
 
 class DimensionsRequest(_SourceRequest):
-    """Query, key and their scaled product by dimension. Buffer: float32, (3, head_dim)."""
+    """Request query, key and their scaled product. Buffer: float32, (3, head_dim)."""
 
     kind: Literal["dimensions"]
     layer: int
@@ -219,7 +219,7 @@ class DimensionsRequest(_SourceRequest):
 
 
 class Dimensions(TypedDict):
-    """Dimensions but for their values; `plain` if the score is the sum of the products alone."""
+    """Dimensions without their values; `plain` if the score is only the sum of the products."""
 
     plain: bool
 
@@ -237,7 +237,7 @@ AttentionRequest = (
 
 
 class AttentionAnswers(TypedDict):
-    """The content of the answer to each kind of request."""
+    """The contents of answers, by kind of request."""
 
     contents: Contents
     outline: Outline
@@ -250,33 +250,33 @@ class AttentionAnswers(TypedDict):
 
 
 class InitialAnswer(TypedDict):
-    """An answer that comes before its request; without content it is still to come."""
+    """An answer sent before its request; without content, it is announced."""
 
     request: AttentionRequest
     content: Any
     numbers: str | None  # base64
 
 
-# A page of its own
+# Saved pages
 
 
 class StoredAnswer(TypedDict):
-    """An answer that a page holds."""
+    """An answer stored in a page."""
 
     request: AttentionRequest
     content: Any
-    block: NotRequired[int]  # the place of its numbers among the blocks
+    block: NotRequired[int]  # the index of its numbers among the blocks
 
 
 class StoredAnswers(TypedDict):
-    """All answers of a page."""
+    """All answers stored in a page."""
 
     entries: list[StoredAnswer]
     blocks: list[str]  # each the base64 of a zlib stream
 
 
 class PageContent(TypedDict):
-    """The content of a page beside script and style."""
+    """The content of a page, without script and style."""
 
     format: int
     state: dict[str, Any]  # the synced traits

@@ -1,4 +1,4 @@
-"""Requests and answers of any widget, with their numbers."""
+"""Numbered requests and answers of all widgets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NumberedRequest(TypedDict):
     """One request, with the number that its answer repeats."""
 
     id: int
-    request: Any  # of the widget: an AttentionRequest, ExplorerRequest or RunRequest
+    request: Any  # an AttentionRequest, ExplorerRequest or RunRequest
 
 
 class RequestMessage(TypedDict):
@@ -27,12 +27,12 @@ class RequestMessage(TypedDict):
 
 
 class NumberedAnswer(TypedDict):
-    """The answer to the request of a number: its content, or why there is none."""
+    """The answer to the request with the same number: content or error."""
 
-    id: int | None  # None where the request had no number
+    id: int | None  # None if the request had no number
     content: Any
     error: str | None
-    buffers: int  # how many of the message's binary buffers belong to it
+    buffers: int  # its number of binary buffers
 
 
 class AnswerMessage(TypedDict):
@@ -42,4 +42,4 @@ class AnswerMessage(TypedDict):
 
 
 class NoContent(TypedDict):
-    """The content of an answer that is only buffers, or only done."""
+    """The content of an answer that has only buffers, or confirms an action."""

@@ -17,7 +17,6 @@ __all__ = [
     "ExplorerRequest",
     "LabelCounts",
     "NumbersRequest",
-    "Only",
     "OutlineColumn",
     "Place",
     "PlaceRequest",
@@ -26,6 +25,7 @@ __all__ = [
     "Role",
     "RowDetails",
     "RowRequest",
+    "RowStatus",
     "RowText",
     "RowWindow",
     "RowsRequest",
@@ -34,8 +34,8 @@ __all__ = [
 
 Role = Literal[
     "text", "answer", "truth", "score", "error", "probability", "field", "run", "other"
-]  # what a column is to the run that answered
-Only = Literal["failed", "unasked", "corrected", "wrong"]  # rows, by what is known of the answer
+]  # of a column in the run that answered
+RowStatus = Literal["failed", "unasked", "corrected", "wrong"]
 
 
 class QueryFields(TypedDict):
@@ -45,7 +45,7 @@ class QueryFields(TypedDict):
     labels: list[str]
     truths: list[str]
     score: tuple[float, float] | None
-    only: Only | None
+    only: RowStatus | None
     sort: str | None
     descending: bool
 
@@ -59,16 +59,16 @@ class OutlineColumn(TypedDict):
 
 
 class ExplorerOutline(TypedDict):
-    """The frame but for its rows; the trait `outline`."""
+    """The frame without its rows; the trait `outline`."""
 
     output: str
     verb: str
     size: int
-    index: str  # what the rows are named by
+    index: str  # the heading of the row labels
     columns: list[OutlineColumn]
     hidden: int
-    labels: list[str]  # that answers are filtered by
-    choices: list[str]  # that a row can be corrected to
+    labels: list[str]  # to filter answers by
+    choices: list[str]  # to correct a row to
     truths: list[str]
     truth: str | None
     scored: bool
@@ -78,7 +78,7 @@ class ExplorerOutline(TypedDict):
 
 
 class RowsRequest(TypedDict):
-    """The rows at some places of a query. Buffer: a `RowWindow` as JSON."""
+    """Request rows by their places in a query. Buffer: a `RowWindow` as JSON."""
 
     kind: Literal["rows"]
     query: QueryFields
@@ -87,10 +87,10 @@ class RowsRequest(TypedDict):
 
 
 class RowWindow(TypedDict):
-    """Rows as the table shows them; also the trait `initial_rows`."""
+    """Rows of the table; also the trait `initial_rows`."""
 
     start: int
-    total: int  # rows that the query leaves
+    total: int  # rows that match the query
     rows: list[int]  # their positions in the frame
     index: list[str]
     cells: list[list[str | None]]  # by column
@@ -100,7 +100,7 @@ class RowWindow(TypedDict):
 
 
 class NumbersRequest(TypedDict):
-    """The positions in the frame of the rows at some places. Buffer: int32."""
+    """Request the frame positions of rows by their places in a query. Buffer: int32."""
 
     kind: Literal["numbers"]
     query: QueryFields
@@ -109,14 +109,14 @@ class NumbersRequest(TypedDict):
 
 
 class CountsRequest(TypedDict):
-    """Count the rows of a query for the charts."""
+    """Request the counts of the charts."""
 
     kind: Literal["counts"]
     query: QueryFields
 
 
 class LabelCounts(TypedDict):
-    """Rows with each label: of all, and of those that the query leaves."""
+    """Rows per label: all, and those that match the query."""
 
     names: list[str]
     all: list[int]
@@ -124,7 +124,7 @@ class LabelCounts(TypedDict):
 
 
 class ScoreCounts(TypedDict):
-    """Rows with a score in each bin."""
+    """Rows per bin of scores: all, and those that match the query."""
 
     edges: list[float]
     all: list[int]
@@ -132,7 +132,7 @@ class ScoreCounts(TypedDict):
 
 
 class Confusion(TypedDict):
-    """Rows by right answer and answer."""
+    """Rows per right answer and answer."""
 
     truths: list[str]
     answers: list[str]
@@ -140,7 +140,7 @@ class Confusion(TypedDict):
 
 
 class Counts(TypedDict):
-    """The numbers of the charts."""
+    """The counts of the charts."""
 
     labels: NotRequired[LabelCounts]
     scores: NotRequired[ScoreCounts]
@@ -148,7 +148,7 @@ class Counts(TypedDict):
 
 
 class PlaceRequest(TypedDict):
-    """The place of a row in a query."""
+    """Request the place of a row in a query."""
 
     kind: Literal["place"]
     query: QueryFields
@@ -156,20 +156,20 @@ class PlaceRequest(TypedDict):
 
 
 class Place(TypedDict):
-    """That place; None where the query does not leave the row."""
+    """The place of a row; None if it does not match the query."""
 
     place: int | None
 
 
 class RowRequest(TypedDict):
-    """One row in full."""
+    """Request one row in full."""
 
     kind: Literal["row"]
     row: int
 
 
 class RowText(TypedDict):
-    """A text of a row."""
+    """One text of a row."""
 
     name: str
     role: Role
@@ -188,13 +188,13 @@ class RowDetails(TypedDict):
 
 
 class PlotlyRequest(TypedDict):
-    """The code of the charts. Buffer: plotly.js, gzipped."""
+    """Request the code of the charts. Buffer: plotly.js, gzipped."""
 
     kind: Literal["plotly"]
 
 
 class CorrectRequest(TypedDict):
-    """Give a row another label; None takes a correction back."""
+    """Correct the label of a row; None reverts a correction."""
 
     kind: Literal["correct"]
     row: int
@@ -221,7 +221,7 @@ ExplorerRequest = (
 
 
 class ExplorerAnswers(TypedDict):
-    """The content of the answer to each kind of request."""
+    """The contents of answers, by kind of request."""
 
     rows: NoContent
     numbers: NoContent

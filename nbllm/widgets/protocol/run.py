@@ -15,7 +15,7 @@ __all__ = [
 
 
 class RunRequest(TypedDict):
-    """Stop the run after its batch."""
+    """Stop the run after the current batch."""
 
     kind: Literal["cancel"]
 
@@ -24,38 +24,38 @@ Phase = Literal["running", "stopping", "done", "failed", "cancelled", "interrupt
 
 
 class StepSummary(TypedDict):
-    """One run of a call, in figures."""
+    """The counts of one step: one run of a call."""
 
     verb: str
     column: str
     model: str
     texts: int
     rows: int
-    known: int  # texts that the ledger answered
+    known: int  # texts with an answer in the ledger
     computed: int
     failures: int
     seconds: float
 
 
 class OtherLabels(TypedDict):
-    """The labels beyond those that are listed."""
+    """The labels that are not listed."""
 
     labels: int
     rows: int
 
 
 class RunStep(StepSummary):
-    """The run that is at work."""
+    """The current step."""
 
     job: str | None
-    keeps: bool  # whether answers are filed in the ledger
+    keeps: bool  # whether answers are stored in the ledger
     note: str
     share: float
     seconds_left: float | None
     rows_per_second: float
     tokens_per_second: float
     share_of_limit: float | None
-    labels: list[tuple[str, int]]  # rows of each
+    labels: list[tuple[str, int]]  # label and number of rows
     other_labels: OtherLabels | None
     failed: list[tuple[str, str]]  # row and error
     slowest: list[tuple[str, float]]  # row and seconds
@@ -63,11 +63,11 @@ class RunStep(StepSummary):
 
 
 class RunState(TypedDict):
-    """All that the run display shows; the trait `state`."""
+    """The content of the run display; the trait `state`."""
 
     verb: str
     output: str
     phase: Phase
-    steps: list[StepSummary]  # earlier ones of the same call
+    steps: list[StepSummary]  # earlier steps of the same call
     step: RunStep | None
     summary: NotRequired[str]  # HTML without script, once it has ended

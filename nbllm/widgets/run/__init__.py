@@ -1,1 +1,1 @@
-"""The run display: progress, findings and a way to cancel, in the cell that runs it."""
+"""The run display below a cell: progress, findings and a cancel button."""

@@ -1,4 +1,4 @@
-"""The summary of a run that has ended, as text and as HTML without script."""
+"""Summarizes a run as text and as HTML without script."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nbllm.wording import counted, duration, rate
 if TYPE_CHECKING:
     from nbllm.frame.running.progress import RunMonitor, Step
 
-__all__ = ["begun", "summary", "summary_text"]
+__all__ = ["running_html", "summary_html", "summary_text"]
 
-_LABELS = 12  # bars; what is left is one more
-_STEPS = 7  # last ones, and the first
-_FAILED = 3  # that are seen before the details are opened
-_KEPT = ": what was answered is in the ledger, and is not asked again."
-_SHOWN = {
+_LABELS = 12  # bars; all other labels are one more
+_STEPS = 7  # last steps that are listed, in addition to the first
+_FAILED = 3  # failed rows above the details
+_RESUMES = ": what was answered is in the ledger, and is not asked again."
+_STATES = {
     "running": "at work",
     "done": "done",
     "failed": "failed",
@@ -30,27 +30,27 @@ _SHOWN = {
 
 
 def summary_text(monitor: RunMonitor) -> str:
-    """One line: what was done, and how it ended."""
-    head = f"{monitor.verb} → {monitor.output}: {_SHOWN[monitor.state]}"
+    """Return one line on a run: its verb, state and counts."""
+    head = f"{monitor.verb} → {monitor.output}: {_STATES[monitor.state]}"
     return visible(f"{head}, {_about(monitor)}" if monitor.steps else head)
 
 
-def begun(monitor: RunMonitor) -> str:
-    """Return what a cell shows of a run whose end never reached it."""
-    kept = monitor.step is None or monitor.step.report.ledger
+def running_html(monitor: RunMonitor) -> str:
+    """Return the HTML for a running run, which stays if the end does not reach the page."""
+    resumes = monitor.step is None or monitor.step.report.ledger
     return (
         f"<div class='nbllm-run-begun' style='{STYLE['card']}'>"
         f"<div><span style='{STYLE['name']}'>{escape(monitor.verb)}</span> → "
         f"<code>{escape(monitor.output)}</code></div><div style='{STYLE['about']}'>It was at work "
         "when this was saved. How it ended is shown here once its kernel has time to say so. If "
-        f"the kernel has stopped, run the cell again{_KEPT if kept else '.'}</div></div>"
+        f"the kernel has stopped, run the cell again{_RESUMES if resumes else '.'}</div></div>"
     )
 
 
-def summary(monitor: RunMonitor) -> str:
-    """The whole of it; nothing is fetched, and all that came from rows is escaped."""
+def summary_html(monitor: RunMonitor) -> str:
+    """Return the summary of a run as HTML; nothing is fetched, and text from rows is escaped."""
     step = monitor.steps[-1]
-    state = "" if monitor.state == "done" else f" · <b>{_SHOWN[monitor.state]}</b>"
+    state = "" if monitor.state == "done" else f" · <b>{_STATES[monitor.state]}</b>"
     parts = [
         f"<div><span style='{STYLE['name']}'>{escape(monitor.verb)}</span> → "
         f"<code>{escape(monitor.output)}</code>{state}</div>"
@@ -59,25 +59,23 @@ def summary(monitor: RunMonitor) -> str:
     if monitor.state == "failed":
         parts.append(f"<div role='alert'>{escape(monitor.error or step.error)}</div>")
     elif monitor.stopped:
-        parts.append(f"<div style='margin-bottom:8px'>{escape(_kept(step))}</div>")
+        parts.append(f"<div style='margin-bottom:8px'>{escape(_resume_note(step))}</div>")
     if len(monitor.steps) > 1:
         parts.append(_steps(monitor.steps))
     elif step.labels:
         parts.append(_histogram(step))
     if step.failed:
         parts.append(_rows("rows without an answer", step.failed[:_FAILED], step.report.failed))
-    parts.append(f"<details><summary>{_MORE}</summary>{_details(step)}</details>")
+    more = "Time, tokens, model and run"
+    parts.append(f"<details><summary>{more}</summary>{_details(step)}</details>")
     return f"<div class='nbllm-run-summary' style='{STYLE['card']}'>{''.join(parts)}</div>"
-
-
-_MORE = "Time, tokens, model and run"
 
 
 def _about(monitor: RunMonitor) -> str:
     if len(monitor.steps) == 1:
         return _counts(monitor.steps[0])
-    whole = monitor.steps[-1].seconds + monitor.steps[-1].started - monitor.steps[0].started
-    return f"{counted(len(monitor.steps), 'step')} in {duration(whole)}"
+    elapsed = monitor.steps[-1].seconds + monitor.steps[-1].started - monitor.steps[0].started
+    return f"{counted(len(monitor.steps), 'step')} in {duration(elapsed)}"
 
 
 def _counts(step: Step) -> str:
@@ -95,7 +93,7 @@ def _counts(step: Step) -> str:
     return ", ".join(counts)
 
 
-def _kept(step: Step) -> str:
+def _resume_note(step: Step) -> str:
     if step.report.ledger:
         return "What was answered is in the ledger: run the cell again to go on from there."
     return "The ledger is off: what was answered is only in the frame that was returned."
@@ -111,17 +109,17 @@ def _histogram(step: Step) -> str:
     rows = [
         (label, Bar(count / most), f"{count:,}", f"{count / total:.0%}") for label, count in bars
     ]
-    return Table(rows, label="Rows per label", named_rows=True, fills=False).html()
+    return Table(rows, label="Rows per label", named_rows=True, full_width=False).html()
 
 
-def _rows(title: str, rows: Sequence[tuple[str, str]], of: int) -> str:
-    shown = f" ({len(rows)} of {of:,})" if of > len(rows) else ""
+def _rows(title: str, rows: Sequence[tuple[str, str]], total: int) -> str:
+    shown = f" ({len(rows)} of {total:,})" if total > len(rows) else ""
     caption = f"{title}{shown}"
-    return Table(rows, columns=("text", "long"), caption=caption, fills=False).html()
+    return Table(rows, columns=("text", "long"), caption=caption, full_width=False).html()
 
 
 def _steps(steps: Sequence[Step]) -> str:
-    """Each run of a call that has several, with what it found most."""
+    """Return the list of steps of a call, with the most frequent labels of each."""
     shown = [steps[0], *steps[1:][-_STEPS:]]
     lines = []
     for step in shown:

@@ -1,13 +1,13 @@
-"""A run as it works, in the notebook: pushed to the browser while the kernel computes.
+"""The display of a run in the notebook, pushed to the browser while the kernel computes.
 
-A busy kernel receives no message of a widget, so the cancel button also calls the Jupyter server,
-which leaves a flag that the run looks for after each batch.
+A busy kernel receives no messages, so the cancel button also calls the Jupyter server, which writes
+a flag that the run checks after each batch.
 
-In a cell it has two outputs: the widget, and one without script, which the widget hides. When the
-run ends, the second becomes its summary and the first nothing, so that a saved notebook holds no
-widget that nobody answers for. But neither reaches a page that was loaded again meanwhile, since
-JupyterLab no longer knows which cell the outputs are of. So the widget too becomes the summary, and
-the kernel goes on answering for it; without a kernel, the other output says how it stood.
+A cell has two outputs: the widget, and static HTML, which the widget hides. When the run ends, the
+summary replaces the HTML and nothing replaces the widget, so that a saved notebook has no widget
+without a kernel. A page that was reloaded meanwhile receives neither update, since JupyterLab no
+longer knows the cell of the outputs. So the widget shows the summary too, and the kernel keeps it;
+without a kernel, the HTML shows the state at the time of saving.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nbllm.widgets.bundle import bundle
 from nbllm.widgets.protocol.envelope import NoContent
 from nbllm.widgets.protocol.run import OtherLabels, Phase, RunState, RunStep, StepSummary
 from nbllm.widgets.requests import Reply, answer_requests
-from nbllm.widgets.run.summary import begun, summary, summary_text
+from nbllm.widgets.run.summary import running_html, summary_html, summary_text
 from nbllm.widgets.view import View
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 
 __all__ = ["RunDisplay", "RunView"]
 
-_LABELS = 12  # bars of the histogram; what is left is one more
-_STEPS = 8  # earlier runs of the same call that are named
-# Views of runs that have ended. Older ones are closed: a page requests all when it is loaded.
-_ended: deque[RunView] = deque()
-_ENDED = 50
+_LABELS = 12  # bars of the histogram; all other labels are one more
+_STEPS = 8  # earlier steps of the same call that are listed
+# Views of ended runs. Older ones are closed, since a page loads all of them.
+_ended_views: deque[RunView] = deque()
+_MAX_ENDED_VIEWS = 50
 
 
 class RunView(View):
-    """A run at work, in the browser. `state` is all that is shown, a `RunState`."""
+    """The widget of a run; the trait `state` is a `RunState`."""
 
     _esm = bundle("run.js")
     _css = bundle("run.css")
@@ -51,12 +51,12 @@ class RunView(View):
 
 
 class RunDisplay:
-    """Shows a monitor in the notebook: in the cell that it works for, and where it is opened."""
+    """Displays a run in the notebook: in the cell that runs it, and in cells that open it."""
 
     def __init__(self) -> None:
         self._view: RunView | None = None
-        self._respond: Callable[..., None]  # to messages of the view
-        self._places: dict[str, _Place] = {}  # by the request of their cell
+        self._respond: Callable[..., None]  # the callback for messages of the view
+        self._outputs: dict[str, _CellOutputs] = {}  # by the id of the cell's execute request
 
     def show(self, monitor: RunMonitor) -> None:
         """As `Display.show`."""
@@ -64,12 +64,12 @@ class RunDisplay:
             return
         if self._view is not None:
             self._view.state = state_of(monitor)
-        self._place(monitor)
+        self._show_in_cell(monitor)
 
     def open(self, monitor: RunMonitor) -> bool:
         """As `Display.open`."""
         if not monitor.ended:
-            self._place(monitor)
+            self._show_in_cell(monitor)
         elif monitor.steps:
             _publish(_static(monitor))
         return not monitor.ended or bool(monitor.steps)
@@ -77,74 +77,79 @@ class RunDisplay:
     def end(self, monitor: RunMonitor) -> None:
         """As `Display.end`."""
         static = _static(monitor)
-        for place in self._places.values():
-            _publish(static, place.static, update=True)
-            _publish({"text/plain": ""}, place.view, update=True)
-        if not self._places:
+        for outputs in self._outputs.values():
+            _publish(static, outputs.static, update=True)
+            _publish({"text/plain": ""}, outputs.view, update=True)
+        if not self._outputs:
             _publish(static)
         if self._view is not None:
-            # The callback holds the run, and the run its model.
+            # The callback refers to the run, and the run to its model.
             self._view.on_msg(self._respond, remove=True)
             _end_view(self._view, monitor)
             self._view = None
 
-    def _place(self, monitor: RunMonitor) -> None:
-        """Put it into the cell that is at work, unless it is there."""
+    def _show_in_cell(self, monitor: RunMonitor) -> None:
+        """Show the run in the running cell, unless it is there."""
         cell = _cell()
-        if cell in self._places:
+        if cell in self._outputs:
             return
         if self._view is None:
             self._view = RunView(state=state_of(monitor))
             self._respond = answer_requests(self._view, lambda request: _answer(request, monitor))
-        place = self._places[cell] = _Place()
+        outputs = self._outputs[cell] = _CellOutputs()
         data, metadata = self._view._repr_mimebundle_() or ({}, {})
-        _publish({**data, "text/plain": ""}, place.view, metadata)
-        _publish({"text/html": begun(monitor), "text/plain": summary_text(monitor)}, place.static)
+        _publish({**data, "text/plain": ""}, outputs.view, metadata)
+        html = running_html(monitor)
+        _publish({"text/html": html, "text/plain": summary_text(monitor)}, outputs.static)
 
 
-class _Place:
-    """The ids of the two displays of a run in a cell."""
+class _CellOutputs:
+    """The display ids of a run's two outputs in a cell."""
 
     def __init__(self) -> None:
         self.view, self.static = secrets.token_hex(16), secrets.token_hex(16)
 
 
 def _publish(
-    data: dict[str, Any], place: str | None = None, metadata: Any = None, *, update: bool = False
+    data: dict[str, Any],
+    display_id: str | None = None,
+    metadata: Any = None,
+    *,
+    update: bool = False,
 ) -> None:
-    transient = {} if place is None else {"display_id": place}
+    transient = {} if display_id is None else {"display_id": display_id}
     publish_display_data(data, metadata, transient=transient, update=update)  # type: ignore[no-untyped-call]
 
 
 def _end_view(view: RunView, monitor: RunMonitor) -> None:
-    """Make a view the summary, for pages that nothing else reaches."""
+    """Show the summary in a view, for pages that were reloaded."""
     view.state = {**state_of(monitor), "summary": _static(monitor)["text/html"]}
-    _ended.append(view)
-    while len(_ended) > _ENDED:
-        _ended.popleft().close()
+    _ended_views.append(view)
+    while len(_ended_views) > _MAX_ENDED_VIEWS:
+        _ended_views.popleft().close()
 
 
 def make_display() -> RunDisplay | None:
-    """The display of a run, where a notebook shows it; else None."""
+    """Return a display for a run in a Jupyter kernel, else None."""
     return RunDisplay() if _kernel() is not None else None
 
 
 def state_of(monitor: RunMonitor) -> RunState:
-    """Return all that the widget shows: a few kB at most."""
+    """Return the state of the widget, of a few kB at most."""
     phase: Phase = "stopping" if monitor.stopping else monitor.state
     state = RunState(
         verb=monitor.verb,
         output=monitor.output,
         phase=phase,
         steps=[_summary(earlier) for earlier in monitor.steps[:-1][-_STEPS:]],
-        step=None if monitor.step is None else _at_work(monitor.step),
+        step=None if monitor.step is None else _current_step(monitor.step),
     )
     sendable: RunState = _sendable(state)
     return sendable
 
 
 def _sendable(value: Any) -> Any:
-    """Return a value with its texts as shown: half a surrogate pair cannot be sent."""
+    """Return a value with its texts made visible, since lone surrogates cannot be sent."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -169,7 +174,7 @@ def _summary(step: Step) -> StepSummary:
     )
 
 
-def _at_work(step: Step) -> RunStep:
+def _current_step(step: Step) -> RunStep:
     report, left, limit = step.report, step.seconds_left, step.share_of_limit
     ranked = step.labels.most_common()
     others = sum(count for _, count in ranked[_LABELS:])
@@ -193,7 +198,7 @@ def _at_work(step: Step) -> RunStep:
 
 
 def _answer(request: Any, monitor: RunMonitor) -> Reply:
-    """Answer a request of the browser, which reaches a kernel that is not busy."""
+    """Answer a request of the browser, which an idle kernel receives."""
     if request["kind"] != "cancel":
         raise ValueError(f"nothing answers {request['kind']!r}")
     monitor.cancel()
@@ -202,19 +207,19 @@ def _answer(request: Any, monitor: RunMonitor) -> Reply:
 
 def _static(monitor: RunMonitor) -> dict[str, str]:
     text = summary_text(monitor)
-    html = summary(monitor) if monitor.steps else f"<div>{escape(text)}</div>"
+    html = summary_html(monitor) if monitor.steps else f"<div>{escape(text)}</div>"
     return {"text/html": html, "text/plain": text}
 
 
 def _kernel() -> Any:
-    """The kernel that this process is, or None."""
+    """Return the kernel of this process, or None."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None)
 
 
 def _request() -> dict[str, Any]:
-    """The request that the cell at work came with."""
+    """Return the execute request of the running cell."""
     found = _kernel().get_parent("shell")
     return found if isinstance(found, dict) else {}
 
@@ -224,5 +229,5 @@ def _cell() -> str:
 
 
 def _is_interactive() -> bool:
-    """Return whether a person runs the cell: nbconvert and its like allow no input."""
+    """Return whether a person runs the cell: nbconvert and similar tools allow no input."""
     return bool(_request().get("content", {}).get("allow_stdin", True))

@@ -292,8 +292,4 @@ def test_old_names_work_for_one_release(random_recording) -> None:
     assert np.array_equal(old, combined(recording, 0, reduce="max"))
     with pytest.warns(DeprecationWarning, match=r"Recording\.reconstruction_errors"):
         assert recording.gaps == recording.reconstruction_errors
-    with pytest.warns(DeprecationWarning, match=r"Recording\.field_spans"):
-        assert recording.marks == recording.field_spans
-    with pytest.warns(DeprecationWarning, match=r"TokenRow\.field_spans"):
-        assert recording.queries.marks == recording.field_spans
     assert recording.closure() == recording.reconstruction_error()

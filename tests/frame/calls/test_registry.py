@@ -25,7 +25,7 @@ TEXTS = ["A delight from start to finish.", "The parcel arrived broken.", None, 
 class Options:
     """How a text is rewritten."""
 
-    tone: str = option("how it should sound.", "formal", positional=True, was="style")
+    tone: str = option("The tone of the new text.", "formal", positional=True, was="style")
 
 
 class Rewrite(Verb[Options]):
@@ -124,7 +124,7 @@ def test_evaluation_explanation_and_comparison(tiny_llama: Model) -> None:
     found = rewritten.assign(right=rewritten["text_rewrite"]).llm.evaluate("right")
     assert {measure.name for measure in found.measures} >= {"ROUGE-1"}
     with pytest.warns(UserWarning, match="the same model"):
-        both = nbllm.compare(tiny_llama, tiny_llama, frame, "text", verb="formality")
+        both = nbllm.compare(tiny_llama, tiny_llama, frame, "formality", "text")
     assert both.count == 3
 
 

@@ -69,7 +69,7 @@ def test_both_answer_as_the_verb_does_and_the_frame_stays(
     module, tiny_llama: Model, other: Model
 ) -> None:
     frame = frame_of(module)
-    found = compare(tiny_llama, other, frame, "review")
+    found = compare(tiny_llama, other, frame, "sentiment", "review")
     assert type(found.rows) is type(frame)
     assert list(found.rows.columns) == [
         *("review", "truth", "n"),
@@ -89,7 +89,7 @@ def test_both_answer_as_the_verb_does_and_the_frame_stays(
 
 
 def test_agreement_and_where_a_is_sure(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review", confidence=0.9)
+    found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review", confidence=0.9)
     rows = found.rows.iloc[2:]
     same = rows["a"] == rows["b"]
     assert 0 < same.mean() < 1, "the two have to differ in some rows, for this to test anything"
@@ -106,7 +106,7 @@ def test_agreement_and_where_a_is_sure(tiny_llama: Model, other: Model) -> None:
 
 
 def test_differences_are_the_rows_that_differ_surest_first(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review", truth="truth")
+    found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review", truth="truth")
     rows = found.rows.dropna(subset=["a", "b"])
     differ = rows[rows["a"] != rows["b"]]
     shown = found.differences
@@ -117,18 +117,20 @@ def test_differences_are_the_rows_that_differ_surest_first(tiny_llama: Model, ot
     assert len(shown) > 1 and set(shown.index) == set(differ.index)
     surprise = shown[["a_margin", "b_margin"]].min(axis=1)
     assert surprise.is_monotonic_decreasing
-    in_polars = compare(tiny_llama, other, frame_of(pl), "review", truth="truth").differences
+    in_polars = compare(
+        tiny_llama, other, frame_of(pl), "sentiment", "review", truth="truth"
+    ).differences
     assert in_polars["review"].to_list() == shown["review"].tolist()
 
 
 def test_a_row_that_differs_can_be_explained(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review").differences
+    found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review").differences
     view = found.llm.explain(found.index[0], output="b", model=other)
     assert found["review"].iloc[0] in view.recording.text
 
 
 def test_accuracy_is_of_the_rows_that_have_a_truth(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review", truth="truth")
+    found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review", truth="truth")
     rows = found.rows.iloc[2:].dropna(subset="truth")
     right = {side: rows[side] == rows["truth"] for side in "ab"}
     summary = found.summary.set_index(["measure", "of"])
@@ -148,7 +150,7 @@ def test_accuracy_is_of_the_rows_that_have_a_truth(tiny_llama: Model, other: Mod
 
 def test_labels_of_ones_own_and_their_margin(tiny_llama: Model, other: Model) -> None:
     labels = ["food", "film", "device"]
-    found = compare(tiny_llama, other, frame_of(pd), "review", verb="classify", labels=labels)
+    found = compare(tiny_llama, other, frame_of(pd), "classify", "review", labels=labels)
     alone = frame_of(pd).llm.classify("review", labels, model=other, probabilities=True)
     chances = alone[[f"review_classify_{label}" for label in labels]].dropna().to_numpy()
     chances.sort(axis=1)
@@ -160,7 +162,7 @@ def test_labels_of_ones_own_and_their_margin(tiny_llama: Model, other: Model) ->
 
 def test_perplexity_is_that_of_the_distinct_texts(tiny_llama: Model, other: Model) -> None:
     frame = frame_of(pd, [*TEXTS, TEXTS[5]])
-    found = compare(tiny_llama, other, frame, "review", perplexity=True, seed=1)
+    found = compare(tiny_llama, other, frame, "sentiment", "review", perplexity=True, seed=1)
     expected = [perplexity(model, TEXTS[2:]) for model in (tiny_llama, other)]
     summary = found.summary.set_index(["measure", "of"])["value"]
     for side, alone in zip("ab", expected, strict=True):
@@ -172,7 +174,7 @@ def test_perplexity_is_that_of_the_distinct_texts(tiny_llama: Model, other: Mode
 
 
 def test_what_it_takes(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other.network and other, frame_of(pd), "review")
+    found = compare(tiny_llama, other.network and other, frame_of(pd), "sentiment", "review")
     summary = found.summary.set_index(["measure", "of"])["value"]
     parameters = sum(p.numel() for p in tiny_llama.network.parameters())
     assert summary["weights", "a"] >= 4 * parameters
@@ -187,17 +189,17 @@ def test_what_it_takes(tiny_llama: Model, other: Model) -> None:
 def test_speed_is_measured_unless_the_ledger_knows_the_answers(
     tiny_llama: Model, other: Model, ledger_path
 ) -> None:
-    compare(tiny_llama, other, frame_of(pd), "review")
+    compare(tiny_llama, other, frame_of(pd), "sentiment", "review")
     assert not ledger_path.exists()
     options = {"ledger": True}
-    first = compare(tiny_llama, other, frame_of(pd).head(12), "review", **options)
+    first = compare(tiny_llama, other, frame_of(pd).head(12), "sentiment", "review", **options)
     assert "ledger" not in str(first)
-    again = compare(tiny_llama, other, frame_of(pd), "review", **options)
+    again = compare(tiny_llama, other, frame_of(pd), "sentiment", "review", **options)
     assert "10 texts with a and 10 with b came from the ledger" in str(again)
     assert "of the 17 and 17 computed here" in str(again)
     summary = again.summary.set_index(["measure", "of"])["value"]
     assert summary["rows / s", "a"] == pytest.approx(17 / again.a.seconds)
-    known = compare(tiny_llama, other, frame_of(pd), "review", **options)
+    known = compare(tiny_llama, other, frame_of(pd), "sentiment", "review", **options)
     assert "rows / s" not in str(known) and "CPU" not in str(known)
     assert known.agreement == again.agreement
 
@@ -216,7 +218,7 @@ def test_a_model_by_name_is_loaded_for_as_long_as_it_is_needed(
         return score(self, prompts)
 
     monkeypatch.setattr(LabelScorer, "score", watched)
-    found = compare(folder, folder, frame_of(pd), "review", quantize=("none", "nf4"))
+    found = compare(folder, folder, frame_of(pd), "sentiment", "review", quantize=("none", "nf4"))
     assert {tuple(names) for names in in_memory} == {("none",), ("nf4",)}
     assert [m for m in loaded() if m.name == str(folder)] == []
     assert (found.a.model["quantization"], found.b.model["quantization"]) == ("none", "nf4")
@@ -228,7 +230,7 @@ def test_a_model_by_name_is_loaded_for_as_long_as_it_is_needed(
 
 def test_the_same_model_twice_is_said(tiny_llama: Model) -> None:
     with pytest.warns(UserWarning, match=r"a and b are the same model .* quantize=") as caught:
-        found = compare(tiny_llama, tiny_model("causal"), frame_of(pd), "review")
+        found = compare(tiny_llama, tiny_model("causal"), frame_of(pd), "sentiment", "review")
     assert caught[0].filename == __file__
     assert found.agreement.value == 1.0 and found.agreement.low < 0.9
     assert len(found.differences) == 0
@@ -239,7 +241,7 @@ def test_the_same_model_twice_is_said(tiny_llama: Model) -> None:
 def test_texts_are_compared_word_by_word(tiny_llama: Model, other: Model) -> None:
     frame = pd.DataFrame({"thing": ["soup", "room", None], "price": [3.5, 4.0, None]})
     prompt = "A {thing} for {price}?"
-    found = compare(tiny_llama, other, frame, prompt, verb="prompt", max_new_tokens=8)
+    found = compare(tiny_llama, other, frame, "prompt", prompt, max_new_tokens=8)
     alone = frame.llm.prompt(prompt, into="x", model=other, max_new_tokens=8, ledger=False)
     assert list(found.rows["b"].dropna()) == list(alone["x"].dropna())
     assert "similarity" in found.rows and "a_margin" not in found.rows
@@ -262,8 +264,8 @@ def test_a_truth_of_texts_is_the_exact_answer(tiny_llama: Model, other: Model) -
     frame = frame_of(pd).iloc[2:8]
     told = frame.llm.summarize("review", model=other, max_words=3, ledger=False)
     frame = frame.assign(truth=told["review_summarize"])
-    options = {"verb": "summarize", "max_words": 3, "truth": "truth"}
-    found = compare(tiny_llama, other, frame, "review", **options)
+    options = {"max_words": 3, "truth": "truth"}
+    found = compare(tiny_llama, other, frame, "summarize", "review", **options)
     summary = found.summary.set_index(["measure", "of"])["value"]
     assert summary["accuracy", "b"] == 1.0
 
@@ -280,7 +282,7 @@ def test_rows_that_failed_with_one_are_left_out_and_counted(
 
     monkeypatch.setattr(LabelScorer, "score", poisoned)
     with pytest.warns(UserWarning, match=r"3 of 29 rows have no answer") as caught:
-        found = compare(tiny_llama, other, frame_of(pd), "review")
+        found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review")
     assert caught[0].filename == __file__
     assert found.count == 24 and found.rows["a"].notna().sum() == 27
     assert "Of 29 rows 2 are blank; 0 failed with a, 3 with b." in str(found)
@@ -293,12 +295,14 @@ def test_rows_that_all_failed_are_no_comparison(tiny_llama: Model, other: Model)
         pytest.warns(UserWarning, match="2 of 3 rows have no answer"),
         pytest.raises(FrameError, match=r"answered 1 of 3 rows.*truncate=True"),
     ):
-        compare(tiny_llama, other, frame, "review")
-    assert compare(tiny_llama, other, frame, "review", truncate=True).count == 3
+        compare(tiny_llama, other, frame, "sentiment", "review")
+    assert compare(tiny_llama, other, frame, "sentiment", "review", truncate=True).count == 3
 
 
 def test_what_is_shown_is_escaped_and_complete(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review", truth="truth", perplexity=True)
+    found = compare(
+        tiny_llama, other, frame_of(pd), "sentiment", "review", truth="truth", perplexity=True
+    )
     html = found._repr_html_()
     assert "other &lt;model&gt;" in html and "<model>" not in html and "<b>film" not in html
     assert not re.search(r"<script|https?:|class=", html)
@@ -312,7 +316,7 @@ def test_what_is_shown_is_escaped_and_complete(tiny_llama: Model, other: Model) 
 
 
 def test_points_below_zero_are_the_rows_that_differ(tiny_llama: Model, other: Model) -> None:
-    found = compare(tiny_llama, other, frame_of(pd), "review")
+    found = compare(tiny_llama, other, frame_of(pd), "sentiment", "review")
     same, different = (trace for trace in found.plot().data if trace.name)
     assert (same.y >= 0).all() and (different.y <= 0).all()
     assert len(different.y) == len(found.differences)
@@ -343,7 +347,9 @@ def test_what_cannot_be_is_said_before_anything_is_computed(
     tiny_llama: Model, other: Model, forwards, subject, options, error, message
 ) -> None:
     with pytest.raises(error, match=message):
-        compare(tiny_llama, other, frame_of(pd), subject, **options)
+        compare(
+            tiny_llama, other, frame_of(pd), **{"verb": "sentiment", "subject": subject, **options}
+        )
     assert forwards == []
 
 
@@ -352,10 +358,10 @@ def test_a_model_that_is_not_there_or_cannot_be_so_is_said_first(
 ) -> None:
     monkeypatch.setenv("NBLLM_HOME", str(tmp_path / "home"))
     with pytest.raises(UnknownModelError):
-        compare(tiny_llama, "no such model", frame_of(pd), "review")
+        compare(tiny_llama, "no such model", frame_of(pd), "sentiment", "review")
     with pytest.raises(QuantizationError, match="no quantization 'q4'"):
         folder = tiny_folder("causal")
-        compare(tiny_llama, folder, frame_of(pd), "review", quantize=("auto", "q4"))
+        compare(tiny_llama, folder, frame_of(pd), "sentiment", "review", quantize=("auto", "q4"))
     assert forwards == []
 
 
@@ -363,7 +369,7 @@ def test_a_model_of_another_kind_is_refused(
     tiny_llama: Model, tiny_encoder: Model, forwards
 ) -> None:
     with pytest.raises(UnsupportedModelError, match="sentiment asks a causal language model"):
-        compare(tiny_llama, tiny_encoder, frame_of(pd), "review")
+        compare(tiny_llama, tiny_encoder, frame_of(pd), "sentiment", "review")
     assert forwards == []
 
 
@@ -373,19 +379,19 @@ def test_fewer_than_two_rows_are_no_comparison(
     module, texts, tiny_llama: Model, other: Model
 ) -> None:
     with pytest.raises(FrameError, match="fewer than two rows"):
-        compare(tiny_llama, other, frame_of(module, texts), "review")
+        compare(tiny_llama, other, frame_of(module, texts), "sentiment", "review")
 
 
 def test_a_column_in_the_way_is_named(tiny_llama: Model, other: Model) -> None:
     with pytest.raises(ColumnError, match="has a column 'b'"):
-        compare(tiny_llama, other, frame_of(pd).assign(b=1), "review")
+        compare(tiny_llama, other, frame_of(pd).assign(b=1), "sentiment", "review")
 
 
 def test_columns_that_are_not_asked_about_are_in_nobodys_way(
     tiny_llama: Model, other: Model
 ) -> None:
     frame = frame_of(pd).assign(a_positive="kept")
-    found = compare(tiny_llama, other, frame, "review")
+    found = compare(tiny_llama, other, frame, "sentiment", "review")
     assert (found.rows["a_positive"] == "kept").all()
 
 
@@ -394,9 +400,9 @@ def test_truths_of_other_types(tiny_llama: Model, other: Model) -> None:
         category=pd.Categorical(["0", "1", None] * 9 + ["1", "0"]),
         number=pd.array([0, 1, None] * 9 + [1, 0], dtype="Int64"),
     )
-    options = {"verb": "classify", "labels": ["0", "1"]}
+    options = {"labels": ["0", "1"]}
     found = [
-        compare(tiny_llama, other, frame, "review", truth=column, **options)
+        compare(tiny_llama, other, frame, "classify", "review", truth=column, **options)
         for column in ("category", "number")
     ]
     values = [f.summary[f.summary["measure"] == "accuracy"]["value"].tolist() for f in found]
@@ -415,5 +421,5 @@ def test_an_interrupt_ends_it_before_the_other_model_is_asked(
         pytest.warns(UserWarning, match="interrupted with"),
         pytest.raises(FrameError, match=r"stopped while .* was asked.*ledger=True"),
     ):
-        compare(tiny_llama, other, frame_of(pd), "review")
+        compare(tiny_llama, other, frame_of(pd), "sentiment", "review")
     assert not asked

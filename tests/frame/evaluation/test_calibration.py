@@ -97,7 +97,8 @@ def test_two_labels_need_no_probabilities_and_corrections_may_be_a_frame(
 
 def test_the_record_tells_of_the_scaling(tiny_llama: Model, ledger_path) -> None:
     from nbllm.engine.ledger import Ledger
-    from nbllm.frame.running.provenance import find_record, recorded_prompt
+    from nbllm.frame.running.provenance import find_record
+    from nbllm.frame.running.run_record import recorded_prompt
 
     frame = answered(pd, tiny_llama)
     frame.index = [f"row {n}" for n in range(25)]

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.evaluation.masks import plain_spans
+from nbllm.frame.evaluation.masks import baseline_spans
 from tests.frame.evaluation.answered import value_and_baseline
 
 TEXTS = [
@@ -48,8 +48,8 @@ def test_masks_are_judged_by_what_can_still_be_seen(module) -> None:
     assert value_and_baseline(found, "ORDER") == {"recall": (0, 1)} and value_and_baseline(
         found, "PERSON"
     ) == {"recall": (1, 1)}
-    # The plain expression masks the date too.
-    assert [len(plain_spans(text)) for text in TEXTS[:3]] == [2, 3, 0]
+    # The baseline masks the date too.
+    assert [len(baseline_spans(text)) for text in TEXTS[:3]] == [2, 3, 0]
     assert measured["recall"][1] == 1 and measured["precision"][1] == 4 / 5
     assert found.rows()["n"].to_list() == [1] and found.rows("PERSON")["n"].to_list() == []
     assert len(found.plot().data) == 2

@@ -119,5 +119,5 @@ def test_answers_from_a_column_of_texts_have_a_baseline_of_its_first_sentences()
     remember(record, RunReport("answer-test", "answer", "t", {}))
     attach(frame, record)
     found = frame.llm.evaluate("truth")
-    assert found.plain == [first_sentences(ARTICLE, like=answer) for answer in ANSWERS]
+    assert found.baseline_texts == [first_sentences(ARTICLE, like=answer) for answer in ANSWERS]
     assert found.measures[0].baseline == 0

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 from nbllm.errors import ColumnError, FrameError, LabelError
-from nbllm.frame.evaluation.truth import given_answers, label_text
+from nbllm.frame.evaluation.truth import aligned_answers, label_text
 from nbllm.models.model import Model
-from nbllm.widgets.explorer.filtering import matching
+from nbllm.widgets.explorer.filtering import matching_rows
 from nbllm.widgets.explorer.query import Query
 from tests.conftest import tiny_model
 
@@ -33,7 +33,7 @@ def answered(model: Model) -> pd.DataFrame:
 
 def wrong(frame: Any, truth: Any) -> list[int]:
     view = frame.llm.explore(truth=truth)
-    found: list[int] = matching(view.answers, Query(only="wrong")).tolist()
+    found: list[int] = matching_rows(view.answers, Query(only="wrong")).tolist()
     return found
 
 
@@ -103,7 +103,7 @@ def test_white_space_around_a_label_is_not_of_it(answered: pd.DataFrame) -> None
 @pytest.mark.parametrize("truth", [{"a": 1}, {"positive"}, 3, b"positive"], ids=str)
 def test_what_is_no_truth_is_refused(answered: pd.DataFrame, truth: Any) -> None:
     with pytest.raises(FrameError, match="Pass the name of a column, or one value a row"):
-        given_answers(answered, truth)
+        aligned_answers(answered, truth)
 
 
 def test_evaluate_wants_a_column(answered: pd.DataFrame) -> None:

@@ -10,7 +10,8 @@ import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import row_values
 from nbllm.frame.explanation.contrast import contrast
-from nbllm.frame.running.provenance import find_record, recorded_prompt, row_run
+from nbllm.frame.running.provenance import find_record, row_run
+from nbllm.frame.running.run_record import recorded_prompt
 
 TEXTS = ["The soup was warm.", "We waited an hour.", "A quiet film about two brothers."]
 LABELS = ["service", "service desk", "kitchen"]

@@ -11,7 +11,7 @@ import pytest
 
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError
-from nbllm.frame.masking.masker import Found, Masker, _surest, masked
+from nbllm.frame.masking.masker import EntityMatch, Masker, _without_overlaps, mask_text
 
 pytest.importorskip("presidio_analyzer")
 
@@ -230,8 +230,8 @@ def test_what_is_left_out_for_speed_would_have_found_nothing() -> None:
         parts = draw.choices(_PIECES, k=draw.randint(1, 12))
         text = "".join(part + draw.choice(["", " ", " "]) for part in parts)
         asked = engine.analyze(text, "en", list(masker.entities), score_threshold=0.4)
-        found = [Found(r.entity_type, r.start, r.end, float(r.score)) for r in asked]
-        assert masker.find(text) == _surest(found), text
+        found = [EntityMatch(r.entity_type, r.start, r.end, float(r.score)) for r in asked]
+        assert masker.find(text) == _without_overlaps(found), text
 
 
 def test_a_long_text_is_masked_as_its_sentences_are() -> None:
@@ -242,8 +242,8 @@ def test_a_long_text_is_masked_as_its_sentences_are() -> None:
     ]
     masker = Masker()
     text = " ".join(draw.choices(sentences, k=300))
-    whole = masked(text, masker.find(text))
-    shorter = {sentence: masked(sentence, masker.find(sentence)) for sentence in sentences}
+    whole = mask_text(text, masker.find(text))
+    shorter = {sentence: mask_text(sentence, masker.find(sentence)) for sentence in sentences}
     expected = text
     for sentence, short in shorter.items():
         expected = expected.replace(sentence, short)

@@ -229,8 +229,12 @@ def test_two_models_are_shown_what_an_iterator_gives_once(tiny_llama: Model) -> 
         yield from rows
 
     asked = {"truncate": True}
-    one = compare(tiny_llama, tiny_model("causal"), frame, "review", examples=given(), **asked)
-    other = compare(tiny_llama, tiny_model("causal"), frame, "review", examples=rows, **asked)
+    one = compare(
+        tiny_llama, tiny_model("causal"), frame, "sentiment", "review", examples=given(), **asked
+    )
+    other = compare(
+        tiny_llama, tiny_model("causal"), frame, "sentiment", "review", examples=rows, **asked
+    )
     for side in "ab":
         scores = [found.rows[f"{side}_score"].to_numpy() for found in (one, other)]
         np.testing.assert_array_equal(*scores)

@@ -6,6 +6,7 @@ import pytest
 
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.prompt import CompiledTemplate
+from nbllm.errors import ModelError
 from nbllm.frame.running import local
 from nbllm.frame.tasks.bound_prompt import BoundPromptTask
 from nbllm.models.model import Model
@@ -27,7 +28,7 @@ def test_a_part_is_tokenized_when_it_is_its_turn(
     whole = answers(tiny_llama)
     happened: list[str] = []
     encode, score = BoundPromptTask.encode, BoundPromptTask.__call__
-    monkeypatch.setattr(local, "_AHEAD", 30)
+    monkeypatch.setattr(local, "_PART_SIZE", 30)
     monkeypatch.setattr(
         BoundPromptTask, "encode", lambda *a, **k: happened.append("encode") or encode(*a, **k)
     )
@@ -48,6 +49,20 @@ def test_a_part_is_tokenized_when_it_is_its_turn(
         assert found[n] == pytest.approx(scores, abs=1e-4)
     # Parts of like length: hardly more padding than all at once.
     assert sum(d.padding for d in parts) < 2 * sum(d.padding for d in whole) + 100
+
+
+def test_an_error_that_lasts_is_that_of_its_text(
+    tiny_llama: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        BoundPromptTask, "__call__", lambda self, prompts: [ModelError("never")] * len(prompts)
+    )
+    task = sentiment(tiny_llama)
+    bound = task.bind(tiny_llama, tiny_llama.context_length)
+    texts = [("word " * 5000,), ("a",), ("b",)]
+    too_long, failed = local.answer_locally(texts, task, tiny_llama, bound, truncate=False)
+    assert too_long.errors.keys() == {0} and not too_long.lasting
+    assert failed.errors == {1: "never", 2: "never"} and sorted(failed.lasting) == [1, 2]
 
 
 def test_a_tokenizer_is_used_by_one_at_a_time(tiny_llama: Model) -> None:

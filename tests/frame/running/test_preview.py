@@ -88,7 +88,7 @@ def test_a_search_is_previewed(module, tiny_encoder: Model) -> None:
     assert step(shown, "by meaning: the row") == str(row)
     assert "1 / (60 + rank)" in step(shown, "ranking") and "2 queries" in step(shown, "ranking")
     alone = frame.llm.preview("search", "text", query="warm", how="bm25", k=3)
-    assert "No model is asked" in step(alone, "ranking") and len(alone.steps) == 3
+    assert "No model is run" in step(alone, "ranking") and len(alone.steps) == 3
     assert "cosine" in str(frame.llm.preview("search", "text", query="a", how="dense",
                                              model=tiny_encoder))  # fmt: skip
 

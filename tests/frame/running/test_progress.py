@@ -18,7 +18,7 @@ from nbllm.activity.jobs import cancel, jobs
 from nbllm.display.progress_bar import ProgressBar
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import Prompt
-from nbllm.frame.running.eta import Forecast
+from nbllm.frame.running.eta import EtaEstimator
 from nbllm.frame.running.progress import RunMonitor
 from nbllm.frame.tasks.label import CalibratedPromptTask, _BatchInvariantTask
 from nbllm.models.model import Model
@@ -80,7 +80,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Shown]]:
         made.append(Shown())
         return made[-1]
 
-    monkeypatch.setattr(progress, "_others", [make])
+    monkeypatch.setattr(progress, "_factories", [make])
     monkeypatch.setattr(progress, "_PAUSE", 0.01)
     yield made
 
@@ -133,7 +133,7 @@ def test_after_a_tenth_the_end_is_foretold(
             return written or 1
 
     texts = [("x" * tokens,) for rows, tokens, _ in batches for _ in range(rows)]
-    left = Forecast.of(texts, Measured(), Task(), smollm2)  # type: ignore[arg-type]
+    left = EtaEstimator.for_run(texts, Measured(), Task(), smollm2)  # type: ignore[arg-type]
     assert left.seconds_left is None and left.share == 0
     whole = sum(seconds for *_, seconds in batches)
     foretold = []
@@ -157,7 +157,7 @@ def test_while_a_batch_is_at_work_the_bar_goes_on_and_never_back(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
-    left = Forecast([10.0] * 8, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
+    left = EtaEstimator([10.0] * 8, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
     shares = []
     for _ in range(4):
         for _ in range(20):
@@ -177,12 +177,12 @@ def test_of_texts_that_are_written_the_time_left_follows_their_tokens(
     """Four batches of 60 s, of answers that end where they may or before: no time stands still."""
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
-    left = Forecast(
+    left = EtaEstimator(
         [200.0] * 4,
         rows=lambda _: 1,
         reading=lambda rows, tokens: rows * tokens,
         writing=lambda rows, tokens: 50.0,
-        most=64,
+        max_new_tokens=64,
     )
     told, shares = [], [left.share]
     for batch in range(4):
@@ -206,7 +206,7 @@ def test_a_batch_that_takes_longer_than_thought_leaves_some_time_to_the_end(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(forecast.time, "monotonic", lambda: now[0])
-    left = Forecast([10.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
+    left = EtaEstimator([10.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
     now[0] += 10
     left.advance(2)
     promised = []
@@ -232,7 +232,7 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
     class Compared(Shown):
         def show(self, monitor: RunMonitor) -> None:
             step, job = monitor.step, monitor._job
-            if step is None or job is None or step.forecast is None:
+            if step is None or job is None or step.eta is None:
                 return
             share, left = step.share, step.seconds_left
             with monkeypatch.context() as fixed:  # at one moment
@@ -249,25 +249,25 @@ def test_one_figure_is_shown_by_bar_widget_panel_and_status(
             assert left == state["seconds_left"] == record.seconds_left == bar.seconds_left
             assert bar.n == step.percent == int(share * 100 + 1e-9)
 
-    wrote = Forecast.add_token
+    wrote = EtaEstimator.add_token
 
-    def slow(self: Forecast) -> None:
+    def slow(self: EtaEstimator) -> None:
         time.sleep(0.02)
         wrote(self)
 
-    monkeypatch.setattr(Forecast, "add_token", slow)
-    monkeypatch.setattr(progress, "_others", [Compared])
+    monkeypatch.setattr(EtaEstimator, "add_token", slow)
+    monkeypatch.setattr(progress, "_factories", [Compared])
     frame.llm.prompt("{text}", into="told", model=tiny_llama, max_new_tokens=8, ledger=False)
     assert len({share for share, *_ in seen}) > 3
 
 
 def test_what_is_left_is_told_no_finer_than_it_is_known() -> None:
     told = {0.0: 0, 0.2: 1, 3.4: 4, 17.6: 20, 58: 60, 137: 140, 1234: 1260, 7300: 7200}
-    assert {seconds: progress._as_known(seconds) for seconds in told} == told
+    assert {seconds: progress._rounded(seconds) for seconds in told} == told
 
 
 def test_rows_that_cannot_be_asked_take_no_time() -> None:
-    left = Forecast([9.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
+    left = EtaEstimator([9.0] * 4, rows=lambda _: 2, reading=lambda rows, tokens: rows * tokens)
     left.advance(2, computed=False)
     assert left.share == 0.5 and left.seconds_left is None
 
@@ -437,7 +437,7 @@ def test_a_display_that_fails_stops_nothing(
 
         end = show
 
-    monkeypatch.setattr(progress, "_others", [Broken])
+    monkeypatch.setattr(progress, "_factories", [Broken])
     monkeypatch.setattr(progress, "_PAUSE", 0.01)
     answered = frame.llm.sentiment("review", model=tiny_llama, ledger=False)
     assert answered["review_sentiment"].notna().all()

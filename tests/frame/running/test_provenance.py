@@ -10,7 +10,7 @@ import torch
 import nbllm  # noqa: F401  registers df.llm
 from nbllm.errors import ColumnError, FrameError, ProvenanceError
 from nbllm.frame.explanation.row import explained_row
-from nbllm.frame.running import provenance
+from nbllm.frame.running import provenance, run_record
 from nbllm.models.model import Model
 
 TEXTS = ["The soup was warm.", "We waited an hour.", None, "A quiet film about two brothers."]
@@ -71,7 +71,7 @@ def test_what_was_installed_is_on_record_and_decides_no_key(
 ) -> None:
     first = provenance.find_record(answered["review_sentiment_run"].iloc[0], answered)
     assert first["versions"]["torch"] == torch.__version__
-    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "9.0"})
+    monkeypatch.setattr(run_record, "versions", lambda: {"torch": "9.0"})
     again = answered[["review"]].llm.sentiment("review", model=tiny_llama)
     assert again.llm.report().known == 3
     second = provenance.find_record(again["review_sentiment_run"].iloc[0], again)

@@ -1,4 +1,4 @@
-"""Sentiment by aspect: its shape, its arithmetic, and what it is worth beside always one label."""
+"""Sentiment by aspect: its columns, its arithmetic, and its accuracy against a constant label."""
 
 import json
 
@@ -13,9 +13,9 @@ from nbllm.models.model import Model
 from tests.frame.conftest import REVIEWS
 
 ASPECTS = ["food", "waiting time", "音乐"]
-ASKED = (0, 1, 3, 4, 6)  # the rows with a text
+WITH_TEXT = (0, 1, 3, 4, 6)  # the rows with a text
 
-# Written for this test after the prompt was fixed; + positive, - negative, 0 not spoken of.
+# Written for this test after the prompt was fixed. + positive, - negative, 0 not mentioned.
 JUDGED = {
     ("food", "staff", "atmosphere"): [
         ("The ramen was rich and perfect, though the place is loud and cramped.", "+0-"),
@@ -56,7 +56,7 @@ def frame_of(module):
 
 
 @pytest.mark.parametrize("module", [pd, pl])
-def test_a_column_an_aspect_and_all_as_json(module, tiny_llama: Model, tmp_path) -> None:
+def test_one_column_for_each_aspect_and_all_as_json(module, tiny_llama: Model, tmp_path) -> None:
     answered = frame_of(module).llm.sentiment(
         "review", aspects=ASPECTS, model=tiny_llama, probabilities=True
     )
@@ -66,15 +66,15 @@ def test_a_column_an_aspect_and_all_as_json(module, tiny_llama: Model, tmp_path)
     path = tmp_path / "answered.parquet"
     answered.to_parquet(path) if module is pd else answered.write_parquet(path)
     again = pl.read_parquet(path)
-    for row in ASKED:
-        told = {name: again[f"review_sentiment_{name}"][row] for name in ASPECTS}
-        said = {name: label for name, label in told.items() if label is not None}
-        assert json.loads(again["review_sentiment"][row]) == said
+    for row in WITH_TEXT:
+        labels_found = {name: again[f"review_sentiment_{name}"][row] for name in ASPECTS}
+        mentioned = {name: label for name, label in labels_found.items() if label is not None}
+        assert json.loads(again["review_sentiment"][row]) == mentioned
         for name in ASPECTS:
             labels = ("positive", "negative", "none")
             chances = {x: again[f"review_sentiment_{name}_{x}"][row] for x in labels}
             assert sum(chances.values()) == pytest.approx(1)
-            assert chances[told[name] or "none"] == max(chances.values())
+            assert chances[labels_found[name] or "none"] == max(chances.values())
             assert again[f"review_sentiment_{name}_score"][row] == max(chances.values())
     for row in (2, 5):
         assert again["review_sentiment"][row] is None
@@ -123,7 +123,7 @@ def test_aspects_come_from_the_ledger(tiny_llama: Model, forwards) -> None:
     again = frame_of(pd).llm.sentiment("review", aspects=ASPECTS, model=tiny_llama)
     pd.testing.assert_frame_equal(once, again)
     assert len(forwards) == count
-    # Behind another prompt, whose examples are Chinese, or other aspects, all is asked anew.
+    # Other aspects, or a prompt with Chinese examples, have entries of their own.
     frame_of(pd).llm.sentiment("review", aspects=ASPECTS[:1], model=tiny_llama)
     assert len(forwards) > count
 
@@ -154,10 +154,10 @@ def test_aspects_that_are_refused(aspects, message, tiny_llama: Model) -> None:
         frame_of(pd).llm.sentiment("review", aspects=aspects, model=tiny_llama)
 
 
-@pytest.mark.parametrize("beside", [{"neutral": True}, {"examples": [("x", "positive")]}])
-def test_what_aspects_cannot_be_asked_with(beside, tiny_llama: Model) -> None:
-    with pytest.raises(LabelError, match="Leave one of them out"):
-        frame_of(pd).llm.sentiment("review", aspects=["food"], model=tiny_llama, **beside)
+@pytest.mark.parametrize("conflicting", [{"neutral": True}, {"examples": [("x", "positive")]}])
+def test_options_that_conflict_with_aspects(conflicting, tiny_llama: Model) -> None:
+    with pytest.raises(LabelError, match="cannot be combined with"):
+        frame_of(pd).llm.sentiment("review", aspects=["food"], model=tiny_llama, **conflicting)
 
 
 def test_other_models_than_causal_ones_are_refused(
@@ -169,7 +169,7 @@ def test_other_models_than_causal_ones_are_refused(
 
 
 def measured(judged, model: Model) -> tuple[float, float]:
-    """Macro-F1 over positive, negative and not spoken of, and that of always the best of them."""
+    """Return the macro-F1 over all labels, and the macro-F1 of the best constant label."""
     from sklearn.metrics import f1_score
 
     truth, found = [], []

@@ -168,10 +168,10 @@ def test_a_vector_that_is_not_finite_is_an_error_of_its_row(
 def test_without_a_model_the_encoder_loaded_last_is_asked(
     tiny_llama: Model, tiny_encoder: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbllm.frame.calls.verb.loaded", lambda: [tiny_encoder, tiny_llama])
+    monkeypatch.setattr("nbllm.frame.calls.models.loaded", lambda: [tiny_encoder, tiny_llama])
     answered = frame_of(pd).llm.embed("review", ledger=False)
     assert answered.llm.report().model["name"] == "tiny-encoder"
-    monkeypatch.setattr("nbllm.frame.calls.verb.loaded", lambda: [tiny_llama])
+    monkeypatch.setattr("nbllm.frame.calls.models.loaded", lambda: [tiny_llama])
     for ask in (
         lambda llm: llm.embed("review"),
         lambda llm: llm.similarity("review", "other"),

@@ -20,7 +20,7 @@ from nbllm.engine.prompt import CompiledTemplate
 from nbllm.engine.structured.grammar import JsonGrammar, accepts
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.tasks.fields import fields, parse, read_schema
+from nbllm.frame.tasks.fields import field_dtypes, normalize_schema, parse_answer
 from nbllm.models.model import Model
 from tests.asking import extract
 from tests.conftest import tiny_model
@@ -59,8 +59,8 @@ def shown(model: Model, **arguments: Any) -> str:
 
 
 def test_a_pydantic_model_gives_a_column_a_field() -> None:
-    schema = read_schema(Purchase)
-    assert fields(schema) == {
+    schema = normalize_schema(Purchase)
+    assert field_dtypes(schema) == {
         "product": nw.String,
         "price": nw.Float64,
         "color": nw.String,
@@ -70,7 +70,7 @@ def test_a_pydantic_model_gives_a_column_a_field() -> None:
         "maker": nw.String,
     }
     Purchase.model_validate_json(ANSWER)
-    assert parse(ANSWER, schema) == {
+    assert parse_answer(ANSWER, schema) == {
         "product": "pan",
         "price": 3.0,
         "color": "red",
@@ -79,8 +79,8 @@ def test_a_pydantic_model_gives_a_column_a_field() -> None:
         "makers": '[{"name":"Ä"}]',
         "maker": '{"name":"B"}',
     }
-    assert type(parse(ANSWER, schema)["pieces"]) is int
-    assert type(parse(ANSWER, schema)["price"]) is float
+    assert type(parse_answer(ANSWER, schema)["pieces"]) is int
+    assert type(parse_answer(ANSWER, schema)["price"]) is float
 
 
 def test_three_ways_to_say_the_same() -> None:
@@ -89,22 +89,26 @@ def test_three_ways_to_say_the_same() -> None:
         price: float | None
         color: Literal["red", "blue"]
 
-    assert read_schema(SHORT) == read_schema(Said) == read_schema(Said.model_json_schema())
-    assert read_schema(read_schema(SHORT)) == read_schema(SHORT)
+    assert (
+        normalize_schema(SHORT)
+        == normalize_schema(Said)
+        == normalize_schema(Said.model_json_schema())
+    )
+    assert normalize_schema(normalize_schema(SHORT)) == normalize_schema(SHORT)
 
 
 def test_a_description_is_a_text_field_and_any_name_is_a_field() -> None:
-    schema = read_schema({"unit price": "per piece", "title": Annotated[int, Field(ge=0)]})
+    schema = normalize_schema({"unit price": "per piece", "title": Annotated[int, Field(ge=0)]})
     assert schema["properties"]["unit price"] == {"type": "string", "description": "per piece"}
     assert schema["properties"]["title"] == {"type": "integer", "minimum": 0}
 
 
 def test_a_field_left_out_has_its_default() -> None:
-    schema = read_schema(Purchase)
+    schema = normalize_schema(Purchase)
     answer = {k: v for k, v in json.loads(ANSWER).items() if k != "pieces"}
-    assert parse(json.dumps(answer), schema)["pieces"] == 1
-    bare = read_schema({"type": "object", "properties": {"a": {"type": "string"}}})
-    assert parse("{}", bare) == {"a": None}
+    assert parse_answer(json.dumps(answer), schema)["pieces"] == 1
+    bare = normalize_schema({"type": "object", "properties": {"a": {"type": "string"}}})
+    assert parse_answer("{}", bare) == {"a": None}
 
 
 @pytest.mark.parametrize(
@@ -119,9 +123,9 @@ def test_a_field_left_out_has_its_default() -> None:
     ],
 )
 def test_each_type_has_its_column(part: Any, dtype: Any, value: Any, kept: Any) -> None:
-    schema = read_schema({"type": "object", "properties": {"x": part}})
-    assert fields(schema) == {"x": dtype}
-    assert parse(json.dumps({"x": value}), schema) == {"x": kept}
+    schema = normalize_schema({"type": "object", "properties": {"x": part}})
+    assert field_dtypes(schema) == {"x": dtype}
+    assert parse_answer(json.dumps({"x": value}), schema) == {"x": kept}
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -170,9 +174,9 @@ NAMED = {**closed(name={"type": "string"}), "required": ["name"]}
     ids=str,
 )  # fmt: skip
 def test_each_way_to_say_a_field(kind: Any, part: Any) -> None:
-    schema = read_schema({"x": kind, "y": int})
+    schema = normalize_schema({"x": kind, "y": int})
     assert schema == {**closed(x=part, y={"type": "integer"}), "required": ["x", "y"]}
-    deeper = read_schema({"outer": {"x": kind, "y": int}})
+    deeper = normalize_schema({"outer": {"x": kind, "y": int}})
     assert deeper["properties"]["outer"] == schema
     JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=200)
 
@@ -191,14 +195,14 @@ def test_each_way_to_say_a_field(kind: Any, part: Any) -> None:
 )  # fmt: skip
 def test_what_is_no_field_says_why(kind: Any) -> None:
     with pytest.raises(FrameError) as refused:
-        read_schema({"x": kind, "y": int})
+        normalize_schema({"x": kind, "y": int})
     assert len(str(refused.value)) > 30
 
 
 def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
     with pytest.raises(FrameError, match="no object with named fields"):
-        read_schema({"type": "string"})
-    fields_too = read_schema({"type": "what kind of thing", "size": int})
+        normalize_schema({"type": "string"})
+    fields_too = normalize_schema({"type": "what kind of thing", "size": int})
     assert list(fields_too["properties"]) == ["type", "size"]
     for named in (
         {"type": "string", "size": int},
@@ -208,11 +212,11 @@ def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
         {"enum": "which of them"},
         {"required": bool, "pattern": "of the cloth"},
     ):
-        assert list(read_schema(named)["properties"]) == list(named)
-    inner = read_schema({"order": {"items": {"name": str}}})["properties"]["order"]
+        assert list(normalize_schema(named)["properties"]) == list(named)
+    inner = normalize_schema({"order": {"items": {"name": str}}})["properties"]["order"]
     assert list(inner["properties"]) == ["items"]
     book = {"title": "of the book", "description": "what it is about", "format": "hard or soft"}
-    assert list(read_schema(book)["properties"]) == list(book)
+    assert list(normalize_schema(book)["properties"]) == list(book)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +230,13 @@ def test_a_schema_of_no_object_is_not_taken_for_fields() -> None:
     ids=str,
 )  # fmt: skip
 def test_each_format_can_be_written_to_its_end(kind: Any) -> None:
-    schema = read_schema({"x": kind})
+    schema = normalize_schema({"x": kind})
     grammar = JsonGrammar(schema, tiny_model("causal").tokenizer, max_new_tokens=60)
     assert accepts(schema, grammar.tokenizer.decode_str(grammar.shortest_completion))
 
 
 def test_a_pattern_without_an_end_is_not_laid_at_the_models_door(tiny_llama: Model) -> None:
-    schema = read_schema({"x": {"type": "string", "pattern": "^[PQ][^0]+Z$"}})
+    schema = normalize_schema({"x": {"type": "string", "pattern": "^[PQ][^0]+Z$"}})
     with pytest.raises(FrameError, match=r"no end was found.*pattern") as refused:
         JsonGrammar(schema, tiny_llama.tokenizer, max_new_tokens=60)
     assert "another model" not in str(refused.value)
@@ -314,7 +318,7 @@ def test_an_example_may_be_an_object_of_the_model(tiny_llama: Model) -> None:
 )
 def test_what_is_no_schema_says_why(schema: Any, message: str) -> None:
     with pytest.raises(FrameError, match=message):
-        read_schema(schema)
+        normalize_schema(schema)
 
 
 def test_an_instruct_model_is_shown_fields_and_examples_as_turns(tiny_llama: Model) -> None:
@@ -403,4 +407,4 @@ def test_a_field_called_as_a_column_of_the_run_is_refused(tiny_llama: Model, nam
 
 
 def test_a_decimal_is_a_number() -> None:
-    assert read_schema({"price": Decimal})["properties"]["price"] == {"type": "number"}
+    assert normalize_schema({"price": Decimal})["properties"]["price"] == {"type": "number"}

@@ -9,7 +9,7 @@ import pytest
 
 from nbllm.engine.generation import TextGenerator
 from nbllm.errors import ColumnError, FrameError, LabelError, NbllmError, UnsupportedModelError
-from nbllm.frame.retrieval.sources import grounded, strange_numbers
+from nbllm.frame.retrieval.sources import groundedness, unsupported_numbers
 from nbllm.models.model import Model
 
 MESSAGES = [
@@ -215,8 +215,8 @@ def test_other_models_are_refused(tiny_classifier: Model, tiny_encoder: Model) -
     ],
 )
 def test_what_a_draft_shares_with_its_sources(draft, known, share, strange) -> None:
-    assert grounded(draft, known) == pytest.approx(share)
-    assert strange_numbers(draft, known) == strange
+    assert groundedness(draft, known) == pytest.approx(share)
+    assert unsupported_numbers(draft, known) == strange
 
 
 # What the categories of Bitext's utterances are about, and what a shop might say of each.
@@ -313,7 +313,7 @@ def test_the_right_source_is_found(data_dir, network_guard) -> None:
 def test_urgent_messages_are_told_from_others(smollm2: Model) -> None:
     """Written after the prompt was chosen; half of them are urgent."""
     from nbllm.frame.running.run import answer_frame
-    from nbllm.frame.tasks.customer_service import urgency
+    from nbllm.frame.tasks.customer_service import urgency_task
     from tests.asking import question
 
     urgent = [
@@ -334,7 +334,7 @@ def test_urgent_messages_are_told_from_others(smollm2: Model) -> None:
     ]
     frame = pd.DataFrame({"text": urgent + other})
     answered = answer_frame(
-        frame, question(urgency(smollm2, "reply"), smollm2, {"text": "text"}, "u")
+        frame, question(urgency_task(smollm2, "reply"), smollm2, {"text": "text"}, "u")
     )
     right = sum(answered["u"] == ["high"] * 6 + ["low"] * 6)
     print(f"\nurgency: {right} of 12 right, always one label 6")

@@ -12,7 +12,7 @@ import nbllm  # registers df.llm
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.encoding import TextEncoder
 from nbllm.errors import ColumnError, FrameError, TextTooLongError
-from nbllm.frame.retrieval.rankings import best, fuse
+from nbllm.frame.retrieval.rankings import fuse, top_rows
 from nbllm.frame.retrieval.words import terms
 from nbllm.models.model import Model
 
@@ -85,7 +85,7 @@ def test_dense_is_the_exact_cosine(module, tiny_encoder: Model) -> None:
     alike = frame_of(module).llm.similarity("review", to="A warm room.", model=tiny_encoder)
     column = alike["review_similarity"]
     cosines = np.array([-np.inf if pd.isna(x) else x for x in column.to_list()])
-    order = best(cosines, 10)
+    order = top_rows(cosines, 10)
     assert found["n"].to_list() == order and len(order) == 6
     np.testing.assert_allclose(
         found["review_search_score"].to_list(), cosines[order], rtol=0, atol=1e-5
@@ -333,4 +333,4 @@ def test_the_best_are_those_of_a_whole_sort(k: int) -> None:
     scores = random.integers(0, 9, 60) / 8  # many are equal
     scores[random.integers(0, 60, 12)] = -np.inf
     order = np.argsort(-scores, kind="stable")
-    assert best(scores, k) == [row for row in order.tolist() if scores[row] > -np.inf][:k]
+    assert top_rows(scores, k) == [row for row in order.tolist() if scores[row] > -np.inf][:k]

@@ -25,8 +25,7 @@ from nbllm.errors import ArgumentError, ModelError, QuantizationError, TooLargeE
 from nbllm.models.architecture import skeleton
 from nbllm.models.configuration import kind_of
 from nbllm.models.devices.cards import CARDS, Card, card_named, is_of_torch
-from nbllm.models.devices.device import choose_dtype, reason_of_dtype
-from nbllm.models.devices.half_precision import float16_problem
+from nbllm.models.devices.device import choose_dtype, float16_problem, reason_of_dtype
 from nbllm.models.estimate import estimate as module
 from nbllm.models.estimate.estimate import estimate
 from nbllm.models.loader import load

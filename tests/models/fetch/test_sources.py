@@ -16,7 +16,7 @@ from nbllm.errors import ModelError, UnknownModelError, UnsupportedModelError
 from nbllm.models.configuration import context_length_of, kind_of, read_configuration
 from nbllm.models.fetch.cache import cache_folder
 from nbllm.models.fetch.catalog import CATALOG
-from nbllm.models.fetch.prepared import is_prepared, prepare
+from nbllm.models.fetch.prepared import Manifest, is_prepared, prepared
 from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_configuration
 from nbllm.models.model import Model
 from tests.conftest import tiny_network
@@ -244,19 +244,19 @@ def test_a_folder_of_the_cache_is_filled_whole_or_not_at_all(
     known = fetch(tiny_folder("causal"))
     place = cache_folder() / "copy"
 
-    def broken(staging: Path) -> None:
+    def broken(staging: Path) -> Manifest:
         (staging / "half").write_text("half")
         raise ValueError("in the middle")
 
     with pytest.raises(ValueError, match="in the middle"):
-        prepare(place, known, broken)
+        prepared(place, broken)
     assert not is_prepared(place)
     assert not list(cache_folder().glob("copy*/"))
 
-    prepare(place, known, lambda staging: (staging / "whole").write_text("whole") and None)
+    assert prepared(place, lambda _: Manifest("here", known.revision, None)).source == "here"
     assert is_prepared(place)
     assert json.loads((place / "nbllm.json").read_text())["revision"] == known.revision
-    prepare(place, known, broken)  # it is there already
+    prepared(place, broken)  # it is there already
 
 
 def test_a_name_that_is_nowhere_has_no_configuration() -> None:

@@ -21,7 +21,7 @@ from nbllm.errors import SelectionError
 from nbllm.widgets.attention.matrix_svg import matrix_svg
 from nbllm.widgets.attention.picture import palette
 from nbllm.widgets.attention.view import AttentionView, inspect
-from nbllm.widgets.page import Answers
+from nbllm.widgets.page import AnswerStore
 from nbllm.widgets.protocol.attention import PAGE_FORMAT
 from tests.conftest import tiny_model
 
@@ -132,7 +132,7 @@ def test_a_frame_of_what_is_not_there(view, options, said) -> None:
 
 
 def test_a_frame_too_large_is_refused(view, monkeypatch) -> None:
-    monkeypatch.setattr("nbllm.widgets.attention.to_frame.MOST_ROWS", 10)
+    monkeypatch.setattr("nbllm.widgets.attention.to_frame.MAX_ROWS", 10)
     with pytest.raises(SelectionError, match="leave small weights out"):
         view.to_frame()
 
@@ -340,7 +340,7 @@ def test_no_text_ends_the_script_or_fetches(hostile, tmp_path) -> None:
 
 def test_numbers_that_answer_two_questions_are_stored_once() -> None:
     numbers = np.arange(1000, dtype="<f4")
-    answers = Answers(lambda request: ({}, numbers), budget=10_000)
+    answers = AnswerStore(lambda request: ({}, numbers), budget=10_000)
     assert answers.store({"kind": "a"})
     first = answers.size
     assert answers.store({"kind": "b"})

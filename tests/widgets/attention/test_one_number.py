@@ -85,7 +85,7 @@ def test_a_cell_has_one_weight(view: AttentionView, reduce: str, masked: bool, s
     np.testing.assert_allclose(
         ask({"kind": "picture", **selection, **few, "size": 400})[1], right[7:9, :9], **near
     )
-    pooled, _, full = view.handler.drawn(
+    pooled, _, full = view.handler.cached_picture(
         "causal", "a", view.selection, range(COUNT), range(COUNT), 7
     )
     edges = [COUNT * at // 7 for at in range(8)]
@@ -125,14 +125,14 @@ def test_a_difference_has_the_difference_of_the_two(random_recording) -> None:  
     view = AttentionView(first, second)
     view.layer, view.head, view.comparand = 1, 2, "difference"
     for side in ("a", "b"):
-        view.handler.recorded("causal", side).sink = SINK
+        view.handler.recording_source("causal", side).sink = SINK
     for masked in (False, True):
         selection = replace(view.selection, mask_sink=masked)
         right = expected(second, 1, 2, masked) - expected(first, 1, 2, masked)
         whole = range(COUNT), range(COUNT)
         source = view.source
         np.testing.assert_allclose(source.weights(selection, *whole), right, atol=4e-6)
-        drawn, _, _ = view.handler.drawn("causal", "difference", selection, *whole, 400)
+        drawn, _, _ = view.handler.cached_picture("causal", "difference", selection, *whole, 400)
         np.testing.assert_allclose(drawn, right, atol=4e-6)
 
 
@@ -143,7 +143,7 @@ def test_of_the_head_that_looks_at_nothing_but_the_sink(smollm2) -> None:
     assert source.sink == 0
     plain = view.recording.weights(18, 7)
     assert plain[1:, 1:].max() < 0.05 and (plain[:, 0] > 0.9).all()
-    picture, _, full = view.handler.drawn("causal", "a", view.selection, count, count, 400)
+    picture, _, full = view.handler.cached_picture("causal", "a", view.selection, count, count, 400)
     tile = source.weights(view.selection, count, count)
     np.testing.assert_allclose(tile, picture, rtol=1e-4, atol=1e-6)
     rows = picture.sum(1)

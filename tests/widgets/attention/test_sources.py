@@ -1,4 +1,4 @@
-"""Sheets: the sink masked out, two recordings matched and subtracted, long texts pooled."""
+"""Sources: the sink masked out, two recordings matched and subtracted, long texts pooled."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from nbllm.widgets.attention.sources import (
     DifferenceSource,
     RecordingSource,
     Selection,
-    largest,
-    matched,
+    largest_weight,
+    match_tokens,
     picture,
 )
 
@@ -69,7 +69,7 @@ def test_a_difference_is_over_the_tokens_that_both_have(tiny_llama, source) -> N
     assert small[3, 1] == pytest.approx(block[np.abs(block).argmax()], abs=2e-6)
     assert small.min() < 0 < small.max()
     whole = picture(difference, ONE, *every(difference), 500)[0]
-    assert largest(difference, ONE, whole) == pytest.approx(np.abs(expected).max(), abs=2e-6)
+    assert largest_weight(difference, ONE, whole) == pytest.approx(np.abs(expected).max(), abs=2e-6)
 
 
 def test_the_same_recording_does_not_differ(source) -> None:
@@ -81,16 +81,16 @@ def test_different_tokenizers_are_refused(tiny_llama, source) -> None:
     row = source.queries
     shifted = dataclasses.replace(row, ids=tuple(token + 1 for token in row.ids))
     with pytest.raises(UnsupportedModelError, match="different tokenizers"):
-        matched(row, shifted)
+        match_tokens(row, shifted)
     renamed = dataclasses.replace(row, text="x" + row.text, tokens=tuple(row.tokens[::-1]))
     with pytest.raises(UnsupportedModelError, match="different tokenizers"):
-        matched(row, renamed)
+        match_tokens(row, renamed)
 
 
 def test_texts_without_a_common_token_are_refused(tiny_llama) -> None:
     first, second = (record(tiny_llama, text).queries for text in ("aaa", "§§"))
     with pytest.raises(UnsupportedModelError, match="no token in common"):
-        matched(first, second)
+        match_tokens(first, second)
 
 
 def test_recordings_of_other_layers_are_refused(tiny_llama) -> None:
@@ -103,7 +103,7 @@ def test_heads_of_a_long_text_are_sampled(source, monkeypatch) -> None:
     mean = dataclasses.replace(ONE, reduce="mean")
     rows, columns = every(source)
     assert not picture(source, mean, rows, columns, 6)[1]
-    monkeypatch.setattr(sources, "CELLS_A_PICTURE", 100)
+    monkeypatch.setattr(sources, "CELLS_PER_PICTURE", 100)
     small, sampled = picture(source, mean, rows, columns, 6)
     assert sampled
     first = [len(rows) * at // 6 for at in range(6)]

@@ -14,8 +14,8 @@ import pytest
 
 from nbllm.errors import ColumnError, FrameError, LabelError, ProvenanceError, SelectionError
 from nbllm.widgets.explorer.answers import Answers
-from nbllm.widgets.explorer.column import CUT, Column, readable
-from nbllm.widgets.explorer.filtering import counts, matching
+from nbllm.widgets.explorer.column import CELL_LENGTH, Column, cell_text
+from nbllm.widgets.explorer.filtering import chart_counts, matching_rows
 from nbllm.widgets.explorer.query import Query
 from nbllm.widgets.explorer.static_html import static_html
 from nbllm.widgets.explorer.view import Explorer
@@ -74,7 +74,7 @@ def view(answered) -> Explorer:
 
 
 def rows(answers: Answers, **query: Any) -> list[int]:
-    return matching(answers, Query.read(query)).tolist()
+    return matching_rows(answers, Query.parse(query)).tolist()
 
 
 def asked(view: Explorer, kind: str, **request: Any) -> Any:
@@ -161,11 +161,11 @@ def test_filter_and_sort_as_pandas_does_them(tiny_llama) -> None:
 
 def test_counts_leave_out_their_own_part_of_the_query(answered) -> None:
     answers = Answers(answered, OUTPUT, "label")
-    found = counts(answers, Query(labels=("negative",), score=(0.0, 0.65)))
+    found = chart_counts(answers, Query(labels=("negative",), score=(0.0, 0.65)))
     assert found["labels"]["names"] == ["positive", "negative"]
     assert (found["labels"]["all"], found["labels"]["shown"]) == ([3, 3], [0, 2])
     assert sum(found["scores"]["all"]) == 6 and sum(found["scores"]["shown"]) == 3
-    everything = counts(answers, Query())["confusion"]
+    everything = chart_counts(answers, Query())["confusion"]
     assert everything["truths"] == ["positive", "negative"]
     assert everything["counts"] == [[2, 2], [1, 1]]
 
@@ -205,7 +205,7 @@ def test_cells_are_cut_and_the_row_in_focus_is_whole(view) -> None:
     window = asked(view, "rows", query={}, start=0, stop=64)
     names = [column["name"] for column in view.outline["columns"]]
     texts = window["cells"][names.index("review")]
-    assert texts[5] == TEXTS[5][:CUT] + "…" and texts[2] is None
+    assert texts[5] == TEXTS[5][:CELL_LENGTH] + "…" and texts[2] is None
     assert texts[7] == "half a surrogate ? here"
     assert (window["failed"][5], window["wrong"][4]) == (True, True)
     whole = asked(view, "row", row=5)
@@ -442,10 +442,13 @@ def test_what_the_widget_holds_is_small_however_many_rows(answered) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(None, None), (0.123456, "0.1235"), (12, "12"), ("x" * 300, "x" * CUT + "…"), ([1], "[1]")],
+    [
+        *((None, None), (0.123456, "0.1235"), (12, "12"), ([1], "[1]")),
+        ("x" * 300, "x" * CELL_LENGTH + "…"),
+    ],
 )
 def test_how_a_value_reads(value: Any, shown: str | None) -> None:
-    assert readable(value) == shown
+    assert cell_text(value) == shown
 
 
 def test_a_column_of_vectors(answered) -> None:

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 import nbllm.widgets.run.view as run
 from nbllm.frame.running.progress import RunMonitor, Step
 from nbllm.frame.running.report import RunReport
-from nbllm.widgets.run.summary import summary, summary_text
+from nbllm.widgets.run.summary import summary_html, summary_text
 from nbllm.widgets.run.view import RunDisplay, state_of
 from nbllm.wording import duration
 
@@ -131,17 +131,17 @@ def test_one_view_a_cell_that_becomes_the_summary_everywhere(
     assert set(ended) == set(places) and all(shown["update"] for shown in ended.values())
     assert [ended[place]["data"] for place in places[::2]] == [{"text/plain": ""}] * 2
     for place in places[1::2]:
-        assert ended[place]["data"]["text/html"] == summary(monitor)
+        assert ended[place]["data"]["text/html"] == summary_html(monitor)
     from_cell("three")
     assert display.open(monitor)
-    assert published[-1]["data"]["text/html"] == summary(monitor)
+    assert published[-1]["data"]["text/html"] == summary_html(monitor)
 
 
 def test_a_view_goes_on_as_the_summary_and_holds_nothing_of_the_run(
     monitor: RunMonitor, published: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page that is loaded again knows only of the widget."""
-    monkeypatch.setattr(run, "_ENDED", 2)
+    monkeypatch.setattr(run, "_MAX_ENDED_VIEWS", 2)
     views = []
     for _ in range(3):
         display = RunDisplay()
@@ -151,7 +151,7 @@ def test_a_view_goes_on_as_the_summary_and_holds_nothing_of_the_run(
         monitor.ended, monitor.steps[0].state = True, "done"
         display.end(monitor)
         assert views[-1].comm is not None
-        assert views[-1].state["summary"] == summary(monitor)
+        assert views[-1].state["summary"] == summary_html(monitor)
         assert views[-1]._msg_callbacks.callbacks == []
     assert [view.comm is None for view in views] == [True, False, False]
 
@@ -185,7 +185,7 @@ def test_the_summary_is_html_without_script_that_says_what_was_done(
 ) -> None:
     monitor.steps[0].state, monitor.ended = state, True
     monitor.error = f"RuntimeError: {EVIL}" if state == "failed" else ""
-    read = Tags(summary(monitor))
+    read = Tags(summary_html(monitor))
     assert not {"script", "img", "link", "style"} & set(read.elements)
     assert not any(name.startswith("on") for name in read.attributes)
     assert read.open == []
@@ -201,7 +201,7 @@ def test_the_summary_is_html_without_script_that_says_what_was_done(
     if state in ("cancelled", "interrupted"):
         assert "The ledger is off" in read.text
         monitor.steps[0].report.ledger = "file"
-        assert "run the cell again to go on from there" in summary(monitor)
+        assert "run the cell again to go on from there" in summary_html(monitor)
 
 
 def test_each_step_of_a_call_is_in_its_summary(monitor: RunMonitor) -> None:
@@ -209,7 +209,7 @@ def test_each_step_of_a_call_is_in_its_summary(monitor: RunMonitor) -> None:
     monitor.steps.append(last)
     last.started = monitor.steps[0].started + 8
     last.ended = last.started + 2
-    told = Tags(summary(monitor)).text
+    told = Tags(summary_html(monitor)).text
     assert "2 steps in 10 s" in told and "2 steps in 10 s" in summary_text(monitor)
     assert f"classify → {EVIL}: 100 rows" in told and f"Rows: {EVIL} 30, label 0 20" in told
     assert "reply → answer: 3 rows" in told

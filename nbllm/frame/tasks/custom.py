@@ -1,13 +1,13 @@
-"""Tasks from an instruction alone, for verbs that a user writes."""
+"""Tasks for user-defined verbs, made from an instruction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nbllm.engine.prompt import Part, chat, plain
+from nbllm.engine.prompt import plain
 from nbllm.frame.prompts.arguments import check_labels, require
-from nbllm.frame.prompts.few_shot import TEXT, label_parts
+from nbllm.frame.prompts.few_shot import chat_template, label_parts
 from nbllm.frame.tasks.label import LabelTask
 from nbllm.frame.tasks.text import TextTask
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["label_task", "text_task"]
 
-# On many subjects, so that their mean tells what a model prefers whatever it reads.
+# On many subjects, so that their mean score measures a model's bias towards each label.
 _CALIBRATION = (
     "Where is my parcel?",
     "City council approves new tram line",
@@ -37,28 +37,23 @@ def text_task(
     examples: Sequence[tuple[str, str]] = (),
     max_new_tokens: int = 64,
 ) -> TextTask:
-    """Return the task of writing an answer to each text.
+    """Return the task that generates an answer to each text.
 
     Args:
-        model: a causal model, chat or base; a base one needs examples to do well.
-        verb: the name of the verb.
-        instruction: what to do with the text, as a sentence.
-        examples: (text, answer) pairs to show first.
-        max_new_tokens: where an answer is cut.
+        model: A causal model, chat or base. A base model requires examples to do well.
+        verb: The name of the verb.
+        instruction: The instruction for each text, as a sentence.
+        examples: The (text, answer) pairs that come first in the prompt.
+        max_new_tokens: The maximum number of tokens of an answer.
 
     Raises:
-        UnsupportedModelError: the model is of another kind.
+        UnsupportedModelError: The model is of another kind.
     """
     require(model, verb, "causal")
     if model.tokenizer.chat_template is None:
         parts = label_parts(instruction, examples, text="Text", answer="Answer")
         return TextTask(verb, plain(model.tokenizer, parts), max_new_tokens, stop="\n")
-    turns = []
-    for text, answer in examples:
-        turns.append(("user", [Part("text", f"{instruction}\n\n{text}")]))
-        turns.append(("assistant", [Part("text", answer)]))
-    turns.append(("user", [Part("text", f"{instruction}\n\n"), Part("field", TEXT)]))
-    return TextTask(verb, chat(model.tokenizer, turns), max_new_tokens)
+    return TextTask(verb, chat_template(model, f"{instruction}\n\n", examples), max_new_tokens)
 
 
 def label_task(
@@ -70,19 +65,19 @@ def label_task(
     examples: Sequence[tuple[str, str]] = (),
     calibration: Sequence[str] = _CALIBRATION,
 ) -> LabelTask:
-    """Return the task of choosing a label for each text, by its likelihood.
+    """Return the task that chooses a label for each text by its likelihood.
 
     Args:
-        model: a causal model.
-        verb: the name of the verb.
-        instruction: what is asked, as a sentence that names the labels.
-        labels: two or more different ones.
-        examples: (text, label) pairs to show first.
-        calibration: texts whose mean scores tell what the model prefers whatever it reads.
+        model: A causal model.
+        verb: The name of the verb.
+        instruction: The instruction, as a sentence that names the labels.
+        labels: Two or more distinct labels.
+        examples: The (text, label) pairs that come first in the prompt.
+        calibration: Texts whose mean scores measure the model's bias towards each label.
 
     Raises:
-        LabelError: labels that are too few, blank or repeated.
-        UnsupportedModelError: the model is of another kind.
+        LabelError: The labels are fewer than two, blank or repeated.
+        UnsupportedModelError: The model is of another kind.
     """
     require(model, verb, "causal")
     names = check_labels(labels)
