@@ -70,8 +70,8 @@ class ContinuousDecoder:
         written: list[list[int]] = [[] for _ in own]
         waiting = deque(sorted(range(len(own)), key=lambda row: -len(own[row])))
         slots = min(_ROWS, len(own))
-        room = len(own[waiting[0]]) + self._max_new_tokens
-        self._network.reserve(slots, -(-room // _ROUND) * _ROUND)
+        rooms = [len(own[row]) + self._max_new_tokens for row in list(waiting)[:slots]]
+        self._network.reserve([-(-room // _ROUND) * _ROUND for room in rooms])
         active: list[int] = []  # the row of each slot
         with torch.inference_mode():
             while waiting or active:

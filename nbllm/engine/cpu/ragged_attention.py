@@ -29,7 +29,9 @@ __all__ = ["RaggedNetwork", "Step"]
 _NAME = "nbllm_ragged"
 # Queries of a prompt whose scores are computed at a time: a row of scores of all keys is then
 # still in the processor's cache when its softmax is computed.
-_BLOCK = 128
+_BLOCK = 64
+# Rows whose keys lie in one tensor, each in as much room as the longest of them needs.
+GROUP = 8
 
 
 @dataclass
@@ -44,9 +46,10 @@ class Step:
 
     lengths: list[int]
     prompts: list[int]
-    # Made once for all layers: minus infinity where a row holds no key, (rows, 1, 1, keys).
-    mask: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    index: tuple[torch.Tensor, torch.Tensor] | None = None
+    # Made once for all layers, per group: minus infinity where a row holds no key, (rows, 1, 1,
+    # keys), and the place of each row's new key.
+    masks: list[torch.Tensor] = field(default_factory=list)
+    places: list[torch.Tensor] = field(default_factory=list)
 
 
 class RaggedNetwork:
@@ -91,21 +94,23 @@ class RaggedNetwork:
         layers = [(call.module, call.key[0, :, :count], call.value[0, :, :count]) for call in calls]
         return cls(network, layers, count)
 
-    def reserve(self, rows: int, length: int) -> None:
+    def reserve(self, lengths: Sequence[int]) -> None:
         """Make room for keys and values.
 
         Args:
-            rows: The most rows at a time.
-            length: The most tokens of a row, without the prefix.
+            lengths: The most tokens of the row in each slot, without the prefix, in falling order.
         """
+        self._capacities = list(lengths[::GROUP])
+        counts = [len(lengths[start : start + GROUP]) for start in range(0, len(lengths), GROUP)]
         for layer in self.layers:
-            layer.reserve(rows, length)
+            layer.reserve(counts, self._capacities)
 
     def move(self, source: int, target: int) -> None:
-        """Copy the keys and values of one slot to another."""
+        """Copy the keys and values of a slot to one before it."""
         for layer in self.layers:
-            layer.keys[target] = layer.keys[source]
-            layer.values[target] = layer.values[source]
+            for groups in (layer.keys, layer.values):
+                held = groups[source // GROUP][source % GROUP]
+                groups[target // GROUP][target % GROUP, :, : held.shape[1]] = held
 
     def __call__(self, ids: Sequence[int], step: Step) -> torch.Tensor:
         """Return the logits after the last token of each row, (rows, vocabulary), in float32.
@@ -120,12 +125,12 @@ class RaggedNetwork:
         for count in step.prompts:
             positions += range(self.prefix, self.prefix + count)
             last.append(last[-1] + count if last[rows:] else rows + count - 1)
-        capacity = self.layers[0].keys.shape[2]
-        lengths = torch.tensor(step.lengths, dtype=torch.long)
-        hidden = torch.arange(capacity) > lengths[:, None]
-        step.mask = torch.zeros(rows, capacity, dtype=self.layers[0].keys.dtype)
-        step.mask = step.mask.masked_fill_(hidden, -torch.inf)[:, None, None]
-        step.index = torch.arange(rows), lengths
+        for start in range(0, rows, GROUP):
+            lengths = torch.tensor(step.lengths[start : start + GROUP])
+            hidden = torch.arange(self._capacities[start // GROUP]) > lengths[:, None]
+            mask = torch.zeros(hidden.shape, dtype=self.network.dtype)
+            step.masks.append(mask.masked_fill_(hidden, -torch.inf)[:, None, None])
+            step.places.append(lengths)
         for layer in self.layers:
             layer.step = step
         logits: torch.Tensor = self.network(
@@ -152,14 +157,18 @@ class _Layer:
     def __init__(self, prefix_key: torch.Tensor, prefix_value: torch.Tensor) -> None:
         self.prefix_key = prefix_key
         self.prefix_value = prefix_value
-        self.keys: torch.Tensor = prefix_key.new_empty(0, prefix_key.shape[0], 0, 1)
-        self.values: torch.Tensor = self.keys
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
 
-    def reserve(self, rows: int, length: int) -> None:
-        heads = self.prefix_key.shape[0]
+    def reserve(self, counts: Sequence[int], lengths: Sequence[int]) -> None:
         # Zeros: a weight of 0 times what memory happens to hold may be no number.
-        self.keys = self.prefix_key.new_zeros(rows, heads, length, self.prefix_key.shape[2])
-        self.values = self.prefix_value.new_zeros(rows, heads, length, self.prefix_value.shape[2])
+        self.keys, self.values = (
+            [part.new_zeros(n, part.shape[0], length, part.shape[2]) for n, length in sizes]
+            for part, sizes in (
+                (self.prefix_key, list(zip(counts, lengths, strict=True))),
+                (self.prefix_value, list(zip(counts, lengths, strict=True))),
+            )
+        )
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -175,30 +184,42 @@ class _Layer:
         step = self.step
         rows = len(step.lengths)
         result = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
-        if rows:
-            assert step.index is not None
-            slots, places = step.index
-            self.keys[slots, :, places] = key[:, :rows].transpose(0, 1)
-            self.values[slots, :, places] = value[:, :rows].transpose(0, 1)
-            result[:rows] = self._next_tokens(query[:, :rows], scale)
+        for group in range(len(step.places)):
+            part = slice(group * GROUP, min(rows, (group + 1) * GROUP))
+            result[part] = self._next_tokens(
+                group, query[:, part], key[:, part], value[:, part], scale
+            )
         start = rows
         for slot, count in enumerate(step.prompts, rows):
             part = slice(start, start + count)
-            self.keys[slot, :, :count] = key[:, part]
-            self.values[slot, :, :count] = value[:, part]
+            self.keys[slot // GROUP][slot % GROUP, :, :count] = key[:, part]
+            self.values[slot // GROUP][slot % GROUP, :, :count] = value[:, part]
             result[part] = self._prompt(query[:, part], key[:, part], value[:, part], scale)
             start += count
         return result
 
-    def _next_tokens(self, query: torch.Tensor, scale: float) -> torch.Tensor:
-        """Attention of one query per row, (heads, rows, width), to the row: (rows, heads, width)."""
+    def _next_tokens(
+        self,
+        group: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        """Attention of the rows of a group, one query each, to their own tokens and the prefix.
+
+        Returns:
+            (rows, heads, width)
+        """
         heads, rows, width = query.shape
         key_heads, length = self.prefix_key.shape[:2]
-        keys, values = self.keys[:rows], self.values[:rows]
-        # (key heads, rows · group, width), and the same by row
+        keys, values = self.keys[group][:rows], self.values[group][:rows]
+        index = torch.arange(rows), slice(None), self.step.places[group]
+        keys[index] = key.transpose(0, 1)
+        values[index] = value.transpose(0, 1)
+        # (key heads, rows, queries of a key head, width)
         query = query.view(key_heads, -1, rows, width).transpose(1, 2) * scale
-        by_row = query.transpose(0, 1)
-        scores = by_row @ keys.transpose(2, 3) + self.step.mask
+        scores = query.transpose(0, 1) @ keys.transpose(2, 3) + self.step.masks[group]
         if length:
             shared = query.flatten(1, 2) @ self.prefix_key.transpose(1, 2)
             shared = shared.view(key_heads, rows, -1, length).transpose(0, 1)
