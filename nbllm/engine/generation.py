@@ -187,7 +187,7 @@ class TextGenerator:
         return self._texts(written, constraint)
 
     def _texts(
-        self, written: Sequence[Sequence[int]], constraint: JsonConstraint | None
+        self, written: list[list[int]], constraint: JsonConstraint | None
     ) -> list[str | Exception]:
         if constraint:
             return list(constraint.texts())

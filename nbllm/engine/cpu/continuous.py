@@ -1,4 +1,4 @@
-"""Greedy decoding with continuous batching: a row leaves when it is finished, another takes its place.
+"""Greedy decoding with continuous batching: as a row is finished, another takes its place.
 
 Prompts are read in the same passes in which the other rows get their next token (Orca,
 https://www.usenix.org/conference/osdi22/presentation/yu), as many as fit in a number of tokens, so
@@ -72,27 +72,40 @@ class ContinuousDecoder:
         slots = min(_ROWS, len(own))
         rooms = [len(own[row]) + self._max_new_tokens for row in list(waiting)[:slots]]
         self._network.reserve([-(-room // _ROUND) * _ROUND for room in rooms])
-        active: list[int] = []  # the row of each slot
-        with torch.inference_mode():
-            while waiting or active:
-                ids = [written[row][-1] for row in active]
-                step = Step([len(own[row]) + len(written[row]) - 1 for row in active], [])
-                while waiting and len(active) < slots:
-                    count = len(own[waiting[0]])
-                    if step.prompts and sum(step.prompts) + count > _TOKENS:
-                        break
-                    active.append(waiting.popleft())
-                    step.prompts.append(count)
-                    ids += own[active[-1]]
-                logits = self._network(ids, step)
-                if constraint is not None:
-                    constraint.select(active)
-                    logits = constraint(torch.empty(0), logits)
-                for row, token in zip(active, logits.argmax(dim=-1).tolist(), strict=True):
-                    written[row].append(token)
-                token_generated()
-                self._remove_finished(active, own, written)
+        try:
+            with torch.inference_mode():
+                self._write(own, waiting, slots, written, constraint)
+        finally:
+            self._network.reserve([])
         return written
+
+    def _write(
+        self,
+        own: list[list[int]],
+        waiting: deque[int],
+        slots: int,
+        written: list[list[int]],
+        constraint: JsonConstraint | None,
+    ) -> None:
+        active: list[int] = []  # the row of each slot
+        while waiting or active:
+            ids = [written[row][-1] for row in active]
+            step = Step([len(own[row]) + len(written[row]) - 1 for row in active], [])
+            while waiting and len(active) < slots:
+                count = len(own[waiting[0]])
+                if step.prompts and sum(step.prompts) + count > _TOKENS:
+                    break
+                active.append(waiting.popleft())
+                step.prompts.append(count)
+                ids += own[active[-1]]
+            logits = self._network(ids, step)
+            if constraint is not None:
+                constraint.select(active)
+                logits = constraint(torch.empty(0), logits)
+            for row, token in zip(active, logits.argmax(dim=-1).tolist(), strict=True):
+                written[row].append(token)
+            token_generated()
+            self._remove_finished(active, own, written)
 
     def _remove_finished(
         self, active: list[int], own: list[list[int]], written: list[list[int]]
