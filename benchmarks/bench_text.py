@@ -91,7 +91,7 @@ def articles(count: int) -> list[str]:
         path = Path(folder) / "research-only" / "xsum_500.parquet"
         if path.is_file():
             frame = pd.read_parquet(path)
-            texts: list[str] = frame["document"].head(count).tolist()
+            texts: list[str] = frame["text"].head(count).tolist()
             return texts
     texts = nbllm.data.load("articles")["text"].tolist()
     return ["\n".join(texts[(n + k) % len(texts)] for k in range(2 + n % 4)) for n in range(count)]
