@@ -99,6 +99,7 @@ hooks: setup ## git checks each commit with ruff and its formatter from now on
 # compiled here, which takes minutes. A benchmark leaves out what is not there.
 $(VENV)/peers: $(VENV)/installed
 	$(PIP) install --quiet --no-deps bertviz==1.4.1
+	$(PIP) install --quiet $(PINNED) openvino-genai
 	$(PIP) install $(PINNED) llama-cpp-python && touch $@ || echo "llama-cpp-python could not be installed; it takes cmake and a C++ compiler." >&2
 
 bench: model $(VENV)/peers ## the benchmarks; results go to benchmarks/results

@@ -122,9 +122,9 @@ def _widest(network: Any) -> tuple[int, int]:
 
 
 def _held(model: Model, *, decodes: bool) -> int:
-    from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
+    from nbllm.engine.cpu.twin import can_have_twin
 
-    if not decodes and SharedPrefixAttention.suits(model):
+    if not decodes and can_have_twin(model):
         return 0  # the prefix is there once, and nothing is kept of the rows
     config = text_config(model.network.config)
     # Of all layers; and those of one layer once more, repeated for each query head.

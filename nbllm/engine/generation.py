@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, StopStringCriteria
 
+from nbllm.engine.cpu.continuous import ContinuousDecoder
+from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.decoding import Decoder
 from nbllm.engine.padding import pad_rows
 from nbllm.engine.prefix import SharedPrefix
@@ -21,13 +23,21 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
-from nbllm.engine.structured.grammar import JsonGrammar
+from nbllm.engine.structured.grammar import JsonConstraint, JsonGrammar
 from nbllm.engine.token_events import TokenEvents
 from nbllm.engine.tokenization import eos_token_ids, special_token_id
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
 __all__ = ["TextGenerator", "configuration"]
+
+# Fields of a generation configuration by which `generate` changes logits of greedy decoding.
+_RULES = (
+    "bad_words_ids", "begin_suppress_tokens", "encoder_repetition_penalty",
+    "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+    "guidance_scale", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty",
+    "sequence_bias", "suppress_tokens", "watermarking_config",
+)  # fmt: skip
 
 # As many whole sentences as there are, ended by Western or Chinese punctuation.
 _SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。！？])?", re.DOTALL)
@@ -56,6 +66,11 @@ def configuration(model: Model, max_new_tokens: int, temperature: float = 0.0) -
         bos_token_id=model.network.generation_config.bos_token_id,
         **({"temperature": temperature} if temperature > 0 else {}),
     )
+
+
+def _only_likeliest(model: Model) -> bool:
+    """Return whether nothing in a model's configuration changes what greedy decoding writes."""
+    return not any(getattr(model.network.generation_config, name, None) for name in _RULES)
 
 
 class TextGenerator:
@@ -91,7 +106,6 @@ class TextGenerator:
         if schema is not None:
             self.grammar = JsonGrammar(schema, model.tokenizer, max_new_tokens=max_new_tokens)
         self._shares = self._continues and shares_prefix(model.network)
-        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if self._shares else ())
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
@@ -100,11 +114,22 @@ class TextGenerator:
         self._pad: int = self.config.pad_token_id
         self._how: Batching = self._batching()
         ends: dict[str, Any] = {"eos_token_ids": self._eos_token_ids, "stop": self._stopping}
-        self._decoder = Decoder(model, self.prefix, self.config, **ends) if self._shares else None
+        self._continuous: ContinuousDecoder | None = None
+        if self._shares and _only_likeliest(model):
+            network = RaggedNetwork.of(model, prefix_ids)
+            if network is not None:
+                self._continuous = ContinuousDecoder(
+                    network, prefix_ids, max_new_tokens=max_new_tokens, pad=self._pad, **ends
+                )
+        held = self._shares and self._continuous is None
+        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if held else ())
+        self._decoder = Decoder(model, self.prefix, self.config, **ends) if held else None
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""
         rows = [prompt.ids for prompt in prompts]
+        if self._continuous is not None:
+            return self._write(rows)
         answers: dict[int, str | Exception] = {}
         for group in groups([len(row) for row in rows], self._how):
             for part in [group] if self._decoder is None else self._decoder.parts(group):
@@ -136,10 +161,12 @@ class TextGenerator:
         )
 
     def _write(self, rows: Sequence[Sequence[int]]) -> list[str | Exception]:
-        ids, seen = pad_rows(rows, self._pad, left=self._continues)
-        mask = seen.long()
         filler = next(iter(self._eos_token_ids), self._pad)
         constraint = self.grammar.constraint(len(rows), filler=filler) if self.grammar else None
+        if self._continuous is not None:
+            return self._texts(self._continuous(rows, constraint), constraint)
+        ids, seen = pad_rows(rows, self._pad, left=self._continues)
+        mask = seen.long()
         with torch.inference_mode():
             if self._decoder is not None:
                 written = self._decoder(ids, mask, constraint)
@@ -157,6 +184,11 @@ class TextGenerator:
                 )
                 # A decoder's own sequence holds nothing of the prompt; its first token starts it.
                 written = out[:, ids.shape[1] if self._continues else 1 :].tolist()
+        return self._texts(written, constraint)
+
+    def _texts(
+        self, written: list[list[int]], constraint: JsonConstraint | None
+    ) -> list[str | Exception]:
         if constraint:
             return list(constraint.texts())
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.decoding import Decoder
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.padding import pad_rows
@@ -21,13 +22,24 @@ def plain_text(model: Model, ids: tuple[int, ...], tokens: int) -> str:
     return model.tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True).strip()
 
 
+@pytest.fixture
+def padded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are padded to one length, as on a GPU."""
+    monkeypatch.setattr(RaggedNetwork, "of", lambda *_: None)
+
+
 def prompts_of(model: Model):
     turns = [("user", (Part("text", "Summarize this: "), Part("field", "text")))]
     compiled = CompiledTemplate(chat(model.tokenizer, turns), model.tokenizer)
     return compiled.prefix_ids, compiled.encode([[text] for text in TEXTS], limit=2000)
 
 
-def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
+@pytest.mark.parametrize("layout", ["ragged", "padded"])
+def test_a_batch_writes_what_each_row_alone_would(
+    tiny_llama: Model, layout: str, request: pytest.FixtureRequest
+) -> None:
+    if layout == "padded":
+        request.getfixturevalue("padded")
     prefix, prompts = prompts_of(tiny_llama)
     assert len(prefix) > 0
     written = TextGenerator(tiny_llama, prefix, max_new_tokens=12)(prompts)
@@ -35,6 +47,7 @@ def test_a_batch_writes_what_each_row_alone_would(tiny_llama: Model) -> None:
     assert len(set(written)) == 3
 
 
+@pytest.mark.usefixtures("padded")
 @pytest.mark.parametrize("shared", [True, False], ids=["with prefix", "without prefix"])
 def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, shared: bool) -> None:
     prefix, prompts = prompts_of(tiny_llama)
@@ -56,6 +69,7 @@ def test_finished_rows_are_dropped_and_the_others_write_on(tiny_llama: Model, sh
     assert rows[-1] == 1 and max(rows) == 3 and len(rows) == 12 + shared
 
 
+@pytest.mark.usefixtures("padded")
 def test_a_row_that_a_stop_string_ends_is_dropped(tiny_llama: Model) -> None:
     prefix, prompts = prompts_of(tiny_llama)
     whole = TextGenerator(tiny_llama, prefix, max_new_tokens=12)(prompts)

@@ -4,38 +4,20 @@ Row by row, a few dozen queries on a few hundred keys leave a processor's matrix
 each layer copies the prefix for every row. But the scores of all rows' queries with the
 prefix's keys are one product (Hydragen, https://arxiv.org/abs/2402.05099). Those with the keys
 of their own row are small; one softmax goes over both.
-
-It runs in a twin of the network: the same layers and weights, under a configuration of its own,
-which names the attention function that is registered here. So whatever else the network does,
-in this thread or another, goes on with the attention that it has.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import pad
 
-from nbllm.engine.locks import FORWARD_LOCK
-from nbllm.models.memory.placement import is_spread
+from nbllm.engine.cpu.twin import attention_calls, can_have_twin, register, twin
 from nbllm.models.silence import quiet
 
 with quiet():  # what transformers brings in here, such as torchao, talks while it is imported
-    from transformers import (
-        AttentionInterface,
-        AttentionMaskInterface,
-        DynamicCache,
-        PreTrainedConfig,
-        PreTrainedModel,
-    )
-    from transformers.cache_utils import DynamicLayer
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers import PreTrainedModel
     from transformers.masking_utils import sdpa_mask
 
 if TYPE_CHECKING:
@@ -44,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["SharedPrefixAttention"]
 
 _NAME = "nbllm_shared_prefix"
-# Options of an attention function with which its weights stay softmax(scaling · q·kᵀ + mask).
-_PLAIN = {"scaling", "dropout", "is_causal", "position_ids", "use_cache"}
 # Scores computed at a time, so that a long text does not take the square of its length.
 _BLOCK = 2**21
 # Numbers that a processor adds up side by side, or a multiple of it.
@@ -65,17 +45,6 @@ class SharedPrefixAttention:
         self.network = network
         self.length = length
 
-    @staticmethod
-    def suits(model: Model) -> bool:
-        """Return whether `of` may succeed for a model, which is certain only after its pass.
-
-        Args:
-            model: a causal model.
-        """
-        # accelerate's hooks would run the network itself in the place of its twin.
-        on_cpu = model.device.type == "cpu" and not is_spread(model.network)
-        return on_cpu and _keeps_all_keys(model.network)
-
     @classmethod
     def of(cls, model: Model, ids: tuple[int, ...]) -> SharedPrefixAttention | None:
         """Compute the keys and values of a prefix, in one forward pass.
@@ -91,90 +60,15 @@ class SharedPrefixAttention:
             is registered here with no more than queries, keys, values and a scale. The pass shows
             whether they do.
         """
-        if not ids or not cls.suits(model):
+        if not ids or not can_have_twin(model):
             return None
-        network = _twin(model.network, {}, {})
-        with FORWARD_LOCK, _captured_calls() as calls, torch.inference_mode():
-            network(input_ids=torch.tensor([ids]), use_cache=False, logits_to_keep=1)
-        layers = model.network.config.get_text_config().num_hidden_layers
-        if not len(calls) == len({call.module for call in calls}) == layers:
-            return None
-        if not all(call.plain for call in calls):
+        network = twin(model.network, _NAME)
+        calls = attention_calls(network, ids)
+        if calls is None:
             return None
         for call in calls:
             call.module.prefix = call.key[0], call.value[0]
         return cls(network, len(ids))
-
-
-def _keeps_all_keys(network: PreTrainedModel) -> bool:
-    config = network.config.get_text_config()
-    if config._attn_implementation != "sdpa" or network._is_stateful:
-        return False
-    # The cache that transformers gives a layer shows what the layer attends to.
-    return {type(layer) for layer in DynamicCache(config=config).layers} == {DynamicLayer}
-
-
-def _twin(module: Any, twins: dict[int, Any], configs: dict[int, Any]) -> Any:
-    """Return the same module with the same weights, but for the attention that its config names."""
-    if id(module) not in twins:
-        twin = twins[id(module)] = object.__new__(type(module))
-        # Dynamic rotary embeddings replace their buffers, and hooks are hung in for one pass.
-        own = {name: copy.copy(vars(module)[name]) for name in ("_buffers", "_forward_hooks")}
-        own["_modules"] = {
-            name: None if child is None else _twin(child, twins, configs)
-            for name, child in module._modules.items()
-        }
-        config = vars(module).get("config")
-        if isinstance(config, PreTrainedConfig):
-            own["config"] = copy.deepcopy(config, configs)
-            own["config"]._attn_implementation = _NAME
-        twin.__dict__ = vars(module) | own
-    return twins[id(module)]
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """The input of one layer's attention in the pass over the prefix."""
-
-    module: Any
-    key: torch.Tensor
-    value: torch.Tensor
-    plain: bool  # nothing but queries, keys, values and a scale
-
-
-_calls: ContextVar[list[_Call] | None] = ContextVar("_calls", default=None)
-
-
-@contextmanager
-def _captured_calls() -> Iterator[list[_Call]]:
-    calls: list[_Call] = []
-    token = _calls.set(calls)
-    try:
-        yield calls
-    finally:
-        _calls.reset(token)
-
-
-def _attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Any,  # none in the pass over the prefix
-    *,
-    scaling: float | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
-    """Compute attention as transformers asks: query, key and value (rows, heads, tokens, width)."""
-    calls = _calls.get()
-    if calls is None:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return _attend(query, key, value, attention_mask, scale, *module.prefix), None
-    given = {name for name, option in options.items() if option is not None}
-    calls.append(_Call(module, key, value, attention_mask is None and given <= _PLAIN))
-    return sdpa_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **options
-    )
 
 
 def _attend(
@@ -251,5 +145,15 @@ def _block(
     return torch.baddbmm(from_prefix.view(rows, queries, -1), to_value, value)
 
 
-AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+def _attend_to_prefix(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    return _attend(query, key, value, mask, scale, *module.prefix)
+
+
+register(_NAME, _attend_to_prefix, sdpa_mask)

@@ -137,6 +137,16 @@ class JsonConstraint(LogitsProcessor):
         self._rows = [self._rows[n] for n in rows]
         self._mask = allocate_token_bitmask(len(rows), self.grammar.tokenizer.vocab_size)
 
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with some of the first rows, in the order given.
+
+        Args:
+            rows: Their indices among all prompts.
+        """
+        self._rows = [self._all[n] for n in rows]
+        if len(rows) != len(self._mask):
+            self._mask = allocate_token_bitmask(len(rows), self.grammar.tokenizer.vocab_size)
+
     def texts(self) -> list[str]:
         """Return the answers of all rows, once generation has ended."""
         return [self.grammar.tokenizer.decode_str(row.written) for row in self._all]
