@@ -15,14 +15,13 @@ amount of money 0.90 (0.93) and 0.91 (0.98), city 0.95 (1.00) and 0.99 (1.00).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 import numpy as np
-import torch
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.candidates import CandidateScorer
@@ -53,7 +52,7 @@ __all__ = ["GroundedTask", "can_be_grounded", "grounded_template"]
 # one with which one margin suits all fields.
 _SHARE = 0.3
 _DETAIL = "detail"  # the field that stands for any
-_MARGIN = 4.5  # nats by which a value exceeds the best span of a text that states no details
+_MARGIN = 3.75  # nats by which a value exceeds the best span of a text that states no details
 
 _NONE = "none"  # null, in the prompt
 
@@ -404,7 +403,8 @@ class _BoundGroundedTask:
             for field in self.fields
             if field.kind == "choice"
         }
-        self._none = answer_ids(tokenizer, [_quoted(_NONE)])[0]
+        quote, self._none = answer_ids(tokenizer, [' "', _quoted(_NONE)])
+        self._start = len(quote) + 1  # tokens up to the first one of a span
         self._offset: list[float] = [0.0] * task.offset_length
 
     @property
@@ -540,23 +540,27 @@ class _BoundGroundedTask:
         long = [
             n
             for n, row in enumerate(rows)
-            if any(len({_start(ids) for ids in own}) > _MOST_STARTS for own in row)
+            if any(len(self._starts(own)) > _MOST_STARTS for own in row)
         ]
         if not long:
             return
         asked = [
             [head + list(start) for head, own in zip(self._heads, rows[n], strict=True)
-             for start in dict.fromkeys(map(_start, own))]
+             for start in self._starts(own)]
             for n in long
         ]  # fmt: skip
         scores = self.scorer.score([prompts[n] for n in long], asked)
         for n, values in zip(long, scores, strict=True):
             chance = iter(values)
             for own in rows[n]:
-                starts = {start: next(chance) for start in dict.fromkeys(map(_start, own))}
+                starts = {start: next(chance) for start in self._starts(own)}
                 kept = set(sorted(starts, key=lambda s: -starts[s])[:_MOST_STARTS])
-                for ids in [ids for ids in own if _start(ids) not in kept]:
+                for ids in [ids for ids in own if ids[: self._start] not in kept]:
                     del own[ids]
+
+    def _starts(self, spans: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Return the distinct first tokens of spans."""
+        return list(dict.fromkeys(ids[: self._start] for ids in spans))
 
     def _read(
         self,
@@ -585,11 +589,6 @@ class _BoundGroundedTask:
             share = float(logp[best] - np.logaddexp.reduce(logp))
             answer.append([*list(own.values())[best], float(logp[best] - none), min(0.0, share)])
         return answer
-
-
-def _start(ids: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the first tokens of a span: the quotation mark and one of its own."""
-    return ids[:2]
 
 
 def _distinct(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
