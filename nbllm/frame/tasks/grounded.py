@@ -6,10 +6,12 @@ pass. What counts is the likelihood for this field, less a share of that as any 
 (`_SHARE`), against "none". Since a model is biased for or against "none", differently for each
 field, the difference is compared with its mean over texts of our own that state no details.
 
-Measured with SmolLM2-135M on the training split of Bitext's customer support utterances (60
-messages per field, half the sum of the rates of fields found and of absent ones left null; the
-best of all margins in brackets): order id 0.96 (1.00) without the share and 0.99 (1.00) with it,
-amount of money 0.90 (0.93) and 0.91 (0.98), city 0.95 (1.00) and 0.99 (1.00).
+Measured with SmolLM2-135M on Bitext's customer support utterances. Training split, mean of the
+rate of fields found and of absent ones left null, at the best margin: order id 1.00 without the
+share and 1.00 with it, amount of money 0.93 and 0.98, city 1.00 and 1.00; at one margin for all,
+0.95, 0.90, 0.94 and 0.99, 0.91, 0.99. The margin was then chosen on 120 other training messages
+for the order id. Held out, 200 messages: order id found 0.90, null where there is none 0.92.
+Enums do worse: the tone of a message is hardly told from its text in this form (AUC 0.6).
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["GroundedTask", "can_be_grounded", "grounded_template"]
 
 # How much of a span's likelihood as any detail is taken off. Of 0, 0.3, 0.5 and 0.7, this is the
-# one with which one margin suits all fields.
+# one with which one margin suits all fields best.
 _SHARE = 0.3
 _DETAIL = "detail"  # the field that stands for any
 _MARGIN = 3.75  # nats by which a value exceeds the best span of a text that states no details
