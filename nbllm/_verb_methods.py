@@ -533,21 +533,22 @@ class Verbs(Generic[F]):
     ) -> F | Run[F]:
         """Extract the fields of a schema from each text, one column per field.
 
-        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field, in its
-        own type.
+        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field,
+        in its own type.
 
-        By default nothing is generated. A text is a span of at most five words of the row's text; a
-        number or a date is one that the row's text spells; an enum or a boolean is its most likely
-        value. All are chosen by the model's likelihoods, calibrated on texts of nbllm's own. A field
-        whose type includes None, or that is not required, is null where "none" is more likely than any
-        span. One that may not be null gets its most likely span, and is null only where the text has
-        no span of its type. A span may still be the wrong one.
+        By default nothing is generated. A text is a span of at most five words of the row's
+        text; a number or a date is one that the row's text spells; an enum or a boolean is its
+        most likely value. All are chosen by the model's likelihoods, calibrated on texts of
+        nbllm's own. A field whose type includes None, or that is not required, is null where
+        "none" is more likely than any span. One that may not be null gets its most likely span,
+        and is null only where the text has no span of its type. A span may still be the wrong
+        one.
 
-        With `grounded=False`, and for objects, lists, formats other than dates and fields of several
-        types, the model generates JSON that is always valid against the schema. Valid is not correct:
-        a small model invents values that the text does not state. Strings without a maximum length
-        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
-        magnitude up to 10^15 and six decimals.
+        With `grounded=False`, and for objects, lists, formats other than dates and fields of
+        several types, the model generates JSON that is always valid against the schema. Valid
+        is not correct: a small model invents values that the text does not state. Strings
+        without a maximum length share the tokens of max_new_tokens, lists have at most 16
+        items, and numbers have a magnitude up to 10^15 and six decimals.
 
         Args:
             column: The column of the texts.
@@ -583,8 +584,8 @@ class Verbs(Generic[F]):
         Raises:
             ColumnError: The column is missing or not text, or a new column would overwrite one.
             FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
-                example is invalid against it; no answer fits max_new_tokens; or `scores` are wanted of
-                fields that are generated.
+                example is invalid against it; no answer fits max_new_tokens; or `scores` are
+                wanted of fields that are generated.
             LabelError: A field is named "error" or "run", like columns that every run adds.
             UnsupportedModelError: The model is of another kind.
 
@@ -2814,21 +2815,22 @@ class SeriesVerbs(Generic[F]):
     ) -> F | Run[F]:
         """Extract the fields of a schema from each text, one column per field.
 
-        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field, in its
-        own type.
+        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field,
+        in its own type.
 
-        By default nothing is generated. A text is a span of at most five words of the row's text; a
-        number or a date is one that the row's text spells; an enum or a boolean is its most likely
-        value. All are chosen by the model's likelihoods, calibrated on texts of nbllm's own. A field
-        whose type includes None, or that is not required, is null where "none" is more likely than any
-        span. One that may not be null gets its most likely span, and is null only where the text has
-        no span of its type. A span may still be the wrong one.
+        By default nothing is generated. A text is a span of at most five words of the row's
+        text; a number or a date is one that the row's text spells; an enum or a boolean is its
+        most likely value. All are chosen by the model's likelihoods, calibrated on texts of
+        nbllm's own. A field whose type includes None, or that is not required, is null where
+        "none" is more likely than any span. One that may not be null gets its most likely span,
+        and is null only where the text has no span of its type. A span may still be the wrong
+        one.
 
-        With `grounded=False`, and for objects, lists, formats other than dates and fields of several
-        types, the model generates JSON that is always valid against the schema. Valid is not correct:
-        a small model invents values that the text does not state. Strings without a maximum length
-        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
-        magnitude up to 10^15 and six decimals.
+        With `grounded=False`, and for objects, lists, formats other than dates and fields of
+        several types, the model generates JSON that is always valid against the schema. Valid
+        is not correct: a small model invents values that the text does not state. Strings
+        without a maximum length share the tokens of max_new_tokens, lists have at most 16
+        items, and numbers have a magnitude up to 10^15 and six decimals.
 
         Args:
             schema: The fields: a Pydantic model, a JSON schema, or a mapping of names to types or
@@ -2863,8 +2865,8 @@ class SeriesVerbs(Generic[F]):
         Raises:
             ColumnError: The column is missing or not text, or a new column would overwrite one.
             FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
-                example is invalid against it; no answer fits max_new_tokens; or `scores` are wanted of
-                fields that are generated.
+                example is invalid against it; no answer fits max_new_tokens; or `scores` are
+                wanted of fields that are generated.
             LabelError: A field is named "error" or "run", like columns that every run adds.
             UnsupportedModelError: The model is of another kind.
 
