@@ -24,7 +24,8 @@ def prepare(
     compiled = CompiledTemplate(TEMPLATE if head else TEMPLATE[1:], model.tokenizer)
     tokens = [[model.tokenizer(words).input_ids for words in own] for own in OWN]
     prompts = compiled.encode([[text] for text in TEXTS], limit=2048)
-    return CandidateScorer(model, compiled.prefix_ids), prompts, tokens
+    read = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+    return CandidateScorer(model, compiled.prefix_ids), read, tokens
 
 
 @pytest.mark.parametrize("shares", [True, False], ids=["as tries", "branch by branch"])

@@ -35,28 +35,21 @@ from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.tasks.base import Output, are_numbers
 from nbllm.frame.tasks.bound_prompt import compile_template
 from nbllm.frame.tasks.fields import field_dtypes, parse_answer
+from nbllm.frame.tasks.grounded_fields import NONE, READERS, GroundedField, grounded_fields, spell
 from nbllm.frame.tasks.label import ROUNDING_ERROR, calibration_digest
-from nbllm.frame.tasks.span_candidates import (
-    date_of,
-    integer_of,
-    is_allowed,
-    number_of,
-    spans_of,
-)
+from nbllm.frame.tasks.span_candidates import is_allowed, spans_of
 from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["GroundedTask", "can_be_grounded", "grounded_template"]
+__all__ = ["GroundedTask", "grounded_template"]
 
 # How much of a span's likelihood as any detail is taken off. Of 0, 0.3, 0.5 and 0.7, this is the
 # one with which one margin suits all fields best.
 _SHARE = 0.3
 _DETAIL = "detail"  # the field that stands for any
 _MARGIN = 3.75  # nats by which a value exceeds the best span of a text that states no details
-
-_NONE = "none"  # null, in the prompt
 
 _MOST_STARTS = 24  # first tokens of spans that are scored to their end
 
@@ -104,42 +97,6 @@ _WITH_OPINIONS = (
     "need to change the order, wrong size of shoes",
 )
 
-_TEXT_KEYWORDS = {"type", "description", "default", "minLength", "maxLength", "pattern"}
-_NUMBER_KEYWORDS = {
-    "type", "description", "default", "minimum", "maximum", "exclusiveMinimum",
-    "exclusiveMaximum",
-}  # fmt: skip
-_CHOICE_KEYWORDS = {"type", "description", "default", "enum", "const"}
-_READERS: Mapping[str, Callable[[str], Any]] = {
-    "string": lambda words: words,
-    "integer": integer_of,
-    "number": number_of,
-    "date": date_of,
-}
-
-
-@dataclass(frozen=True)
-class _Field:
-    """One field of a schema, as it is asked for."""
-
-    name: str
-    label: str  # in the prompt
-    part: Mapping[str, Any]  # its schema, without null
-    kind: str  # "choice", or one of `_READERS`
-    values: tuple[Any, ...]  # of a choice
-    may_be_null: bool
-    omitted: bool  # null is written by leaving the field out
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers of the offset belong to it."""
-        return len(self.spelled) if self.kind == "choice" else 1
-
-    @property
-    def spelled(self) -> list[str]:
-        """The values of a choice in the prompt, "none" last where null is one."""
-        return [_spell(value) for value in self.values] + [_NONE] * self.may_be_null
-
 
 @dataclass(frozen=True)
 class GroundedTask:
@@ -158,9 +115,9 @@ class GroundedTask:
     decodes = False
 
     @property
-    def fields(self) -> list[_Field]:
+    def fields(self) -> list[GroundedField]:
         """The fields, in the order of the schema."""
-        return _fields(self.schema)
+        return grounded_fields(self.schema)
 
     @property
     def offset_length(self) -> int:
@@ -230,17 +187,6 @@ class GroundedTask:
         return columns
 
 
-def can_be_grounded(schema: Mapping[str, Any]) -> bool:
-    """Return whether each field is a text, a number, a date or one of a set of values.
-
-    Objects, lists, other formats and fields of several types need generation.
-
-    Args:
-        schema: A schema from `normalize_schema`.
-    """
-    return all(_kind(_without_null(part)) for part in schema["properties"].values())
-
-
 def grounded_template(
     model: Model,
     schema: Mapping[str, Any],
@@ -255,15 +201,15 @@ def grounded_template(
         instruction: The first line, if there is one.
         examples: Pairs of a text and its fields as JSON, which follow the built-in ones.
     """
-    fields = _fields(schema)
+    fields = grounded_fields(schema)
     blocks = [(text, label, value) for text, label, value in _EXAMPLES]
     for text, answer in examples:
         values = json.loads(answer)
         for field in fields:
             value = values.get(field.name)
-            blocks.append((text, field.label, None if value is None else _spell(value)))
+            blocks.append((text, field.label, None if value is None else spell(value)))
     shots = "".join(
-        f"Text: {text}{_statement(label)}{_quoted(_NONE if value is None else value)}\n\n"
+        f"Text: {text}{_statement(label)}{_quoted(NONE if value is None else value)}\n\n"
         for text, label, value in blocks
     )
     head = f"{instruction}\n\n" if instruction else ""
@@ -279,76 +225,7 @@ def _quoted(value: str) -> str:
     return f' "{value}".'
 
 
-def _spell(value: Any) -> str:
-    """Return a value of a field in the words of the prompt."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _without_null(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a field's schema without its null, by whichever way it was written."""
-    for key in ("anyOf", "oneOf"):
-        if key in part:
-            choices = [choice for choice in part[key] if choice.get("type") != "null"]
-            rest = {name: value for name, value in part.items() if name != key}
-            return {**choices[0], **rest} if len(choices) == 1 else part
-    if isinstance(part.get("type"), list):
-        kinds = [kind for kind in part["type"] if kind != "null"]
-        return {**part, "type": kinds[0]} if len(kinds) == 1 else part
-    if None in part.get("enum", ()):
-        return {**part, "enum": [value for value in part["enum"] if value is not None]}
-    return part
-
-
-def _kind(part: Mapping[str, Any]) -> str | None:
-    """Return the kind of a field without null; None where it cannot be grounded."""
-    names, kind = set(part), part.get("type")
-    if "enum" in part or "const" in part:
-        values = part.get("enum", [part.get("const")])
-        plain_values = all(isinstance(value, str | int | float) for value in values)
-        spelled = [_spell(value) for value in values]
-        distinct = len(set(spelled)) == len(spelled) and _NONE not in spelled
-        quoted = any('"' in words for words in spelled)
-        return "choice" if plain_values and distinct and not quoted and values else None
-    if kind == "boolean":
-        return "choice" if names <= _CHOICE_KEYWORDS else None
-    if kind == "string":
-        is_date = part.get("format") == "date"
-        fits = names - {"format"} <= _TEXT_KEYWORDS and (is_date or "format" not in part)
-        return ("date" if is_date else "string") if fits else None
-    return str(kind) if kind in ("integer", "number") and names <= _NUMBER_KEYWORDS else None
-
-
-def _fields(schema: Mapping[str, Any]) -> list[_Field]:
-    required = schema.get("required", ())
-    names = list(schema["properties"])
-    words = {name: " ".join(name.replace("_", " ").split()) for name in names}
-    if len(set(words.values())) < len(names):
-        words = {name: name for name in names}
-    fields = []
-    for name, part in schema["properties"].items():
-        bare = _without_null(part)
-        kind = _kind(bare)
-        assert kind is not None
-        described = f" ({part['description']})" if part.get("description") else ""
-        takes_null = bare is not part
-        values = bare.get("enum", [bare["const"]] if "const" in bare else [True, False])
-        fields.append(
-            _Field(
-                name,
-                f"{words[name]}{described}",
-                bare,
-                kind,
-                tuple(values) if kind == "choice" else (),
-                takes_null or name not in required,
-                not takes_null and name not in required,
-            )
-        )
-    return fields
-
-
-def _is_field_answer(field: _Field, value: Any) -> bool:
+def _is_field_answer(field: GroundedField, value: Any) -> bool:
     if field.kind == "choice":
         return are_numbers(value, field.numbers)
     if not isinstance(value, list) or len(value) != 5:
@@ -357,11 +234,11 @@ def _is_field_answer(field: _Field, value: Any) -> bool:
     if words is None:
         return start is None and end is None and numbers == [None, None]
     spanned = type(start) is int and type(end) is int
-    read = isinstance(words, str) and _READERS[field.kind](words) is not None
+    read = isinstance(words, str) and READERS[field.kind](words) is not None
     return spanned and read and are_numbers(numbers, 2)
 
 
-def _decide(field: _Field, answer: Any, shift: Any) -> tuple[Any, float]:
+def _decide(field: GroundedField, answer: Any, shift: Any) -> tuple[Any, float]:
     """Return the value of a field and its probability."""
     if field.kind == "choice":
         chance = probabilities(np.array([answer]), shift)[0]
@@ -373,7 +250,7 @@ def _decide(field: _Field, answer: Any, shift: Any) -> tuple[Any, float]:
     present = _logistic(odds - float(shift[0]))
     if field.may_be_null and present < 0.5:
         return None, 1 - present
-    return _READERS[field.kind](words), exp(share) * (present if field.may_be_null else 1.0)
+    return READERS[field.kind](words), exp(share) * (present if field.may_be_null else 1.0)
 
 
 def _logistic(odds: float) -> float:
@@ -405,7 +282,7 @@ class _BoundGroundedTask:
             for field in self.fields
             if field.kind == "choice"
         }
-        quote, self._none = answer_ids(tokenizer, [' "', _quoted(_NONE)])
+        quote, self._none = answer_ids(tokenizer, [' "', _quoted(NONE)])
         self._start = len(quote) + 1  # tokens up to the first one of a span
         self._offset: list[float] = [0.0] * task.offset_length
 
@@ -516,7 +393,7 @@ class _BoundGroundedTask:
         places: dict[str, tuple[int, int]] = {}
         for start, end in spans_of(text):
             words = text[start:end]
-            if words.lower() != _NONE:
+            if words.lower() != NONE:
                 places.setdefault(words, (start, end))
         ids = answer_ids(self.scorer.model.tokenizer, [_quoted(w) for w in places] or ["a"])
         tokens = dict(zip(places, map(tuple, ids), strict=False))
@@ -525,7 +402,7 @@ class _BoundGroundedTask:
             own: dict[tuple[int, ...], Any] = {}
             if field.kind != "choice":
                 for words, (start, end) in places.items():
-                    value = words if any_span else _READERS[field.kind](words)
+                    value = words if any_span else READERS[field.kind](words)
                     if value is not None and (any_span or is_allowed(value, field.part)):
                         own.setdefault(tokens[words], (words, start, end))
             own.pop(tuple(self._none), None)

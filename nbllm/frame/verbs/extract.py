@@ -22,7 +22,8 @@ from nbllm.frame.tasks.fields import (
     describe_fields,
     normalize_schema,
 )
-from nbllm.frame.tasks.grounded import GroundedTask, can_be_grounded, grounded_template
+from nbllm.frame.tasks.grounded import GroundedTask, grounded_template
+from nbllm.frame.tasks.grounded_fields import can_be_grounded
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model

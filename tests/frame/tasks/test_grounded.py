@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 
 import nbllm  # noqa: F401  registers df.llm
-from nbllm.engine.prompt import CompiledTemplate
+from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.tasks import grounded
 from nbllm.frame.tasks.fields import FieldsTask, normalize_schema
-from nbllm.frame.tasks.grounded import GroundedTask, can_be_grounded
+from nbllm.frame.tasks.grounded import GroundedTask
+from nbllm.frame.tasks.grounded_fields import can_be_grounded
 from nbllm.models.model import Model
 from tests.asking import extract
 
@@ -169,6 +170,7 @@ def test_examples_and_descriptions_are_in_the_prompt(tiny_llama: Model) -> None:
         instruction="Read.",
     )
     prompt = CompiledTemplate(task.template, tiny_llama.tokenizer).encode([["x"]], limit=2000)[0]
+    assert isinstance(prompt, Prompt)
     assert 'Text: It is A7.\nThe order id (of the shop) is "A7".\n\n' in prompt.text
     assert 'Text: It is A7.\nThe new is "yes".\n\n' in prompt.text
     assert "Read.\n\nText: " in prompt.text and prompt.text.endswith("Text: x")
