@@ -11,7 +11,7 @@ import nbllm  # noqa: F401  registers df.llm
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing
-from nbllm.frame.tasks import grounded
+from nbllm.frame.tasks import bound_grounded
 from nbllm.frame.tasks.fields import FieldsTask, normalize_schema
 from nbllm.frame.tasks.grounded import GroundedTask
 from nbllm.frame.tasks.grounded_fields import can_be_grounded
@@ -55,18 +55,18 @@ def test_no_value_is_invented(tiny_llama: Model) -> None:
 
 def test_null_is_what_calibration_says(tiny_llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     schema = {"order_id": str | None, "buyer": str}
-    monkeypatch.setattr(grounded, "_MARGIN", 1000.0)
+    monkeypatch.setattr(bound_grounded, "MARGIN", 1000.0)
     assert all(row["order_id"] is None for row in rows(tiny_llama, TEXTS, schema))
-    monkeypatch.setattr(grounded, "_MARGIN", -1000.0)
+    monkeypatch.setattr(bound_grounded, "MARGIN", -1000.0)
     assert all(row["order_id"] is not None for row in rows(tiny_llama, TEXTS, schema))
     # The margin is part of the question, so that answers on file are not reused.
     margin = extract(tiny_llama, schema=schema).parameters()
-    monkeypatch.setattr(grounded, "_MARGIN", 3.0)
+    monkeypatch.setattr(bound_grounded, "MARGIN", 3.0)
     assert extract(tiny_llama, schema=schema).parameters() != margin
 
 
 def test_a_row_is_answered_as_alone(tiny_llama: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grounded, "_MOST_STARTS", 4)  # long texts are read in two passes
+    monkeypatch.setattr(bound_grounded, "MOST_STARTS", 4)  # long texts are read in two passes
     together = rows(tiny_llama, TEXTS, SCHEMA)
     assert together == [rows(tiny_llama, [text], SCHEMA)[0] for text in TEXTS]
     assert together[::-1] == rows(tiny_llama, TEXTS[::-1], SCHEMA)
@@ -79,7 +79,7 @@ def test_fewer_starts_keep_the_likeliest_span(
     bound = task.bind(tiny_llama, 1000)
     prompts = bound.encode([(" ".join(TEXTS[:2]),)], truncate=False)
     candidates = bound._candidates(" ".join(TEXTS[:2]), any_span=False)
-    monkeypatch.setattr(grounded, "_MOST_STARTS", 3)
+    monkeypatch.setattr(bound_grounded, "MOST_STARTS", 3)
     bound._prune(prompts, [candidates])
     assert len(bound._starts(candidates[0])) == 3
     words, start, end, _, share = bound(prompts)[0][0]
@@ -147,7 +147,7 @@ def test_bounds_dates_and_defaults(tiny_llama: Model, monkeypatch: pytest.Monkey
         },
         "required": ["day", "many", "word"],
     }
-    monkeypatch.setattr(grounded, "_MARGIN", 1000.0)
+    monkeypatch.setattr(bound_grounded, "MARGIN", 1000.0)
     frame = pd.DataFrame({"t": [text]})
     answered = frame.llm.extract("t", schema, model=tiny_llama, ledger=False)
     row = json.loads(answered["t_extract"][0])
