@@ -459,6 +459,8 @@ class Verbs(Generic[F]):
         *,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
@@ -477,6 +479,8 @@ class Verbs(Generic[F]):
         *,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
@@ -495,6 +499,8 @@ class Verbs(Generic[F]):
         *,
         instruction: str | None = None,
         examples: Examples | None = None,
+        grounded: bool = True,
+        scores: bool = False,
         max_new_tokens: int = 128,
         model: ModelLike | None = None,
         into: str | None = None,
@@ -513,6 +519,8 @@ class Verbs(Generic[F]):
         *,
         instruction: str | None = None,
         examples: Examples | None = None,
+        grounded: bool = True,
+        scores: bool = False,
         max_new_tokens: int = 128,
         model: ModelLike | None = None,
         into: str | None = None,
@@ -525,11 +533,22 @@ class Verbs(Generic[F]):
     ) -> F | Run[F]:
         """Extract the fields of a schema from each text, one column per field.
 
-        The model can only generate JSON that is valid against the schema. `<column>_extract` holds
-        this JSON, and `<column>_extract_<field>` each field, in its own type. Valid is not correct:
-        a small model invents values that the text does not state. Strings without a maximum length
-        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
-        magnitude up to 10^15 and six decimals.
+        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field,
+        in its own type.
+
+        By default nothing is generated. A text is a span of at most five words of the row's
+        text; a number or a date is one that the row's text spells; an enum or a boolean is its
+        most likely value. All are chosen by the model's likelihoods, calibrated on texts of
+        nbllm's own. A field whose type includes None, or that is not required, is null where
+        "none" is more likely than any span. One that may not be null gets its most likely span,
+        and is null only where the text has no span of its type. A span may still be the wrong
+        one.
+
+        With `grounded=False`, and for objects, lists, formats other than dates and fields of
+        several types, the model generates JSON that is always valid against the schema. Valid
+        is not correct: a small model invents values that the text does not state. Strings
+        without a maximum length share the tokens of max_new_tokens, lists have at most 16
+        items, and numbers have a magnitude up to 10^15 and six decimals.
 
         Args:
             column: The column of the texts.
@@ -541,8 +560,13 @@ class Verbs(Generic[F]):
                 one.
             examples: (text, dict of fields) pairs for the prompt; or dicts or a frame with the
                 names "text" and "fields". Times without an offset are UTC.
-            max_new_tokens: The maximum number of tokens of an answer; strings without a maximum
-                length are cut to fit it.
+            grounded: Whether texts, numbers and dates are taken from the text, word for word,
+                instead of generated. A schema with objects, lists, formats other than dates, or
+                fields of several types is generated all the same.
+            scores: Whether to add a column `<column>_extract_<field>_score` for each field: the
+                probability of its value, or of null. Only where fields are grounded.
+            max_new_tokens: The maximum number of tokens of a generated answer; strings without a
+                maximum length are cut to fit it.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_extract`.
@@ -560,7 +584,8 @@ class Verbs(Generic[F]):
         Raises:
             ColumnError: The column is missing or not text, or a new column would overwrite one.
             FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
-                example is invalid against it; or no answer fits max_new_tokens.
+                example is invalid against it; no answer fits max_new_tokens; or `scores` are
+                wanted of fields that are generated.
             LabelError: A field is named "error" or "run", like columns that every run adds.
             UnsupportedModelError: The model is of another kind.
 
@@ -574,6 +599,8 @@ class Verbs(Generic[F]):
                 "schema": schema,
                 "instruction": instruction,
                 "examples": examples,
+                "grounded": grounded,
+                "scores": scores,
                 "max_new_tokens": max_new_tokens,
             },
             {
@@ -1897,6 +1924,8 @@ class Verbs(Generic[F]):
         schema: Any,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         row: Any = ...,
         model: ModelLike | None = ...,
@@ -2132,6 +2161,8 @@ class Verbs(Generic[F]):
         schema: Any,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
@@ -2713,6 +2744,8 @@ class SeriesVerbs(Generic[F]):
         *,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
@@ -2730,6 +2763,8 @@ class SeriesVerbs(Generic[F]):
         *,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        grounded: bool = ...,
+        scores: bool = ...,
         max_new_tokens: int = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
@@ -2747,6 +2782,8 @@ class SeriesVerbs(Generic[F]):
         *,
         instruction: str | None = None,
         examples: Examples | None = None,
+        grounded: bool = True,
+        scores: bool = False,
         max_new_tokens: int = 128,
         model: ModelLike | None = None,
         into: str | None = None,
@@ -2764,6 +2801,8 @@ class SeriesVerbs(Generic[F]):
         *,
         instruction: str | None = None,
         examples: Examples | None = None,
+        grounded: bool = True,
+        scores: bool = False,
         max_new_tokens: int = 128,
         model: ModelLike | None = None,
         into: str | None = None,
@@ -2776,11 +2815,22 @@ class SeriesVerbs(Generic[F]):
     ) -> F | Run[F]:
         """Extract the fields of a schema from each text, one column per field.
 
-        The model can only generate JSON that is valid against the schema. `<column>_extract` holds
-        this JSON, and `<column>_extract_<field>` each field, in its own type. Valid is not correct:
-        a small model invents values that the text does not state. Strings without a maximum length
-        share the tokens of max_new_tokens, lists have at most 16 items, and numbers have a
-        magnitude up to 10^15 and six decimals.
+        `<column>_extract` holds the fields as JSON, and `<column>_extract_<field>` each field,
+        in its own type.
+
+        By default nothing is generated. A text is a span of at most five words of the row's
+        text; a number or a date is one that the row's text spells; an enum or a boolean is its
+        most likely value. All are chosen by the model's likelihoods, calibrated on texts of
+        nbllm's own. A field whose type includes None, or that is not required, is null where
+        "none" is more likely than any span. One that may not be null gets its most likely span,
+        and is null only where the text has no span of its type. A span may still be the wrong
+        one.
+
+        With `grounded=False`, and for objects, lists, formats other than dates and fields of
+        several types, the model generates JSON that is always valid against the schema. Valid
+        is not correct: a small model invents values that the text does not state. Strings
+        without a maximum length share the tokens of max_new_tokens, lists have at most 16
+        items, and numbers have a magnitude up to 10^15 and six decimals.
 
         Args:
             schema: The fields: a Pydantic model, a JSON schema, or a mapping of names to types or
@@ -2791,8 +2841,13 @@ class SeriesVerbs(Generic[F]):
                 one.
             examples: (text, dict of fields) pairs for the prompt; or dicts or a frame with the
                 names "text" and "fields". Times without an offset are UTC.
-            max_new_tokens: The maximum number of tokens of an answer; strings without a maximum
-                length are cut to fit it.
+            grounded: Whether texts, numbers and dates are taken from the text, word for word,
+                instead of generated. A schema with objects, lists, formats other than dates, or
+                fields of several types is generated all the same.
+            scores: Whether to add a column `<column>_extract_<field>_score` for each field: the
+                probability of its value, or of null. Only where fields are grounded.
+            max_new_tokens: The maximum number of tokens of a generated answer; strings without a
+                maximum length are cut to fit it.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_extract`.
@@ -2810,7 +2865,8 @@ class SeriesVerbs(Generic[F]):
         Raises:
             ColumnError: The column is missing or not text, or a new column would overwrite one.
             FrameError: The schema has no fields, is recursive or uses an unsupported feature; an
-                example is invalid against it; or no answer fits max_new_tokens.
+                example is invalid against it; no answer fits max_new_tokens; or `scores` are
+                wanted of fields that are generated.
             LabelError: A field is named "error" or "run", like columns that every run adds.
             UnsupportedModelError: The model is of another kind.
 
@@ -2824,6 +2880,8 @@ class SeriesVerbs(Generic[F]):
                 "schema": schema,
                 "instruction": instruction,
                 "examples": examples,
+                "grounded": grounded,
+                "scores": scores,
                 "max_new_tokens": max_new_tokens,
             },
             {

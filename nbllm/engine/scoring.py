@@ -20,7 +20,10 @@ from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
 from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
-__all__ = ["LabelScorer", "LabelTrie", "calibration_offset", "probabilities"]
+__all__ = [
+    "LabelScorer", "LabelTrie", "added_mask", "calibration_offset", "context_behind",
+    "probabilities",
+]  # fmt: skip
 
 # Tokens of a batch whose shape is fixed, and what a row's are rounded up to. A batch of eight
 # short rows takes three times as long as one row does.
@@ -38,15 +41,16 @@ class LabelTrie:
     def __init__(self, labels: Sequence[Sequence[int]]) -> None:
         if any(len(label) == 0 for label in labels):
             raise ValueError("a label without tokens")
-        if any(a is not b and list(b[: len(a)]) == list(a) for a in labels for b in labels):
+        paths = [tuple(label) for label in labels]
+        ends = set(paths)
+        if len(ends) < len(paths) or any(p[:n] in ends for p in paths for n in range(1, len(p))):
             raise ValueError("a label that is the beginning of another")
         self.tokens: list[int] = []
         self.parents: list[int] = []
         # For each label, the (node to read at, token to read) pairs whose log-probabilities add up.
         self.steps: list[list[tuple[int, int]]] = []
         nodes: dict[tuple[int, ...], int] = {(): -1}
-        for label in labels:
-            path = tuple(label)
+        for path in paths:
             for depth in range(1, len(path)):
                 if path[:depth] not in nodes:
                     nodes[path[:depth]] = len(self.tokens)
@@ -176,9 +180,9 @@ class LabelScorer:
         """Return log-likelihoods after the prompt and each node: (rows, 1 + nodes, tokens)."""
         ids, positions, seen = self._lay_out(prompts, width)
         context = (
-            {"attention_mask": _added(self.model, seen), "use_cache": False}
+            {"attention_mask": added_mask(self.model, seen), "use_cache": False}
             if isinstance(self.prefix, SharedPrefixAttention)
-            else _behind(self.model, self.prefix, positions, seen)
+            else context_behind(self.model, self.prefix, positions, seen)
         )
         with torch.inference_mode(), self._fine as fine:
             logits = self._network(
@@ -245,10 +249,17 @@ def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
     return states[:, positions]
 
 
-def _behind(
+def context_behind(
     model: Model, prefix: SharedPrefix, positions: torch.Tensor, seen: torch.Tensor
 ) -> dict[str, Any]:
-    """Return a cache that holds the prefix for each row, and masks over it and the row's tokens."""
+    """Return a cache that holds the prefix for each row, and masks over it and the row's tokens.
+
+    Args:
+        model: a causal model that shares prefixes.
+        prefix: of all rows.
+        positions: of the rows' own tokens, (rows, tokens).
+        seen: which of them sees which, (rows, tokens, tokens).
+    """
     rows, past = len(positions), prefix.length
     before = torch.arange(past, device=positions.device).expand(rows, -1)
     keys = torch.cat([before, positions], dim=1)
@@ -280,10 +291,10 @@ def _masks(
 
     def mask(kind: str) -> torch.Tensor:
         if kind == "sliding_attention":
-            return _added(model, seen & (queries - keys < window))
+            return added_mask(model, seen & (queries - keys < window))
         if kind == "chunked_attention":
-            return _added(model, seen & (queries // chunk == keys // chunk))
-        return _added(model, seen)
+            return added_mask(model, seen & (queries // chunk == keys // chunk))
+        return added_mask(model, seen)
 
     kinds = getattr(config, "layer_types", None)
     if kinds is not None:
@@ -291,8 +302,13 @@ def _masks(
     return mask("full_attention" if window is None else "sliding_attention")
 
 
-def _added(model: Model, seen: torch.Tensor) -> torch.Tensor:
-    """Return a mask (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
+def added_mask(model: Model, seen: torch.Tensor) -> torch.Tensor:
+    """Return a mask (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen.
+
+    Args:
+        model: whose dtype it has.
+        seen: which token sees which, (rows, tokens, keys).
+    """
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
     return mask.masked_fill_(~seen, torch.finfo(model.dtype).min)[:, None]
 

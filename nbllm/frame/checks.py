@@ -200,7 +200,7 @@ _READERS: Mapping[str, Reader] = {
     **dict.fromkeys(
         (
             "neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background",
-            "trust_record",
+            "trust_record", "grounded", "scores",
         ),
         partial(check_flag, error=FrameError),
     ),

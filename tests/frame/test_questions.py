@@ -26,7 +26,11 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("text", {"labels": {"food": "is about food", "post": "is about post"}}),
         ("text", {"labels": ["food", "post"], "multi": True}),
     ],
-    "extract": [("text", {"schema": {"product": str, "price": float | None}})],
+    "extract": [
+        ("text", {"schema": {"product": str, "price": float | None}}),
+        ("text", {"schema": {"product": str, "price": float | None}, "grounded": False}),
+        ("text", {"schema": {"new": bool | None, "colors": list[str]}}),
+    ],
     "filter": [("text", {"predicate": "complains"})],
     "prompt": [("Say {text}", {}), ("Say {text}", {"instruction": "Be brief."})],
     "reply": [("text", {"sources": ["A."], "intents": ["order", "refund"]})],

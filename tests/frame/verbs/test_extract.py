@@ -53,7 +53,7 @@ ANSWER = (
 
 
 def shown(model: Model, **arguments: Any) -> str:
-    task = extract(model, **arguments)
+    task = extract(model, grounded=False, **arguments)
     prompt = CompiledTemplate(task.template, model.tokenizer).encode([["A red pan."]], limit=2000)
     return prompt[0].text
 
@@ -370,7 +370,7 @@ def test_an_encoder_cannot_extract(tiny_encoder: Model) -> None:
 
 
 def test_a_task_answers_rows_in_columns(tiny_llama: Model) -> None:
-    task = extract(tiny_llama, schema=SHORT, max_new_tokens=60)
+    task = extract(tiny_llama, schema=SHORT, max_new_tokens=60, grounded=False)
     asked = task.bind(tiny_llama, 1000)
     answers = asked(asked.encode([("A red pan for 3.",), ("Blue.",)], truncate=False))
     columns = task.decode(answers, None)
@@ -379,11 +379,16 @@ def test_a_task_answers_rows_in_columns(tiny_llama: Model) -> None:
     assert columns[0] == answers and set(columns[3]) <= {"red", "blue"}
 
 
+@pytest.mark.parametrize("grounded", [True, False])
 @pytest.mark.parametrize("module", [pd, pl])
-def test_a_frame_gets_a_column_a_field(tiny_llama: Model, module: Any, tmp_path: Path) -> None:
-    frame = module.DataFrame({"note": ["A red pan for 3.", None, "Blue."]})
+def test_a_frame_gets_a_column_a_field(
+    tiny_llama: Model, module: Any, grounded: bool, tmp_path: Path
+) -> None:
+    frame = module.DataFrame({"note": ["A red pan for 3.", None, "2 blue."]})
     schema = {"count": int, "new": bool, "price": float, "color": Literal["red", "blue"]}
-    answered = frame.llm.extract("note", schema, model=tiny_llama, max_new_tokens=80, ledger=False)
+    answered = frame.llm.extract(
+        "note", schema, model=tiny_llama, max_new_tokens=80, grounded=grounded, ledger=False
+    )
     answered.to_parquet(tmp_path / "a") if module is pd else answered.write_parquet(tmp_path / "a")
     for each in (answered, module.read_parquet(tmp_path / "a")):
         columns = {
@@ -396,7 +401,8 @@ def test_a_frame_gets_a_column_a_field(tiny_llama: Model, module: Any, tmp_path:
     for row in (0, 2):
         written = nw.from_native(answered, eager_only=True)["note_extract"][row]
         assert json.loads(written)["count"] == columns["count"][row]
-    assert answered.llm.explain(2, model=tiny_llama).recording.text.endswith(written)
+    shown = answered.llm.explain(2, model=tiny_llama).recording.text
+    assert shown.endswith("Text: 2 blue." if grounded else written)
 
 
 @pytest.mark.parametrize("name", ["error", "run"])
