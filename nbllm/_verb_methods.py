@@ -1572,6 +1572,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -1591,6 +1592,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -1610,6 +1612,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -1629,6 +1632,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -1650,8 +1654,10 @@ class Verbs(Generic[F]):
 
         Args:
             column: The column of the texts.
-            max_words: The maximum number of words, as the prompt states it; a longer summary is
-                cut near it, at the end of a sentence.
+            max_words: The maximum number of words, of which a summary may have a tenth more to
+                end its last sentence. Each character of Chinese or Japanese is a word.
+            grounded: Whether names (words with a capital letter) and numbers can only be those of
+                the text. Pass False for a summary in another language than the text's.
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
@@ -1690,6 +1696,7 @@ class Verbs(Generic[F]):
             column,
             {
                 "max_words": max_words,
+                "grounded": grounded,
                 "style": style,
                 "by": by,
                 "instruction": instruction,
@@ -2019,6 +2026,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -2245,6 +2253,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3667,6 +3676,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3685,6 +3695,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3703,6 +3714,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -3721,6 +3733,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -3741,8 +3754,10 @@ class SeriesVerbs(Generic[F]):
         `report` cover only the last step; the parts have runs of their own in the ledger.
 
         Args:
-            max_words: The maximum number of words, as the prompt states it; a longer summary is
-                cut near it, at the end of a sentence.
+            max_words: The maximum number of words, of which a summary may have a tenth more to
+                end its last sentence. Each character of Chinese or Japanese is a word.
+            grounded: Whether names (words with a capital letter) and numbers can only be those of
+                the text. Pass False for a summary in another language than the text's.
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
@@ -3781,6 +3796,7 @@ class SeriesVerbs(Generic[F]):
             self._subject(),
             {
                 "max_words": max_words,
+                "grounded": grounded,
                 "style": style,
                 "by": by,
                 "instruction": instruction,
