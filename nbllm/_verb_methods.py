@@ -1599,6 +1599,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -1618,6 +1619,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -1637,6 +1639,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -1656,6 +1659,7 @@ class Verbs(Generic[F]):
         column: str,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -1677,8 +1681,10 @@ class Verbs(Generic[F]):
 
         Args:
             column: The column of the texts.
-            max_words: The maximum number of words, as the prompt states it; a longer summary is
-                cut near it, at the end of a sentence.
+            max_words: The maximum number of words, of which a summary may have a tenth more to
+                end its last sentence. Each character of Chinese or Japanese is a word.
+            grounded: Whether names (words with a capital letter) and numbers can only be those of
+                the text. Pass False for a summary in another language than the text's.
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
@@ -1717,6 +1723,7 @@ class Verbs(Generic[F]):
             column,
             {
                 "max_words": max_words,
+                "grounded": grounded,
                 "style": style,
                 "by": by,
                 "instruction": instruction,
@@ -2048,6 +2055,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -2276,6 +2284,7 @@ class Verbs(Generic[F]):
         subject: str,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3725,6 +3734,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3743,6 +3753,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = ...,
+        grounded: bool = ...,
         style: str | None = ...,
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
@@ -3761,6 +3772,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -3779,6 +3791,7 @@ class SeriesVerbs(Generic[F]):
         self,
         *,
         max_words: int = 40,
+        grounded: bool = True,
         style: str | None = None,
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
@@ -3799,8 +3812,10 @@ class SeriesVerbs(Generic[F]):
         `report` cover only the last step; the parts have runs of their own in the ledger.
 
         Args:
-            max_words: The maximum number of words, as the prompt states it; a longer summary is
-                cut near it, at the end of a sentence.
+            max_words: The maximum number of words, of which a summary may have a tenth more to
+                end its last sentence. Each character of Chinese or Japanese is a word.
+            grounded: Whether names (words with a capital letter) and numbers can only be those of
+                the text. Pass False for a summary in another language than the text's.
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
@@ -3839,6 +3854,7 @@ class SeriesVerbs(Generic[F]):
             self._subject(),
             {
                 "max_words": max_words,
+                "grounded": grounded,
                 "style": style,
                 "by": by,
                 "instruction": instruction,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig
 
     from nbllm.engine.prefix import SharedPrefix
-    from nbllm.engine.structured.grammar import JsonConstraint
+    from nbllm.engine.structured.constraint import Constraint
     from nbllm.models.model import Model
 
 __all__ = ["Batch", "CompiledSteps"]
@@ -165,14 +165,14 @@ class CompiledSteps:
         return room and len(batch) <= self.rows <= 4 * len(batch)
 
     def write(
-        self, batch: Batch, finished: StoppingCriteria, constraint: JsonConstraint | None
+        self, batch: Batch, finished: StoppingCriteria, constraint: Constraint | None
     ) -> list[list[int]]:
         """Return the generated tokens of each row of a batch that `take` accepts.
 
         Args:
             batch: the prompts.
             finished: a criterion over all `rows`, not only those of the batch.
-            constraint: a grammar over the rows of the batch.
+            constraint: what each row of the batch has to follow.
         """
         out = self._generate(
             batch.filled(self.rows),
@@ -226,7 +226,7 @@ class CompiledSteps:
 class _FirstRows(LogitsProcessor):
     """Applies a constraint to the rows that are texts, and not to those that fill the batch up."""
 
-    def __init__(self, constraint: JsonConstraint, rows: int) -> None:
+    def __init__(self, constraint: Constraint, rows: int) -> None:
         self._constraint = constraint
         self._rows = rows
 

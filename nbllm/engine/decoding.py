@@ -17,7 +17,7 @@ from transformers.cache_utils import DynamicLayer
 
 from nbllm.engine.compiled import Batch, CompiledSteps
 from nbllm.engine.prefix import SharedPrefix
-from nbllm.engine.structured.grammar import JsonConstraint
+from nbllm.engine.structured.constraint import Constraint
 from nbllm.engine.token_events import token_generated
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ class Decoder:
         self._compiled: CompiledSteps | None = None
 
     def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, constraint: JsonConstraint | None = None
+        self, ids: torch.Tensor, mask: torch.Tensor, constraint: Constraint | None = None
     ) -> list[list[int]]:
         """Return the generated tokens of each row; after a finished one there is padding.
 
         Args:
             ids: the prompts, padded on the left, shape (row, token), in the host's memory.
             mask: the same shape: 0 for padding.
-            constraint: a grammar that each row has to follow.
+            constraint: what each row has to follow.
         """
         batch = Batch.of(self._model, ids, mask)
         if self._untried and self._spent > _PATIENCE:
@@ -103,7 +103,7 @@ class Decoder:
         for start in range(0, len(rows), most):
             yield rows[start : start + most]
 
-    def _write(self, batch: Batch, constraint: JsonConstraint | None) -> list[list[int]]:
+    def _write(self, batch: Batch, constraint: Constraint | None) -> list[list[int]]:
         cache = self._prefix.shifted(batch.padding)
         if cache is None and self._drops:
             cache = DynamicCache(config=self._text_config)

@@ -23,7 +23,9 @@ from nbllm.engine.sharing import (
     shares_prefix,
     trial_text,
 )
-from nbllm.engine.structured.grammar import JsonConstraint, JsonGrammar
+from nbllm.engine.structured.constraint import Constraint
+from nbllm.engine.structured.grammar import JsonGrammar
+from nbllm.engine.structured.prose import Prose, ProseConstraint
 from nbllm.engine.token_events import TokenEvents
 from nbllm.engine.tokenization import eos_token_ids, special_token_id
 from nbllm.errors import ModelError
@@ -84,6 +86,7 @@ class TextGenerator:
         stop: a string that ends a text, for models that were never taught to end a turn.
         whole_sentences: where a text is cut, drop the sentence that was not finished.
         schema: a JSON schema; then each text is JSON that is valid against it, never cut.
+        prose: rules for a text about the row's own texts, which then ends in a whole sentence.
 
     Raises:
         FrameError: the schema cannot be used, or no answer fits max_new_tokens.
@@ -99,6 +102,7 @@ class TextGenerator:
         stop: str | None = None,
         whole_sentences: bool = False,
         schema: Mapping[str, Any] | None = None,
+        prose: Prose | None = None,
     ) -> None:
         self.model = model
         self._continues = model.kind == "causal"
@@ -109,6 +113,7 @@ class TextGenerator:
         self.stop = stop
         self._stopping = None if stop is None else StopStringCriteria(model.tokenizer, stop)
         self.whole_sentences = whole_sentences
+        self.prose = prose
         self._eos_token_ids = eos_token_ids(model)
         self.config: GenerationConfig = configuration(model, max_new_tokens)
         self._pad: int = self.config.pad_token_id
@@ -127,14 +132,13 @@ class TextGenerator:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""
-        rows = [prompt.ids for prompt in prompts]
         if self._continuous is not None:
-            return self._write(rows)
+            return self._write(prompts)
         answers: dict[int, str | Exception] = {}
-        for group in groups([len(row) for row in rows], self._how):
+        for group in groups([len(prompt.ids) for prompt in prompts], self._how):
             for part in [group] if self._decoder is None else self._decoder.parts(group):
-                answers.update(zip(part, self._write([rows[n] for n in part]), strict=True))
-        return [answers[n] for n in range(len(rows))]
+                answers.update(zip(part, self._write([prompts[n] for n in part]), strict=True))
+        return [answers[n] for n in range(len(prompts))]
 
     def _batching(self) -> Batching:
         """Return which prompts may share a batch."""
@@ -160,9 +164,24 @@ class TextGenerator:
             lambda: states([*short.tolist(), *ids.tolist()]),
         )
 
-    def _write(self, rows: Sequence[Sequence[int]]) -> list[str | Exception]:
+    def _constraint(self, prompts: Sequence[Prompt]) -> Constraint | None:
         filler = next(iter(self._eos_token_ids), self._pad)
-        constraint = self.grammar.constraint(len(rows), filler=filler) if self.grammar else None
+        if self.grammar is not None:
+            return self.grammar.constraint(len(prompts), filler=filler)
+        if self.prose is None:
+            return None
+        return ProseConstraint(
+            self.prose,
+            self.model.tokenizer,
+            [prompt.row_text for prompt in prompts],
+            eos_token_ids=self._eos_token_ids,
+            filler=filler,
+            stop=self.stop,
+        )
+
+    def _write(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
+        rows = [prompt.ids for prompt in prompts]
+        constraint = self._constraint(prompts)
         if self._continuous is not None:
             return self._texts(self._continuous(rows, constraint), constraint)
         ids, seen = pad_rows(rows, self._pad, left=self._continues)
@@ -187,10 +206,10 @@ class TextGenerator:
         return self._texts(written, constraint)
 
     def _texts(
-        self, written: list[list[int]], constraint: JsonConstraint | None
+        self, written: list[list[int]], constraint: Constraint | None
     ) -> list[str | Exception]:
         if constraint:
-            return list(constraint.texts())
+            return [text or ModelError("the model wrote nothing") for text in constraint.texts()]
         texts = self.model.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [
             self._finish(text, ended=not set(self._eos_token_ids).isdisjoint(tokens))

@@ -62,6 +62,15 @@ class Prompt:
     field_spans: tuple[FieldSpan, ...]  # where the row's own texts lie
     prefix_length: int = 0  # leading tokens that every row of the run shares
 
+    @property
+    def row_text(self) -> str:
+        """The row's own texts, one per line."""
+        return "\n".join(
+            self.text[self.spans[field.start][0] : self.spans[field.stop - 1][1]]
+            for field in self.field_spans
+            if field.start < field.stop
+        )
+
 
 def plain(tokenizer: PreTrainedTokenizerBase, parts: Sequence[Part]) -> Template:
     """Return a template that the model continues, opened by the tokenizer's BOS where it has one.

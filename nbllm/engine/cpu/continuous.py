@@ -19,7 +19,7 @@ from nbllm.engine.token_events import token_generated
 if TYPE_CHECKING:
     from transformers import StopStringCriteria
 
-    from nbllm.engine.structured.grammar import JsonConstraint
+    from nbllm.engine.structured.constraint import Constraint
 
 __all__ = ["ContinuousDecoder"]
 
@@ -58,13 +58,13 @@ class ContinuousDecoder:
         self._pad = pad
 
     def __call__(
-        self, prompts: Sequence[Sequence[int]], constraint: JsonConstraint | None = None
+        self, prompts: Sequence[Sequence[int]], constraint: Constraint | None = None
     ) -> list[list[int]]:
         """Return the generated tokens of each prompt.
 
         Args:
             prompts: The tokens of each, which start with those of the prefix and have more.
-            constraint: A grammar that each row has to follow.
+            constraint: What each row has to follow.
         """
         own = [list(prompt[len(self._prefix_ids) :]) for prompt in prompts]
         written: list[list[int]] = [[] for _ in own]

@@ -18,8 +18,8 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
-from transformers import LogitsProcessor
 
+from nbllm.engine.structured.constraint import Constraint
 from nbllm.errors import FrameError, UnsupportedModelError
 from nbllm.wording import counted
 
@@ -98,7 +98,7 @@ class JsonGrammar:
         return JsonConstraint(self, rows, filler)
 
 
-class JsonConstraint(LogitsProcessor):
+class JsonConstraint(Constraint):
     """Leaves one token to each row of a batch: the likeliest that the grammar allows.
 
     It holds the state of a batch, so it serves one only.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import Template
+from nbllm.engine.structured.prose import Prose
 from nbllm.frame.tasks.base import Output
 from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 
@@ -28,6 +29,7 @@ class TextTask:
     max_new_tokens: int
     stop: str | None = None  # the string that ends the text
     whole_sentences: bool = False  # drop an unfinished last sentence
+    prose: Prose | None = None  # rules for a text about the row's own
 
     decodes = True
     offset_length = 0
@@ -41,6 +43,7 @@ class TextTask:
             "max_new_tokens": self.max_new_tokens,
             "stop": self.stop,
             "whole_sentences": self.whole_sentences,
+            **({} if self.prose is None else {"prose": asdict(self.prose)}),
         }
 
     def answer_tokens(self, model: Model) -> int:
@@ -55,6 +58,7 @@ class TextTask:
             max_new_tokens=self.max_new_tokens,
             stop=self.stop,
             whole_sentences=self.whole_sentences,
+            prose=self.prose,
         )
         return BoundPromptTask(template, generator, limit)
 

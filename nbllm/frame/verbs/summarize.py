@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from nbllm.engine.prompt import plain
+from nbllm.engine.structured.prose import Prose
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
@@ -70,9 +71,14 @@ class Options:
     """The options of `Summarize`."""
 
     max_words: int = option(
-        "The maximum number of words, as the prompt states it; a longer summary is cut near it, at "
-        "the end of a sentence.",
+        "The maximum number of words, of which a summary may have a tenth more to end its last "
+        "sentence. Each character of Chinese or Japanese is a word.",
         40,
+    )
+    grounded: bool = option(
+        "Whether names (words with a capital letter) and numbers can only be those of the text. "
+        "Pass False for a summary in another language than the text's.",
+        True,
     )
     style: str | None = option(
         'The style, as a continuation of "Summarize the text": "for a child", "as a headline".',
@@ -126,10 +132,11 @@ class Summarize(Verb[Options]):
         if style is not None:
             _check_style(model, instruction)
         max_new_tokens = round(max_words * _TOKENS_PER_WORD) + 8
+        prose = Prose(max_words, options.grounded)
         if model.kind == "seq2seq":
             refuse_examples(model, self.name, options.examples)
             template = seq2seq_template(model, instruction or _prefix(model))
-            return TextTask(self.name, template, max_new_tokens, whole_sentences=True)
+            return TextTask(self.name, template, max_new_tokens, prose=prose)
         in_style = f" {style.strip()}" if style else ""
         instruction = instruction or (
             f"Summarize the text{in_style} in one or two sentences, at most {max_words} words."
@@ -138,11 +145,11 @@ class Summarize(Verb[Options]):
         pairs = None if examples is None else read_examples(examples, _EXAMPLE_FIELDS)
         if model.tokenizer.chat_template is not None:
             template = chat_template(model, f"{instruction}\n\n", pairs or ())
-            return TextTask(self.name, template, max_new_tokens, whole_sentences=True)
+            return TextTask(self.name, template, max_new_tokens, prose=prose)
         shots = _EXAMPLES if pairs is None else pairs
         parts = label_parts(instruction, shots, text="Text", answer="Summary")
         template = plain(model.tokenizer, parts)
-        return TextTask(self.name, template, max_new_tokens, stop="\n", whole_sentences=True)
+        return TextTask(self.name, template, max_new_tokens, stop="\n", prose=prose)
 
     def frame_of(self, frame: Any, call: Call[Options]) -> Any:
         by = call.options.by

@@ -1,0 +1,36 @@
+"""What both decoders require of a constraint on the tokens of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import LogitsProcessor
+
+__all__ = ["Constraint"]
+
+
+class Constraint(LogitsProcessor):
+    """Leaves one token to each row of a batch, and knows the text that was generated.
+
+    It holds the state of a batch, so it serves one only.
+    """
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Continue with some rows of the batch alone.
+
+        Args:
+            rows: Their indices, in their new order.
+        """
+        raise NotImplementedError
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Continue with some of the first rows, in the order given.
+
+        Args:
+            rows: Their indices among all prompts.
+        """
+        raise NotImplementedError
+
+    def texts(self) -> list[str]:
+        """Return the texts of all rows, once generation has ended."""
+        raise NotImplementedError

@@ -1,0 +1,327 @@
+"""Prose within limits: whole sentences, a number of words, names from its source, no loops.
+
+The rules look at the text of one row only, so they hold in any batch and in every decoder. The
+likeliest token is taken where the rules allow it, otherwise the likeliest one that they do. A text
+whose words are used up is cut after its last whole sentence. If it has none, it is cut where the
+model gave a period the highest likelihood.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import regex
+import torch
+
+from nbllm.engine.locks import TOKENIZER_LOCK
+from nbllm.engine.structured.constraint import Constraint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Prose", "ProseConstraint", "close_sentence", "count_words", "whole_sentences"]
+
+_TOLERANCE = 1.1  # of the number of words, for the end of a sentence
+_CANDIDATES = 256  # tokens that are tried where the likeliest is not allowed
+_LOOP = 3  # words that are a loop if they come twice in a row
+
+# Scripts without spaces between words. Each character is counted as a word.
+_CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_UNSPACED = regex.compile(f"[{_CHARACTER}]")
+# A word, or a number with its separators, such as "1,000.50" and "2.5bn".
+_SPACED = rf"[^\W{_CHARACTER}]"
+_WORD = regex.compile(rf"{_SPACED}++(?:[.,]\d{_SPACED}*+)*+")
+_UNIT = regex.compile(rf"[{_CHARACTER}]|{_SPACED}++")
+_NAME = regex.compile(r"[\p{Lu}\p{Lt}\p{N}]")
+
+_END = regex.compile(r"[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
+# Titles, abbreviations and initials, whose period ends no sentence.
+_ABBREVIATION = regex.compile(
+    r"(?<!\w)(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Rev|Hon|Fig|Eq|No|Vol|vs|cf|al"
+    r"|i\.e|e\.g|approx|\p{Lu})\.$"
+)
+_LONGEST_ABBREVIATION = 8  # characters, with the period
+_DANGLING = " \t\r\n,;:-–—([\"'“‘«、，；：（「『"
+
+
+@dataclass(frozen=True)
+class Prose:
+    """The rules of a text.
+
+    Attributes:
+        max_words: The number of words that it may have, and a tenth more.
+        grounded: Whether its names (words with a capital letter) and numbers have to occur in the
+            source.
+    """
+
+    max_words: int
+    grounded: bool
+
+
+class ProseConstraint(Constraint):
+    """Leaves one token to each row of a batch: the likeliest that the rules allow.
+
+    It holds the state of a batch, so it serves one only.
+
+    Args:
+        prose: The rules.
+        tokenizer: The tokenizer of the model.
+        sources: The text that each row is about.
+        eos_token_ids: The tokens with which the model ends a text.
+        filler: The token that follows a finished text: the end of text where there is one.
+        stop: A string that ends a text too.
+    """
+
+    def __init__(
+        self,
+        prose: Prose,
+        tokenizer: PreTrainedTokenizerBase,
+        sources: Sequence[str],
+        *,
+        eos_token_ids: Sequence[int],
+        filler: int,
+        stop: str | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._eos_token_ids = frozenset(eos_token_ids)
+        self._filler = filler
+        self._periods = _periods(tokenizer)
+        most = math.floor(prose.max_words * _TOLERANCE)
+        self._all = [
+            _Row(most, _Vocabulary(source) if prose.grounded else None, stop) for source in sources
+        ]
+        self._rows = list(self._all)  # of the batch as it is now
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return scores (row, token): zero for the next token, else minus infinity."""
+        periods = scores[:, self._periods].float().logsumexp(dim=-1)
+        ends = (periods - scores.float().logsumexp(dim=-1)).tolist()
+        likeliest = scores.argmax(dim=-1).tolist()
+        tokens = [
+            self._next(row, likeliest[n], ends[n], scores[n]) for n, row in enumerate(self._rows)
+        ]
+        column = torch.tensor(tokens, device=scores.device)[:, None]
+        return torch.full_like(scores, -torch.inf).scatter_(1, column, 0.0)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Continue with some rows of the batch alone.
+
+        Args:
+            rows: Their indices, in their new order.
+        """
+        self._rows = [self._rows[n] for n in rows]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Continue with some of the first rows, in the order given.
+
+        Args:
+            rows: Their indices among all prompts.
+        """
+        self._rows = [self._all[n] for n in rows]
+
+    def texts(self) -> list[str]:
+        """Return the texts of all rows, once generation has ended."""
+        return [row.whole_text() for row in self._all]
+
+    def _next(self, row: _Row, likeliest: int, end: float, scores: torch.Tensor) -> int:
+        if row.finished:
+            return self._filler
+        row.note_end(end)
+        if not self._write(row, likeliest):
+            likeliest = next((t for t in self._candidates(row, scores) if self._write(row, t)), -1)
+            row.finished |= likeliest < 0
+        return self._filler if row.finished else likeliest
+
+    def _candidates(self, row: _Row, scores: torch.Tensor) -> Iterator[int]:
+        """Yield the likeliest tokens, then those that complete a name that the row has begun."""
+        yield from scores.topk(min(_CANDIDATES, len(scores))).indices.tolist()
+        rests = row.name_completions()
+        if rests:
+            with TOKENIZER_LOCK:
+                ids = self._tokenizer(rests, add_special_tokens=False).input_ids
+            first = {tokens[0] for tokens in ids if tokens}
+            yield from sorted(first, key=lambda token: -float(scores[token]))
+
+    def _write(self, row: _Row, token: int) -> bool:
+        """Return whether the rules allow a token, which then continues or ends the row."""
+        if token in self._eos_token_ids:
+            return row.end()
+        tokens = [*row.tokens, token]
+        with TOKENIZER_LOCK:
+            text: Any = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        if not row.write(text):
+            return False
+        row.tokens = tokens
+        return True
+
+
+class _Vocabulary:
+    """The words of a source, without case, and all that they start with."""
+
+    def __init__(self, source: str) -> None:
+        self._words = {match.group() for match in _WORD.finditer(source.lower())}
+        self._starts = {word[:n] for word in self._words for n in range(1, len(word) + 1)}
+
+    def allows(self, text: str) -> bool:
+        """Return whether the names and numbers of a text are the source's, or may become so."""
+        for match in _WORD.finditer(text):
+            word = match.group()
+            if not _NAME.search(word) or word.lower() in self._words:
+                continue
+            # The last word may get more letters, and a number a separator and more digits.
+            if (word + text[match.end() : match.end() + 2]).lower() not in self._starts:
+                return False
+        return True
+
+    def completions(self, text: str) -> list[str]:
+        """Return what may follow the name or number in which a text ends."""
+        words = list(_WORD.finditer(text))
+        if not words:
+            return []
+        start = text[words[-1].start() :]
+        found = {word[len(start) :] for word in self._words if word.startswith(start.lower())}
+        return sorted(found - {""})
+
+
+@dataclass
+class _Row:
+    """The text of one row, and where it may be cut."""
+
+    most: int  # words
+    vocabulary: _Vocabulary | None
+    stop: str | None
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    finished: bool = False
+    ended: bool = False  # by the model itself
+    # The log-likelihood of a period, and the length of the text that it would end.
+    ends: list[tuple[float, int]] = field(default_factory=list)
+
+    def note_end(self, likelihood: float) -> None:
+        """Remember how likely a period is after the text so far."""
+        if not _is_open(self.text) and self._allows(self.text + " "):
+            self.ends.append((likelihood, len(self.text)))
+
+    def name_completions(self) -> list[str]:
+        """Return what may complete the name that the text has begun."""
+        return [] if self.vocabulary is None else self.vocabulary.completions(self.text)
+
+    def end(self) -> bool:
+        """End the text as the model wants to, unless a name is unfinished."""
+        self.ended = self._allows(self.text + " ")
+        self.finished = self.ended
+        return self.ended
+
+    def write(self, text: str) -> bool:
+        """Continue with a longer text, or end before it; return False if a rule forbids it."""
+        seen = text.rstrip("\ufffd")  # a character of which only some bytes are written yet
+        if self.stop is not None and self.stop in seen:
+            return self.end()
+        if not self._allows(seen):
+            return False
+        loop = _loop_start(seen)
+        if loop is not None:
+            self.text = seen[:loop]
+        self.finished = loop is not None or count_words(seen) > self.most
+        if not self.finished:
+            self.text = text
+        return True
+
+    def whole_text(self) -> str:
+        """Return the text up to the end of a sentence, which is added where there is none."""
+        text = self.text.rstrip("\ufffd")
+        if self.ended:
+            return close_sentence(text)
+        return whole_sentences(text).strip() or close_sentence(self._likeliest_end(text))
+
+    def _likeliest_end(self, text: str) -> str:
+        """Return the text up to where a period was likeliest, in its second half."""
+        ends = [end for end in self.ends if end[1] <= len(text) <= 2 * end[1]]
+        return text[: max(ends, default=(0.0, len(text)))[1]]
+
+    def _allows(self, text: str) -> bool:
+        """Return whether the names of a text are those of its source, the last word included."""
+        # The words before were checked when they were written.
+        known = self.text.rfind(" ") + 1
+        return self.vocabulary is None or self.vocabulary.allows(text[known:])
+
+
+def count_words(text: str) -> int:
+    """Return the number of words; each character of Chinese or Japanese is a word.
+
+    Example:
+        >>> count_words("It's a well-known day - 好天。")
+        6
+    """
+    spaced = _UNSPACED.sub(" ", text).split()
+    words = sum(any(character.isalnum() for character in word) for word in spaced)
+    return words + len(_UNSPACED.findall(text))
+
+
+def whole_sentences(text: str) -> str:
+    """Return a text up to the end of its last whole sentence; empty if none is whole.
+
+    Example:
+        >>> whole_sentences("It rained. Mr. Lee went ho")
+        'It rained.'
+    """
+    found = ""
+    for match in _END.finditer(text):
+        end = match.end()
+        if not _ABBREVIATION.search(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
+            found = text[:end]
+    return found
+
+
+def close_sentence(text: str) -> str:
+    """Return a text with a period if no sentence ends there.
+
+    Example:
+        >>> close_sentence("It rained,")
+        'It rained.'
+    """
+    text = text.strip()
+    ends = [match.end() for match in _END.finditer(text)]
+    if ends[-1:] == [len(text)]:
+        return text
+    text = text.rstrip(_DANGLING)
+    return text and text + ("。" if _UNSPACED.match(text[-1]) else ".")
+
+
+def _is_open(text: str) -> bool:
+    """Return whether a quotation or a bracket is open at the end of a text."""
+    return (
+        text.count('"') % 2 == 1
+        or text.count("“") > text.count("”")
+        or text.count("(") > text.count(")")
+    )
+
+
+def _loop_start(text: str) -> int | None:
+    """Return where words begin that the text has had before and that end it; None if none do."""
+    found = list(_UNIT.finditer(text))
+    words = [match.group().lower() for match in found]
+    last = len(words)
+    for n in range(1, last // 2 + 1):
+        times = 2 if n >= _LOOP else 3
+        if words[last - n :] * times == words[last - n * times :]:
+            start: int = found[last - n * (times - 1)].start()
+            return start
+    return None
+
+
+# A tokenizer reads the same periods in every batch.
+_known_periods: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
+
+
+def _periods(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the tokens of a period after a word, in Western and Chinese punctuation."""
+    if tokenizer not in _known_periods:
+        with TOKENIZER_LOCK:
+            ids = [tokenizer(text, add_special_tokens=False).input_ids for text in ("a.", "好。")]
+        _known_periods[tokenizer] = sorted({text[-1] for text in ids})
+    return _known_periods[tokenizer]
