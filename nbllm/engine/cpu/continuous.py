@@ -85,7 +85,7 @@ class ContinuousDecoder:
         waiting: deque[int],
         slots: int,
         written: list[list[int]],
-        constraint: JsonConstraint | None,
+        constraint: Constraint | None,
     ) -> None:
         active: list[int] = []  # the row of each slot
         while waiting or active:
