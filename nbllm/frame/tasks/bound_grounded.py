@@ -31,6 +31,10 @@ MARGIN = 3.75  # nats by which a value exceeds the best span of a text that stat
 
 MOST_STARTS = 24  # first tokens of spans that are scored to their end
 
+# How much further rounding shifts a span, of several tokens, than a label. In bf16 the standard
+# deviation is 0.18 nats over messages of Bitext, and the maximum 0.60.
+_LONGER = 5
+
 # Texts without names, numbers, places, things or dates: the best span of each is a wrong one.
 _WITHOUT_DETAILS = (
     "where is my parcel",
@@ -180,9 +184,10 @@ class BoundGroundedTask:
         ]
 
     def _is_close(self, answer: Any, tolerance: float) -> bool:
+        """Return whether rounding could decide a field of an answer."""
         if isinstance(answer, Exception):
             return False
-        position = 0
+        position, wide = 0, _LONGER * tolerance
         for field, part in zip(self.fields, answer, strict=True):
             shift = np.array(self._offset[position : position + field.numbers])
             position += field.numbers
@@ -190,11 +195,11 @@ class BoundGroundedTask:
                 second, best = np.sort([*(np.array(part) - shift), -np.inf])[-2:]
                 if best - second < tolerance:
                     return True
-            elif part[0] is not None and (
-                (field.may_be_null and abs(part[3] - shift[0]) < tolerance)
-                or (part[4] < -0.6 and part[3] - shift[0] > -tolerance)  # a rival has half of it
-            ):
-                return True
+            elif part[0] is not None:
+                odds = part[3] - shift[0] if field.may_be_null else np.inf
+                has_rival = part[4] < -np.log1p(np.exp(-wide))
+                if abs(odds) < wide or (odds > 0 and has_rival):
+                    return True
         return False
 
     def _answer(self, prompts: Sequence[Prompt], *, any_span: bool = False) -> list[Any]:

@@ -188,3 +188,14 @@ def test_what_is_no_answer_on_file(tiny_llama: Model, value: Any) -> None:
     assert task.is_answer([["x", 0, 1, 0.0, -0.5], [0.0, 0.0]])
     assert task.is_answer([[None] * 5, [0.0, 0.0]])
     assert not task.is_answer(value)
+
+
+def test_what_rounding_could_decide_is_asked_alone(tiny_llama: Model) -> None:
+    bound = extract(tiny_llama, schema={"a": str | None, "b": bool}).bind(tiny_llama, 1000)
+    sure, near = ["x", 0, 1, 9.0, -0.01], ["x", 0, 1, 0.5, -0.01]
+    rival, absent = ["x", 0, 1, 9.0, -0.6], ["x", 0, 1, -9.0, -0.6]
+    for span, choice, close in [
+        (sure, [0.0, 9.0], False), (near, [0.0, 9.0], True), (rival, [0.0, 9.0], True),
+        (absent, [0.0, 9.0], False), (sure, [0.0, 0.1], True), ([None] * 5, [0.0, 9.0], False),
+    ]:  # fmt: skip
+        assert bound._is_close([span, choice], 0.16) == close
