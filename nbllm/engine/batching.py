@@ -17,7 +17,8 @@ __all__ = ["TokenBudget", "batches", "first_rows"]
 
 # More tokens than these make no device faster. On two cores, scoring rows of like length took 6 %
 # longer with 1024 tokens than with 1536, and 2048 saved less than they add in padding. Decoding
-# reads all weights for each token: more rows share that, up to 4096.
+# reads all weights for each token: more rows share that. Rows of 700
+# tokens are 20 to a batch.
 _CPU_SCORING, _CPU_DECODING = 1536, 16384
 _ACCELERATOR = {"mps": 8192, "cuda": 16384}
 

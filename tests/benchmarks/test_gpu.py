@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,13 @@ def gpu() -> Iterator[ModuleType]:
         gc.collect()
         gc.freeze()  # what it imports is much, and it collects garbage a hundred times
         yield gpu
+
+
+@pytest.fixture(autouse=True)
+def data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `gpu.main` takes out of the environment is there again for the tests after it."""
+    if "NBLLM_DATA" in os.environ:
+        monkeypatch.setenv("NBLLM_DATA", os.environ["NBLLM_DATA"])
 
 
 @pytest.fixture(scope="module")

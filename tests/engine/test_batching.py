@@ -80,7 +80,7 @@ def test_with_plenty_of_memory_the_device_sets_the_budget(
     memory: Callable[[float], None], tiny_llama: Model
 ) -> None:
     assert TokenBudget.of(tiny_llama, decodes=False).rows(16, shared=64) == 1536 // 16
-    assert TokenBudget.of(tiny_llama, decodes=True).rows(16, shared=64) == 4096 // 16
+    assert TokenBudget.of(tiny_llama, decodes=True).rows(16, shared=64) == 16384 // 16
 
 
 def test_with_little_memory_it_is_what_fits(
@@ -166,7 +166,7 @@ def test_what_was_learnt_grows_with_the_memory_and_is_of_one_model(
     assert TokenBudget.of(tiny_llama, decodes=False).rows(20) == 1536 // 20
     memory(10 * GB)
     tiny_llama.quantization = "none"
-    assert TokenBudget.of(tiny_llama, decodes=True).rows(20) == 4096 // 20
+    assert TokenBudget.of(tiny_llama, decodes=True).rows(20) == 16384 // 20
 
 
 def test_a_text_that_is_too_long_alone_says_nothing_of_batches(

@@ -15,6 +15,7 @@ from transformers import CompileConfig
 
 from nbllm.engine import compiled, decoding
 from nbllm.engine.compiled import CompiledSteps
+from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.generation import TextGenerator
 from nbllm.models.model import Model
 from tests.conftest import tiny_model
@@ -44,6 +45,7 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         told._compile_all_devices = True
         return told
 
+    monkeypatch.setattr(RaggedNetwork, "of", lambda *_: None)  # which is for processors
     monkeypatch.setattr(compiled, "compiling_devices", lambda: ("cpu",))
     monkeypatch.setattr(compiled, "compile_config", config)
     monkeypatch.setattr(decoding, "_PATIENCE", 0.0)

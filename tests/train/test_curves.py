@@ -54,6 +54,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         "method": "full",
         "verb": "classify",
         "labels": [evil],
+        "options": {},
+        "template": "",
         "prompt": None,
         "columns": {"reads": [evil]},
         "rows": {"train": 1, "said": evil},

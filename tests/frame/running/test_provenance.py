@@ -138,7 +138,7 @@ def test_the_calibration_texts_are_part_of_the_question(tiny_llama: Model) -> No
     task = sentiment(tiny_llama)
     other = replace(task, calibration=(*task.calibration, "one more"))
     records = [
-        provenance.run_record(t, tiny_llama, {"text": "t"}, "o", limit=100, truncate=False)
+        run_record.run_record(t, tiny_llama, {"text": "t"}, "o", limit=100, truncate=False)
         for t in (task, task, other)
     ]
     questions = [record["question"] for record in records]
