@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Prose", "ProseConstraint", "close_sentence", "count_words", "whole_sentences"]
 
 _TOLERANCE = 1.1  # of the number of words, for the end of a sentence
+_LEAST = 4  # whole sentences that have less than a quarter of the words are not worth the rest
 _CANDIDATES = 256  # tokens that are tried where the likeliest is not allowed
 _LOOP = 3  # words that are a loop if they come twice in a row
+_PHRASE, _NEAR = 5, 30  # words that are a loop if they come again so soon
 
 # Scripts without spaces between words. Each character is counted as a word.
 _CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}"
@@ -164,6 +166,7 @@ class _Vocabulary:
 
     def __init__(self, source: str) -> None:
         self._words = {match.group() for match in _WORD.finditer(source.lower())}
+        self.is_ascii = source.isascii()
         self._starts = {word[:n] for word in self._words for n in range(1, len(word) + 1)}
 
     def allows(self, text: str) -> bool:
@@ -223,6 +226,8 @@ class _Row:
             return self.end()
         if not self._allows(seen):
             return False
+        if seen != text and self.vocabulary is not None and self.vocabulary.is_ascii:
+            return False  # it may become a capital letter, which could not be taken back
         loop = _loop_start(seen)
         if loop is not None:
             self.text = seen[:loop]
@@ -236,7 +241,10 @@ class _Row:
         text = self.text.rstrip("\ufffd")
         if self.ended:
             return close_sentence(text)
-        return whole_sentences(text).strip() or close_sentence(self._likeliest_end(text))
+        whole = whole_sentences(text)
+        if whole and _LEAST * count_words(whole) >= count_words(text):
+            return whole.strip()
+        return close_sentence(self._likeliest_end(text))
 
     def _likeliest_end(self, text: str) -> str:
         """Return the text up to where a period was likeliest, in its second half."""
@@ -311,6 +319,13 @@ def _loop_start(text: str) -> int | None:
         if words[last - n :] * times == words[last - n * times :]:
             start: int = found[last - n * (times - 1)].start()
             return start
+    near = words[-_NEAR - _PHRASE :]
+    phrase = near[-_PHRASE:]
+    earlier = (near[n : n + _PHRASE] for n in range(len(near) - _PHRASE))
+    # Characters are too small for it: a Chinese name may have as many.
+    if phrase in earlier and not any(map(_UNSPACED.match, phrase)):
+        first: int = found[-_PHRASE].start()
+        return first
     return None
 
 
