@@ -40,7 +40,7 @@ _WORD = regex.compile(rf"{_SPACED}++(?:[.,]\d{_SPACED}*+)*+")
 _UNIT = regex.compile(rf"[{_CHARACTER}]|{_SPACED}++")
 _NAME = regex.compile(r"[\p{Lu}\p{Lt}\p{N}]")
 
-_END = regex.compile(r"[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
+_END = regex.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
 # Titles, abbreviations and initials, whose period ends no sentence.
 _ABBREVIATION = regex.compile(
     r"(?<!\w)(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Rev|Hon|Fig|Eq|No|Vol|vs|cf|al"
@@ -206,7 +206,8 @@ class _Row:
 
     def note_end(self, likelihood: float) -> None:
         """Remember how likely a period is after the text so far."""
-        if not _is_open(self.text) and self._allows(self.text + " "):
+        is_word = not _is_open(self.text) and self._allows(self.text + " ")
+        if is_word and not _ends_in_abbreviation(self.text + "."):
             self.ends.append((likelihood, len(self.text)))
 
     def name_completions(self) -> list[str]:
@@ -280,7 +281,7 @@ def whole_sentences(text: str) -> str:
     found = ""
     for match in _END.finditer(text):
         end = match.end()
-        if not _ABBREVIATION.search(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
+        if not _ends_in_abbreviation(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
             found = text[:end]
     return found
 
@@ -298,6 +299,10 @@ def close_sentence(text: str) -> str:
         return text
     text = text.rstrip(_DANGLING)
     return text and text + ("。" if _UNSPACED.match(text[-1]) else ".")
+
+
+def _ends_in_abbreviation(text: str) -> bool:
+    return _ABBREVIATION.search(text[-_LONGEST_ABBREVIATION:]) is not None
 
 
 def _is_open(text: str) -> bool:
