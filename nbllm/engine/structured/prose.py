@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Prose", "ProseConstraint", "close_sentence", "count_words", "whole_sentences"]
 
 _TOLERANCE = 1.1  # of the number of words, for the end of a sentence
+_LEAST = 4  # whole sentences that have less than a quarter of the words are not worth the rest
 _CANDIDATES = 256  # tokens that are tried where the likeliest is not allowed
 _LOOP = 3  # words that are a loop if they come twice in a row
+_PHRASE, _NEAR = 5, 30  # words that are a loop if they come again so soon
 
 # Scripts without spaces between words. Each character is counted as a word.
 _CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}"
@@ -38,7 +40,7 @@ _WORD = regex.compile(rf"{_SPACED}++(?:[.,]\d{_SPACED}*+)*+")
 _UNIT = regex.compile(rf"[{_CHARACTER}]|{_SPACED}++")
 _NAME = regex.compile(r"[\p{Lu}\p{Lt}\p{N}]")
 
-_END = regex.compile(r"[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
+_END = regex.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
 # Titles, abbreviations and initials, whose period ends no sentence.
 _ABBREVIATION = regex.compile(
     r"(?<!\w)(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Rev|Hon|Fig|Eq|No|Vol|vs|cf|al"
@@ -164,6 +166,7 @@ class _Vocabulary:
 
     def __init__(self, source: str) -> None:
         self._words = {match.group() for match in _WORD.finditer(source.lower())}
+        self.is_ascii = source.isascii()
         self._starts = {word[:n] for word in self._words for n in range(1, len(word) + 1)}
 
     def allows(self, text: str) -> bool:
@@ -203,7 +206,8 @@ class _Row:
 
     def note_end(self, likelihood: float) -> None:
         """Remember how likely a period is after the text so far."""
-        if not _is_open(self.text) and self._allows(self.text + " "):
+        is_word = not _is_open(self.text) and self._allows(self.text + " ")
+        if is_word and not _ends_in_abbreviation(self.text + "."):
             self.ends.append((likelihood, len(self.text)))
 
     def name_completions(self) -> list[str]:
@@ -223,6 +227,8 @@ class _Row:
             return self.end()
         if not self._allows(seen):
             return False
+        if seen != text and self.vocabulary is not None and self.vocabulary.is_ascii:
+            return False  # it may become a capital letter, which could not be taken back
         loop = _loop_start(seen)
         if loop is not None:
             self.text = seen[:loop]
@@ -236,7 +242,10 @@ class _Row:
         text = self.text.rstrip("\ufffd")
         if self.ended:
             return close_sentence(text)
-        return whole_sentences(text).strip() or close_sentence(self._likeliest_end(text))
+        whole = whole_sentences(text)
+        if whole and _LEAST * count_words(whole) >= count_words(text):
+            return whole.strip()
+        return close_sentence(self._likeliest_end(text))
 
     def _likeliest_end(self, text: str) -> str:
         """Return the text up to where a period was likeliest, in its second half."""
@@ -272,7 +281,7 @@ def whole_sentences(text: str) -> str:
     found = ""
     for match in _END.finditer(text):
         end = match.end()
-        if not _ABBREVIATION.search(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
+        if not _ends_in_abbreviation(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
             found = text[:end]
     return found
 
@@ -290,6 +299,10 @@ def close_sentence(text: str) -> str:
         return text
     text = text.rstrip(_DANGLING)
     return text and text + ("。" if _UNSPACED.match(text[-1]) else ".")
+
+
+def _ends_in_abbreviation(text: str) -> bool:
+    return _ABBREVIATION.search(text[-_LONGEST_ABBREVIATION:]) is not None
 
 
 def _is_open(text: str) -> bool:
@@ -311,6 +324,13 @@ def _loop_start(text: str) -> int | None:
         if words[last - n :] * times == words[last - n * times :]:
             start: int = found[last - n * (times - 1)].start()
             return start
+    near = words[-_NEAR - _PHRASE :]
+    phrase = near[-_PHRASE:]
+    earlier = (near[n : n + _PHRASE] for n in range(len(near) - _PHRASE))
+    # Characters are too small for it: a Chinese name may have as many.
+    if phrase in earlier and not any(map(_UNSPACED.match, phrase)):
+        first: int = found[-_PHRASE].start()
+        return first
     return None
 
 

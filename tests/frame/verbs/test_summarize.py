@@ -8,6 +8,7 @@ import pytest
 
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate
+from nbllm.engine.structured.prose import count_words
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.running.pieces import _Cutter, _pieces
 from nbllm.models.model import Model
@@ -221,3 +222,32 @@ def test_half_a_surrogate_beside_a_long_text_fails_its_row_alone(
     with pytest.warns(UserWarning, match="1 of 3 rows"):
         grouped = frame.drop(2).llm.summarize("text", by="group", model=short_sighted, max_words=8)
     assert grouped["text_summarize"].notna().tolist() == [True, False, True]
+
+
+def test_names_are_those_of_the_text_unless_the_call_says_otherwise(tiny_llama: Model) -> None:
+    grounded, free = summarize(tiny_llama), summarize(tiny_llama, grounded=False)
+    assert grounded.parameters()["prose"] == {"max_words": 40, "grounded": True}
+    assert free.parameters() != grounded.parameters() and free.template == grounded.template
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+@pytest.mark.parametrize("options", [{}, {"by": "group"}], ids=["rows", "groups"])
+def test_every_summary_is_a_sentence_within_its_words(kind, options) -> None:
+    frame = pd.DataFrame({"text": SENTENCES[:6], "group": ["a", "b", "a", "b", "c", "c"]})
+    answered = frame.llm.summarize("text", model=tiny_model(kind), max_words=5, **options)
+    for text, summary in zip(answered["text"], answered["text_summarize"], strict=True):
+        assert re.search(r"[.!?…。！？][\"'”’)\]」』）]*$", summary) and count_words(summary) <= 5
+        known = re.findall(r"[^\W_]+", text.lower())
+        assert {n.lower() for n in re.findall(r"\b[A-Z][A-Za-z]+|[0-9]+", summary)} <= {*known}
+
+
+def test_the_real_model_keeps_its_words_and_names(smollm2: Model) -> None:
+    text = (
+        "The library in Harlow will stay open until ten from next month. Anna Berg, who runs it, "
+        "said that 340 students had asked for longer hours. The council pays for a team of three."
+    )
+    frame = pd.DataFrame({"text": [text]})
+    [summary] = frame.llm.summarize("text", model=smollm2, max_words=15)["text_summarize"]
+    assert summary.endswith(".") and 5 <= count_words(summary) <= 16
+    known = {*re.findall(r"\w+", text.lower())}
+    assert {n.lower() for n in re.findall(r"\b[A-Z]\w+|\d+", summary)} <= known
