@@ -41,7 +41,8 @@ def spans_of(text: str) -> Iterator[Span]:
         text: Any text.
 
     Example:
-        >>> [(text := "Hi, order 7!")[start:end] for start, end in spans_of(text)]
+        >>> text = "Hi, order 7!"
+        >>> [text[start:end] for start, end in spans_of(text)]
         ['Hi', 'order', 'order 7', '7']
     """
     words = [
