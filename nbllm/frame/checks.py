@@ -196,8 +196,8 @@ _READERS: Mapping[str, Reader] = {
     "keep": partial(check_names, known=KEEP),
     **dict.fromkeys(
         (
-            "neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background",
-            "trust_record",
+            "neutral", "multi", "perplexity", "probabilities", "grounded", "ledger", "truncate",
+            "background", "trust_record",
         ),
         partial(check_flag, error=FrameError),
     ),
