@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from transformers import LogitsProcessor
@@ -9,28 +10,28 @@ from transformers import LogitsProcessor
 __all__ = ["Constraint"]
 
 
-class Constraint(LogitsProcessor):
+class Constraint(LogitsProcessor, ABC):
     """Leaves one token to each row of a batch, and knows the text that was generated.
 
     It holds the state of a batch, so it serves one only.
     """
 
+    @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:
         """Continue with some rows of the batch alone.
 
         Args:
             rows: Their indices, in their new order.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def select(self, rows: Sequence[int]) -> None:
         """Continue with some of the first rows, in the order given.
 
         Args:
             rows: Their indices among all prompts.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def texts(self) -> list[str]:
         """Return the texts of all rows, once generation has ended."""
-        raise NotImplementedError
