@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -129,6 +129,7 @@ class ContinuousDecoder:
             ends = self._stop.maximum_token_len
             last = [(own[row] + written[row])[-ends:] for row in active]
             padded = [[self._pad] * (ends - len(ids)) + ids for ids in last]
-            stopped = self._stop(torch.tensor(padded), None).tolist()
+            ids: Any = torch.tensor(padded)
+            stopped = self._stop(ids, None).tolist()
             finished = [a or b for a, b in zip(finished, stopped, strict=True)]
         return finished

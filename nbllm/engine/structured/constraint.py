@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from transformers import LogitsProcessor
 
 __all__ = ["Constraint"]
@@ -15,6 +16,10 @@ class Constraint(LogitsProcessor, ABC):
 
     It holds the state of a batch, so it serves one only.
     """
+
+    @abstractmethod
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return scores (row, token): zero for the next token, else minus infinity."""
 
     @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:
