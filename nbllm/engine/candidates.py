@@ -8,7 +8,7 @@ the nodes above it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ import torch
 from nbllm.engine.cpu.shared_prefix_attention import SharedPrefixAttention
 from nbllm.engine.logits import FineLogits, head_input, logits_of_states
 from nbllm.engine.prefix import SharedPrefix
-from nbllm.engine.scoring import LabelScorer, LabelTrie, added_mask, context_behind
-from nbllm.engine.sharing import refuse_unless_scored, shares_prefix
+from nbllm.engine.scoring import LabelScorer, LabelTrie, context_behind, prefix_for_scoring
+from nbllm.engine.sharing import shares_prefix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,16 +45,8 @@ class CandidateScorer:
     def __init__(self, model: Model, prefix_ids: tuple[int, ...]) -> None:
         self.model = model
         self._shares = shares_prefix(model.network)
-        self.prefix: SharedPrefixAttention | SharedPrefix = (
-            SharedPrefixAttention.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
-            if self._shares
-            else SharedPrefix(model, ())
-        )
-        if not self._shares:
-            refuse_unless_scored(model)
-        self._network = (
-            self.prefix.network if isinstance(self.prefix, SharedPrefixAttention) else model.network
-        )
+        self.prefix: SharedPrefixAttention | SharedPrefix
+        self.prefix, self._network = prefix_for_scoring(model, prefix_ids)
 
     def score(
         self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[Sequence[int]]]
@@ -95,11 +87,7 @@ class CandidateScorer:
         ids, positions, seen = _lay_out(suffixes, tries, past, longest, longest + most)
         places = torch.from_numpy(positions).to(device)
         visible = torch.from_numpy(seen).to(device)
-        context: dict[str, Any] = (
-            {"attention_mask": added_mask(self.model, visible), "use_cache": False}
-            if isinstance(self.prefix, SharedPrefixAttention)
-            else context_behind(self.model, self.prefix, places, visible)
-        )
+        context = context_behind(self.model, self.prefix, places, visible)
         held: list[torch.Tensor] = []
 
         def hold(states: torch.Tensor) -> torch.Tensor:

@@ -136,7 +136,7 @@ class Decoder:
             if len(going):
                 cache.batch_select_indices(going)
             if constraint:
-                constraint.keep(going.tolist())
+                constraint.select(rows.tolist())
         return written
 
     def _finished(self, rows: int, *, drops: bool) -> _Finished:

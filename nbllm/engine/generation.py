@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from nbllm.engine.sharing import (
 )
 from nbllm.engine.structured.constraint import Constraint
 from nbllm.engine.structured.grammar import JsonGrammar
-from nbllm.engine.structured.prose import Prose, ProseConstraint
+from nbllm.engine.structured.prose import Prose, ProseConstraint, whole_sentences
 from nbllm.engine.token_events import TokenEvents
 from nbllm.engine.tokenization import eos_token_ids, special_token_id
 from nbllm.errors import ModelError
@@ -40,9 +39,6 @@ _RULES = (
     "guidance_scale", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty",
     "sequence_bias", "suppress_tokens", "watermarking_config",
 )  # fmt: skip
-
-# As many whole sentences as there are, ended by Western or Chinese punctuation.
-_SENTENCES = re.compile(r"(?:.*[.!?…](?=\s|$|[\"'”’)])[\"'”’)]*|.*[。！？])?", re.DOTALL)
 
 
 def configuration(model: Model, max_new_tokens: int, temperature: float = 0.0) -> GenerationConfig:
@@ -221,5 +217,5 @@ class TextGenerator:
             text, ended = text.split(self.stop)[0], True
         text = text.strip()
         if self.whole_sentences and not ended:
-            text = _SENTENCES.match(text).group().strip() or text  # type: ignore[union-attr]
+            text = whole_sentences(text).strip() or text
         return text or ModelError("the model wrote nothing")

@@ -21,7 +21,7 @@ from nbllm.errors import ModelError
 from nbllm.models.model import Model
 
 __all__ = [
-    "LabelScorer", "LabelTrie", "added_mask", "calibration_offset", "context_behind",
+    "LabelScorer", "LabelTrie", "calibration_offset", "context_behind", "prefix_for_scoring",
     "probabilities",
 ]  # fmt: skip
 
@@ -96,21 +96,13 @@ class LabelScorer:
     ) -> None:
         self.model = model
         self._shares = shares_prefix(model.network)
-        self.prefix: SharedPrefixAttention | SharedPrefix = (
-            SharedPrefixAttention.of(model, prefix_ids) or SharedPrefix(model, prefix_ids)
-            if self._shares
-            else SharedPrefix(model, ())
-        )
+        self.prefix: SharedPrefixAttention | SharedPrefix
+        self.prefix, self._network = prefix_for_scoring(model, prefix_ids)
         self.trie: LabelTrie = LabelTrie(labels)
         self._visible = torch.from_numpy(self.trie.visible()).to(model.device)
         self._depths = torch.tensor(self.trie.depths, dtype=torch.int64, device=model.device)
-        if not self._shares:
-            refuse_unless_scored(model)
         # The tokens that likelihoods are read of, and for each label where: (node, which token).
         read = sorted({token for steps in self.trie.steps for _, token in steps})
-        self._network = (
-            self.prefix.network if isinstance(self.prefix, SharedPrefixAttention) else model.network
-        )
         self._read = len(read)
         self._fine = FineLogits(self._network, read)
         self._steps = [
@@ -179,11 +171,7 @@ class LabelScorer:
     def _as_tree(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
         """Return log-likelihoods after the prompt and each node: (rows, 1 + nodes, tokens)."""
         ids, positions, seen = self._lay_out(prompts, width)
-        context = (
-            {"attention_mask": added_mask(self.model, seen), "use_cache": False}
-            if isinstance(self.prefix, SharedPrefixAttention)
-            else context_behind(self.model, self.prefix, positions, seen)
-        )
+        context = context_behind(self.model, self.prefix, positions, seen)
         with torch.inference_mode(), self._fine as fine:
             logits = self._network(
                 input_ids=ids,
@@ -249,10 +237,34 @@ def _at(positions: slice, states: torch.Tensor) -> torch.Tensor:
     return states[:, positions]
 
 
+def prefix_for_scoring(
+    model: Model, ids: tuple[int, ...]
+) -> tuple[SharedPrefixAttention | SharedPrefix, Any]:
+    """Return the prefix of all prompts, held in the fastest way, and the network that reads rows.
+
+    Args:
+        model: a causal model.
+        ids: the tokens of the prefix, which is empty where the network shares none.
+
+    Raises:
+        UnsupportedModelError: the likelihoods of the network depend on later tokens.
+    """
+    if not shares_prefix(model.network):
+        refuse_unless_scored(model)
+        return SharedPrefix(model, ()), model.network
+    attention = SharedPrefixAttention.of(model, ids)
+    if attention is not None:
+        return attention, attention.network
+    return SharedPrefix(model, ids), model.network
+
+
 def context_behind(
-    model: Model, prefix: SharedPrefix, positions: torch.Tensor, seen: torch.Tensor
+    model: Model,
+    prefix: SharedPrefixAttention | SharedPrefix,
+    positions: torch.Tensor,
+    seen: torch.Tensor,
 ) -> dict[str, Any]:
-    """Return a cache that holds the prefix for each row, and masks over it and the row's tokens.
+    """Return the arguments by which a pass reads rows behind the prefix: masks, and a cache if any.
 
     Args:
         model: a causal model that shares prefixes.
@@ -260,6 +272,8 @@ def context_behind(
         positions: of the rows' own tokens, (rows, tokens).
         seen: which of them sees which, (rows, tokens, tokens).
     """
+    if isinstance(prefix, SharedPrefixAttention):
+        return {"attention_mask": _added_mask(model, seen), "use_cache": False}
     rows, past = len(positions), prefix.length
     before = torch.arange(past, device=positions.device).expand(rows, -1)
     keys = torch.cat([before, positions], dim=1)
@@ -291,10 +305,10 @@ def _masks(
 
     def mask(kind: str) -> torch.Tensor:
         if kind == "sliding_attention":
-            return added_mask(model, seen & (queries - keys < window))
+            return _added_mask(model, seen & (queries - keys < window))
         if kind == "chunked_attention":
-            return added_mask(model, seen & (queries // chunk == keys // chunk))
-        return added_mask(model, seen)
+            return _added_mask(model, seen & (queries // chunk == keys // chunk))
+        return _added_mask(model, seen)
 
     kinds = getattr(config, "layer_types", None)
     if kinds is not None:
@@ -302,13 +316,8 @@ def _masks(
     return mask("full_attention" if window is None else "sliding_attention")
 
 
-def added_mask(model: Model, seen: torch.Tensor) -> torch.Tensor:
-    """Return a mask (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen.
-
-    Args:
-        model: whose dtype it has.
-        seen: which token sees which, (rows, tokens, keys).
-    """
+def _added_mask(model: Model, seen: torch.Tensor) -> torch.Tensor:
+    """Return a mask (rows, 1, tokens, keys) in the model's dtype: 0 where a key is seen."""
     mask = torch.zeros(seen.shape, dtype=model.dtype, device=seen.device)
     return mask.masked_fill_(~seen, torch.finfo(model.dtype).min)[:, None]
 

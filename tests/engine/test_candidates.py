@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbllm.engine import candidates
+from nbllm.engine import candidates, scoring
 from nbllm.engine.candidates import CandidateScorer
 from nbllm.engine.prompt import CompiledTemplate, Prompt
 from nbllm.models.model import Model
@@ -33,7 +33,8 @@ def prepare(
 def test_one_pass_equals_one_row_and_one_candidate(
     tiny_llama: Model, head: bool, shares: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidates, "shares_prefix", lambda network: shares)
+    for module in (candidates, scoring):
+        monkeypatch.setattr(module, "shares_prefix", lambda network: shares)
     scorer, prompts, tokens = prepare(tiny_llama, head)
     assert (scorer.prefix.length > 0) == (head and shares)
     found = scorer.score(prompts, tokens)

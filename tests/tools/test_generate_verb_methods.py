@@ -11,11 +11,6 @@ from nbllm.accessor import FrameAccessor
 from nbllm.frame.calls.registry import built_in, find_verb
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "generate_verb_methods.py"
-# Where a verb's name stands for something else, or is an example in a message.
-SPELLED = {
-    "nbllm/frame/comparison/runs.py",  # what is compared where nothing is said
-    "nbllm/train/",  # what a model may be trained for
-}
 
 
 def test_the_file_is_what_the_verbs_make(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ class View {
     const most = Math.max(...bars.map(([, rows]) => rows));
     const total = bars.reduce((sum, [, rows]) => sum + rows, 0);
     this.#labels.replaceChildren(
-      h("caption", {}, "Rows a label, so far"),
+      h("caption", {}, "Rows per label, so far"),
       ...bars.map(([label, rows]) => {
         const bar = h("div", { class: "rows" });
         bar.style.width = `${(100 * rows) / most}%`;

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,6 +69,7 @@ class RaggedNetwork:
         self.network = network
         self.prefix = prefix
         self.layers: list[_Layer] = []
+        self._capacities: list[int] = []  # keys per row, of each group
         for module, key, value in layers:
             module.ragged = _Layer(key, value)
             self.layers.append(module.ragged)
@@ -103,7 +105,7 @@ class RaggedNetwork:
         self._capacities = list(lengths[::GROUP])
         counts = [len(lengths[start : start + GROUP]) for start in range(0, len(lengths), GROUP)]
         for layer in self.layers:
-            layer.reserve(counts, self._capacities)
+            layer.reserve(list(zip(counts, self._capacities, strict=True)))
 
     def move(self, source: int, target: int) -> None:
         """Copy the keys and values of a slot to one before it."""
@@ -121,10 +123,9 @@ class RaggedNetwork:
         """
         rows = len(step.lengths)
         positions = [self.prefix + length for length in step.lengths]
-        last = list(range(rows))
         for count in step.prompts:
             positions += range(self.prefix, self.prefix + count)
-            last.append(last[-1] + count if last[rows:] else rows + count - 1)
+        last = [*range(rows), *(rows - 1 + end for end in accumulate(step.prompts))]
         for start in range(0, rows, GROUP):
             lengths = torch.tensor(step.lengths[start : start + GROUP])
             hidden = torch.arange(self._capacities[start // GROUP]) > lengths[:, None]
@@ -160,14 +161,12 @@ class _Layer:
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
 
-    def reserve(self, counts: Sequence[int], lengths: Sequence[int]) -> None:
+    def reserve(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Make room for groups of rows, each of so many rows and keys per row."""
         # Zeros: a weight of 0 times what memory happens to hold may be no number.
         self.keys, self.values = (
-            [part.new_zeros(n, part.shape[0], length, part.shape[2]) for n, length in sizes]
-            for part, sizes in (
-                (self.prefix_key, list(zip(counts, lengths, strict=True))),
-                (self.prefix_value, list(zip(counts, lengths, strict=True))),
-            )
+            [part.new_zeros(rows, part.shape[0], keys, part.shape[2]) for rows, keys in sizes]
+            for part in (self.prefix_key, self.prefix_value)
         )
 
     def attend(

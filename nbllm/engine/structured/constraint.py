@@ -22,14 +22,6 @@ class Constraint(LogitsProcessor, ABC):
         """Return scores (row, token): zero for the next token, else minus infinity."""
 
     @abstractmethod
-    def keep(self, rows: Sequence[int]) -> None:
-        """Continue with some rows of the batch alone.
-
-        Args:
-            rows: Their indices, in their new order.
-        """
-
-    @abstractmethod
     def select(self, rows: Sequence[int]) -> None:
         """Continue with some of the first rows, in the order given.
 

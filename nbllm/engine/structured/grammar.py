@@ -128,15 +128,6 @@ class JsonConstraint(Constraint):
         column = torch.tensor(written, device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter_(1, column, 0.0)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Continue with some rows of the batch alone.
-
-        Args:
-            rows: their indices, in their new order.
-        """
-        self._rows = [self._rows[n] for n in rows]
-        self._mask = allocate_token_bitmask(len(rows), self.grammar.tokenizer.vocab_size)
-
     def select(self, rows: Sequence[int]) -> None:
         """Go on with some of the first rows, in the order given.
 

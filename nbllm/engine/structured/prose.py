@@ -109,14 +109,6 @@ class ProseConstraint(Constraint):
         column = torch.tensor(tokens, device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter_(1, column, 0.0)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Continue with some rows of the batch alone.
-
-        Args:
-            rows: Their indices, in their new order.
-        """
-        self._rows = [self._rows[n] for n in rows]
-
     def select(self, rows: Sequence[int]) -> None:
         """Continue with some of the first rows, in the order given.
 

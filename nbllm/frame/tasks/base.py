@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from nbllm.models.flops import TokenCounts
     from nbllm.models.model import Model
 
-__all__ = ["VECTOR", "BoundTask", "Output", "Task", "are_numbers", "check_ledger_entries"]
+__all__ = [
+    "VECTOR",
+    "BoundTask",
+    "Output",
+    "Task",
+    "are_numbers",
+    "check_ledger_entries",
+    "logistic",
+]
 
 # No network computes a larger number, and JSON's integers are unbounded.
 _MAX_MAGNITUDE = 1e30
@@ -180,3 +189,16 @@ def are_numbers(value: Any, count: int) -> bool:
         and len(value) == count
         and all(type(number) in (float, int) and abs(number) < _MAX_MAGNITUDE for number in value)
     )
+
+
+def logistic(log_odds: float) -> float:
+    """Return a probability from its log-odds, without overflow.
+
+    Args:
+        log_odds: Any finite number.
+
+    Example:
+        >>> logistic(0.0), logistic(-1e4)
+        (0.5, 0.0)
+    """
+    return 1 / (1 + exp(-log_odds)) if log_odds >= 0 else exp(log_odds) / (1 + exp(log_odds))

@@ -11,11 +11,10 @@ import numpy as np
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.candidates import CandidateScorer
 from nbllm.engine.prompt import CompiledTemplate, Prompt, answer_ids
-from nbllm.engine.runner import run
 from nbllm.engine.scoring import calibration_offset
 from nbllm.errors import ModelError
 from nbllm.frame.tasks.grounded_fields import NONE, READERS, GroundedField
-from nbllm.frame.tasks.label import ROUNDING_ERROR
+from nbllm.frame.tasks.label import ROUNDING_ERROR, calibration_scores
 from nbllm.frame.tasks.span_candidates import is_allowed, spans_of
 from nbllm.models.flops import TokenCounts
 
@@ -144,23 +143,17 @@ class BoundGroundedTask:
         return self._offset
 
     def _fit(self, step: Callable[[], None]) -> list[float]:
-        texts = [(text,) for text in (*_WITHOUT_DETAILS, *_WITH_OPINIONS)]
+        texts = [(text,) for text in CALIBRATION]
         if not self._choices:
             texts = texts[: len(_WITHOUT_DETAILS)]
         prompts = [p for p in self.encode(texts, truncate=True) if isinstance(p, Prompt)]
-        scores: dict[int, Any] = {}
         budget = TokenBudget.of(self.scorer.model, decodes=False, label_tokens=self.label_tokens)
 
         def answer(some: Sequence[Prompt]) -> list[Any]:
             return self._answer(some, any_span=True)
 
-        for done in run(prompts, answer, budget=budget):
-            if done.errors:
-                error = next(iter(done.errors.values()))
-                raise ModelError(f"the texts that calibration reads fail: {error}")
-            self.setup_tokens += done.read
-            scores.update(done.answers)
-            step()
+        scores, tokens = calibration_scores(prompts, answer, budget, step)
+        self.setup_tokens += tokens
         rows = [scores[n] for n in range(len(prompts))]
         offset: list[float] = []
         for n, field in enumerate(self.fields):
@@ -308,10 +301,9 @@ def _distinct(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
 
 def _source(prompt: Prompt, text: str) -> str:
     """Return a row's text as far as its prompt holds it: a text that is too long may be cut."""
-    span = prompt.field_spans[0]
-    if span.stop == span.start:
+    read = prompt.row_text.strip()
+    if not read:
         return ""
-    read = prompt.text[prompt.spans[span.start][0] : prompt.spans[span.stop - 1][1]].strip()
     place = text.find(read)
     return text if place < 0 else text[: place + len(read)]
 

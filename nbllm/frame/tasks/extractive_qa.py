@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp
 from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.prompt import Prompt
 from nbllm.engine.spans import Pieces, SpanExtractor
-from nbllm.frame.tasks.base import are_numbers
+from nbllm.frame.tasks.base import are_numbers, logistic
 from nbllm.frame.tasks.bound_encoder import BoundPromptlessTask, PromptlessTask
 from nbllm.frame.tasks.span import SPAN_OUTPUTS, span_columns
 
@@ -53,7 +52,7 @@ class ExtractiveQATask(PromptlessTask):
         return isinstance(words, str) and whole and are_numbers([start, end, margin], 3)
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        scores = [_logistic(margin) for _, _, _, margin in answers]
+        scores = [logistic(margin) for _, _, _, margin in answers]
         has_answer = [score >= self.threshold for score in scores]
         return span_columns([answer[:3] for answer in answers], scores, has_answer)
 
@@ -82,8 +81,3 @@ class _BoundExtractiveQA(BoundPromptlessTask):
                 words = prompt.source[found.start : found.end]
                 answers.append([words, found.start, found.end, found.margin])
         return answers
-
-
-def _logistic(margin: float) -> float:
-    """Return the logistic function without overflow."""
-    return 1 / (1 + exp(-margin)) if margin >= 0 else exp(margin) / (1 + exp(margin))

@@ -30,7 +30,7 @@ from nbllm.engine.prompt import Part, Template, plain
 from nbllm.engine.scoring import probabilities
 from nbllm.frame.prompts.few_shot import TEXT
 from nbllm.frame.tasks import bound_grounded
-from nbllm.frame.tasks.base import Output, are_numbers
+from nbllm.frame.tasks.base import Output, are_numbers, logistic
 from nbllm.frame.tasks.bound_grounded import CALIBRATION, BoundGroundedTask, quoted, statement
 from nbllm.frame.tasks.bound_prompt import compile_template
 from nbllm.frame.tasks.fields import field_dtypes, parse_answer
@@ -199,12 +199,7 @@ def _decide(field: GroundedField, answer: Any, shift: Any) -> tuple[Any, float]:
     words, _, _, odds, share = answer
     if words is None:
         return None, 1.0
-    present = _logistic(odds - float(shift[0]))
+    present = logistic(odds - float(shift[0]))
     if field.may_be_null and present < 0.5:
         return None, 1 - present
     return READERS[field.kind](words), exp(share) * (present if field.may_be_null else 1.0)
-
-
-def _logistic(odds: float) -> float:
-    """Return the logistic function without overflow."""
-    return 1 / (1 + exp(-odds)) if odds >= 0 else exp(odds) / (1 + exp(odds))

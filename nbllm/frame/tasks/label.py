@@ -13,13 +13,14 @@ import torch
 
 from nbllm.engine.batching import TokenBudget
 from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
-from nbllm.engine.runner import run
+from nbllm.engine.runner import Engine, run
 from nbllm.engine.scoring import LabelScorer, calibration_offset, probabilities
 from nbllm.errors import LabelError, ModelError
 from nbllm.frame.tasks.base import Output, are_numbers
 from nbllm.frame.tasks.bound_encoder import BoundEncoderTask, PromptlessTask
 from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
 from nbllm.models.fetch.training_record import prompt_digest, trained_on
+from nbllm.models.flops import TokenCounts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +40,7 @@ __all__ = [
     "LabelTask",
     "are_head_scores",
     "calibration_digest",
+    "calibration_scores",
     "is_prefix_free",
     "label_ids",
 ]
@@ -159,6 +161,32 @@ def are_head_scores(value: Any, heads: Sequence[int]) -> bool:
     return isinstance(value, list) and are_numbers(value, len(value)) and len(value) > max(heads)
 
 
+def calibration_scores(
+    prompts: Sequence[Prompt], score: Engine, budget: TokenBudget, step: Callable[[], None]
+) -> tuple[dict[int, Any], TokenCounts]:
+    """Return the scores of the texts that calibration reads, by index, and the tokens they took.
+
+    Args:
+        prompts: The texts.
+        score: Scores a batch of them.
+        budget: The size of a batch.
+        step: Called after each batch; an exception from it ends the fit.
+
+    Raises:
+        ModelError: The model fails on a text.
+    """
+    scores: dict[int, Any] = {}
+    tokens = TokenCounts()
+    for done in run(prompts, score, budget=budget):
+        if done.errors:
+            error = next(iter(done.errors.values()))
+            raise ModelError(f"the texts that calibration reads fail: {error}")
+        tokens += done.read
+        scores.update(done.answers)
+        step()
+    return scores, tokens
+
+
 class CalibratedPromptTask(BoundPromptTask):
     """Scores labels and fits the calibration offset on the task's own texts.
 
@@ -196,17 +224,11 @@ class CalibratedPromptTask(BoundPromptTask):
             return [0.0] * len(self.scorer.trie.steps)
         encoded = self.encode([(text,) for text in self.calibration], truncate=True)
         prompts = [prompt for prompt in encoded if isinstance(prompt, Prompt)]
-        scores: dict[int, Any] = {}
         budget = TokenBudget.of(
             self.scorer.model, decodes=False, label_tokens=self.scorer.label_tokens
         )
-        for done in run(prompts, self.scorer, budget=budget):
-            if done.errors:
-                error = next(iter(done.errors.values()))
-                raise ModelError(f"the texts that calibration reads fail: {error}")
-            self.setup_tokens += done.read
-            scores.update(done.answers)
-            step()
+        scores, tokens = calibration_scores(prompts, self.scorer, budget, step)
+        self.setup_tokens += tokens
         return [float(x) for x in self.offset(np.array(list(scores.values())))]
 
 
