@@ -116,15 +116,20 @@ class TextGenerator:
         self._how: Batching = self._batching()
         ends: dict[str, Any] = {"eos_token_ids": self._eos_token_ids, "stop": self._stopping}
         self._continuous: ContinuousDecoder | None = None
+        self._decoder: Decoder | None = None
+        self.prefix: RaggedNetwork | SharedPrefix
+        ragged = None
         if self._shares and _only_likeliest(model):
-            network = RaggedNetwork.of(model, prefix_ids)
-            if network is not None:
-                self._continuous = ContinuousDecoder(
-                    network, prefix_ids, max_new_tokens=max_new_tokens, pad=self._pad, **ends
-                )
-        held = self._shares and self._continuous is None
-        self.prefix: SharedPrefix = SharedPrefix(model, prefix_ids if held else ())
-        self._decoder = Decoder(model, self.prefix, self.config, **ends) if held else None
+            ragged = RaggedNetwork.of(model, prefix_ids)
+        if ragged is not None:
+            self.prefix = ragged
+            self._continuous = ContinuousDecoder(
+                ragged, max_new_tokens=max_new_tokens, pad=self._pad, **ends
+            )
+        else:
+            self.prefix = held = SharedPrefix(model, prefix_ids if self._shares else ())
+            if self._shares:
+                self._decoder = Decoder(model, held, self.config, **ends)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""

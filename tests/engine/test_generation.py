@@ -42,7 +42,9 @@ def test_a_batch_writes_what_each_row_alone_would(
         request.getfixturevalue("padded")
     prefix, prompts = prompts_of(tiny_llama)
     assert len(prefix) > 0
-    written = TextGenerator(tiny_llama, prefix, max_new_tokens=12)(prompts)
+    generator = TextGenerator(tiny_llama, prefix, max_new_tokens=12)
+    assert generator.prefix.length == len(prefix)  # which reports count once
+    written = generator(prompts)
     assert written == [plain_text(tiny_llama, p.ids, 12) for p in prompts]
     assert len(set(written)) == 3
 

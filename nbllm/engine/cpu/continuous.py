@@ -32,8 +32,7 @@ class ContinuousDecoder:
     """Generates text after prompts, as `generate` does for each of them alone.
 
     Args:
-        network: Reads the prompts.
-        prefix_ids: The tokens that all prompts start with, which `network` holds.
+        network: Reads the prompts, and holds the tokens that all of them start with.
         max_new_tokens: The most tokens of a text.
         eos_token_ids: Tokens that finish a row.
         stop: Finishes a row too.
@@ -43,7 +42,6 @@ class ContinuousDecoder:
     def __init__(
         self,
         network: RaggedNetwork,
-        prefix_ids: Sequence[int],
         *,
         max_new_tokens: int,
         eos_token_ids: Sequence[int],
@@ -51,7 +49,6 @@ class ContinuousDecoder:
         pad: int = 0,
     ) -> None:
         self._network = network
-        self._prefix_ids = list(prefix_ids)
         self._max_new_tokens = max_new_tokens
         self._eos_token_ids = frozenset(eos_token_ids)
         self._stop = stop
@@ -66,7 +63,7 @@ class ContinuousDecoder:
             prompts: The tokens of each, which start with those of the prefix and have more.
             constraint: What each row has to follow.
         """
-        own = [list(prompt[len(self._prefix_ids) :]) for prompt in prompts]
+        own = [list(prompt[self._network.length :]) for prompt in prompts]
         written: list[list[int]] = [[] for _ in own]
         waiting = deque(sorted(range(len(own)), key=lambda row: -len(own[row])))
         slots = min(_ROWS, len(own))

@@ -60,14 +60,14 @@ class RaggedNetwork:
         network: The twin of a network.
         layers: Its attention modules, with the keys and values of a prefix, (key heads, prefix,
             width), which may be empty.
-        prefix: The tokens of the prefix.
+        length: Tokens of the prefix.
     """
 
     def __init__(
-        self, network: PreTrainedModel, layers: Sequence[tuple[Any, Any, Any]], prefix: int
+        self, network: PreTrainedModel, layers: Sequence[tuple[Any, Any, Any]], length: int
     ) -> None:
         self.network = network
-        self.prefix = prefix
+        self.length = length
         self.layers: list[_Layer] = []
         self._capacities: list[int] = []  # keys per row, of each group
         for module, key, value in layers:
@@ -122,14 +122,14 @@ class RaggedNetwork:
             step: Which rows they belong to.
         """
         rows = len(step.lengths)
-        positions = [self.prefix + length for length in step.lengths]
+        positions = [self.length + length for length in step.lengths]
         for count in step.prompts:
-            positions += range(self.prefix, self.prefix + count)
+            positions += range(self.length, self.length + count)
         last = [*range(rows), *(rows - 1 + end for end in accumulate(step.prompts))]
         for start in range(0, rows, GROUP):
             lengths = torch.tensor(step.lengths[start : start + GROUP])
             hidden = torch.arange(self._capacities[start // GROUP]) > lengths[:, None]
-            mask = torch.zeros(hidden.shape, dtype=self.network.dtype)
+            mask = torch.zeros(hidden.shape, dtype=self.layers[0].prefix_key.dtype)
             step.masks.append(mask.masked_fill_(hidden, -torch.inf)[:, None, None])
             step.places.append(lengths)
         for layer in self.layers:

@@ -50,7 +50,7 @@ def decoder(model: Model, prefix: Sequence[int], **options: Any) -> ContinuousDe
     network = RaggedNetwork.of(model, prefix)
     assert network is not None
     settings = {"max_new_tokens": TOKENS, "eos_token_ids": []} | options
-    return ContinuousDecoder(network, prefix, **settings)
+    return ContinuousDecoder(network, **settings)
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -107,7 +107,7 @@ def test_no_keys_are_held_after_a_call() -> None:
     rows = [list(prompt.ids) for prompt in prompts(20, [5, 9])]
     network = RaggedNetwork.of(model, rows[0][:20])
     assert network is not None
-    ContinuousDecoder(network, rows[0][:20], max_new_tokens=3, eos_token_ids=[])(rows)
+    ContinuousDecoder(network, max_new_tokens=3, eos_token_ids=[])(rows)
     assert all(not layer.keys and not layer.values for layer in network.layers)
 
 
