@@ -110,9 +110,10 @@ class RaggedNetwork:
     def move(self, source: int, target: int) -> None:
         """Copy the keys and values of a slot to one before it."""
         for layer in self.layers:
-            for groups in (layer.keys, layer.values):
+            for groups, dimension in ((layer.keys, 1), (layer.values, 2)):
                 held = groups[source // GROUP][source % GROUP]
-                groups[target // GROUP][target % GROUP, :, : held.shape[1]] = held
+                place = groups[target // GROUP][target % GROUP]
+                place.narrow(dimension, 0, held.shape[dimension]).copy_(held)
 
     def __call__(self, ids: Sequence[int], step: Step) -> torch.Tensor:
         """Return the logits after the last token of each row, (rows, vocabulary), in float32.
@@ -151,7 +152,11 @@ def _depends_on_longest(model: Model) -> bool:
 
 
 class _Layer:
-    """The keys and values of one layer: (slots, key heads, capacity, width)."""
+    """The keys of one layer, (slots, key heads, capacity, width), and its values.
+
+    Values are stored as (slots, key heads, width, capacity), the way in which a product with few
+    rows of weights reads them fastest.
+    """
 
     step: Step
 
@@ -164,10 +169,9 @@ class _Layer:
     def reserve(self, sizes: Sequence[tuple[int, int]]) -> None:
         """Make room for groups of rows, each of so many rows and keys per row."""
         # Zeros: a weight of 0 times what memory happens to hold may be no number.
-        self.keys, self.values = (
-            [part.new_zeros(rows, part.shape[0], keys, part.shape[2]) for rows, keys in sizes]
-            for part in (self.prefix_key, self.prefix_value)
-        )
+        key, value = self.prefix_key, self.prefix_value
+        self.keys = [key.new_zeros(n, key.shape[0], room, key.shape[2]) for n, room in sizes]
+        self.values = [value.new_zeros(n, *value.shape[::2], room) for n, room in sizes]
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
@@ -192,7 +196,8 @@ class _Layer:
         for slot, count in enumerate(step.prompts, rows):
             part = slice(start, start + count)
             self.keys[slot // GROUP][slot % GROUP, :, :count] = key[:, part]
-            self.values[slot // GROUP][slot % GROUP, :, :count] = value[:, part]
+            held = self.values[slot // GROUP][slot % GROUP, :, :, :count]
+            held.copy_(value[:, part].transpose(1, 2))
             result[part] = self._prompt(query[:, part], key[:, part], value[:, part], scale)
             start += count
         return result
@@ -213,9 +218,9 @@ class _Layer:
         heads, rows, width = query.shape
         key_heads, length = self.prefix_key.shape[:2]
         keys, values = self.keys[group][:rows], self.values[group][:rows]
-        index = torch.arange(rows), slice(None), self.step.places[group]
-        keys[index] = key.transpose(0, 1)
-        values[index] = value.transpose(0, 1)
+        index = torch.arange(rows), self.step.places[group]
+        keys[index[0], :, index[1]] = key.transpose(0, 1)
+        values[index[0], :, :, index[1]] = value.transpose(0, 1)
         # (key heads, rows, queries of a key head, width)
         query = query.view(key_heads, -1, rows, width).transpose(1, 2) * scale
         scores = query.transpose(0, 1) @ keys.transpose(2, 3) + self.step.masks[group]
@@ -224,11 +229,11 @@ class _Layer:
             shared = shared.view(key_heads, rows, -1, length).transpose(0, 1)
             scores = torch.cat([scores, shared], dim=-1)
         weights = scores.softmax(-1)  # which sums up in float32, whatever the dtype
-        result = weights[..., : keys.shape[2]] @ values
+        result = weights[..., : keys.shape[2]] @ values.transpose(2, 3)
         if length:
             shared = weights[..., keys.shape[2] :].transpose(0, 1).flatten(1, 2)
             shared = shared @ self.prefix_value
-            result += shared.view(key_heads, rows, -1, values.shape[3]).transpose(0, 1)
+            result += shared.view(key_heads, rows, -1, values.shape[2]).transpose(0, 1)
         return result.reshape(rows, heads, -1)
 
     def _prompt(
