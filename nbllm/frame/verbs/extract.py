@@ -82,8 +82,9 @@ class Extract(Verb[Options]):
     most likely value. All are chosen by the model's likelihoods, calibrated on texts of
     nbllm's own. A field whose type includes None, or that is not required, is null where
     "none" is more likely than any span. One that may not be null gets its most likely span,
-    and is null only where the text has no span of its type. A span may still be the wrong
-    one.
+    and is null only where the text has no span of its type. A span that several fields claim
+    goes to the likeliest of them; the others are null where they may be. A span may still be
+    the wrong one.
 
     With `grounded=False`, and for objects, lists, formats other than dates and fields of
     several types, the model generates JSON that is always valid against the schema. Valid

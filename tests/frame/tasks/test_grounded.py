@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from math import exp
 from typing import Any, Literal
 
 import pandas as pd
@@ -13,7 +14,7 @@ from nbllm.errors import FrameError, LabelError
 from nbllm.frame.columns import is_missing
 from nbllm.frame.tasks import bound_grounded
 from nbllm.frame.tasks.fields import FieldsTask, normalize_schema
-from nbllm.frame.tasks.grounded import GroundedTask
+from nbllm.frame.tasks.grounded import GroundedTask, grounded_template
 from nbllm.frame.tasks.grounded_fields import can_be_grounded
 from nbllm.models.model import Model
 from tests.asking import extract
@@ -92,6 +93,26 @@ def test_a_text_that_is_cut_gives_no_span_of_what_was_not_read(tiny_llama: Model
     bound = task.bind(tiny_llama, own + 6)
     [prompt] = bound.encode([("one two three four five " * 9 + "Zoltan",)], truncate=True)
     assert prompt.source and ("one two three four five " * 9).startswith(prompt.source)
+
+
+def test_a_span_is_the_value_of_one_field(tiny_llama: Model) -> None:
+    def values(*answers: Any, **kinds: Any) -> tuple[dict[str, Any], list[float]]:
+        schema = normalize_schema(kinds)
+        asked = GroundedTask(
+            "extract", grounded_template(tiny_llama, schema, None, []), schema, True
+        )
+        columns = asked.decode([list(answers)], [0.0] * len(kinds))
+        return json.loads(columns[0][0]), [column[0] for column in columns[2::2]]
+
+    first, second = ["66-4012", 8, 15, 2.0, 0.0], ["booking 66-4012", 0, 15, 3.0, 0.0]
+    apart = ["Leeds", 19, 24, 1.0, 0.0]
+    nullable = {"a": str | None, "b": str | None, "c": str | None}
+    found, scores = values(first, second, apart, **nullable)
+    assert found == {"a": None, "b": "booking 66-4012", "c": "Leeds"}
+    # Odds of e to 1 for the other field.
+    assert scores[0] == pytest.approx(1 / (1 + exp(-1)))
+    assert values(first, second, apart, **nullable | {"a": str})[0]["a"] == "66-4012"
+    assert values(first, ["66-4012", 8, 15, 1.0, 0.0], apart, **nullable)[0]["b"] is None
 
 
 def test_scores_on_request(tiny_llama: Model) -> None:
