@@ -1,0 +1,194 @@
+"""Tasks that check the sentences of a text against another text.
+
+A sentence can be wrong in four ways, and each has its own sign: it is no likelier after the text
+than without it, or shares few words with it (another subject); a name, or a number, is unlikely
+where it stands; or it has a negation that the nearest sentence of the text lacks. The probability
+that it is supported is the product of four logistic functions, one for each ("noisy or" of the
+faults). The smallest of them says what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import exp, log, log1p
+from typing import TYPE_CHECKING, Any
+
+import narwhals as nw
+
+from nbllm.engine.candidates import CandidateScorer
+from nbllm.engine.prompt import Template
+from nbllm.frame.tasks.base import Output, are_numbers
+from nbllm.frame.tasks.bound_evidence import BoundEvidenceTask
+from nbllm.frame.tasks.bound_prompt import compile_template
+from nbllm.frame.tasks.label import ROUNDING_ERROR
+
+if TYPE_CHECKING:
+    from nbllm.models.model import Model
+
+__all__ = ["CONTRADICTED", "NOT_IN_TEXT", "SUPPORTED", "EvidenceTask"]
+
+SUPPORTED, CONTRADICTED, NOT_IN_TEXT = "supported", "contradicted", "not in the text"
+
+# How far rounding shifts the log-odds of a sentence, relative to the score of a label.
+_WIDER = 1.5
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Coefficients of the log-odds that nothing of a kind is wrong."""
+
+    gain: float = 2.42  # per nat and token
+    coverage: float = 6.79
+    subject: float = -3.97
+    name: float = 0.36  # per nat
+    any_name: float = 4.25
+    number: float = 0.34  # per nat
+    any_number: float = 2.52
+    negated: float = -3.69
+    denied: float = -1.3
+    polarity: float = 2.84
+
+
+_WEIGHTS = _Weights()
+
+
+@dataclass(frozen=True)
+class EvidenceTask:
+    """Say of each sentence of a text whether another text supports it.
+
+    The template has two fields, the text and the sentences about it. An answer holds the figures
+    of each sentence, from which a verdict follows.
+    """
+
+    verb: str
+    template: Template
+    threshold: float  # minimum probability of a sentence that is supported
+
+    decodes = False
+    offset_length = 0
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """The verdict and the probability of the worst sentence, and all sentences as JSON."""
+        return (
+            Output("value", "", nw.String),
+            Output("score", "_score", nw.Float64),
+            Output("field", "_sentences", nw.String),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        # The threshold is left out, so that ledger answers are reused with another one.
+        return {
+            "labels": [SUPPORTED, CONTRADICTED, NOT_IN_TEXT],
+            "weights": list(asdict(_WEIGHTS).values()),
+        }
+
+    def answer_tokens(self, model: Model) -> int:
+        return 1  # the end of a sentence
+
+    def bind(self, model: Model, limit: int) -> BoundEvidenceTask:
+        template = compile_template(self.template, model, limit)
+        scorer = CandidateScorer(model, template.prefix_ids)
+        tolerance = _WIDER * ROUNDING_ERROR.get(model.dtype, 0.0)
+        return BoundEvidenceTask(
+            template, scorer, limit, lambda answer: self._is_close(answer, tolerance)
+        )
+
+    def is_answer(self, value: Any) -> bool:
+        """As `Task.is_answer`: the figures of each sentence."""
+        return isinstance(value, list) and all(map(_are_figures, value))
+
+    def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
+        rows = [[self._judge(figures) for figures in answer] for answer in answers]
+        worst = [min(row, key=lambda each: each["score"], default=None) for row in rows]
+        return [
+            [None if one is None else one["verdict"] for one in worst],
+            [None if one is None else one["score"] for one in worst],
+            [json.dumps(row, ensure_ascii=False) if row else None for row in rows],
+        ]
+
+    def _judge(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a sentence with its verdict, score, evidence and misquoted words."""
+        odds = _log_odds(figures)
+        score = exp(sum(map(_log_logistic, odds.values())))
+        verdict = SUPPORTED
+        if score < self.threshold:
+            is_other = min(odds, key=lambda kind: odds[kind]) == "subject"
+            verdict = NOT_IN_TEXT if is_other or figures["evidence"] is None else CONTRADICTED
+        return {
+            "sentence": figures["sentence"],
+            "verdict": verdict,
+            "score": score,
+            **{key: figures[key] for key in ("evidence", "start", "end")},
+            "misquoted": [
+                word
+                for kind in ("name", "number")
+                for word, likelihood, is_in_text in figures[f"{kind}s"]
+                if not is_in_text or _word_odds(kind, likelihood) < 0
+            ],
+        }
+
+    def _is_close(self, answer: Sequence[Mapping[str, Any]], tolerance: float) -> bool:
+        """Return whether rounding could decide the verdict on a sentence."""
+        for figures in answer:
+            odds = _log_odds(figures)
+            score = sum(map(_log_logistic, odds.values()))
+            edge = log(max(self.threshold, 1e-9))
+            if tolerance and abs(score - edge) < tolerance:
+                return True
+            subject, *others = odds.values()
+            if tolerance and score < edge and abs(subject - min(others, default=9e9)) < tolerance:
+                return True
+        return False
+
+
+def _log_odds(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the log-odds that a sentence has each kind of fault not, the subject first."""
+    weights = _WEIGHTS
+    odds = {
+        "subject": weights.subject
+        + weights.gain * figures["gain"]
+        + weights.coverage * figures["coverage"],
+        "polarity": weights.polarity
+        + weights.negated * figures["negated"]
+        + weights.denied * figures["denied"],
+    }
+    for kind in ("name", "number"):
+        if figures[f"{kind}s"]:
+            odds[kind] = min(_word_odds(kind, word[1]) for word in figures[f"{kind}s"])
+    return odds
+
+
+def _word_odds(kind: str, likelihood: float) -> float:
+    if kind == "name":
+        return _WEIGHTS.any_name + _WEIGHTS.name * likelihood
+    return _WEIGHTS.any_number + _WEIGHTS.number * likelihood
+
+
+def _log_logistic(log_odds: float) -> float:
+    return -log1p(exp(-log_odds)) if log_odds > 0 else log_odds - log1p(exp(log_odds))
+
+
+def _are_figures(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    evidence, start, end = (value.get(key) for key in ("evidence", "start", "end"))
+    found = isinstance(evidence, str) and type(start) is int and type(end) is int
+    return (
+        isinstance(value.get("sentence"), str)
+        and (found or evidence is start is end is None)
+        and are_numbers([value.get("gain"), value.get("coverage")], 2)
+        and all(type(value.get(key)) is bool for key in ("negated", "denied"))
+        and all(
+            isinstance(value.get(key), list) and all(map(_is_word, value[key]))
+            for key in ("names", "numbers")
+        )
+    )
+
+
+def _is_word(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    return isinstance(value[0], str) and are_numbers(value[1:2], 1) and type(value[2]) is bool
