@@ -191,10 +191,11 @@ def _figures(
     start, end = claim.evidence or (None, None)
     return {
         "sentence": claim.sentence,
-        "evidence": None if claim.evidence is None else source[start:end],
+        "evidence": source[start:end] if claim.evidence else None,
         "start": start,
         "end": end,
-        "gain": float((behind - alone)[:count].mean()) if count else 0.0,
+        "gain": float((behind - alone)[:count].mean()),
+        "likelihood": float(behind[:count].mean()),
         "coverage": claim.coverage,
         "names": words(claim.names),
         "numbers": words(claim.numbers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from nbllm.engine.structured.names import Vocabulary, Word, names_of, number_of,
 from nbllm.engine.structured.sentences import sentence_spans
 from nbllm.frame.retrieval.words import WordIndex, terms
 
-__all__ = ["Claim", "Source"]
+__all__ = ["Claim", "Source", "evidence_json"]
 
 Span = tuple[int, int]  # character offsets
 
@@ -68,6 +69,10 @@ class Source:
         """
         return [self._claim(text[start:end]) for start, end in sentence_spans(text)]
 
+    def slice(self, span: Span | None) -> str | None:
+        """Return the characters of a span; None without one."""
+        return None if span is None else self.text[span[0] : span[1]]
+
     def nearest(self, text: str) -> list[int]:
         """Return the numbers of the sentences, those nearest to a text first, by BM25.
 
@@ -80,7 +85,7 @@ class Source:
         scores = self._index.scores(sentence)
         best = int(scores.argmax()) if np.isfinite(scores).any() else None
         evidence = None if best is None else self.spans[best]
-        found = "" if evidence is None else self.text[slice(*evidence)]
+        found = self.slice(evidence) or ""
         own = set(terms(sentence))
         names = names_of(sentence)
         numbers = [word for word in words_of(sentence) if number_of(word[2]) is not None]
@@ -95,3 +100,25 @@ class Source:
             negated=negations == [True, False],
             denied=negations == [False, True],
         )
+
+
+def evidence_json(text: str, source: str) -> str:
+    """Return the sentences of a text with their evidence in another text, as a JSON list.
+
+    Args:
+        text: The text, such as a summary.
+        source: The text that it is about.
+
+    Example:
+        >>> evidence_json("It snowed.", "Rain fell. It snowed here.")
+        '[{"sentence": "It snowed.", "evidence": "It snowed here.", "start": 11, "end": 26}]'
+    """
+    read = Source(source)
+    found = []
+    for claim in read.claims(text):
+        start, end = claim.evidence or (None, None)
+        evidence = read.slice(claim.evidence)
+        found.append(
+            {"sentence": claim.sentence, "evidence": evidence, "start": start, "end": end}
+        )
+    return json.dumps(found, ensure_ascii=False)

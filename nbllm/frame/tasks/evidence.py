@@ -37,18 +37,21 @@ _WIDER = 1.5
 
 @dataclass(frozen=True)
 class _Weights:
-    """Coefficients of the log-odds that nothing of a kind is wrong."""
+    """Coefficients of the log-odds that a sentence has no fault of a kind."""
 
-    gain: float = 2.42  # per nat and token
-    coverage: float = 6.79
-    subject: float = -3.97
-    name: float = 0.36  # per nat
-    any_name: float = 4.25
-    number: float = 0.34  # per nat
-    any_number: float = 2.52
-    negated: float = -3.69
-    denied: float = -1.3
-    polarity: float = 2.84
+    subject: float = 3.32
+    gain: float = 4.16  # of the text, per nat and token
+    likelihood: float = 2.01  # after the text, per nat and token
+    coverage: float = 2.43
+    polarity: float = 4.3
+    negated: float = -6.56
+    denied: float = -3.83
+    name: float = 3.89
+    name_likelihood: float = 0.31  # per nat
+    name_lacking: float = -0.66
+    number: float = 4.38
+    number_likelihood: float = 0.41  # per nat
+    number_lacking: float = -2.81
 
 
 _WEIGHTS = _Weights()
@@ -124,9 +127,9 @@ class EvidenceTask:
             **{key: figures[key] for key in ("evidence", "start", "end")},
             "misquoted": [
                 word
-                for kind in ("name", "number")
-                for word, likelihood, is_in_text in figures[f"{kind}s"]
-                if not is_in_text or _word_odds(kind, likelihood) < 0
+                for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds))
+                for word, likelihood, is_in_text in figures[kind]
+                if not is_in_text or odds_of(likelihood, is_in_text) < 0
             ],
         }
 
@@ -145,26 +148,33 @@ class EvidenceTask:
 
 
 def _log_odds(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Return the log-odds that a sentence has each kind of fault not, the subject first."""
+    """Return the log-odds that a sentence has no fault of each kind, the subject first."""
     weights = _WEIGHTS
     odds = {
         "subject": weights.subject
         + weights.gain * figures["gain"]
+        + weights.likelihood * figures["likelihood"]
         + weights.coverage * figures["coverage"],
         "polarity": weights.polarity
         + weights.negated * figures["negated"]
         + weights.denied * figures["denied"],
     }
-    for kind in ("name", "number"):
-        if figures[f"{kind}s"]:
-            odds[kind] = min(_word_odds(kind, word[1]) for word in figures[f"{kind}s"])
+    for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds)):
+        if figures[kind]:
+            odds[kind] = min(odds_of(*word[1:]) for word in figures[kind])
     return odds
 
 
-def _word_odds(kind: str, likelihood: float) -> float:
-    if kind == "name":
-        return _WEIGHTS.any_name + _WEIGHTS.name * likelihood
-    return _WEIGHTS.any_number + _WEIGHTS.number * likelihood
+def _name_odds(likelihood: float, is_in_text: bool) -> float:
+    weights = _WEIGHTS
+    lacking = 0.0 if is_in_text else weights.name_lacking
+    return weights.name + weights.name_likelihood * likelihood + lacking
+
+
+def _number_odds(likelihood: float, is_in_text: bool) -> float:
+    weights = _WEIGHTS
+    lacking = 0.0 if is_in_text else weights.number_lacking
+    return weights.number + weights.number_likelihood * likelihood + lacking
 
 
 def _log_logistic(log_odds: float) -> float:
@@ -179,7 +189,7 @@ def _are_figures(value: Any) -> bool:
     return (
         isinstance(value.get("sentence"), str)
         and (found or evidence is start is end is None)
-        and are_numbers([value.get("gain"), value.get("coverage")], 2)
+        and are_numbers([value.get(key) for key in ("gain", "likelihood", "coverage")], 3)
         and all(type(value.get(key)) is bool for key in ("negated", "denied"))
         and all(
             isinstance(value.get(key), list) and all(map(_is_word, value[key]))
