@@ -19,12 +19,16 @@ _WORDS = (
     "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "twenty", "thirty", "forty", "fifty",
 )  # fmt: skip
-_NUMBER = re.compile(rf"(?<![\w.,-])(?:\d+(?:,\d{{3}})*(?:\.\d+)?|{'|'.join(_WORDS)})(?![\w-])", re.I)
+_NUMBER = re.compile(
+    rf"(?<![\w.,-])(?:\d+(?:,\d{{3}})*(?:\.\d+)?|{'|'.join(_WORDS)})(?![\w-])", re.I
+)
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][\w'-]*[\w](?: [A-Z][\w'-]*[\w])*")
 _AUXILIARY = re.compile(
     r"\b(is|are|was|were|has|have|had|can|could|will|would|should|may|might|must|does|do|did)\b"
 )
-_NEGATION = re.compile(r"\b(?:(is|are|was|were|does|do|did|has|have|had)n't|(can)not|not|never)\b ?")
+_NEGATION = re.compile(
+    r"\b(?:(is|are|was|were|does|do|did|has|have|had)n't|(can)not|not|never)\b ?"
+)
 _WE = re.compile(r"\b([Ww]e|[Tt]hey) (?=[a-z]+\b(?<!ly))")
 
 

@@ -45,8 +45,9 @@ class Explanation:
     - `words()`, `frame()`: attribution and attention by word and by token
     - `evidence()`: the sentences of an answer about a text, with the sentence that shows each
 
-    All but `attention` and `evidence` compare labels, and raise SelectionError if the answer is a generated text;
-    `parts` and `lens` require a causal model, and raise UnsupportedModelError for a classifier.
+    All but `attention` and `evidence` compare labels, and raise SelectionError if the answer is a
+    generated text; `parts` and `lens` require a causal model, and raise UnsupportedModelError for
+    a classifier.
 
         why = answered.llm.explain(3)
         why.words().nlargest(5, "attribution")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +69,7 @@ class BoundEvidenceTask:
     def encode(
         self, texts: Sequence[tuple[str, ...]], *, truncate: bool
     ) -> list[Prompt | Exception]:
-        return [self._encode(*row, truncate) for row in texts]
+        return [self._encode(source, claim, truncate) for source, claim in texts]
 
     def _encode(self, source: str, claim: str, truncate: bool) -> Prompt | Exception:
         read = readable_source(self.template, source, claim, self.limit)

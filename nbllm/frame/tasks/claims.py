@@ -79,7 +79,8 @@ class Source:
         Args:
             text: What to look for.
         """
-        return np.argsort(-self._index.scores(text), kind="stable").tolist()
+        order = np.argsort(-self._index.scores(text), kind="stable")
+        return [int(n) for n in order]
 
     def _claim(self, sentence: str) -> Claim:
         scores = self._index.scores(sentence)
@@ -118,7 +119,5 @@ def evidence_json(text: str, source: str) -> str:
     for claim in read.claims(text):
         start, end = claim.evidence or (None, None)
         evidence = read.slice(claim.evidence)
-        found.append(
-            {"sentence": claim.sentence, "evidence": evidence, "start": start, "end": end}
-        )
+        found.append({"sentence": claim.sentence, "evidence": evidence, "start": start, "end": end})
     return json.dumps(found, ensure_ascii=False)

@@ -172,7 +172,9 @@ class Summarize(Verb[Options]):
         answered = answer_frame(
             frame, question, rows=rows, **call.added, execution=call.execution, monitor=monitor
         )
-        return _with_evidence(answered, call, has_earlier=call.output + self.marker in frame.columns)
+        return _with_evidence(
+            answered, call, has_earlier=call.output + self.marker in frame.columns
+        )
 
     def new_columns(self, call: Call[Options]) -> list[str]:
         names = super().new_columns(call)

@@ -26,7 +26,7 @@ def evidence(sentence: str, text: str = TEXT) -> str | None:
     [
         ("A rare orchid was found.", "Hikers near Lake Maren found a rare orchid on Tuesday."),
         ("11 plants flower", "Eleven plants are in flower."),
-        ("Ines Park closed the slope.", "No one may visit the slope before 1 October, said Ines Park."),
+        ("Park closed it.", "No one may visit the slope before 1 October, said Ines Park."),
         ("Zebras!", None),
     ],
 )  # fmt: skip

@@ -113,7 +113,7 @@ def test_a_likelihood_that_is_no_number_is_an_error_of_its_row(
 @pytest.mark.parametrize(
     ("article", "summary", "evidence"),
     [
-        ("<p>It rained.</p>\n<p>Snow fell & fell.</p>", "<b>Snow</b> fell.", "<p>Snow fell & fell.</p>"),
+        ("<p>It rained.</p>\n<p>Snow fell.</p>", "<b>Snow</b> fell.", "<p>Snow fell.</p>"),
         ("天气很好。地铁在2019年开通了新线路！", "地铁有新线路。", "地铁在2019年开通了新线路！"),
         ("Rain", "rain", "Rain"),
     ],
