@@ -1604,6 +1604,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -1624,6 +1625,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -1644,6 +1646,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -1664,6 +1667,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -1693,6 +1697,10 @@ class Verbs(Generic[F]):
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
                 with the names "text" and "summary".
+            evidence: Whether to add a column `<column>_summarize_evidence`: each sentence of the
+                summary with the sentence of the text that is nearest to it by BM25, and the
+                character offsets of that one, as a JSON list. It is what to look at first, and no
+                proof.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_summarize`.
@@ -1728,6 +1736,7 @@ class Verbs(Generic[F]):
                 "by": by,
                 "instruction": instruction,
                 "examples": examples,
+                "evidence": evidence,
             },
             {
                 "model": model,
@@ -2181,6 +2190,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         row: Any = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
@@ -2422,6 +2432,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
     ) -> RunEstimate | StepsEstimate: ...
@@ -3883,6 +3894,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -3902,6 +3914,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -3921,6 +3934,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -3940,6 +3954,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -3968,6 +3983,10 @@ class SeriesVerbs(Generic[F]):
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
                 with the names "text" and "summary".
+            evidence: Whether to add a column `<column>_summarize_evidence`: each sentence of the
+                summary with the sentence of the text that is nearest to it by BM25, and the
+                character offsets of that one, as a JSON list. It is what to look at first, and no
+                proof.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_summarize`.
@@ -4003,6 +4022,7 @@ class SeriesVerbs(Generic[F]):
                 "by": by,
                 "instruction": instruction,
                 "examples": examples,
+                "evidence": evidence,
             },
             {
                 "model": model,

@@ -11,7 +11,7 @@ import numpy as np
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt, answer_ids
 from nbllm.engine.tokenization import tokenize
-from nbllm.errors import ModelError, TextTooLongError
+from nbllm.errors import ModelError, TextError, TextTooLongError
 from nbllm.frame.tasks.claims import Claim, Source
 from nbllm.models.flops import TokenCounts
 
@@ -72,12 +72,15 @@ class BoundEvidenceTask:
         return [self._encode(source, claim, truncate) for source, claim in texts]
 
     def _encode(self, source: str, claim: str, truncate: bool) -> Prompt | Exception:
+        claims = tuple(Source(source).claims(claim))
+        if not claims:
+            return TextError("the text to check has no letter and no digit")
         read = readable_source(self.template, source, claim, self.limit)
         [prompt] = self.template.encode([(read, claim)], limit=self.limit, truncate=truncate)
         if isinstance(prompt, Exception):
             return prompt
         shared = {**vars(prompt), "prefix_length": self.scorer.prefix.length}
-        return _ClaimsPrompt(**shared, source=source, claims=tuple(Source(source).claims(claim)))
+        return _ClaimsPrompt(**shared, source=source, claims=claims)
 
     def calibrate(
         self, known: list[float] | None, step: Callable[[], None] = lambda: None
@@ -99,28 +102,30 @@ class BoundEvidenceTask:
         # Behind a space, as a field is that follows one.
         texts = [[f" {claim.sentence}" for claim in row] for row in rows]
         tokenizer = self.scorer.model.tokenizer
-        tokens = [tokenize(tokenizer, row, special=False) if row else [] for row in texts]
+        tokens = [tokenize(tokenizer, row, special=False) for row in texts]
         wanted = [[[*each.ids, *self._end] for each in row] for row in tokens]
         distinct = [[list(ids) for ids in dict.fromkeys(map(tuple, row))] for row in wanted]
-        asked = [n for n, row in enumerate(distinct) if row]
         scores = self.scorer.score_tokens(
-            [_head(prompts[n]) for n in asked] + [self._without] * len(asked),
-            [distinct[n] for n in asked] * 2,
+            [*map(_head, prompts), *[self._without] * len(prompts)], distinct * 2
         )
-        answers: list[Any] = [[] for _ in prompts]
-        for place, n in enumerate(asked):
+        answers: list[Any] = []
+        for n, prompt in enumerate(prompts):
+            assert isinstance(prompt, _ClaimsPrompt)
             behind, alone = (
                 {tuple(ids): values for ids, values in zip(distinct[n], found, strict=True)}
-                for found in (scores[place], scores[len(asked) + place])
+                for found in (scores[n], scores[len(prompts) + n])
             )
-            prompt = prompts[n]
-            assert isinstance(prompt, _ClaimsPrompt)
-            answers[n] = [
-                _figures(claim, prompt.source, each.spans, behind[tuple(ids)], alone[tuple(ids)])
-                for claim, each, ids in zip(rows[n], tokens[n], wanted[n], strict=True)
-            ]
-            if not all(np.isfinite([*behind[ids], *alone[ids]]).all() for ids in behind):
-                answers[n] = ModelError("the model's output is not a finite number")
+            if all(np.isfinite([*behind[ids], *alone[ids]]).all() for ids in behind):
+                answers.append(
+                    [
+                        _figures(
+                            claim, prompt.source, each.spans, behind[tuple(ids)], alone[tuple(ids)]
+                        )
+                        for claim, each, ids in zip(rows[n], tokens[n], wanted[n], strict=True)
+                    ]
+                )
+            else:
+                answers.append(ModelError("the model's output is not a finite number"))
         return answers
 
 

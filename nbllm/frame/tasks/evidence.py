@@ -111,15 +111,15 @@ class EvidenceTask:
 
     def is_answer(self, value: Any) -> bool:
         """As `Task.is_answer`: the figures of each sentence."""
-        return isinstance(value, list) and all(map(_are_figures, value))
+        return isinstance(value, list) and bool(value) and all(map(_are_figures, value))
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         rows = [[self._judge(figures) for figures in answer] for answer in answers]
-        worst = [min(row, key=lambda each: each["score"], default=None) for row in rows]
+        worst = [min(row, key=lambda sentence: sentence["score"]) for row in rows]
         return [
-            [None if one is None else one["verdict"] for one in worst],
-            [None if one is None else one["score"] for one in worst],
-            [json.dumps(row, ensure_ascii=False) if row else None for row in rows],
+            [sentence["verdict"] for sentence in worst],
+            [sentence["score"] for sentence in worst],
+            [json.dumps(row, ensure_ascii=False) for row in rows],
         ]
 
     def _judge(self, figures: Mapping[str, Any]) -> dict[str, Any]:

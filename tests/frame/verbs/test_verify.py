@@ -32,14 +32,14 @@ def sentences(answered: Any, row: int = 0) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("module", [pd, pl])
 def test_columns_in_both_libraries(module: Any, tiny_llama: Model) -> None:
-    frame = frame_of("Eleven plants flower. It rained.", None, "  ", "...")
+    frame = frame_of("Eleven plants flower. It rained.", None, "  ")
     given = pl.from_pandas(frame) if module is pl else frame
     answered = given.llm.verify("summary", against="article", model=tiny_llama)
     added = [f"summary_verify{suffix}" for suffix in ADDED]
     assert list(answered.columns) == ["article", "summary", *added]
     rows = answered.to_pandas() if module is pl else answered
-    assert rows["summary_verify"].isna().tolist() == [False, True, True, True]
-    assert rows["summary_verify_score"].isna().tolist() == [False, True, True, True]
+    assert rows["summary_verify"].isna().tolist() == [False, True, True]
+    assert rows["summary_verify_score"].isna().tolist() == [False, True, True]
     assert rows["summary_verify_error"].isna().all()
     first, second = sentences(answered)
     assert list(first) == [
@@ -86,12 +86,13 @@ def test_of_a_long_text_the_nearest_sentences_are_read() -> None:
     assert explained.prompt.text == shown.text
 
 
-def test_a_claim_that_does_not_fit_is_an_error_of_its_row(tiny_llama: Model) -> None:
-    frame = frame_of("Eleven plants. " * tiny_llama.context_length, "Eleven plants.")
-    with pytest.warns(UserWarning, match="1 of 2 rows"):
+def test_what_cannot_be_checked_is_an_error_of_its_row(tiny_llama: Model) -> None:
+    frame = frame_of("Eleven plants. " * tiny_llama.context_length, "Eleven plants.", "...")
+    with pytest.warns(UserWarning, match="2 of 3 rows"):
         answered = frame.llm.verify("summary", against="article", model=tiny_llama)
     assert "tokens" in answered["summary_verify_error"][0]
-    assert answered["summary_verify"].notna().tolist() == [False, True]
+    assert "no letter" in answered["summary_verify_error"][2]
+    assert answered["summary_verify"].notna().tolist() == [False, True, False]
 
 
 def test_a_likelihood_that_is_no_number_is_an_error_of_its_row(
