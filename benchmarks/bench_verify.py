@@ -33,8 +33,8 @@ from nbllm.frame.retrieval.words import WordIndex
 from nbllm.models.model import Model
 from nbllm.stats import bootstrap
 
-ROWS = 200
-WRITTEN = 60  # summaries by nbllm
+ROWS = 150
+WRITTEN = 40  # summaries by nbllm
 TRUE = "true"
 _NEGATION = re.compile(r"\b(?:not|never|no|cannot)\b|n['’]t\b", re.IGNORECASE)
 

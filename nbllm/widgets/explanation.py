@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 
@@ -151,37 +152,40 @@ class Explanation:
         """Return the sentences of a summary, with the sentence of the text nearest to each.
 
         Returns:
-            A frame with one row per sentence and the columns sentence and evidence (by BM25; None
-            if the text has no word of it), attention (of the attention to the text with which the
-            sentence is read, the share on its evidence, as the mean of all heads), and share (of
-            the text's tokens that the evidence has, which attention to all alike would give).
-            Empty where the answer is not a text about another text.
+            A frame with one row per sentence and the columns sentence and evidence (by BM25;
+            missing if the text has no word of it), attention (of the attention to the text with
+            which the sentence is read, the share on its evidence, as the mean of all heads; missing
+            for an encoder-decoder), and share (of the text's tokens that the evidence has, which
+            attention to all alike would give). Empty where the answer is not about a text.
         """
         rows = []
         for passage in passages(self.prompt):
-            attention = share = 0.0
+            attention, share = math.nan, 0.0
             if passage.evidence is not None:
-                # The token before is the one from which a token is predicted.
-                read = [n - 1 for n in self._tokens(passage.sentence) if n > 0]
-                weights = attended(self.recording, read)
                 text, found = self._tokens(passage.source), self._tokens(passage.evidence)
-                attention = float(weights[found].sum() / weights[text].sum())
                 share = len(found) / len(text)
+                # An encoder-decoder reads text and answer apart.
+                if self.model.kind == "causal":
+                    # The token before is the one from which a token is predicted.
+                    read = [n - 1 for n in self._tokens(passage.sentence) if n > 0]
+                    weights = attended(self.recording, read)
+                    attention = float(weights[found].sum() / max(weights[text].sum(), 1e-12))
             spans = (passage.sentence, passage.evidence)
             texts = [None if span is None else self.prompt.text[slice(*span)] for span in spans]
             rows.append((*texts, attention, share))
         return pd.DataFrame(rows, columns=["sentence", "evidence", "attention", "share"])
 
     def evidence_html(self) -> str:
-        """Return `evidence()` as an HTML table; empty where there is none."""
+        """Return `evidence()` as an HTML table; empty where no sentence has any."""
         found = self.evidence()
-        if found.empty:
+        if not found["evidence"].notna().any():
             return ""
+        cells = [
+            (sentence, evidence, "" if math.isnan(weight) else f"{weight:.0%}", f"{share:.0%}")
+            for sentence, evidence, weight, share in found.fillna({"evidence": ""}).to_numpy()
+        ]
         return Table(
-            [
-                (sentence, evidence or "", f"{attention:.0%}", f"{share:.0%}")
-                for sentence, evidence, attention, share in found.itertuples(index=False)
-            ],
+            cells,
             head=("sentence", "nearest in the text", "attention to it", "its share of the text"),
             columns=("long", "long", "number", "number"),
             label="The sentences of the answer and their evidence",
