@@ -1605,6 +1605,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -1625,6 +1626,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -1645,6 +1647,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -1665,6 +1668,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -1694,6 +1698,10 @@ class Verbs(Generic[F]):
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
                 with the names "text" and "summary".
+            evidence: Whether to add a column `<column>_summarize_evidence`: each sentence of the
+                summary with the sentence of the text that is nearest to it by BM25, and the
+                character offsets of that one, as a JSON list. It is what to look at first, and no
+                proof.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_summarize`.
@@ -1729,6 +1737,7 @@ class Verbs(Generic[F]):
                 "by": by,
                 "instruction": instruction,
                 "examples": examples,
+                "evidence": evidence,
             },
             {
                 "model": model,
@@ -1869,6 +1878,127 @@ class Verbs(Generic[F]):
                 "examples": examples,
                 "max_new_tokens": max_new_tokens,
             },
+            {
+                "model": model,
+                "into": into,
+                "keep": keep,
+                "ledger": ledger,
+                "truncate": truncate,
+                "background": background,
+                "engine": engine,
+                "workers": workers,
+            },
+        )
+        return made
+
+    @overload
+    def verify(
+        self,
+        column: str,
+        against: str,
+        *,
+        threshold: float = ...,
+        model: ModelLike | None = ...,
+        into: str | None = ...,
+        keep: Sequence[str] = ...,
+        ledger: bool = ...,
+        truncate: bool = ...,
+        background: Literal[False] = ...,
+        engine: Literal["local", "ray"] = ...,
+        workers: int | None = ...,
+    ) -> F: ...
+    @overload
+    def verify(
+        self,
+        column: str,
+        against: str,
+        *,
+        threshold: float = ...,
+        model: ModelLike | None = ...,
+        into: str | None = ...,
+        keep: Sequence[str] = ...,
+        ledger: bool = ...,
+        truncate: bool = ...,
+        background: Literal[True],
+        engine: Literal["local", "ray"] = ...,
+        workers: int | None = ...,
+    ) -> Run[F]: ...
+    @overload
+    def verify(
+        self,
+        column: str,
+        against: str,
+        *,
+        threshold: float = 0.5,
+        model: ModelLike | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool,
+        engine: Literal["local", "ray"] = "local",
+        workers: int | None = None,
+    ) -> F | Run[F]: ...
+    @_named
+    def verify(
+        self,
+        column: str,
+        against: str,
+        *,
+        threshold: float = 0.5,
+        model: ModelLike | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+        engine: Literal["local", "ray"] = "local",
+        workers: int | None = None,
+    ) -> F | Run[F]:
+        """Check each sentence of a text against another text: supported, or not, and by what.
+
+        A sentence is "supported", "contradicted" (the text has its subject, but a name, a number
+        or a negation is another one) or "not in the text". `<column>_verify` has the verdict of
+        the worst sentence, and `_score` the probability that it is supported. `_sentences` has
+        all of them, as a JSON list of objects: `sentence`, `verdict`, `score`; `evidence`, the
+        nearest sentence of the text by BM25, with its character offsets `start` and `end`; and
+        `misquoted`, the names and numbers that the text lacks or that are unlikely there.
+
+        The verdict is by the model's likelihoods of a sentence after the text and without it,
+        and by the words of both. It tells another subject, name or number well, one that is taken
+        from elsewhere in the text less well, and no wrong conclusion. Negations are compared in
+        English only. Of a text that does not fit the context, the model reads the sentences
+        nearest to those that are checked.
+
+        Args:
+            column: The column of the texts to check, such as summaries.
+            against: The column of the texts that should support it.
+            threshold: The minimum score of a sentence that is called supported.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_verify`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
+
+        Raises:
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            UnsupportedModelError: The model is of another kind.
+
+        Example:
+            >>> df.llm.verify("summary", against="article")  # doctest: +SKIP
+        """
+        made: F | Run[F] = self._call(
+            "verify",
+            column,
+            {"against": against, "threshold": threshold},
             {
                 "model": model,
                 "into": into,
@@ -2061,6 +2191,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         row: Any = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
@@ -2076,6 +2207,18 @@ class Verbs(Generic[F]):
         instruction: str | None = ...,
         examples: Examples | None = ...,
         max_new_tokens: int | None = ...,
+        row: Any = ...,
+        model: ModelLike | None = ...,
+        truncate: bool = ...,
+    ) -> Preview | StepsPreview: ...
+    @overload
+    def preview(
+        self,
+        verb: Literal["verify"],
+        subject: str,
+        *,
+        against: str,
+        threshold: float = ...,
         row: Any = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
@@ -2290,6 +2433,7 @@ class Verbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
     ) -> RunEstimate | StepsEstimate: ...
@@ -2304,6 +2448,17 @@ class Verbs(Generic[F]):
         instruction: str | None = ...,
         examples: Examples | None = ...,
         max_new_tokens: int | None = ...,
+        model: ModelLike | None = ...,
+        truncate: bool = ...,
+    ) -> RunEstimate | StepsEstimate: ...
+    @overload
+    def estimate(
+        self,
+        verb: Literal["verify"],
+        subject: str,
+        *,
+        against: str,
+        threshold: float = ...,
         model: ModelLike | None = ...,
         truncate: bool = ...,
     ) -> RunEstimate | StepsEstimate: ...
@@ -3741,6 +3896,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -3760,6 +3916,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = ...,
         instruction: str | None = ...,
         examples: Examples | None = ...,
+        evidence: bool = ...,
         model: ModelLike | None = ...,
         into: str | None = ...,
         keep: Sequence[str] = ...,
@@ -3779,6 +3936,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -3798,6 +3956,7 @@ class SeriesVerbs(Generic[F]):
         by: str | Sequence[str] | None = None,
         instruction: str | None = None,
         examples: Examples | None = None,
+        evidence: bool = False,
         model: ModelLike | None = None,
         into: str | None = None,
         keep: Sequence[str] = KEEP,
@@ -3826,6 +3985,10 @@ class SeriesVerbs(Generic[F]):
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
                 with the names "text" and "summary".
+            evidence: Whether to add a column `<column>_summarize_evidence`: each sentence of the
+                summary with the sentence of the text that is nearest to it by BM25, and the
+                character offsets of that one, as a JSON list. It is what to look at first, and no
+                proof.
             model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
                 default the model loaded last that the verb supports, else `nbllm.load()`.
             into: The name of the new column, instead of `<column>_summarize`.
@@ -3861,6 +4024,7 @@ class SeriesVerbs(Generic[F]):
                 "by": by,
                 "instruction": instruction,
                 "examples": examples,
+                "evidence": evidence,
             },
             {
                 "model": model,
@@ -3996,6 +4160,122 @@ class SeriesVerbs(Generic[F]):
                 "examples": examples,
                 "max_new_tokens": max_new_tokens,
             },
+            {
+                "model": model,
+                "into": into,
+                "keep": keep,
+                "ledger": ledger,
+                "truncate": truncate,
+                "background": background,
+                "engine": engine,
+                "workers": workers,
+            },
+        )
+        return made
+
+    @overload
+    def verify(
+        self,
+        against: str,
+        *,
+        threshold: float = ...,
+        model: ModelLike | None = ...,
+        into: str | None = ...,
+        keep: Sequence[str] = ...,
+        ledger: bool = ...,
+        truncate: bool = ...,
+        background: Literal[False] = ...,
+        engine: Literal["local", "ray"] = ...,
+        workers: int | None = ...,
+    ) -> F: ...
+    @overload
+    def verify(
+        self,
+        against: str,
+        *,
+        threshold: float = ...,
+        model: ModelLike | None = ...,
+        into: str | None = ...,
+        keep: Sequence[str] = ...,
+        ledger: bool = ...,
+        truncate: bool = ...,
+        background: Literal[True],
+        engine: Literal["local", "ray"] = ...,
+        workers: int | None = ...,
+    ) -> Run[F]: ...
+    @overload
+    def verify(
+        self,
+        against: str,
+        *,
+        threshold: float = 0.5,
+        model: ModelLike | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool,
+        engine: Literal["local", "ray"] = "local",
+        workers: int | None = None,
+    ) -> F | Run[F]: ...
+    @_named
+    def verify(
+        self,
+        against: str,
+        *,
+        threshold: float = 0.5,
+        model: ModelLike | None = None,
+        into: str | None = None,
+        keep: Sequence[str] = KEEP,
+        ledger: bool = True,
+        truncate: bool = False,
+        background: bool = False,
+        engine: Literal["local", "ray"] = "local",
+        workers: int | None = None,
+    ) -> F | Run[F]:
+        """Check each sentence of a text against another text: supported, or not, and by what.
+
+        A sentence is "supported", "contradicted" (the text has its subject, but a name, a number
+        or a negation is another one) or "not in the text". `<column>_verify` has the verdict of
+        the worst sentence, and `_score` the probability that it is supported. `_sentences` has
+        all of them, as a JSON list of objects: `sentence`, `verdict`, `score`; `evidence`, the
+        nearest sentence of the text by BM25, with its character offsets `start` and `end`; and
+        `misquoted`, the names and numbers that the text lacks or that are unlikely there.
+
+        The verdict is by the model's likelihoods of a sentence after the text and without it,
+        and by the words of both. It tells another subject, name or number well, one that is taken
+        from elsewhere in the text less well, and no wrong conclusion. Negations are compared in
+        English only. Of a text that does not fit the context, the model reads the sentences
+        nearest to those that are checked.
+
+        Args:
+            against: The column of the texts that should support it.
+            threshold: The minimum score of a sentence that is called supported.
+            model: The model, as `nbllm.load` returned it, or its name, such as 'smollm2'. By
+                default the model loaded last that the verb supports, else `nbllm.load()`.
+            into: The name of the new column, instead of `<column>_verify`.
+            keep: The new columns to add, of 'value', 'score', 'error' and 'run'.
+            ledger: Whether to reuse answers from the ledger on disk and to store new ones there.
+            truncate: Whether to cut texts that do not fit the context, instead of failing their
+                rows.
+            background: Whether to return a `Run` at once, which continues while you use the
+                notebook, shows its progress, can be cancelled, and returns the frame from
+                `result()`.
+            engine: 'local' runs the model in this process, 'ray' runs copies of it on workers.
+            workers: The number of copies; by default one per GPU, or one per four CPU cores
+                without a GPU.
+
+        Raises:
+            ColumnError: A column is missing or not text, or a new column would overwrite one.
+            UnsupportedModelError: The model is of another kind.
+
+        Example:
+            >>> df.llm.verify("summary", against="article")  # doctest: +SKIP
+        """
+        made: F | Run[F] = self._call(
+            "verify",
+            self._subject(),
+            {"against": against, "threshold": threshold},
             {
                 "model": model,
                 "into": into,

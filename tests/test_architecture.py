@@ -58,7 +58,13 @@ LONGEST = 400  # lines of a module that is written by hand
 
 VERBS = "nbllm.frame.verbs"
 VERB_NAMES = {path.stem for path in (PACKAGE / "frame/verbs").glob("[a-z]*.py")}
-OTHER_MEANINGS = {"answer", "mask", "prompt", "similarity"}  # of strings that name a verb too
+OTHER_MEANINGS = {
+    "answer",
+    "mask",
+    "prompt",
+    "similarity",
+    "verify",
+}  # of strings that name a verb too
 
 # Tests of several modules together, or of nbllm as a whole.
 OF_SEVERAL = {

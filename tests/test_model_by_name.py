@@ -50,6 +50,7 @@ CALLS: dict[str, tuple[str, Callable[..., Any]]] = {
         "causal",
         verb("reply", "text", ["Soup is warm."], intents=["food", "staff"], max_new_tokens=4),
     ),
+    "df.llm.verify": ("causal", verb("verify", "text", against="text")),
     "df.llm.embed": ("encoder", verb("embed", "text")),
     "df.llm.similarity": ("encoder", verb("similarity", "text", to=TEXT)),
     "df.llm.search": ("encoder", verb("search", "text", "soup")),

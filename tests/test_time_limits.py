@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from nbllm.blank import is_blank
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Part
-from nbllm.engine.structured import prose
+from nbllm.engine.structured import names, prose, sentences
 from nbllm.errors import NbllmError
 from nbllm.frame.evaluation import masks, text_metrics
 from nbllm.frame.evaluation.truth import label_text
@@ -69,11 +69,13 @@ READERS: dict[str, Callable[[str], object]] = {
     "is_blank": is_blank,
     "label_text": label_text,
     "sentences of a model": finished,
-    "whole sentences": prose.whole_sentences,
-    "the end of a sentence": prose.close_sentence,
+    "whole sentences": sentences.whole_sentences,
+    "the end of a sentence": sentences.close_sentence,
+    "sentences of a text": sentences.sentence_spans,
+    "names of a sentence": names.names_of,
     "number of words": prose.count_words,
     "a loop": lambda text: prose._loop_start(text[:1000]),
-    "names of a source": lambda text: prose._Vocabulary(text[:100]).allows(text),
+    "names of a source": lambda text: names.Vocabulary(text[:100]).allows(text),
     "an answer's place": lambda text: locate("a 1 a. b", text),
     "the place of a long answer": lambda text: locate(text[:200], text[1:] + "x"),
     "a row of a prompt": encoded,

@@ -100,6 +100,7 @@ def calls(folder: Path) -> dict[str, dict[str, Callable[[], Any]]]:
         "reply": {"sources": TEXTS[:2], "intents": ["food", "film"], "model": causal,
                   "encoder": encoder, "max_new_tokens": 3},
         "prompt": {"model": causal, "into": "said", "max_new_tokens": 3},
+        "verify": {"model": causal, "against": "other"},
         "mask": {"entities": ["EMAIL_ADDRESS", "URL", "PHONE_NUMBER"]},
     }  # fmt: skip
     subjects = {verb: "What of {text}?" if verb == "prompt" else "text" for verb in options}

@@ -185,7 +185,9 @@ def _model(name: str, value: Any) -> Any:
 
 
 _READERS: Mapping[str, Reader] = {
-    **dict.fromkeys(("column", "other", "context_column", "source_column", "key"), _column),
+    **dict.fromkeys(
+        ("column", "other", "against", "context_column", "source_column", "key"), _column
+    ),
     "by": _columns,
     **dict.fromkeys(
         (
@@ -200,7 +202,7 @@ _READERS: Mapping[str, Reader] = {
     **dict.fromkeys(
         (
             "neutral", "multi", "perplexity", "probabilities", "ledger", "truncate", "background",
-            "trust_record", "grounded", "scores",
+            "trust_record", "grounded", "scores", "evidence",
         ),
         partial(check_flag, error=FrameError),
     ),

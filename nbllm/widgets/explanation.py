@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 
 import pandas as pd
-from IPython.display import DisplayHandle
+from IPython.display import DisplayHandle, display
 
 from nbllm.attention.analysis.attribution import Attribution, attribute
 from nbllm.attention.analysis.lens import logit_lens
@@ -15,10 +16,12 @@ from nbllm.attention.analysis.rank_agreement import agreement, attended, top_sha
 from nbllm.attention.recording.generated import append_tokens
 from nbllm.attention.recording.recording import Recording
 from nbllm.attention.recording.word_alignment import word_numbers
+from nbllm.display.table import Table
 from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.frame.explanation.contrast import Contrast
+from nbllm.frame.explanation.evidence import passages
 from nbllm.models.model import Model
 from nbllm.widgets.attention.view import AttentionView, inspect
 from nbllm.widgets.attribution_html import attribution_html
@@ -41,9 +44,11 @@ class Explanation:
     - `lens`: the log-probabilities of the two labels after each layer
     - `agreement`: the agreement of each head's attention with the attribution
     - `words()`, `frame()`: attribution and attention by word and by token
+    - `evidence()`: the sentences of an answer about a text, with the sentence that shows each
 
-    All but `attention` compare labels, and raise SelectionError if the answer is a generated text;
-    `parts` and `lens` require a causal model, and raise UnsupportedModelError for a classifier.
+    All but `attention` and `evidence` compare labels, and raise SelectionError if the answer is a
+    generated text; `parts` and `lens` require a causal model, and raise UnsupportedModelError for
+    a classifier.
 
         why = answered.llm.explain(3)
         why.words().nlargest(5, "attribution")
@@ -143,6 +148,54 @@ class Explanation:
         )
         return joined
 
+    def evidence(self) -> pd.DataFrame:
+        """Return the sentences of a summary, with the sentence of the text nearest to each.
+
+        Returns:
+            A frame with one row per sentence and the columns sentence and evidence (by BM25;
+            missing if the text has no word of it), attention (of the attention to the text with
+            which the sentence is read, the share on its evidence, as the mean of all heads; missing
+            for an encoder-decoder), and share (of the text's tokens that the evidence has, which
+            attention to all alike would give). Empty where the answer is not about a text.
+        """
+        rows = []
+        for passage in passages(self.prompt):
+            attention, share = math.nan, 0.0
+            if passage.evidence is not None:
+                text, found = self._tokens(passage.source), self._tokens(passage.evidence)
+                share = len(found) / len(text)
+                # An encoder-decoder reads text and answer apart.
+                if self.model.kind == "causal":
+                    # The token before is the one from which a token is predicted.
+                    read = [n - 1 for n in self._tokens(passage.sentence) if n > 0]
+                    weights = attended(self.recording, read)
+                    attention = float(weights[found].sum() / max(weights[text].sum(), 1e-12))
+            spans = (passage.sentence, passage.evidence)
+            texts = [None if span is None else self.prompt.text[slice(*span)] for span in spans]
+            rows.append((*texts, attention, share))
+        return pd.DataFrame(rows, columns=["sentence", "evidence", "attention", "share"])
+
+    def evidence_html(self) -> str:
+        """Return `evidence()` as an HTML table; empty where no sentence has any."""
+        found = self.evidence()
+        if not found["evidence"].notna().any():
+            return ""
+        cells = [
+            (sentence, evidence, "" if math.isnan(weight) else f"{weight:.0%}", f"{share:.0%}")
+            for sentence, evidence, weight, share in found.fillna({"evidence": ""}).to_numpy()
+        ]
+        return Table(
+            cells,
+            head=("sentence", "nearest in the text", "attention to it", "its share of the text"),
+            columns=("long", "long", "number", "number"),
+            label="The sentences of the answer and their evidence",
+        ).html()
+
+    def _tokens(self, characters: tuple[int, int]) -> list[int]:
+        """Return the positions of the tokens that have some of these characters of the prompt."""
+        start, stop = characters
+        return [n for n, (a, b) in enumerate(self.prompt.spans) if a < stop and b > start and a < b]
+
     def _labels(self) -> Contrast:
         if self.contrast is None:
             raise SelectionError(
@@ -155,6 +208,9 @@ class Explanation:
     def _ipython_display_(self) -> None:
         """Show the attention viewer and, once computed, the coloured words above it."""
         if self.contrast is None:
+            table = self.evidence_html()
+            if table:
+                display({"text/plain": repr(self), "text/html": table}, raw=True)  # type: ignore[no-untyped-call]
             self.attention._ipython_display_()
             return
         place = DisplayHandle()  # type: ignore[no-untyped-call]

@@ -41,6 +41,10 @@ def test_one_pass_equals_one_row_and_one_candidate(
     for prompt, own, scores in zip(prompts, tokens, found, strict=True):
         expected = [plain_likelihood(tiny_llama, list(prompt.ids), ids) for ids in own]
         np.testing.assert_allclose(scores, expected, atol=2e-5)
+    by_token = scorer.score_tokens(prompts, tokens)
+    for own, rows, scores in zip(tokens, by_token, found, strict=True):
+        assert [len(row) for row in rows] == [len(ids) for ids in own]
+        np.testing.assert_allclose([row.sum() for row in rows], scores, atol=2e-5)
 
 
 @pytest.mark.parametrize("at_once", [1, 7])

@@ -58,6 +58,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "embed": {},
     "filter": {"predicate": "is kind", "threshold": 0.0},
     "mask": {},
+    "verify": {"against": "text"},
     "prompt": {"into": "text_prompt", "max_new_tokens": 2},
 }
 EVERY_VERB = pytest.mark.parametrize("verb", VERBS)

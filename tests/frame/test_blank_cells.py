@@ -51,6 +51,7 @@ def test_they_are_no_rows_to_ask(module: Any) -> None:
         ("extract", {"schema": {"n": int}}),
         ("reply", {"sources": ["Soup."], "intents": ["food", "film"], "max_new_tokens": 2}),
         ("mask", {}),
+        ("verify", {"against": "text"}),
     ],
 )
 def test_no_verb_answers_them(model: Model, verb: str, options: dict[str, Any]) -> None:

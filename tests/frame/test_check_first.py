@@ -31,6 +31,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "search": {"query": "soup"},
     "recommend": {"history": [0]},
     "reply": {"sources": ["Soup is at noon."], "intents": ["soup", "other"]},
+    "verify": {"against": "other"},
 }
 
 

@@ -33,6 +33,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "recommend": {"column": "text", "history": [0]},
     "extract": {"column": "text", "schema": {"dish": str}},
     "reply": {"column": "text", "sources": ["Soup is warm."], "intents": ["food", "staff"]},
+    "verify": {"column": "text", "against": "text"},
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "preview": {"verb": "sentiment", "subject": "text"},

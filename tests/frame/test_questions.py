@@ -42,6 +42,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "summarize": [("text", {}), ("text", {"style": "for a child", "max_words": 20})],
     "translate": [("text", {"to": "German"}), ("text", {"to": "en", "source": "zh"})],
+    "verify": [("text", {"against": "article"})],
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -83,18 +85,19 @@ def agreement(
     )
 
 
-def attended(recording: Recording) -> NDArray[np.float32]:
-    """Return the attention of the token from which the answer is read, as the mean of all heads.
+def attended(recording: Recording, rows: Sequence[int] | None = None) -> NDArray[np.float32]:
+    """Return the attention of some tokens to all tokens, as the mean of these and of all heads.
 
     Args:
         recording: The recording.
+        rows: The positions of the tokens; by default that from which the answer is read.
 
     Returns:
         float32, (tokens,), which sums to 1 (to less with attention sinks).
     """
-    rows = [_answer_row(recording)]
+    chosen = [_answer_row(recording)] if rows is None else list(rows)
     mean: NDArray[np.float32] = gathered(
-        [layer.weights(None, rows)[:, 0].mean(0) for layer in recording.layers]
+        [layer.weights(None, chosen).mean((0, 1)) for layer in recording.layers]
     ).mean(0)
     return mean
 

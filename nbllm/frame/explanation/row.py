@@ -79,11 +79,13 @@ def explained_row(
     verb = verb_of(record)
     any_type = verb is not None and verb.any_type
     texts = row_values(frame, list(record["columns"].values()), row, any_type=any_type)
+    # An answer is filed under the texts that the run was given: the row's, or parts of them.
+    keys = {row_key(texts)}
     if verb is not None:
         texts = verb.texts_read(record, texts, model)
+        keys.add(row_key(texts))
     prompt = recorded_prompt(record, texts, model)
-    key = row_key(texts)
-    is_verified = key in known_answers(record["question"], [key])
+    is_verified = bool(known_answers(record["question"], keys))
     if record["writes"]:
         [answer] = row_values(frame, [output], row)
         found, prompt = None, with_answer(prompt, answer, model.tokenizer)

@@ -14,13 +14,14 @@ from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Call, Verb
 from nbllm.frame.columns import index_labels, is_missing, read_rows
-from nbllm.frame.new_columns import new_series
+from nbllm.frame.new_columns import new_series, write_columns
 from nbllm.frame.prompts.arguments import require
 from nbllm.frame.prompts.examples import Examples, Fields, read_examples
 from nbllm.frame.prompts.few_shot import TEXT, chat_template, label_parts
 from nbllm.frame.prompts.seq2seq import configured_prefixes, refuse_examples, seq2seq_template
 from nbllm.frame.running.pieces import condense, condensed_text
 from nbllm.frame.running.run import answer_frame
+from nbllm.frame.tasks.claims import evidence_json
 from nbllm.frame.tasks.text import TextTask
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ _EXAMPLES = (
     ),
 )
 
+_EVIDENCE = "_evidence"  # suffix of a column
+
 # An English word takes 1.3 tokens; the rest is for the end of the last sentence.
 _TOKENS_PER_WORD = 1.6
 
@@ -98,6 +101,12 @@ class Options:
         "(text, summary) pairs for the prompt of a causal model; or dicts or a frame with the "
         'names "text" and "summary".',
         None,
+    )
+    evidence: bool = option(
+        "Whether to add a column `<column>_summarize_evidence`: each sentence of the summary with "
+        "the sentence of the text that is nearest to it by BM25, and the character offsets of "
+        "that one, as a JSON list. It is what to look at first, and no proof.",
+        False,
     )
 
 
@@ -160,9 +169,16 @@ class Summarize(Verb[Options]):
         rows, question = read_rows(frame, [call.subject]), call.question(model)
         if not call.settings.truncate:
             rows = condense(rows, question, lambda: index_labels(frame), call.execution, monitor)
-        return answer_frame(
+        answered = answer_frame(
             frame, question, rows=rows, **call.added, execution=call.execution, monitor=monitor
         )
+        return _with_evidence(
+            answered, call, has_earlier=call.output + self.marker in frame.columns
+        )
+
+    def new_columns(self, call: Call[Options]) -> list[str]:
+        names = super().new_columns(call)
+        return [*names, call.output + _EVIDENCE] if _adds_evidence(call) else names
 
     def can_read(self, record: Mapping[str, Any]) -> bool:
         return list(record["columns"]) == [TEXT]
@@ -174,6 +190,30 @@ class Summarize(Verb[Options]):
 
 
 VERB = Summarize()
+
+
+def _adds_evidence(call: Call[Options]) -> bool:
+    return call.options.evidence and "value" in call.settings.keep
+
+
+def _with_evidence(answered: Any, call: Call[Options], *, has_earlier: bool) -> Any:
+    """Return a frame with the evidence of its summaries, or without that of an earlier call.
+
+    Args:
+        answered: The frame with the summaries.
+        call: The call.
+        has_earlier: Whether an earlier call wrote columns of the same names.
+    """
+    name = call.output + _EVIDENCE
+    if not _adds_evidence(call):
+        outdated = has_earlier and name in answered.columns
+        return write_columns(answered, {}, [name]) if outdated else answered
+    data = nw.from_native(answered, eager_only=True)
+    pairs = zip(data[call.output].to_list(), data[call.subject].to_list(), strict=True)
+    found = [
+        None if is_missing(summary) else evidence_json(summary, text) for summary, text in pairs
+    ]
+    return write_columns(answered, {name: (found, nw.String)})
 
 
 def _check_style(model: Model, instruction: str | None) -> None:

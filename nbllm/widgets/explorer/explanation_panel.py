@@ -75,10 +75,11 @@ class ExplanationPanel:
         self._replace(explanation)
         if is_current():
             self._show_message(row, "" if explanation.contrast is None else _ATTRIBUTING)
-        if explanation.contrast is not None and is_current():
-            words = explanation.words_html()
-            if is_current():
-                self._show(row, words)
+        if is_current():
+            is_label = explanation.contrast is not None
+            found = explanation.words_html() if is_label else explanation.evidence_html()
+            if is_current() and (is_label or found):
+                self._show(row, found)
         return explanation
 
     def _open_if_last(self, row: int, opened: int) -> None:

@@ -1,5 +1,6 @@
 """Summaries of what does not fit the context, of groups, and by encoder-decoders."""
 
+import json
 import re
 
 import pandas as pd
@@ -239,6 +240,43 @@ def test_every_summary_is_a_sentence_within_its_words(kind, options) -> None:
         assert re.search(r"[.!?…。！？][\"'”’)\]」』）]*$", summary) and count_words(summary) <= 5
         known = re.findall(r"[^\W_]+", text.lower())
         assert {n.lower() for n in re.findall(r"\b[A-Z][A-Za-z]+|[0-9]+", summary)} <= {*known}
+
+
+@pytest.mark.parametrize("module", [pd, pl])
+@pytest.mark.parametrize("by", [None, "group"])
+def test_evidence_is_the_nearest_sentence_of_the_text(module, by, tiny_llama: Model) -> None:
+    frame = module.DataFrame({"text": [LONG[:300], None, LONG[300:500]], "group": ["a", "b", "c"]})
+    answered = frame.llm.summarize("text", max_words=5, by=by, evidence=True, model=tiny_llama)
+    assert "text_summarize_evidence" in answered.columns
+    rows = zip(
+        *(answered[name] for name in ("text", "text_summarize", "text_summarize_evidence")),
+        strict=True,
+    )
+    for text, summary, evidence in rows:
+        if not isinstance(text, str):
+            assert not isinstance(evidence, str)
+            continue
+        for found in json.loads(evidence):
+            assert found["sentence"] in summary
+            start, end = found["start"], found["end"]
+            assert found["evidence"] == (None if start is None else text[start:end])
+
+
+def test_evidence_of_an_earlier_call_goes_and_a_column_of_the_users_stays(
+    tiny_llama: Model,
+) -> None:
+    frame = pd.DataFrame({"text": SENTENCES[:2]})
+    options = {"max_words": 5, "model": tiny_llama}
+    told = frame.llm.summarize("text", evidence=True, **options)
+    again = told.llm.summarize("text", **options)
+    assert "text_summarize_evidence" not in again.columns
+    assert again.llm.report().known == 2
+    own = frame.assign(text_summarize_evidence="mine")
+    assert (own.llm.summarize("text", **options)["text_summarize_evidence"] == "mine").all()
+    with pytest.raises(ColumnError, match="text_summarize_evidence"):
+        own.llm.summarize("text", evidence=True, **options)
+    scores = frame.llm.summarize("text", evidence=True, keep=("error",), **options)
+    assert list(scores.columns) == ["text", "text_summarize_error"]
 
 
 def test_the_real_model_keeps_its_words_and_names(smollm2: Model) -> None:
