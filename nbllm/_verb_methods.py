@@ -1693,7 +1693,8 @@ class Verbs(Generic[F]):
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
-                these columns, the group's texts as one, and their summary.
+                these columns, `<column>` with the group's texts as one, their number as
+                `<column>_count`, and their summary.
             instruction: The instruction to the model, instead of the built-in one; for an
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame
@@ -3980,7 +3981,8 @@ class SeriesVerbs(Generic[F]):
             style: The style, as a continuation of "Summarize the text": "for a child", "as a
                 headline".
             by: One or several columns to group by: then the result has one row per group, with
-                these columns, the group's texts as one, and their summary.
+                these columns, `<column>` with the group's texts as one, their number as
+                `<column>_count`, and their summary.
             instruction: The instruction to the model, instead of the built-in one; for an
                 encoder-decoder, the prefix of its training texts.
             examples: (text, summary) pairs for the prompt of a causal model; or dicts or a frame

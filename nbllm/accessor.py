@@ -335,7 +335,7 @@ class FrameAccessor(Verbs[F]):
         from nbllm.widgets.explanation import Explanation
 
         found = explained_row(self._frame, output, position, model, trust_record=trust_record)
-        return Explanation(found.model, found.prompt, found.contrast)
+        return Explanation(found.model, found.prompt, found.contrast, found.quotes)
 
     def _call(
         self, verb: str, subject: Any, options: dict[str, Any], settings: dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 
 import pandas as pd
@@ -21,10 +22,12 @@ from nbllm.engine.prompt import Prompt
 from nbllm.errors import NbllmError, SelectionError
 from nbllm.escaping import escape, visible
 from nbllm.frame.explanation.contrast import Contrast
-from nbllm.frame.explanation.evidence import passages
+from nbllm.frame.explanation.evidence import passages, source_of
+from nbllm.frame.explanation.quotes import Quote
 from nbllm.models.model import Model
 from nbllm.widgets.attention.view import AttentionView, inspect
 from nbllm.widgets.attribution_html import attribution_html
+from nbllm.widgets.quotes_html import quotes_html
 from nbllm.wording import counted
 
 __all__ = ["Explanation"]
@@ -44,19 +47,27 @@ class Explanation:
     - `lens`: the log-probabilities of the two labels after each layer
     - `agreement`: the agreement of each head's attention with the attribution
     - `words()`, `frame()`: attribution and attention by word and by token
+    - `quotes`: what the answer quotes from its text, as character offsets in the prompt
     - `evidence()`: the sentences of an answer about a text, with the sentence that shows each
 
-    All but `attention` and `evidence` compare labels, and raise SelectionError if the answer is a
-    generated text; `parts` and `lens` require a causal model, and raise UnsupportedModelError for
-    a classifier.
+    All but `attention`, `quotes` and `evidence` compare labels, and raise SelectionError if the
+    answer is a generated text; `parts` and `lens` require a causal model, and raise
+    UnsupportedModelError for a classifier.
 
         why = answered.llm.explain(3)
         why.words().nlargest(5, "attribution")
         why.attention.layer = 12
     """
 
-    def __init__(self, model: Model, prompt: Prompt, contrast: Contrast | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompt: Prompt,
+        contrast: Contrast | None,
+        quotes: Sequence[Quote] = (),
+    ) -> None:
         self.model = model
+        self.quotes = quotes
         self.contrast = contrast
         shared = contrast.shared if contrast else ()
         self.prompt: Prompt = append_tokens(prompt, shared, model.tokenizer) if shared else prompt
@@ -176,7 +187,15 @@ class Explanation:
         return pd.DataFrame(rows, columns=["sentence", "evidence", "attention", "share"])
 
     def evidence_html(self) -> str:
-        """Return `evidence()` as an HTML table; empty where no sentence has any."""
+        """Return the text with the answer's quotations marked, else `evidence()` as a table.
+
+        Empty where there is neither.
+        """
+        source = source_of(self.prompt)
+        if self.quotes and source is not None:
+            start, end = source
+            quotes = [Quote(q.name, q.start - start, q.end - start) for q in self.quotes]
+            return quotes_html(self.prompt.text[start:end], quotes)
         found = self.evidence()
         if not found["evidence"].notna().any():
             return ""

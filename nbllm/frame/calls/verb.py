@@ -235,6 +235,14 @@ class Verb(ABC, Generic[O]):
         """Return the evaluation of its answers."""
         return evaluate_answers(request)
 
+    def quotes(self, answer: str) -> Mapping[str, str]:
+        """Return what an answer quotes from its text, by name.
+
+        Args:
+            answer: The answer of a row, as it is in the frame.
+        """
+        return {}
+
     def can_read(self, record: Mapping[str, Any]) -> bool:
         """Return whether a record, which may have been modified, has what the verb requires."""
         return True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nbllm.engine.prompt import FieldSpan, Prompt
+from nbllm.engine.prompt import Prompt
 from nbllm.engine.structured.sentences import sentence_spans
 from nbllm.frame.tasks.claims import Source
 
-__all__ = ["Passage", "passages"]
+__all__ = ["Passage", "passages", "source_of"]
 
 Span = tuple[int, int]
 
@@ -31,10 +31,10 @@ def passages(prompt: Prompt) -> list[Passage]:
     Returns:
         The sentences in order; none if the prompt has fewer than two fields.
     """
-    fields = [span for span in prompt.field_spans if span.start < span.stop]
+    fields = _fields(prompt)
     if len(fields) < 2:
         return []
-    source, statement = _characters(prompt, fields[0]), _characters(prompt, fields[-1])
+    source, statement = fields[0], fields[-1]
     text = Source(prompt.text[slice(*source)])
     claims = text.claims(prompt.text[slice(*statement)])
     found = []
@@ -44,8 +44,22 @@ def passages(prompt: Prompt) -> list[Passage]:
     return found
 
 
-def _characters(prompt: Prompt, field: FieldSpan) -> Span:
-    return prompt.spans[field.start][0], prompt.spans[field.stop - 1][1]
+def source_of(prompt: Prompt) -> Span | None:
+    """Return the character offsets of a prompt's first field, the text that was read.
+
+    Args:
+        prompt: The prompt of an answered row.
+    """
+    return next(iter(_fields(prompt)), None)
+
+
+def _fields(prompt: Prompt) -> list[Span]:
+    """Return the character offsets of the fields that have a token."""
+    return [
+        (prompt.spans[field.start][0], prompt.spans[field.stop - 1][1])
+        for field in prompt.field_spans
+        if field.start < field.stop
+    ]
 
 
 def _shift(span: Span, by: int) -> Span:

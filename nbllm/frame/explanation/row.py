@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from nbllm.errors import ProvenanceError
 from nbllm.frame.calls.registry import verb_of
 from nbllm.frame.columns import index_labels, is_missing, row_key, row_values
 from nbllm.frame.explanation.contrast import Contrast, contrast
+from nbllm.frame.explanation.quotes import Quote, quotes
 from nbllm.frame.running.provenance import (
     find_record,
     has_answers,
@@ -42,6 +43,7 @@ class ExplainedRow:
     model: Model
     prompt: Prompt  # followed by the answer if the model generated it
     contrast: Contrast | None  # None if the answer is not a label
+    quotes: Sequence[Quote] = ()  # what the answer quotes from its text
 
 
 def explained_row(
@@ -93,7 +95,9 @@ def explained_row(
         found = contrast(record, frame, output, row, prompt, model)
     if not is_verified:
         _check_answer(record, frame, output, row, found)
-    return ExplainedRow(model, prompt, found)
+    answer = nw.from_native(frame, eager_only=True)[output][row]
+    named = verb.quotes(answer) if verb is not None and isinstance(answer, str) else {}
+    return ExplainedRow(model, prompt, found, quotes(named, prompt))
 
 
 def _named_model(record: Mapping[str, Any], trusted: bool) -> Model:

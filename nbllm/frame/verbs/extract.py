@@ -5,6 +5,7 @@ Flat fields are spans of the text, by `GroundedTask`; others are generated, by `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,12 @@ class Extract(Verb[Options]):
                 model.tokenizer, [head, Part("field", TEXT), Part("text", "\nJSON:\n")]
             )
         return FieldsTask(self.name, template, options.max_new_tokens, schema)
+
+    def quotes(self, answer: str) -> Mapping[str, str]:
+        fields = json.loads(answer)
+        return {
+            name: str(fields[name]) for name in fields if type(fields[name]) in (str, int, float)
+        }
 
     def can_read(self, record: Mapping[str, Any]) -> bool:
         return "schema" in record["parameters"]

@@ -63,7 +63,7 @@ _EXAMPLES = (
     ),
 )
 
-_EVIDENCE = "_evidence"  # suffix of a column
+_EVIDENCE, _COUNT = "_evidence", "_count"  # suffixes of columns
 
 # An English word takes 1.3 tokens; the rest is for the end of the last sentence.
 _TOKENS_PER_WORD = 1.6
@@ -89,7 +89,8 @@ class Options:
     )
     by: str | Sequence[str] | None = option(
         "One or several columns to group by: then the result has one row per group, with these "
-        "columns, the group's texts as one, and their summary.",
+        "columns, `<column>` with the group's texts as one, their number as `<column>_count`, and "
+        "their summary.",
         None,
     )
     instruction: str | None = option(
@@ -233,7 +234,7 @@ def _prefix(model: Model) -> str:
 
 
 def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
-    """Return a frame with one row per group: its keys, and its texts joined as paragraphs.
+    """Return a frame with a row per group: its keys, its texts as paragraphs, and their number.
 
     Groups are in order of appearance. Rows without a key are left out; a group without a text has
     a null.
@@ -251,6 +252,11 @@ def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
         raise ColumnError(
             f"by= names {column!r}, whose texts are to be summarized. Group by another column."
         )
+    if column + _COUNT in keys:
+        raise ColumnError(
+            f"by= names {column + _COUNT!r}, which is to hold the number of texts. Rename the "
+            "column."
+        )
     rows = read_rows(frame, [column])
     if rows.errors:
         raise ColumnError(
@@ -264,11 +270,13 @@ def _group_texts(frame: Any, by: Sequence[str], column: str) -> Any:
         if not any(is_missing(part) for part in key):
             groups.setdefault(key, []).append(row)
     texts = [
-        "\n\n".join(
-            rows.texts[i][0].strip() for row in members if (i := rows.text_indices[row]) is not None
-        )
+        [rows.texts[i][0].strip() for row in members if (i := rows.text_indices[row]) is not None]
         for members in groups.values()
     ]
+    joined = ["\n\n".join(group) or None for group in texts]
     first = nw.maybe_reset_index(data.select(keys)[[members[0] for members in groups.values()]])
-    series = new_series(column, [text or None for text in texts], nw.String, data.implementation)
-    return first.with_columns(series).to_native()
+    made = [
+        new_series(column, joined, nw.String, data.implementation),
+        new_series(column + _COUNT, list(map(len, texts)), nw.Int64, data.implementation),
+    ]
+    return first.with_columns(*made).to_native()

@@ -142,6 +142,7 @@ def test_a_group_has_one_summary(module, short_sighted: Model, asked) -> None:
     assert type(answered) is type(frame)
     assert list(answered["product"]) == ["kettle", "lamp", "mug"]
     assert list(answered["review"])[:2] == ["Fast 1.\n\nLoud 4.", f"Dim 2.\n\n{LONG}"]
+    assert list(answered["review_count"]) == [2, 2, 0]
     summaries = answered["review_summarize"].to_list()
     assert summaries[0] == "n 1 4" and summaries[1].startswith("n 2 ")
     assert pd.isna(summaries[2])
@@ -153,6 +154,9 @@ def test_a_group_needs_its_columns(tiny_llama: Model) -> None:
         frame.astype({"review": str}).llm.summarize("review", by="produkt", model=tiny_llama)
     with pytest.raises(ColumnError, match="not text"):
         frame.llm.summarize("review", by="product", model=tiny_llama)
+    counted = frame.astype({"review": str}).assign(review_count=1)
+    with pytest.raises(ColumnError, match="the number of texts"):
+        counted.llm.summarize("review", by=["product", "review_count"], model=tiny_llama)
 
 
 @pytest.mark.parametrize(
