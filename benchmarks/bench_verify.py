@@ -1,6 +1,6 @@
 """Which corrupted summaries `verify` tells from true ones, beside scores of shared words.
 
-SciTLDR (test) and XSum (rows 250 to 499, which nothing was chosen on). A summary is corrupted by
+SciTLDR (test) and XSum (of rows 250 to 499, which nothing was chosen on). A summary is corrupted by
 another name, another number, a negation, or is another text's. AUROC of the score, true summaries
 against corrupted ones of the same rows, with the 95 % interval of 2,000 resamples of rows. Beside
 it the trivial scores: BM25 of the summary among all texts, the shares of its words in the text and
