@@ -57,9 +57,23 @@ class CandidateScorer:
             prompts: rows of one template.
             candidates: the tokens of each row's candidates, none of which begins with another.
         """
+        return [
+            np.array([tokens.sum() for tokens in row])
+            for row in self.score_tokens(prompts, candidates)
+        ]
+
+    def score_tokens(
+        self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[NDArray[np.float64]]]:
+        """Return the log-likelihood of each token: per row, one array (tokens,) per candidate.
+
+        Args:
+            prompts: rows of one template.
+            candidates: the tokens of each row's candidates, none of which begins with another.
+        """
         if not self._shares:
             return [
-                LabelScorer(self.model, (), own).score([prompt])[0]
+                LabelScorer(self.model, (), own).score_tokens(prompt)
                 for prompt, own in zip(prompts, candidates, strict=True)
             ]
         tries = [LabelTrie(own) for own in candidates]
@@ -67,7 +81,7 @@ class CandidateScorer:
             len(prompt.ids) - self.prefix.length + len(trie.tokens)
             for prompt, trie in zip(prompts, tries, strict=True)
         ]
-        found: dict[int, NDArray[np.float64]] = {}
+        found: dict[int, list[NDArray[np.float64]]] = {}
         order = sorted(range(len(prompts)), key=lambda n: -lengths[n])
         while order:
             # The longest comes first, so that it says how many fit.
@@ -79,7 +93,7 @@ class CandidateScorer:
 
     def _pass(
         self, prompts: Sequence[Prompt], tries: Sequence[LabelTrie]
-    ) -> list[NDArray[np.float64]]:
+    ) -> list[list[NDArray[np.float64]]]:
         """Return the same for rows that fit in one forward pass."""
         past, device = self.prefix.length, self.model.device
         suffixes = [prompt.ids[past:] for prompt in prompts]
@@ -100,7 +114,9 @@ class CandidateScorer:
             )
         return self._read(held[0], tries)
 
-    def _read(self, states: torch.Tensor, tries: Sequence[LabelTrie]) -> list[NDArray[np.float64]]:
+    def _read(
+        self, states: torch.Tensor, tries: Sequence[LabelTrie]
+    ) -> list[list[NDArray[np.float64]]]:
         """Return the likelihoods from the states after the prompt and each node."""
         rows: list[int] = []
         columns: list[int] = []
@@ -122,9 +138,7 @@ class CandidateScorer:
             parts.append((chosen - whole.logsumexp(-1, keepdim=True)).cpu().double().numpy())
         logp = np.concatenate(parts)
         return [
-            np.array(
-                [sum(logp[index[row, node], place[token]] for node, token in s) for s in trie.steps]
-            )
+            [np.array([logp[index[row, node], place[token]] for node, token in s]) for s in trie.steps]
             for row, trie in enumerate(tries)
         ]
 

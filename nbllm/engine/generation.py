@@ -24,7 +24,8 @@ from nbllm.engine.sharing import (
 )
 from nbllm.engine.structured.constraint import Constraint
 from nbllm.engine.structured.grammar import JsonGrammar
-from nbllm.engine.structured.prose import Prose, ProseConstraint, whole_sentences
+from nbllm.engine.structured.prose import Prose, ProseConstraint
+from nbllm.engine.structured.sentences import whole_sentences
 from nbllm.engine.token_events import TokenEvents
 from nbllm.engine.tokenization import eos_token_ids, special_token_id
 from nbllm.errors import ModelError

@@ -150,11 +150,26 @@ class LabelScorer:
             prompts: rows of one template.
             width: tokens a row is padded to at least, after the prefix and without the labels.
         """
-        logp = (self._in_parts if self._shares else self._one_by_one)(prompts, width)
+        logp = self._at_nodes(prompts, width)
         return np.stack(
             [sum(logp[:, node + 1, token] for node, token in steps) for steps in self._steps],
             axis=1,
         )
+
+    def score_tokens(self, prompt: Prompt) -> list[NDArray[np.float64]]:
+        """Return the log-likelihood of each token of each label: one array (tokens,) per label.
+
+        Args:
+            prompt: one row.
+        """
+        [logp] = self._at_nodes([prompt], 0)
+        return [
+            np.array([logp[node + 1, token] for node, token in steps]) for steps in self._steps
+        ]
+
+    def _at_nodes(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
+        """Return log-likelihoods after the prompt and each node: (rows, 1 + nodes, tokens)."""
+        return (self._in_parts if self._shares else self._one_by_one)(prompts, width)
 
     def _in_parts(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
         """Run `_as_tree` in several passes where logits at all positions would be too many."""

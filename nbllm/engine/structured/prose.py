@@ -19,11 +19,18 @@ import torch
 
 from nbllm.engine.locks import TOKENIZER_LOCK
 from nbllm.engine.structured.constraint import Constraint
+from nbllm.engine.structured.names import SPACED, Vocabulary
+from nbllm.engine.structured.sentences import (
+    UNSPACED,
+    close_sentence,
+    ends_in_abbreviation,
+    whole_sentences,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["Prose", "ProseConstraint", "close_sentence", "count_words", "whole_sentences"]
+__all__ = ["Prose", "ProseConstraint", "count_words"]
 
 _TOLERANCE = 1.1  # of the number of words, for the end of a sentence
 _LEAST = 4  # whole sentences that have less than a quarter of the words are not worth the rest
@@ -31,23 +38,9 @@ _CANDIDATES = 256  # tokens that are tried where the likeliest is not allowed
 _LOOP = 3  # words that are a loop if they come twice in a row
 _PHRASE, _NEAR = 5, 30  # words that are a loop if they come again so soon
 
-# Scripts without spaces between words. Each character is counted as a word.
-_CHARACTER = r"\p{Han}\p{Hiragana}\p{Katakana}"
-_UNSPACED = regex.compile(f"[{_CHARACTER}]")
-# A word, or a number with its separators, such as "1,000.50" and "2.5bn".
-_SPACED = rf"[^\W{_CHARACTER}]"
-_WORD = regex.compile(rf"{_SPACED}++(?:[.,]\d{_SPACED}*+)*+")
-_UNIT = regex.compile(rf"[{_CHARACTER}]|{_SPACED}++")
-_NAME = regex.compile(r"[\p{Lu}\p{Lt}\p{N}]")
-
-_END = regex.compile(r"(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s|$)|[。！？]++[”’」』）]*+")
-# Titles, abbreviations and initials, whose period ends no sentence.
-_ABBREVIATION = regex.compile(
-    r"(?<!\w)(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Rev|Hon|Fig|Eq|No|Vol|vs|cf|al"
-    r"|i\.e|e\.g|approx|\p{Lu})\.$"
-)
-_LONGEST_ABBREVIATION = 8  # characters, with the period
-_DANGLING = " \t\r\n,;:-–—([\"'“‘«、，；：（「『"
+# Each character of a script without spaces between words is counted as a word.
+_UNSPACED = regex.compile(f"[{UNSPACED}]")
+_UNIT = regex.compile(rf"[{UNSPACED}]|{SPACED}++")
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ class ProseConstraint(Constraint):
         self._periods = _periods(tokenizer)
         most = math.floor(prose.max_words * _TOLERANCE)
         self._all = [
-            _Row(most, _Vocabulary(source) if prose.grounded else None, stop) for source in sources
+            _Row(most, Vocabulary(source) if prose.grounded else None, stop) for source in sources
         ]
         self._rows = list(self._all)  # of the batch as it is now
 
@@ -153,41 +146,12 @@ class ProseConstraint(Constraint):
         return True
 
 
-class _Vocabulary:
-    """The words of a source, without case, and all that they start with."""
-
-    def __init__(self, source: str) -> None:
-        self._words = {match.group() for match in _WORD.finditer(source.lower())}
-        self.is_ascii = source.isascii()
-        self._starts = {word[:n] for word in self._words for n in range(1, len(word) + 1)}
-
-    def allows(self, text: str) -> bool:
-        """Return whether the names and numbers of a text are the source's, or may become so."""
-        for match in _WORD.finditer(text):
-            word = match.group()
-            if not _NAME.search(word) or word.lower() in self._words:
-                continue
-            # The last word may get more letters, and a number a separator and more digits.
-            if (word + text[match.end() : match.end() + 2]).lower() not in self._starts:
-                return False
-        return True
-
-    def completions(self, text: str) -> list[str]:
-        """Return what may follow the name or number in which a text ends."""
-        words = list(_WORD.finditer(text))
-        if not words:
-            return []
-        start = text[words[-1].start() :]
-        found = {word[len(start) :] for word in self._words if word.startswith(start.lower())}
-        return sorted(found - {""})
-
-
 @dataclass
 class _Row:
     """The text of one row, and where it may be cut."""
 
     most: int  # words
-    vocabulary: _Vocabulary | None
+    vocabulary: Vocabulary | None
     stop: str | None
     text: str = ""
     tokens: list[int] = field(default_factory=list)
@@ -199,7 +163,7 @@ class _Row:
     def note_end(self, likelihood: float) -> None:
         """Remember how likely a period is after the text so far."""
         is_word = not _is_open(self.text) and self._allows(self.text + " ")
-        if is_word and not _ends_in_abbreviation(self.text + "."):
+        if is_word and not ends_in_abbreviation(self.text + "."):
             self.ends.append((likelihood, len(self.text)))
 
     def name_completions(self) -> list[str]:
@@ -261,40 +225,6 @@ def count_words(text: str) -> int:
     spaced = _UNSPACED.sub(" ", text).split()
     words = sum(any(character.isalnum() for character in word) for word in spaced)
     return words + len(_UNSPACED.findall(text))
-
-
-def whole_sentences(text: str) -> str:
-    """Return a text up to the end of its last whole sentence; empty if none is whole.
-
-    Example:
-        >>> whole_sentences("It rained. Mr. Lee went ho")
-        'It rained.'
-    """
-    found = ""
-    for match in _END.finditer(text):
-        end = match.end()
-        if not _ends_in_abbreviation(text[max(0, end - _LONGEST_ABBREVIATION) : end]):
-            found = text[:end]
-    return found
-
-
-def close_sentence(text: str) -> str:
-    """Return a text with a period if no sentence ends there.
-
-    Example:
-        >>> close_sentence("It rained,")
-        'It rained.'
-    """
-    text = text.strip()
-    ends = [match.end() for match in _END.finditer(text)]
-    if ends[-1:] == [len(text)]:
-        return text
-    text = text.rstrip(_DANGLING)
-    return text and text + ("。" if _UNSPACED.match(text[-1]) else ".")
-
-
-def _ends_in_abbreviation(text: str) -> bool:
-    return _ABBREVIATION.search(text[-_LONGEST_ABBREVIATION:]) is not None
 
 
 def _is_open(text: str) -> bool:

@@ -10,13 +10,7 @@ from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, chat
 from nbllm.engine.structured import prose
-from nbllm.engine.structured.prose import (
-    Prose,
-    ProseConstraint,
-    close_sentence,
-    count_words,
-    whole_sentences,
-)
+from nbllm.engine.structured.prose import Prose, ProseConstraint, count_words
 from nbllm.models.model import Model
 from tests.conftest import byte_tokenizer
 
@@ -142,30 +136,6 @@ def test_chinese_is_counted_by_characters_and_ends_in_its_period() -> None:
     assert write("下雨了。他们在2019年回家去了", source=source, words=8) == "下雨了。"
     assert write("他们在2018", "他们在2019年回家", source=source) == "他们在2019年回家。"
     assert count_words("他们在2019年回家") == 7
-
-
-@pytest.mark.parametrize(
-    ("text", "whole"),
-    [
-        ("It rained. They went ho", "It rained."),
-        ('He said "No." Then he le', 'He said "No."'),
-        ("It rained. Mr. Lee came wi", "It rained."),
-        ("It rained. J. Lee ca", "It rained."),
-        ("version 3.5 is", ""),
-        ("Mr.", ""),
-        ("下雨了。他们回", "下雨了。"),
-    ],
-)
-def test_whole_sentences(text: str, whole: str) -> None:
-    assert whole_sentences(text) == whole
-
-
-@pytest.mark.parametrize(
-    ("text", "closed"),
-    [("It rained,", "It rained."), ("下雨了", "下雨了。"), ("No!", "No!"), (", ", ""), ("", "")],
-)
-def test_a_sentence_is_closed(text: str, closed: str) -> None:
-    assert close_sentence(text) == closed
 
 
 TEXTS = ["The soup was cold in 2019.", "x", "We waited an Hour and nobody came to Table 9. " * 3]
