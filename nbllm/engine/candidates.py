@@ -138,7 +138,10 @@ class CandidateScorer:
             parts.append((chosen - whole.logsumexp(-1, keepdim=True)).cpu().double().numpy())
         logp = np.concatenate(parts)
         return [
-            [np.array([logp[index[row, node], place[token]] for node, token in s]) for s in trie.steps]
+            [
+                np.array([logp[index[row, node], place[token]] for node, token in s])
+                for s in trie.steps
+            ]
             for row, trie in enumerate(tries)
         ]
 

@@ -163,9 +163,7 @@ class LabelScorer:
             prompt: one row.
         """
         [logp] = self._at_nodes([prompt], 0)
-        return [
-            np.array([logp[node + 1, token] for node, token in steps]) for steps in self._steps
-        ]
+        return [np.array([logp[node + 1, token] for node, token in steps]) for steps in self._steps]
 
     def _at_nodes(self, prompts: Sequence[Prompt], width: int) -> NDArray[np.float64]:
         """Return log-likelihoods after the prompt and each node: (rows, 1 + nodes, tokens)."""

@@ -24,7 +24,7 @@ _LINE_BREAK = regex.compile(r"\n")
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Return the character offsets of each sentence, without the spaces around it.
+    r"""Return the character offsets of each sentence, without the spaces around it.
 
     A line break ends a sentence too, as after a headline.
 
@@ -32,7 +32,7 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
         text: Any text.
 
     Example:
-        >>> text = "Storm\\nMr. Lee left.  He slept. 他走了。好"
+        >>> text = "Storm\nMr. Lee left.  He slept. 他走了。好"
         >>> [text[start:end] for start, end in sentence_spans(text)]
         ['Storm', 'Mr. Lee left.', 'He slept.', '他走了。', '好']
     """
