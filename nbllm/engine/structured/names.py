@@ -15,18 +15,15 @@ _NAME = regex.compile(r"[\p{Lu}\p{Lt}\p{N}]")
 _NUMBER = regex.compile(r"\d[\d,]*(?:\.\d+)?")
 
 # "One" is left out, because "one of the" says no number.
+_UNITS = (
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+_TENS = ("thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _NUMERALS = {
-    word: float(number)
-    for number, word in [
-        *enumerate(
-            "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-            "sixteen seventeen eighteen nineteen twenty".split(),
-            2,
-        ),
-        *zip(range(30, 100, 10), "thirty forty fifty sixty seventy eighty ninety".split(),
-             strict=True),
-    ]
-}  # fmt: skip
+    **{word: float(number) for number, word in enumerate(_UNITS, 2)},
+    **{word: 10.0 * number for number, word in enumerate(_TENS, 3)},
+}
 
 Word = tuple[int, int, str]  # character offsets in a text, and the word
 

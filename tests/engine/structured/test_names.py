@@ -7,7 +7,14 @@ from nbllm.engine.structured.names import Vocabulary, names_of, number_of
 
 @pytest.mark.parametrize(
     ("word", "number"),
-    [("1,000", 1000.0), ("2.50", 2.5), ("seven", 7.0), ("one", None), ("3D", None), ("1.2.3", None)],
+    [
+        ("1,000", 1000.0),
+        ("2.50", 2.5),
+        ("seven", 7.0),
+        ("one", None),
+        ("3D", None),
+        ("1.2.3", None),
+    ],
 )
 def test_numbers_in_digits_and_words(word: str, number: float | None) -> None:
     assert number_of(word) == number
