@@ -19,7 +19,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import expm1
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -65,11 +67,10 @@ def run() -> list[dict[str, Any]]:
         return []
     asked = questions(halves()[1], SEED)
     model = nbllm.load()
-    delivered = asked.llm.answer("question", context_column="context", model=model, ledger=False)
-    # The same answers from the same scores, all of them shown.
-    everything = asked.llm.answer(
-        "question", context_column="context", threshold=0, model=model, ledger=False
-    )
+    with TemporaryDirectory() as folder, patch.dict(os.environ, NBLLM_LEDGER=f"{folder}/ledger"):
+        options = {"context_column": "context", "model": model}
+        delivered = asked.llm.answer("question", **options)
+        everything = asked.llm.answer("question", threshold=0, **options)  # from the ledger
     found = asked.assign(
         answer=everything["question_answer"],
         failed=everything["question_answer_error"].notna(),
