@@ -44,13 +44,12 @@ class BoundSpanTask(BoundPromptTask):
     """A span task bound to a model.
 
     Args:
-        template: The tokenized template.
-        question_template: The same with a field for the question, which calibration fills.
+        template: The tokenized template, whose first field is the text.
+        question_template: The same with a second field for the question, for calibration.
         generator: Writes the answers.
         scorer: Scores questions and answers.
         limit: The maximum number of tokens of a prompt.
         refusal: What the model writes where the text holds no answer.
-        text_field: The index of the text among the fields of both templates.
         stop: The string that ends an answer.
         threshold: The minimum score of an answer, as in `SpanTask`.
     """
@@ -64,7 +63,6 @@ class BoundSpanTask(BoundPromptTask):
         limit: int,
         *,
         refusal: str,
-        text_field: int,
         stop: str,
         threshold: float | None,
     ) -> None:
@@ -73,7 +71,6 @@ class BoundSpanTask(BoundPromptTask):
         self.generator = generator
         self.scorer = scorer
         self.refusal = refusal
-        self.text_field = text_field
         self.stop = stop
         self.threshold = threshold
         self._fitted: list[float] = [0.0, 0.0]
@@ -140,7 +137,7 @@ class BoundSpanTask(BoundPromptTask):
             if isinstance(words, Exception):
                 answers.append(words)
             else:
-                span = locate(words, prompt.row[self.text_field]) or (None, None)
+                span = locate(words, prompt.row[0]) or (None, None)
                 answers.append([words, *span, None])
         asked = [
             n
@@ -191,7 +188,7 @@ class BoundSpanTask(BoundPromptTask):
             (head, (*tail, *ids)) for head, tail, ids in zip(heads, tails, written, strict=True)
         ]
         sentences = [
-            _sentence(prompt.row[self.text_field], *span)
+            _sentence(prompt.row[0], *span)
             for prompt, (_, *span, _) in zip(rows, answers, strict=True)
         ]
         parts = {
@@ -201,7 +198,7 @@ class BoundSpanTask(BoundPromptTask):
             if text
         }
         # Rows that share a question share its likelihood without a text.
-        asked = list(dict.fromkeys([*whole, *parts.values()], None))
+        asked = list(dict.fromkeys([*whole, *parts.values()]))
         scores = self.scorer.score_tokens(
             [head for head, _ in asked], [[list(tail)] for _, tail in asked]
         )
@@ -224,29 +221,27 @@ class BoundSpanTask(BoundPromptTask):
 
     def _filled(self, texts: tuple[str, str]) -> Prompt:
         """Return the prompt of a text and a question of calibration."""
-        fields = texts if self.text_field == 0 else texts[::-1]
-        [prompt] = self.question_template.encode([fields], limit=self.limit, truncate=True)
+        [prompt] = self.question_template.encode([texts], limit=self.limit, truncate=True)
         if isinstance(prompt, Exception):
             raise prompt
         return prompt
 
     def _with_text(self, prompt: _RowPrompt, text: str) -> Prompt:
         """Return a row's prompt with another text."""
-        row = (*prompt.row[: self.text_field], text, *prompt.row[self.text_field + 1 :])
-        [found] = self.template.encode([row], limit=self.limit, truncate=True)
+        [found] = self.template.encode([(text, *prompt.row[1:])], limit=self.limit, truncate=True)
         if isinstance(found, Exception):
             raise found
         return found
 
     def _split(self, prompt: Prompt) -> tuple[Prompt, _Tokens]:
         """Return a prompt up to the end of its text, and the tokens behind that: the question."""
-        end = prompt.field_spans[self.text_field].stop
+        end = prompt.field_spans[0].stop
         head = Prompt(prompt.ids[:end], "", (), (), self.scorer.prefix.length)
         return head, prompt.ids[end:]
 
     def _question(self, prompt: Prompt) -> str:
         """Return what stands behind the text of a prompt."""
-        end = prompt.field_spans[self.text_field].stop
+        end = prompt.field_spans[0].stop
         return prompt.text[prompt.spans[end - 1][1] :]
 
 

@@ -40,13 +40,12 @@ class SpanTask:
     """
 
     verb: str
-    template: Template
+    template: Template  # its first field is the text
     # The same with a field for the question, where `template` has one question for all rows.
     # Calibration asks questions of its own.
     question_template: Template
     max_new_tokens: int
     refusal: str  # written by the model where the text holds no answer
-    text_field: int  # index of the text among the fields of both templates
     stop: str  # the string that ends an answer
     threshold: float | None = None  # minimum score; None keeps what the text rather holds than not
 
@@ -82,7 +81,6 @@ class SpanTask:
             CandidateScorer(model, template.prefix_ids),
             limit,
             refusal=self.refusal,
-            text_field=self.text_field,
             stop=self.stop,
             threshold=self.threshold,
         )

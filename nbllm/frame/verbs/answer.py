@@ -174,7 +174,6 @@ class Answer(Verb[Options]):
             question_template=template(any_question),
             max_new_tokens=options.max_new_tokens,
             refusal=_REFUSAL,
-            text_field=0,
             stop="\n",
             threshold=options.threshold,
         )

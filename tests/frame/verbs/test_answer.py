@@ -134,6 +134,15 @@ def test_a_text_that_does_not_make_its_question_likelier_has_no_answer(
     assert answered["q_answer_score"].iloc[0] > answered["q_answer_score"].iloc[1] > 0
 
 
+def test_a_score_does_not_depend_on_the_other_rows(tiny_llama: Model) -> None:
+    asked = {"context_column": "text", "threshold": 0, "model": tiny_llama, "ledger": False}
+    frame = pd.concat([frame_of(pd), frame_of(pd).assign(q="Where?")], ignore_index=True)
+    scores = frame.llm.answer("q", max_new_tokens=3, **asked)["q_answer_score"]
+    for row in (0, 1, 3):
+        alone = frame.iloc[[row]].llm.answer("q", max_new_tokens=3, **asked)
+        assert alone["q_answer_score"].iloc[0] == pytest.approx(scores[row], abs=1e-6)
+
+
 def test_a_score_that_is_no_number_is_the_rows_error(
     tiny_llama: Model, writes, monkeypatch
 ) -> None:
