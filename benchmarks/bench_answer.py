@@ -162,10 +162,14 @@ def refusals(found: pd.DataFrame) -> list[dict[str, Any]]:
         "words of the question in the text": found["overlap"] < -intercept / slope,
         "always answer": pd.Series(False, found.index),
     }
-    signs = {"answer": "score", "answer, before": "former"}
+    signs = {
+        "answer": "score",
+        "answer, before": "former",
+        "words of the question in the text": "overlap",
+    }
     rows = []
     for way, refused in ways.items():
-        sign = found[signs.get(way, "overlap")].where(way != "always answer", 0.0)
+        sign = found[signs[way]] if way in signs else pd.Series(0.0, found.index)
         for kind in (OWN, OTHER, SAME):
             part = found["paragraph"] == kind
             values = proportion(int(refused[part].sum()), int(part.sum()), 0.95)
