@@ -115,7 +115,7 @@ class BoundSpanTask(BoundPromptTask):
 
         def score(prompts: Sequence[Prompt]) -> list[Any]:
             found = self.scorer.score_tokens(prompts, [candidates[p.ids] for p in prompts])
-            return [[float(tokens.mean()) for tokens in row] for row in found]
+            return [_or_error([float(tokens.mean()) for tokens in row]) for row in found]
 
         budget = TokenBudget.of(self.scorer.model, decodes=False, label_tokens=_SCORED)
         scores, tokens = calibration_scores([blank, *heads], score, budget, step)
@@ -213,10 +213,8 @@ class BoundSpanTask(BoundPromptTask):
                 likelihood=float(likelihoods[len(tail) :].sum()),
                 repeated=float(locate(answers[n][0], self._question(rows[n])) is not None),
             )
-            finite = np.isfinite(support.numbers).all()
-            found.append(
-                support if finite else ModelError("the model's output is not a finite number")
-            )
+            numbers = _or_error(support.numbers)
+            found.append(numbers if isinstance(numbers, Exception) else support)
         return found
 
     def _filled(self, texts: tuple[str, str]) -> Prompt:
@@ -275,6 +273,11 @@ def _rows(prompts: Sequence[Prompt]) -> Iterator[_RowPrompt]:
     for prompt in prompts:
         assert isinstance(prompt, _RowPrompt)
         yield prompt
+
+
+def _or_error(numbers: list[float]) -> list[float] | ModelError:
+    finite = np.isfinite(numbers).all()
+    return numbers if finite else ModelError("the model's output is not a finite number")
 
 
 def _lift(likelihoods: NDArray[np.float64], without: NDArray[np.float64]) -> float:

@@ -7,7 +7,13 @@ import torch
 
 from nbllm.engine.candidates import CandidateScorer
 from nbllm.engine.generation import TextGenerator
-from nbllm.errors import ArgumentError, FrameError, LabelError, UnsupportedModelError
+from nbllm.errors import (
+    ArgumentError,
+    FrameError,
+    LabelError,
+    ModelError,
+    UnsupportedModelError,
+)
 from nbllm.frame.running.provenance import find_record
 from nbllm.frame.tasks.bound_span import locate
 from nbllm.frame.tasks.support import CALIBRATION, Support, fit_presence
@@ -123,7 +129,7 @@ def test_a_text_that_does_not_make_its_question_likelier_has_no_answer(
     lifts = {"Mr Okafor": 2.0, "2019年": 0.5}
 
     def supports(self, prompts, answers):
-        return [Support(lifts[words], 0.4, -3.0, 0.0) for words, *_ in answers]
+        return [Support(lifts[words], lifts[words], -3.0, 0.0) for words, *_ in answers]
 
     monkeypatch.setattr("nbllm.frame.tasks.bound_span.BoundSpanTask._supports", supports)
     monkeypatch.setattr("nbllm.frame.tasks.bound_span.BoundSpanTask._fit", lambda *_: [-1.0, 1.0])
@@ -148,12 +154,12 @@ def test_a_score_that_is_no_number_is_the_rows_error(
 ) -> None:
     writes({"nine": "Mr Okafor", "北京": "2019年"})
     read = CandidateScorer.score_tokens
-    last = tuple(tiny_llama.tokenizer(TEXTS[0], add_special_tokens=False).input_ids[-2:])
+    last = tuple(tiny_llama.tokenizer(TEXTS[0], add_special_tokens=False).input_ids[-8:])
 
     def broken(self, prompts, candidates):
         found = read(self, prompts, candidates)
         for prompt, [likelihoods, *_] in zip(prompts, found, strict=True):
-            if prompt.ids[-2:] == last:
+            if prompt.ids[-8:] == last:
                 likelihoods[-1] = float("nan")
         return found
 
@@ -163,6 +169,19 @@ def test_a_score_that_is_no_number_is_the_rows_error(
         answered = frame_of(pd).llm.answer("q", **asked)
     assert answered["q_answer_error"].iloc[0] == "the model's output is not a finite number"
     assert answered["q_answer"].iloc[1] == "2019年"
+
+
+def test_a_fit_on_what_is_no_number_is_refused(tiny_llama: Model, writes, monkeypatch) -> None:
+    writes({"nine": "Mr Okafor", "北京": "2019年"})
+    read = CandidateScorer.score_tokens
+
+    def broken(self, prompts, candidates):
+        return [[row * float("nan") for row in rows] for rows in read(self, prompts, candidates)]
+
+    monkeypatch.setattr(CandidateScorer, "score_tokens", broken)
+    asked = {"context_column": "text", "model": tiny_llama, "ledger": False}
+    with pytest.raises(ModelError, match="calibration reads fail: the model's output is not"):
+        frame_of(pd).llm.answer("q", instruction="Be brief.", **asked)
 
 
 def test_the_default_model_refuses_the_wrong_text(smollm2: Model) -> None:
