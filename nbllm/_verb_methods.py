@@ -132,10 +132,14 @@ class Verbs(Generic[F]):
         Without it, the column holds one question per row, and `context_column=` may name a column
         of texts to answer them from.
 
-        Answers from texts have three more columns: `_score`, the probability that the text holds
-        an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+        Answers from texts have three more columns: `_score`, the probability that the answer is
+        right, and `_start` and `_end`, the character offsets of the answer's first occurrence
         in the text, null if it does not occur literally. If the model calls a question
         unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+        Without a threshold, the answer is null if the text more likely holds none: if it does not
+        make the question much likelier. How much is fitted once per model and prompt, on texts and
+        questions that come with nbllm. `threshold=0` shows all answers, with their scores.
 
         A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
         text, which may have any length. Its score compares the best span with no answer.
@@ -147,8 +151,7 @@ class Verbs(Generic[F]):
             context_column: The column of the texts to answer from, if the column holds the
                 questions.
             threshold: The minimum score of an answer, from 0 to 1; below it, the answer is null.
-                By default 0, and 0.5 for an extractive question-answering model, which is the
-                rule of SQuAD 2.0.
+                By default, an answer is null if the text more likely holds none than one.
             instruction: The instruction to the model, instead of the built-in one, which requests
                 short answers.
             examples: (text, question, answer) triples for the prompt, in which an answer may be
@@ -2595,10 +2598,14 @@ class SeriesVerbs(Generic[F]):
         Without it, the column holds one question per row, and `context_column=` may name a column
         of texts to answer them from.
 
-        Answers from texts have three more columns: `_score`, the probability that the text holds
-        an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+        Answers from texts have three more columns: `_score`, the probability that the answer is
+        right, and `_start` and `_end`, the character offsets of the answer's first occurrence
         in the text, null if it does not occur literally. If the model calls a question
         unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+        Without a threshold, the answer is null if the text more likely holds none: if it does not
+        make the question much likelier. How much is fitted once per model and prompt, on texts and
+        questions that come with nbllm. `threshold=0` shows all answers, with their scores.
 
         A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
         text, which may have any length. Its score compares the best span with no answer.
@@ -2609,8 +2616,7 @@ class SeriesVerbs(Generic[F]):
             context_column: The column of the texts to answer from, if the column holds the
                 questions.
             threshold: The minimum score of an answer, from 0 to 1; below it, the answer is null.
-                By default 0, and 0.5 for an extractive question-answering model, which is the
-                rule of SQuAD 2.0.
+                By default, an answer is null if the text more likely holds none than one.
             instruction: The instruction to the model, instead of the built-in one, which requests
                 short answers.
             examples: (text, question, answer) triples for the prompt, in which an answer may be

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nbllm.engine.prompt import Prompt
 from nbllm.frame.explanation.evidence import source_of
-from nbllm.frame.tasks.span import locate
+from nbllm.frame.tasks.bound_span import locate
 
 __all__ = ["Quote", "quotes"]
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import expm1
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from nbllm.engine.candidates import CandidateScorer
 from nbllm.engine.generation import TextGenerator
-from nbllm.engine.prompt import CompiledTemplate, Prompt, Template, answer_ids
-from nbllm.engine.scoring import LabelScorer
+from nbllm.engine.prompt import Template
 from nbllm.frame.tasks.base import Output, are_numbers
-from nbllm.frame.tasks.bound_prompt import BoundPromptTask, compile_template
+from nbllm.frame.tasks.bound_prompt import compile_template
+from nbllm.frame.tasks.bound_span import BoundSpanTask
+from nbllm.frame.tasks.label import calibration_digest
+from nbllm.frame.tasks.support import CALIBRATION, Support, is_kept
 
 if TYPE_CHECKING:
     from nbllm.models.model import Model
 
-__all__ = ["SPAN_OUTPUTS", "SpanTask", "locate", "span_columns"]
-
-# A letter or digit of a script that separates words, unlike Chinese and Japanese.
-_WORD_CHARACTER = r"[^\W_\u2e80-\u9fff]"
+__all__ = ["SPAN_OUTPUTS", "SpanTask", "span_columns"]
 
 SPAN_OUTPUTS = (
     Output("value", "", nw.String),
@@ -36,19 +34,23 @@ SPAN_OUTPUTS = (
 class SpanTask:
     """Generate an answer from a text, or report that the text holds none.
 
-    The score is the probability that the model does not write the refusal.
+    An answer of the bound task holds the generated words, their start and end in the text (null
+    where they do not occur in it), and the numbers of `Support`; null where the model wrote the
+    refusal. Its score is the probability that the words are right, see `Support`.
     """
 
     verb: str
-    template: Template
+    template: Template  # its first field is the text
+    # The same with a field for the question, where `template` has one question for all rows.
+    # Calibration asks questions of its own.
+    question_template: Template
     max_new_tokens: int
     refusal: str  # written by the model where the text holds no answer
-    text_field: int  # index of the text among the fields of the template
-    threshold: float = 0.0  # minimum score of an answer
-    stop: str | None = None  # the string that ends an answer
+    stop: str  # the string that ends an answer
+    threshold: float | None = None  # minimum score; None keeps what the text rather holds than not
 
     decodes = True
-    offset_length = 0
+    offset_length = 2
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -61,37 +63,47 @@ class SpanTask:
             "max_new_tokens": self.max_new_tokens,
             "refusal": self.refusal,
             "stop": self.stop,
+            "calibration": calibration_digest([text + q for text, qs in CALIBRATION for q in qs]),
         }
 
     def answer_tokens(self, model: Model) -> int:
         return self.max_new_tokens
 
-    def bind(self, model: Model, limit: int) -> BoundPromptTask:
+    def bind(self, model: Model, limit: int) -> BoundSpanTask:
         template = compile_template(self.template, model, limit)
         generator = TextGenerator(
             model, template.prefix_ids, max_new_tokens=self.max_new_tokens, stop=self.stop
         )
-        refusal = answer_ids(model.tokenizer, [f" {self.refusal}"])
-        scorer = LabelScorer(model, template.prefix_ids, refusal)
-        return _BoundSpanTask(template, generator, scorer, limit, self.text_field)
+        return BoundSpanTask(
+            template,
+            compile_template(self.question_template, model, limit),
+            generator,
+            CandidateScorer(model, template.prefix_ids),
+            limit,
+            refusal=self.refusal,
+            stop=self.stop,
+            threshold=self.threshold,
+        )
 
     def is_answer(self, value: Any) -> bool:
-        """As `Task.is_answer`: text, log-likelihood of the refusal, start, end."""
+        """As `Task.is_answer`: words, start and end, and the numbers of their support."""
         if not isinstance(value, list) or len(value) != 4:
             return False
-        answer, refusal, *span = value
-        located = are_numbers(span, 2) and all(isinstance(offset, int) for offset in span)
-        valid_span = span == [None, None] or located
-        return isinstance(answer, str) and are_numbers([refusal], 1) and valid_span
+        words, start, end, support = value
+        located = are_numbers([start, end], 2) and type(start) is int and type(end) is int
+        valid_span = (start is None and end is None) or located
+        return (
+            isinstance(words, str) and valid_span and (support is None or are_numbers(support, 4))
+        )
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
-        scores = [-expm1(min(0.0, refusal)) for _, refusal, _, _ in answers]
-        has_answer = [
-            score >= self.threshold and answer.strip(" .").lower() != self.refusal
-            for score, (answer, *_) in zip(scores, answers, strict=True)
+        fitted = offset or [0.0] * self.offset_length
+        supports = [None if numbers is None else Support(*numbers) for *_, numbers in answers]
+        scores = [0.0 if support is None else support.score(fitted) for support in supports]
+        kept = [
+            support is not None and is_kept(support, fitted, self.threshold) for support in supports
         ]
-        spans = [(answer, start, end) for answer, _, start, end in answers]
-        return span_columns(spans, scores, has_answer)
+        return span_columns([answer[:3] for answer in answers], scores, kept)
 
 
 def span_columns(
@@ -107,80 +119,3 @@ def span_columns(
     rows = [span if ok else [None] * 3 for span, ok in zip(spans, has_answer, strict=True)]
     answers, starts, ends = ([row[n] for row in rows] for n in range(3))
     return [answers, list(scores), starts, ends]
-
-
-@dataclass(frozen=True)
-class _SourcePrompt(Prompt):
-    source: str = ""  # the row's text, before tokenization
-
-
-class _BoundSpanTask(BoundPromptTask):
-    """Generates the answers and scores the refusal."""
-
-    def __init__(
-        self,
-        template: CompiledTemplate,
-        generator: TextGenerator,
-        scorer: LabelScorer,
-        limit: int,
-        text_field: int,
-    ) -> None:
-        super().__init__(template, generator, limit)
-        self.generator = generator
-        self.scorer = scorer
-        self.text_field = text_field
-
-    @property
-    def label_tokens(self) -> int:
-        return self.scorer.label_tokens
-
-    def encode(
-        self, texts: Sequence[tuple[str, ...]], *, truncate: bool
-    ) -> list[Prompt | Exception]:
-        return [
-            _SourcePrompt(**vars(prompt), source=row[self.text_field])
-            if isinstance(prompt, Prompt)
-            else prompt
-            for prompt, row in zip(super().encode(texts, truncate=truncate), texts, strict=True)
-        ]
-
-    def __call__(self, prompts: Sequence[Prompt]) -> Sequence[Any]:
-        answers: list[Any] = []
-        for prompt, answer, refusal in zip(
-            prompts, self.generator(prompts), self.scorer(prompts), strict=True
-        ):
-            assert isinstance(prompt, _SourcePrompt)
-            if isinstance(answer, Exception):
-                answers.append(answer)
-            elif isinstance(refusal, Exception):
-                answers.append(refusal)
-            else:
-                span = locate(answer, prompt.source) or (None, None)
-                answers.append([answer, refusal[0], *span])
-        return answers
-
-
-def locate(answer: str, text: str) -> tuple[int, int] | None:
-    """Return the character offsets of an answer's first occurrence in a text, or None.
-
-    Only whole words match. Case is ignored where no match has the same case. Any whitespace
-    matches any other.
-
-    Args:
-        answer: The words to find.
-        text: The text that is searched.
-
-    Example:
-        >>> locate("art", "The party sold art."), locate("cat", "The party sold art.")
-        ((15, 18), None)
-    """
-    words = answer.split()
-    if not words:
-        return None
-    pattern = (
-        rf"(?<!{_WORD_CHARACTER})" * bool(re.match(_WORD_CHARACTER, words[0]))
-        + r"\s+".join(map(re.escape, words))
-        + rf"(?!{_WORD_CHARACTER})" * bool(re.match(_WORD_CHARACTER, words[-1][-1]))
-    )
-    found = re.search(pattern, text) or re.search(pattern, text, re.IGNORECASE)
-    return found.span() if found else None

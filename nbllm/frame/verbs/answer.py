@@ -5,10 +5,11 @@ The texts and questions of the prompts were written for this project.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nbllm.engine.prompt import Part, plain
+from nbllm.engine.prompt import Part, Template, plain
 from nbllm.errors import FrameError
 from nbllm.frame.calls.options import option
 from nbllm.frame.calls.verb import Verb
@@ -72,8 +73,8 @@ class Options:
         was="context",
     )
     threshold: float | None = option(
-        "The minimum score of an answer, from 0 to 1; below it, the answer is null. By default 0, "
-        "and 0.5 for an extractive question-answering model, which is the rule of SQuAD 2.0.",
+        "The minimum score of an answer, from 0 to 1; below it, the answer is null. By default, an "
+        "answer is null if the text more likely holds none than one.",
         None,
     )
     instruction: str | None = option(
@@ -96,10 +97,14 @@ class Answer(Verb[Options]):
     Without it, the column holds one question per row, and `context_column=` may name a column
     of texts to answer them from.
 
-    Answers from texts have three more columns: `_score`, the probability that the text holds
-    an answer, and `_start` and `_end`, the character offsets of the answer's first occurrence
+    Answers from texts have three more columns: `_score`, the probability that the answer is
+    right, and `_start` and `_end`, the character offsets of the answer's first occurrence
     in the text, null if it does not occur literally. If the model calls a question
     unanswerable, or the score is below the threshold, the answer is null, without an error.
+
+    Without a threshold, the answer is null if the text more likely holds none: if it does not
+    make the question much likelier. How much is fitted once per model and prompt, on texts and
+    questions that come with nbllm. `threshold=0` shows all answers, with their scores.
 
     A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
     text, which may have any length. Its score compares the best span with no answer.
@@ -118,6 +123,7 @@ class Answer(Verb[Options]):
 
     name = "answer"
     options = Options
+    format = 1  # 1: the score is the probability that the answer is right
     subject_doc = "The column of the texts, or of the questions."
 
     def columns(self, subject: str, options: Options) -> dict[str, str]:
@@ -151,22 +157,30 @@ class Answer(Verb[Options]):
         )
         triples = _TEXT_EXAMPLES if examples is None else read_triples(examples, _TEXT_FIELDS)
         shots = "".join("Text: {}\nQuestion: {}\nAnswer: {}\n\n".format(*each) for each in triples)
-        parts = [
-            Part("text", f"{instruction}\n\n{shots}Text: "),
-            Part("field", _TEXT),
-            Part("text", "\nQuestion: "),
-            Part("field", _QUESTION) if question is None else Part("text", question.strip()),
-            Part("text", "\nAnswer:"),
-        ]
+
+        def template(question: Part) -> Template:
+            parts = [
+                Part("text", f"{instruction}\n\n{shots}Text: "),
+                Part("field", _TEXT),
+                Part("text", "\nQuestion: "),
+                question,
+                Part("text", "\nAnswer:"),
+            ]
+            return plain(model.tokenizer, parts)
+
+        any_question = Part("field", _QUESTION)
         return SpanTask(
             verb=self.name,
-            template=plain(model.tokenizer, parts),
+            template=template(any_question if question is None else Part("text", question.strip())),
+            question_template=template(any_question),
             max_new_tokens=options.max_new_tokens,
             refusal=_REFUSAL,
-            text_field=0,
-            threshold=options.threshold or 0.0,
             stop="\n",
+            threshold=options.threshold,
         )
+
+    def quotes(self, answer: str) -> Mapping[str, str]:
+        return {"answer": answer}
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         return evaluate_answers(request, metrics=("exact", "token_f1"))

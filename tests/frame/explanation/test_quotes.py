@@ -25,3 +25,15 @@ def test_other_answers_quote_nothing(tiny_llama: Model) -> None:
     frame = pd.DataFrame({"t": [TEXT]})
     answered = frame.llm.sentiment("t", model=tiny_llama)
     assert answered.llm.explain(0, model=tiny_llama).quotes == []
+
+
+def test_an_answer_is_marked_in_its_text(tiny_llama: Model) -> None:
+    frame = pd.DataFrame({"t": [TEXT], "q": ["Where?"]})
+    answered = frame.llm.answer("q", context_column="t", threshold=0, model=tiny_llama)
+    answered["q_answer"] = ["Leeds"]
+    why = answered.llm.explain(0, model=tiny_llama)
+    assert [(q.name, why.prompt.text[q.start : q.end]) for q in why.quotes] == [("answer", "Leeds")]
+    # Answered from what the model knows, there is no text to quote.
+    alone = frame.llm.answer("q", model=tiny_llama)
+    alone["q_answer"] = ["Where?"]
+    assert alone.llm.explain(0, model=tiny_llama).quotes == []
