@@ -235,10 +235,11 @@ class Verb(ABC, Generic[O]):
         """Return the evaluation of its answers."""
         return evaluate_answers(request)
 
-    def quotes(self, answer: str) -> Mapping[str, str]:
+    def quotes(self, record: Mapping[str, Any], answer: str) -> Mapping[str, str]:
         """Return what an answer quotes from its text, by name.
 
         Args:
+            record: The record of the run.
             answer: The answer of a row, as it is in the frame.
         """
         return {}

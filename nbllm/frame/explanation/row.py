@@ -96,7 +96,7 @@ def explained_row(
     if not is_verified:
         _check_answer(record, frame, output, row, found)
     answer = nw.from_native(frame, eager_only=True)[output][row]
-    named = verb.quotes(answer) if verb is not None and isinstance(answer, str) else {}
+    named = verb.quotes(record, answer) if verb is not None and isinstance(answer, str) else {}
     return ExplainedRow(model, prompt, found, quotes(named, prompt))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nbllm.engine.prompt import Part, Template, plain
 from nbllm.errors import FrameError
@@ -179,8 +179,8 @@ class Answer(Verb[Options]):
             threshold=options.threshold,
         )
 
-    def quotes(self, answer: str) -> Mapping[str, str]:
-        return {"answer": answer}
+    def quotes(self, record: Mapping[str, Any], answer: str) -> Mapping[str, str]:
+        return {self.name: answer} if _TEXT in record["columns"] else {}
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
         return evaluate_answers(request, metrics=("exact", "token_f1"))

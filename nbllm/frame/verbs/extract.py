@@ -137,7 +137,7 @@ class Extract(Verb[Options]):
             )
         return FieldsTask(self.name, template, options.max_new_tokens, schema)
 
-    def quotes(self, answer: str) -> Mapping[str, str]:
+    def quotes(self, record: Mapping[str, Any], answer: str) -> Mapping[str, str]:
         fields = json.loads(answer)
         return {
             name: str(fields[name]) for name in fields if type(fields[name]) in (str, int, float)
