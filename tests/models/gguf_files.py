@@ -115,7 +115,9 @@ def write_gguf(
     for key, value in stated.items():
         _add(
             writer,
-            key if key.startswith(("general.", "split.")) else f"{architecture}.{key}",
+            key
+            if key.startswith(("general.", "split.", "tokenizer."))
+            else f"{architecture}.{key}",
             value,
         )
     _add_tokenizer(writer, architecture)
@@ -126,6 +128,25 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_for_openvino(path: Path, architecture: str = "llama", **header: Any) -> Path:
+    """Write a tiny network with what OpenVINO's reader wants: matrices in F16, and more headers."""
+    made = network(configuration(architecture))
+    matrices = {n: t.astype(np.float16) for n, t in _tensors(made, architecture).items()}
+    stated = {
+        "general.file_type": int(gguf.LlamaFileType.MOSTLY_F16),
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    }
+    return write_gguf(
+        made,
+        path,
+        architecture,
+        stated | header,
+        {name: tensor for name, tensor in matrices.items() if tensor.ndim == 2},
+    )
 
 
 def _header(config: PretrainedConfig, architecture: str) -> dict[str, Any]:

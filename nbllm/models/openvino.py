@@ -1,0 +1,167 @@
+"""OpenVINO GenAI as the engine of a model's texts: whether it can be, and its pipeline.
+
+It reads the GGUF file that the model was converted from, and computes with its 4-bit weights and
+activations in 8 bits. The network in torch stays beside it, for all that is no text.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nbllm.errors import ModelError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from transformers import PreTrainedConfig
+
+    from nbllm.models.memory.plan import Plan
+
+__all__ = [
+    "Pipeline",
+    "is_installed",
+    "open_pipeline",
+    "refuse_unless_installed",
+    "refuse_unless_plain",
+]
+
+_PACKAGE = "openvino-genai"
+_GIGABYTE = 2**30
+_INSTEAD = "Leave text_engine= out, so that torch writes the texts."
+
+# Keys and values in float32. OpenVINO's default, 8 bits, has one scale for the keys of several
+# tokens, which depends on how many of them are read at once: on what else is in the batch.
+_PRECISION = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A model that OpenVINO has read.
+
+    Attributes:
+        file: The GGUF file.
+        version: OpenVINO GenAI's, as a run's record holds it.
+        batching: Its `ContinuousBatchingPipeline`.
+    """
+
+    file: Path
+    version: str
+    batching: Any
+
+
+def is_installed() -> bool:
+    """Return whether OpenVINO GenAI is installed; it is not imported."""
+    return importlib.util.find_spec("openvino_genai") is not None
+
+
+def refuse_unless_installed() -> None:
+    """Refuse text_engine="openvino" where it is not there.
+
+    Raises:
+        ModelError: OpenVINO GenAI is not installed.
+    """
+    if not is_installed():
+        raise ModelError(
+            "text_engine='openvino' needs OpenVINO GenAI, which is not installed. Install it with "
+            "pip install 'nbllm[openvino]'."
+        )
+
+
+def refuse_unless_plain(plan: Plan, config: PreTrainedConfig, source: str) -> None:
+    """Refuse a model that OpenVINO would compute otherwise than torch does.
+
+    Args:
+        plan: of the load.
+        config: of the model.
+        source: of the model, for messages.
+
+    Raises:
+        UnsupportedModelError: it is no causal model, on another device, quantized, has an adapter,
+            or stretches its positions.
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    problem = (
+        f"is {plan.kind}, not a causal model"
+        if plan.kind != "causal"
+        else f"was put on {plan.device}, and OpenVINO writes on the processor"
+        if plan.device.type != "cpu" or plan.device_map is not None
+        else "has an adapter, which OpenVINO does not read"
+        if plan.adapter is not None
+        else f"would be quantized to {plan.quantize}, and OpenVINO takes the weights of the GGUF "
+        "file as they are, which quantize='none' is nearest to"
+        if plan.quantize != "none"
+        # Its reader takes no notice of such a scaling, and would write something else in silence.
+        else "stretches its positions for long texts, which OpenVINO's reader of GGUF leaves out"
+        if rope.get("rope_type", "default") != "default"
+        else None
+    )
+    if problem is not None:
+        raise UnsupportedModelError(
+            f"text_engine='openvino' cannot be had for {source}, which {problem}. {_INSTEAD}"
+        )
+
+
+def open_pipeline(file: Path | None, source: str, kv_bytes: int, threads: int) -> Pipeline:
+    """Return a model that OpenVINO has read from a GGUF file, which takes some seconds.
+
+    Args:
+        file: the GGUF file; None where the model comes from none.
+        source: of the model, for messages.
+        kv_bytes: of the keys and values of the longest text, for which there is room at least.
+        threads: that compute.
+
+    Raises:
+        UnsupportedModelError: there is no file, or OpenVINO does not read it.
+    """
+    if file is None:
+        raise UnsupportedModelError(
+            f"text_engine='openvino' reads GGUF files, and {source} is none. Give a .gguf file, "
+            f"or 'owner/name/file.gguf' of the hub. {_INSTEAD}"
+        )
+    with _unobserved():
+        import openvino_genai
+    scheduling = openvino_genai.SchedulerConfig()
+    scheduling.cache_size = max(1, math.ceil(2 * kv_bytes / _GIGABYTE))
+    scheduling.enable_prefix_caching = True
+    try:
+        batching = openvino_genai.ContinuousBatchingPipeline(
+            str(file), scheduling, "CPU", {"INFERENCE_NUM_THREADS": threads, **_PRECISION}
+        )
+    except Exception as error:  # whatever its reader raises on what it does not know
+        # Behind the line of its source code.
+        why = str(error).strip().rpartition("\n")[2]
+        raise UnsupportedModelError(
+            f"OpenVINO GenAI {_version()} cannot read {file.name} ({why}). Of GGUF it reads Llama, "
+            f"Qwen2 and Qwen3 with weights in F16, Q8_0, Q6_K, Q4_K, Q4_1 or Q4_0. {_INSTEAD}"
+        ) from error
+    return Pipeline(file, f"{_PACKAGE} {_version()}", batching)
+
+
+def _version() -> str:
+    return importlib.metadata.version(_PACKAGE)
+
+
+@contextmanager
+def _unobserved() -> Iterator[None]:
+    """Hide openvino-telemetry: importing openvino would report that to Google Analytics.
+
+    openvino then takes a stand-in that sends nothing, as where the package is not installed.
+    """
+    name = "openvino_telemetry"
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    before = modules.get(name)
+    modules[name] = None
+    try:
+        yield
+    finally:
+        del modules[name]
+        if before is not None:
+            modules[name] = before
