@@ -127,7 +127,7 @@ class TextGenerator:
         if model.pipeline is None and self._shares and _only_likeliest(model):
             ragged = RaggedNetwork.of(model, prefix_ids)
         if model.pipeline is not None:
-            self.prefix = SharedPrefix(model, ())  # the pipeline finds what prompts share itself
+            self.prefix = SharedPrefix(model, ())  # each prompt is read whole
             self._pipeline = PipelineDecoder(
                 model.pipeline, self.config, eos_token_ids=self._eos_token_ids, stop=stop
             )

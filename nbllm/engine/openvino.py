@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PipelineDecoder", "refuse_rules"]
 
+_TOKENS = 2048  # of prompts, read between two moments at which a run can be interrupted
+
 _numbers = count()  # of requests; runs that alternate share a pipeline
 
 
@@ -77,14 +79,14 @@ class PipelineDecoder:
         from openvino import Tensor
 
         options = self._options()
-        handles = [
-            self._batching.add_request(
-                next(_numbers), Tensor(np.array([list(ids)], dtype=np.int64)), options
-            )
-            for ids in prompts
-        ]
+        handles: list[Any] = []
         try:
-            while self._batching.has_non_finished_requests():
+            while len(handles) < len(prompts) or self._batching.has_non_finished_requests():
+                room = _TOKENS
+                while room > 0 and len(handles) < len(prompts):
+                    ids = np.array([prompts[len(handles)]], dtype=np.int64)
+                    handles.append(self._batching.add_request(next(_numbers), Tensor(ids), options))
+                    room -= ids.size
                 self._batching.step()
                 token_generated()
         except BaseException:  # an interrupt, after which nobody reads what is left

@@ -131,7 +131,8 @@ def _cost(model: Described) -> dict[str, str]:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
         lines["disk"] = byte_size(stored)
     if model.pipeline is not None:
-        lines["text engine"] = f"{model.pipeline.version}, reading {model.pipeline.file.name}"
+        repacked = byte_size(model.pipeline.file.stat().st_size)
+        lines["text engine"] = f"{model.pipeline.version}, with {repacked} of weights of its own"
     whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
     return lines | {
         "quantization": f"{model.quantization}, attention whole" if whole else model.quantization,

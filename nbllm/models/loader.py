@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import torch
-
 from nbllm.checks import check_choice, check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.escaping import say
@@ -23,9 +21,8 @@ from nbllm.models.configuration import (
 )
 from nbllm.models.devices.device import choose_dtype, reason_of_dtype
 from nbllm.models.fetch.catalog import DEFAULT
-from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_gguf
+from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_for_openvino
 from nbllm.models.in_memory import hold, loaded
-from nbllm.models.memory.budget import kv_bytes
 from nbllm.models.memory.placement import (
     input_device,
     place_all,
@@ -46,6 +43,7 @@ from nbllm.models.quantization.schemes import Quantization
 from nbllm.models.weights import read_weights
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = ["check_named", "choose", "held_as", "load", "reload", "resolve"]
@@ -139,10 +137,10 @@ def load(
     precision = choose_dtype(dtype, where, quantize)
     if not isinstance(quantize, str) or quantize != "auto":
         quantization.check(quantize, where, precision)
-    gguf = None
+    repacked = None
     if text_engine == "openvino":
         refuse_unless_installed()
-        gguf = fetch_gguf(name_or_path, revision, accept_license=accept_license)
+        repacked = fetch_for_openvino(name_or_path, revision, accept_license=accept_license)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     if added is not None:
@@ -184,10 +182,8 @@ def load(
     def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Pipeline | None]:
         refuse_quantized_on_disk(plan)
         refuse_too_large(plan, network)
-        pipeline = None
-        if text_engine == "openvino":
-            longest = kv_bytes(config, torch.float32, plan.context_length)
-            pipeline = open_pipeline(gguf, fetched.source, longest, torch.get_num_threads())
+        by_openvino = text_engine == "openvino"
+        pipeline = open_pipeline(repacked, plan, config, fetched.source) if by_openvino else None
         return *read_weights(plan, config, network, fetched), pipeline
 
     make = partial(

@@ -1,6 +1,6 @@
 """OpenVINO GenAI as the engine of a model's texts: whether it can be, and its pipeline.
 
-It reads the GGUF file that the model was converted from, and computes with its 4-bit weights and
+It reads the GGUF file that the model was converted from, repacked, and computes with weights and
 activations in 8 bits. The network in torch stays beside it, for all that is no text.
 """
 
@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from nbllm.errors import ModelError, UnsupportedModelError
+from nbllm.models.memory.budget import kv_bytes
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -37,9 +40,9 @@ _PACKAGE = "openvino-genai"
 _GIGABYTE = 2**30
 _INSTEAD = "Leave text_engine= out, so that torch writes the texts."
 
-# Keys and values in float32. OpenVINO's default, 8 bits, has one scale for the keys of several
-# tokens, which depends on how many of them are read at once: on what else is in the batch.
-_PRECISION = {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}
+# As OpenVINO calls the dtype in which it computes attention, and keeps keys and values.
+_PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+_BATCH = 16384  # tokens, for whose keys and values there is room at least
 
 
 @dataclass(frozen=True)
@@ -109,14 +112,20 @@ def refuse_unless_plain(plan: Plan, config: PreTrainedConfig, source: str) -> No
         )
 
 
-def open_pipeline(file: Path | None, source: str, kv_bytes: int, threads: int) -> Pipeline:
+def open_pipeline(file: Path | None, plan: Plan, config: PreTrainedConfig, source: str) -> Pipeline:
     """Return a model that OpenVINO has read from a GGUF file, which takes some seconds.
 
+    It computes with as many threads as torch does now. What it computes for a text must not depend
+    on the other texts of a batch. So keys and values are not kept in 8 bits, OpenVINO's default,
+    where several tokens share a scale; prompts are read whole, since where one is split would
+    depend on the room that others leave; and none finds its beginning in the cache, which made
+    one text in eight another when it was asked again.
+
     Args:
-        file: the GGUF file; None where the model comes from none.
+        file: the repacked GGUF file; None where the model comes from none.
+        plan: of the load.
+        config: of the model.
         source: of the model, for messages.
-        kv_bytes: of the keys and values of the longest text, for which there is room at least.
-        threads: that compute.
 
     Raises:
         UnsupportedModelError: there is no file, or OpenVINO does not read it.
@@ -129,18 +138,25 @@ def open_pipeline(file: Path | None, source: str, kv_bytes: int, threads: int) -
     with _unobserved():
         import openvino_genai
     scheduling = openvino_genai.SchedulerConfig()
-    scheduling.cache_size = max(1, math.ceil(2 * kv_bytes / _GIGABYTE))
-    scheduling.enable_prefix_caching = True
+    held = kv_bytes(config, plan.dtype, max(_BATCH, plan.context_length))
+    scheduling.cache_size = math.ceil(held / _GIGABYTE)
+    scheduling.enable_prefix_caching = False
+    scheduling.dynamic_split_fuse = False
+    scheduling.max_num_batched_tokens = max(_BATCH, plan.context_length)
+    properties = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[plan.dtype],
+        "KV_CACHE_PRECISION": _PRECISIONS[plan.dtype],
+    }
     try:
         batching = openvino_genai.ContinuousBatchingPipeline(
-            str(file), scheduling, "CPU", {"INFERENCE_NUM_THREADS": threads, **_PRECISION}
+            str(file), scheduling, "CPU", properties
         )
     except Exception as error:  # whatever its reader raises on what it does not know
         # Behind the line of its source code.
         why = str(error).strip().rpartition("\n")[2]
         raise UnsupportedModelError(
-            f"OpenVINO GenAI {_version()} cannot read {file.name} ({why}). Of GGUF it reads Llama, "
-            f"Qwen2 and Qwen3 with weights in F16, Q8_0, Q6_K, Q4_K, Q4_1 or Q4_0. {_INSTEAD}"
+            f"OpenVINO GenAI {_version()} cannot read {source} from GGUF: {why}. {_INSTEAD}"
         ) from error
     return Pipeline(file, f"{_PACKAGE} {_version()}", batching)
 

@@ -33,6 +33,9 @@ _EXPERTS: dict[str, Any] = {
 }
 _NAMED_OTHERWISE: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
 
+# Of headers, that no architecture has for itself.
+_SHARED = ("general.", "split.", "tokenizer.")
+
 # By the architecture's name in GGUF: its configuration class and what that takes.
 CONFIGURATIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _SHAPE),
@@ -131,22 +134,14 @@ def write_gguf(
 
 
 def write_for_openvino(path: Path, architecture: str = "llama", **header: Any) -> Path:
-    """Write a tiny network with what OpenVINO's reader wants: matrices in F16, and more headers."""
+    """Write a tiny network with the headers that OpenVINO's reader requires."""
     made = network(configuration(architecture))
-    matrices = {n: t.astype(np.float16) for n, t in _tensors(made, architecture).items()}
     stated = {
-        "general.file_type": int(gguf.LlamaFileType.MOSTLY_F16),
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.unknown_token_id": 0,
         "tokenizer.chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
     }
-    return write_gguf(
-        made,
-        path,
-        architecture,
-        stated | header,
-        {name: tensor for name, tensor in matrices.items() if tensor.ndim == 2},
-    )
+    return write_gguf(made, path, architecture, stated | header)
 
 
 def _header(config: PretrainedConfig, architecture: str) -> dict[str, Any]:

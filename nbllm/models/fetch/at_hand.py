@@ -28,9 +28,9 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
     if "text_engine" in provenance and not is_installed():
         return False
     if source.startswith("pypi:"):
-        here = _is_of_catalog(provenance["name"], source, as_gguf=False)
+        here = _is_of_catalog(provenance["name"], source, repacked=False)
         if "text_engine" in provenance:
-            here = here and _is_of_catalog(provenance["name"], source, as_gguf=True)
+            here = here and _is_of_catalog(provenance["name"], source, repacked=True)
     else:
         here = _is_of_hub(source, "config.json", revision)
     if "adapter" not in provenance:
@@ -41,7 +41,7 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
     return here and _is_of_hub(provenance["adapter"], ADAPTER_WEIGHTS, commit)
 
 
-def _is_of_catalog(name: str, source: str, *, as_gguf: bool) -> bool:
+def _is_of_catalog(name: str, source: str, *, repacked: bool) -> bool:
     from nbllm.models.fetch.cached_models import list_cached
 
     entry = CATALOG.get(name)
@@ -51,7 +51,7 @@ def _is_of_catalog(name: str, source: str, *, as_gguf: bool) -> bool:
         item.whole
         and item.name == name
         and not item.of_hub
-        and (item.quantization == "gguf") == as_gguf
+        and (item.quantization == "openvino") == repacked
         for item in list_cached()
     )
 

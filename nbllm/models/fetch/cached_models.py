@@ -207,10 +207,10 @@ def _own_folder(path: Path) -> CachedModel:
 def _quantization(folder: Path) -> str | None:
     """Return how a model's weights are stored; None where its configuration is damaged.
 
-    "gguf" is a file that was kept beside the model that it was converted to.
+    "openvino" are those that were repacked for it, beside the model itself.
     """
     if not (folder / "config.json").exists() and any(folder.glob("*.gguf")):
-        return "gguf"
+        return "openvino"
     try:
         stated = read_object(folder / "config.json", error=ModelError).get("quantization_config")
     except ModelError:

