@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
@@ -16,6 +17,7 @@ from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, chat
 from nbllm.engine.structured.prose import Prose
 from nbllm.engine.token_events import on_each_token
 from nbllm.errors import UnsupportedModelError
+from nbllm.frame.running.provenance import find_record, find_report
 from nbllm.models.loader import load
 from nbllm.models.model import Model
 from tests.conftest import NetworkGuard
@@ -37,7 +39,7 @@ def pair(file: Path, **options: str) -> tuple[Model, Model]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Model, Model]]:
-    file = write_for_openvino(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+    file = write_for_openvino(tmp_path_factory.mktemp("gguf") / "a.gguf", context_length=2048)
     made = pair(file, dtype="fp32")
     yield made
     for model in made:
@@ -121,6 +123,33 @@ def test_an_interrupt_leaves_nothing_behind(models: tuple[Model, Model]) -> None
     with pytest.raises(KeyboardInterrupt), on_each_token(interrupt):
         generator(prompts)
     assert generator(prompts) == written(model)
+
+
+def test_a_run_says_what_wrote_its_texts(models: tuple[Model, Model]) -> None:
+    frame = pd.DataFrame({"text": TEXTS})
+    runs = [
+        frame.llm.prompt("Repeat: {text}", model=model, into="said", max_new_tokens=8)
+        for model in (*models, models[1])
+    ]
+    torch_run, openvino_run, again = (answered["said_run"][0] for answered in runs)
+    assert torch_run != openvino_run == again
+    assert "text_engine" not in find_record(torch_run, runs[0])["model"]
+    assert find_record(openvino_run, runs[1])["model"] == models[1].provenance()
+    assert find_report(again).known == len(TEXTS)
+    assert runs[0]["said"].tolist() == runs[1]["said"].tolist()
+
+
+def test_a_run_is_refused_before_its_first_row_and_labels_are_those_of_torch(
+    models: tuple[Model, Model],
+) -> None:
+    frame = pd.DataFrame({"text": TEXTS})
+    with pytest.raises(UnsupportedModelError, match="Pass grounded=False"):
+        frame.llm.summarize("text", model=models[1])
+    labels = [
+        frame.llm.sentiment("text", model=model, ledger=False)["text_sentiment_score"]
+        for model in models
+    ]
+    assert labels[0].tolist() == labels[1].tolist()
 
 
 @pytest.fixture(scope="module")

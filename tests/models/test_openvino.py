@@ -8,12 +8,16 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from nbllm.errors import ArgumentError, ModelError, UnsupportedModelError
 from nbllm.frame.running.record_schema import _Model
+from nbllm.models.fetch.at_hand import is_at_hand
+from nbllm.models.fetch.cached_models import CachedModel, list_cached, verify
+from nbllm.models.fetch.catalog import CATALOG, DEFAULT
 from nbllm.models.in_memory import loaded
 from nbllm.models.loader import held_as, load, reload
 from nbllm.models.openvino import is_installed
@@ -127,3 +131,43 @@ def test_nothing_is_reported_to_the_makers_of_openvino(file: Path, tmp_path: Pat
     command = [sys.executable, "-c", SENDS_NOTHING, str(file)]
     subprocess.run(command, env=environment | path, check=True, timeout=120)
     assert not (tmp_path / "intel").exists()
+
+
+@installed
+def test_a_file_is_repacked_once_and_at_hand_only_with_what_was_repacked(
+    file: Path, monkeypatch: pytest.MonkeyPatch, nbllm_home: Path
+) -> None:
+    first = load(file, quantize="none", text_engine="openvino")
+    [folder] = (nbllm_home / "models").glob("gguf-*-openvino-v1")
+    assert first.pipeline is not None and first.pipeline.file.parent == folder
+    first.unload()
+
+    def never(*_: object) -> None:
+        raise AssertionError("repacked again")
+
+    monkeypatch.setattr("nbllm.models.fetch.gguf_repacking.repack", never)
+    load(file, quantize="none", text_engine="openvino")
+    kept = [item for item in list_cached() if item.path == folder]
+    assert [(item.quantization, item.whole) for item in kept] == [("openvino", True)]
+    assert verify(kept[0]).ok
+
+
+def test_a_record_of_the_default_model_is_at_hand_with_its_repacked_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entry = CATALOG[DEFAULT]
+    record = {"name": entry.name, "source": entry.source, "revision": entry.weights_sha256}
+    asked = record | {"text_engine": "openvino-genai 1"}
+    cached = [
+        CachedModel(entry.name, Path(kind), 1, datetime.now(), True, quantization=kind)
+        for kind in ("none", "openvino")
+    ]
+    monkeypatch.setattr("nbllm.models.fetch.at_hand.is_installed", lambda: True)
+    monkeypatch.setattr("nbllm.models.fetch.cached_models.list_cached", lambda: cached)
+    assert is_at_hand(record) and is_at_hand(asked)
+    monkeypatch.setattr("nbllm.models.fetch.cached_models.list_cached", lambda: cached[:1])
+    assert is_at_hand(record) and not is_at_hand(asked)
+    monkeypatch.setattr("nbllm.models.fetch.cached_models.list_cached", lambda: cached[1:])
+    assert not is_at_hand(record) and not is_at_hand(asked)
+    monkeypatch.setattr("nbllm.models.fetch.at_hand.is_installed", lambda: False)
+    assert not is_at_hand(asked)
