@@ -2,7 +2,8 @@
 
 All write at most 48 tokens after the same prompts, greedily, with the weights of the default model:
 transformers and nbllm in the model's dtype here, the others from the file that it is made of
-(Q4_1; OpenVINO computes with activations in 8 bits). `generate` gets rows of like length together,
+(Q4_1; OpenVINO computes with activations in 8 bits, and reads this file with a loss, so nbllm
+repacks it for `text_engine="openvino"`). `generate` gets rows of like length together,
 in batches of several sizes, of which the best counts. The articles are those of XSum where
 NBLLM_DATA has them, else those written for this project, several joined to one.
 """
@@ -111,6 +112,9 @@ def writers(
         found["llama.cpp"] = llama
     if openvino := openvino_genai(packed, model):
         found["OpenVINO GenAI"] = openvino
+        by_openvino = nbllm.load(quantize="none", text_engine="openvino")
+        repacked = TextGenerator(by_openvino, prefix, max_new_tokens=NEW_TOKENS)
+        found["nbllm, text_engine='openvino'"] = lambda rows: [str(text) for text in repacked(rows)]
     return found
 
 

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, StopStringCriteria
 from nbllm.engine.cpu.continuous import ContinuousDecoder
 from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.decoding import Decoder
+from nbllm.engine.openvino import PipelineDecoder, refuse_rules
 from nbllm.engine.padding import pad_rows
 from nbllm.engine.prefix import SharedPrefix
 from nbllm.engine.prompt import Prompt
@@ -87,7 +88,8 @@ class TextGenerator:
 
     Raises:
         FrameError: the schema cannot be used, or no answer fits max_new_tokens.
-        UnsupportedModelError: the model cannot be held to a schema.
+        UnsupportedModelError: the model cannot be held to a schema, or OpenVINO writes its texts
+            and cannot be held to one, or to the words of a source.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class TextGenerator:
         prose: Prose | None = None,
     ) -> None:
         self.model = model
+        if model.pipeline is not None:
+            refuse_rules(schema=schema is not None, grounded=prose is not None and prose.grounded)
         self._continues = model.kind == "causal"
         self.grammar: JsonGrammar | None = None
         if schema is not None:
@@ -118,11 +122,17 @@ class TextGenerator:
         ends: dict[str, Any] = {"eos_token_ids": self._eos_token_ids, "stop": self._stopping}
         self._continuous: ContinuousDecoder | None = None
         self._decoder: Decoder | None = None
+        self._pipeline: PipelineDecoder | None = None
         self.prefix: RaggedNetwork | SharedPrefix
         ragged = None
-        if self._shares and _only_likeliest(model):
+        if model.pipeline is None and self._shares and _only_likeliest(model):
             ragged = RaggedNetwork.of(model, prefix_ids)
-        if ragged is not None:
+        if model.pipeline is not None:
+            self.prefix = SharedPrefix(model, ())  # each prompt is read whole
+            self._pipeline = PipelineDecoder(
+                model.pipeline, self.config, eos_token_ids=self._eos_token_ids, stop=stop
+            )
+        elif ragged is not None:
             self.prefix = ragged
             self._continuous = ContinuousDecoder(
                 ragged, max_new_tokens=max_new_tokens, pad=self._pad, **ends
@@ -134,7 +144,7 @@ class TextGenerator:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         """Return one text per prompt, stripped; where the model writes nothing, an error."""
-        if self._continuous is not None:
+        if self._continuous is not None or self._pipeline is not None:
             return self._write(prompts)
         answers: dict[int, str | Exception] = {}
         for group in groups([len(prompt.ids) for prompt in prompts], self._how):
@@ -184,6 +194,11 @@ class TextGenerator:
     def _write(self, prompts: Sequence[Prompt]) -> list[str | Exception]:
         rows = [prompt.ids for prompt in prompts]
         constraint = self._constraint(prompts)
+        if self._pipeline is not None:
+            written = self._pipeline(rows)
+            if isinstance(constraint, ProseConstraint):
+                constraint.follow(written)
+            return self._texts(written, constraint)
         if self._continuous is not None:
             return self._texts(self._continuous(rows, constraint), constraint)
         ids, seen = pad_rows(rows, self._pad, left=self._continues)

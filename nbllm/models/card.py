@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from nbllm.models.fetch.catalog import CatalogEntry
+    from nbllm.models.openvino import Pipeline
 
 __all__ = ["html", "plain"]
 
@@ -47,6 +48,7 @@ class Described(Protocol):
     adapter: str | None
     adapter_revision: str | None
     merged: bool
+    pipeline: Pipeline | None
 
     @property
     def device(self) -> torch.device: ...
@@ -128,6 +130,9 @@ def _cost(model: Described) -> dict[str, str]:
     if model.folder is not None:
         stored = sum(f.stat().st_size for f in model.folder.iterdir() if f.is_file())
         lines["disk"] = byte_size(stored)
+    if model.pipeline is not None:
+        repacked = byte_size(model.pipeline.file.stat().st_size)
+        lines["text engine"] = f"{model.pipeline.version}, with {repacked} of weights of its own"
     whole = model.quantization in ("nf4", "fp4") and attention_is_whole(model.network)
     return lines | {
         "quantization": f"{model.quantization}, attention whole" if whole else model.quantization,

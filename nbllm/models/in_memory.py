@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nbllm.models.memory.plan import Plan
     from nbllm.models.model import Model
+    from nbllm.models.openvino import Pipeline
 
 __all__ = ["hold", "holders", "loaded", "unload"]
 
@@ -32,6 +33,7 @@ class _Shared:
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    pipeline: Pipeline | None
     holders: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
     newest: Model | None = None  # held, so that a model that was not assigned stays usable
     key: str = field(default_factory=lambda: secrets.token_hex(4))  # by which others name it
@@ -45,20 +47,25 @@ if hasattr(os, "register_at_fork"):  # whoever holds it is not there in a proces
 
 def hold(
     plan: Plan,
-    read: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]],
+    read: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase, Pipeline | None]],
     make: Callable[..., Model],
 ) -> Model:
     """Return a model with a share of the network of a plan, which is read where it is not yet.
 
     Args:
         plan: decides which network it is.
-        read: reads the network and its tokenizer into memory.
-        make: makes the model of `network`, `tokenizer` and `_release`.
+        read: reads the network, its tokenizer and what else writes its texts into memory.
+        make: makes the model of `network`, `tokenizer`, `pipeline` and `_release`.
     """
     with _lock:
         shared = _in_memory.pop(plan, None) or _Shared(*read())
         _in_memory[plan] = shared
-        model = make(network=shared.network, tokenizer=shared.tokenizer, _release=_release)
+        model = make(
+            network=shared.network,
+            tokenizer=shared.tokenizer,
+            pipeline=shared.pipeline,
+            _release=_release,
+        )
         shared.holders.add(model)
         shared.newest = model
     _announce()

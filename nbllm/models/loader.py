@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from nbllm.checks import check_flag, check_text, reads, shown
+from nbllm.checks import check_choice, check_flag, check_text, reads, shown
 from nbllm.errors import ArgumentError, ModelError
 from nbllm.escaping import say
 from nbllm.models.adapter import check as check_adapter
@@ -21,7 +21,7 @@ from nbllm.models.configuration import (
 )
 from nbllm.models.devices.device import choose_dtype, reason_of_dtype
 from nbllm.models.fetch.catalog import DEFAULT
-from nbllm.models.fetch.sources import fetch, fetch_adapter
+from nbllm.models.fetch.sources import fetch, fetch_adapter, fetch_for_openvino
 from nbllm.models.in_memory import hold, loaded
 from nbllm.models.memory.placement import (
     input_device,
@@ -32,6 +32,12 @@ from nbllm.models.memory.placement import (
 from nbllm.models.memory.plan import Plan
 from nbllm.models.memory.planner import refuse_too_large, settle
 from nbllm.models.model import Model, ModelLike
+from nbllm.models.openvino import (
+    Pipeline,
+    open_pipeline,
+    refuse_unless_installed,
+    refuse_unless_plain,
+)
 from nbllm.models.quantization import schemes as quantization
 from nbllm.models.quantization.schemes import Quantization
 from nbllm.models.weights import read_weights
@@ -43,12 +49,16 @@ if TYPE_CHECKING:
 __all__ = ["check_named", "choose", "held_as", "load", "reload", "resolve"]
 
 
+_TEXT_ENGINES = ("torch", "openvino")
+
+
 @reads(
     revision=check_text,
     adapter_revision=check_text,
     merge_adapter=check_flag,
     accept_license=check_flag,
     trust_remote_code=check_flag,
+    text_engine=partial(check_choice, known=_TEXT_ENGINES),
 )
 def load(
     name_or_path: str | Path = DEFAULT,
@@ -63,6 +73,7 @@ def load(
     merge_adapter: bool = False,
     accept_license: bool = False,
     trust_remote_code: bool = False,
+    text_engine: str = "torch",
 ) -> Model:
     """Load a model: causal, encoder-decoder, classifier, sentence encoder or extractive QA.
 
@@ -93,6 +104,9 @@ def load(
         merge_adapter: add the adapter into the weights, which makes it cost nothing.
         accept_license: accept a licence that asks for it.
         trust_remote_code: run Python code that the checkpoint brings with it.
+        text_engine: what writes texts: "torch", or "openvino" for OpenVINO GenAI, which is faster
+            on a processor, rounds otherwise and cannot hold a text to a schema or to the words of
+            its source (`pip install 'nbllm[openvino]'`). It takes causal models from a GGUF file.
 
     Returns:
         The model, ready to be asked.
@@ -103,7 +117,8 @@ def load(
         LicenceError: its licence has to be accepted first.
         QuantizationError: there is no kernel for `quantize` on the device.
         TooLargeError: it does not fit in memory; nothing was read.
-        UnsupportedModelError: it is of another kind, incomplete, or would run code.
+        UnsupportedModelError: it is of another kind, incomplete, or would run code; or
+            `text_engine` cannot read it.
 
     Example:
         >>> llm = load("smollm2")  # doctest: +SKIP
@@ -122,6 +137,10 @@ def load(
     precision = choose_dtype(dtype, where, quantize)
     if not isinstance(quantize, str) or quantize != "auto":
         quantization.check(quantize, where, precision)
+    repacked = None
+    if text_engine == "openvino":
+        refuse_unless_installed()
+        repacked = fetch_for_openvino(name_or_path, revision, accept_license=accept_license)
     fetched = fetch(name_or_path, revision, accept_license=accept_license)
     added = None if adapter is None else fetch_adapter(adapter, adapter_revision)
     if added is not None:
@@ -147,6 +166,7 @@ def load(
             adapter_revision=None if added is None else added.revision,
             merge_adapter=merge_adapter,
             trust_remote_code=trust_remote_code,
+            text_engine=text_engine,
         ),
         config,
         network,
@@ -156,10 +176,15 @@ def load(
     if reason is not None:
         say(f"nbllm: {name_or_path}: {reason}")
 
-    def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if text_engine == "openvino":
+        refuse_unless_plain(plan, config, fetched.source)
+
+    def read_new() -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Pipeline | None]:
         refuse_quantized_on_disk(plan)
         refuse_too_large(plan, network)
-        return read_weights(plan, config, network, fetched)
+        by_openvino = text_engine == "openvino"
+        pipeline = open_pipeline(repacked, plan, config, fetched.source) if by_openvino else None
+        return *read_weights(plan, config, network, fetched), pipeline
 
     make = partial(
         Model,
@@ -255,6 +280,7 @@ def reload(provenance: Mapping[str, str]) -> Model:
         adapter=_name_in(provenance["adapter"]) if "adapter" in provenance else None,
         adapter_revision=provenance.get("adapter_revision"),
         merge_adapter=provenance.get("adapter_merged") == "yes",
+        text_engine="openvino" if "text_engine" in provenance else "torch",
     )
 
 

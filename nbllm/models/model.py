@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from nbllm.models.openvino import Pipeline
+
 __all__ = ["Model", "ModelLike"]
 
 
@@ -41,6 +43,7 @@ class Model:
     adapter_revision: str | None = None
     adapter_folder: Path | None = None  # where its files lie
     merged: bool = False  # the adapter into the weights
+    pipeline: Pipeline | None = None  # of OpenVINO, where that writes texts instead of `network`
     _release: Callable[[Model], None] | None = field(default=None, kw_only=True)
 
     @property
@@ -87,6 +90,8 @@ class Model:
                 "adapter_revision": self.adapter_revision or "",
                 "adapter_merged": "yes" if self.merged else "no",
             }
+        if self.pipeline is not None:
+            known["text_engine"] = self.pipeline.version
         return known
 
     def unload(self) -> None:
@@ -97,6 +102,7 @@ class Model:
         if not self.loaded:
             return
         del self.network, self.tokenizer
+        self.pipeline = None
         if self._release is not None:
             self._release(self)
 

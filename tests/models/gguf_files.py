@@ -33,6 +33,9 @@ _EXPERTS: dict[str, Any] = {
 }
 _NAMED_OTHERWISE: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": WIDTH}
 
+# Of headers, that no architecture has for itself.
+_SHARED = ("general.", "split.", "tokenizer.")
+
 # By the architecture's name in GGUF: its configuration class and what that takes.
 CONFIGURATIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _SHAPE),
@@ -115,7 +118,9 @@ def write_gguf(
     for key, value in stated.items():
         _add(
             writer,
-            key if key.startswith(("general.", "split.")) else f"{architecture}.{key}",
+            key
+            if key.startswith(("general.", "split.", "tokenizer."))
+            else f"{architecture}.{key}",
             value,
         )
     _add_tokenizer(writer, architecture)
@@ -126,6 +131,17 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def write_for_openvino(path: Path, architecture: str = "llama", **header: Any) -> Path:
+    """Write a tiny network with the headers that OpenVINO's reader requires."""
+    made = network(configuration(architecture))
+    stated = {
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+    }
+    return write_gguf(made, path, architecture, stated | header)
 
 
 def _header(config: PretrainedConfig, architecture: str) -> dict[str, Any]:

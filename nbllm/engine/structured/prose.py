@@ -110,6 +110,20 @@ class ProseConstraint(Constraint):
         """
         self._rows = [self._all[n] for n in rows]
 
+    def follow(self, written: Sequence[Sequence[int]]) -> None:
+        """Apply the rules to texts that were generated without them, which they can only cut.
+
+        How likely a period is was not recorded: a text without a whole sentence is cut where its
+        words are used up.
+
+        Args:
+            written: The tokens of all rows, of prose that is not grounded.
+        """
+        for row, tokens in zip(self._all, written, strict=True):
+            for token in tokens:
+                if not row.finished:
+                    self._write(row, token)
+
     def texts(self) -> list[str]:
         """Return the texts of all rows, once generation has ended."""
         return [row.whole_text() for row in self._all]

@@ -50,6 +50,7 @@ class _Model(TypedDict):
     adapter: NotRequired[_Name]
     adapter_revision: NotRequired[str]
     adapter_merged: NotRequired[Literal["yes", "no"]]
+    text_engine: NotRequired[_Name]
 
 
 class _Parameters(TypedDict, total=False):

@@ -26,7 +26,7 @@ ANSWER_FORMAT = 3
 # GPU's answers are not reused on a CPU.
 _DETERMINING = (
     "revision", "quantization", "dtype", "device", "device_map", "adapter_revision",
-    "adapter_merged",
+    "adapter_merged", "text_engine",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nbllm.models.fetch.catalog import CATALOG
+from nbllm.models.openvino import is_installed
 
 __all__ = ["is_at_hand"]
 
@@ -24,8 +25,12 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
         provenance: as `Model.provenance` gives it.
     """
     source, revision = provenance["source"], provenance["revision"]
+    if "text_engine" in provenance and not is_installed():
+        return False
     if source.startswith("pypi:"):
-        here = _is_of_catalog(provenance["name"], source)
+        here = _is_of_catalog(provenance["name"], source, repacked=False)
+        if "text_engine" in provenance:
+            here = here and _is_of_catalog(provenance["name"], source, repacked=True)
     else:
         here = _is_of_hub(source, "config.json", revision)
     if "adapter" not in provenance:
@@ -36,13 +41,19 @@ def is_at_hand(provenance: Mapping[str, str]) -> bool:
     return here and _is_of_hub(provenance["adapter"], ADAPTER_WEIGHTS, commit)
 
 
-def _is_of_catalog(name: str, source: str) -> bool:
+def _is_of_catalog(name: str, source: str, *, repacked: bool) -> bool:
     from nbllm.models.fetch.cached_models import list_cached
 
     entry = CATALOG.get(name)
     if entry is None or entry.source != source:
         return False
-    return any(item.whole and item.name == name and not item.of_hub for item in list_cached())
+    return any(
+        item.whole
+        and item.name == name
+        and not item.of_hub
+        and (item.quantization == "openvino") == repacked
+        for item in list_cached()
+    )
 
 
 def _is_of_hub(source: str, landmark: str, commit: str) -> bool:

@@ -205,7 +205,12 @@ def _own_folder(path: Path) -> CachedModel:
 
 
 def _quantization(folder: Path) -> str | None:
-    """Return how a model's weights are stored, by its configuration; None where that is damaged."""
+    """Return how a model's weights are stored; None where its configuration is damaged.
+
+    "openvino" are those that were repacked for it, beside the model itself.
+    """
+    if not (folder / "config.json").exists() and any(folder.glob("*.gguf")):
+        return "openvino"
     try:
         stated = read_object(folder / "config.json", error=ModelError).get("quantization_config")
     except ModelError:

