@@ -87,7 +87,7 @@ VERBS: dict[str, tuple[str, str, Ask]] = {
     "answer": (
         "causal",
         "review_answer",
-        lambda f, m, on: f.llm.answer("review", question="Who?", model=m, ledger=on),
+        lambda f, m, on: f.llm.answer("review", question="Who?", threshold=0, model=m, ledger=on),
     ),
     "prompt": (
         "causal",
