@@ -54,7 +54,7 @@ VERBS: dict[str, dict[str, Any]] = {
     "classify": {"labels": ["food", "film"], "multi": True},
     "summarize": {"max_words": 1},
     "translate": {"max_new_tokens": 2},
-    "answer": {"question": "who?", "max_new_tokens": 2},
+    "answer": {"question": "who?", "max_new_tokens": 2, "threshold": 0},
     "embed": {},
     "filter": {"predicate": "is kind", "threshold": 0.0},
     "mask": {},

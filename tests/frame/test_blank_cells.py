@@ -47,7 +47,7 @@ def test_they_are_no_rows_to_ask(module: Any) -> None:
         ("classify", {"labels": ["food", "film"]}),
         ("summarize", {"max_words": 1}),
         ("translate", {"max_new_tokens": 2}),
-        ("answer", {"question": "who?", "max_new_tokens": 2}),
+        ("answer", {"question": "who?", "max_new_tokens": 2, "threshold": 0}),
         ("extract", {"schema": {"n": int}}),
         ("reply", {"sources": ["Soup."], "intents": ["food", "film"], "max_new_tokens": 2}),
         ("mask", {}),

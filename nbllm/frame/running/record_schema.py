@@ -205,6 +205,10 @@ def _calibration_fits(record: Mapping[str, Any]) -> bool:
         return len(offset) == count
     if "several" in parameters:
         return len(offset) == 2 * count
+    if "refusal" in parameters:
+        return len(offset) == 2  # intercept and slope of the fit
+    if "grounded" in parameters:
+        return len(offset) > 0  # one or more numbers for each field
     return len(offset) == len(parameters.get("statements", (None,)))
 
 

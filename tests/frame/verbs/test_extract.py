@@ -20,6 +20,8 @@ from nbllm.engine.prompt import CompiledTemplate
 from nbllm.engine.structured.grammar import JsonGrammar, accepts
 from nbllm.errors import FrameError, LabelError, UnsupportedModelError
 from nbllm.frame.columns import is_missing
+from nbllm.frame.running.provenance import find_record
+from nbllm.frame.running.record_schema import record_fault
 from nbllm.frame.tasks.fields import field_dtypes, normalize_schema, parse_answer
 from nbllm.models.model import Model
 from tests.asking import extract
@@ -414,3 +416,11 @@ def test_a_field_called_as_a_column_of_the_run_is_refused(tiny_llama: Model, nam
 
 def test_a_decimal_is_a_number() -> None:
     assert normalize_schema({"price": Decimal})["properties"]["price"] == {"type": "number"}
+
+
+def test_the_record_of_several_fields_is_valid(tiny_llama: Model) -> None:
+    frame = pd.DataFrame({"text": ["My order 4711 came late to Leeds."]})
+    answered = frame.llm.extract("text", {"order": str, "city": str}, model=tiny_llama)
+    record = find_record(answered["text_extract_run"].iloc[0], answered)
+    assert len(record["offset"]) == 2
+    assert record_fault(record) is None
