@@ -118,8 +118,8 @@ def open_pipeline(file: Path | None, plan: Plan, config: PreTrainedConfig, sourc
     It computes with as many threads as torch does now. What it computes for a text must not depend
     on the other texts of a batch. So keys and values are not kept in 8 bits, OpenVINO's default,
     where several tokens share a scale; prompts are read whole, since where one is split would
-    depend on the room that others leave; and none finds its beginning in the cache, which made
-    one text in eight another when it was asked again.
+    depend on the room that others leave; and none finds its beginning in the cache, since one
+    text of eight was another when it was asked again.
 
     Args:
         file: the repacked GGUF file; None where the model comes from none.
