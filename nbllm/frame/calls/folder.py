@@ -87,8 +87,8 @@ def answer_folder(
         The paths of the files that this call wrote.
 
     Raises:
-        FrameError: Ray is not installed, there is no such verb, `source` has no Parquet file, or
-            `target` is `source` or lies in it.
+        FrameError: Ray is not installed, there is no such verb, an option of it needs more than
+            rows, `source` has no Parquet file, or `target` is `source` or lies in it.
         NbllmError: The verb rejects its arguments or the columns of the first readable file.
 
     Example:
@@ -104,6 +104,12 @@ def answer_folder(
         )
     settings = {"model": model, "into": into, "keep": keep, "truncate": truncate}
     call = find_row_verb(verb).call(subject, options, settings)
+    option = call.verb.not_by_file(call.options)
+    if option is not None:
+        raise FrameError(
+            f"{option}= needs the rows of all files at once, or more than the answer of a row, and "
+            f"answer_folder answers row by row. Leave it out, or call {verb} on a frame."
+        )
     files = sorted(path.relative_to(source) for path in source.rglob("*.parquet"))
     if not files:
         raise FrameError(f"no Parquet file is in {source}. Name a folder that has some.")

@@ -211,6 +211,16 @@ class Verb(ABC, Generic[O]):
         """Return the frame that the task reads, such as one with a row per group."""
         return frame
 
+    def not_by_file(self, options: O) -> str | None:
+        """Return the name of a given option that needs more than a row's answer; None if none is.
+
+        `answer_folder` refuses it, since it writes the answers of rows.
+
+        Args:
+            options: The options of the call.
+        """
+        return None
+
     def texts_read(
         self, record: Mapping[str, Any], texts: tuple[str, ...], model: Model
     ) -> tuple[str, ...]:

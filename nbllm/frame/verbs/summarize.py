@@ -161,6 +161,9 @@ class Summarize(Verb[Options]):
         template = plain(model.tokenizer, parts)
         return TextTask(self.name, template, max_new_tokens, stop="\n", prose=prose)
 
+    def not_by_file(self, options: Options) -> str | None:
+        return "by" if options.by is not None else "evidence" if options.evidence else None
+
     def frame_of(self, frame: Any, call: Call[Options]) -> Any:
         by = call.options.by
         return frame if by is None else _group_texts(frame, by, call.subject)
