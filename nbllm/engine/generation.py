@@ -134,9 +134,7 @@ class TextGenerator:
             )
         elif ragged is not None:
             self.prefix = ragged
-            self._continuous = ContinuousDecoder(
-                ragged, max_new_tokens=max_new_tokens, pad=self._pad, **ends
-            )
+            self._continuous = ContinuousDecoder(ragged, self.config, **ends)
         else:
             self.prefix = held = SharedPrefix(model, prefix_ids if self._shares else ())
             if self._shares:

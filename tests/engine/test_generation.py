@@ -7,7 +7,7 @@ from nbllm.engine.cpu.ragged_attention import RaggedNetwork
 from nbllm.engine.decoding import Decoder
 from nbllm.engine.generation import TextGenerator
 from nbllm.engine.padding import pad_rows
-from nbllm.engine.prompt import CompiledTemplate, Part, chat
+from nbllm.engine.prompt import CompiledTemplate, Part, Prompt, chat
 from nbllm.models.model import Model
 from tests.conftest import byte_tokenizer, seeded
 
@@ -220,3 +220,13 @@ def test_a_decoder_keeps_the_first_token_that_its_model_forces() -> None:
     generator = TextGenerator(model, (), max_new_tokens=6)
     written = generator(compiled.encode([[text] for text in TEXTS], limit=250))
     assert all(text.startswith("Q") for text in written)
+
+
+def test_the_most_tokens_are_read_for_each_batch(tiny_llama: Model) -> None:
+    generator = TextGenerator(tiny_llama, (), max_new_tokens=12)
+    prompts = [Prompt((5, 6, 7), "", (), ())]
+    [whole] = generator(prompts)
+    generator.config.max_new_tokens = 3
+    [short] = generator(prompts)
+    count = len(tiny_llama.tokenizer(str(short), add_special_tokens=False).input_ids)
+    assert len(str(short)) < len(str(whole)) and count <= 4

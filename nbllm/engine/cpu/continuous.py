@@ -17,7 +17,7 @@ from nbllm.engine.cpu.ragged_attention import RaggedNetwork, Step
 from nbllm.engine.token_events import token_generated
 
 if TYPE_CHECKING:
-    from transformers import StopStringCriteria
+    from transformers import GenerationConfig, StopStringCriteria
 
     from nbllm.engine.structured.constraint import Constraint
 
@@ -33,26 +33,24 @@ class ContinuousDecoder:
 
     Args:
         network: Reads the prompts, and holds the tokens that all of them start with.
-        max_new_tokens: The most tokens of a text.
+        config: Has the most tokens of a text, read for each batch, and the token that stands before
+            a row whose stop string is looked for.
         eos_token_ids: Tokens that finish a row.
         stop: Finishes a row too.
-        pad: A token that stands before a row whose stop string is looked for.
     """
 
     def __init__(
         self,
         network: RaggedNetwork,
+        config: GenerationConfig,
         *,
-        max_new_tokens: int,
         eos_token_ids: Sequence[int],
         stop: StopStringCriteria | None = None,
-        pad: int = 0,
     ) -> None:
         self._network = network
-        self._max_new_tokens = max_new_tokens
+        self._config = config
         self._eos_token_ids = frozenset(eos_token_ids)
         self._stop = stop
-        self._pad = pad
 
     def __call__(
         self, prompts: Sequence[Sequence[int]], constraint: Constraint | None = None
@@ -67,7 +65,7 @@ class ContinuousDecoder:
         written: list[list[int]] = [[] for _ in own]
         waiting = deque(sorted(range(len(own)), key=lambda row: -len(own[row])))
         slots = min(_ROWS, len(own))
-        rooms = [len(own[row]) + self._max_new_tokens for row in list(waiting)[:slots]]
+        rooms = [len(own[row]) + self._config.max_new_tokens for row in list(waiting)[:slots]]
         self._network.reserve([-(-room // _ROUND) * _ROUND for room in rooms])
         try:
             with torch.inference_mode():
@@ -119,13 +117,14 @@ class ContinuousDecoder:
         self, active: list[int], own: list[list[int]], written: list[list[int]]
     ) -> list[bool]:
         finished = [
-            written[row][-1] in self._eos_token_ids or len(written[row]) >= self._max_new_tokens
+            written[row][-1] in self._eos_token_ids
+            or len(written[row]) >= self._config.max_new_tokens
             for row in active
         ]
         if self._stop is not None:
             ends = self._stop.maximum_token_len
             last = [(own[row] + written[row])[-ends:] for row in active]
-            padded = [[self._pad] * (ends - len(ids)) + ids for ids in last]
+            padded = [[self._config.pad_token_id] * (ends - len(ids)) + ids for ids in last]
             ids: Any = torch.tensor(padded)
             stopped = self._stop(ids, None).tolist()
             finished = [a or b for a, b in zip(finished, stopped, strict=True)]

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
+    GenerationConfig,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -49,8 +50,8 @@ def alone(model: Model, ids: Sequence[int], ends: Sequence[int] = ()) -> list[in
 def decoder(model: Model, prefix: Sequence[int], **options: Any) -> ContinuousDecoder:
     network = RaggedNetwork.of(model, prefix)
     assert network is not None
-    settings = {"max_new_tokens": TOKENS, "eos_token_ids": []} | options
-    return ContinuousDecoder(network, **settings)
+    config = GenerationConfig(max_new_tokens=options.pop("max_new_tokens", TOKENS), pad_token_id=0)
+    return ContinuousDecoder(network, config, **{"eos_token_ids": []} | options)
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
@@ -107,7 +108,7 @@ def test_no_keys_are_held_after_a_call() -> None:
     rows = [list(prompt.ids) for prompt in prompts(20, [5, 9])]
     network = RaggedNetwork.of(model, rows[0][:20])
     assert network is not None
-    ContinuousDecoder(network, max_new_tokens=3, eos_token_ids=[])(rows)
+    ContinuousDecoder(network, GenerationConfig(max_new_tokens=3), eos_token_ids=[])(rows)
     assert all(not layer.keys and not layer.values for layer in network.layers)
 
 
