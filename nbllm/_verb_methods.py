@@ -139,7 +139,8 @@ class Verbs(Generic[F]):
 
         Without a threshold, the answer is null if the text more likely holds none: if it does not
         make the question much likelier. How much is fitted once per model and prompt, on texts and
-        questions that come with nbllm. `threshold=0` shows all answers, with their scores.
+        questions that come with nbllm. `threshold=0` shows all answers, with their
+        scores, but those in which the model itself calls the question unanswerable.
 
         A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
         text, which may have any length. Its score compares the best span with no answer.
@@ -1963,15 +1964,18 @@ class Verbs(Generic[F]):
 
         A sentence is "supported", "contradicted" (the text has its subject, but a name, a number
         or a negation is another one) or "not in the text". `<column>_verify` has the verdict of
-        the worst sentence, and `_score` the probability that it is supported. `_sentences` has
-        all of them, as a JSON list of objects: `sentence`, `verdict`, `score`; `evidence`, the
-        nearest sentence of the text by BM25, with its character offsets `start` and `end`; and
-        `misquoted`, the names and numbers that the text lacks or that are unlikely there.
+        the worst sentence, and `_score` the lowest probability of one to be supported. One with a
+        misquoted word is never called supported, and one that the text has word for word always.
+        `_sentences` has all of them, as a JSON list of objects: `sentence`, `verdict`, `score`;
+        `evidence`, the nearest sentence of the text by BM25, with its character offsets `start`
+        and `end`; and `misquoted`, the names and numbers that the text lacks or that are unlikely
+        there.
 
         The verdict is by the model's likelihoods of a sentence after the text and without it,
         and by the words of both. It tells another subject, name or number well, one that is taken
         from elsewhere in the text less well, and no wrong conclusion. Negations are compared in
-        English only. Of a text that does not fit the context, the model reads the sentences
+        English only, and texts in a script without spaces between words, such as Chinese, are an
+        error of their row. Of a text that does not fit the context, the model reads the sentences
         nearest to those that are checked.
 
         Args:
@@ -2605,7 +2609,8 @@ class SeriesVerbs(Generic[F]):
 
         Without a threshold, the answer is null if the text more likely holds none: if it does not
         make the question much likelier. How much is fitted once per model and prompt, on texts and
-        questions that come with nbllm. `threshold=0` shows all answers, with their scores.
+        questions that come with nbllm. `threshold=0` shows all answers, with their
+        scores, but those in which the model itself calls the question unanswerable.
 
         A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
         text, which may have any length. Its score compares the best span with no answer.
@@ -4245,15 +4250,18 @@ class SeriesVerbs(Generic[F]):
 
         A sentence is "supported", "contradicted" (the text has its subject, but a name, a number
         or a negation is another one) or "not in the text". `<column>_verify` has the verdict of
-        the worst sentence, and `_score` the probability that it is supported. `_sentences` has
-        all of them, as a JSON list of objects: `sentence`, `verdict`, `score`; `evidence`, the
-        nearest sentence of the text by BM25, with its character offsets `start` and `end`; and
-        `misquoted`, the names and numbers that the text lacks or that are unlikely there.
+        the worst sentence, and `_score` the lowest probability of one to be supported. One with a
+        misquoted word is never called supported, and one that the text has word for word always.
+        `_sentences` has all of them, as a JSON list of objects: `sentence`, `verdict`, `score`;
+        `evidence`, the nearest sentence of the text by BM25, with its character offsets `start`
+        and `end`; and `misquoted`, the names and numbers that the text lacks or that are unlikely
+        there.
 
         The verdict is by the model's likelihoods of a sentence after the text and without it,
         and by the words of both. It tells another subject, name or number well, one that is taken
         from elsewhere in the text less well, and no wrong conclusion. Negations are compared in
-        English only. Of a text that does not fit the context, the model reads the sentences
+        English only, and texts in a script without spaces between words, such as Chinese, are an
+        error of their row. Of a text that does not fit the context, the model reads the sentences
         nearest to those that are checked.
 
         Args:

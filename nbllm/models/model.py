@@ -127,8 +127,8 @@ class Model:
         def __getattr__(self, name: str) -> object:
             if name in ("network", "tokenizer"):
                 raise ModelError(
-                    f"This model ({self.name}) was unloaded. Load it again with "
-                    f"nbllm.load({self.name!r})."
+                    f"This model ({self.name}) was unloaded. Load it again with nbllm.load("
+                    f"{self.name!r}), and the arguments that it was loaded with."
                 )
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 

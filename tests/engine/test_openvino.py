@@ -122,6 +122,7 @@ def test_an_interrupt_leaves_nothing_behind(models: tuple[Model, Model]) -> None
 
     with pytest.raises(KeyboardInterrupt), on_each_token(interrupt):
         generator(prompts)
+    assert model.pipeline is not None and not model.pipeline.batching.has_non_finished_requests()
     assert generator(prompts) == written(model)
 
 

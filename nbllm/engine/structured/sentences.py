@@ -5,7 +5,8 @@ from __future__ import annotations
 import regex
 
 __all__ = [
-    "UNSPACED", "close_sentence", "ends_in_abbreviation", "sentence_spans", "whole_sentences",
+    "UNSPACED", "close_sentence", "ends_in_abbreviation", "is_unspaced", "sentence_spans",
+    "whole_sentences",
 ]  # fmt: skip
 
 # Scripts without spaces between words.
@@ -21,6 +22,20 @@ _ABBREVIATION = regex.compile(
 _LONGEST_ABBREVIATION = 8  # characters, with the period
 _DANGLING = " \t\r\n,;:-–—([\"'“‘«、，；：（「『"
 _LINE_BREAK = regex.compile(r"\n")
+
+
+def is_unspaced(text: str) -> bool:
+    """Return whether most letters of a text are of a script without spaces between words.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> is_unspaced("他走了"), is_unspaced("He left 北京")
+        (True, False)
+    """
+    letters = sum(map(str.isalnum, text))
+    return 2 * len(_UNSPACED.findall(text)) > letters
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:

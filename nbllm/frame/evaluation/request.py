@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import narwhals as nw
 
+from nbllm.blank import is_blank
 from nbllm.checks import shown
 from nbllm.errors import ColumnError, FrameError
 from nbllm.frame.columns import is_missing
@@ -68,8 +69,12 @@ class EvaluationRequest:
         if self.metrics is not None:
             raise FrameError(ONLY_TEXTS_HAVE_METRICS)
 
-    def common(self) -> dict[str, Any]:
+    def common(self, *, refusals: bool = False) -> dict[str, Any]:
         """Return `pair` of the columns `output` and `truth`.
+
+        Args:
+            refusals: Whether a null is an answer too: that of a row that was answered and has no
+                error is the empty text, which is right where the truth is one.
 
         Raises:
             ColumnError: There is no such column.
@@ -82,7 +87,27 @@ class EvaluationRequest:
             )
         values = self.data[self.output].to_list()
         answers = [None if is_missing(value) else value for value in values]
-        return self.pair(answers, right_answers(self.frame, self.truth))
+        right = right_answers(self.frame, self.truth)
+        if refusals:
+            refused = self._refused()
+            answers = ["" if null else a for a, null in zip(answers, refused, strict=True)]
+            truth = self.data[self.truth].to_list()
+            right = [
+                "" if isinstance(value, str) and is_blank(value) else text
+                for value, text in zip(truth, right, strict=True)
+            ]
+        return self.pair(answers, right)
+
+    def _refused(self) -> list[bool]:
+        """Return which rows were answered, and have neither an answer nor an error."""
+        names = [self.output, f"{self.output}_error", f"{self.output}_run"]
+        if not set(names) <= set(self.data.columns):
+            return [False] * len(self.data)
+        columns = [self.data[name].to_list() for name in names]
+        return [
+            is_missing(answer) and is_missing(error) and not is_missing(run)
+            for answer, error, run in zip(*columns, strict=True)
+        ]
 
     def pair(self, answers: Sequence[Any], right: Sequence[Any]) -> dict[str, Any]:
         """Return the attributes of `Evaluation`, for the rows with both answer and truth.
@@ -117,6 +142,7 @@ def evaluate_answers(
     *,
     metrics: Sequence[str] = _ROUGE,
     baseline: Baseline = _FIRST_SENTENCES,
+    refusals: bool = False,
 ) -> Evaluation:
     """Return the evaluation of labels, fields or texts, whichever the run's record states.
 
@@ -124,6 +150,7 @@ def evaluate_answers(
         request: The answers, the true values and the records of the runs.
         metrics: The default metrics for texts.
         baseline: The baseline for texts.
+        refusals: As in `EvaluationRequest.common`.
 
     Raises:
         ColumnError: There is no such column.
@@ -131,7 +158,7 @@ def evaluate_answers(
             the answers were changed.
         LabelError: `truth` has labels that the verb does not give.
     """
-    common, record = request.common(), request.records[0]
+    common, record = request.common(refusals=refusals), request.records[0]
     if any(not isinstance(value, str) for value in common["answers"]):
         raise FrameError(
             f"the answers in {request.output!r} are no texts, though {request.verb} gives such: "

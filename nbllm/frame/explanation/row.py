@@ -91,6 +91,11 @@ def explained_row(
     if record["writes"]:
         [answer] = row_values(frame, [output], row)
         found, prompt = None, with_answer(prompt, answer, model.tokenizer)
+        if "text_engine" in record["model"]:
+            warn_user(
+                f"explain: {record['model']['text_engine']} wrote this text. The attention shown "
+                "is that of the same model in torch, as it reads the text."
+            )
     else:
         found = contrast(record, frame, output, row, prompt, model)
     if not is_verified:

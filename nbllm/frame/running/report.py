@@ -81,6 +81,7 @@ class RunReport:
                 self.model[key] for key in ("name", "quantization", "dtype", "device")
             )
             + self._spread()
+            + (f", texts by {self.model['text_engine']}" if "text_engine" in self.model else "")
             + f", revision {self.model['revision'][:12]}",
             "run": self.run,
             "ledger": f"{self.ledger} ({self.ledger_bytes / 1e6:.1f} MB; "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbllm.engine.prompt import CompiledTemplate, Prompt, answer_ids
+from nbllm.engine.structured.sentences import is_unspaced
 from nbllm.engine.tokenization import tokenize
 from nbllm.errors import ModelError, TextError, TextTooLongError
 from nbllm.frame.tasks.claims import Claim, Source
@@ -75,6 +76,11 @@ class BoundEvidenceTask:
         claims = tuple(Source(source).claims(claim))
         if not claims:
             return TextError("the text to check has no letter and no digit")
+        if is_unspaced(claim):
+            return TextError(
+                "the text to check is in a script without spaces between words, of which verify "
+                "would not see wrong names and numbers"
+            )
         read = readable_source(self.template, source, claim, self.limit)
         [prompt] = self.template.encode([(read, claim)], limit=self.limit, truncate=truncate)
         if isinstance(prompt, Exception):

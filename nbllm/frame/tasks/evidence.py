@@ -5,7 +5,8 @@ likelier after the text than without it, unlikely after it, and with few words o
 number, is unlikely where it stands, or the text lacks it. Or it has a negation and the nearest
 sentence of the text has none, or the other way round. The probability that it is supported is the
 product of four logistic functions, one per fault (a "noisy or" of faults), and the smallest of
-them says what is wrong.
+them says what is wrong. Whatever the product, a sentence with a misquoted word is not supported,
+and one that the text has word for word is.
 
 The coefficients are of maximum likelihood, on 2,460 sentences: summaries and sentences of 150
 abstracts of SciTLDR's training split and 150 articles of XSum (rows 0 to 249), and corruptions of
@@ -115,10 +116,10 @@ class EvidenceTask:
 
     def decode(self, answers: Sequence[Any], offset: Sequence[float] | None) -> list[list[Any]]:
         rows = [[self._judge(figures) for figures in answer] for answer in answers]
-        worst = [min(row, key=lambda sentence: sentence["score"]) for row in rows]
+        worst = [min(row, key=lambda s: (s["verdict"] == SUPPORTED, s["score"])) for row in rows]
         return [
             [sentence["verdict"] for sentence in worst],
-            [sentence["score"] for sentence in worst],
+            [min(sentence["score"] for sentence in row) for row in rows],
             [json.dumps(row, ensure_ascii=False) for row in rows],
         ]
 
@@ -126,26 +127,36 @@ class EvidenceTask:
         """Return a sentence with its verdict, score, evidence and misquoted words."""
         odds = _log_odds(figures)
         score = exp(sum(map(_log_logistic, odds.values())))
-        verdict = SUPPORTED
-        if score < self.threshold:
-            is_other = min(odds, key=lambda kind: odds[kind]) == "subject"
-            verdict = NOT_IN_TEXT if is_other or figures["evidence"] is None else CONTRADICTED
+        misquoted = [
+            word
+            for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds))
+            for word, likelihood, is_in_text in figures[kind]
+            if not is_in_text or odds_of(likelihood, is_in_text) < 0
+        ]
+        is_low = score < self.threshold
+        is_other = is_low and min(odds, key=lambda kind: odds[kind]) == "subject"
+        differs = bool(misquoted) or figures["negated"] or figures["denied"]
+        if _is_quoted(figures) or not (is_low or misquoted):
+            verdict = SUPPORTED
+        elif differs and not is_other and figures["evidence"] is not None:
+            verdict = CONTRADICTED
+        else:
+            verdict = NOT_IN_TEXT
         return {
             "sentence": figures["sentence"],
             "verdict": verdict,
             "score": score,
             **{key: figures[key] for key in ("evidence", "start", "end")},
-            "misquoted": [
-                word
-                for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds))
-                for word, likelihood, is_in_text in figures[kind]
-                if not is_in_text or odds_of(likelihood, is_in_text) < 0
-            ],
+            "misquoted": [] if _is_quoted(figures) else misquoted,
         }
 
     def _is_close(self, answer: Sequence[Mapping[str, Any]], tolerance: float) -> bool:
         """Return whether rounding could decide the verdict on a sentence."""
         for figures in answer:
+            words = [_name_odds(*word[1:]) for word in figures["names"]]
+            words += [_number_odds(*word[1:]) for word in figures["numbers"]]
+            if any(abs(word) < tolerance for word in words):
+                return True
             odds = _log_odds(figures)
             score = sum(map(_log_logistic, odds.values()))
             edge = log(max(self.threshold, 1e-9))
@@ -155,6 +166,12 @@ class EvidenceTask:
             if tolerance and score < edge and abs(subject - min(others, default=9e9)) < tolerance:
                 return True
         return False
+
+
+def _is_quoted(figures: Mapping[str, Any]) -> bool:
+    """Return whether the text has a sentence word for word, in the same case."""
+    sentence, evidence = (str(figures[key] or "").split() for key in ("sentence", "evidence"))
+    return sentence == evidence
 
 
 def _log_odds(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -104,7 +104,8 @@ class Answer(Verb[Options]):
 
     Without a threshold, the answer is null if the text more likely holds none: if it does not
     make the question much likelier. How much is fitted once per model and prompt, on texts and
-    questions that come with nbllm. `threshold=0` shows all answers, with their scores.
+    questions that come with nbllm. `threshold=0` shows all answers, with their
+    scores, but those in which the model itself calls the question unanswerable.
 
     A model for extractive question answering (…ForQuestionAnswering) marks the answer in the
     text, which may have any length. Its score compares the best span with no answer.
@@ -183,7 +184,7 @@ class Answer(Verb[Options]):
         return {self.name: answer} if _TEXT in record["columns"] else {}
 
     def evaluate(self, request: EvaluationRequest) -> Evaluation:
-        return evaluate_answers(request, metrics=("exact", "token_f1"))
+        return evaluate_answers(request, metrics=("exact", "token_f1"), refusals=True)
 
 
 VERB = Answer()

@@ -38,7 +38,19 @@ def judge(threshold: float = 0.5, **changed: Any) -> tuple[Any, ...]:
         ({"names": [["Lake", -0.5, True], ["Park", -25.0, True]]}, CONTRADICTED, ["Park"]),
         ({"numbers": [["Twelve", -9.0, False]]}, CONTRADICTED, ["Twelve"]),
         ({"negated": True}, CONTRADICTED, []),
-        ({"names": [["Kew", -0.2, False]]}, SUPPORTED, ["Kew"]),
+        # Likely enough, but the text has no such name.
+        ({"names": [["Kew", -0.2, False]]}, CONTRADICTED, ["Kew"]),
+        # In the text word for word, so what the model thinks of it does not count.
+        (
+            {
+                "sentence": "A  fox.",
+                "evidence": "A fox.",
+                "gain": -9.0,
+                "names": [["A", -25.0, True]],
+            },
+            SUPPORTED,
+            [],
+        ),
     ],
 )
 def test_the_smallest_part_says_what_is_wrong(
@@ -46,7 +58,9 @@ def test_the_smallest_part_says_what_is_wrong(
 ) -> None:
     found, score, [sentence] = judge(**changed)
     assert (found, sentence["misquoted"]) == (verdict, misquoted)
-    assert (score >= 0.5) == (verdict == SUPPORTED)
+    assert score == sentence["score"]
+    if sentence["evidence"] != sentence["sentence"].replace("  ", " ") and "Kew" not in misquoted:
+        assert (score >= 0.5) == (verdict == SUPPORTED)
     assert sentence["score"] == score
 
 

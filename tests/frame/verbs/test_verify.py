@@ -64,7 +64,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(tiny_llama: Model) -> None:
 
 
 def test_another_threshold_asks_nobody_again(tiny_llama: Model) -> None:
-    frame = frame_of("Eleven plants flower.")
+    frame = frame_of("Plants flower.")
     frame.llm.verify("summary", against="article", model=tiny_llama)
     strict = frame.llm.verify("summary", against="article", model=tiny_llama, threshold=1.0)
     assert strict.llm.report().known == 1
@@ -88,11 +88,14 @@ def test_of_a_long_text_the_nearest_sentences_are_read() -> None:
 
 def test_what_cannot_be_checked_is_an_error_of_its_row(tiny_llama: Model) -> None:
     frame = frame_of("Eleven plants. " * tiny_llama.context_length, "Eleven plants.", "...")
-    with pytest.warns(UserWarning, match="2 of 3 rows"):
+    # A wrong number in it had a score of 0.985.
+    frame.loc[3] = [ARTICLE, "十二株正在开花。"]
+    with pytest.warns(UserWarning, match="3 of 4 rows"):
         answered = frame.llm.verify("summary", against="article", model=tiny_llama)
     assert "tokens" in answered["summary_verify_error"][0]
     assert "no letter" in answered["summary_verify_error"][2]
-    assert answered["summary_verify"].notna().tolist() == [False, True, False]
+    assert "without spaces" in answered["summary_verify_error"][3]
+    assert answered["summary_verify"].notna().tolist() == [False, True, False, False]
 
 
 def test_a_likelihood_that_is_no_number_is_an_error_of_its_row(
@@ -115,11 +118,10 @@ def test_a_likelihood_that_is_no_number_is_an_error_of_its_row(
     ("article", "summary", "evidence"),
     [
         ("<p>It rained.</p>\n<p>Snow fell.</p>", "<b>Snow</b> fell.", "<p>Snow fell.</p>"),
-        ("天气很好。地铁在2019年开通了新线路！", "地铁有新线路。", "地铁在2019年开通了新线路！"),
         ("Rain", "rain", "Rain"),
     ],
-    ids=["HTML", "Chinese", "one word"],
-)  # fmt: skip
+    ids=["HTML", "one word"],
+)
 def test_any_text(article: str, summary: str, evidence: str, tiny_llama: Model) -> None:
     answered = frame_of(summary, article=article).llm.verify(
         "summary", against="article", model=tiny_llama
