@@ -63,6 +63,8 @@ def executed(path: Path) -> tuple[NotebookNode, dict[str, float]]:
     with TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         nbformat.write(notebook, copy)
+        # An empty one, so that what it takes is what it takes a reader.
+        os.environ["NBLLM_LEDGER"] = str(Path(folder) / "ledger.sqlite")
         done = execute(copy)
     return done, json.loads(done.cells.pop().outputs[0].text)
 

@@ -490,6 +490,16 @@ def an_explanation(world: World, text: str) -> Iterator[tuple[str, Any]]:
     yield "plain", repr(Explanation(named, prompt, None))
 
 
+@shows("widgets.quotes_html")
+def quotations(world: World, text: str) -> Iterator[tuple[str, Any]]:
+    from nbllm.frame.explanation.quotes import Quote
+    from nbllm.widgets.quotes_html import quotes_html
+
+    half = len(text) // 2
+    yield "html", quotes_html(text, [Quote(text, 0, len(text))])
+    yield "html", quotes_html(text + text, [Quote(text, half, len(text)), Quote("b", 0, half)])
+
+
 @shows("widgets.explorer.static_html", "widgets.explorer.explanation_panel", "Explorer")
 def an_explorer(world: World, text: str) -> Iterator[tuple[str, Any]]:
     from nbllm.widgets.explorer.explanation_panel import ExplanationPanel

@@ -22,7 +22,7 @@ from nbllm.frame.evaluation.truth import label_text
 from nbllm.frame.prompts import field_types
 from nbllm.frame.retrieval import sources, words
 from nbllm.frame.running import pieces
-from nbllm.frame.tasks.span import locate
+from nbllm.frame.tasks.bound_span import locate
 from nbllm.frame.verbs import prompt
 from nbllm.models import readme
 from tests.conftest import byte_tokenizer
