@@ -27,7 +27,7 @@ from corruptions import KINDS, corrupted
 from meter import Meter
 
 import nbllm
-from nbllm.engine.structured.names import Vocabulary, names_of, number_of, words_of
+from nbllm.engine.structured.names import Vocabulary, names_of, numbers_of
 from nbllm.frame.evaluation.text_metrics import words
 from nbllm.frame.retrieval.words import WordIndex
 from nbllm.models.model import Model
@@ -142,5 +142,5 @@ def _shared(text: str, other: str) -> float:
 
 def _lacking(summary: str, text: str) -> int:
     known = Vocabulary(text)
-    found = [*names_of(summary), *(w for w in words_of(summary) if number_of(w[2]) is not None)]
+    found = [*names_of(summary), *numbers_of(summary)]
     return sum(not known.has(word) for _, _, word in found)

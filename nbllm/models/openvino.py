@@ -91,21 +91,20 @@ def refuse_unless_plain(plan: Plan, config: PreTrainedConfig, source: str) -> No
             or stretches its positions.
     """
     rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
-    problem = (
-        f"is {plan.kind}, not a causal model"
-        if plan.kind != "causal"
-        else f"was put on {plan.device}, and OpenVINO writes on the processor"
-        if plan.device.type != "cpu" or plan.device_map is not None
-        else "has an adapter, which OpenVINO does not read"
-        if plan.adapter is not None
-        else f"would be quantized to {plan.quantize}, and OpenVINO takes the weights of the GGUF "
-        "file as they are, which quantize='none' is nearest to"
-        if plan.quantize != "none"
+    problems = {
+        f"is {plan.kind}, not a causal model": plan.kind != "causal",
+        f"was put on {plan.device}, and OpenVINO writes on the processor": (
+            plan.device.type != "cpu" or plan.device_map is not None
+        ),
+        "has an adapter, which OpenVINO does not read": plan.adapter is not None,
+        f"would be quantized to {plan.quantize}, and OpenVINO takes the weights of the GGUF file "
+        "as they are, which quantize='none' is nearest to": plan.quantize != "none",
         # Its reader takes no notice of such a scaling, and would write something else in silence.
-        else "stretches its positions for long texts, which OpenVINO's reader of GGUF leaves out"
-        if rope.get("rope_type", "default") != "default"
-        else None
-    )
+        "stretches its positions for long texts, which OpenVINO's reader of GGUF leaves out": (
+            rope.get("rope_type", "default") != "default"
+        ),
+    }
+    problem = next((text for text, holds in problems.items() if holds), None)
     if problem is not None:
         raise UnsupportedModelError(
             f"text_engine='openvino' cannot be had for {source}, which {problem}. {_INSTEAD}"

@@ -6,7 +6,7 @@ import regex
 
 from nbllm.engine.structured.sentences import UNSPACED
 
-__all__ = ["SPACED", "Vocabulary", "Word", "names_of", "number_of", "words_of"]
+__all__ = ["SPACED", "Vocabulary", "Word", "names_of", "number_of", "numbers_of", "words_of"]
 
 # A word, or a number with its separators, such as "1,000.50" and "2.5bn".
 SPACED = rf"[^\W{UNSPACED}]"
@@ -103,6 +103,19 @@ class Vocabulary:
         start = text[words[-1].start() :]
         found = {word[len(start) :] for word in self._words if word.startswith(start.lower())}
         return sorted(found - {""})
+
+
+def numbers_of(text: str) -> list[Word]:
+    """Return the words of a text that spell a number.
+
+    Args:
+        text: Any text.
+
+    Example:
+        >>> [word for _, _, word in numbers_of("Two of 1,000.")]
+        ['Two', '1,000']
+    """
+    return [word for word in words_of(text) if number_of(word[2]) is not None]
 
 
 def names_of(text: str) -> list[Word]:

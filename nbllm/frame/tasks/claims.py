@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nbllm.engine.structured.names import Vocabulary, Word, names_of, number_of, words_of
+from nbllm.engine.structured.names import Vocabulary, Word, names_of, numbers_of
 from nbllm.engine.structured.sentences import sentence_spans
 from nbllm.frame.retrieval.words import WordIndex, terms
 
@@ -89,7 +89,7 @@ class Source:
         found = self.slice(evidence) or ""
         own = set(terms(sentence))
         names = names_of(sentence)
-        numbers = [word for word in words_of(sentence) if number_of(word[2]) is not None]
+        numbers = numbers_of(sentence)
         negations = [_NEGATION.search(each) is not None for each in (sentence, found)]
         return Claim(
             sentence=sentence,

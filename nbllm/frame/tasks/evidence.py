@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from math import exp, log, log1p
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +57,27 @@ class _Weights:
     polarity: float = 4.20
     negated: float = -6.29
     denied: float = -3.44
-    name: float = 4.70
-    name_likelihood: float = 0.31  # per nat
-    name_lacking: float = -1.10
-    number: float = 5.40
-    number_likelihood: float = 0.52  # per nat
-    number_lacking: float = -2.43
+
+
+@dataclass(frozen=True)
+class _WordWeights:
+    """Coefficients of the log-odds that a name, or a number, is the text's."""
+
+    bias: float
+    likelihood: float  # per nat
+    lacking: float
+
+    def odds(self, likelihood: float, is_in_text: bool) -> float:
+        """Return the log-odds of one word."""
+        lacking = 0.0 if is_in_text else self.lacking
+        return self.bias + self.likelihood * likelihood + lacking
 
 
 _WEIGHTS = _Weights()
+_WORD_WEIGHTS = {
+    "names": _WordWeights(4.70, 0.31, -1.10),
+    "numbers": _WordWeights(5.40, 0.52, -2.43),
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,10 @@ class EvidenceTask:
         # The threshold is left out, so that ledger answers are reused with another one.
         return {
             "labels": [SUPPORTED, CONTRADICTED, NOT_IN_TEXT],
-            "weights": list(asdict(_WEIGHTS).values()),
+            "weights": [
+                *astuple(_WEIGHTS),
+                *(number for weights in _WORD_WEIGHTS.values() for number in astuple(weights)),
+            ],
         }
 
     def answer_tokens(self, model: Model) -> int:
@@ -127,16 +142,17 @@ class EvidenceTask:
         """Return a sentence with its verdict, score, evidence and misquoted words."""
         odds = _log_odds(figures)
         score = exp(sum(map(_log_logistic, odds.values())))
+        is_quoted = _is_quoted(figures)
         misquoted = [
             word
-            for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds))
+            for kind, weights in _WORD_WEIGHTS.items()
             for word, likelihood, is_in_text in figures[kind]
-            if not is_in_text or odds_of(likelihood, is_in_text) < 0
+            if not is_quoted and (not is_in_text or weights.odds(likelihood, is_in_text) < 0)
         ]
         is_low = score < self.threshold
         is_other = is_low and min(odds, key=lambda kind: odds[kind]) == "subject"
         differs = bool(misquoted) or figures["negated"] or figures["denied"]
-        if _is_quoted(figures) or not (is_low or misquoted):
+        if is_quoted or not (is_low or misquoted):
             verdict = SUPPORTED
         elif differs and not is_other and figures["evidence"] is not None:
             verdict = CONTRADICTED
@@ -147,15 +163,13 @@ class EvidenceTask:
             "verdict": verdict,
             "score": score,
             **{key: figures[key] for key in ("evidence", "start", "end")},
-            "misquoted": [] if _is_quoted(figures) else misquoted,
+            "misquoted": misquoted,
         }
 
     def _is_close(self, answer: Sequence[Mapping[str, Any]], tolerance: float) -> bool:
         """Return whether rounding could decide the verdict on a sentence."""
         for figures in answer:
-            words = [_name_odds(*word[1:]) for word in figures["names"]]
-            words += [_number_odds(*word[1:]) for word in figures["numbers"]]
-            if any(abs(word) < tolerance for word in words):
+            if any(abs(odds) < tolerance for odds in _word_odds(figures)):
                 return True
             odds = _log_odds(figures)
             score = sum(map(_log_logistic, odds.values()))
@@ -186,22 +200,19 @@ def _log_odds(figures: Mapping[str, Any]) -> dict[str, float]:
         + weights.negated * figures["negated"]
         + weights.denied * figures["denied"],
     }
-    for kind, odds_of in (("names", _name_odds), ("numbers", _number_odds)):
+    for kind in _WORD_WEIGHTS:
         if figures[kind]:
-            odds[kind] = min(odds_of(*word[1:]) for word in figures[kind])
+            odds[kind] = min(_word_odds(figures, kind))
     return odds
 
 
-def _name_odds(likelihood: float, is_in_text: bool) -> float:
-    weights = _WEIGHTS
-    lacking = 0.0 if is_in_text else weights.name_lacking
-    return weights.name + weights.name_likelihood * likelihood + lacking
-
-
-def _number_odds(likelihood: float, is_in_text: bool) -> float:
-    weights = _WEIGHTS
-    lacking = 0.0 if is_in_text else weights.number_lacking
-    return weights.number + weights.number_likelihood * likelihood + lacking
+def _word_odds(figures: Mapping[str, Any], *kinds: str) -> list[float]:
+    """Return the log-odds of the words of some kinds, by default of all."""
+    return [
+        _WORD_WEIGHTS[kind].odds(*word[1:])
+        for kind in kinds or _WORD_WEIGHTS
+        for word in figures[kind]
+    ]
 
 
 def _log_logistic(log_odds: float) -> float:

@@ -1,8 +1,8 @@
 """Repacks GGUF files so that OpenVINO GenAI computes with the weights that they hold.
 
-Its reader rounds the offsets of formats that have one, such as Q4_1 and Q4_K, to whole steps. Of
-SmolLM2-135M in Q4_1 that leaves another model: 74 % of the tokens that it writes are those that
-torch would write there. Q8_0 has no offset: with it they are 96 %, and it is as fast.
+Of SmolLM2-135M in Q4_1 it makes another model: 74 % of the tokens that it writes are those that
+torch would write there. Presumably its reader rounds the offsets of formats that have one, such as
+Q4_1 and Q4_K, to whole steps. Q8_0 has no offset: with it they are 96 %, and it is as fast.
 """
 
 from __future__ import annotations

@@ -38,19 +38,6 @@ def judge(threshold: float = 0.5, **changed: Any) -> tuple[Any, ...]:
         ({"names": [["Lake", -0.5, True], ["Park", -25.0, True]]}, CONTRADICTED, ["Park"]),
         ({"numbers": [["Twelve", -9.0, False]]}, CONTRADICTED, ["Twelve"]),
         ({"negated": True}, CONTRADICTED, []),
-        # Likely enough, but the text has no such name.
-        ({"names": [["Kew", -0.2, False]]}, CONTRADICTED, ["Kew"]),
-        # In the text word for word, so what the model thinks of it does not count.
-        (
-            {
-                "sentence": "A  fox.",
-                "evidence": "A fox.",
-                "gain": -9.0,
-                "names": [["A", -25.0, True]],
-            },
-            SUPPORTED,
-            [],
-        ),
     ],
 )
 def test_the_smallest_part_says_what_is_wrong(
@@ -58,10 +45,19 @@ def test_the_smallest_part_says_what_is_wrong(
 ) -> None:
     found, score, [sentence] = judge(**changed)
     assert (found, sentence["misquoted"]) == (verdict, misquoted)
-    assert score == sentence["score"]
-    if sentence["evidence"] != sentence["sentence"].replace("  ", " ") and "Kew" not in misquoted:
-        assert (score >= 0.5) == (verdict == SUPPORTED)
+    assert (score >= 0.5) == (verdict == SUPPORTED)
     assert sentence["score"] == score
+
+
+def test_a_name_that_the_text_lacks_is_never_supported() -> None:
+    verdict, score, [sentence] = judge(names=[["Kew", -0.2, False]])
+    assert (verdict, sentence["misquoted"]) == (CONTRADICTED, ["Kew"]) and score >= 0.5
+
+
+def test_what_the_text_has_word_for_word_is_supported() -> None:
+    unlikely = {"gain": -9.0, "names": [["A", -25.0, True]]}
+    verdict, score, [sentence] = judge(sentence="A  fox.", evidence="A fox.", **unlikely)
+    assert (verdict, sentence["misquoted"]) == (SUPPORTED, []) and score < 0.5
 
 
 def test_without_evidence_nothing_is_contradicted() -> None:
